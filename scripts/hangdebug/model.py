@@ -1,0 +1,241 @@
+"""The nouns. Frozen dataclasses that carry data and print well; every verb lives elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Callable, Mapping
+
+STATES = (
+    "loop-blocked",
+    "loop-busy",
+    "threadpool-exhausted",
+    "deadlock",
+    "tasks-waiting",
+    "exit-hang",
+    "startup-hang",
+    "sync-worker-blocked",
+    "stopped",
+    "healthy",
+    "inconclusive",
+)
+ROLES = ("event-loop", "worker", "main", "other")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none."""
+
+    function: str
+    file: str
+    line: int | None = None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """The last component: `gen` of `stream.<locals>.gen`. CPython before 3.11 has nothing else."""
+        return self.function.rsplit(".", 1)[-1]
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{self.function} ({where})"
+
+
+@dataclass(frozen=True)
+class KernelWait:
+    """What the Linux kernel says a thread does, from `/proc/PID/task/TID/{syscall,wchan,stat,status}`.
+
+    `syscall` is a name ("futex"), "running" while the thread is on a CPU or queued for one, or None where
+    the kernel did not say. `detail` is the syscall's object in words ("fd 17 -> 10.2.3.4:5432").
+    `switches` counts voluntary and involuntary context switches, `cpu` is seconds of CPU time, both since
+    the thread began.
+    """
+
+    syscall: str | None = None
+    args: tuple[int, ...] = ()
+    detail: str | None = None
+    state: str = ""
+    wchan: str = ""
+    switches: int | None = None
+    cpu: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.syscall or 'unknown'}{f' ({self.detail})' if self.detail else ''}"
+
+
+@dataclass(frozen=True)
+class Thread:
+    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid."""
+
+    frames: tuple[Frame, ...]
+    name: str = ""
+    os_id: int | None = None
+    active: bool | None = None
+    owns_gil: bool | None = None
+
+    def __str__(self) -> str:
+        head = f'Thread {self.os_id} "{self.name}"'
+        return "\n    ".join([head, *map(str, self.frames)])
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One dump of one process. `skipped` holds the lines that the reader could not place."""
+
+    threads: tuple[Thread, ...]
+    pid: int | None = None
+    command: str = ""
+    python: str | None = None
+    format: str = ""
+    skipped: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The kernel's word on every thread at one moment. `at` is seconds on a monotonic clock."""
+
+    at: float
+    waits: Mapping[int, KernelWait]
+
+
+@dataclass(frozen=True)
+class Process:
+    """Facts about the target that do not change between samples."""
+
+    pid: int | None = None
+    command: str = ""
+    python: str | None = None
+    server: str | None = None
+    supervisor_pid: int | None = None
+    cwd: str | None = None
+    status: str | None = None
+    cpus: int | None = None
+    listening: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one process: what a bundle holds and a diagnosis starts from.
+
+    `readings` were taken before the first attach, when nothing had disturbed the target yet; `attached`
+    holds one reading per snapshot, taken just before it (None where the kernel was not asked).
+    `sources` maps a file, named as in the frames, to its known lines by number.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    readings: tuple[Reading, ...] = ()
+    attached: tuple[Reading | None, ...] = ()
+    process: Process = Process()
+    sources: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Match:
+    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`) and their words."""
+
+    kinds: frozenset[str]
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One way to hang. `match` takes a Scene and answers with a Match, or None.
+
+    `snippet` is a file in snippets/, `fix` a rewrite in fixes/, `confused_with` other causes and how to
+    tell them apart.
+    """
+
+    id: str
+    title: str
+    match: Callable[..., Match | None]
+    snippet: str | None = None
+    fix: str | None = None
+    confused_with: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BlockingFrame:
+    """The application's own frame that a person would open in an editor."""
+
+    function: str
+    file: str
+    line: int | None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What to do next: the snippet to copy, the rewrite to apply, the command that shows it as a diff."""
+
+    snippet: str | None
+    fix: str | None
+    command: str | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer. Its JSON form is the contract of version 1 (report.as_json)."""
+
+    state: str
+    cause: str
+    confidence: float
+    summary: str
+    blocking_frame: BlockingFrame | None = None
+    thread: Thread | None = None
+    role: str | None = None
+    kernel_wait: KernelWait | None = None
+    evidence: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    exonerated: tuple[str, ...] = ()
+    remedy: Remedy | None = None
+    process: Process = Process()
+    samples: int = 1
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place in a source file that a rewrite would change, or refuses to change and why."""
+
+    rule: str
+    file: str
+    line: int
+    message: str
+    refused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.rule} {'refused: ' if self.refused else ''}{self.message}"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A proposed edit of one file. `before` and `after` are whole texts; they are equal if nothing changes."""
+
+    file: str
+    before: str
+    after: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One timed request. `status` is None where no answer came by the deadline; times are in seconds.
+
+    `phase` says when it was sent ("baseline", "while streaming", "after aborts"), `at` is seconds since
+    the first probe, `command` the curl line that repeats it.
+    """
+
+    url: str
+    phase: str
+    status: int | None
+    seconds: float
+    at: float
+    ok: bool
+    command: str
