@@ -116,18 +116,33 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Clients:
+    """TCP connections to the ports on which the target listens, as the kernel counts them.
+
+    `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
+    that the server has not read, `backlog` wait to be accepted.
+    """
+
+    open: int = 0
+    abandoned: int = 0
+    unread: int = 0
+    backlog: int = 0
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that is known of one process: what a bundle holds and a diagnosis starts from.
 
     `readings` were taken before the first attach, when nothing had disturbed the target yet; `attached`
     holds one reading per snapshot, taken just before it (None where the kernel was not asked).
-    `sources` maps a file, named as in the frames, to its known lines by number.
+    `clients` is None where the kernel was not asked. `sources` maps a file, named as in the frames, to its known lines by number.
     """
 
     snapshots: tuple[Snapshot, ...]
     readings: tuple[Reading, ...] = ()
     attached: tuple[Reading | None, ...] = ()
     process: Process = Process()
+    clients: Clients | None = None
     sources: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -154,6 +169,16 @@ class Cause:
     snippet: str | None = None
     fix: str | None = None
     confused_with: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A state, how sure it is (0 to 1), what says so and what might be otherwise."""
+
+    state: str
+    confidence: float
+    evidence: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,141 @@
+"""Write an evidence bundle. Each part is on disk before the next is taken: a process may die half way."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Callable
+
+from hangdebug import __version__
+from hangdebug.capture import processes, proc, pyspy
+from hangdebug.capture.sources import sources
+from hangdebug.dumps import read
+from hangdebug.errors import BadRequest, HangError
+from hangdebug.model import Snapshot
+
+FORMAT = "backend-hang-debug evidence"
+BEFORE, BEFORE_PAUSE = 4, 0.1
+SAMPLES, PAUSE = 5, 0.12
+MOST_SECONDS = 3.0
+
+Say = Callable[[str], None]
+
+
+def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None) -> Path:
+    """Evidence of every process in `target`, one folder each below `folder`; returns `folder`.
+
+    What was taken stays when a process ends half way. Raises HangError when not one sample could be taken.
+    """
+    pyspy.program()
+    start(folder)
+    errors = []
+    for pid in target.workers:
+        try:
+            one(pid, target.supervisor, folder, samples, say)
+        except HangError as error:
+            errors.append(error)
+            note(folder, f"process {pid}: {error.what} {error.why}".strip())
+            say(f"process {pid}: {error.what}")
+    if not any(folder.glob("*/sample-0.json")):
+        raise errors[0]
+    return folder
+
+
+def start(folder: Path) -> None:
+    """Raises BadRequest where evidence would be mixed with something else."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadRequest(f"{folder} exists and is not empty.", "Evidence of two moments is not to be mixed.",
+                         "name another place: hang.py capture --pid PID --out FOLDER")
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    manifest = {"format": FORMAT, "version": 1, "taken": taken, "tool": __version__, "py_spy": pyspy.version(),
+                "platform": platform.platform(), "notes": []}
+    write(folder / "manifest.json", json.dumps(manifest, indent=1))
+
+
+def note(folder: Path, text: str) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["notes"].append(text)
+    write(path, json.dumps(manifest, indent=1))
+
+
+def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) -> None:
+    """The evidence of one process. The kernel speaks first, for attaching can end the very wait."""
+    place = folder / str(pid)
+    process = processes.facts(pid, supervisor)
+    place.mkdir(exist_ok=True)
+    write(place / "process.json", json.dumps(asdict(process), indent=1))
+    began = time.monotonic()
+    if proc.available(pid):
+        for name, text in proc.objects(pid, process.listening).items():
+            write(place / name, text)
+        for index in range(BEFORE):
+            write(place / f"kernel-before-{index}.tsv", kernel_now(pid))
+            if time.monotonic() - began > MOST_SECONDS / 3:
+                break
+            time.sleep(BEFORE_PAUSE)
+        say(f"process {pid}: read the kernel's evidence")
+    sample(pid, place, samples, say)
+
+
+def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> None:
+    """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
+    began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
+    snapshots: list[Snapshot] = []
+    for index in range(first, first + count):
+        if proc.available(pid):
+            write(place / f"kernel-{index}.tsv", kernel_now(pid))
+        try:
+            text = pyspy.dump(pid)
+        except HangError:
+            if index == 0:
+                raise
+            say(f"process {pid}: ended or refused after {index} samples; those are kept")
+            break
+        write(place / f"sample-{index}.json", text)
+        snapshots += read(text)
+        keep_sources(pid, place, snapshots)
+        if time.monotonic() - began > MOST_SECONDS / 2:
+            break
+        time.sleep(PAUSE)
+    say(f"process {pid}: took {len(snapshots)} samples")
+
+
+def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
+    path = place / "sources.json"
+    known = {}
+    if path.exists():
+        known = {file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()}
+    write(path, json.dumps(sources(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
+
+
+def kernel_now(pid: int) -> str:
+    try:
+        return proc.reading(pid)
+    except ProcessLookupError:
+        return ""
+
+
+def pack(folder: Path) -> Path:
+    """The bundle as FOLDER.zip beside it; the folder stays. Returns the archive's path."""
+    archive = folder.with_name(folder.name + ".zip")
+    partial = archive.with_name(archive.name + ".part")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+    os.replace(partial, archive)
+    return archive
+
+
+def write(path: Path, text: str) -> None:
+    """All of it or nothing: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8", errors="replace")
+    os.replace(partial, path)

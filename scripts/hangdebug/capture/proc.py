@@ -1,0 +1,124 @@
+"""Copy the kernel's evidence from /proc as it stands. Reading it neither pauses nor disturbs the target.
+
+What the rows mean is kernel.py's business, so that a bundle read elsewhere says the same as a live one.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import struct
+import time
+from pathlib import Path
+
+from hangdebug.kernel import TABLES, syscall
+
+MOST_THREADS = 20_000
+MOST_POLLED = 16
+CHILD_COMMAND = 3  # words of a child's command line that are kept: the rest may hold secrets
+
+
+def available(pid: int) -> bool:
+    return Path(f"/proc/{pid}/task").is_dir()
+
+
+def reading(pid: int) -> str:
+    """The rows of all threads now. A thread that ends meanwhile is left out; raises ProcessLookupError."""
+    arch = platform.machine()
+    rows = [f"# at {time.monotonic():.4f} arch {arch} hz {os.sysconf('SC_CLK_TCK')}"]
+    try:
+        tids = sorted(map(int, os.listdir(f"/proc/{pid}/task")))[:MOST_THREADS]
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+    for tid in tids:
+        found = row(f"/proc/{pid}/task/{tid}", tid, pid, arch)
+        if found:
+            rows.append(found)
+    return "\n".join(rows) + "\n"
+
+
+def row(folder: str, tid: int, pid: int, arch: str) -> str | None:
+    stat = content(f"{folder}/stat")
+    if stat is None:
+        return None
+    counts = switches(content(f"{folder}/status") or "")
+    call = content(f"{folder}/syscall") or ""
+    polled = ",".join(map(str, polled_fds(pid, call, arch)))
+    wchan = content(f"{folder}/wchan") or ""
+    return "\t".join([str(tid), stat.rpartition(") ")[2], *counts, wchan, call, polled])
+
+
+def switches(status: str) -> tuple[str, str]:
+    counts = dict(line.split(":", 1) for line in status.splitlines() if "ctxt_switches" in line)
+    return counts.get("voluntary_ctxt_switches", "").strip(), counts.get("nonvoluntary_ctxt_switches", "").strip()
+
+
+def polled_fds(pid: int, call: str, arch: str) -> list[int]:
+    """The descriptors of a poll(): a socket with a timeout is polled before it is read.
+
+    The kernel prints only the address of the array; its entries are read from the target's memory.
+    """
+    name, args = syscall(call, TABLES.get(arch, {}))
+    if name not in ("poll", "ppoll") or not 0 < args[1] <= MOST_POLLED:
+        return []
+    try:
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(args[0])
+            raw = memory.read(8 * args[1])
+    except (OSError, ValueError, OverflowError):
+        return []
+    return [fd for fd, _, _ in struct.iter_unpack("<ihh", raw[: len(raw) // 8 * 8]) if fd >= 0]
+
+
+def objects(pid: int, listening: tuple[int, ...]) -> dict[str, str]:
+    """What descriptors, sockets and children are: the texts of fds.tsv, net.txt and children.tsv."""
+    files = descriptors(pid)
+    return {"fds.tsv": files, "net.txt": sockets(pid, files, listening), "children.tsv": children(pid)}
+
+
+def descriptors(pid: int) -> str:
+    rows = []
+    try:
+        fds = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
+    except OSError:
+        return ""
+    for fd in fds:
+        try:
+            rows.append(f"{fd}\t{os.readlink(f'/proc/{pid}/fd/{fd}')}")
+        except OSError:
+            continue
+    return "\n".join(rows) + "\n"
+
+
+def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
+    """Rows of the TCP tables of the target's network namespace: its own sockets, and those on its ports.
+
+    A connection that waits to be accepted has no descriptor yet, so it is known by its port alone.
+    """
+    own = {line.split("socket:[")[1][:-1] for line in files.splitlines() if "socket:[" in line}
+    rows = []
+    for name in ("tcp", "tcp6"):
+        for line in (content(f"/proc/{pid}/net/{name}") or "").splitlines()[1:]:
+            words = line.split()
+            if len(words) > 9 and (words[9] in own or int(words[1].rpartition(":")[2], 16) in listening):
+                rows.append(f"{line}\n")
+    return "".join(rows)
+
+
+def children(pid: int) -> str:
+    rows = []
+    for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
+        for child in (content(list_) or "").split():
+            words = (content(f"/proc/{child}/cmdline") or "").split("\0")
+            rows.append(f"{child}\t{' '.join(words[:CHILD_COMMAND]).strip()}")
+    return "\n".join(rows) + "\n"
+
+
+def content(path: str) -> str | None:
+    """A file's text, or None where it is gone or not for this user."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as opened:
+            return opened.read().rstrip("\n")
+    except OSError:
+        return None

@@ -1,0 +1,162 @@
+"""From a pid or a port to the processes that do the work: supervisors only watch over their workers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hangdebug.capture.pyspy import not_permitted
+from hangdebug.errors import MissingTool, NoProcess
+from hangdebug.model import Process
+
+try:
+    import psutil
+except ImportError:  # diagnosing a dump or a bundle needs none of this
+    psutil = None
+
+SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
+HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which processes to look at. `workers` do the work; `supervisor` is the parent that watches them, or None."""
+
+    workers: tuple[int, ...]
+    supervisor: int | None = None
+
+
+def library():
+    """psutil. Raises MissingTool."""
+    if psutil is None:
+        import sys
+        raise MissingTool("psutil is not installed.", "It finds the process behind a port, and a server's workers.",
+                          f"{sys.executable} -m pip install psutil py-spy")
+    return psutil
+
+
+def resolve(pid: int) -> Target:
+    """The worker processes of `pid`: its Python children, if it has such, and itself. Raises NoProcess.
+
+    Only its stacks tell a supervisor from a server that has a process pool, so both are looked at.
+    """
+    process = alive(pid)
+    children = tuple(child.pid for child in python_children(process))
+    return Target((pid, *children), pid if children else None)
+
+
+def on_port(port: int) -> Target:
+    """The processes that listen on a local TCP port. Raises NoProcess, or NotPermitted where they are hidden."""
+    ps = library()
+    try:
+        rows = [c for c in ps.net_connections("tcp") if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
+    except ps.AccessDenied:  # macOS shows other processes' sockets to root only
+        rows = [c for process in ps.process_iter() for c in connections(process)
+                if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
+    if not rows:
+        raise NoProcess(f"No process listens on port {port}.", "The server ended, or listens elsewhere.",
+                        "ss -ltnp   # or: lsof -iTCP -sTCP:LISTEN")
+    pids = {row.pid for row in rows if getattr(row, "pid", None)} | holders(port)
+    if not pids:
+        raise NoProcess(f"A process of another user listens on port {port}; its pid is not visible to you.", "",
+                        f"sudo ss -ltnp 'sport = :{port}'   # then: hang.py diagnose --pid PID")
+    parents = {pid for pid in pids if pids & {child.pid for child in python_children(alive(pid))}}
+    roots = parents or pids
+    family = dict.fromkeys(pid for root in sorted(roots) for pid in resolve(root).workers)
+    return Target((*family, *sorted(pids - set(family))), next(iter(sorted(parents)), None))
+
+
+def holders(port: int) -> set[int]:
+    """Every process that holds the listening socket, for workers inherit it from their supervisor."""
+    found = set()
+    for process in library().process_iter():
+        if any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections(process)):
+            found.add(process.pid)
+    return found
+
+
+def connections(process) -> list:
+    try:
+        return process.net_connections("tcp")
+    except psutil.Error:
+        return []
+
+
+def alive(pid: int):
+    """Raises NoProcess for a pid that is not running, or only a zombie."""
+    ps = library()
+    try:
+        process = ps.Process(pid)
+        if process.status() != ps.STATUS_ZOMBIE:
+            return process
+        why = "It has ended, and its parent has not yet asked how."
+    except (ps.NoSuchProcess, ValueError, OverflowError):
+        why = "It ended, or the number is wrong."
+    except ps.AccessDenied:
+        raise not_permitted(pid) from None
+    raise NoProcess(f"Process {pid} is not running.", why, "ps -ef | grep -i python   # or: hang.py diagnose --port PORT")
+
+
+def python_children(process) -> list:
+    """Children that run Python as workers do: not the trackers that multiprocessing starts beside them."""
+    try:
+        below = process.children(recursive=True)
+    except psutil.Error:
+        return []
+    return [child for child in below if is_python(child) and not any(word in command(child) for word in HELPERS)]
+
+
+def is_python(process) -> bool:
+    try:
+        name = os.path.basename(process.exe() or process.name()).lower()
+        return name.startswith(("python", "pypy")) or any(part in process.name() for part in SERVERS)
+    except psutil.Error:
+        return False
+
+
+def command(process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def facts(pid: int, supervisor: int | None = None) -> Process:
+    """What does not change between samples. Parts that this user may not see are None."""
+    process = alive(pid)
+    with process.oneshot():
+        line = command(process)
+        parent = supervisor if supervisor != pid else None
+        above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
+        return Process(pid, shorten(line), version(process), server_of(f"{line} {above}"), parent,
+                       quietly(process.cwd), quietly(process.status), psutil.cpu_count(),
+                       tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})))
+
+
+def shorten(line: str) -> str:
+    """The program and what it serves; values after that may hold secrets."""
+    words = line.split()
+    kept = [word for word in words[:6] if "=" not in word and "@" not in word]
+    return " ".join(kept)
+
+
+def server_of(line: str) -> str | None:
+    return next((name for name in SERVERS if name in line), None)
+
+
+def version(process) -> str | None:
+    """ "3.11" from the name of the interpreter or of the library that it has loaded."""
+    import re
+    texts = [quietly(process.exe) or ""]
+    try:
+        texts += [mapped.path for mapped in process.memory_maps()]
+    except (psutil.Error, AttributeError, OSError):
+        pass
+    return next((found[1] for text in texts for found in [re.search(r"python(3\.\d+)", text)] if found), None)
+
+
+def quietly(call):
+    try:
+        return call()
+    except (psutil.Error, OSError):
+        return None

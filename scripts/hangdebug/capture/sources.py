@@ -1,0 +1,68 @@
+"""Keep the lines around the application's frames: the function that each stands in, and what its names are."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Iterable
+
+from hangdebug.frames import is_application, is_known_library
+from hangdebug.model import Frame, Snapshot
+
+AROUND = 12
+MOST_LINES, MOST_BYTES = 160, 1 << 20
+NAME = re.compile(r"\b(?:self\.|cls\.)?([A-Za-z_]\w*)\b")
+
+
+def sources(snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = "") -> dict[str, dict[int, str]]:
+    """`known`, and the lines around every application frame in `snapshots`, by file and number.
+
+    `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
+    """
+    frames = {frame for snapshot in snapshots for thread in snapshot.threads for frame in thread.frames
+              if frame.line and (is_application(frame) or not is_known_library(frame))}
+    for frame in sorted(frames, key=str):
+        if frame.line in known.get(frame.file, {}):
+            continue
+        lines = file_lines(frame.file, root)
+        if lines:
+            known.setdefault(frame.file, {}).update(window(lines, frame))
+    return known
+
+
+def file_lines(file: str, root: str) -> list[str]:
+    for path in filter(None, (root and file.startswith("/") and root + file, file)):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as opened:
+                return opened.read(MOST_BYTES).splitlines()
+        except (OSError, ValueError):
+            continue
+    return []
+
+
+def window(lines: list[str], frame: Frame) -> dict[int, str]:
+    """The enclosing function if it is short, else some lines around; and where the line's names are assigned."""
+    number = frame.line or 1
+    if number > len(lines):
+        return {}
+    first, last = enclosing(lines, number) or (number - AROUND, number + AROUND)
+    if last - first > MOST_LINES:
+        first, last = number - AROUND, number + AROUND
+    kept = set(range(max(1, first - 2), min(len(lines), last + 2) + 1))
+    names = set(NAME.findall(lines[number - 1])) - {"self", "cls", "with", "await", "return", "async"}
+    if names:
+        assigned = re.compile(rf"^\s*(?:self\.|cls\.)?(?:{'|'.join(map(re.escape, sorted(names)))})\s*(?::[^=]+)?=[^=]")
+        kept |= {index for index, text in enumerate(lines, 1) if assigned.match(text)}
+    return {index: lines[index - 1] for index in sorted(kept)}
+
+
+def enclosing(lines: list[str], number: int) -> tuple[int, int] | None:
+    """First and last line of the innermost function around a line, None where there is none or no parse."""
+    try:
+        tree = ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    around = [(node.lineno, node.end_lineno or node.lineno) for node in ast.walk(tree)
+              if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+              and node.lineno <= number <= (node.end_lineno or node.lineno)]
+    return max(around, default=None)

@@ -1,0 +1,36 @@
+"""The event loop waits for a concurrent future.
+
+`pool.submit(work).result()`, `concurrent.futures.wait()` and iterating `pool.map()` or `as_completed()` block
+the calling thread until a worker is done. In a coroutine the calling thread is the loop's.
+
+Repair: `await loop.run_in_executor(pool, work)`, or `await asyncio.wrap_future(future)`. The `result()` of an
+asyncio task that is done does not block and is no cause.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+CALLS = tuple(f"concurrent/futures/_base.py:{name}" for name in (
+    "result", "exception", "wait", "as_completed", "result_iterator", "_result_or_cancel"))
+CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or not wait.starts_with(*CALLS, CHUNKS):
+        return None
+    return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which blocks until a worker is done.",))
+
+
+CAUSE = Cause(
+    id="future-result",
+    title="the event loop waits for the result of a concurrent future",
+    match=match,
+    snippet="stream_executor.py",
+    confused_with={
+        "executor-shutdown": "there the pool is joined, whatever became of its results.",
+        "lock": "a future waits on a condition too; the frame above it in the stack tells them apart.",
+    },
+)

@@ -1,0 +1,35 @@
+"""A synchronous HTTP or RPC client waits for its peer on the event loop's thread.
+
+`requests.get()`, urllib3, http.client, `httpx.Client`, botocore and grpc's blocking stubs return when the peer
+has answered. Called in a coroutine, they hold up every other request for as long as the peer takes. A read
+timeout bounds the silence between two packets, not the whole call.
+
+Repair: an asynchronous client (`httpx.AsyncClient`, aiohttp, grpc.aio), or `await asyncio.to_thread(call)` with
+a timeout in the call.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "botocore", "boto3", "s3transfer", "grpc")
+STANDARD = ("http/client.py", "urllib/request.py", "xmlrpc/client.py")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*STANDARD)):
+        return None
+    words = [f"It called {wait.outermost}, a synchronous client."]
+    if wait.kernel and wait.kernel.detail:
+        words.append(f"Its peer: {wait.kernel.detail}.")
+    return Match(frozenset({"frames"}), tuple(words))
+
+
+CAUSE = Cause(
+    id="http-client",
+    title="a synchronous HTTP client waits for its peer",
+    match=match,
+    confused_with={"other": "a raw socket shows no client library's frames."},
+)

@@ -1,0 +1,34 @@
+"""The interpreter joins threads on its way out.
+
+When the main thread has ended, Python joins every thread of a `ThreadPoolExecutor` (`_python_exit`) and every
+other thread that is not a daemon (`threading._shutdown`). A worker that waits on the network keeps the process
+alive; no event loop runs any more. uvicorn shows this on SIGINT; on SIGTERM it raises the signal again after
+the lifespan and is gone at once.
+
+Repair: stop events and timeouts in the work, and a bounded drain in the lifespan before the end.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+JOINS = ("concurrent/futures/thread.py:_python_exit", "concurrent/futures/process.py:_python_exit",
+         "threading.py:_shutdown", "multiprocessing/util.py:_exit_function")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    joining = scene.shows(*JOINS)
+    if verdict.state != "exit-hang" or joining is None or scene.loop:
+        return None
+    return Match(frozenset({"frames"}), (f"Its main thread joins the remaining threads in {joining.thread.frames[0]}.",))
+
+
+CAUSE = Cause(
+    id="interpreter-exit",
+    title="the interpreter waits for threads before it exits",
+    match=match,
+    snippet="lifespan_executor.py",
+    confused_with={"executor-shutdown": "there the event loop still runs and joins a pool by itself."},
+)

@@ -1,0 +1,49 @@
+"""The event loop waits for a lock, an event, a condition, a semaphore or a barrier of `threading`.
+
+Whoever should release it may wait for the loop, may be slow, or may have ended without releasing. `with lock:`
+and `lock.acquire()` are C calls without a frame: the stack ends in the line that makes them. `Event.wait()`,
+`Condition.wait()` and `Semaphore.acquire()` show frames of threading.py.
+
+Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thread
+(`await asyncio.to_thread(...)`), hold it for less, and never across an `await`.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+CALLS = tuple(f"threading.py:{name}" for name in ("wait", "wait_for", "acquire", "__enter__")) + (
+    "multiprocessing/synchronize.py:acquire", "multiprocessing/synchronize.py:__enter__",
+    "multiprocessing/synchronize.py:wait")
+LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None:
+        return None
+    if wait.starts_with(*CALLS):
+        return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
+    if not wait.leaf or wait.running:
+        return None
+    takes = wait.line_calls("acquire") or any(word in (wait.entered or "").lower() for word in LOCKISH)
+    futex = wait.in_syscall("futex", "semop", "semtimedop")
+    if takes and (futex or wait.kernel is None or wait.kernel.syscall is None):
+        kinds = {"source", "kernel"} if futex else {"source"}
+        words = (f"Its line takes a lock: {wait.text}",) + ((f"The kernel has it in {wait.kernel}.",) if futex else ())
+        return Match(frozenset(kinds), words)
+    if futex and wait.entered:
+        return Match(frozenset({"source", "kernel"}), (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",))
+    return None
+
+
+CAUSE = Cause(
+    id="lock",
+    title="the event loop waits for a lock",
+    match=match,
+    confused_with={
+        "sleep": "the same stack; the kernel says clock_nanosleep instead of futex.",
+        "future-result": "a future waits on a condition too, inside of concurrent/futures.",
+    },
+)

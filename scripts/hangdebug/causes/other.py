@@ -1,0 +1,20 @@
+"""Something else, or more than this evidence can show.
+
+The stack says where; the line, the kernel and the summary say as much as is known of what. Drivers written in C
+look alike in a stack: open the line.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is not None and wait.kernel is not None and wait.kernel.syscall not in (None, "running", "futex"):
+        return Match(frozenset({"kernel"}), (f"The kernel has the thread in {wait.kernel}.",))
+    return Match(frozenset())
+
+
+CAUSE = Cause(id="other", title="something that no rule names", match=match)

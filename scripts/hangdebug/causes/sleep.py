@@ -1,0 +1,42 @@
+"""`time.sleep()` on the event loop's thread.
+
+It suspends the thread, not the coroutine. `time.sleep()` has no frame of its own: the stack ends in the line
+that calls it, and only that line or the kernel (`clock_nanosleep`; before Python 3.11 a `select` on nothing)
+tells it from any other C call.
+
+Repair: `await asyncio.sleep()`.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None:
+        return None
+    kinds, words = set(), []
+    if wait.leaf and wait.line_calls("sleep") and not wait.in_syscall("futex", "recvfrom", "read", "poll"):
+        kinds.add("source")
+        words.append(f"Its line calls sleep: {wait.text}")
+    if sleeps(wait):
+        kinds.add("kernel")
+        words.append(f"The kernel has the thread in {wait.kernel}, which is how Python sleeps.")
+    return Match(frozenset(kinds), tuple(words)) if kinds else None
+
+
+def sleeps(wait: Wait) -> bool:
+    """clock_nanosleep, or a select() that watches no descriptor."""
+    if wait.in_syscall("clock_nanosleep", "nanosleep"):
+        return True
+    return wait.in_syscall("select", "pselect6") and wait.kernel.args[:4] == (0, 0, 0, 0)
+
+
+CAUSE = Cause(
+    id="sleep",
+    title="time.sleep() suspends the event loop's thread",
+    match=match,
+    confused_with={"lock": "`lock.acquire()` gives the same stack; the kernel says futex instead."},
+)

@@ -1,0 +1,30 @@
+"""A thread or a process is joined.
+
+`Thread.join()` and `Process.join()` return when the other one has ended. On the loop's thread that holds up
+every request; and if the other thread needs the loop in order to end, it holds for ever.
+
+Repair: ask the thread to stop (an Event), and join it with `await asyncio.to_thread(thread.join, timeout)`.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+JOINS = ("threading.py:join", "multiprocessing/process.py:join", "multiprocessing/pool.py:join")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or not wait.starts_with(*JOINS):
+        return None
+    return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which returns when the other one ends.",))
+
+
+CAUSE = Cause(
+    id="thread-join",
+    title="the event loop waits for a thread or a process to end",
+    match=match,
+    snippet="lifespan_executor.py",
+    confused_with={"executor-shutdown": "there the join is made by Executor.shutdown()."},
+)

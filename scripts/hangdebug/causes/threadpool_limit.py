@@ -1,0 +1,30 @@
+"""Every thread that may run synchronous work is stuck.
+
+Starlette runs `def` endpoints, file responses and sync dependencies in threads, at most 40 at a time (AnyIO's
+default limiter). When all are stuck, the next `def` request waits in a queue, while `async def` endpoints
+answer as ever. So a health check that is `async` stays green. A pool of the application's own runs full
+in the same way.
+
+Repair: timeouts in the stuck calls; a limiter of their own for slow calls; more tokens only with a reason.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if verdict.state != "threadpool-exhausted":
+        return None
+    return Match(frozenset({"frames"}))
+
+
+CAUSE = Cause(
+    id="threadpool-limit",
+    title="all threads of the pool are stuck, so synchronous work queues",
+    match=match,
+    snippet="lifespan_executor.py",
+    confused_with={"none": "a few slow `def` requests are no exhaustion while threads are left."},
+)

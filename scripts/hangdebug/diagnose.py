@@ -1,0 +1,196 @@
+"""From evidence to a Diagnosis: the state, then the cause of the wait that explains it, then the words."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from hangdebug.causes import cause_of
+from hangdebug.frames import package
+from hangdebug.model import (
+    BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict,
+)
+from hangdebug.scene import Scene, scene as scene_of
+from hangdebug.states import state_of, times
+from hangdebug.waits import Wait, stuck_workers
+
+RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
+        "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
+# How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
+WORTH = {"frames": 0.99, "kernel": 0.95, "source": 0.9}
+UNKNOWN = 0.7
+MORE = "python scripts/hang.py diagnose --pid PID"
+
+
+def diagnose(evidence: Evidence) -> Diagnosis:
+    """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
+    scene = scene_of(evidence)
+    verdict, wait = state_of(scene)
+    cause, match = cause_of(verdict, wait, scene)
+    thread = wait.view.thread if wait else None
+    frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None
+    confidence = sure(verdict, match, wait, scene)
+    return Diagnosis(
+        verdict.state, cause.id, confidence, summary(verdict, cause, wait, scene), frame,
+        thread, wait.view.role if wait else None, wait.kernel if wait else None,
+        tuple(told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
+        tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
+    )
+
+
+def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
+    """The one to act on among the processes behind one port; the others are told of in `others`."""
+    ranked = sorted(diagnoses, key=lambda one: (RANK.index(one.state), -one.confidence))
+    first = next((one for one in ranked if not is_bystander(one)), ranked[0])
+    rest = tuple(f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
+                 for one in ranked if one is not first)
+    from dataclasses import replace
+    return replace(first, others=rest)
+
+
+def is_bystander(one: Diagnosis) -> bool:
+    """A supervisor, or a process without an event loop, says nothing while another one has a loop."""
+    return any("supervisor" in line or "runs an event loop" in line and "No thread" in line for line in one.evidence)
+
+
+def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
+    """Pasted snapshots as evidence: those of one pid are samples of one process."""
+    groups: dict[int | None, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        groups.setdefault(snapshot.pid, []).append(snapshot)
+    return tuple(Evidence(tuple(group), process=process_in(group[-1])) for group in groups.values())
+
+
+def process_in(snapshot: Snapshot) -> Process:
+    """What the dump itself tells of its process."""
+    frames = [frame for thread in snapshot.threads for frame in thread.frames]
+    names = {package(frame) for frame in frames}
+    server = next((one for one in ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne")
+                   if one in names or one in snapshot.command), None)
+    return Process(snapshot.pid, snapshot.command, snapshot.python, server)
+
+
+def process_of(evidence: Evidence) -> Process:
+    from dataclasses import replace
+    read = process_in(evidence.snapshots[-1])
+    known = evidence.process
+    return replace(known, pid=known.pid or read.pid, command=known.command or read.command,
+                   python=read.python or known.python, server=known.server or read.server)
+
+
+def blocking_frame(wait: Wait) -> BlockingFrame | None:
+    if wait.frame is None:
+        return None
+    return BlockingFrame(wait.frame.function, wait.frame.file, wait.frame.line, wait.text)
+
+
+def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> float:
+    """How sure the whole answer is: the state, times what the cause's evidence is worth."""
+    worth = max((WORTH[kind] for kind in match.kinds), default=UNKNOWN)
+    if len(match.kinds) > 1:
+        worth = 1.0
+    value = verdict.confidence * worth
+    if scene.guessed:
+        value *= 0.95
+    if wait is not None and wait.frame is None and verdict.state != "healthy":
+        value = min(value, 0.6)
+    return round(min(value, 0.98), 2)
+
+
+def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
+    lines = []
+    if wait is not None and verdict.state != "healthy":
+        role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
+        who = wait.view.thread.name or f"Thread {wait.view.thread.os_id}"
+        where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
+        lines.append(f"{who} {role.get(wait.view.role, 'is a thread of its own')} and stands in {where}.")
+    lines += match.evidence + verdict.evidence
+    if wait is not None and wait.kernel is not None and not any("kernel" in line for line in lines):
+        lines.append(f"The kernel has the thread in {wait.kernel}.")
+    if wait is not None and wait.text:
+        lines.append(f"The line: {wait.text}")
+    lines += awaited(scene, wait)
+    clients = scene.evidence.clients
+    if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):
+        lines.append(f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold "
+                     f"bytes that nobody reads, {clients.backlog} wait to be accepted.")
+    return lines
+
+
+def awaited(scene: Scene, wait: Wait | None) -> list[str]:
+    """What the pool's threads are in that the loop waits for."""
+    if wait is None or wait.view.role != "event-loop" or not wait.inside_package("concurrent", "threading"):
+        return []
+    groups: dict[str, int] = {}
+    for one in stuck_workers(scene):
+        where = one.frame or (one.view.section[0] if one.view.section else None)
+        kernel = f", {one.kernel}" if one.kernel and one.kernel.syscall not in (None, "running") else ""
+        groups[f"{where or 'a C call'}{kernel}"] = groups.get(f"{where or 'a C call'}{kernel}", 0) + 1
+    return [f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
+            for where, count in list(groups.items())[:4]]
+
+
+def doubts(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, confidence: float) -> list[str]:
+    lines = list(verdict.doubts)
+    if scene.guessed:
+        lines.append(f"The stack shows no event loop; it is taken to be there because {scene.guessed}.")
+    if verdict.state not in ("healthy", "stopped") and not match.kinds:
+        lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
+    lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
+    if verdict.state == "healthy" and not scene.loop:
+        lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
+    elif confidence < 0.8:
+        pid = scene.evidence.process.pid or scene.evidence.snapshots[-1].pid
+        lines.append(f"Next: {next_command(verdict, scene, pid)}")
+    return lines
+
+
+def next_command(verdict: Verdict, scene: Scene, pid: int | None) -> str:
+    live = bool(scene.evidence.readings)
+    if verdict.state in ("healthy", "inconclusive") and live:
+        return "python scripts/hang.py verify --url HEALTH_URL --url URL_THAT_HUNG   # an async route and a def route"
+    if live:
+        return f"sleep 5; python scripts/hang.py diagnose --pid {pid}"
+    return f"python scripts/hang.py capture --pid {pid or 'PID'} --zip   # on the host: several samples, and the kernel's word"
+
+
+def exonerated(scene: Scene, wait: Wait | None) -> list[str]:
+    lines = []
+    parked = sum(view.idle for view in scene.threads("worker"))
+    if parked:
+        lines.append(f"{parked} pool thread{'s' if parked > 1 else ''} without work, parked in the queue: not the cause.")
+    others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
+    if others:
+        lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
+    if scene.loop and (wait is None or wait.view.role != "event-loop"):
+        lines.append("The event loop: it is idle and takes new events.")
+    return lines
+
+
+def remedy(cause: Cause, frame: BlockingFrame | None, verdict: Verdict) -> Remedy | None:
+    if verdict.state in ("healthy", "inconclusive", "stopped") or not (cause.snippet or cause.fix):
+        return None
+    command = None
+    if cause.fix and frame is not None:
+        import shlex
+        command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
+    return Remedy(cause.snippet, cause.fix, command)
+
+
+def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> str:
+    """One sentence that a person can act on."""
+    where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
+    line = f": `{wait.text}`" if wait is not None and wait.text else ""
+    if verdict.state == "healthy":
+        return "Nothing is stuck in this process." if scene.loop else "This is a supervisor; look at its workers."
+    if verdict.state == "inconclusive":
+        return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}' if where else ''}."
+    if verdict.state == "stopped":
+        return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
+    if verdict.state == "exit-hang":
+        return f"The process was told to stop and waits for a thread{where}{line}."
+    if verdict.state == "threadpool-exhausted":
+        return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
+    if verdict.state == "loop-busy":
+        return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
+    what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
+    return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."

@@ -1,0 +1,131 @@
+"""Read an evidence bundle: a folder or .zip with one folder a process.
+
+    manifest.json                   when, by what version, on what, what went wrong
+    4284/process.json               facts about the process
+    4284/kernel-before-0.tsv ...    the kernel's word before the first attach
+    4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
+    4284/fds.tsv  net.txt  children.tsv   what the numbers in the kernel's rows stand for
+    4284/sources.json               the lines around each of the application's frames
+
+Every part but one sample may be missing: a process can die half way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Mapping
+
+from hangdebug import kernel
+from hangdebug.dumps import read
+from hangdebug.errors import BadBundle, NotADump
+from hangdebug.model import Evidence, Process, Snapshot
+
+MOST_FILES, MOST_BYTES = 5000, 256 << 20
+NEXT = "python scripts/hang.py capture --pid PID"
+SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
+PID = re.compile(r"^\d+$")
+
+Texts = Mapping[str, str]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
+    return path.is_dir() or path.is_file() and zipfile.is_zipfile(path)
+
+
+def read_bundle(path: Path) -> tuple[Evidence, ...]:
+    """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
+    texts = archive(path) if path.is_file() else folder(path)
+    inside = sorted({name.split("/")[-2] for name in texts if SAMPLE.match(name.split("/")[-1]) and "/" in name})
+    root = next((name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), "")
+    manifest = mapping(texts.get(root + "manifest.json", "{}"))
+    pids = [name for name in inside if PID.match(name)]
+    found = [evidence({name[len(root + pid) + 1:]: text for name, text in texts.items()
+                       if name.startswith(f"{root}{pid}/")}, manifest) for pid in pids]
+    kept = tuple(one for one in found if one.snapshots)
+    if not kept:
+        notes = "; ".join(map(str, manifest.get("notes", []))) or "It has no folder with a sample in it."
+        raise BadBundle(f"{path} holds no evidence that can be read.", notes, NEXT)
+    return kept
+
+
+def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
+    process = facts(mapping(texts.get("process.json", "{}")))
+    objects = kernel.Objects(dict(pairs(texts.get("fds.tsv", ""))), kernel.peers(texts.get("net.txt", "")),
+                             dict(pairs(texts.get("children.tsv", ""))))
+    snapshots: list[Snapshot] = []
+    attached = []
+    notes = [str(note) for note in manifest.get("notes", [])]
+    for number, name in sorted((int(found[1]), name) for name in texts for found in [SAMPLE.match(name)] if found):
+        try:
+            snapshot = read(texts[name])[0]
+        except NotADump:
+            notes.append(f"{name} holds no stack")
+            continue
+        snapshots.append(replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command))
+        row = texts.get(f"kernel-{number}.tsv")
+        attached.append(kernel.reading(row, objects) if row else None)
+    before = sorted((name for name in texts if name.startswith("kernel-before-")), key=natural)
+    readings = tuple(kernel.reading(texts[name], objects) for name in before)
+    sources = {str(file): {int(n): str(text) for n, text in lines.items()}
+               for file, lines in mapping(texts.get("sources.json", "{}")).items() if isinstance(lines, dict)}
+    clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
+    return Evidence(tuple(snapshots), readings, tuple(attached), process, clients, sources, tuple(notes))
+
+
+def facts(value: Mapping[str, Any]) -> Process:
+    known = {field.name for field in fields(Process)}
+    kept = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known}
+    return Process(**kept)
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """A JSON object, or {} for anything else: a bundle may have been cut short while it was written."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def pairs(text: str) -> list[tuple[int, str]]:
+    rows = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+    return [(int(key), value) for key, value in rows if key.isdigit()]
+
+
+def natural(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def archive(path: Path) -> Texts:
+    """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            members = [info for info in opened.infolist() if not info.is_dir()]
+            limit(path, len(members), sum(info.file_size for info in members))
+            return {info.filename: opened.read(info).decode("utf-8", "replace") for info in members}
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
+
+
+def folder(path: Path) -> Texts:
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.is_symlink()]
+    limit(path, len(files), sum(file.stat().st_size for file in files))
+    return {file.relative_to(path).as_posix(): text_of(file) for file in files}
+
+
+def text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise BadBundle(f"{file} cannot be read.", str(error), f"ls -l {file}") from error
+
+
+def limit(path: Path, count: int, size: int) -> None:
+    if count > MOST_FILES or size > MOST_BYTES:
+        why = f"It has {count} files and {size >> 20} MB; the limits are {MOST_FILES} and {MOST_BYTES >> 20} MB."
+        raise BadBundle(f"{path} is no evidence bundle.", why, NEXT)

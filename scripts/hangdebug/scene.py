@@ -1,0 +1,206 @@
+"""A dump seen from one event loop: which thread runs it, what that thread is in, who works for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterable
+
+from hangdebug.frames import calls, is_application, is_known_library, library_path, package
+from hangdebug.model import Evidence, Frame, KernelWait, Snapshot, Thread
+from hangdebug.source import in_coroutine
+
+LOOP = (
+    "asyncio/base_events.py:_run_once", "asyncio/base_events.py:run_forever",
+    "asyncio/base_events.py:run_until_complete", "asyncio/runners.py:run", "asyncio/windows_events.py:run_forever",
+    "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
+    "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
+)
+POLL = ("selectors.py:select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
+        "trio/_core/_io_epoll.py:get_events")
+HANDLE = ("asyncio/events.py:_run",)
+POOL = ("concurrent/futures/thread.py:_worker", "concurrent/futures/thread.py:run", "multiprocessing/pool.py:worker",
+        "concurrent/futures/process.py:_process_worker")
+ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
+PARKED = ("queue.py:get", "threading.py:wait")
+SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
+ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
+SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
+
+
+@dataclass(frozen=True)
+class View:
+    """One thread in one sample. `section` holds the frames inside of the loop's or the pool's machinery.
+
+    `frame` is the innermost one of the application, `inner` the library calls that it made, innermost first;
+    `idle` means that the loop runs no frame, or that the worker waits for work.
+    """
+
+    thread: Thread
+    role: str
+    section: tuple[Frame, ...]
+    frame: Frame | None
+    inner: tuple[Frame, ...]
+    idle: bool
+    kernel: KernelWait | None = None
+
+    @property
+    def key(self) -> tuple:
+        """Equal in two samples when the thread is in the same place."""
+        return (self.frame, tuple((frame.function, frame.file) for frame in self.inner))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All samples seen from one event loop. `loop` holds its thread once a sample, and is () without a loop.
+
+    `guessed` is why the loop's thread had to be guessed, "" when its frames show it.
+    """
+
+    evidence: Evidence
+    samples: tuple[tuple[View, ...], ...]
+    loop: tuple[View, ...] = ()
+    guessed: str = ""
+
+    @property
+    def last(self) -> tuple[View, ...]:
+        return self.samples[-1]
+
+    def of(self, view: View) -> tuple[View, ...]:
+        """The same thread in every sample that has it."""
+        return tuple(other for sample in self.samples for other in sample if same_thread(other, view))
+
+    def threads(self, role: str) -> tuple[View, ...]:
+        return tuple(view for view in self.last if view.role == role)
+
+    def shows(self, *places: str) -> View | None:
+        """The first thread of the last sample that has one of these library calls anywhere in its stack."""
+        return next((v for v in self.last if any(calls(f, *places) for f in v.thread.frames)), None)
+
+
+def scene(evidence: Evidence) -> Scene:
+    """The scene of the server's own loop. Raises nothing: without a loop, `loop` is empty."""
+    samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))
+    chosen = max((v for v in samples[-1] if v.role == "event-loop"), key=importance, default=None)
+    guessed = ""
+    if chosen is None:
+        chosen, guessed = cut_loop(evidence, samples)
+        if chosen is not None:
+            samples = tuple(tuple(as_loop(v) if same_thread(v, chosen) else v for v in s) for s in samples)
+    found = Scene(evidence, samples)
+    if chosen is None:
+        return found
+    return Scene(evidence, samples, tuple(v for v in found.of(chosen) if v.role == "event-loop"), guessed)
+
+
+def views(evidence: Evidence, index: int) -> tuple[View, ...]:
+    snapshot = evidence.snapshots[index]
+    reading = evidence.attached[index] if index < len(evidence.attached) else None
+    waits = reading.waits if reading else {}
+    return tuple(view(thread, role_of(thread, snapshot), waits.get(thread.os_id or -1))
+                 for thread in snapshot.threads if thread.frames)
+
+
+def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
+    section = loop_section(thread.frames) if role == "event-loop" else pool_section(thread.frames, role)
+    application = [index for index, frame in enumerate(section) if is_application(frame)]
+    if not application:  # perhaps the application is installed as a package, as in many images
+        application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
+    first = application[0] if application else None
+    idle = not section if role == "event-loop" else role == "worker" and is_parked(thread.frames)
+    frame = None if first is None else section[first]
+    return View(thread, role, section, frame, section[:first], idle, kernel)
+
+
+def role_of(thread: Thread, snapshot: Snapshot) -> str:
+    if any(calls(frame, *LOOP) for frame in thread.frames):
+        return "event-loop"
+    if any(calls(frame, *POOL) for frame in thread.frames) or is_anyio_worker(thread):
+        return "worker"
+    bootstrapped = any(calls(frame, "threading.py:_bootstrap") for frame in thread.frames)
+    if not bootstrapped and (thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid):
+        return "main"
+    return "other"
+
+
+def is_anyio_worker(thread: Thread) -> bool:
+    bottom = [frame for frame in thread.frames if not calls(frame, "threading.py")][-1:]
+    return any(calls(frame, ANYIO_WORKER) for frame in bottom)
+
+
+def is_parked(frames: tuple[Frame, ...]) -> bool:
+    """Whether a pool's thread waits for work: nothing but the pool's own machinery is on its stack."""
+    rest = [frame for frame in frames if not calls(frame, *PARKED)]
+    return calls(rest[0], "concurrent/futures/thread.py:_worker", ANYIO_WORKER, "multiprocessing/pool.py:worker",
+                 "concurrent/futures/process.py:_process_worker", "multiprocessing/queues.py:get") if rest else False
+
+
+def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The frames inside of the loop: all of them if it has none, () if it only polls.
+
+    A loop nested in another one's handler (nest_asyncio) belongs to the section of the outer loop.
+    """
+    border = len(frames)
+    for index in reversed(range(len(frames))):
+        if calls(frames[index], *LOOP):
+            border = index
+        elif border < len(frames) and is_application(frames[index]):
+            break
+    inside = [frame for frame in frames[:border] if not calls(frame, *HANDLE)]
+    while inside and calls(inside[0], *POLL) and len(inside) == 1:
+        inside.pop(0)
+    return tuple(inside)
+
+
+def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:
+    keep = len(frames)
+    while keep and (calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL,
+                          "threading.py:run") or role == "worker" and calls(frames[keep - 1], ANYIO_WORKER)):
+        keep -= 1
+    return frames[:keep]
+
+
+def importance(view: View) -> tuple[bool, bool, bool]:
+    """Several threads can run a loop: the server's comes first, then the main thread's."""
+    return (any(package(frame) in SERVERS for frame in view.thread.frames), view.thread.name == "MainThread",
+            not any(calls(frame, *POOL) for frame in view.thread.frames))
+
+
+def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple[View | None, str]:
+    """The main thread, if it must be the loop's although its stack shows no loop, and why.
+
+    CPython 3.9 drops the frames below a coroutine into which an exception was thrown, which is what a
+    client's disconnect does; people also paste the top of a stack only.
+    """
+    main = next((v for v in samples[-1] if v.role == "main"), None)
+    if main is None and len(samples[-1]) == 1:  # a lone stack, perhaps without its header
+        main = samples[-1][0] if samples[-1][0].role == "other" else None
+    if main is None or calls(main.thread.frames[-1], "threading.py") or ends_whole(main.thread.frames):
+        return None, ""
+    if any(in_coroutine(evidence.sources, frame) for frame in main.thread.frames):
+        return main, "its source shows a coroutine"
+    if any(package(frame) in ASYNC for frame in main.thread.frames):
+        return main, "its frames are those of an async server"
+    if evidence.process.server or any(view.role == "worker" and is_anyio_worker(view.thread) for view in samples[-1]):
+        return main, "the process is an async server"
+    return None, ""
+
+
+def ends_whole(frames: Iterable[Frame]) -> bool:
+    """A whole stack of a main thread ends at a module: nothing was cut off below it."""
+    return list(frames)[-1].name == "<module>" or calls(list(frames)[-1], "runpy.py", "<frozen runpy>")
+
+
+def as_loop(view_: View) -> View:
+    return view(view_.thread, "event-loop", view_.kernel)
+
+
+def same_thread(one: View, other: View) -> bool:
+    if one.thread.os_id is not None and other.thread.os_id is not None:
+        return one.thread.os_id == other.thread.os_id
+    return one.thread.name == other.thread.name
+
+
+def is_supervisor(snapshot: Snapshot) -> bool:
+    """Whether the process only watches over workers: its stack is in a server's supervisor."""
+    paths = [library_path(frame.file) or "" for thread in snapshot.threads for frame in thread.frames]
+    return any(path.startswith(SUPERVISORS) for path in paths)

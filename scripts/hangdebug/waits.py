@@ -1,0 +1,142 @@
+"""What one thread waits in, over all samples: its frame, the calls it made, its line, the kernel's word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hangdebug.frames import calls, package
+from hangdebug.model import Frame, KernelWait, Reading
+from hangdebug.scene import Scene, View
+from hangdebug.source import called, entered, line_at, statement_at
+
+SLEEPING = ("S", "D")
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How much a thread moved. `same` of `samples` show the commonest place, `idle` show it idle.
+
+    `woke` is how many context switches the kernel counted before the first attach, over `span` seconds;
+    `cpu` is the share of one CPU that it used then. Both are None where the kernel was not asked twice.
+    """
+
+    samples: int
+    same: int
+    idle: int
+    woke: int | None = None
+    cpu: float | None = None
+    span: float = 0.0
+
+    @property
+    def still(self) -> bool:
+        """Never seen anywhere else, and never woken as far as is known."""
+        return self.same == self.samples and not self.woke
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A thread that is not idle, where most samples have it."""
+
+    view: View
+    motion: Motion
+    text: str | None
+    called: frozenset[str]
+    entered: str | None
+    kernel: KernelWait | None
+
+    @property
+    def frame(self) -> Frame | None:
+        return self.view.frame
+
+    @property
+    def leaf(self) -> bool:
+        """Whether the application's frame is innermost: what it calls, if anything, is written in C."""
+        return not self.view.inner
+
+    @property
+    def outermost(self) -> Frame | None:
+        """The library call that the application made, before that one called on."""
+        return self.view.inner[-1] if self.view.inner else None
+
+    @property
+    def running(self) -> bool | None:
+        """On a CPU: the kernel's word before py-spy's, None where neither gave one."""
+        if self.motion.cpu is not None and self.motion.span > 0:
+            return self.motion.cpu > 0.5
+        if self.kernel is not None and self.kernel.state:
+            return self.kernel.state == "R"
+        return self.view.thread.active
+
+    def inside(self, *places: str) -> bool:
+        """Whether one of these library calls was made by the application's frame, directly or not."""
+        return any(calls(frame, *places) for frame in self.view.inner)
+
+    def inside_package(self, *packages: str) -> bool:
+        return any(package(frame) in packages for frame in self.view.inner)
+
+    def starts_with(self, *places: str) -> bool:
+        """Whether the application's own line calls one of these."""
+        return self.outermost is not None and calls(self.outermost, *places)
+
+    def line_calls(self, *names: str) -> bool:
+        """Whether the source line calls a name that ends in one of `names` ("sleep", "time.sleep")."""
+        return any(full == name or full.endswith("." + name) for full in self.called for name in names)
+
+    def in_syscall(self, *names: str) -> bool:
+        return self.kernel is not None and self.kernel.syscall in names
+
+
+def wait(scene: Scene, view: View) -> Wait:
+    """What `view`'s thread waits in, in the place where most samples have it."""
+    seen = scene.of(view)
+    common = Counter(other.key for other in seen if not other.idle).most_common(1)
+    place = [other for other in seen if not other.idle and common and other.key == common[0][0]] or [view]
+    best = next((other for other in reversed(place) if other.kernel and other.kernel.syscall), place[-1])
+    sources = scene.evidence.sources
+    statement = statement_at(sources, best.frame) if best.frame else ""
+    text = line_at(sources, best.frame) if best.frame else None
+    return Wait(best, motion(scene, view), text, called(statement), entered(statement),
+                best.kernel or before(scene, view))
+
+
+def motion(scene: Scene, view: View) -> Motion:
+    seen = scene.of(view)
+    keys = Counter(other.key for other in seen if not other.idle)
+    same = keys.most_common(1)[0][1] if keys else 0
+    woke, cpu, span = movement(scene.evidence.readings, view.thread.os_id)
+    return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span)
+
+
+def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:
+    """Context switches, CPU share and seconds between the first and the last reading of one thread."""
+    seen = [(r.at, r.waits[os_id]) for r in readings if os_id is not None and os_id in r.waits]
+    if len(seen) < 2:
+        return None, None, 0.0
+    (start, first), (end, last) = seen[0], seen[-1]
+    span = end - start
+    woke = None if first.switches is None or last.switches is None else last.switches - first.switches
+    cpu = None if first.cpu is None or last.cpu is None or span <= 0 else (last.cpu - first.cpu) / span
+    return woke, cpu, span
+
+
+def before(scene: Scene, view: View) -> KernelWait | None:
+    """The kernel's last word before the first attach."""
+    for reading in reversed(scene.evidence.readings):
+        found = reading.waits.get(view.thread.os_id or -1)
+        if found:
+            return found
+    return None
+
+
+def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
+    """The pool's threads that are at work and in one place in every sample, the commonest place first."""
+    found = [wait(scene, view) for view in scene.threads("worker") if not view.idle]
+    found = [one for one in found if one.motion.same == one.motion.samples]
+    places = Counter(place(one) for one in found)
+    return tuple(sorted(found, key=lambda one: -places[place(one)]))
+
+
+def place(one: Wait) -> tuple:
+    frame = one.frame or (one.view.section[0] if one.view.section else None)
+    return (frame.file, frame.line) if frame else ("", None)
