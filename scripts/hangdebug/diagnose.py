@@ -17,7 +17,7 @@ RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "t
         "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
 # How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
 WORTH = {"frames": 0.99, "kernel": 0.95, "source": 0.9}
-UNKNOWN = 0.7
+UNKNOWN = 0.6
 MORE = "python scripts/hang.py diagnose --pid PID"
 
 

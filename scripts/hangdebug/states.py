@@ -109,7 +109,7 @@ def single(scene: Scene, one: Wait) -> Answer:
         words = (f"The event loop's thread is at work in {one.frame}.",)
         return Verdict("loop-busy", 0.5, words, (*doubts, "A healthy server is caught at work now and then.")), one
     words = ("The thread sleeps in a C call that this line makes; such a call has no frame of its own.",)
-    return Verdict(state, 0.7, words, tuple(doubts)), one
+    return Verdict(state, 0.8, words, tuple(doubts)), one
 
 
 def waits_in(one: Wait) -> bool:

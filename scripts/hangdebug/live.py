@@ -1,0 +1,61 @@
+"""Watch live processes: evidence first, more of it where the first answer is in doubt."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from pathlib import Path
+from typing import Callable
+
+from hangdebug.capture import Target, capture
+from hangdebug.capture.bundle import sample
+from hangdebug.diagnose import diagnose
+from hangdebug.dumps.bundle import read_bundle
+from hangdebug.errors import BadBundle
+from hangdebug.model import Diagnosis, Evidence
+
+MORE = 8
+CLEAR = 0.8
+
+Say = Callable[[str], None]
+
+
+def observe(target: Target, folder: Path, say: Say) -> tuple[Evidence, ...]:
+    """Capture `target` into `folder`, and again where the evidence so far is in doubt; returns all of it.
+
+    Raises HangError when nothing could be read.
+    """
+    capture(target, folder, say=say)
+    found = read_bundle(folder)
+    for evidence in found:
+        pid = evidence.process.pid
+        if pid is not None and in_doubt(evidence):
+            say(f"process {pid}: in doubt, so {MORE} more samples")
+            sample(pid, folder / str(pid), MORE, say)
+    return read_bundle(folder)
+
+
+def in_doubt(evidence: Evidence) -> bool:
+    """A healthy or unwatched process is not worth more pauses; one that may be busy is."""
+    answer = diagnose(evidence)
+    return answer.confidence < CLEAR and answer.thread is not None
+
+
+def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:
+    """The same, with nothing left on disk."""
+    with tempfile.TemporaryDirectory(prefix="hang-") as name:
+        return observe(target, Path(name) / "evidence", say)
+
+
+def new_folder(target: Target, parent: Path = Path(".")) -> Path:
+    """A name that no earlier evidence has: evidence-PID-TIME."""
+    stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S")
+    base = f"evidence-{target.supervisor or target.workers[0]}-{stamp}"
+    names = [base, *(f"{base}-{number}" for number in range(2, 100))]
+    return next((parent / name for name in names if not (parent / name).exists()), parent / base)
+
+
+def answers(evidence: tuple[Evidence, ...]) -> tuple[Diagnosis, ...]:
+    if not evidence:
+        raise BadBundle("There is no evidence to diagnose.")
+    return tuple(diagnose(one) for one in evidence)
