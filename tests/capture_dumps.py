@@ -7,7 +7,7 @@ Each interpreter needs fastapi, uvicorn, requests and uvloop. The newest py-spy 
 interpreter as text. What else is taken depends on the Python's version: JSON and uvloop on 3.11 and 3.13,
 older py-spys on 3.9 and 3.11. Disguises and healthy servers are taken on 3.9, 3.11 and 3.13.
 
-A dump is kept whole, but for the paths of this machine, and gets ` # <-- CAUSE` behind the frame that a
+A dump is kept whole, but for the paths of this machine, and gets `  # <-- CAUSE` behind the frame that a
 diagnosis must name. JSON stays what py-spy printed; the truth stands beside it in NAME.truth.json.
 """
 
@@ -60,7 +60,8 @@ class Shot:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--python", action="append", help="an interpreter (default: this one)")
     parser.add_argument("--py-spy", action="append", help="a py-spy (default: this environment's)")
     parser.add_argument("--only", action="append", help="a server's name (default: all)")
@@ -73,8 +74,8 @@ def main() -> int:
         wanted = options.only or [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
         for name in wanted:
             capture(zoo.truth(name), pythons, spies, options.out)
-    except (zoo.ZooError, zoo.lab.LabError, LookupError, OSError, subprocess.CalledProcessError) as error:
-        print(f"capture_dumps: {error}\n{getattr(error, 'stderr', None) or ''}", file=sys.stderr)
+    except (zoo.ZooError, zoo.lab.LabError, LookupError, OSError, subprocess.SubprocessError) as error:
+        print(f"capture_dumps: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -82,16 +83,24 @@ def main() -> int:
 
 
 def interpreter(path: str) -> Interpreter:
-    """Ask a Python where it lives. Raises CalledProcessError where a package is missing."""
-    answer = subprocess.run([path, "-c", FACTS], check=True, capture_output=True, text=True).stdout
-    (major, minor), prefix, base, real = json.loads(answer)
+    """Ask a Python where it lives. Raises ZooError where it lacks a package."""
+    asked = subprocess.run([path, "-c", FACTS], capture_output=True, text=True)
+    if asked.returncode:
+        why = asked.stderr.strip().splitlines()[-1:]
+        raise zoo.ZooError(f"{path} cannot run the servers: {' '.join(why)}\n"
+                           f"Next: {path} -m pip install fastapi uvicorn requests uvloop")
+    (major, minor), prefix, base, real = json.loads(asked.stdout)
     places = {prefix: "/srv/venv"}
     places.update({one: "/usr/local" for one in (base, real) if not one.startswith("/usr")})
     return Interpreter(path, f"{major}.{minor}", tuple(sorted(places.items(), key=lambda one: -len(one[0]))))
 
 
 def spy(path: str) -> Spy:
-    answer = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+    """Ask a py-spy for its version. Raises ZooError where there is none."""
+    try:
+        answer = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise zoo.ZooError(f"{path} is no py-spy.\nNext: pip install py-spy, or --py-spy PATH") from None
     return Spy(path, answer.split()[-1])
 
 
@@ -135,6 +144,8 @@ def worker(supervisor: int) -> int:
 def shoot(hung: zoo.Hung, python: Interpreter, taken: list[Shot], out: Path) -> None:
     """Take the dumps of a server, and write them if the symptom was there to the end."""
     texts = [dump(shot) for shot in taken]
+    if not any(texts):
+        raise zoo.ZooError(f"No py-spy could read {hung.truth.name} under Python {python.version}")
     if not hung.holds():
         raise zoo.ZooError(f"{hung.truth.name} recovered while it was dumped: nothing was written")
     places = [(str(hung.truth.folder), "/srv/app"), *python.places]
@@ -142,7 +153,7 @@ def shoot(hung: zoo.Hung, python: Interpreter, taken: list[Shot], out: Path) -> 
         stem = f"py{python.version}-pyspy{shot.spy.version}".replace(".", "") + shot.suffix
         file = out / hung.truth.cause / f"{stem}.{shot.form}"
         if not text:
-            print(f"skipped {file.name}: py-spy {shot.spy.version} cannot read this Python", file=sys.stderr)
+            print(f"skipped {file.name}: py-spy {shot.spy.version} could not read it", file=sys.stderr)
             continue
         file.parent.mkdir(parents=True, exist_ok=True)
         if shot.form == "json":

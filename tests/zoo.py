@@ -30,7 +30,7 @@ import tokenize
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
@@ -181,7 +181,7 @@ def trigger(hung: Hung, stack: ExitStack, timeout: float) -> None:
             read(client, until=lambda answer: len(answer.partition(b"\r\n\r\n")[2]) > 0)
             client.close()
         elif truth.client == "is answered":
-            read(client, until=lambda answer: False)
+            read(client)
     if truth.signal:
         os.kill(hung.pid, getattr(signal, truth.signal))
 
@@ -194,7 +194,7 @@ def request(url: str, path: str, timeout: float) -> socket.socket:
     return connection
 
 
-def read(connection: socket.socket, until) -> bytes:
+def read(connection: socket.socket, until: Callable[[bytes], bool] = lambda answer: False) -> bytes:
     """What comes until `until(all so far)` or the end of the stream."""
     answer = b""
     while not until(answer):
@@ -209,7 +209,7 @@ def ask(url: str, path: str, seconds: float) -> str:
     """"answer" (a 200), "silence" for `seconds`, "refused" (nobody listens) or "error" (anything else)."""
     try:
         with closing(request(url, path, seconds)) as connection:
-            answer = read(connection, until=lambda answer: False)  # to its end: the server rests again
+            answer = read(connection)  # to its end: the server rests again
     except socket.timeout:
         return "silence"
     except ConnectionRefusedError:
@@ -227,7 +227,7 @@ def ended(server: lab.Server, seconds: float = 0.0) -> bool:
     return server.process.poll() is not None
 
 
-def wait_until(condition, timeout: float, hung: Hung, what: str) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float, hung: Hung, what: str) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         if ended(hung.server) or time.monotonic() > deadline:
