@@ -1,0 +1,182 @@
+"""The zoo is what it says: every server hangs as its constants claim, every dump agrees with its server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import capture_dumps
+import psutil
+import pytest
+import zoo
+
+CAUSES = {
+    "executor-shutdown", "future-result", "sleep", "http-client", "lock", "thread-join", "cpu-bound",
+    "interpreter-exit", "threadpool-limit", "other", "none",
+}
+DUMPS = zoo.HERE / "dumps"
+SERVERS = [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
+TEXTS = sorted(DUMPS.glob("*/*.txt"))
+JSONS = sorted(path for path in DUMPS.glob("*/*.json") if not path.name.endswith(".truth.json"))
+QUIET, BUSY = {"loop-blocked", "exit-hang"}, {"loop-busy"}
+
+
+def curl(url: str, seconds: float) -> int:
+    """curl's exit status: 0 answered, 28 timed out, 7 refused."""
+    return subprocess.run(["curl", "-sS", "-f", "-o", "/dev/null", "-m", str(seconds), url],
+                          stderr=subprocess.DEVNULL).returncode
+
+
+def cpu_of_main(pid: int) -> float:
+    times = next(thread for thread in psutil.Process(pid).threads() if thread.id == pid)
+    return times.user_time + times.system_time
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_servers_causes_and_dump_folders_are_the_same_set():
+    assert {name.replace("_", "-") for name in zoo.names("hung")} == CAUSES
+    assert {zoo.truth(name).cause for name in zoo.names("hung")} == CAUSES
+    assert {path.name for path in DUMPS.iterdir()} == CAUSES
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_hangs_as_it_says_and_is_ended(name):
+    with zoo.hang(name) as hung:
+        truth, used = hung.truth, cpu_of_main(hung.pid)
+        if truth.symptom:
+            assert curl(hung.url + truth.symptom, 0.4) == 28
+        if truth.control:
+            assert curl(hung.url + truth.control, 5) == 0
+        if truth.signal:
+            assert curl(hung.url + "/health", 0.4) == 7
+        burnt = cpu_of_main(hung.pid) - used
+        assert not (truth.state in QUIET and burnt > 0.02), "it works, so it is not stuck"
+        assert not (truth.state in BUSY and burnt < 0.05), "it rests, so it is not busy"
+        family = [hung.pid, *zoo.lab.descendants(hung.pid)]
+        log = hung.server.log
+    assert gone(family) and not log.exists()
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_marks_its_blocking_line_unless_it_is_healthy(name):
+    truth = zoo.truth(name)
+    assert bool(truth.marked) == (truth.state != "healthy")
+    assert bool(truth.symptom or truth.signal) == (truth.state != "healthy")
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_running_when_the_harness_is_ended(end, tmp_path):
+    code = ("import time, zoo\n"
+            "with zoo.hang('other') as hung:\n"
+            "    print(hung.pid, *zoo.lab.descendants(hung.pid), flush=True)\n"
+            "    time.sleep(60)\n")
+    scratch = {**os.environ, "TMPDIR": str(tmp_path)}  # SIGKILL leaves files, and they belong here
+    harness = subprocess.Popen([sys.executable, "-c", code], cwd=zoo.HERE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, env=scratch)
+    with harness:
+        family = [int(pid) for pid in harness.stdout.readline().split()]
+        harness.send_signal(end)
+    assert len(family) == 2 and gone(family)
+
+
+def test_a_server_that_does_not_hang_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "hung").mkdir()
+    healthy = (zoo.HERE / "hung" / "none.py").read_text()
+    (tmp_path / "hung" / "fine.py").write_text(healthy.replace("CONTROL", "SYMPTOM"))
+    monkeypatch.setattr(zoo, "HERE", tmp_path)
+    with pytest.raises(zoo.ZooError, match="fine should show its symptom; it did not within 1 s"):
+        with zoo.hang("fine", timeout=1):
+            pass
+
+
+def test_a_mark_of_another_cause_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "hung").mkdir()
+    (tmp_path / "hung" / "odd.py").write_text('STATE = "loop-blocked"\nCAUSE = "lock"\nwait()  # <-- sleep\n')
+    monkeypatch.setattr(zoo, "HERE", tmp_path)
+    with pytest.raises(ValueError, match=r"odd.py:3 is marked sleep, but CAUSE is lock"):
+        zoo.truth("odd")
+
+
+def test_an_unknown_server_is_told_the_known_ones():
+    with pytest.raises(LookupError, match="No server is called 'slep'. There are: .*sleep"):
+        zoo.truth("slep")
+
+
+def server_of(dump: Path) -> zoo.Truth:
+    """The server that a dump was taken of: its name's last word if that is one, else its folder's."""
+    word = dump.name.split(".")[0].rpartition("-")[2]
+    return zoo.truth(word if word in zoo.names("hung_more") + zoo.names("healthy") else dump.parent.name)
+
+
+@pytest.mark.parametrize("dump", TEXTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_text_dump_marks_the_line_that_its_server_marks(dump):
+    truth = server_of(dump)
+    marked = [line for line in dump.read_text().splitlines() if zoo.MARK in line]
+    assert len(marked) == (1 if truth.marked else 0)
+    for line in marked:
+        bare, mark, cause = line.partition(f"  {zoo.MARK}")
+        frame = capture_dumps.FRAME.match(bare)
+        assert mark and cause == truth.cause == dump.parent.name
+        assert (frame["file"], int(frame["line"])) in truth.marked
+
+
+@pytest.mark.parametrize("dump", JSONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_json_dump_has_the_truth_beside_it(dump):
+    truth = server_of(dump)
+    beside = json.loads(dump.with_suffix(".truth.json").read_text())
+    assert beside == capture_dumps.answer(dump.read_text(), truth)
+    assert (beside["frame"] is not None) == bool(truth.marked)
+
+
+def test_every_cause_has_dumps_of_every_python_and_of_every_kind():
+    for cause in CAUSES:
+        found = {path.name for path in (DUMPS / cause).iterdir()}
+        wanted = {f"py{python}-pyspy043.txt" for python in ("39", "310", "311", "312", "313")}
+        both = ("311", "313")
+        wanted |= {f"py{python}-pyspy043{end}" for python in both for end in ("-uvloop.txt", ".json")}
+        assert wanted <= found
+
+
+def test_no_dump_names_a_path_of_the_machine_that_took_it():
+    path = re.compile(r"(?<![\w.>-])/[\w.-]+/[^\s\"):]*")
+    for dump in [*TEXTS, *JSONS]:
+        foreign = [one for one in path.findall(dump.read_text()) if not one.startswith(("/srv/", "/usr/"))]
+        assert not foreign, dump
+
+
+def test_the_capture_command_takes_and_marks_a_dump(tmp_path):
+    command = [sys.executable, "capture_dumps.py", "--only", "sleep", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=zoo.HERE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    written = sorted(tmp_path.glob("sleep/*.txt"))
+    assert written and all("(sleep.py:33)  # <-- sleep\n" in file.read_text() for file in written)
+
+
+@pytest.mark.parametrize("wrong, told", [
+    (["--only", "slep"], "No server is called 'slep'"),
+    (["--py-spy", "/nowhere/py-spy"], "/nowhere/py-spy is no py-spy"),
+    (["--python", "/nowhere/python"], "/nowhere/python"),
+])
+def test_the_capture_command_explains_a_wrong_argument(wrong, told):
+    command = [sys.executable, "capture_dumps.py", *wrong]
+    done = subprocess.run(command, cwd=zoo.HERE, capture_output=True, text=True)
+    assert done.returncode == 2 and told in done.stderr and "Traceback" not in done.stderr

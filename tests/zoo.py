@@ -1,0 +1,237 @@
+"""The servers of hung/, hung_more/ and healthy/: start one, hang it, and prove that it hangs.
+
+    with zoo.hang("sleep") as hung:
+        hung.pid, hung.url, hung.truth.state, hung.truth.cause, hung.truth.marked
+
+Each server says in plain constants what is true of it. This module reads them without importing the server:
+
+    STATE, CAUSE  what a diagnosis must say
+    TRIGGER       the paths to request, each COUNT times (once)
+    CLIENT        what the client does then: "waits" (stays connected), "leaves" after the first bytes of the
+                  body, or "is answered" in full
+    SIGNAL        the signal sent after that ("SIGINT"); the server must then close its port and not end
+    SYMPTOM       the path that stops answering
+    CONTROL       the path that still answers
+
+A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+import tokenize
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterator
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "notebooks"))
+
+import lab  # noqa: E402  (the lab lives beside the notebook)
+
+FOLDERS = ("hung", "hung_more", "healthy")
+MARK = "# <-- "
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL")
+
+
+class ZooError(Exception):
+    """A server did not behave as its constants say. Holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a server says of itself. `marked` holds (file, line) pairs, files relative to `folder`."""
+
+    name: str
+    folder: Path
+    app: str
+    state: str
+    cause: str
+    trigger: tuple[str, ...] = ()
+    count: int = 1
+    client: str = "waits"
+    signal: str | None = None
+    symptom: str | None = None
+    control: str | None = None
+    marked: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Hung:
+    """A running server whose symptom was seen."""
+
+    server: lab.Server
+    truth: Truth
+
+    @property
+    def pid(self) -> int:
+        return self.server.pid
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def holds(self, seconds: float = 1.0) -> bool:
+        """Whether the symptom is there now; silence counts after `seconds`."""
+        truth = self.truth
+        if truth.signal and (ask(self.url, "/", seconds) != "refused" or ended(self.server, seconds)):
+            return False
+        if truth.symptom and ask(self.url, truth.symptom, seconds) != "silence":
+            return False
+        if truth.control and ask(self.url, truth.control, 10) != "answer":
+            return False
+        return not ended(self.server)
+
+
+def names(folder: str) -> tuple[str, ...]:
+    """The servers of one of FOLDERS, by name."""
+    found = [path.stem for path in (HERE / folder).glob("*.py")]
+    return tuple(sorted(found + [path.parent.name for path in (HERE / folder).glob("*/main.py")]))
+
+
+def truth(name: str) -> Truth:
+    """Read a server's constants and marks. Causes (`http-client`) are names too.
+
+    Raises LookupError for an unknown name, ValueError for a mark that is not the server's cause.
+    """
+    path = find(name.replace("-", "_"))
+    package = path.name == "main.py"
+    folder = path.parent.parent if package else path.parent
+    said = constants(path.read_text())
+    files = sorted(path.parent.rglob("*.py")) if package else [path]
+    marked = []
+    for file in files:
+        for line, cause in marks(file.read_text()):
+            if cause != said["cause"]:
+                raise ValueError(f"{file}:{line} is marked {cause}, but CAUSE is {said['cause']}")
+            marked.append((file.relative_to(folder).as_posix(), line))
+    app = ".".join(path.relative_to(folder).with_suffix("").parts) + ":app"
+    return Truth(path.parent.name if package else path.stem, folder, app, marked=tuple(marked), **said)
+
+
+def find(name: str) -> Path:
+    for folder in FOLDERS:
+        for path in (HERE / folder / f"{name}.py", HERE / folder / name / "main.py"):
+            if path.is_file():
+                return path
+    known = ", ".join(one for folder in FOLDERS for one in names(folder))
+    raise LookupError(f"No server is called {name!r}. There are: {known}")
+
+
+def constants(source: str) -> dict:
+    """The plain constants of a server, by lower-case name."""
+    return {
+        node.targets[0].id.lower(): ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in CONSTANTS
+    }
+
+
+def marks(source: str) -> list[tuple[int, str]]:
+    """(line, cause) of every mark in a Python source."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = [token for token in tokens if token.type == tokenize.COMMENT]
+    return [(one.start[0], one.string[len(MARK):]) for one in comments if one.string.startswith(MARK)]
+
+
+@contextmanager
+def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable, loop: str = "asyncio",
+         timeout: float = 20.0) -> Iterator[Hung]:
+    """Start the server `name`, trigger it, and yield it once its symptom is really there.
+
+    Server, children, clients and scratch files are gone afterwards, whatever happens inside. Raises ZooError
+    when a healthy answer or the symptom does not come within `timeout` seconds, lab.LabError when the
+    server does not start.
+    """
+    facts = truth(name)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-"))
+        server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python,
+                           env={"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"})
+        stack.callback(server.log.unlink)
+        stack.callback(server.stop, grace=0.0)
+        hung = Hung(server, facts)
+        wait_until(lambda: healthy(hung), timeout, hung, "answer before it is hung")
+        trigger(hung, stack, timeout)
+        wait_until(hung.holds, timeout, hung, "show its symptom")
+        yield hung
+
+
+def healthy(hung: Hung) -> bool:
+    """Whether every path that matters answers. Asked before the trigger: slow start-up is no symptom."""
+    paths = {hung.truth.symptom or "/health", hung.truth.control or "/health"}
+    return all(ask(hung.url, path, 5) == "answer" for path in paths)
+
+
+def trigger(hung: Hung, stack: ExitStack, timeout: float) -> None:
+    """Send the requests that hang the server. Those of a client that waits stay open as long as `stack`."""
+    truth = hung.truth
+    for path in truth.trigger * truth.count:
+        client = request(hung.url, path, timeout)
+        stack.enter_context(closing(client))
+        if truth.client == "leaves":
+            read(client, until=lambda answer: len(answer.partition(b"\r\n\r\n")[2]) > 0)
+            client.close()
+        elif truth.client == "is answered":
+            read(client)
+    if truth.signal:
+        os.kill(hung.pid, getattr(signal, truth.signal))
+
+
+def request(url: str, path: str, timeout: float) -> socket.socket:
+    """Send a GET and return the connection, still open."""
+    host, port = url.rpartition("/")[2].split(":")
+    connection = socket.create_connection((host, int(port)), timeout)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    return connection
+
+
+def read(connection: socket.socket, until: Callable[[bytes], bool] = lambda answer: False) -> bytes:
+    """What comes until `until(all so far)` or the end of the stream."""
+    answer = b""
+    while not until(answer):
+        part = connection.recv(65536)
+        if not part:
+            break
+        answer += part
+    return answer
+
+
+def ask(url: str, path: str, seconds: float) -> str:
+    """"answer" (a 200), "silence" for `seconds`, "refused" (nobody listens) or "error" (anything else)."""
+    try:
+        with closing(request(url, path, seconds)) as connection:
+            answer = read(connection)  # to its end: the server rests again
+    except socket.timeout:
+        return "silence"
+    except ConnectionRefusedError:
+        return "refused"
+    except ConnectionError:
+        return "error"
+    return "answer" if answer.startswith(b"HTTP/1.1 200") else "error"
+
+
+def ended(server: lab.Server, seconds: float = 0.0) -> bool:
+    """Whether the process is gone, or goes within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while server.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return server.process.poll() is not None
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, hung: Hung, what: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if ended(hung.server) or time.monotonic() > deadline:
+            fate = "ended" if ended(hung.server) else f"did not within {timeout:g} s"
+            log = "\n".join(hung.server.log.read_text(errors="replace").splitlines()[-15:])
+            raise ZooError(f"{hung.truth.name} should {what}; it {fate}. Its log ends:\n{log}")
+        time.sleep(0.02)
