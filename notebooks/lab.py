@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Iterator
 
@@ -72,8 +72,8 @@ class Server:
     def __enter__(self) -> Server:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        self.stop(keep_log=kind is LabError)
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,11 @@ def launch(command: list[str], folder: str | Path, env: dict[str, str] | None, l
             except OSError as error:
                 os.unlink(name)
                 raise LabError(f"Cannot run {command[0]} in {folder}: {error.strerror}") from error
-            undo.push(Server(process, "", Path(name)))
+            server = Server(process, "", Path(name))
+            undo.push(lambda kind, *rest: server.stop(keep_log=kind is LabError))
         url = handshake(process, Path(name), timeout, listening)
         undo.pop_all()
-    return Server(process, url, Path(name))
+    return replace(server, url=url)
 
 
 def environment(extra: dict[str, str] | None) -> dict[str, str]:
