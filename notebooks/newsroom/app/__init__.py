@@ -1,0 +1,1 @@
+"""The newsroom's backend: headlines from several feeds, live."""

@@ -1,0 +1,61 @@
+"""Stream the results of blocking calls; when the client leaves, the threads stop and the loop goes on.
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        lines = (f"data: {page}\\n\\n" async for page in stream_results(download, urls))
+        return StreamingResponse(lines, media_type="text/event-stream")
+
+    def download(url: str, stop: threading.Event) -> str:  # short timeouts, and a look at `stop` now and then
+        with requests.get(url, stream=True, timeout=(2, 2)) as response:
+            chunks = itertools.takewhile(lambda chunk: not stop.is_set(), response.iter_content(8192))
+            return b"".join(chunks).decode()
+
+Use when   an async generator hands on what blocking calls return, and its client may leave at any time.
+Not when   the calls have an async form, or must be finished after the client left: queue these as jobs.
+           With many clients at once, give all streams one pool (lifespan_executor.py).
+Costs      `workers` threads a stream. Nothing can end a running call from outside: it holds its thread until
+           it looks at `stop` or its own timeout ends it, and the interpreter waits for that at exit.
+Python     3.9 and later (`cancel_futures`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+async def stream_results(
+    work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int = 4
+) -> AsyncIterator[Result]:
+    """Yield `work(item, stop)` for each item, in the order in which they end.
+
+    Back-pressure: the next item starts only when a result was taken, so a slow client has at most `workers`
+    results waiting and `items` may be endless. What `work` raises ends the stream.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="stream")
+    waiting = iter(items)
+    calls: set[asyncio.Future[Result]] = set()
+    try:
+        while True:
+            for item in waiting:
+                calls.add(loop.run_in_executor(pool, work, item, stop))
+                if len(calls) == workers:
+                    break
+            if not calls:
+                return
+            done, calls = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            for call in done:
+                yield call.result()
+    finally:  # also on CancelledError, which is how a disconnect arrives; nothing below waits
+        stop.set()
+        for call in calls:
+            call.cancel()  # so that nobody is told of an error that comes too late
+        pool.shutdown(wait=False, cancel_futures=True)
