@@ -156,7 +156,7 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-"))
         server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python,
                            env={"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"})
-        stack.callback(server.log.unlink)
+        stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
         hung = Hung(server, facts)
         wait_until(lambda: healthy(hung), timeout, hung, "answer before it is hung")

@@ -1,0 +1,155 @@
+"""The whole path in a terminal: symptom, evidence, cause, diff, repair on a copy, proof."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, Iterator
+
+from hangdebug import fix
+from hangdebug.capture import Target, resolve
+from hangdebug.diagnose import diagnose, worst
+from hangdebug.errors import HangError, MissingTool, ServiceFailed
+from hangdebug.live import new_folder, observe
+from hangdebug.model import Diagnosis, Patch
+from hangdebug.report import as_text
+from hangdebug.verify import Verification, table, verify
+
+DEADLINE = 1.0  # seconds for a health check that answers in milliseconds when all is well
+ABORTS = 10
+SETTLE = 3.0  # seconds in which the repaired workers should have noticed that nobody listens any more
+
+Say = Callable[[str], object]
+
+
+def own(target: Target, keep: Path, say: Say) -> Diagnosis:
+    """Evidence, diagnosis and a proposed diff for a process of the user's. Changes and signals nothing."""
+    folder = new_folder(target, keep)
+    answer = worst(map(diagnose, observe(target, folder, progress)))
+    say(as_text(answer))
+    say(f"evidence   {folder}")
+    patch = proposal(answer, say)
+    if patch is not None:
+        say(f"\n{fix.diff(patch)}\nNothing was changed. To apply it: {answer.remedy.command} --write")
+    return answer
+
+
+def proposal(answer: Diagnosis, say: Say) -> Patch | None:
+    """The rewrite of the blocking frame, None where there is none; what speaks against it is said."""
+    frame, remedy = answer.blocking_frame, answer.remedy
+    if frame is None or remedy is None or remedy.fix is None:
+        return None
+    try:
+        patch = fix.propose(frame.file, frame.line)
+    except HangError as error:
+        say(f"No rewrite is proposed. {error}")
+        return None
+    for finding in patch.findings:
+        if finding.refused:
+            say(str(finding))
+    return patch if patch.changed else None
+
+
+def demo(keep: Path, say: Say) -> bool:
+    """Hang the bundled news service, diagnose it, repair a copy, and prove it. Whether the proof holds.
+
+    Raises ServiceFailed when the service does not start.
+    """
+    began = time.monotonic()
+    lab = laboratory()
+    with failures(lab), tempfile.TemporaryDirectory(prefix="triage-") as scratch:
+        copy = lab.copy_app(Path(scratch) / "newsroom")
+        say("1. Start the news service, open its stream, and leave.")
+        with lab.newsroom() as news:
+            before = replay(news, 1, say)
+            say("\n2. Save the evidence before anything is restarted.")
+            target = resolve(news.pid)
+            folder = new_folder(target, keep)
+            answer = worst(map(diagnose, observe(target, folder, progress)))
+            say(f"   kept in {folder}\n\n3. Name the cause.\n\n{as_text(answer)}")
+            patch = patched(answer, news.app_dir, copy, say)
+        if patch is None or before.passed:
+            say("\nNOT PROVED: the service did not hang as expected, or no rewrite was found.")
+            return False
+        say(f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(patch)}")
+        fix.write(patch)
+        say("5. Start the copy, replay the disconnect.")
+        after, left = recovered(lab, copy, say)
+        lab.overlay(copy)
+        say("\n6. The same with the full pattern of snippets/: one pool for the application, a stop event, timeouts.")
+        full, least = recovered(lab, copy, lambda line: None)
+    say(compared({"as it was": before, "rewritten": after, "full pattern": full}, {"rewritten": left, "full pattern": least}))
+    holds = after.passed and full.passed and answer.state == "loop-blocked"
+    say(f"\n{'PROVED' if holds else 'NOT PROVED'} in {time.monotonic() - began:.0f} s.")
+    return holds
+
+
+def patched(answer: Diagnosis, app_dir: Path, copy: Path, say: Say) -> Patch | None:
+    """The rewrite of the same file and line in the copy."""
+    frame = answer.blocking_frame
+    if frame is None:
+        return None
+    try:
+        file = copy / Path(frame.file).resolve().relative_to(Path(app_dir).resolve())
+    except ValueError:  # the blocking frame is not in the news service
+        return None
+    patch = fix.propose(str(file), frame.line)
+    return patch if patch.changed else None
+
+
+def replay(news, aborts: int, say: Say) -> Verification:
+    result = verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=aborts, deadline=DEADLINE)
+    say("\n".join(f"   {line}".rstrip() for line in table(result).splitlines()))
+    return result
+
+
+def recovered(lab: ModuleType, app_dir: Path, say: Say) -> tuple[Verification, int]:
+    """The verification of the service in `app_dir`, and how many threads more than at first are left of it."""
+    import psutil
+    with lab.newsroom(app_dir) as news:
+        process = psutil.Process(news.pid)
+        first = process.num_threads()
+        result = replay(news, ABORTS, say)
+        deadline = time.monotonic() + SETTLE
+        while time.monotonic() < deadline and process.num_threads() > first:
+            time.sleep(0.1)
+        return result, process.num_threads() - first
+
+
+def compared(results: dict[str, Verification], left: dict[str, int]) -> str:
+    rows = [f"\n   {'':14}{'probes':>8}{'failed':>8}{'slowest answer':>17}{'aborts':>8}{f'threads left after {SETTLE:g} s':>26}"]
+    for name, result in results.items():
+        slowest = max((probe.seconds for probe in result.probes if probe.status is not None), default=0.0)
+        threads = str(left[name]) if name in left else "-"
+        rows.append(f"   {name:14}{len(result.probes):>8}{len(result.failed):>8}{slowest:>15.3f} s{result.aborts:>8}{threads:>26}")
+    return "\n".join(rows)
+
+
+def laboratory() -> ModuleType:
+    """The module that starts the bundled servers; it lives beside the notebook."""
+    folder = Path(__file__).resolve().parents[2] / "notebooks"
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        import lab
+        import fastapi, requests, uvicorn  # noqa: E401, F401  (what the news service needs)
+    except ImportError as error:
+        raise MissingTool(f"{error.name} is not installed.", "The bundled news service needs it; your own process does not.",
+                          "make triage   # or: pip install fastapi uvicorn requests psutil py-spy libcst") from error
+    return lab
+
+
+@contextmanager
+def failures(lab: ModuleType) -> Iterator[None]:
+    try:
+        yield
+    except lab.LabError as error:
+        raise ServiceFailed("The news service did not start.", str(error), "make triage") from error
+
+
+def progress(line: str) -> None:
+    print(f"   {line}", file=sys.stderr, flush=True)
