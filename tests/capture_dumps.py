@@ -120,7 +120,7 @@ def capture(truth: zoo.Truth, pythons: list[Interpreter], spies: list[Spy], out:
                 shoot(hung, python, shots(hung, python, spies, loop), out)
         if truth.name == "none" and python.version in SOME:
             with zoo.hang("none", python=python.path, args=("--workers", "2")) as hung:
-                family = [(hung.pid, "-supervisor"), (worker(hung.pid), "-worker")]
+                family = [(hung.pid, "-supervisor"), (worker(hung), "-worker")]
                 shoot(hung, python, [Shot(spies[-1], pid, suffix=suffix) for pid, suffix in family], out)
 
 
@@ -135,9 +135,11 @@ def shots(hung: zoo.Hung, python: Interpreter, spies: list[Spy], loop: str) -> l
     return taken
 
 
-def worker(supervisor: int) -> int:
-    """The first process that serves for a supervisor."""
-    children = psutil.Process(supervisor).children()
+def worker(hung: zoo.Hung) -> int:
+    """A process that serves for the supervisor `hung`, once both of its workers have started."""
+    started = "Application startup complete"
+    zoo.wait_until(lambda: hung.server.log.read_text().count(started) == 2, 20, hung, "start two workers")
+    children = psutil.Process(hung.pid).children()
     return next(child.pid for child in children if "spawn_main" in " ".join(child.cmdline()))
 
 
