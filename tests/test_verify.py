@@ -46,7 +46,8 @@ def mute():
 def test_the_bundled_hang_fails_and_its_repair_passes(tmp_path):
     with lab.newsroom(delay=30) as news:
         began = time.monotonic()
-        hung = verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=100, deadline=1)
+        hung = verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=100,
+                      deadline=1)
         assert time.monotonic() - began < 10
     assert not hung.passed and (hung.streams, hung.aborts) == (1, 1)
     assert [probe.ok for probe in hung.probes if probe.phase != "after aborts"] == [True] * 12
@@ -108,7 +109,8 @@ def test_streams_that_stop_coming_end_the_phase(fresh, monkeypatch):
 
 
 def test_streams_too_short_to_cut_off_do_not_go_on_for_ever(odd, monkeypatch):
-    monkeypatch.setattr(verifying, "ROUNDS", 1)  # the first stream is cut off in time, the others are waited for
+    # The first stream is cut off in time, the others are waited for.
+    monkeypatch.setattr(verifying, "ROUNDS", 1)
     monkeypatch.setattr(verifying.curl, "read", lambda streams, wait, read=verifying.curl.read: (
         read(streams, wait), len(streams) > 1 and [stream.curl.wait(5) for stream in streams]))
     result = verify(f"{odd}/health", stream_url=f"{odd}/brief", aborts=3)
@@ -142,8 +144,8 @@ def test_a_port_where_nothing_listens_is_said():
 
 
 @pytest.mark.parametrize("url", [
-    "-o/tmp/stolen", "--output=x", "127.0.0.1:8000/health", "file:///etc/passwd", "http://", "", "http:///health",
-    "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://a b/", "http://a/\n-o/x", "http://[::1/",
+    "-o/tmp/stolen", "--output=x", "127.0.0.1:8000/health", "file:///etc/passwd", "http://", "",
+    "http:///health", "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://a b/", "http://a/\n-o/x", "http://[::1/",
 ])
 def test_what_is_no_url_never_reaches_curl(url, odd):
     for wrong in ({"urls": url}, {"urls": f"{odd}/health", "stream_url": url or "-"}):
@@ -152,7 +154,8 @@ def test_what_is_no_url_never_reaches_curl(url, odd):
 
 
 @pytest.mark.parametrize("wrong", [
-    {"urls": []}, {"aborts": 0}, {"concurrency": 0}, {"deadline": 0}, {"deadline": float("nan")}, {"deadline": -1},
+    {"urls": []}, {"aborts": 0}, {"concurrency": 0}, {"deadline": 0}, {"deadline": float("nan")},
+    {"deadline": -1},
 ])
 def test_arguments_that_make_no_sense_are_refused(odd, wrong):
     with pytest.raises(BadRequest) as refused:
