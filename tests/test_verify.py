@@ -145,7 +145,8 @@ def test_a_port_where_nothing_listens_is_said():
 
 @pytest.mark.parametrize("url", [
     "-o/tmp/stolen", "--output=x", "127.0.0.1:8000/health", "file:///etc/passwd", "http://", "",
-    "http:///health", "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://a b/", "http://a/\n-o/x", "http://[::1/",
+    "http:///health", "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://a b/",
+    "http://a/\n-o/x", "http://[::1/",
 ])
 def test_what_is_no_url_never_reaches_curl(url, odd):
     for wrong in ({"urls": url}, {"urls": f"{odd}/health", "stream_url": url or "-"}):
