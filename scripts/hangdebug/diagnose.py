@@ -11,8 +11,8 @@ from hangdebug.frames import package
 from hangdebug.model import (
     BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict,
 )
-from hangdebug.scene import Scene, scene as scene_of
-from hangdebug.states import state_of, times
+from hangdebug.scene import Scene, scenes
+from hangdebug.states import state_of
 from hangdebug.waits import Wait, stuck_workers
 
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
@@ -20,12 +20,24 @@ RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "t
 # How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
 WORTH = {"frames": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
+SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 MORE = "python scripts/hang.py diagnose --pid PID"
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
-    scene = scene_of(evidence)
+    seen = scenes(evidence)
+    found = [answered(scene) for scene in seen]
+    first = found[0]
+    if first.state == "healthy":  # the server's loop is fine; another thread's loop may not be
+        held = [one for one in found[1:] if one.state in ("loop-blocked", "loop-busy")]
+        first = replace(held[0], confidence=min(held[0].confidence, SECOND_LOOP), doubts=(
+            *held[0].doubts, "It is not the server's own loop: that one is fine.")) if held else first
+    return first
+
+
+def answered(scene: Scene) -> Diagnosis:
+    evidence = scene.evidence
     verdict, wait = state_of(scene)
     cause, match = cause_of(verdict, wait, scene)
     thread = wait.view.thread if wait else None
@@ -36,21 +48,17 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
         tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
         tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
+        bystander=verdict.bystander,
     )
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     """The one to act on among the processes behind one port; the others are told of in `others`."""
     ranked = sorted(diagnoses, key=lambda one: (RANK.index(one.state), -one.confidence))
-    first = next((one for one in ranked if not is_bystander(one)), ranked[0])
+    first = next((one for one in ranked if not one.bystander), ranked[0])
     rest = tuple(f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
                  for one in ranked if one is not first)
     return replace(first, others=rest)
-
-
-def is_bystander(one: Diagnosis) -> bool:
-    """A supervisor, or a process without an event loop, says nothing while another one has a loop."""
-    return any("supervisor" in line or "runs an event loop" in line and "No thread" in line for line in one.evidence)
 
 
 def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
@@ -105,7 +113,8 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
         lines.append(f"{who} {role.get(wait.view.role, 'is a thread of its own')} and stands in {where}.")
     lines += match.evidence + verdict.evidence
     if wait is not None and wait.kernel is not None and not any("kernel" in line for line in lines):
-        lines.append(f"The kernel has the thread in {wait.kernel}.")
+        running = wait.kernel.syscall == "running"
+        lines.append("The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}.")
     lines += awaited(scene, wait)
     clients = scene.evidence.clients
     if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug.capture import Target, capture
-from hangdebug.capture.bundle import sample
+from hangdebug.capture.bundle import profile, watch
 from hangdebug.diagnose import diagnose
 from hangdebug.dumps.bundle import read_bundle
 from hangdebug.errors import BadBundle
 from hangdebug.model import Diagnosis, Evidence
 
-MORE = 8
 CLEAR = 0.8
 
 Say = Callable[[str], None]
@@ -26,19 +25,19 @@ def observe(target: Target, folder: Path, say: Say) -> tuple[Evidence, ...]:
     Raises HangError when nothing could be read.
     """
     capture(target, folder, say=say)
-    found = read_bundle(folder)
-    for evidence in found:
+    for evidence in read_bundle(folder):
         pid = evidence.process.pid
-        if pid is not None and in_doubt(evidence):
-            say(f"process {pid}: in doubt, so {MORE} more samples")
-            sample(pid, folder / str(pid), MORE, say)
+        if pid is not None:
+            look_again(diagnose(evidence), pid, folder / str(pid), say)
     return read_bundle(folder)
 
 
-def in_doubt(evidence: Evidence) -> bool:
-    """A healthy or unwatched process is not worth more pauses; one that may be busy is."""
-    answer = diagnose(evidence)
-    return answer.confidence < CLEAR and answer.thread is not None
+def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
+    """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
+    if answer.state in ("threadpool-exhausted", "inconclusive") and answer.role == "worker":
+        watch(pid, place, say)
+    elif answer.role == "event-loop" and answer.confidence < CLEAR:
+        profile(pid, place, say)
 
 
 def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:

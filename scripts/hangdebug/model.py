@@ -102,7 +102,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Process:
-    """Facts about the target that do not change between samples."""
+    """Facts about the target that do not change between samples.
+
+    `listening` holds its TCP ports; `listens` is whether it has any listening socket, None where not known.
+    """
 
     pid: int | None = None
     command: str = ""
@@ -113,6 +116,7 @@ class Process:
     status: str | None = None
     cpus: int | None = None
     listening: tuple[int, ...] = ()
+    listens: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,16 @@ class Evidence:
 
     `readings` were taken before the first attach, when nothing had disturbed the target yet; `attached`
     holds one reading per snapshot, taken just before it (None where the kernel was not asked).
-    `clients` is None where the kernel was not asked. `sources` maps a file, named as in the frames, to its known lines by number.
+    `watch` are readings of a second without any attach, `profile` stacks and how often each was seen in a
+    second of sampling; both are taken only in doubt. `clients` is None where the kernel was not asked.
+    `sources` maps a file, named as in the frames, to its known lines by number.
     """
 
     snapshots: tuple[Snapshot, ...]
     readings: tuple[Reading, ...] = ()
     attached: tuple[Reading | None, ...] = ()
+    watch: tuple[Reading, ...] = ()
+    profile: tuple[tuple[Thread, int], ...] = ()
     process: Process = Process()
     clients: Clients | None = None
     sources: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -173,12 +181,16 @@ class Cause:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state, how sure it is (0 to 1), what says so and what might be otherwise."""
+    """A state, how sure it is (0 to 1), what says so and what might be otherwise.
+
+    A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
+    """
 
     state: str
     confidence: float
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    bystander: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,6 +231,7 @@ class Diagnosis:
     process: Process = Process()
     samples: int = 1
     others: tuple[str, ...] = ()
+    bystander: bool = False
 
 
 @dataclass(frozen=True)

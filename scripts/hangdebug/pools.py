@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hangdebug.model import Verdict
 from hangdebug.scene import Scene, View, identity, is_anyio_worker
-from hangdebug.waits import Wait, place, stuck_workers
+from hangdebug.waits import Wait, movement, place, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
 
@@ -49,9 +49,21 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         top = places[place(held[0])]
         words = (f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
                  f"It runs at most {pool.limit} calls at a time, so the next one waits in its queue.")
-        doubts = () if held[0].motion.samples > 1 else ("One dump cannot show that the calls do not return.",)
-        return Verdict("threadpool-exhausted", 0.93 if not doubts else 0.85, words, doubts), held[0]
+        if held[0].motion.samples == 1:
+            doubt = "One dump cannot show that the calls do not return: slow ones look alike."
+            return Verdict("threadpool-exhausted", 0.7, words, (doubt,)), held[0]
+        woken = sum(woke(scene, one) for one in held)
+        if woken * 4 > len(held):
+            words = (f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",)
+            return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
+        return Verdict("threadpool-exhausted", 0.93, words), held[0]
     return None
+
+
+def woke(scene: Scene, one: Wait) -> bool:
+    """Whether a waiting thread woke by itself, with nobody attached."""
+    watched, _, _ = movement(scene.evidence.watch, one.view.thread.os_id)
+    return bool(one.motion.woke or watched)
 
 
 def unsure(scene: Scene) -> tuple[Verdict, Wait] | None:

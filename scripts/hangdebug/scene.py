@@ -23,7 +23,10 @@ HANDLE = ("asyncio/events.py:_run",)
 POOL = ("concurrent/futures/thread.py:_worker", "concurrent/futures/thread.py:run", "multiprocessing/pool.py:worker",
         "concurrent/futures/process.py:_process_worker")
 ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
+MOST_LOOPS = 8
 PARKED = ("queue.py:get", "threading.py:wait")
+# A forked child keeps its parent's stack below these frames: it does not run the loop that stands there.
+FORKED = ("multiprocessing/process.py:_bootstrap", "concurrent/futures/process.py:_process_worker", "os.py:fork")
 SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
@@ -80,18 +83,19 @@ class Scene:
         return next((v for v in self.last if any(calls(f, *places) for f in v.thread.frames)), None)
 
 
-def scene(evidence: Evidence) -> Scene:
-    """The scene of the server's own loop. Raises nothing: without a loop, `loop` is empty."""
+def scenes(evidence: Evidence) -> tuple[Scene, ...]:
+    """One scene for each event loop, the server's own first; one with an empty `loop` where there is none."""
     samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))
-    chosen = max((v for v in samples[-1] if v.role == "event-loop"), key=importance, default=None)
+    loops = sorted((v for v in samples[-1] if v.role == "event-loop"), key=importance, reverse=True)
     guessed = ""
-    if chosen is None:
+    if not loops:
         chosen, guessed = cut_loop(evidence, samples)
         if chosen is not None:
+            loops = [chosen]
             samples = tuple(tuple(as_loop(v) if identity(v) == identity(chosen) else v for v in s) for s in samples)
     index = by_thread(samples)
-    loop = tuple(v for v in index[identity(chosen)] if v.role == "event-loop") if chosen is not None else ()
-    return Scene(evidence, samples, index, loop, guessed)
+    runs = [tuple(v for v in index[identity(one)] if v.role == "event-loop") for one in loops[:MOST_LOOPS]]
+    return tuple(Scene(evidence, samples, index, run, guessed) for run in runs) or (Scene(evidence, samples, index),)
 
 
 def by_thread(samples: tuple[tuple[View, ...], ...]) -> dict[object, tuple[View, ...]]:
@@ -112,7 +116,8 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
 
 
 def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
-    section = loop_section(thread.frames) if role == "event-loop" else pool_section(thread.frames, role)
+    frames = since_fork(thread.frames)
+    section = loop_section(frames) if role == "event-loop" else pool_section(frames, role)
     application = [index for index, frame in enumerate(section) if is_application(frame)]
     if not application:  # perhaps the application is installed as a package, as in many images
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
@@ -125,14 +130,26 @@ def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
 
 
 def role_of(thread: Thread, snapshot: Snapshot) -> str:
-    if any(calls(frame, *LOOP) for frame in thread.frames):
+    own = since_fork(thread.frames)
+    if any(calls(frame, *LOOP) for frame in own):
         return "event-loop"
-    if any(calls(frame, *POOL) for frame in thread.frames) or is_anyio_worker(thread):
+    if any(calls(frame, *POOL) for frame in own) or is_anyio_worker(thread):
         return "worker"
     bootstrapped = any(calls(frame, "threading.py:_bootstrap") for frame in thread.frames)
     if not bootstrapped and (thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid):
         return "main"
     return "other"
+
+
+def since_fork(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The frames that this process runs itself, without those that it inherited from its parent."""
+    border = next((index for index, frame in enumerate(frames) if calls(frame, *FORKED)), len(frames))
+    return frames[:border]
+
+
+def is_child(snapshot: Snapshot) -> bool:
+    """Whether the process is a child that multiprocessing or a process pool started."""
+    return any(calls(frame, *FORKED[:2]) for thread in snapshot.threads for frame in thread.frames)
 
 
 def is_anyio_worker(thread: Thread) -> bool:
@@ -189,6 +206,8 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         main = samples[-1][0] if samples[-1][0].role == "other" else None
     if main is None or calls(main.thread.frames[-1], "threading.py") or ends_whole(main.thread.frames):
         return None, ""
+    if len(main.thread.frames) > len(since_fork(main.thread.frames)) or whole(evidence.snapshots[-1]):
+        return None, ""
     if any(in_coroutine(evidence.sources, frame) for frame in main.thread.frames):
         return main, "its source shows a coroutine"
     if any(package(frame) in ASYNC for frame in main.thread.frames):
@@ -201,6 +220,12 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
 def ends_whole(frames: Iterable[Frame]) -> bool:
     """A whole stack of a main thread ends at a module: nothing was cut off below it."""
     return list(frames)[-1].name == "<module>" or calls(list(frames)[-1], "runpy.py", "<frozen runpy>")
+
+
+def whole(snapshot: Snapshot) -> bool:
+    """Whether its stacks must be complete: read by py-spy from a CPython that does not cut them."""
+    minor = (snapshot.python or "3.9").split(".")[1:2]
+    return snapshot.format == "py-spy JSON" and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9
 
 
 def as_loop(view_: View) -> View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Mapping
 
 from hangdebug.model import Frame
@@ -10,6 +11,9 @@ from hangdebug.model import Frame
 NOISE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\#.*$""")
 CALLED = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*(?:\([^()]*\)\.[A-Za-z_][\w.]*)*)\s*\(")
 WITH = re.compile(r"^\s*with\s+(.+)$")
+WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
+FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
+ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)")
 DEF = re.compile(r"^(?P<indent>\s*)(?P<kind>async def|def|class)\s")
 NOT_CALLS = frozenset("if elif while for and or not in is return yield await lambda assert with print def".split())
 
@@ -42,6 +46,45 @@ def statement_at(sources: Sources, frame: Frame) -> str:
 def called(statement: str) -> frozenset[str]:
     """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`."""
     return frozenset(name for name in CALLED.findall(statement) if name not in NOT_CALLS)
+
+
+def unaliased(sources: Sources, frame: Frame, names: frozenset[str]) -> frozenset[str]:
+    """What `names` stand for by the file's known imports and assignments: {"time.sleep"} for {"pause"}."""
+    lines = sources.get(frame.file, {}).values()
+    found: dict[str, str] = {}
+    for line in lines:
+        module, single = FROM_IMPORT.match(line), ALIAS.match(line)
+        if module:
+            for item in module[2].strip("() ").split(","):
+                name, _, alias = item.strip().partition(" as ")
+                found[(alias or name).strip()] = f"{module[1]}.{name.strip()}"
+        elif single:
+            found[single["alias"] or single["target"]] = single["module"] or single["value"]
+    resolved = set()
+    for name in names:
+        head, dot, rest = name.partition(".")
+        if name in found:
+            resolved.add(found[name])
+        elif head in found:
+            resolved.add(f"{found[head]}{dot}{rest}")
+    return frozenset(resolved)
+
+
+def with_line(sources: Sources, frame: Frame) -> Frame:
+    """The `with` statement whose end runs: CPython 3.9 names the last line of the block instead."""
+    lines = sources.get(frame.file, {})
+    if frame.line not in lines or WITH_STATEMENT.match(lines[frame.line]):
+        return frame
+    depth = indent(lines[frame.line])
+    for number in range(frame.line - 1, 0, -1):
+        text = lines.get(number)
+        if text is None or DEF.match(text):
+            break
+        if text.strip() and indent(text) < depth:
+            if WITH_STATEMENT.match(text):
+                return replace(frame, line=number)
+            depth = indent(text)
+    return frame
 
 
 def entered(statement: str) -> str | None:

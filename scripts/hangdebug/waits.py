@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hangdebug.frames import calls, package
 from hangdebug.model import Frame, KernelWait, Reading
 from hangdebug.scene import Scene, View
-from hangdebug.source import called, entered, line_at, statement_at
+from hangdebug.source import called, entered, line_at, statement_at, unaliased, with_line
 
 SLEEPING = ("S", "D")
+OFTEN = 10  # times a second
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Motion:
     @property
     def computes(self) -> bool:
         """It uses a CPU, or would if others did not, be it for CPUs or (woken every 5 ms) for the GIL."""
-        often = self.woke is not None and self.woke > 50 * self.span
-        return (self.cpu or 0) > 0.5 or self.runnable > 0.5 or often and (self.cpu or 0) > 0.1
+        contends = self.often and (self.cpu or 0) > 0.1
+        return (self.cpu or 0) > 0.5 or self.runnable > 0.5 or contends
 
     @property
-    def still(self) -> bool:
-        """Never seen anywhere else, and never woken as far as is known."""
-        return self.same == self.samples and not self.woke
+    def often(self) -> bool:
+        """It wakes so often that no single wait lasts: many short waits, or one that polls."""
+        return self.woke is not None and self.span > 0 and self.woke / self.span > OFTEN
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,14 @@ def wait(scene: Scene, view: View) -> Wait:
     moved = motion(scene, view)
     undisturbed = before(scene, view) if moved.same == moved.samples else None  # attaching restarts a system call
     sources = scene.evidence.sources
+    if best.frame is not None and best.inner and best.inner[-1].name in ("__exit__", "__aexit__"):
+        best = replace(best, frame=with_line(sources, best.frame))
     statement = statement_at(sources, best.frame) if best.frame else ""
     text = line_at(sources, best.frame) if best.frame else None
-    return Wait(best, moved, text, called(statement), entered(statement),
+    names = called(statement)
+    if best.frame is not None:
+        names |= unaliased(sources, best.frame, names)
+    return Wait(best, moved, text, names, entered(statement),
                 undisturbed or best.kernel or before(scene, view))
 
 
@@ -131,6 +137,25 @@ def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | No
     woke = None if first.switches is None or last.switches is None else last.switches - first.switches
     cpu = None if first.cpu is None or last.cpu is None or span <= 0 else (last.cpu - first.cpu) / span
     return woke, cpu, span
+
+
+def elsewhere(scene: Scene, view: View, frame: Frame) -> tuple[int, int] | None:
+    """In how many samples of the profile the thread was outside of `frame`'s function, and of how many.
+
+    None without a profile. Its file names are short, so the function and the file's last part must do.
+    """
+    def inside(one: Frame) -> bool:
+        return one.name == frame.name and file_name(one) == file_name(frame)
+
+    own = [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+    total = sum(count for _, count in own)
+    if not total:
+        return None
+    return sum(count for thread, count in own if not any(map(inside, thread.frames))), total
+
+
+def file_name(frame: Frame) -> str:
+    return frame.file.replace("\\", "/").rpartition("/")[2]
 
 
 def before(scene: Scene, view: View) -> KernelWait | None:

@@ -24,6 +24,7 @@ FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
+OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
 
 Say = Callable[[str], None]
 
@@ -50,10 +51,14 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
 
 def start(folder: Path) -> None:
     """Raises BadRequest where evidence would be mixed with something else."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadRequest(f"{folder} exists and is not empty.", "Evidence of two moments is not to be mixed.",
-                         "name another place: hang.py capture --pid PID --out FOLDER")
-    folder.mkdir(parents=True, exist_ok=True)
+    other = "python scripts/hang.py capture --pid PID --out ANOTHER_FOLDER"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        filled = any(folder.iterdir())
+    except OSError as error:
+        raise BadRequest(f"{folder} cannot be made.", error.strerror or str(error), other) from error
+    if filled:
+        raise BadRequest(f"{folder} is not empty.", "Evidence of two moments is not to be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {"format": FORMAT, "version": 1, "taken": taken, "tool": __version__, "py_spy": pyspy.version(),
                 "platform": platform.platform(), "notes": []}
@@ -110,6 +115,26 @@ def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> N
             break
         time.sleep(PAUSE)
     say(f"process {pid}: took {len(snapshots)} samples")
+
+
+def profile(pid: int, place: Path, say: Say = lambda line: None) -> None:
+    """A second of sampling: whether the loop's thread is ever seen outside of where the samples saw it."""
+    threads = len(list(Path(f"/proc/{pid}/task").glob("*"))) if proc.available(pid) else 0
+    try:
+        write(place / "profile.raw", pyspy.record(pid, FEW if threads > MANY else OFTEN))
+        say(f"process {pid}: in doubt, so it was sampled for a second")
+    except HangError as error:
+        say(f"process {pid}: {error.what}")
+
+
+def watch(pid: int, place: Path, say: Say = lambda line: None) -> None:
+    """A second in which nothing attaches: whether waiting threads wake by themselves."""
+    if not proc.available(pid):
+        return
+    for index in range(2):
+        time.sleep(index)
+        write(place / f"kernel-watch-{index}.tsv", kernel_now(pid))
+    say(f"process {pid}: in doubt, so it was watched for a second")
 
 
 def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
 
 from hangdebug.capture.pyspy import not_permitted
@@ -130,7 +131,20 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
         return Process(pid, shorten(line), version(process), server_of(f"{line} {above}"), parent,
                        quietly(process.cwd), quietly(process.status), psutil.cpu_count(),
-                       tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})))
+                       tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})),
+                       listens(process))
+
+
+def listens(process) -> bool | None:
+    """Whether it has a listening socket, TCP or UNIX. None where this user may not see its sockets."""
+    try:
+        sockets = process.net_connections("all")
+    except psutil.Error:
+        return None
+    if any(one.status == psutil.CONN_LISTEN for one in sockets):
+        return True
+    paths = [one for one in sockets if one.family == socket.AF_UNIX and isinstance(one.laddr, str) and one.laddr]
+    return True if paths else False  # a named UNIX socket of its own may listen: psutil does not tell
 
 
 def shorten(line: str) -> str:

@@ -6,11 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython
 
 TIMEOUT = 10.0
+ATTEMPTS = 3
+# What py-spy prints when it looks while the interpreter changes what it looks at; a moment later it succeeds.
+PASSING = ("Failed to find a python interpreter", "Failed to get stack traces", "Failed to copy", "Failed to find python version")
 
 
 def program() -> str:
@@ -34,15 +39,37 @@ def dump(pid: int) -> str:
 
     Raises NoProcess, NotPermitted, NotPython, or HangError with py-spy's first line.
     """
-    command = [program(), "dump", "--json", "--pid", str(pid)]
+    for attempt in range(ATTEMPTS):
+        done = run(pid, ["dump", "--json", "--pid", str(pid)])
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout
+        if not any(word in done.stderr for word in PASSING):
+            break
+        time.sleep(0.1 * (attempt + 1))
+    raise explain(pid, done.stderr)
+
+
+def record(pid: int, rate: int) -> str:
+    """A second of sampling at `rate` a second, sleeping threads included, as collapsed stacks. Raises as `dump` does."""
+    with tempfile.TemporaryDirectory(prefix="hang-") as folder:
+        file = Path(folder) / "profile.raw"
+        done = run(pid, ["record", "--pid", str(pid), "--duration", "1", "--rate", str(rate), "--format", "raw", "--idle",
+                         "--threads", "--output", str(file)])
+        if done.returncode or not file.is_file():
+            raise explain(pid, done.stderr)
+        return file.read_text(errors="replace")
+
+
+def run(pid: int, words: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL)
+        return subprocess.run([program(), *words], capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL,
+                              errors="replace")
     except subprocess.TimeoutExpired:
         raise HangError(f"py-spy gave no answer about process {pid} within {TIMEOUT:g} s.",
                         "It may be in a state in which it cannot be traced.", f"cat /proc/{pid}/status") from None
-    if done.returncode == 0 and done.stdout.strip():
-        return done.stdout
-    raise explain(pid, done.stderr)
+    except OSError as error:
+        raise MissingTool(f"{program()} cannot be run.", error.strerror or str(error),
+                          f"{sys.executable} -m pip install --force-reinstall py-spy") from error
 
 
 def explain(pid: int, stderr: str) -> HangError:
@@ -52,6 +79,9 @@ def explain(pid: int, stderr: str) -> HangError:
         return NoProcess(f"Process {pid} is not running.", "It ended, or the number is wrong.", "ps -ef | grep python")
     if "permission denied" in text or "operation not permitted" in text or "os error 1)" in text:
         return not_permitted(pid)
+    if is_python(pid):
+        return HangError(f"py-spy does not find the interpreter inside of process {pid}.", first_line(stderr),
+                         f"{program()} dump --pid {pid}   # again; it fails on processes with thousands of threads")
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(f"Process {pid} is not a Python process that py-spy can read.",
                          first_line(stderr), f"ps -o pid,ppid,args -p {pid}; ps -o pid,args --ppid {pid}")
@@ -67,6 +97,13 @@ def not_permitted(pid: int) -> NotPermitted:
     entry = Path(sys.argv[0]).name == "hang.py" and f"{sys.executable} {os.path.abspath(sys.argv[0])}"
     again = f"sudo {entry or 'python scripts/hang.py'} capture --pid {pid}   # asks for root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
+
+
+def is_python(pid: int) -> bool:
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python")
+    except OSError:
+        return False
 
 
 def exists(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Keep the lines around the application's frames: the function that each stands in, and what its names are."""
+"""Keep the lines around the application's frames: the function that each stands in, and what its names are bound to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def file_lines(file: str, root: str) -> list[str]:
 
 
 def window(lines: list[str], frame: Frame) -> dict[int, str]:
-    """The enclosing function if it is short, else some lines around; and where the line's names are assigned."""
+    """The enclosing function if it is short, else some lines around; and where the line's names are bound."""
     number = frame.line or 1
     if number > len(lines):
         return {}
@@ -51,8 +51,9 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
     kept = set(range(max(1, first - 2), min(len(lines), last + 2) + 1))
     names = set(NAME.findall(lines[number - 1])) - {"self", "cls", "with", "await", "return", "async"}
     if names:
-        assigned = re.compile(rf"^\s*(?:self\.|cls\.)?(?:{'|'.join(map(re.escape, sorted(names)))})\s*(?::[^=]+)?=[^=]")
-        kept |= {index for index, text in enumerate(lines, 1) if assigned.match(text)}
+        choice = "|".join(map(re.escape, sorted(names)))
+        bound = re.compile(rf"^\s*(?:(?:self\.|cls\.)?(?:{choice})\s*(?::[^=]+)?=[^=]|(?:from|import)\b.*\b(?:{choice})\b)")
+        kept |= {index for index, text in enumerate(lines, 1) if bound.match(text)}
     return {index: lines[index - 1] for index in sorted(kept)}
 
 

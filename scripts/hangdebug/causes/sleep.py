@@ -14,14 +14,19 @@ from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 
 
+NAPS = ("sleep", "_sleep", "nap", "backoff")  # library functions that call time.sleep
+
+
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None:
         return None
     kinds, words = set(), []
-    if wait.leaf and wait.line_calls("sleep") and not wait.in_syscall("futex", "recvfrom", "read", "poll"):
+    said = wait.leaf and any("sleep" in name.lower() for name in wait.called)
+    if said and (wait.kernel is None or wait.kernel.syscall in (None, "running", "restart_syscall") or sleeps(wait)):
         kinds.add("source")
         words.append(f"Its line calls sleep: {wait.text}")
-    if sleeps(wait):
+    # Drivers sleep too, such as sqlite3 for a lock: where the line is known, it has to agree.
+    if sleeps(wait) and (said or wait.text is None and wait.leaf or wait.view.inner and wait.view.inner[0].name in NAPS):
         kinds.add("kernel")
         words.append(f"The kernel has the thread in {wait.kernel}, which is how Python sleeps.")
     return Match(frozenset(kinds), tuple(words)) if kinds else None

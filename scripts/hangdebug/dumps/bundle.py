@@ -4,6 +4,8 @@
     4284/process.json               facts about the process
     4284/kernel-before-0.tsv ...    the kernel's word before the first attach
     4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
+    4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
+    4284/profile.raw                a second of sampling, in doubt
     4284/fds.tsv  net.txt  children.tsv   what the numbers in the kernel's rows stand for
     4284/sources.json               the lines around each of the application's frames
 
@@ -15,12 +17,13 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
 from hangdebug import kernel
 from hangdebug.dumps import read
+from hangdebug.dumps.profile import profile
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
 
@@ -28,6 +31,8 @@ MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
 SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
 PID = re.compile(r"^\d+$")
+TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
+         "cpus": int, "listens": bool}
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]
@@ -35,7 +40,10 @@ Texts = Mapping[str, str]
 
 def is_bundle(path: Path) -> bool:
     """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
-    return path.is_dir() or path.is_file() and zipfile.is_zipfile(path)
+    try:
+        return path.is_dir() or path.is_file() and zipfile.is_zipfile(path)
+    except OSError:  # such as a name that is too long, when text is pasted as an argument
+        return False
 
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
@@ -72,17 +80,23 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         attached.append(kernel.reading(row, objects) if row else None)
     if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
         snapshots.append(Snapshot((), process.pid, process.command))
-    before = sorted((name for name in texts if name.startswith("kernel-before-")), key=natural)
-    readings = tuple(kernel.reading(texts[name], objects) for name in before)
-    sources = {str(file): {int(n): str(text) for n, text in lines.items()}
+    readings, watch = (tuple(kernel.reading(texts[name], objects) for name in sorted(texts, key=natural)
+                             if name.startswith(prefix)) for prefix in ("kernel-before-", "kernel-watch-"))
+    sources = {file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
                for file, lines in mapping(texts.get("sources.json", "{}")).items() if isinstance(lines, dict)}
     clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
-    return Evidence(tuple(snapshots), readings, tuple(attached), process, clients, sources, tuple(notes))
+    return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
+                    clients, sources, tuple(notes))
 
 
 def facts(value: Mapping[str, Any]) -> Process:
-    known = {field.name for field in fields(Process)}
-    kept = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items() if key in known}
+    """The fields that are there and of the right type: a bundle may come from anybody."""
+    kept: dict[str, Any] = {}
+    for key, item in value.items():
+        if key == "listening" and isinstance(item, list):
+            kept[key] = tuple(port for port in item if type(port) is int)
+        elif key in TYPES and type(item) is TYPES[key]:
+            kept[key] = item
     return Process(**kept)
 
 
@@ -116,7 +130,9 @@ def archive(path: Path) -> Texts:
 
 
 def folder(path: Path) -> Texts:
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.is_symlink()]
+    """The files of the layout above, and no others: any folder can be named by mistake."""
+    files = [file for pattern in ("manifest.json", "[0-9]*/*.*") for file in sorted(path.glob(pattern))
+             if file.is_file() and not file.is_symlink()]
     limit(path, len(files), sum(file.stat().st_size for file in files))
     return {file.relative_to(path).as_posix(): text_of(file) for file in files}
 

@@ -1,0 +1,153 @@
+"""The loop's thread is not idle: held in one place, burning CPU in one handler, or going from one to the next."""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from hangdebug.frames import calls, is_application
+from hangdebug.model import Frame, Verdict
+from hangdebug.scene import Scene, View
+from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
+
+Answer = Optional[Tuple[Verdict, Optional[Wait]]]
+
+LIFESPAN = "starlette/routing.py:lifespan"
+# Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
+WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
+    select poll get result _try_wait create_connection wait_for_read wait_for_write do_handshake connect accept send
+    sendall flush communicate _wait _communicate readline""".split())
+LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
+STALL = 0.7
+AT_LIMIT = "A loop that is hardly ever idle is at its limit."
+
+
+def loop_held(scene: Scene) -> Answer:
+    """None when the loop is idle, or idle in between without a stall."""
+    if not scene.loop or all(view.idle for view in scene.loop):
+        return None
+    one = wait(scene, scene.loop[-1])
+    if one.motion.idle:
+        return stalls(scene, one)
+    if one.motion.samples == 1:
+        return single(one)
+    return together(scene, one) if one.motion.same == one.motion.samples else moving(scene, one)
+
+
+def together(scene: Scene, one: Wait) -> Answer:
+    """The same place in every sample: one long wait, or one of many short ones that follow each other."""
+    agree = f"All {one.motion.samples} samples show the event loop's thread in the same place."
+    state = lifespan_state(one) or "loop-blocked"
+    if one.running or one.motion.often:
+        return judged(scene, one, agree, "loop-busy" if one.running else state)
+    if one.motion.woke is None:
+        return Verdict(state, 0.9, (agree,)), one
+    woke = f"It woke {times(one.motion.woke)} in the {one.motion.span:.1f} s before the first attach."
+    return Verdict(state, 0.95 if one.motion.woke == 0 else 0.85, (agree, woke)), one
+
+
+def moving(scene: Scene, one: Wait) -> Answer:
+    """Never idle, and not in one line: one handler that computes or polls, or one piece of work after another."""
+    own = [frame for frame in common(scene.loop) if is_application(frame)]
+    total = one.motion.samples
+    if not own:
+        words = (f"The event loop was at work in each of {total} samples, in different places: it moves on.",)
+        return Verdict("healthy", 0.7, words, (AT_LIMIT,)), None
+    inner = next(view for view in reversed(scene.loop) if view.frame is not None)
+    words = f"All {total} samples show the event loop's thread inside {own[0].function}, in different lines."
+    busy = one.running or one.running is None and inner.thread.active
+    return judged(scene, wait(scene, inner) if busy else one, words, "loop-busy" if busy else "loop-blocked")
+
+
+def judged(scene: Scene, one: Wait, words: str, state: str) -> Answer:
+    """Whether it stays inside of one handler. A loaded server looks alike, until it is seen between two requests."""
+    handler = outermost(scene)
+    if handler is None:
+        return Verdict("healthy", 0.6, (words, "It is in the server's own code."), (AT_LIMIT,)), None
+    seen = elsewhere(scene, one.view, handler)
+    if seen is None:
+        doubt = "One long piece of work and many short ones look alike in so few samples."
+        return Verdict(state, 0.65, (words,), (doubt,)), one
+    away, total = seen
+    told = f"Sampled {total} times in a second, it was outside of {handler.function} {times(away)}."
+    if away * 100 <= total:
+        return Verdict(state, 0.92 if away == 0 else 0.75, (words, told)), one
+    doubt = f"Most of its time goes into {one.frame or handler}, and each such moment holds up all requests."
+    return Verdict("healthy", 0.6, (told, "It moves on from one piece of work to the next."), (AT_LIMIT, doubt)), None
+
+
+def single(one: Wait) -> Answer:
+    """One dump only: what a call is shows that it waits, not for how long."""
+    doubts = ("One dump shows one moment: it cannot show that the thread stays there.",)
+    state = lifespan_state(one) or "loop-blocked"
+    if one.frame is None:
+        words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
+        return Verdict("inconclusive", 0.4, words, doubts), one
+    if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
+        return Verdict(state, 0.85 if never_right(one) else 0.7, (), doubts), one
+    if one.running or one.running is None and one.view.inner:
+        words = (f"The event loop's thread is at work in {one.frame}.",)
+        return Verdict("loop-busy", 0.5, words, (*doubts, "A healthy server is caught at work now and then.")), one
+    words = ("The thread sleeps in a C call that this line makes; such a call has no frame of its own.",)
+    return Verdict(state, 0.7, words, doubts), one
+
+
+def never_right(one: Wait) -> bool:
+    """A pool that is joined or a thread that is waited for holds the loop for as long as that one works."""
+    return one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+
+
+def stalls(scene: Scene, one: Wait) -> Answer:
+    """Idle in some samples, waiting in one place in others that follow each other: it comes and goes."""
+    total = one.motion.samples
+    known = one.kernel is not None and bool(one.kernel.state)
+    waiting = one.kernel.state in SLEEPING if known else one.running is False
+    if not waiting or one.frame is None or one.motion.often or longest(scene) < LEAST_RUN:
+        return None
+    words = (f"{one.motion.same} of {total} samples show the event loop's thread waiting in {one.frame}; in "
+             f"{one.motion.idle} it was idle: it stalls again and again.",)
+    return Verdict("loop-blocked", STALL, words, ("It moves on between the stalls, so short requests get through.",)), one
+
+
+def longest(scene: Scene) -> int:
+    """The longest run of consecutive samples in one place that is not idle."""
+    best = run = 0
+    last = None
+    for view in scene.loop:
+        run = 0 if view.idle else run + 1 if view.key == last else 1
+        last = None if view.idle else view.key
+        best = max(best, run)
+    return best
+
+
+def common(loop: tuple[View, ...]) -> list[Frame]:
+    """The frames that all samples share, innermost first, lines aside."""
+    stacks = [[(f.function, f.file) for f in reversed(view.section)] for view in loop]
+    depth = 0
+    while all(len(stack) > depth and stack[depth] == stacks[0][depth] for stack in stacks):
+        depth += 1
+    section = loop[-1].section
+    return list(section[len(section) - depth:])
+
+
+def outermost(scene: Scene) -> Frame | None:
+    """The application's first frame inside of the loop: a request's handler stays on the stack while it runs."""
+    own = [frame for frame in common(scene.loop) if is_application(frame)]
+    return own[-1] if own else None
+
+
+def lifespan_state(one: Wait) -> str | None:
+    """exit-hang or startup-hang, when the loop runs the application's lifespan."""
+    frames = one.view.thread.frames
+    index = next((i for i, frame in enumerate(frames) if calls(frame, LIFESPAN)), None)
+    if index is None:
+        return None
+    for frame in reversed(frames[:index]):
+        if frame.name in ("__aexit__", "shutdown", "_shutdown"):
+            return "exit-hang"
+        if frame.name in ("__aenter__", "startup", "_startup"):
+            return "startup-hang"
+    return None
+
+
+def times(count: int) -> str:
+    return {0: "not once", 1: "once"}.get(count, f"{count} times")
