@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from typing import Iterable
 
 from hangdebug.causes import cause_of
@@ -43,7 +45,6 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     first = next((one for one in ranked if not is_bystander(one)), ranked[0])
     rest = tuple(f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
                  for one in ranked if one is not first)
-    from dataclasses import replace
     return replace(first, others=rest)
 
 
@@ -70,7 +71,6 @@ def process_in(snapshot: Snapshot) -> Process:
 
 
 def process_of(evidence: Evidence) -> Process:
-    from dataclasses import replace
     read = process_in(evidence.snapshots[-1])
     known = evidence.process
     return replace(known, pid=known.pid or read.pid, command=known.command or read.command,
@@ -106,7 +106,7 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
     lines += match.evidence + verdict.evidence
     if wait is not None and wait.kernel is not None and not any("kernel" in line for line in lines):
         lines.append(f"The kernel has the thread in {wait.kernel}.")
-    if wait is not None and wait.text:
+    if wait is not None and wait.text and not any(wait.text in line for line in lines):
         lines.append(f"The line: {wait.text}")
     lines += awaited(scene, wait)
     clients = scene.evidence.clients
@@ -171,7 +171,6 @@ def remedy(cause: Cause, frame: BlockingFrame | None, verdict: Verdict) -> Remed
         return None
     command = None
     if cause.fix and frame is not None:
-        import shlex
         command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
     return Remedy(cause.snippet, cause.fix, command)
 

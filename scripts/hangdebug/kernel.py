@@ -142,7 +142,7 @@ def clients(text: str, listening: tuple[int, ...]) -> Clients:
             count["backlog"] += waiting
         elif words[3] in (ESTABLISHED, CLOSE_WAIT):
             count["open" if words[3] == ESTABLISHED else "abandoned"] += 1
-            count["unread"] += waiting > 0
+            count["unread"] += waiting > (words[3] == CLOSE_WAIT)  # the end of the stream counts as a byte
     return Clients(**count)
 
 
