@@ -49,12 +49,14 @@ This page is generated from `scripts/hangdebug/causes/`.
 
 
 def causes_page() -> str:
-    return "\n".join([CAUSES_HEAD, *map(section, CAUSES)])
+    rows = [f"| [{cause.id}](#{cause.id}) | {cause.title} |" for cause in CAUSES]
+    index = "\n".join(["| cause | in a few words |", "|---|---|", *rows, ""])
+    return "\n".join([CAUSES_HEAD, index, *map(section, CAUSES)])
 
 
 def section(cause: Cause) -> str:
-    """One cause: its title, the docstring of its module, what it is confused with, what repairs it."""
-    lines = [f"## {cause.id}", "", f"*{cause.title[0].upper()}{cause.title[1:]}.*", "", explanation(cause), ""]
+    """One cause: the docstring of its module, what it is confused with, what repairs it."""
+    lines = [f"## {cause.id}", "", explanation(cause), ""]
     lines += [f"- Not [{other}](#{other}): {how}" for other, how in cause.confused_with.items()]
     lines += [f"- Pattern to copy: `snippets/{cause.snippet}`"] if cause.snippet else []
     lines += [f"- Rewrite: `hang.py fix FILE:LINE` ({cause.fix})"] if cause.fix else []
