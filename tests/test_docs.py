@@ -110,10 +110,16 @@ def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
     assert {name.split("/")[0] for name in build_skill.files()} - {"LICENSE", "SKILL.md"} <= set(re.findall(r"\w+(?=/)", text))
 
 
+def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
+    engine = "".join((ROOT / "scripts" / "hangdebug" / name).read_text() for name in ("states.py", "pools.py"))
+    given = {state for state in STATES if f'"{state}"' in engine}
+    listed = re.search(r"^- States so far: (.*?)\. ", README.read_text(), re.M | re.S)[1]
+    assert given == set(re.findall(r"`([\w-]+)`", listed))
+    assert given == set(re.findall(r"^\| `([\w-]+)` \|", SKILL.read_text(), re.M))
+
+
 def test_the_skill_names_only_states_and_causes_that_there_are():
-    rows = set(re.findall(r"^\| `([\w-]+)` \|", SKILL.read_text(), re.M))
     ids = {cause.id for cause in CAUSES}
-    assert rows and rows <= set(STATES)
     quoted = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", SKILL.read_text() + (ROOT / "references" / "executors.md").read_text()))
     assert quoted <= set(STATES) | ids
 

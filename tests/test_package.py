@@ -28,8 +28,8 @@ import build_skill  # noqa: E402
 
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A module imports only from its left. A name stands for the module or the package of that name.
-ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "causes", "states", "diagnose",
-         "report", "capture", "live", "local", "fixes", "fix", "curl", "verify", "triage", "cli")
+ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "pools", "causes", "states",
+         "diagnose", "report", "capture", "live", "local", "fixes", "fix", "curl", "verify", "triage", "cli")
 NOT_BARE = {"capture", "fixes", "fix", "triage"}  # these need more than the standard library
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
@@ -382,6 +382,30 @@ def test_ci_ends_with_the_summary_of_the_tests_and_their_status(tmp_path, status
     done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, env={**os.environ, "PATH": path})
     assert done.returncode == (2 if status else 0)  # make's own status for a recipe that failed
     assert done.stdout.splitlines()[-1] == "== 2 tests ==" and "***" not in done.stdout
+
+
+@pytest.mark.parametrize("who, sudo, told", [
+    ("0", None, "apt-get install -y -qq --no-install-recommends busybox"),
+    ("1000", '[ "$2" = true ] || echo "sudo $*" >&2', "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install"),
+    ("1000", "exit 1", "this user may not install it: busybox"),
+    ("1000", None, "this user may not install it: busybox"),
+])
+def test_ci_installs_only_what_is_missing_and_only_where_it_may(tmp_path, who, sudo, told):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "Makefile").write_text("test:\n\t@echo '== 1 test =='\n")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "sh", "dirname", "grep", "make", "curl", "echo", "env"):
+        (tools / name).symlink_to(shutil.which(name))
+    programs = {"id": f"echo {who}", "python3": "exit 0", "apt-get": 'echo "apt-get $*" >&2', "sudo": sudo}
+    for name, text in programs.items():
+        if text:
+            (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tools / name).chmod(0o755)
+    done = subprocess.run([shutil.which("bash"), tmp_path / ".ci" / "run"], capture_output=True, text=True, env={"PATH": str(tools)})
+    assert done.returncode == 0 and done.stdout == "== 1 test ==\n"
+    assert told in done.stderr and done.stderr.count("busybox") == 1
 
 
 def test_the_lock_names_no_address_and_pins_every_package_by_hash():
