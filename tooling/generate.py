@@ -128,7 +128,12 @@ def main() -> int:
     parser.add_argument("--example", action="store_true", help="renew the README's example by a real run")
     arguments = parser.parse_args()
     check, stale = arguments.check, []
-    for path, text in pages(arguments.example).items():
+    try:
+        wanted = pages(arguments.example)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"generate: {error}", file=sys.stderr)
+        return 2
+    for path, text in wanted.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(path.relative_to(ROOT).as_posix())
             if not check:
