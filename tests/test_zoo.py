@@ -16,10 +16,9 @@ import psutil
 import pytest
 import zoo
 
-CAUSES = {
-    "executor-shutdown", "future-result", "sleep", "http-client", "lock", "thread-join", "cpu-bound",
-    "interpreter-exit", "threadpool-limit", "other", "none",
-}
+from hangdebug import causes
+
+CAUSES = {cause.id for cause in causes.CAUSES}
 DUMPS = zoo.HERE / "dumps"
 SERVERS = [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
 TEXTS = sorted(DUMPS.glob("*/*.txt"))

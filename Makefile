@@ -1,0 +1,55 @@
+# Two commands for a fresh machine: `make triage` and `make test`. Run `make` to see the rest.
+# Paths are relative and recipes are POSIX sh, so the folder may lie anywhere, spaces included.
+
+ENV_PYTHON = .venv/bin/python
+NOTEBOOKS = $(wildcard notebooks/*.ipynb)
+SANITIZER = $(firstword $(wildcard notebooks/*.cfg tests/*.cfg))
+export PYTHONDONTWRITEBYTECODE = 1
+
+# Only `make triage PORT=8000` names a target: a PORT that happens to be in the environment does not.
+TARGET :=
+ifeq ($(origin PID),command line)
+TARGET += --pid '$(PID)'
+endif
+ifeq ($(origin PORT),command line)
+TARGET += --port '$(PORT)'
+endif
+
+.PHONY: help triage test notebook skill lock clean venv
+
+help:
+	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
+	@echo 'make triage PID=1234   evidence, cause and a proposed diff for a process of yours; changes nothing'
+	@echo 'make triage PORT=8000  the same for whatever listens on a port'
+	@echo 'make notebook          the same path step by step, in JupyterLab'
+	@echo 'make test              every test: unit, live, notebook, package'
+	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
+	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
+	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
+
+triage: venv
+	@sh tooling/need.sh curl
+	@$(ENV_PYTHON) scripts/hang.py triage $(TARGET)
+
+test: venv
+	@sh tooling/need.sh curl
+	@$(ENV_PYTHON) -m pytest $(if $(NOTEBOOKS),--nbval $(if $(SANITIZER),--nbval-sanitize-with $(SANITIZER))) \
+		tests $(NOTEBOOKS) </dev/null
+
+notebook: venv
+	@$(ENV_PYTHON) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/triage.ipynb
+
+skill: venv
+	@$(ENV_PYTHON) tooling/generate.py
+	@$(ENV_PYTHON) tooling/build_skill.py
+
+lock:
+	@sh tooling/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean:
+	@[ -L .venv ] || rm -rf .venv
+	@rm -rf build .pytest_cache .hypothesis .ruff_cache
+	@find scripts notebooks snippets tests tooling -name __pycache__ -prune -exec rm -rf {} +
+
+venv:
+	@sh tooling/venv.sh

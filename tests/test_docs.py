@@ -1,0 +1,200 @@
+"""The docs are true: generated parts are fresh, paths exist, links lead somewhere, commands run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+
+import client
+import pytest
+
+import lab
+from hangdebug.causes import CAUSES
+from hangdebug.model import STATES
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tooling"))
+
+import build_skill  # noqa: E402
+import generate  # noqa: E402
+
+SKILL, README = ROOT / "SKILL.md", ROOT / "README.md"
+PAGES = [SKILL, README, *sorted((ROOT / "references").glob("*.md"))]
+PATH = re.compile(r"(?<![\w/$.-])(?:scripts|references|snippets|notebooks|tests|tooling|docs)/[\w./-]*\w/?")
+INVENTED = re.compile(r"your[_-]cause")  # what the reader is told to make
+# Commands that the tests below do not run as they stand, and why.
+ASIDE = {
+    "make triage": "its work is run by the test of the example",
+    "make test": "it runs this very test",
+    "python3 -m venv hang-env && hang-env/bin/python -m pip install -q py-spy psutil libcst": "it needs the network",
+}
+
+
+def squeezed(text: str) -> str:
+    """Without what differs between runs and Python versions: numbers, and where lines are broken."""
+    return " ".join(re.sub(r"\d+(\.\d+)?", "N", text).split())
+
+
+def commands(page: Path) -> list[str]:
+    """The lines of the `sh` blocks of a page, without comments."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", page.read_text(), re.M | re.S)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("SKILL=")]
+
+
+RUN = [pytest.param(page, line, id=f"{page.stem}-{line}") for page in PAGES for line in commands(page) if line not in ASIDE]
+
+
+# -- what is generated ---------------------------------------------------------------------------------
+
+
+def test_the_generated_parts_are_fresh():
+    for path, text in generate.pages().items():
+        # argparse breaks lines otherwise from one Python to the next
+        assert path.read_text().split() == text.split(), f"{path.name} is stale. Next: make skill"
+
+
+def test_every_verb_has_its_help_in_the_readme():
+    sections = dict(re.findall(r"^### (\w+)\n\n```text\n(.*?)\n```", README.read_text(), re.M | re.S))
+    assert list(sections) == list(generate.verbs())
+    for name, text in sections.items():
+        assert text.startswith(f"usage: hang.py {name}")
+        examples = re.search(r"examples:\n((?:  hang\.py .*\n?|  .*\| hang\.py .*\n?){2})$", text)
+        assert examples, f"the help of {name} does not end with two examples"
+
+
+def test_the_example_in_the_readme_is_what_triage_prints():
+    shown = re.search(r"<!-- example: .*?-->\n\n(.*?)\n\n<!-- end of example -->", README.read_text(), re.S)[1]
+    now = generate.example(generate.triage_output())
+    assert squeezed(shown) == squeezed(now), "Next: python tooling/generate.py --example"
+    assert str(ROOT) not in shown and "PROVED in" in shown and "NOT PROVED" not in shown
+
+
+def test_a_page_without_markers_is_refused():
+    with pytest.raises(ValueError, match="no markers of help"):
+        generate.replaced("text", "help", "body")
+
+
+# -- what is named -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page):
+    named = {found for found in PATH.findall(page.read_text()) if not INVENTED.search(found)}
+    assert named or page.name == "reading-a-dump.md"
+    assert not [path for path in sorted(named) if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        place = page.parent / file if file else page
+        assert place.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", place.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, target
+
+
+def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
+    text = SKILL.read_text()
+    shipped = [name for name in build_skill.files() if name.startswith(("references/", "snippets/"))]
+    assert not [name for name in shipped if f"({name})" not in text]
+    assert {name.split("/")[0] for name in build_skill.files()} - {"LICENSE", "SKILL.md"} <= set(re.findall(r"\w+(?=/)", text))
+
+
+def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
+    engine = "".join((ROOT / "scripts" / "hangdebug" / name).read_text() for name in ("states.py", "pools.py"))
+    given = {state for state in STATES if f'"{state}"' in engine}
+    listed = re.search(r"^- States so far: (.*?)\. ", README.read_text(), re.M | re.S)[1]
+    assert given == set(re.findall(r"`([\w-]+)`", listed))
+    assert given == set(re.findall(r"^\| `([\w-]+)` \|", SKILL.read_text(), re.M))
+
+
+def test_the_skill_names_only_states_and_causes_that_there_are():
+    ids = {cause.id for cause in CAUSES}
+    quoted = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", SKILL.read_text() + (ROOT / "references" / "executors.md").read_text()))
+    assert quoted <= set(STATES) | ids
+
+
+def test_the_dump_that_is_read_line_by_line_is_a_real_one():
+    shown = re.search(r"```text\n(Thread .*?)```", (ROOT / "references" / "reading-a-dump.md").read_text(), re.S)[1]
+    real = (ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043-newsdesk.txt").read_text()
+    threads = re.split(r"(?=^Thread )", shown, flags=re.M)[1:]
+    assert len(threads) == 2 and all(thread.rstrip() in real for thread in threads)
+
+
+# -- what is told to run -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def news(tmp_path_factory):
+    """One news service that hangs, one that was repaired, and what was captured of the first."""
+    folder = tmp_path_factory.mktemp("evidence")
+    with ExitStack() as stack:
+        hung = stack.enter_context(lab.newsroom())
+        with client.reading(hung.stream_url) as stream:
+            assert stream.read1(1)
+        assert client.eventually(lambda: client.get(hung.health_url, 0.5) is None)
+        copy = lab.copy_app(folder / "repaired")
+        lab.overlay(copy)
+        repaired = stack.enter_context(lab.newsroom(copy))
+        beside = Path(sys.executable).parent
+        dump = subprocess.run([beside / "py-spy", "dump", "--pid", str(hung.pid)], capture_output=True, text=True, check=True)
+        (folder / "dump.txt").write_text(dump.stdout)
+        command = [sys.executable, ROOT / "scripts" / "hang.py", "capture", "--pid", str(hung.pid), "--zip", "--out", folder / "evidence"]
+        subprocess.run(command, check=True, capture_output=True)
+        yield SimpleNamespace(hung=hung, repaired=repaired, folder=folder)
+
+
+@pytest.mark.parametrize("page, line", RUN)
+def test_a_command_of_the_docs_runs_as_it_stands(page, line, news, tmp_path):
+    for part in ("scripts", "tests", "skill.zip"):
+        (tmp_path / part).symlink_to(ROOT / part)
+    for part in ("dump.txt", "evidence.zip"):
+        shutil.copy(news.folder / part, tmp_path)
+    lab.copy_app(tmp_path)
+    done = subprocess.run(["sh", "-c", f"set -e; SKILL={shlex.quote(str(ROOT))}\n{fitted(line, news)}"], cwd=tmp_path,
+                          capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
+                          env={**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    told(line, done.stdout, tmp_path)
+
+
+def fitted(line: str, news: SimpleNamespace) -> str:
+    """The command with the reader's values in place of the page's."""
+    port = news.hung.url.rpartition(":")[2]
+    line = line.replace("http://127.0.0.1:8000", news.repaired.url).replace("--port 8000", f"--port {port}")
+    line = line.replace("SOURCE_TREE", "app").replace("PID", str(news.hung.pid))
+    return re.sub(r"^(\.venv/bin/python|python3)\b", shlex.quote(sys.executable), line)
+
+
+def told(line: str, output: str, folder: Path) -> None:
+    """What a command is run for has come about."""
+    if " diagnose " in line:
+        assert "executor-shutdown" in output
+        assert "--code" not in line or "source     with ThreadPoolExecutor" in output
+        assert "--save" not in line or (folder / "evidence-before-restart" / "manifest.json").is_file()
+    elif " capture " in line:
+        assert (folder / output.strip()).is_file()
+    elif " fix " in line:
+        assert "+        pool.shutdown(wait=False, cancel_futures=True)" in output
+    elif " verify " in line:
+        assert "PASSED" in output
+    elif line.startswith("for "):
+        assert (folder / "dump.txt").read_text().count('"MainThread"') == 3
+    else:
+        assert "skills" in line and (folder / ".claude" / "skills" / "backend-hang-debug" / "SKILL.md").is_file()
+
+
+def test_the_docs_tell_to_run_something_and_what_is_set_aside_is_there():
+    everything = [line for page in PAGES for line in commands(page)]
+    assert len(RUN) >= 9 and set(ASIDE) <= set(everything)
+    assert shutil.which("curl"), "curl is missing: sudo apt-get install curl"

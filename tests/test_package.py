@@ -1,0 +1,415 @@
+"""The package: skill.zip is the tree, obeys the rules of an upload, and works where it is unpacked, bare."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import client
+import pytest
+import zoo
+
+import lab
+from hangdebug import __version__, causes
+from hangdebug.model import STATES
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tooling"))
+
+import build_skill  # noqa: E402
+
+DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
+# A module imports only from its left. A name stands for the module or the package of that name.
+ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "pools", "causes", "states",
+         "diagnose", "report", "capture", "live", "local", "fixes", "fix", "curl", "verify", "triage", "cli")
+NOT_BARE = {"capture", "fixes", "fix", "triage"}  # these need more than the standard library
+KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
+
+
+@pytest.fixture(scope="module")
+def skill(tmp_path_factory) -> Path:
+    """The skill unpacked elsewhere, permissions as an unzip program sets them."""
+    folder = tmp_path_factory.mktemp("an upload")
+    with zipfile.ZipFile(build_skill.ARCHIVE) as archive:
+        for info in archive.infolist():
+            Path(archive.extract(info, folder)).chmod(info.external_attr >> 16 & 0o777)
+    return folder / build_skill.TOP
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """The evidence of a server that hangs, captured for real."""
+    folder = tmp_path_factory.mktemp("bundle") / "evidence"
+    with zoo.hang("executor-shutdown") as hung:
+        command = [sys.executable, str(ROOT / "scripts" / "hang.py"), "capture", "--pid", str(hung.pid), "--zip", "--out", str(folder)]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    return folder.with_name("evidence.zip")
+
+
+def pythons(recent: bool = True) -> list[str]:
+    """The interpreters of this machine from 3.9 on, one for each version, or those before it."""
+    found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(6, 16)))]
+    found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
+    versions = {}
+    for python in found:
+        asked = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+        if asked.returncode == 0:
+            versions.setdefault(tuple(map(int, asked.stdout.split())), python)
+    return [python for version, python in sorted(versions.items()) if (version >= (3, 9)) == recent]
+
+
+def bare(python: str, skill: Path, *arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess:
+    command = [python, "-S", "-I", str(skill / "scripts" / "hang.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, input=text, capture_output=True, text=True)
+
+
+# -- the archive ---------------------------------------------------------------------------------------
+
+
+def test_the_archive_is_the_tree():
+    assert build_skill.differences(build_skill.ARCHIVE) == [], "Next: make skill"
+
+
+def test_packing_twice_gives_the_same_bytes_whatever_the_files_times(tmp_path):
+    one, two = tmp_path / "one.zip", tmp_path / "two.zip"
+    build_skill.build(one)
+    tree = tmp_path / "tree"
+    for part in build_skill.PARTS:
+        source = ROOT / part
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        (tree / part).parent.mkdir(parents=True, exist_ok=True)
+        copy(source, tree / part)
+    os.utime(tree / "LICENSE", (1, 1))
+    (tree / "scripts" / "hang.py").chmod(0o600)
+    build_skill.build(two, tree)
+    assert one.read_bytes() == two.read_bytes()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def small_tree(folder: Path) -> Path:
+    for part in build_skill.PARTS:
+        path = folder / part if "." in part or part.isupper() else folder / part / "a.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# {part}\n")
+    return folder
+
+
+def test_what_is_no_part_of_the_skill_is_left_out(tmp_path):
+    tree = small_tree(tmp_path)
+    wanted = list(build_skill.files(tree))
+    for stray in ("scripts/__pycache__/a.pyc", "notebooks/.ipynb_checkpoints/a.ipynb", "notebooks/evidence-1-2/manifest.json",
+                  "scripts/.env", "notebooks/evidence-1.zip"):
+        (tree / stray).parent.mkdir(exist_ok=True)
+        (tree / stray).write_text("stray")
+    assert list(build_skill.files(tree)) == wanted
+
+
+@pytest.mark.parametrize("name", ["na\u00efve.py", "two words.py"])
+def test_a_name_that_some_system_cannot_hold_is_refused(tmp_path, name):
+    tree = small_tree(tmp_path)
+    (tree / "snippets" / name).write_text("")
+    with pytest.raises(build_skill.CannotPack, match="ASCII"):
+        build_skill.files(tree)
+
+
+def test_a_link_and_a_missing_part_are_refused(tmp_path):
+    tree = small_tree(tmp_path)
+    (tree / "snippets" / "link.py").symlink_to("a.py")
+    with pytest.raises(build_skill.CannotPack, match="a link"):
+        build_skill.files(tree)
+    shutil.rmtree(tree / "references")
+    with pytest.raises(build_skill.CannotPack, match="references is missing"):
+        build_skill.files(tree)
+
+
+def test_a_stale_archive_is_told_by_what_differs(tmp_path):
+    tree, archive = small_tree(tmp_path / "tree"), tmp_path / "skill.zip"
+    assert build_skill.differences(archive, tree) == ["skill.zip is missing"]
+    build_skill.build(archive, tree)
+    assert build_skill.differences(archive, tree) == []
+    (tree / "SKILL.md").write_text("changed")
+    (tree / "snippets" / "a.py").rename(tree / "snippets" / "b.py")
+    top = build_skill.TOP
+    assert build_skill.differences(archive, tree) == [
+        f"only in the tree: {top}/snippets/b.py", f"only in the archive: {top}/snippets/a.py", f"differs: {top}/SKILL.md"]
+
+
+def test_the_archive_obeys_the_rules_of_an_upload():
+    with zipfile.ZipFile(build_skill.ARCHIVE) as archive:
+        infos = archive.infolist()
+    names = [info.filename for info in infos]
+    assert {name.partition("/")[0] for name in names} == {"backend-hang-debug"}
+    assert [name for name in names if name.lower().endswith("skill.md")] == ["backend-hang-debug/SKILL.md"]
+    assert len(names) == len(set(names)) < 200 and sum(info.file_size for info in infos) < 30_000_000
+    for info in infos:
+        parts = info.filename.split("/")
+        assert re.fullmatch(r"[A-Za-z0-9._/-]+", info.filename) and ".." not in parts
+        assert not any(part.startswith(".") or part == "__pycache__" for part in parts)
+        assert not info.filename.endswith((".pyc", ".zip")) and "tests" not in parts
+        mode = info.external_attr >> 16
+        program = info.filename.endswith((".sh", "scripts/hang.py"))
+        assert stat.S_ISREG(mode) and stat.S_IMODE(mode) == (0o755 if program else 0o644)
+
+
+def test_the_frontmatter_keeps_within_the_specification():
+    text = (ROOT / "SKILL.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    assert set(re.findall(r"^([\w-]+):", head, re.M)) <= KEYS and not re.search("[<>]", head)
+    assert re.search(r"^name: backend-hang-debug$", head, re.M) and re.search(r"^license: MIT$", head, re.M)
+    assert f'version: "{__version__}"' in head
+    description = re.search(r'^description: "([^"\n]+)"$', head, re.M)[1]
+    assert 350 <= len(description) <= 600
+    alone = description[:description.rindex(". ", 0, 200) + 1]
+    for words in ("health check times out", "worker", "SSE", "uvicorn hangs", "py-spy dump", "does not shut down"):
+        assert words in description
+    assert len(alone) > 150 and "Use when" in alone and "py-spy dump" in alone
+    assert len(re.findall(r"\bnot for\b", description, re.I)) == 1
+    assert len(re.search(r'^compatibility: "([^"\n]+)"$', head, re.M)[1]) <= 500
+    assert text.count("\n") < 300 and not re.search(r"\$\d", body) and "!`" not in body
+
+
+def test_agentskills_finds_the_unpacked_skill_valid(skill):
+    validator = Path(sys.executable).with_name("agentskills")
+    if not validator.exists() and sys.version_info < (3, 11):
+        pytest.skip("skills-ref needs Python 3.11")
+    done = subprocess.run([validator, "validate", skill], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# -- bare means bare -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_a_bare_python_diagnoses_a_dump_from_anywhere(python, skill, tmp_path):
+    for arguments, text in (([str(DUMP)], None), (["-"], DUMP.read_text()), ([str(DUMP.with_suffix(".json"))], None)):
+        done = bare(python, skill, "diagnose", *arguments, "--json", cwd=tmp_path, text=text)
+        assert done.returncode == 0 and not done.stderr
+        answer = json.loads(done.stdout)
+        assert (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
+        frame = answer["blocking_frame"]
+        assert (Path(frame["file"]).name, frame["line"]) in zoo.truth("executor-shutdown").marked
+    assert not list(tmp_path.iterdir()) and not list(skill.rglob("*.pyc"))
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_a_bare_python_diagnoses_a_bundle_of_a_real_capture(python, skill, bundle, tmp_path):
+    for source in (bundle, bundle.with_suffix("")):
+        done = bare(python, skill, "diagnose", str(source), "--json", cwd=tmp_path)
+        answer = json.loads(done.stdout)
+        assert done.returncode == 0 and (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
+        assert answer["blocking_frame"]["source"] and answer["samples"] > 1
+
+
+@pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]])
+def test_a_verb_that_needs_a_package_says_so_in_a_bare_python(arguments, skill):
+    done = bare(sys.executable, skill, *arguments, cwd=skill / "scripts")
+    assert done.returncode == 2 and "Next: " in done.stderr and "Traceback" not in done.stderr
+    assert " is not installed" in done.stderr or "needs the package" in done.stderr
+
+
+def test_a_python_that_is_too_old_is_told_in_one_line(skill, tmp_path):
+    old = pythons(recent=False)
+    if not old:
+        pytest.skip("needs a Python 3.6 to 3.8 on this machine")
+    done = bare(old[-1], skill, "diagnose", str(DUMP), cwd=tmp_path)
+    assert done.returncode == 1 and "needs Python 3.9" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_unpacked_lab_hangs_and_the_unpacked_engine_sees_it(skill, tmp_path):
+    with lab.newsroom(skill / "notebooks" / "newsroom") as news:
+        with client.reading(news.stream_url) as stream:
+            assert stream.read1(1)
+        assert client.eventually(lambda: client.get(news.health_url, 0.5) is None)
+        command = [sys.executable, str(skill / "scripts" / "hang.py"), "diagnose", "--pid", str(news.pid), "--json"]
+        answer = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    assert answer["cause"] == "executor-shutdown" and answer["blocking_frame"]["file"].endswith("app/api/routes/stream.py")
+
+
+# -- the house -----------------------------------------------------------------------------------------
+
+
+def test_a_cause_has_a_module_a_server_dumps_and_an_entry():
+    ids = [cause.id for cause in causes.CAUSES]
+    registered = set(ids)
+    entries = re.findall(r"^## (.+)$", (ROOT / "references" / "causes.md").read_text(), re.M)
+    modules = {path.stem.replace("_", "-") for path in Path(causes.__file__).parent.glob("*.py")} - {"--init--"}
+    assert len(ids) == len(registered) and entries == ids
+    assert modules == registered
+    assert {path.name for path in (ROOT / "tests" / "dumps").iterdir()} == registered
+    assert {zoo.truth(name).cause for name in zoo.names("hung")} == registered
+    assert {name.replace("_", "-") for name in zoo.names("hung")} == registered
+    assert set().union(*(cause.confused_with for cause in causes.CAUSES)) <= registered
+
+
+def test_what_a_cause_points_to_is_there():
+    from hangdebug.fixes import RULES
+    assert {cause.snippet for cause in causes.CAUSES if cause.snippet} == {path.name for path in (ROOT / "snippets").glob("*.py")}
+    assert {cause.fix for cause in causes.CAUSES if cause.fix} == {rule.id for rule in RULES}
+    assert {zoo.truth(name).state for folder in zoo.FOLDERS for name in zoo.names(folder)} <= set(STATES)
+
+
+def modules() -> dict[Path, str]:
+    """Every module of the engine, and the name by which ORDER knows it."""
+    engine = ROOT / "scripts" / "hangdebug"
+    return {path: path.relative_to(engine).parts[0].removesuffix(".py") for path in engine.rglob("*.py")
+            if path != engine / "__init__.py"}
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names that a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_a_module_imports_only_from_its_left():
+    assert set(modules().values()) == set(ORDER)
+    for path, name in modules().items():
+        inner = {one.split(".")[1] for one in imported(path) if one.startswith("hangdebug.")} - {"__version__"}
+        right = {one for one in inner if ORDER.index(one) > ORDER.index(name)}
+        assert not right, f"{path.relative_to(ROOT)} imports {right}, from its right"
+
+
+def test_a_bare_module_imports_the_standard_library_alone():
+    for path, name in modules().items():
+        foreign = {one.split(".")[0] for one in imported(path)} - sys.stdlib_module_names - {"hangdebug"}
+        assert not foreign or name in NOT_BARE, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+# -- the make ------------------------------------------------------------------------------------------
+
+
+def make(*arguments: str, **environment: str) -> str:
+    done = subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True,
+                          env={**{k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_make_lists_its_targets():
+    shown = set(re.findall(r"^make (\w+)", make(), re.M))
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    assert shown == set(declared) - {"help", "venv"}
+
+
+def test_only_a_port_given_to_make_names_a_target():
+    assert "--port '8123'" in make("-n", "triage", "PORT=8123")
+    assert "--pid '77'" in make("-n", "triage", "PID=77")
+    assert "--port" not in make("-n", "triage", PORT="8123")
+
+
+def environment_maker(folder: Path, **programs: str) -> subprocess.CompletedProcess:
+    """Run tooling/venv.sh in a folder of its own, with only these programs and those of the base system."""
+    (folder / "tooling").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "tooling" / "venv.sh", folder / "tooling")
+    (folder / "requirements.lock").write_text("# nothing\n")
+    tools = folder / "bin"
+    tools.mkdir(exist_ok=True)
+    for name in ("cat", "cmp", "dirname", "grep", "mktemp", "rm", "tail"):
+        (tools / name).exists() or (tools / name).symlink_to(shutil.which(name))
+    for name, text in programs.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    return subprocess.run([shutil.which("sh"), "tooling/venv.sh"], cwd=folder, capture_output=True, text=True, env={"PATH": str(tools)})
+
+
+def test_an_environment_is_made_once_and_again_when_the_lock_changes_or_an_install_was_interrupted(tmp_path):
+    folder = tmp_path / "with spaces"
+    folder.mkdir()
+    python = f'exec "{sys.executable}" "$@"'
+    first = environment_maker(folder, python3=python)
+    assert first.returncode == 0 and "Making .venv" in first.stderr, first.stderr
+    assert environment_maker(folder).stderr == ""
+    (folder / ".venv" / "made-from").unlink()  # as an interrupted install leaves it
+    assert "Making .venv" in environment_maker(folder).stderr
+    (folder / ".venv" / "made-from").write_text("another lock")
+    assert "Making .venv" in environment_maker(folder).stderr
+    moved = folder.rename(tmp_path / "moved")
+    assert "Making .venv" in environment_maker(moved).stderr
+
+
+@pytest.mark.parametrize("python, told", [
+    (None, "Python 3.10 or newer is needed; here is no Python. Next: sudo apt-get install python3"),
+    ('[ "$1" = --version ] || exit 1; echo Python 3.8.1', "here is Python 3.8.1. Next: "),
+    ('case "$2" in *ensurepip*) exit 1;; *print*) echo 3.12;; esac', "has no venv module. Next: sudo apt-get install python3-venv"),
+    ('case "$2" in *print*) echo 3.12;; esac; [ "$2" != venv ]', "could not be made. Next: sudo apt-get install python3-venv"),
+])
+def test_a_missing_python_or_venv_gets_one_line_with_the_next_command(tmp_path, python, told):
+    done = environment_maker(tmp_path, **({"python3": python} if python else {}))
+    assert done.returncode == 1 and told in done.stderr.splitlines()[-1]
+    assert not (tmp_path / ".venv" / "made-from").exists()
+
+
+def test_an_index_that_cannot_be_reached_is_told_in_the_last_line(tmp_path):
+    environment_maker(tmp_path)  # lays the folder out
+    pip = 'case "$2" in *print*) echo 3.12;; venv) mkdir -p .venv/bin; cp "$0" .venv/bin/python;; esac\n'
+    pip += '[ "$2" != pip ] || { echo "ERROR: Failed to establish a new connection" >&2; exit 1; }'
+    for name in ("mkdir", "cp"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    done = environment_maker(tmp_path, python3=pip)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("The package index cannot be reached. Next: ")
+    assert not (tmp_path / ".venv" / "made-from").exists()
+
+
+def test_a_missing_program_gets_one_line_with_the_command_that_installs_it():
+    done = subprocess.run(["sh", str(ROOT / "tooling" / "need.sh"), "sh", "no-such-program"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("no-such-program is not installed. Next: sudo apt-get install no-such-program")
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_ci_ends_with_the_summary_of_the_tests_and_their_status(tmp_path, status):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "Makefile").write_text(f"test:\n\t@echo '== 2 tests =='; exit {status}\n")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "busybox").symlink_to(shutil.which("true"))  # or it would be installed
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert done.returncode == (2 if status else 0)  # make's own status for a recipe that failed
+    assert done.stdout.splitlines()[-1] == "== 2 tests ==" and "***" not in done.stdout
+
+
+@pytest.mark.parametrize("who, sudo, told", [
+    ("0", None, "apt-get install -y -qq --no-install-recommends busybox"),
+    ("1000", '[ "$2" = true ] || echo "sudo $*" >&2', "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install"),
+    ("1000", "exit 1", "this user may not install it: busybox"),
+    ("1000", None, "this user may not install it: busybox"),
+])
+def test_ci_installs_only_what_is_missing_and_only_where_it_may(tmp_path, who, sudo, told):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "Makefile").write_text("test:\n\t@echo '== 1 test =='\n")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "sh", "dirname", "grep", "make", "curl", "echo", "env"):
+        (tools / name).symlink_to(shutil.which(name))
+    programs = {"id": f"echo {who}", "python3": "exit 0", "apt-get": 'echo "apt-get $*" >&2', "sudo": sudo}
+    for name, text in programs.items():
+        if text:
+            (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+            (tools / name).chmod(0o755)
+    done = subprocess.run([shutil.which("bash"), tmp_path / ".ci" / "run"], capture_output=True, text=True, env={"PATH": str(tools)})
+    assert done.returncode == 0 and done.stdout == "== 1 test ==\n"
+    assert told in done.stderr and done.stderr.count("busybox") == 1
+
+
+def test_the_lock_names_no_address_and_pins_every_package_by_hash():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|--(?:index|extra-index|find-links)|@ file", text)
+    pins = re.split(r"\n(?=[a-z0-9])", text)
+    assert len(pins) > 50 and all("==" in pin.split("\n")[0] and "--hash=sha256:" in pin for pin in pins)

@@ -1,0 +1,147 @@
+"""Write the generated parts of the docs: references/causes.md, and README.md between its markers.
+
+    python tooling/generate.py              write what changed
+    python tooling/generate.py --check      change nothing; exit status 1 if something is stale
+    python tooling/generate.py --example    also run `hang.py triage` and put what it prints into the README
+
+The causes come from the modules in scripts/hangdebug/causes/, the help from the command line itself. The example
+is cut from the output of a real run; a test runs it again and compares all but the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
+
+from hangdebug.causes import CAUSES  # noqa: E402
+from hangdebug.cli import parser as command_line  # noqa: E402
+from hangdebug.model import Cause  # noqa: E402
+
+# Which lines of each step the README's example shows, after the step's heading.
+SHOWN = {
+    "1": r"   (phase |baseline|while|after|FAILED)",
+    "2": r"",
+    "3": r"loop-blocked|The event loop|  -> |  - (It |All |The kernel)",
+    "4": r".",
+    "5": r"   (after|PASSED)",
+    "6": r"   +(probes|as it was|rewritten|full pattern) |PROVED",
+}
+
+CAUSES_HEAD = """\
+# The causes
+
+Read the entry of the cause that a diagnosis names before you word the answer. It says what happens, how to
+repair it, and which other cause gives nearly the same stack. `hang.py diagnose` tries them in the order of this
+page, from the most specific to the one that admits what a dump cannot show.
+
+This page is generated from `scripts/hangdebug/causes/`.
+"""
+
+
+def causes_page() -> str:
+    rows = [f"| [{cause.id}](#{cause.id}) | {cause.title} |" for cause in CAUSES]
+    index = "\n".join(["| cause | in a few words |", "|---|---|", *rows, ""])
+    return "\n".join([CAUSES_HEAD, index, *map(section, CAUSES)])
+
+
+def section(cause: Cause) -> str:
+    """One cause: the docstring of its module, what it is confused with, what repairs it."""
+    lines = [f"## {cause.id}", "", explanation(cause), ""]
+    lines += [f"- Not [{other}](#{other}): {how}" for other, how in cause.confused_with.items()]
+    lines += [f"- Pattern to copy: `snippets/{cause.snippet}`"] if cause.snippet else []
+    lines += [f"- Rewrite: `hang.py fix FILE:LINE` ({cause.fix})"] if cause.fix else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def explanation(cause: Cause) -> str:
+    return inspect.getdoc(inspect.getmodule(cause.match))
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    subparsers = next(action for action in command_line()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(subparsers.choices)
+
+
+def help_blocks() -> str:
+    """`--help` of every verb, one section each."""
+    blocks = []
+    for name, parser in verbs().items():
+        blocks += [f"### {name}", "", "```text", parser.format_help().strip(), "```", ""]
+    return "\n".join(blocks).rstrip()
+
+
+def replaced(text: str, name: str, body: str) -> str:
+    """`text` with `body` between its markers of that name. Raises ValueError where there are none."""
+    pattern = re.compile(rf"(<!-- {name}: [^>]*-->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"README.md has no markers of {name}, or several.")
+    return pattern.sub(lambda found: f"{found[1]}\n{body}\n{found[2]}", text)
+
+
+def triage_output() -> str:
+    """What `hang.py triage` prints in a scratch folder. Raises RuntimeError when it proves nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, str(ROOT / "scripts" / "hang.py"), "triage", "--out", scratch]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise RuntimeError(f"triage ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout.replace(f"{scratch}/", "")
+
+
+def example(output: str) -> str:
+    """The lines of a triage that a reader needs, the machine's own paths cut off, as a fenced block."""
+    output = output.replace(f"{ROOT}/", "")
+    output = re.sub(r"[ab]/\S*triage-\w+/newsroom/", lambda found: found[0][:2], output)
+    kept, step = ["$ make triage"], "1"
+    for line in filter(None, map(str.rstrip, output.splitlines())):
+        heading = re.match(r"(\d)\. ", line)
+        step = heading[1] if heading else step
+        if heading or SHOWN[step] and re.match(SHOWN[step], line):
+            kept += ["", line] if heading and step != "1" else [line]
+        elif kept[-1] != "[...]":
+            kept.append("[...]")
+    return "\n".join(["```text", *kept, "```"])
+
+
+def pages(run: bool = False) -> dict[Path, str]:
+    """Every generated file, and what it should hold. `run` renews the example too."""
+    readme = ROOT / "README.md"
+    text = replaced(readme.read_text(encoding="utf-8"), "help", help_blocks())
+    if run:
+        text = replaced(text, "example", example(triage_output()))
+    return {ROOT / "references" / "causes.md": causes_page(), readme: text}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="say what is stale, change nothing")
+    parser.add_argument("--example", action="store_true", help="renew the README's example by a real run")
+    arguments = parser.parse_args()
+    check, stale = arguments.check, []
+    try:
+        wanted = pages(arguments.example)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"generate: {error}", file=sys.stderr)
+        return 2
+    for path, text in wanted.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(path.relative_to(ROOT).as_posix())
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if stale:
+        print(f"{'stale' if check else 'written'}: {', '.join(stale)}" + ("   Next: make skill" if check else ""))
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
