@@ -1,0 +1,188 @@
+"""Propose a rewrite of one source file, show it as a diff, write it to disk.
+
+Nothing is written unless `write` is called. A file that cannot be read or parsed raises BadSource, and
+without libcst `propose` raises MissingTool.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import io
+import os
+import stat
+import tempfile
+import tokenize
+import warnings
+from pathlib import Path
+
+from hangdebug.errors import BadSource, MissingTool
+from hangdebug.model import Finding, Patch
+
+LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly generated
+INSTALL = "python -m pip install libcst"
+
+
+def propose(path: str | Path, line: int | None = None) -> Patch:
+    """What the rewrites would make of the file, as a Patch with every finding, rewritten or refused.
+
+    `line` (from 1) limits it to the construct, or else the function, that holds this line; where nothing
+    is found there, a refused finding says so and names what was found nearby.
+    """
+    name = str(path)
+    before, _ = read(name)
+    if line is not None and not 1 <= line <= before.count("\n") + 1:
+        last = before.count("\n") + 1
+        raise BadSource(f"{name} has no line {line}.", f"It ends at line {last}.", f"hang.py fix {name}")
+    after, findings = before, []
+    for rule in rules():
+        after, found = attempt(rule, after, name, line)
+        findings += found
+    if line is not None and not findings:
+        findings.append(nothing_at(name, before, line))
+    return Patch(name, before, after, tuple(sorted(findings, key=lambda item: item.line)))
+
+
+def rules() -> tuple:
+    """The rewrites. Raises MissingTool where libcst is not installed."""
+    try:
+        from hangdebug.fixes import RULES
+    except ImportError as error:
+        raise MissingTool("Rewriting needs the package libcst.", f"{error}.", INSTALL) from error
+    return RULES
+
+
+def attempt(rule, source: str, name: str, line: int | None) -> tuple[str, list[Finding]]:
+    from libcst import ParserSyntaxError
+
+    try:
+        check_depth(source)
+        after, findings = rule.rewrite(source, name, line)
+    except ParserSyntaxError as error:
+        where, why = fault(source, error.raw_line, error.message)
+        what = f"{name}:{where} is not valid Python."
+        raise BadSource(what, why, f"python -m py_compile {name}") from error
+    except (RecursionError, MemoryError) as error:
+        why = "An expression nests deeper than the parser can follow."
+        raise BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet") from error
+    return after, list(findings)
+
+
+def check_depth(source: str) -> None:
+    """Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process.
+
+    Any other fault is left to libcst, which knows syntax newer than the Python that runs this.
+    """
+    try:
+        check(source)
+    except SyntaxError as error:
+        if "too many nested" in str(error):
+            raise RecursionError(str(error)) from error
+
+
+def check(source: str) -> None:
+    with warnings.catch_warnings():  # of escapes such as "\\d", which are not our business
+        warnings.simplefilter("ignore")
+        ast.parse(source)
+
+
+def fault(source: str, line: int, message: str) -> tuple[int, str]:
+    """Line and words of a syntax error: Python's own where it objects too, else those of libcst."""
+    try:
+        check(source)
+    except SyntaxError as error:
+        line, message = error.lineno or line, error.msg
+    return line, " ".join(message.split())
+
+
+def nothing_at(name: str, source: str, line: int) -> Finding:
+    """Why a given line leads to nothing: what stands there, and where something was found."""
+    text = source.split("\n")[line - 1].strip() or "an empty line"
+    elsewhere = [item for rule in rules() for item in attempt(rule, source, name, None)[1]]
+    if elsewhere:
+        nearest = sorted(elsewhere, key=lambda item: abs(item.line - line))[:3]
+        hint = "elsewhere in it: " + "; ".join(f"line {item.line}: {item.message}" for item in nearest)
+    else:
+        hint = "nothing else in this file is a construct that a rewrite knows"
+    message = f"nothing to rewrite at `{text}` or in the function around it; {hint}"
+    return Finding("fix", name, line, message, refused=True)
+
+
+def diff(patch: Patch) -> str:
+    """The unified diff with a/ and b/ headers, as `git apply` and `patch -p1` take it; "" where none."""
+    path = Path(patch.file)
+    if path.is_absolute() and Path.cwd() in path.parents:
+        path = path.relative_to(Path.cwd())
+    name = path.as_posix().lstrip("/")
+    name += "\t" if " " in name else ""  # as git does, or the name would end at the space
+    old, new = (io.StringIO(text, newline="\n").readlines() for text in (patch.before, patch.after))
+    lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
+    marked = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return "".join(marked)
+
+
+def write(patch: Patch) -> None:
+    """Put `patch.after` on disk in one step: the file is the old one or the new one, never half of each.
+
+    Mode bits and encoding stay; a symlink stays and its target is replaced. Raises BadSource if the file
+    changed since it was read, or is not writable.
+    """
+    target = os.path.realpath(patch.file)
+    now, encoding = read(target)
+    if now != patch.before:
+        what, why = f"{patch.file} changed meanwhile; nothing was written.", "It is not what was read before."
+        raise BadSource(what, why, f"hang.py fix {patch.file}")
+    facts = os.stat(target)
+    if not facts.st_mode & 0o222:
+        raise BadSource(f"{patch.file} is read-only; nothing was written.", "", f"chmod u+w {patch.file}")
+    if not patch.changed:
+        return
+    try:
+        replace(target, patch.after.encode(encoding), facts)
+    except OSError as error:
+        why = f"{error.strerror}: a new file is written next to the old one, then takes its place."
+        folder = os.path.dirname(target)
+        raise BadSource(f"{patch.file} cannot be written.", why, f"ls -ld {folder}") from error
+
+
+def replace(target: str, content: bytes, facts: os.stat_result) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".hang-fix-")
+    try:
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(content)
+            output.flush()
+            if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(output.fileno(), facts.st_uid, facts.st_gid)  # root mends a user's file
+            os.fchmod(output.fileno(), stat.S_IMODE(facts.st_mode))  # after fchown, which clears bits
+            os.fsync(output.fileno())
+        os.replace(temporary, target)
+    except BaseException:  # Ctrl-C too leaves nothing behind
+        with contextlib.suppress(FileNotFoundError):  # it has taken its place already
+            os.unlink(temporary)
+        raise
+
+
+def read(name: str) -> tuple[str, str]:
+    """The text, its line endings kept, and the encoding that gives its bytes back. Raises BadSource."""
+    try:
+        facts = os.stat(name)
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+            why = "One source file is rewritten at a time."
+            raise BadSource(f"{name} is {kind}.", why, "hang.py fix app.py")
+        if facts.st_size > LIMIT:
+            why = f"It has {facts.st_size:,} bytes; up to {LIMIT:,} are parsed."
+            raise BadSource(f"{name} is too large.", why, "repair it by hand after a snippet")
+        content = Path(name).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        why = getattr(error, "strerror", None) or str(error)
+        raise BadSource(f"{name} cannot be read.", why, f"ls -l {name}") from error
+    if b"\0" in content:
+        raise BadSource(f"{name} is not Python source.", "It holds null bytes.", f"file {name}")
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return content.decode(encoding), encoding
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        why = f"{error}. Python reads it as UTF-8, or as its coding line says."
+        raise BadSource(f"{name} cannot be decoded.", why, f"file {name}") from error

@@ -1,0 +1,244 @@
+"""Leave an executor without waiting for it, in coroutines and async generators.
+
+    with ThreadPoolExecutor() as pool:            pool = ThreadPoolExecutor()
+        yield await run(pool, fetch)              try:
+                                                      yield await run(pool, fetch)
+                                                  finally:
+                                                      pool.shutdown(wait=False, cancel_futures=True)
+
+The end of the `with` block calls `shutdown(wait=True)`: the event loop's thread joins the workers and serves
+nothing until the slowest returns. `pool.shutdown()` in a coroutine does the same. `cancel_futures` needs
+Python 3.9.
+
+What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
+awaited the work by then. On a cancellation, an exception or an early `return` or `break`, work that is still
+queued is dropped, where it used to run; a call that runs already ends in its own thread, after the block is
+left, and interpreter exit still waits for it. An executor that other functions share drops their queued work
+too.
+
+Refused aloud, because mending the exit would change what the program does or would not help:
+- only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block), or the
+  executor is handed on, returned or stored, so that this file cannot show who waits
+- the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `futures.wait()`)
+  and never awaits. Where it also awaits, the exit is mended and the waiting line is reported as refused
+- `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block
+- a lifespan or shutdown handler that joins the pool: by then the loop serves nothing, and the wait lets
+  running work finish. It can also hold the exit for ever, so snippets/lifespan_executor.py bounds it
+
+Left alone: synchronous code, `shutdown(wait=False)`, a shutdown handed to a thread
+(`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses that
+define their own exit. A subclass in the same file that defines none is an executor like any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import libcst as cst
+
+from hangdebug.fixes import _blocks
+from hangdebug.fixes._scopes import (
+    Tree, coroutine, creates, dotted, frame, holds_executor, parse, qualified, references, targets,
+)
+from hangdebug.fixes._waits import Verdict
+from hangdebug.fixes._work import follow
+from hangdebug.model import Finding
+
+ID = "nonblocking_executor"
+STREAM, LIFESPAN = "follow snippets/stream_executor.py", "follow snippets/lifespan_executor.py"
+ODD = "its line endings would not be kept, so the file is left as it is"
+NOTHING = Verdict((), ())
+PAUSES = (cst.Await, cst.Yield)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """One executor that async code leaves. `name` is what it is bound to, `refusal` why it is not mended."""
+
+    node: cst.With | cst.Call
+    owner: cst.FunctionDef
+    line: int
+    item: int = 0
+    name: str = ""
+    refusal: str = ""
+    verdict: Verdict = NOTHING
+    mended: bool = False
+
+
+def rewrite(source: str, file: str, line: int | None = None) -> tuple[str, tuple[Finding, ...]]:
+    """The source with every exit mended that can be, and a finding for each exit and each waiting line.
+
+    Raises cst.ParserSyntaxError and RecursionError.
+    """
+    if "async" not in source or ("Executor" not in source and "concurrent" not in source):
+        cst.parse_module(source)  # a file that does not parse is an error, whatever it mentions
+        return source, ()
+    tree = parse(source)
+    if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
+        return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
+    exits = near(tree, [*blocks(tree), *shutdowns(tree)], line)
+    edits: dict = {}
+    for found in exits:
+        if not found.mended and not found.refusal:
+            edits.setdefault(found.node, {})[found.item] = found.name
+    after = tree.module.visit(_blocks.Edit(tree.module, edits)).code if edits else source
+    findings = {item for found in exits for item in report(found, file)}
+    return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
+
+
+def near(tree: Tree, exits: list[Exit], line: int | None) -> list[Exit]:
+    """The exits whose own lines hold `line`, or else those of the innermost function around it."""
+    if line is None:
+        return exits
+    holds = lambda node: tree.spans[node].start.line <= line <= tree.spans[node].end.line  # noqa: E731
+    close = [found for found in exits if holds(found.node)]
+    owners = sorted({found.owner for found in exits if holds(found.owner)}, key=tree.line)
+    return close or [found for found in exits if owners and found.owner is owners[-1]]
+
+
+def report(found: Exit, file: str) -> list[Finding]:
+    """The findings of one exit. An exit that is mended already only reports the lines that wait."""
+    call = "shutdown()" if isinstance(found.node, cst.Call) else "the end of the `with` block"
+    waits = [
+        Finding(ID, file, line, f"{words} on the event loop's thread by itself; mending the exit does not "
+                f"unblock this line: await the work instead, {STREAM}", refused=True)
+        for line, words in found.verdict.waits
+    ]
+    if found.refusal:
+        message = f"{call} joins the executor, but {found.refusal}"
+        return [Finding(ID, file, found.line, message, refused=True), *waits]
+    if found.mended:
+        return waits
+    message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
+    return [Finding(ID, file, found.line, message), *waits]
+
+
+def blocks(tree: Tree) -> list[Exit]:
+    """Every item of a `with` in async code that leaves an executor."""
+    found = []
+    for node in in_order(tree, cst.With):
+        owner = coroutine(tree, node)
+        if owner is None or node.asynchronous:
+            continue
+        for index, item in enumerate(node.items):
+            value = item.item.value if isinstance(item.item, cst.NamedExpr) else item.item
+            known = isinstance(value, (cst.Name, cst.Attribute)) and holds_executor(tree, value)
+            if creates(tree, value) or known:
+                found.append(block(tree, owner, node, index))
+    return found
+
+
+def block(tree: Tree, owner: cst.FunctionDef, node: cst.With, index: int) -> Exit:
+    item, line = node.items[index], tree.line(node)
+    fresh, target = _blocks.bound(item), _blocks.target(item)
+    if target is None:
+        return Exit(node, owner, line, index, _blocks.fresh_name(tree.module, index))
+    if not isinstance(target, cst.Name) or not is_local(tree, owner, target):
+        kept = f"it is kept in {dotted(target) or 'a pattern'}, where other code may hand it work; {STREAM}"
+        return Exit(node, owner, line, index, refusal=lifespan(tree, owner) or kept)
+    within = set(map(id, subtree(node.body)))
+    stores = [spot for spot in targets(tree, target) if id(spot) in within]
+    uses = [use for use in references(tree, target)
+            if not fresh or id(use) in within or early_closure(tree, owner, use)]
+    verdict = follow(tree, owner, uses, node)
+    refusal = f"line {tree.line(stores[0])} binds `{target.value}` again; use another name" if stores else ""
+    refusal = refusal or lifespan(tree, owner) or judge(verdict, node.body)
+    return Exit(node, owner, line, index, target.value, refusal, verdict)
+
+
+def early_closure(tree: Tree, owner: cst.FunctionDef, use: cst.CSTNode) -> bool:
+    """Whether `use` stands in a nested function, outside of every block that might bind the same name."""
+    return frame(tree, use) is not owner and not any(isinstance(up, cst.With) for up in tree.above(use))
+
+
+def shutdowns(tree: Tree) -> list[Exit]:
+    """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
+    found = []
+    for node in in_order(tree, cst.Call):
+        owner = coroutine(tree, node)
+        if owner is None or not isinstance(node.func, cst.Attribute):
+            continue
+        receiver = node.func.value
+        if node.func.attr.value == "enter_context" and node.args and creates(tree, node.args[0].value):
+            refusal = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
+            found.append(Exit(node, owner, tree.line(node), refusal=refusal))
+        elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver):
+            found.append(shutdown(tree, owner, node, receiver))
+    return found
+
+
+def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:
+    wait, line = _blocks.waits(node), tree.line(node)
+    local = isinstance(receiver, cst.Name) and is_local(tree, owner, receiver)
+    uses = references(tree, receiver) if local else []
+    verdict = follow(tree, owner, uses, node) if local else NOTHING
+    if wait is False:
+        return Exit(node, owner, line, verdict=verdict, mended=True)
+    if wait is None:
+        refusal = f"its `wait` is known only at run time; write it out, or {STREAM}"
+    else:
+        refusal = lifespan(tree, owner) or dropped(tree, receiver, local) or judge(verdict, owner.body)
+    return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+
+
+def judge(verdict: Verdict, body: cst.CSTNode) -> str:
+    """Why the exit must stay as it is, "" if it can be mended."""
+    if verdict.loose:
+        line, words = verdict.loose[0]
+        return (f"only this wait completes the work of line {line}: {words}; await it before the exit, or "
+                f"{STREAM}")
+    if verdict.waits and not any(isinstance(node, PAUSES) or asynchronous(node) for node in subtree(body)):
+        line, words = verdict.waits[0]
+        return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"
+    return ""
+
+
+def dropped(tree: Tree, receiver: cst.BaseExpression, local: bool) -> str:
+    """Work that nobody keeps a future of, in an executor that outlives the function."""
+    name = dotted(receiver)
+    for node in in_order(tree, cst.Expr) if not local else ():
+        call = node.value
+        if isinstance(call, cst.Call) and dotted(call.func) in (f"{name}.submit", f"{name}.map"):
+            return (f"line {tree.line(call)} leaves work in it that nobody waits for, and cancel_futures "
+                    f"would drop it; {LIFESPAN}")
+    return ""
+
+
+def lifespan(tree: Tree, owner: cst.FunctionDef) -> str:
+    """The refusal for a function that runs when the server starts and stops, "" for any other."""
+    for item in owner.decorators:
+        call = item.decorator.func if isinstance(item.decorator, cst.Call) else item.decorator
+        manager = "contextlib.asynccontextmanager" in qualified(tree, call)
+        if dotted(call).endswith(".on_event") or (manager and serves_app(tree, owner)):
+            return f"a lifespan waits for its work on purpose, while nothing is served; {LIFESPAN}"
+    return ""
+
+
+def serves_app(tree: Tree, owner: cst.FunctionDef) -> bool:
+    name, params = owner.name.value, owner.params.params
+    passed = any(
+        isinstance(node, cst.Arg) and node.keyword and node.keyword.value in ("lifespan", "lifespan_context")
+        and dotted(node.value) == name for node in tree.parents
+    )
+    return passed or "lifespan" in name or bool(params and params[0].name.value in ("app", "_app"))
+
+
+def is_local(tree: Tree, owner: cst.FunctionDef, name: cst.Name) -> bool:
+    """Whether the name belongs to the coroutine, not to the module or a function around it."""
+    return tree.scopes[name] is tree.scopes[owner.body] and all(
+        item.scope is tree.scopes[owner.body] for item in tree.scopes[name][name.value]
+    )
+
+
+def in_order(tree: Tree, kind: type) -> list:
+    return sorted((node for node in tree.parents if isinstance(node, kind)), key=tree.start)
+
+
+def subtree(node: cst.CSTNode):
+    yield node
+    for child in node.children:
+        yield from subtree(child)
+
+
+def asynchronous(node: cst.CSTNode) -> bool:
+    return isinstance(node, (cst.For, cst.With, cst.CompFor)) and node.asynchronous is not None
