@@ -46,7 +46,7 @@ def eventually(true: Callable[[], object], seconds: float = 5.0) -> bool:
 
 
 def slowest(url: str, seconds: float) -> float:
-    """Ask again and again for `seconds`; how long the slowest answer took. A missing one counts as infinite."""
+    """Ask again and again for `seconds`; the seconds of the slowest answer, infinite if one missed."""
     end, worst = time.monotonic() + seconds, 0.0
     while time.monotonic() < end:
         began = time.monotonic()

@@ -77,7 +77,8 @@ def test_no_change_is_no_diff_and_no_write(app: Path) -> None:
 
 
 @pytest.mark.parametrize("head, encoding", [
-    ("", "utf-8-sig"), ("# -*- coding: latin-1 -*-\nname = 'caf\xe9'\n", "latin-1"), ("# \u00fcber\n", "utf-8"),
+    ("", "utf-8-sig"), ("# -*- coding: latin-1 -*-\nname = 'caf\xe9'\n", "latin-1"),
+    ("# \u00fcber\n", "utf-8"),
 ])
 def test_encoding_byte_order_mark_and_mode_are_kept(app: Path, head: str, encoding: str) -> None:
     app.write_bytes((head + BAD).encode(encoding))

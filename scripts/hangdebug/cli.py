@@ -81,7 +81,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
 def run_verify(arguments: argparse.Namespace) -> int:
     from hangdebug import verify
     result = verify.verify(arguments.url, stream_url=arguments.stream_url, aborts=arguments.aborts,
-                           deadline=arguments.deadline, on_phase=say)
+                           deadline=arguments.deadline, on_phase=lambda phase: say(f"probing: {phase}"))
     print(verify.table(result))
     return 0 if result.passed else 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from typing import Iterable
 
 from hangdebug.causes import cause_of
@@ -30,9 +32,9 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None
     confidence = sure(verdict, match, wait, scene)
     return Diagnosis(
-        verdict.state, cause.id, confidence, summary(verdict, cause, wait, scene), frame,
+        verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
-        tuple(told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
+        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
         tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
     )
 
@@ -43,7 +45,6 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     first = next((one for one in ranked if not is_bystander(one)), ranked[0])
     rest = tuple(f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
                  for one in ranked if one is not first)
-    from dataclasses import replace
     return replace(first, others=rest)
 
 
@@ -70,7 +71,6 @@ def process_in(snapshot: Snapshot) -> Process:
 
 
 def process_of(evidence: Evidence) -> Process:
-    from dataclasses import replace
     read = process_in(evidence.snapshots[-1])
     known = evidence.process
     return replace(known, pid=known.pid or read.pid, command=known.command or read.command,
@@ -106,8 +106,6 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
     lines += match.evidence + verdict.evidence
     if wait is not None and wait.kernel is not None and not any("kernel" in line for line in lines):
         lines.append(f"The kernel has the thread in {wait.kernel}.")
-    if wait is not None and wait.text:
-        lines.append(f"The line: {wait.text}")
     lines += awaited(scene, wait)
     clients = scene.evidence.clients
     if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):
@@ -171,9 +169,14 @@ def remedy(cause: Cause, frame: BlockingFrame | None, verdict: Verdict) -> Remed
         return None
     command = None
     if cause.fix and frame is not None:
-        import shlex
         command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
     return Remedy(cause.snippet, cause.fix, command)
+
+
+def shorter(text: str, scene: Scene) -> str:
+    """Paths below the server's working directory without it, as a person there would write them."""
+    cwd = scene.evidence.process.cwd
+    return text.replace(f"{cwd.rstrip('/')}/", "") if cwd and cwd != "/" else text
 
 
 def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> str:

@@ -28,7 +28,7 @@ class Frame:
     function: str
     file: str
     line: int | None = None
-    note: str = ""
+    note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
 
     @property
     def name(self) -> str:

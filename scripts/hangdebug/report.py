@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
-from hangdebug.model import Diagnosis
+from hangdebug.frames import library_path
+from hangdebug.model import Diagnosis, Frame
 
 SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12
@@ -48,7 +50,7 @@ def as_text(d: Diagnosis) -> str:
         lines += [f"source     {frame.source}"] if frame.source else []
     if d.thread:
         lines += ["", "stack      innermost first" + (f", thread {d.thread.name}" if d.thread.name else "")]
-        lines += [f"  {'->' if marked(d, index) else '  '} {frame}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
+        lines += [f"  {'->' if marked(d, index) else '  '} {short(frame)}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
         rest = len(d.thread.frames) - SHOWN_FRAMES
         lines += [f"     ... {rest} more"] if rest > 0 else []
     for title, items in (("evidence", d.evidence), ("doubts", d.doubts), ("not the cause", d.exonerated),
@@ -61,7 +63,7 @@ def as_text(d: Diagnosis) -> str:
 def as_markdown(d: Diagnosis) -> str:
     lines = [f"## {d.state} / {d.cause} (confidence {d.confidence:.2f})", "", d.summary, "", f"Process: {', '.join(facts(d))}"]
     if d.thread:
-        stack = [f"{'->' if marked(d, index) else '  '} {frame}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
+        stack = [f"{'->' if marked(d, index) else '  '} {short(frame)}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
         lines += ["", "```text", *stack, "```"]
     for title, items in (("Evidence", d.evidence), ("Doubts", d.doubts), ("Not the cause", d.exonerated),
                          ("Other processes", d.others)):
@@ -82,6 +84,11 @@ def marked(d: Diagnosis, index: int) -> bool:
     frame = d.thread.frames[index] if d.thread else None
     return bool(frame and d.blocking_frame and (frame.function, frame.file, frame.line)
                 == (d.blocking_frame.function, d.blocking_frame.file, d.blocking_frame.line))
+
+
+def short(frame: Frame) -> str:
+    """A library's frame without the place where the library is installed; the application's as it stands."""
+    return str(replace(frame, file=library_path(frame.file) or frame.file, note=""))
 
 
 def remedy_lines(d: Diagnosis) -> list[str]:

@@ -14,7 +14,9 @@ LOOP = (
     "asyncio/base_events.py:run_until_complete", "asyncio/runners.py:run", "asyncio/windows_events.py:run_forever",
     "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
     "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
+    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app",
 )
+EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 POLL = ("selectors.py:select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
         "trio/_core/_io_epoll.py:get_events")
 HANDLE = ("asyncio/events.py:_run",)
@@ -106,8 +108,10 @@ def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
     if not application:  # perhaps the application is installed as a package, as in many images
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
     first = application[0] if application else None
-    idle = not section if role == "event-loop" else role == "worker" and is_parked(thread.frames)
     frame = None if first is None else section[first]
+    idle = role == "worker" and is_parked(thread.frames)
+    if role == "event-loop":  # a loop written in C (uvloop) has no frame of its own: then the kernel shows it poll
+        idle = not section or frame is None and kernel is not None and kernel.syscall in EPOLL
     return View(thread, role, section, frame, section[:first], idle, kernel)
 
 

@@ -230,7 +230,7 @@ def pools(scene: Scene) -> list[tuple[str, list[View], int | None]]:
     for key, members in found.items():
         if key == "AnyIO":
             named.append(("AnyIO's thread limiter", members, ANYIO_TOKENS))
-        elif key == "asyncio" and scene.evidence.process.cpus:
+        elif key in ("asyncio", "uvloop") and scene.evidence.process.cpus:
             named.append(("the default executor", members, min(32, scene.evidence.process.cpus + 4)))
         else:
             named.append((f"the pool {key}", members, None))

@@ -6,17 +6,20 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, Iterator
 
 from hangdebug import fix
-from hangdebug.capture import Target, resolve
-from hangdebug.diagnose import diagnose, worst
+from hangdebug.capture import Target, pyspy, resolve
+from hangdebug.diagnose import diagnose, evidence_of, worst
+from hangdebug.dumps import read
 from hangdebug.errors import HangError, MissingTool, ServiceFailed
 from hangdebug.live import new_folder, observe
 from hangdebug.model import Diagnosis, Patch
 from hangdebug.report import as_text
+from hangdebug.scene import scene
 from hangdebug.verify import Verification, table, verify
 
 DEADLINE = 1.0  # seconds for a health check that answers in milliseconds when all is well
@@ -75,7 +78,7 @@ def demo(keep: Path, say: Say) -> bool:
         if patch is None or before.passed:
             say("\nNOT PROVED: the service did not hang as expected, or no rewrite was found.")
             return False
-        say(f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(patch)}")
+        say(f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(replace(patch, file=str(Path(patch.file).relative_to(copy))))}")
         fix.write(patch)
         say("5. Start the copy, replay the disconnect.")
         after, left = recovered(lab, copy, say)
@@ -108,25 +111,32 @@ def replay(news, aborts: int, say: Say) -> Verification:
 
 
 def recovered(lab: ModuleType, app_dir: Path, say: Say) -> tuple[Verification, int]:
-    """The verification of the service in `app_dir`, and how many threads more than at first are left of it."""
-    import psutil
+    """The verification of the service in `app_dir`, and how many pool threads still work for readers who left."""
     with lab.newsroom(app_dir) as news:
-        process = psutil.Process(news.pid)
-        first = process.num_threads()
         result = replay(news, ABORTS, say)
         deadline = time.monotonic() + SETTLE
-        while time.monotonic() < deadline and process.num_threads() > first:
-            time.sleep(0.1)
-        return result, process.num_threads() - first
+        busy = at_work(news.pid)
+        while busy and time.monotonic() < deadline:
+            time.sleep(0.2)
+            busy = at_work(news.pid)
+        return result, busy
+
+
+def at_work(pid: int) -> int:
+    """How many pool threads of a process are not idle now, in one dump."""
+    seen = scene(evidence_of(read(pyspy.dump(pid)))[0])
+    return sum(not view.idle for view in seen.threads("worker"))
 
 
 def compared(results: dict[str, Verification], left: dict[str, int]) -> str:
-    rows = [f"\n   {'':14}{'probes':>8}{'failed':>8}{'slowest answer':>17}{'aborts':>8}{f'threads left after {SETTLE:g} s':>26}"]
+    head = ("", "probes", "failed", "slowest answer", "aborts", f"threads at work {SETTLE:g} s later")
+    rows = [head]
     for name, result in results.items():
-        slowest = max((probe.seconds for probe in result.probes if probe.status is not None), default=0.0)
-        threads = str(left[name]) if name in left else "-"
-        rows.append(f"   {name:14}{len(result.probes):>8}{len(result.failed):>8}{slowest:>15.3f} s{result.aborts:>8}{threads:>26}")
-    return "\n".join(rows)
+        lost = any(probe.status is None for probe in result.probes)
+        slowest = "no answer" if lost else f"{max(probe.seconds for probe in result.probes):.3f} s"
+        rows.append((name, str(len(result.probes)), str(len(result.failed)), slowest, str(result.aborts),
+                     str(left.get(name, "-"))))
+    return "\n" + "\n".join(f"   {row[0]:14}" + "  ".join(map(str.rjust, row[1:], map(len, head[1:]))) for row in rows)
 
 
 def laboratory() -> ModuleType:

@@ -93,11 +93,13 @@ def wait(scene: Scene, view: View) -> Wait:
     common = Counter(other.key for other in seen if not other.idle).most_common(1)
     place = [other for other in seen if not other.idle and common and other.key == common[0][0]] or [view]
     best = next((other for other in reversed(place) if other.kernel and other.kernel.syscall), place[-1])
+    moved = motion(scene, view)
+    undisturbed = before(scene, view) if moved.same == moved.samples else None  # attaching restarts a system call
     sources = scene.evidence.sources
     statement = statement_at(sources, best.frame) if best.frame else ""
     text = line_at(sources, best.frame) if best.frame else None
-    return Wait(best, motion(scene, view), text, called(statement), entered(statement),
-                best.kernel or before(scene, view))
+    return Wait(best, moved, text, called(statement), entered(statement),
+                undisturbed or best.kernel or before(scene, view))
 
 
 def motion(scene: Scene, view: View) -> Motion:

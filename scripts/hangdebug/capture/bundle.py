@@ -16,6 +16,7 @@ from hangdebug import __version__
 from hangdebug.capture import processes, proc, pyspy
 from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
+from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Snapshot
 
@@ -30,7 +31,7 @@ Say = Callable[[str], None]
 def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None) -> Path:
     """Evidence of every process in `target`, one folder each below `folder`; returns `folder`.
 
-    What was taken stays when a process ends half way. Raises HangError when not one sample could be taken.
+    What was taken stays when a process ends half way. Raises HangError when no process could be read.
     """
     pyspy.program()
     start(folder)
@@ -42,7 +43,7 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
             errors.append(error)
             note(folder, f"process {pid}: {error.what} {error.why}".strip())
             say(f"process {pid}: {error.what}")
-    if not any(folder.glob("*/sample-0.json")):
+    if len(errors) == len(target.workers):
         raise errors[0]
     return folder
 
@@ -82,7 +83,10 @@ def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) 
                 break
             time.sleep(BEFORE_PAUSE)
         say(f"process {pid}: read the kernel's evidence")
-    sample(pid, place, samples, say)
+    if process.status in STOPPED:
+        say(f"process {pid}: is stopped, so its stacks are left alone")
+    else:
+        sample(pid, place, samples, say)
 
 
 def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> None:

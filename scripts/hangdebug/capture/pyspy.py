@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython
 
-TIMEOUT = 20.0
+TIMEOUT = 10.0
 
 
 def program() -> str:

@@ -12,6 +12,8 @@ from hangdebug.waits import Wait
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if verdict.state == "stopped":
+        return Match(frozenset({"kernel"}))
     if wait is not None and wait.kernel is not None and wait.kernel.syscall not in (None, "running", "futex"):
         return Match(frozenset({"kernel"}), (f"The kernel has the thread in {wait.kernel}.",))
     return Match(frozenset())

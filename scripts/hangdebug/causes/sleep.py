@@ -36,7 +36,7 @@ def sleeps(wait: Wait) -> bool:
 
 CAUSE = Cause(
     id="sleep",
-    title="time.sleep() suspends the event loop's thread",
+    title="a sleep suspends the event loop's thread",
     match=match,
     confused_with={"lock": "`lock.acquire()` gives the same stack; the kernel says futex instead."},
 )

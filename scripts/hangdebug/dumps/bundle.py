@@ -28,6 +28,7 @@ MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
 SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
 PID = re.compile(r"^\d+$")
+STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]
 
@@ -40,7 +41,7 @@ def is_bundle(path: Path) -> bool:
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
     """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
     texts = archive(path) if path.is_file() else folder(path)
-    inside = sorted({name.split("/")[-2] for name in texts if SAMPLE.match(name.split("/")[-1]) and "/" in name})
+    inside = sorted({name.split("/")[-2] for name in texts if "/" in name})
     root = next((name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), "")
     manifest = mapping(texts.get(root + "manifest.json", "{}"))
     pids = [name for name in inside if PID.match(name)]
@@ -69,6 +70,8 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         snapshots.append(replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command))
         row = texts.get(f"kernel-{number}.tsv")
         attached.append(kernel.reading(row, objects) if row else None)
+    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
+        snapshots.append(Snapshot((), process.pid, process.command))
     before = sorted((name for name in texts if name.startswith("kernel-before-")), key=natural)
     readings = tuple(kernel.reading(texts[name], objects) for name in before)
     sources = {str(file): {int(n): str(text) for n, text in lines.items()}

@@ -122,7 +122,8 @@ def blocking(trail: Trail) -> list[tuple[int, str]]:
 
 
 def waits_inside(trail: Trail, use: cst.CSTNode) -> bool:
-    homes = {item.node for item in trail.tree.scopes[use][use.value]} if isinstance(use, cst.Name) else set()
+    named = trail.tree.scopes[use][use.value] if isinstance(use, cst.Name) else ()
+    homes = {getattr(item, "node", None) for item in named}
     return any(homes & set(trail.tree.above(node)) for _, node in trail.joined)
 
 

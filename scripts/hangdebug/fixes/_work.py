@@ -17,14 +17,15 @@ import libcst as cst
 
 from hangdebug.fixes._scopes import Tree, dotted, frame, qualified, references
 from hangdebug.fixes._waits import (
-    Trail, Verdict, Work, blocking, counts, is_group, join, settle, verb, waits_inside,
+    Trail, Verdict, Work, again, blocking, counts, is_group, join, settle, verb, waits_inside,
 )
 
 PASSES = frozenset(
-    "wrap_future create_task ensure_future shield wait_for gather as_completed wait list set tuple dict zip "
+    "wrap_future create_task ensure_future wait_for gather as_completed wait list set tuple dict zip "
     "enumerate iter next anext map filter reversed sorted partial to_thread run_in_executor run_sync "
     "values items keys pop popitem popleft copy submit".split()
 )
+PICKS = frozenset("next anext pop popitem popleft".split())
 LAZY = frozenset("zip enumerate iter map filter partial to_thread run_in_executor run_sync".split())
 COLLECTS = frozenset("append add extend appendleft insert update setdefault put_nowait".split())
 WAITS = frozenset(("concurrent.futures.wait", "concurrent.futures.as_completed"))
@@ -72,7 +73,7 @@ def hand_over(trail: Trail, use: cst.Name) -> Work | None:
             return Work(call, "awaitable")
         if verb(call) == "partial" and dotted(call.args[0].value).endswith(".run_in_executor"):
             return Work(call, "awaitable")
-        words = f"the executor is handed to {verb(call) or 'a call'}(), which may leave work in it"
+        words = f"the executor is handed to {verb(call) or 'a call'}() there"
         trail.held.append((tree.line(use), words))
     elif not isinstance(parent, ASKS):
         returned = isinstance(parent, cst.Return)
@@ -112,6 +113,8 @@ def step(trail: Trail, node: cst.CSTNode, parent: cst.CSTNode, work: Work, kind:
     elif isinstance(parent, (cst.For, cst.CompFor)):
         if node is parent.iter and parent.asynchronous:
             reach(trail, work, parent)
+        elif node is parent.iter and getattr(parent, "ifs", ()):
+            trail.notes.setdefault(work, f"line {trail.tree.line(parent)} picks only a part of it")
         elif node is parent.iter:
             if kind == "results":
                 join(trail, work, node, "the loop over map() waits")
@@ -125,6 +128,8 @@ def step(trail: Trail, node: cst.CSTNode, parent: cst.CSTNode, work: Work, kind:
         left(trail, parent, work, kind)
     elif isinstance(parent, cst.Yield):
         trail.notes[work] = "it is yielded unfinished"
+    elif isinstance(parent, cst.Subscript) and picks(parent):
+        trail.notes.setdefault(work, f"line {trail.tree.line(parent)} picks only a part of it")
     elif isinstance(parent, cst.StarredElement) and kind == "results":
         join(trail, work, node, "unpacking map() waits")
     elif isinstance(parent, CARRIERS) or (isinstance(parent, cst.IfExp) and node is not parent.test):
@@ -149,6 +154,10 @@ def call(trail: Trail, node: cst.CSTNode, parent: cst.Call, work: Work, kind: st
         reach(trail, work, parent)
     elif called in COLLECTS and owner is not None:
         name(trail, owner, work, kind)
+    elif called in PICKS and not again(trail, parent):
+        trail.notes.setdefault(work, f"line {trail.tree.line(parent)} picks only a part of it")
+    elif called == "shield":
+        trail.notes[work] = "shield() says that a cancellation must not drop it"
     elif called in PASSES:
         return parent, "awaitable" if called in ("wrap_future", "create_task", "ensure_future") else kind
     else:
@@ -167,9 +176,19 @@ def attribute(trail: Trail, parent: cst.Attribute, work: Work, kind: str) -> tup
         return (None if counts(trail, outer, work) else outer), kind
     elif parent.attr.value in ("result", "exception") and not called:
         return parent, kind  # to_thread(future.result)
+    elif parent.attr.value in PICKS and called and not again(trail, parent):
+        trail.notes.setdefault(work, f"line {trail.tree.line(parent)} picks only a part of it")
     elif parent.attr.value in PASSES and called:
         return outer, kind
     return None, kind
+
+
+def picks(node: cst.Subscript) -> bool:
+    """Whether the subscript is a slice or a constant, so that the rest of a collection is left."""
+    index = node.slice[0].slice
+    return not isinstance(index, cst.Index) or isinstance(
+        index.value, (cst.Integer, cst.SimpleString, cst.UnaryOperation)
+    )
 
 
 def name(trail: Trail, target: cst.CSTNode, work: Work, kind: str, since: cst.CSTNode | None = None) -> None:

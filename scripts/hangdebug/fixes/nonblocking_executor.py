@@ -17,8 +17,9 @@ left, and interpreter exit still waits for it. An executor that other functions 
 too.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
-- only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block), or the
-  executor is handed on, returned or stored, so that this file cannot show who waits
+- only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block, one of many
+  awaited), `shield()` protects it from being dropped, or the executor is handed on, returned or stored, so
+  that this file cannot show who waits
 - the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `futures.wait()`)
   and never awaits. Where it also awaits, the exit is mended and the waiting line is reported as refused
 - `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block
@@ -185,8 +186,8 @@ def judge(verdict: Verdict, body: cst.CSTNode) -> str:
     """Why the exit must stay as it is, "" if it can be mended."""
     if verdict.loose:
         line, words = verdict.loose[0]
-        return (f"only this wait completes the work of line {line}: {words}; await it before the exit, or "
-                f"{STREAM}")
+        return (f"line {line} may leave work that only this wait completes: {words}; await it before the "
+                f"exit, or {STREAM}")
     if verdict.waits and not any(isinstance(node, PAUSES) or asynchronous(node) for node in subtree(body)):
         line, words = verdict.waits[0]
         return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"

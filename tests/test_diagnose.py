@@ -1,0 +1,122 @@
+"""The annotated dumps are the spec: each capture's marked line is the frame that the diagnosis must name.
+
+What is true of a dump comes from the server that was captured, never from the tool: its folder is the cause,
+the server's constants say the state, and the mark stands on the line that the server's author marked.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import zoo
+
+from hangdebug.diagnose import diagnose, evidence_of, worst
+from hangdebug.dumps import read
+from hangdebug.local import with_sources
+from hangdebug.model import Diagnosis, Evidence
+
+DUMPS = Path(__file__).parent / "dumps"
+SERVERS = [Path(__file__).parent / folder for folder in zoo.FOLDERS]
+FILES = sorted(file for file in DUMPS.rglob("*") if file.suffix in (".txt", ".json") and ".truth." not in file.name)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A dump and what is true of it: its cause, and the (file name, line) pairs that may be named."""
+
+    evidence: tuple[Evidence, ...]
+    cause: str
+    state: str
+    marked: frozenset[tuple[str, int]]
+
+
+def case(file: Path) -> Case:
+    text = file.read_text()
+    snapshots = read(text)
+    cause = file.parent.name
+    marked = {(Path(frame.file).name, frame.line) for one in snapshots for thread in one.threads
+              for frame in thread.frames if frame.note == f"# <-- {cause}"}
+    if file.suffix == ".json":
+        frame = json.loads(file.with_suffix(".truth.json").read_text())["frame"]
+        marked = {(Path(frame["file"]).name, frame["line"])} if frame else set()
+    return Case(evidence_of(snapshots), cause, zoo.truth(cause).state, frozenset(marked))
+
+
+def names(answer: Diagnosis, marked: frozenset[tuple[str, int]]) -> bool:
+    frame = answer.blocking_frame
+    return not marked if frame is None else (Path(frame.file).name, frame.line) in marked
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
+def test_a_dump_alone_gives_the_truth_or_a_doubt(file: Path) -> None:
+    """A C call has no frame: without the line's text the cause may be `other`, and then not confident."""
+    truth = case(file)
+    answer = worst(map(diagnose, truth.evidence))
+    assert answer.state == truth.state
+    assert names(answer, truth.marked), answer.blocking_frame
+    assert answer.cause == truth.cause or answer.cause == "other" and answer.confidence < 0.7 and answer.doubts
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
+def test_a_dump_with_its_source_gives_the_truth(file: Path) -> None:
+    truth = case(file)
+    evidence = truth.evidence
+    for tree in SERVERS:  # --code takes one tree; frames that are not in it keep what they had
+        evidence = tuple(replace(with_sources(one, tree), sources={**one.sources, **with_sources(one, tree).sources})
+                         for one in evidence)
+    answer = worst(map(diagnose, evidence))
+    assert (answer.state, answer.cause) == (truth.state, truth.cause)
+    assert names(answer, truth.marked), answer.blocking_frame
+
+
+def test_every_hung_dump_has_a_mark() -> None:
+    for file in FILES:
+        truth = case(file)
+        assert bool(truth.marked) == (truth.cause != "none"), file
+
+
+def hung(name: str = "executor-shutdown/py311-pyspy043.txt") -> str:
+    return (DUMPS / name).read_text()
+
+
+def told(text: str) -> Diagnosis:
+    return worst(map(diagnose, evidence_of(read(text))))
+
+
+def test_the_order_of_threads_does_not_matter() -> None:
+    head, *threads = hung().split("\nThread ")
+    for turn in range(len(threads)):
+        text = "\nThread ".join([head, *threads[turn:], *threads[:turn]])
+        assert told(text).cause == "executor-shutdown"
+    assert told("\nThread ".join([head, *reversed(threads)])).blocking_frame == told(hung()).blocking_frame
+
+
+def test_py_spys_word_for_idle_does_not_decide() -> None:
+    assert told(hung().replace("(idle)", "(active)")).state in ("loop-blocked", "loop-busy")
+    assert told(hung("none/py311-pyspy043.txt").replace("(idle)", "(active+gil)")).state == "healthy"
+
+
+def test_a_threads_name_alone_does_not_decide() -> None:
+    assert told(hung().replace('"MainThread"', '"Worker-1"')).cause == "executor-shutdown"
+
+
+def test_several_samples_of_one_process_are_surer_than_one() -> None:
+    one, three = told(hung()), told("\n\n".join([hung()] * 3))
+    assert (one.samples, three.samples) == (1, 3)
+    assert three.confidence > one.confidence
+
+
+def test_the_ill_process_is_named_among_several() -> None:
+    healthy = hung("none/py311-pyspy043-worker.txt")
+    answer = told("\n\n".join([hung("none/py311-pyspy043-supervisor.txt"), healthy, hung()]))
+    assert answer.cause == "executor-shutdown" and len(answer.others) >= 1
+
+
+def test_only_the_top_of_the_stack_is_enough() -> None:
+    lines = hung().splitlines()
+    start = next(index for index, line in enumerate(lines) if "MainThread" in line)
+    answer = told("\n".join(lines[start:start + 7]))
+    assert answer.cause == "executor-shutdown" and answer.confidence < told(hung()).confidence

@@ -1,0 +1,146 @@
+"""The kernel's evidence: read from /proc of real threads in known waits, decoded the same from a file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from hangdebug import kernel
+from hangdebug.capture import proc
+from hangdebug.model import Clients, KernelWait
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="Linux tells this in /proc, here is none")
+
+
+def waiting(call) -> KernelWait:
+    """What the kernel says of a thread of this process that runs `call`, once it is asleep in it."""
+    def run() -> None:
+        with suppress(OSError):  # the test closes what the call waits for
+            call()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        objects = proc.objects(os.getpid(), ())
+        known = kernel.Objects(dict(pairs(objects["fds.tsv"])), kernel.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"])))
+        found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
+        if found and found.state in "SD" and found.syscall not in (None, "running"):
+            return found
+        time.sleep(0.01)
+    raise AssertionError("the thread never slept")
+
+
+def pairs(text: str) -> list[tuple[int, str]]:
+    return [(int(line.split("\t")[0]), line.split("\t")[1]) for line in text.splitlines() if "\t" in line]
+
+
+def test_a_sleep_is_a_nanosleep_or_a_select_on_nothing() -> None:
+    found = waiting(lambda: time.sleep(5))
+    if sys.version_info >= (3, 11):
+        assert found.syscall == "clock_nanosleep"
+    else:
+        assert found.syscall in ("select", "pselect6") and found.args[:4] == (0, 0, 0, 0)
+
+
+def test_a_lock_is_a_futex() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    assert waiting(lambda: lock.acquire(timeout=5)).syscall == "futex"
+    lock.release()
+
+
+def test_a_socket_is_known_by_its_peer() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        with closing(socket.create_connection(server.getsockname())) as client:
+            found = waiting(lambda: client.recv(1))
+            assert found.syscall == "recvfrom"
+            assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_socket_with_a_timeout_is_polled_and_known_too() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        with closing(socket.create_connection(server.getsockname())) as client:
+            client.settimeout(5)
+            found = waiting(lambda: client.recv(1))
+            assert found.syscall in ("poll", "ppoll")
+            assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_child_is_known_by_its_command() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        found = waiting(lambda: child.wait())
+        assert found.syscall in ("wait4", "waitid")
+        assert found.detail.startswith(f"child {child.pid}: {sys.executable}")
+        child.stdin.close()
+
+
+def test_a_file_lock_is_known_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "job.lock"
+    with path.open("w") as holder, path.open("w") as waiter:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        found = waiting(lambda: fcntl.flock(waiter, fcntl.LOCK_EX))
+        assert (found.syscall, found.detail) == ("flock", f"fd {waiter.fileno()} -> {path}")
+        fcntl.flock(holder, fcntl.LOCK_UN)
+
+
+def test_a_thread_on_a_cpu_runs_and_uses_it() -> None:
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: [None for _ in iter(stop.is_set, True)], daemon=True)
+    thread.start()
+    readings = []
+    for _ in range(6):
+        readings.append(kernel.reading(proc.reading(os.getpid())))
+        time.sleep(0.1)
+    stop.set()
+    first, last = (one.waits[thread.native_id] for one in (readings[0], readings[-1]))
+    assert last.cpu - first.cpu > 0.1
+    assert any(one.waits[thread.native_id].syscall == "running" for one in readings)
+
+
+def test_clients_are_counted_by_what_became_of_them() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        silent, speaking, gone, waiting_ = (socket.create_connection(("127.0.0.1", port)) for _ in range(4))
+        accepted = [server.accept()[0] for _ in range(3)]
+        speaking.sendall(b"GET /")
+        gone.close()
+        deadline = time.monotonic() + 5
+        found = None
+        while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
+            found = kernel.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
+        assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
+        for one in (silent, speaking, waiting_, *accepted):
+            one.close()
+
+
+@pytest.mark.parametrize(("text", "name", "args"), [
+    ("202 0x7f 0x189 0x0 0x0 0x0 0xffffffff 0x1 0x2", "futex", (127, 393, 0, 0, 0, 4294967295)),
+    ("running", "running", ()), ("-1 0x7ffd 0x7f52", None, ()), ("", None, ()), ("9999 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0", "syscall 9999", (0,) * 6),
+])
+def test_a_syscall_line_is_a_name_and_its_arguments(text: str, name: str, args: tuple) -> None:
+    assert kernel.syscall(text, kernel.X86_64) == (name, args)
+
+
+def test_rows_that_make_no_sense_are_left_out() -> None:
+    text = "# at 1.5 arch x86_64 hz 100\n\nx\ty\n5\n7\tS 1\t2\t3\twchan\t0 0x3 0 0 0 0 0 0 0\t\n8\tS\t\t\t\tjunk\t\n"
+    found = kernel.reading(text, kernel.Objects({3: "/dev/tty"}))
+    assert found.at == 1.5 and set(found.waits) == {7, 5}
+    assert str(found.waits[7]) == "read (fd 3 -> /dev/tty)" and found.waits[7].switches == 5
+
+
+@pytest.mark.parametrize(("text", "address"), [
+    ("0100007F:1538", "127.0.0.1:5432"), ("0000000000000000FFFF00000403020A:0050", "10.2.3.4:80"),
+    ("00000000000000000000000001000000:0050", "[::1]:80"),
+])
+def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
+    assert kernel.address(text) == address
