@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable
+from typing import Iterable, Mapping
 
 from hangdebug.frames import calls, is_application, is_known_library, library_path, package
 from hangdebug.model import Evidence, Frame, KernelWait, Snapshot, Thread
@@ -60,6 +60,7 @@ class Scene:
 
     evidence: Evidence
     samples: tuple[tuple[View, ...], ...]
+    by_thread: Mapping[object, tuple[View, ...]]
     loop: tuple[View, ...] = ()
     guessed: str = ""
 
@@ -69,7 +70,7 @@ class Scene:
 
     def of(self, view: View) -> tuple[View, ...]:
         """The same thread in every sample that has it."""
-        return tuple(other for sample in self.samples for other in sample if same_thread(other, view))
+        return self.by_thread[identity(view)]
 
     def threads(self, role: str) -> tuple[View, ...]:
         return tuple(view for view in self.last if view.role == role)
@@ -87,11 +88,19 @@ def scene(evidence: Evidence) -> Scene:
     if chosen is None:
         chosen, guessed = cut_loop(evidence, samples)
         if chosen is not None:
-            samples = tuple(tuple(as_loop(v) if same_thread(v, chosen) else v for v in s) for s in samples)
-    found = Scene(evidence, samples)
-    if chosen is None:
-        return found
-    return Scene(evidence, samples, tuple(v for v in found.of(chosen) if v.role == "event-loop"), guessed)
+            samples = tuple(tuple(as_loop(v) if identity(v) == identity(chosen) else v for v in s) for s in samples)
+    index = by_thread(samples)
+    loop = tuple(v for v in index[identity(chosen)] if v.role == "event-loop") if chosen is not None else ()
+    return Scene(evidence, samples, index, loop, guessed)
+
+
+def by_thread(samples: tuple[tuple[View, ...], ...]) -> dict[object, tuple[View, ...]]:
+    """The views of each thread in the order of the samples."""
+    found: dict[object, list[View]] = {}
+    for sample in samples:
+        for one in sample:
+            found.setdefault(identity(one), []).append(one)
+    return {key: tuple(same) for key, same in found.items()}
 
 
 def views(evidence: Evidence, index: int) -> tuple[View, ...]:
@@ -198,10 +207,9 @@ def as_loop(view_: View) -> View:
     return view(view_.thread, "event-loop", view_.kernel)
 
 
-def same_thread(one: View, other: View) -> bool:
-    if one.thread.os_id is not None and other.thread.os_id is not None:
-        return one.thread.os_id == other.thread.os_id
-    return one.thread.name == other.thread.name
+def identity(view_: View) -> object:
+    """What tells a thread from the others in every sample: the kernel's id, or its name where a dump has none."""
+    return view_.thread.os_id if view_.thread.os_id is not None else view_.thread.name
 
 
 def is_supervisor(snapshot: Snapshot) -> bool:

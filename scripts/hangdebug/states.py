@@ -5,18 +5,17 @@ Every rule answers with (Verdict, the Wait that explains it or None), or with No
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Optional, Tuple
 
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.model import Verdict
-from hangdebug.scene import Scene, View, is_anyio_worker, is_supervisor
-from hangdebug.waits import SLEEPING, Wait, place, stuck_workers, wait
+from hangdebug.pools import full, unsure
+from hangdebug.scene import Scene, View, is_supervisor
+from hangdebug.waits import SLEEPING, Wait, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
-ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, and Starlette's default
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
 LIFESPAN = "starlette/routing.py:lifespan"
 CONFIDENT = 8  # samples that must all agree before a computation is told from a passing moment
@@ -200,46 +199,7 @@ def lifespan_state(one: Wait) -> str | None:
 
 def pool_full(scene: Scene) -> Answer:
     """The loop is fine, and no thread is left for synchronous work."""
-    stuck = stuck_workers(scene)
-    if not scene.loop or not stuck:
-        return None
-    for name, members, limit in pools(scene):
-        held = [one for one in stuck if any(one.view.thread == view.thread for view in members)]
-        if limit is None or len(held) < limit:
-            continue
-        top = Counter(map(place, held)).most_common(1)[0][1]
-        words = (f"All {len(held)} threads of {name} are stuck, {top} of them in the same line; the event loop is idle.",
-                 f"{name[0].upper()}{name[1:]} runs at most {limit} calls at a time, so the next one waits in its queue.")
-        doubts = () if held[0].motion.samples > 1 else ("One dump cannot show that the calls do not return.",)
-        return Verdict("threadpool-exhausted", 0.93 if not doubts else 0.85, words, doubts), held[0]
-    clients = scene.evidence.clients
-    if clients is not None and len(stuck) >= 2 and clients.open > len(stuck) and one_pool(scene, stuck):
-        words = (f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected.",)
-        doubts = ("A pool that is full and a pool with slow work look alike until one knows its size.",)
-        return Verdict("inconclusive", 0.5, words, doubts), stuck[0]
-    return None
-
-
-def pools(scene: Scene) -> list[tuple[str, list[View], int | None]]:
-    """Each pool of threads: a name for people, its members, and how many it may have, where that is known."""
-    found: dict[str, list[View]] = {}
-    for view in scene.threads("worker"):
-        key = "AnyIO" if is_anyio_worker(view.thread) else view.thread.name.rpartition("_")[0]
-        found.setdefault(key, []).append(view)
-    named = []
-    for key, members in found.items():
-        if key == "AnyIO":
-            named.append(("AnyIO's thread limiter", members, ANYIO_TOKENS))
-        elif key in ("asyncio", "uvloop") and scene.evidence.process.cpus:
-            named.append(("the default executor", members, min(32, scene.evidence.process.cpus + 4)))
-        else:
-            named.append((f"the pool {key}", members, None))
-    return named
-
-
-def one_pool(scene: Scene, stuck: tuple[Wait, ...]) -> bool:
-    """Whether every thread of the pool that the stuck ones belong to is stuck, and in one place."""
-    return len({place(one) for one in stuck}) == 1 and len(stuck) == len(scene.threads("worker"))
+    return full(scene) or unsure(scene) if scene.loop else None
 
 
 def fine(scene: Scene) -> Answer:

@@ -19,6 +19,7 @@ class Motion:
 
     `woke` is how many context switches the kernel counted before the first attach, over `span` seconds;
     `cpu` is the share of one CPU that it used then. Both are None where the kernel was not asked twice.
+    `runnable` is the share of all of the kernel's readings in which it was on a CPU or queued for one.
     """
 
     samples: int
@@ -27,6 +28,13 @@ class Motion:
     woke: int | None = None
     cpu: float | None = None
     span: float = 0.0
+    runnable: float = 0.0
+
+    @property
+    def computes(self) -> bool:
+        """It uses a CPU, or would if others did not, be it for CPUs or (woken every 5 ms) for the GIL."""
+        often = self.woke is not None and self.woke > 50 * self.span
+        return (self.cpu or 0) > 0.5 or self.runnable > 0.5 or often and (self.cpu or 0) > 0.1
 
     @property
     def still(self) -> bool:
@@ -63,7 +71,7 @@ class Wait:
     def running(self) -> bool | None:
         """On a CPU: the kernel's word before py-spy's, None where neither gave one."""
         if self.motion.cpu is not None and self.motion.span > 0:
-            return self.motion.cpu > 0.5
+            return self.motion.computes
         if self.kernel is not None and self.kernel.state:
             return self.kernel.state == "R"
         return self.view.thread.active
@@ -107,7 +115,10 @@ def motion(scene: Scene, view: View) -> Motion:
     keys = Counter(other.key for other in seen if not other.idle)
     same = keys.most_common(1)[0][1] if keys else 0
     woke, cpu, span = movement(scene.evidence.readings, view.thread.os_id)
-    return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span)
+    words = [r.waits[view.thread.os_id] for r in (*scene.evidence.readings, *scene.evidence.attached)
+             if r is not None and view.thread.os_id in r.waits]
+    runnable = sum(word.state == "R" for word in words) / len(words) if words else 0.0
+    return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span, runnable)
 
 
 def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:

@@ -14,7 +14,7 @@ try:
 except ImportError:  # diagnosing a dump or a bundle needs none of this
     psutil = None
 
-SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
+SERVERS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
 
 

@@ -1,0 +1,66 @@
+"""Pools of threads: who belongs to which, how many each may have, and whether one is full of stuck calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hangdebug.model import Verdict
+from hangdebug.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.waits import Wait, place, stuck_workers
+
+ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool's threads in the last sample. `limit` is how many it may have, None where that is not known."""
+
+    name: str
+    members: tuple[View, ...]
+    limit: int | None
+
+
+def pools(scene: Scene) -> tuple[Pool, ...]:
+    groups: dict[str, list[View]] = {}
+    for view in scene.threads("worker"):
+        key = "AnyIO" if is_anyio_worker(view.thread) else view.thread.name.rpartition("_")[0]
+        groups.setdefault(key, []).append(view)
+    return tuple(named(key, tuple(members), scene.evidence.process.cpus) for key, members in groups.items())
+
+
+def named(key: str, members: tuple[View, ...], cpus: int | None) -> Pool:
+    if key == "AnyIO":
+        return Pool("AnyIO's thread limiter", members, ANYIO_TOKENS)
+    if key in ("asyncio", "uvloop"):  # ThreadPoolExecutor's default size
+        return Pool("the default executor", members, min(32, cpus + 4) if cpus else None)
+    return Pool(f"the pool {key}", members, None)
+
+
+def full(scene: Scene) -> tuple[Verdict, Wait] | None:
+    """A pool of known size with every thread stuck."""
+    stuck = {identity(one.view): one for one in stuck_workers(scene)}
+    for pool in pools(scene):
+        held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
+        if pool.limit is None or len(held) < pool.limit:
+            continue
+        places = Counter(map(place, held))
+        held.sort(key=lambda one: -places[place(one)])
+        top = places[place(held[0])]
+        words = (f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
+                 f"It runs at most {pool.limit} calls at a time, so the next one waits in its queue.")
+        doubts = () if held[0].motion.samples > 1 else ("One dump cannot show that the calls do not return.",)
+        return Verdict("threadpool-exhausted", 0.93 if not doubts else 0.85, words, doubts), held[0]
+    return None
+
+
+def unsure(scene: Scene) -> tuple[Verdict, Wait] | None:
+    """A pool of unknown size with every thread stuck in one place, and more clients than threads."""
+    stuck, clients = stuck_workers(scene), scene.evidence.clients
+    if clients is None or not 2 <= len(stuck) < clients.open:
+        return None
+    if len({place(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
+        return None
+    words = (f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected.",)
+    doubts = ("A pool that is full and a pool with slow work look alike until one knows its size.",)
+    return Verdict("inconclusive", 0.5, words, doubts), stuck[0]
