@@ -28,6 +28,7 @@ from hangdebug.errors import HangError  # noqa: E402
 from hangdebug.model import Diagnosis, Patch  # noqa: E402
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
+DEMO = 0  # in the list of pids
 PIP = f"{Path(sys.executable).name} -m pip install"
 
 
@@ -138,8 +139,11 @@ class Panel(Control):
         super().__init__(w.VBox([w.HBox([self.choice, self.again]), self.typed]), text)
 
     def look(self, button: object = None) -> None:
-        found = [(text, pid) for pid, text in python_servers().items()]
-        self.choice.options = [("the news service (demo)", None), *found]
+        """List the servers anew; the choice stays if it is still there."""
+        chosen, found = self.choice.value, python_servers()
+        listed = [(text, pid) for pid, text in found.items()]
+        self.choice.options = [("the news service (demo)", DEMO), *listed]
+        self.choice.value = chosen if chosen in found else DEMO
 
     @property
     def pid(self) -> int | None:
@@ -147,14 +151,15 @@ class Panel(Control):
         text = self.typed.value.strip()
         if text and not text.isdecimal():
             raise HangError(f"{text!r} is no process id.", next="type a number, or leave the field empty")
-        return int(text) if text else self.choice.value
+        return int(text) if text else self.choice.value or None
 
 
 def tick_box(desk: Desk) -> Control:
     """To be ticked before a file of the user's is changed. It cannot be ticked in the demo."""
     import ipywidgets as w
     text = "write it into my own file" + ("" if desk.own else " (not in the demo: it has a copy)")
-    box = w.Checkbox(False, description=text, disabled=not desk.own, indent=False, layout=w.Layout(width="40em"))
+    wide = w.Layout(width="40em")
+    box = w.Checkbox(False, description=text, disabled=not desk.own, indent=False, layout=wide)
     return Control(box, f"[ ] {text}")
 
 
@@ -205,14 +210,14 @@ class Desk:
     def demo_only(self) -> None:
         if self.own:
             raise HangError("This step needs the news service.",
-                            "Your own process is not started, stopped or sent requests from here.",
+                            "Your own process is not restarted or sent requests from here.",
                             "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL")
 
     def to_write(self, patch: Patch | None, answer: Diagnosis, ticked: bool) -> Patch:
         """The rewrite of the demo's copy, or of the user's file where they said so."""
         if patch is None:
-            snippet = answer.remedy and answer.remedy.snippet
-            raise HangError("There is no rewrite to write.", next=f"copy snippets/{snippet}" if snippet else "")
+            pattern = answer.remedy and answer.remedy.snippet
+            raise HangError("There is no rewrite to write.", next=f"copy snippets/{pattern}" if pattern else "")
         if self.own and not ticked:
             raise HangError("Nothing was changed.", f"The rewrite would go into your file {patch.file}.",
                             "tick the box above and run this cell again")

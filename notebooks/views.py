@@ -27,7 +27,7 @@ LIBRARY = re.compile(r"[^\s(`]*/(?:(?:site|dist)-packages|lib(?:64)?/python3[.\d
 ORANGE, BLUE, AMBER = "#d55e00", "#0072b2", "rgba(230, 159, 0, .25)"  # apart also for the colour-blind
 REMOVED, ADDED = "rgba(213, 94, 0, .18)", "rgba(0, 114, 178, .18)"
 CELL = "text-align: left; vertical-align: top; padding: 1px 8px; white-space: "
-SHORT = 38  # characters that are not wrapped
+SHORT = 30  # characters that are not wrapped
 
 # What stands below a handler that hangs, outwards. The first place that fits speaks.
 MEANING = {
