@@ -29,6 +29,8 @@ from hangdebug.model import Diagnosis, Patch  # noqa: E402
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
 DEMO = 0  # in the list of pids
+# What the cells below the target's call their results.
+FOUND = "desk urls before folder evidence answer mine patch tick chosen after left full least results".split()
 PIP = f"{Path(sys.executable).name} -m pip install"
 
 
@@ -235,9 +237,12 @@ class Desk:
 
 
 def open_desk(pid: int | None) -> Desk:
-    """A new desk; the one before it is cleared first, so that cells can be run again. Raises HangError."""
+    """A new desk. The one before it is cleared first, with all that was found on it: no answer about an
+    earlier target may be taken for one about this. Raises HangError."""
     while DESKS:
         DESKS.pop().close()
+    for name in FOUND:
+        vars(sys.modules["__main__"]).pop(name, None)
     DESKS.append(Desk(pid))
     return DESKS[-1]
 
