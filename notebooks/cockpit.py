@@ -90,7 +90,7 @@ def ready() -> views.Shown:
         rows.append((use, importlib.util.find_spec(module), f"{PIP} {module}"))
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")  # the demo opts in, so it is always allowed
     free = os.geteuid() == 0 or not scope.is_file() or scope.read_text().strip() == "0"
-    rows.append(("permission to attach", free,
+    rows.append(("permission to attach to what is yours", free,
                  "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID"))
     shown = [(use, "yes", "") if there else (use, "MISSING", then) for use, there, then in rows]
     return views.table(("needed", "there", "next"), shown)
@@ -219,7 +219,8 @@ class Desk:
         """The rewrite of the demo's copy, or of the user's file where they said so."""
         if patch is None:
             pattern = answer.remedy and answer.remedy.snippet
-            raise HangError("There is no rewrite to write.", next=f"copy snippets/{pattern}" if pattern else "")
+            copied = f"copy snippets/{pattern}" if pattern else "see the report below"
+            raise HangError("There is no rewrite to write.", next=copied)
         if self.own and not ticked:
             raise HangError("Nothing was changed.", f"The rewrite would go into your file {patch.file}.",
                             "tick the box above and run this cell again")
@@ -232,7 +233,7 @@ class Desk:
 
     def __str__(self) -> str:
         facts = processes.facts(self.pid)
-        whose = "your process" if self.own else f"the news service, at {self._news.url},"
+        whose = "your process," if self.own else f"the news service, at {self._news.url},"
         return f"The target is {whose} pid {self.pid}: {views.neutral(facts.command)}"
 
 

@@ -92,10 +92,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: int | None
 def tr(cells: Sequence[str], colour: str | Sequence[str] = "", tag: str = "td") -> str:
     """One row; `colour` is one for all of it, or one a cell."""
     colours = [colour] * len(cells) if isinstance(colour, str) else colour
-    wraps = ["pre" if len(cell) <= SHORT else "pre-wrap; overflow-wrap: anywhere" for cell in cells]
-    inner = [f'<{tag} style="{CELL}{space}; background: {paint or "none"}">{code(cell)}</{tag}>'
-             for cell, space, paint in zip(cells, wraps, colours)]
+    inner = [f'<{tag} style="{CELL}{wrap(cell)}; background: {paint or "none"}">{code(cell)}</{tag}>'
+             for cell, paint in zip(cells, colours)]
     return f"<tr>{''.join(inner)}</tr>"
+
+
+def wrap(text: str) -> str:
+    if len(text) <= SHORT:
+        return "pre"
+    is_code = text.startswith(" ")  # broken at any character, it keeps its indent
+    return f"pre-wrap; {'word-break: break-all' if is_code else 'overflow-wrap: anywhere'}"
 
 
 def code(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Run notebooks/triage.ipynb and keep its outputs: `python tests/refresh_notebook.py`, after a change of a cell.
+"""Run notebooks/triage.ipynb and keep its outputs, after a change: `python tests/refresh_notebook.py`.
 
 Widgets are kept as the text that stands for them: a page on a code host, or a kernel that has not run yet,
 could only say that the widget's model is gone.
@@ -17,8 +17,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run every cell in place, with `folder` as the kernel's. Raises CellExecutionError."""
-    NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False, record_timing=False,
-                   resources={"metadata": {"path": str(folder)}}).execute()
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False,
+                            record_timing=False, resources={"metadata": {"path": str(folder)}})
+    client.execute()
     return notebook
 
 

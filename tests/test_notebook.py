@@ -1,4 +1,4 @@
-"""The notebook reads well as committed, and runs anywhere: twice, read-only, on other targets, without its tools."""
+"""The notebook reads well as committed, and runs anywhere: read-only, on other targets, without its tools."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def test_every_cell_was_run_in_order_and_shows_something(notebook):
 
 
 def test_at_least_half_of_the_code_cells_are_compared(notebook):
-    compared = [cell for cell in code(notebook) if cell.outputs and IGNORED not in cell.metadata.get("tags", [])]
+    compared = [cell for cell in code(notebook)
+                if cell.outputs and IGNORED not in cell.metadata.get("tags", [])]
     assert 2 * len(compared) >= len(code(notebook))
     shown = "\n".join(map(text, compared))
     for stable in ("loop-blocked / executor-shutdown", "->  22", "cancel_futures=True", "FAILED: 4 of 16",
@@ -144,8 +145,9 @@ def test_its_outputs_are_still_true(notebook):
 
 def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(tmp_path):
     skill = tmp_path / "unpacked" / "backend-hang-debug"
+    rubbish = shutil.ignore_patterns("__pycache__", ".*", "evidence-*")
     for name in filter(lambda name: (ROOT / name).is_dir(), PACKAGE):
-        shutil.copytree(ROOT / name, skill / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "evidence-*"))
+        shutil.copytree(ROOT / name, skill / name, ignore=rubbish)
     for path in [skill, *skill.rglob("*")]:  # root may write all the same, so the files are compared as well
         path.chmod(path.stat().st_mode & ~0o222)
     before = files(skill)
@@ -287,5 +289,5 @@ def test_a_picture_says_in_words_what_it_shows():
     lost = Verification((probe("baseline", 0, True), probe("after aborts", 1, False)), 1.0, aborts=1)
     shown = views.picture(lost, lost)
     assert shown.png.startswith(b"\x89PNG")
-    assert shown.text.splitlines()[0] == ("as it was: 1 of 2 checks without an answer; slowest answer 0.002 s; "
-                                          "1 reader left the stream.")
+    assert shown.text.splitlines()[0] == (
+        "as it was: 1 of 2 checks without an answer; slowest answer 0.002 s; 1 reader left the stream.")
