@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -146,8 +147,10 @@ def newsroom(app_dir: str | Path = NEWSROOM, *, delay: float = 60.0, args: tuple
 
 def copy_app(target: str | Path) -> Path:
     """Copy the news service to `target`/app, for a patch to change. Gives `target` back, as an app_dir."""
-    shutil.copytree(NEWSROOM / "app", Path(target) / "app", dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    app = shutil.copytree(NEWSROOM / "app", Path(target) / "app", dirs_exist_ok=True,
+                          ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (app, *app.rglob("*")):  # a skill's folder is often read-only; a copy is to be changed
+        path.chmod(path.stat().st_mode | stat.S_IWUSR)
     return Path(target)
 
 
@@ -157,7 +160,7 @@ def overlay(app_dir: str | Path) -> list[Path]:
         raise LabError("The repair would overwrite the bundled news service: give it the folder of a copy.")
     repaired = NEWSROOM / "repaired"
     sources = sorted(repaired.rglob("*.py"))
-    return [Path(shutil.copy(source, Path(app_dir) / source.relative_to(repaired))) for source in sources]
+    return [Path(shutil.copyfile(source, Path(app_dir) / source.relative_to(repaired))) for source in sources]
 
 
 def launch(command: list[str], folder: str | Path, env: dict[str, str] | None, listening: re.Pattern[str],

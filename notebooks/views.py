@@ -1,0 +1,264 @@
+"""What the notebook shows: tables, a stack, a source, a diff, a picture. Data in, `Shown` out.
+
+Each view is HTML for a notebook and plain text for everything else. Colours are translucent, so that light
+and dark themes both read well, and they are never the only sign: marks stand beside them.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any, Iterable, Sequence
+
+from hangdebug import fix
+from hangdebug.errors import HangError
+from hangdebug.frames import calls, is_application, library_path, package
+from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch
+from hangdebug.scene import Scene, View
+from hangdebug.verify import LAST_ROUNDS, PHASES, Verification
+
+AROUND = 10  # lines before and after the marked one
+CONTEXT = 3  # lines around a change
+LIBRARY = re.compile(r"[^\s(`]*/(?:(?:site|dist)-packages|lib(?:64)?/python3[.\d]*t?)/")
+ORANGE, BLUE, AMBER = "#d55e00", "#0072b2", "rgba(230, 159, 0, .25)"  # apart also for the colour-blind
+REMOVED, ADDED = "rgba(213, 94, 0, .18)", "rgba(0, 114, 178, .18)"
+CELL = "text-align: left; vertical-align: top; padding: 1px 8px; white-space: "
+SHORT = 30  # characters that are not wrapped
+
+# What stands below a handler that hangs, outwards. The first place that fits speaks.
+MEANING = {
+    ("threading.py:_wait_for_tstate_lock", "threading.py:join"): "waits until another thread has ended",
+    ("concurrent/futures/thread.py:shutdown",): "joins the pool's threads, one after the other",
+    ("concurrent/futures/_base.py:__exit__",): "the end of a `with` block: shutdown(wait=True)",
+    ("asyncio/events.py:_run",): "runs ONE callback; until it returns, nothing else runs",
+    ("asyncio/base_events.py:_run_once",): "one turn of the loop: poll, then run what is ready",
+}
+PACKAGES = {
+    "starlette": "the framework: runs your handler, sends what it yields",
+    "fastapi": "the framework", "anyio": "runs a coroutine as a task",
+    "asyncio": "keeps the loop turning", "uvloop": "keeps the loop turning",
+    "uvicorn": "the server, from its start", "click": "the command line",
+    "runpy": "python -m", "<frozen runpy>": "python -m",
+}
+LOOPS = ("asyncio", "uvloop", "selectors", "nest_asyncio", "trio")
+_shortened: list[tuple[str, str]] = []
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One thing to look at, as HTML and as text; a picture has `png` in place of HTML."""
+
+    text: str
+    html: str = ""
+    png: bytes = b""
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self.png:
+            return {"image/png": self.png, "text/plain": self.text}, {"image/png": {"alt": self.text}}
+        return {"text/html": self.html, "text/plain": self.text}, {}
+
+
+def shorten(folders: Iterable[Path]) -> None:
+    """From now on, name files relative to these folders."""
+    _shortened[:] = [(f"{folder}/", "") for folder in folders]
+
+
+def neutral(text: str) -> str:
+    """`text` with short names of files: a library's without its place, the demo's relative to its folder."""
+    for long, short in _shortened:
+        text = text.replace(long, short)
+    return LIBRARY.sub("", text)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: int | None = None) -> Shown:
+    """Rows of text. The `marked` one (from 0) stands out by an arrow and a colour."""
+    rows = [tuple(map(neutral, row)) for row in rows]
+    if marked is not None:
+        head = ("", *head)
+        rows = [("->" if index == marked else "", *row) for index, row in enumerate(rows)]
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    text = "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows))
+    body = [tr(row, AMBER if index == marked else "") for index, row in enumerate(rows)]
+    return Shown(text, f"<table>{tr(head, tag='th')}{''.join(body)}</table>")
+
+
+def tr(cells: Sequence[str], colour: str | Sequence[str] = "", tag: str = "td") -> str:
+    """One row; `colour` is one for all of it, or one a cell."""
+    colours = [colour] * len(cells) if isinstance(colour, str) else colour
+    inner = [f'<{tag} style="{CELL}{wrap(cell)}; background: {paint or "none"}">{code(cell)}</{tag}>'
+             for cell, paint in zip(cells, colours)]
+    return f"<tr>{''.join(inner)}</tr>"
+
+
+def wrap(text: str) -> str:
+    if len(text) <= SHORT:
+        return "pre"
+    is_code = text.startswith(" ")  # broken at any character, it keeps its indent
+    return f"pre-wrap; {'word-break: break-all' if is_code else 'overflow-wrap: anywhere'}"
+
+
+def code(text: str) -> str:
+    style = "background: none; color: inherit; padding: 0; white-space: inherit"
+    return f'<code style="{style}">{html.escape(text)}</code>' if text else ""
+
+
+def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
+    """The evidence of the process that the answer is about."""
+    pid = answer.process.pid
+    return next(one for one in evidence if pid in (None, one.process.pid, one.snapshots[-1].pid))
+
+
+def threads(scene: Scene) -> Shown:
+    """One row a thread of the last sample: its role, your frame, and the call that it made last."""
+    rows = []
+    for view in sorted(scene.last, key=order):
+        called = (view.inner or view.section or view.thread.frames)[0].name
+        doing = ("waits for work", "") if view.idle else (place(view.frame), called)
+        rows.append((view.thread.name or str(view.thread.os_id), view.role, *doing))
+    return table(("thread", "role", "your frame", "innermost call"), rows)
+
+
+def order(view: View) -> tuple[int, str]:
+    """The loop first, its workers next."""
+    return ("event-loop", "main", "worker", "other").index(view.role), view.thread.name
+
+
+def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
+    """The stack in question, line by line, innermost first: the frame, whose it is, and what it does."""
+    if answer.thread is None:
+        raise HangError("No thread is stuck, so there is no stack to read.", answer.summary)
+    mine = answer.blocking_frame
+    key = mine and (mine.function, mine.file, mine.line)
+    same = [(frame.function, frame.file, frame.line) == key for frame in answer.thread.frames]
+    rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in answer.thread.frames]
+    return table(("frame", "where", "whose", "what it does"), rows, same.index(True) if any(same) else None)
+
+
+def place(frame: Frame | None) -> str:
+    return f"{frame.name} ({at(frame)})" if frame else ""
+
+
+def at(frame: Frame) -> str:
+    return f"{library_path(frame.file) or frame.file}:{frame.line}"
+
+
+def owner(frame: Frame) -> str:
+    if is_application(frame):
+        return "YOURS"
+    if package(frame) in LOOPS:
+        return "event loop"
+    return "library" if "-packages" in frame.file else "Python"
+
+
+def meaning(frame: Frame, evidence: Evidence) -> str:
+    if is_application(frame):
+        return evidence.sources.get(frame.file, {}).get(frame.line or 0, "").strip()
+    known = (said for places, said in MEANING.items() if calls(frame, *places))
+    return next(known, PACKAGES.get(package(frame), ""))
+
+
+def reasons(answer: Diagnosis) -> Shown:
+    """What speaks for the answer, what against it, and what was looked at and is not to blame."""
+    kinds = {"evidence": answer.evidence, "doubt": answer.doubts,
+             "exonerated": answer.exonerated, "other process": answer.others}
+    rows = [(kind, line) for kind, lines in kinds.items() for line in lines]
+    return table(("", f"confidence {answer.confidence:.2f}"), rows)
+
+
+def source(answer: Diagnosis, evidence: Evidence) -> Shown:
+    """The blocking frame in its source, as it was read when the evidence was taken. Raises HangError."""
+    frame = answer.blocking_frame
+    if frame is None:
+        raise HangError("There is no blocking frame.", answer.summary)
+    lines = evidence.sources.get(frame.file, {})
+    if not lines or frame.line is None:
+        raise HangError(f"The blocking frame is {frame.function}, line {frame.line} of {frame.file}.",
+                        "That file is not on this machine.", "open it where the code is kept")
+    near = [number for number in sorted(lines) if abs(number - frame.line) <= AROUND]
+    rows = [(str(number), lines[number]) for number in near]
+    return table(("line", neutral(frame.file)), rows, near.index(frame.line))
+
+
+def kernel(scene: Scene) -> Shown:
+    """One row a thread: the system call in which it waits, as read before anything was attached."""
+    if not scene.evidence.readings:
+        raise HangError("The kernel was not asked.", "Only Linux tells in which system call a thread is.")
+    waits = scene.evidence.readings[-1].waits
+    rows = []
+    for view in sorted(scene.last, key=order):
+        wait = waits.get(view.thread.os_id or -1, KernelWait())
+        rows.append((view.thread.name, view.role, wait.syscall or "unknown", wait.detail or ""))
+    return table(("thread", "role", "system call", "detail"), rows)
+
+
+def side_by_side(patch: Patch | None) -> Shown:
+    """Before and after in two columns, with `-` and `+` at the lines that differ. Raises HangError."""
+    if patch is None:
+        raise HangError("No rewrite is proposed for this place.", "", "see the remedy in the report below")
+    old, new, rows = patch.before.splitlines(), patch.after.splitlines(), []
+    for group in SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(CONTEXT):
+        rows += [tr(("", "...", "", "..."))] if rows else []
+        for kind, first, last, start, end in group:
+            height = max(last - first, end - start)
+            left = column(old, first, last, height, "" if kind == "equal" else "-")
+            right = column(new, start, end, height, "" if kind == "equal" else "+")
+            paint = ("", "") if kind == "equal" else (REMOVED, ADDED)
+            rows += [tr((*one, *other), (*[paint[0] * bool(one[0])] * 2, *[paint[1] * bool(other[0])] * 2))
+                     for one, other in zip(left, right)]
+    head = tr(("", f"{neutral(patch.file)} as it is", "", "as it would be"), tag="th")
+    text = fix.diff(replace(patch, file=neutral(patch.file)))
+    return Shown(text, f"<table>{head}{''.join(rows)}</table>")
+
+
+def column(lines: list[str], first: int, last: int, height: int, sign: str) -> list[tuple[str, str]]:
+    """(number and sign, text) pairs, filled up with empty ones."""
+    filled = [(f"{number + 1} {sign}".strip(), lines[number]) for number in range(first, last)]
+    return filled + [("", "")] * (height - len(filled))
+
+
+def picture(before: Verification, after: Verification) -> Shown:
+    """Two runs one above the other: the latency of the first URL probed, over time.
+
+    The same scales, so that one look compares them. The text says in words what the picture shows.
+    """
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(8, 4.8), dpi=90, layout="constrained", facecolor="white")
+    axes = figure.subplots(2, 1, sharex=True, sharey=True)
+    words = [draw(axes[0], before, "as it was", ORANGE), draw(axes[1], after, "rewritten", BLUE)]
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    axes[1].set_xlabel("seconds since the first request")
+    figure.suptitle("How long a health check takes when readers leave the stream", fontsize=11)
+    held = io.BytesIO()
+    figure.savefig(held, format="png", metadata={"Software": None})
+    return Shown("\n".join(words), png=held.getvalue())
+
+
+def draw(axis: Any, run: Verification, name: str, colour: str) -> str:
+    """One run: dots are answers, crosses are probes without one, triangles clients that leave."""
+    probes = [probe for probe in run.probes if probe.url == run.probes[0].url]
+    good, lost = [probe for probe in probes if probe.ok], [probe for probe in probes if not probe.ok]
+    late = [probe.at for probe in probes if probe.phase == PHASES[-1]]
+    left = late[:-LAST_ROUNDS] or late[:1]  # clients leave just before these
+    axis.set(yscale="log", ylabel="latency", ylim=(2e-4, run.deadline * 5))
+    axis.set_yticks([0.001, 0.01, 0.1, 1], ["1 ms", "10 ms", "0.1 s", "1 s"])
+    axis.grid(axis="y", alpha=0.3)
+    axis.axhline(run.deadline, color="black", linestyle="--", linewidth=1, label="deadline")
+    for at in left:
+        axis.axvline(at, color="0.55", linestyle=":", linewidth=1)
+    axis.plot(left, [3e-4] * len(left), "^", color="black", markersize=8, label="readers leave the stream")
+    axis.plot([p.at for p in good], [p.seconds for p in good], "o-", color=colour, label="answered")
+    for p in lost:
+        axis.plot([p.at, p.at + p.seconds], [run.deadline] * 2, "-", color=colour, linewidth=5, alpha=0.4)
+    ends = [p.at + p.seconds for p in lost]
+    axis.plot(ends, [run.deadline] * len(lost), "X", color=colour, markersize=12, label="no answer")
+    slowest = max((probe.seconds for probe in good), default=0.0)
+    words = f"{name}: {len(lost)} of {len(probes)} checks without an answer; slowest answer {slowest:.3f} s"
+    axis.set_title(words, loc="left", fontsize=10)
+    return f"{words}; {run.aborts} reader{'' if run.aborts == 1 else 's'} left the stream."
