@@ -13,7 +13,7 @@ from hangdebug import __version__
 from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import is_bundle, read_bundle
-from hangdebug.errors import BadRequest, HangError, NoProcess
+from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Diagnosis, Evidence
 from hangdebug.report import as_json, as_markdown, as_text
 
@@ -109,7 +109,7 @@ def target_of(arguments: argparse.Namespace):
 def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     live = arguments.pid is not None or arguments.port is not None
     if live == (arguments.source is not None):
-        raise BadRequest("Diagnose what?", "Give one of --pid, --port, a file, a bundle, or - for standard input.",
+        raise BadRequest("Diagnose what?" if not live else "Diagnose which of them?", "Give one of --pid, --port, a file, a bundle, or - for standard input.",
                          "py-spy dump --pid PID | python scripts/hang.py diagnose -")
     if live:
         from hangdebug.live import observe, observe_briefly

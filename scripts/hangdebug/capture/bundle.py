@@ -19,6 +19,7 @@ from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Snapshot
+from hangdebug.scene import role_of
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
@@ -38,15 +39,25 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     start(folder)
     errors = []
     for pid in target.workers:
+        if target.supervisor is not None and runs_a_loop(folder / str(target.supervisor)):
+            note(folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at")
+            break
         try:
             one(pid, target.supervisor, folder, samples, say)
         except HangError as error:
             errors.append(error)
             note(folder, f"process {pid}: {error.what} {error.why}".strip())
             say(f"process {pid}: {error.what}")
-    if len(errors) == len(target.workers):
+    if errors and not any(folder.glob("*/process.json")) or len(errors) == len(target.workers):
         raise errors[0]
     return folder
+
+
+def runs_a_loop(place: Path) -> bool:
+    """Whether the first sample in `place` shows an event loop: then the process is no mere supervisor."""
+    file = place / "sample-0.json"
+    return file.is_file() and any(role_of(thread, snapshot) == "event-loop"
+                                  for snapshot in read(file.read_text()) for thread in snapshot.threads)
 
 
 def start(folder: Path) -> None:

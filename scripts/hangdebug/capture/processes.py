@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import sys
 from dataclasses import dataclass
 
 from hangdebug.capture.pyspy import not_permitted
-from hangdebug.errors import MissingTool, NoProcess
+from hangdebug.errors import MissingTool, NoProcess, NotPython
 from hangdebug.model import Process
 
 try:
@@ -17,6 +19,8 @@ except ImportError:  # diagnosing a dump or a bundle needs none of this
 
 SERVERS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
+MOST_WORDS = 6
+MOST_CHILDREN = 64
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,34 @@ class Target:
 def library():
     """psutil. Raises MissingTool."""
     if psutil is None:
-        import sys
         raise MissingTool("psutil is not installed.", "It finds the process behind a port, and a server's workers.",
                           f"{sys.executable} -m pip install psutil py-spy")
     return psutil
 
 
 def resolve(pid: int) -> Target:
-    """The worker processes of `pid`: its Python children, if it has such, and itself. Raises NoProcess.
+    """The processes to look at for `pid`: itself, and the Python processes below it. Raises NoProcess, NotPython.
 
-    Only its stacks tell a supervisor from a server that has a process pool, so both are looked at.
+    Only its stacks tell a supervisor from a server that has a process pool: capture() goes on to the
+    children of a process that runs no event loop. A launcher that is not Python (`sh -c uvicorn ...`) stands
+    for the one server that it started.
     """
     process = alive(pid)
-    children = tuple(child.pid for child in python_children(process))
-    return Target((pid, *children), pid if children else None)
+    if not is_python(process):
+        below = python_children(process)
+        if len(below) != 1:
+            raise not_python(pid, below)
+        process = below[0]
+    children = tuple(child.pid for child in python_family(process))
+    return Target((process.pid, *children), process.pid if children else None)
+
+
+def not_python(pid: int, below: list) -> NotPython:
+    if not below:
+        return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
+    shown = "; ".join(f"{child.pid}: {shorten(child)}" for child in below[:8])
+    return NotPython(f"Process {pid} is not a Python process.", f"It started several: {shown}.",
+                     f"python scripts/hang.py diagnose --pid {below[0].pid}   # or another of them")
 
 
 def on_port(port: int) -> Target:
@@ -100,11 +118,17 @@ def alive(pid: int):
 
 def python_children(process) -> list:
     """Children that run Python as workers do: not the trackers that multiprocessing starts beside them."""
-    try:
-        below = process.children(recursive=True)
-    except psutil.Error:
-        return []
+    below = quietly(process.children) or []
     return [child for child in below if is_python(child) and not any(word in command(child) for word in HELPERS)]
+
+
+def python_family(process) -> list:
+    """The same, with the children's children. A child that is not Python ends its branch."""
+    found = python_children(process)
+    for child in found:
+        if len(found) < MOST_CHILDREN:
+            found += python_children(child)
+    return found
 
 
 def is_python(process) -> bool:
@@ -129,7 +153,7 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         line = command(process)
         parent = supervisor if supervisor != pid else None
         above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
-        return Process(pid, shorten(line), version(process), server_of(f"{line} {above}"), parent,
+        return Process(pid, shorten(process), version(process), server_of(f"{line} {above}"), parent,
                        quietly(process.cwd), quietly(process.status), psutil.cpu_count(),
                        tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})),
                        listens(process))
@@ -147,11 +171,10 @@ def listens(process) -> bool | None:
     return True if paths else False  # a named UNIX socket of its own may listen: psutil does not tell
 
 
-def shorten(line: str) -> str:
-    """The program and what it serves; values after that may hold secrets."""
-    words = line.split()
-    kept = [word for word in words[:6] if "=" not in word and "@" not in word]
-    return " ".join(kept)
+def shorten(process) -> str:
+    """The program and what it serves. An argument's value may hold a secret, so few and plain ones are kept."""
+    words = quietly(process.cmdline) or []
+    return " ".join(word for word in words[:MOST_WORDS] if "=" not in word and "@" not in word)
 
 
 def server_of(line: str) -> str | None:
@@ -160,7 +183,6 @@ def server_of(line: str) -> str | None:
 
 def version(process) -> str | None:
     """ "3.11" from the name of the interpreter or of the library that it has loaded."""
-    import re
     texts = [quietly(process.exe) or ""]
     try:
         texts += [mapped.path for mapped in process.memory_maps()]

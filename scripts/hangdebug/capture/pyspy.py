@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -94,8 +95,8 @@ def not_permitted(pid: int) -> NotPermitted:
     why = "It runs as another user, or in a container without the SYS_PTRACE capability."
     if allowed != "0":
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
-    entry = Path(sys.argv[0]).name == "hang.py" and f"{sys.executable} {os.path.abspath(sys.argv[0])}"
-    again = f"sudo {entry or 'python scripts/hang.py'} capture --pid {pid}   # asks for root: your decision"
+    entry = [sys.executable, os.path.abspath(sys.argv[0])] if Path(sys.argv[0]).name == "hang.py" else None
+    again = f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} capture --pid {pid}   # root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
 
 
