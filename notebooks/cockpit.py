@@ -106,7 +106,7 @@ def python_servers() -> dict[int, str]:
             continue
         ports = sorted({c.laddr.port for c in processes.connections(process) if c.status == ps.CONN_LISTEN})
         if ports and processes.quietly(process.ppid) not in found:
-            facts = (processes.shorten(line)[-60:], f"port {', '.join(map(str, ports))}",
+            facts = (processes.shorten(process)[-60:], f"port {', '.join(map(str, ports))}",
                      f"{processes.quietly(process.num_threads)} threads")
             found[process.pid] = "  ".join((str(process.pid), *facts))
     return found

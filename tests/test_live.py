@@ -15,7 +15,6 @@ import zoo
 
 from hangdebug.capture import Target, on_port, pack, resolve
 from hangdebug.diagnose import diagnose, worst
-from hangdebug.dumps.bundle import read_bundle
 from hangdebug.errors import NoProcess, NotPython
 from hangdebug.live import observe, observe_briefly
 from hangdebug.model import Diagnosis

@@ -21,7 +21,6 @@ RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "t
 WORTH = {"frames": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
 SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
-MORE = "python scripts/hang.py diagnose --pid PID"
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
@@ -199,7 +198,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     if verdict.state == "stopped":
         return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
     if verdict.state == "exit-hang":
-        return f"The process was told to stop and waits for a thread{where}{line}."
+        for_what = f"a thread{where}{line}" if where else "open connections, or for work that does not end"
+        return f"The process was told to stop and waits for {for_what}."
     if verdict.state == "threadpool-exhausted":
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
     if verdict.state == "loop-busy":

@@ -83,6 +83,11 @@ class Scene:
         return next((v for v in self.last if any(calls(f, *places) for f in v.thread.frames)), None)
 
 
+def scene(evidence: Evidence) -> Scene:
+    """The scene of the server's own loop."""
+    return scenes(evidence)[0]
+
+
 def scenes(evidence: Evidence) -> tuple[Scene, ...]:
     """One scene for each event loop, the server's own first; one with an empty `loop` where there is none."""
     samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))

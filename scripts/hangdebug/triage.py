@@ -19,7 +19,7 @@ from hangdebug.errors import HangError, MissingTool, ServiceFailed
 from hangdebug.live import new_folder, observe
 from hangdebug.model import Diagnosis, Patch
 from hangdebug.report import as_text
-from hangdebug.scene import scenes
+from hangdebug.scene import scene
 from hangdebug.verify import Verification, table, verify
 
 DEADLINE = 1.0  # seconds for a health check that answers in milliseconds when all is well
@@ -124,7 +124,7 @@ def recovered(lab: ModuleType, app_dir: Path, say: Say) -> tuple[Verification, i
 
 def at_work(pid: int) -> int:
     """How many pool threads of a process are not idle now, in one dump."""
-    seen = scenes(evidence_of(read(pyspy.dump(pid)))[0])[0]
+    seen = scene(evidence_of(read(pyspy.dump(pid)))[0])
     return sum(not view.idle for view in seen.threads("worker"))
 
 
