@@ -38,11 +38,11 @@ from dataclasses import dataclass
 import libcst as cst
 
 from hangdebug.fixes import _blocks
+from hangdebug.fixes._follow import follow
 from hangdebug.fixes._scopes import (
     Tree, coroutine, creates, dotted, frame, holds_executor, parse, qualified, references, targets,
 )
 from hangdebug.fixes._waits import Verdict
-from hangdebug.fixes._work import follow
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
