@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from hangdebug.fixes._queues import thread_queues, told
 from hangdebug.fixes._scopes import Tree, dotted, references
 from hangdebug.fixes._waits import Trail, Verdict, Work, blocking, counts, verb
 from hangdebug.fixes._work import walk
@@ -25,15 +26,20 @@ def follow(tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.W
     for work in works:
         walk(trail, work.node, work)
         works += closures(trail, work)
-    loose = list(trail.held)
+    loose, unwaited = list(trail.held), set()
     for work in works:
+        thread_queues(trail, work)
         settled = [trail.awaited[work]] if work in trail.awaited else []
         joined = [node for other, node in trail.joined if other == work]
         settled += [tree.start(node) for node in joined if counts(trail, node, work)]
-        if not any(position < end for position in settled):
+        if any(position < end for position in settled):
+            continue
+        if work not in trail.notes and told(trail, work):
+            unwaited.add(tree.line(work.node))
+        else:
             words = trail.notes.get(work, "nothing else in the function awaits it")
             loose.append((tree.line(work.node), words))
-    return Verdict(tuple(sorted(set(loose))), tuple(sorted(set(blocking(trail)))))
+    return Verdict(tuple(sorted(set(loose))), tuple(sorted(set(blocking(trail)))), tuple(sorted(unwaited)))
 
 
 def hand_over(trail: Trail, use: cst.Name) -> Work | None:

@@ -40,7 +40,8 @@ import libcst as cst
 from hangdebug.fixes import _blocks
 from hangdebug.fixes._follow import follow
 from hangdebug.fixes._scopes import (
-    Tree, coroutine, creates, dotted, frame, holds_executor, parse, qualified, references, targets,
+    Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
+    targets,
 )
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
@@ -111,6 +112,9 @@ def report(found: Exit, file: str) -> list[Finding]:
     if found.mended:
         return waits
     message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
+    for line in found.verdict.unwaited:
+        message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item may "
+                    f"end after the code below the block, and it runs on when a client leaves; {STREAM}")
     return [Finding(ID, file, found.line, message), *waits]
 
 
@@ -229,16 +233,6 @@ def is_local(tree: Tree, owner: cst.FunctionDef, name: cst.Name) -> bool:
     return tree.scopes[name] is tree.scopes[owner.body] and all(
         item.scope is tree.scopes[owner.body] for item in tree.scopes[name][name.value]
     )
-
-
-def in_order(tree: Tree, kind: type) -> list:
-    return sorted((node for node in tree.parents if isinstance(node, kind)), key=tree.start)
-
-
-def subtree(node: cst.CSTNode):
-    yield node
-    for child in node.children:
-        yield from subtree(child)
 
 
 def asynchronous(node: cst.CSTNode) -> bool:
