@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import libcst as cst
 
+from hangdebug.fixes._helpers import helper
 from hangdebug.fixes._queues import thread_queues, told
 from hangdebug.fixes._scopes import Tree, dotted, references
 from hangdebug.fixes._waits import Trail, Verdict, Work, blocking, counts, verb
@@ -17,16 +18,21 @@ from hangdebug.fixes._work import walk
 ASKS = (cst.Comparison, cst.ComparisonTarget, cst.If, cst.WithItem, cst.UnaryOperation)
 
 
-def follow(tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.With | cst.Call) -> Verdict:
-    """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`, a block or a call."""
-    end = tree.end(exit) if isinstance(exit, cst.With) else tree.start(exit)
+def follow(
+    tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.With | cst.Call | cst.FunctionDef,
+    depth: int = 3,
+) -> Verdict:
+    """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`: a block, a call, or the end
+    of `owner`, which was handed the executor. `depth` is how many coroutines may hand it on.
+    """
+    end = tree.start(exit) if isinstance(exit, cst.Call) else tree.end(exit)
     trail, works = Trail(tree, owner, exit, end), []
     for use in uses:
-        works += filter(None, [hand_over(trail, use)])
+        works += filter(None, [hand_over(trail, use, depth)])
     for work in works:
         walk(trail, work.node, work)
         works += closures(trail, work)
-    loose, unwaited = list(trail.held), set()
+    loose, unwaited = list(trail.held), {line for inner in trail.inner for line in inner.unwaited}
     for work in works:
         thread_queues(trail, work)
         settled = [trail.awaited[work]] if work in trail.awaited else []
@@ -39,10 +45,11 @@ def follow(tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.W
         else:
             words = trail.notes.get(work, "nothing else in the function awaits it")
             loose.append((tree.line(work.node), words))
-    return Verdict(tuple(sorted(set(loose))), tuple(sorted(set(blocking(trail)))), tuple(sorted(unwaited)))
+    waits = {*blocking(trail), *(wait for inner in trail.inner for wait in inner.waits)}
+    return Verdict(tuple(sorted(set(loose))), tuple(sorted(waits)), tuple(sorted(unwaited)))
 
 
-def hand_over(trail: Trail, use: cst.Name) -> Work | None:
+def hand_over(trail: Trail, use: cst.Name, depth: int) -> Work | None:
     """The work started where the executor is read; anything that keeps the executor itself is noted."""
     tree, parent = trail.tree, trail.tree.parents[use]
     call = tree.parents[parent]
@@ -57,13 +64,29 @@ def hand_over(trail: Trail, use: cst.Name) -> Work | None:
             return Work(call, "awaitable")
         if verb(call) == "partial" and dotted(call.args[0].value).endswith(".run_in_executor"):
             return Work(call, "awaitable")
-        words = f"the executor is handed to {verb(call) or 'a call'}() there"
-        trail.held.append((tree.line(use), words))
+        return handed_on(trail, use, call, parent, depth)
     elif not isinstance(parent, ASKS):
         returned = isinstance(parent, cst.Return)
         words = "is returned" if returned else "gets another name or leaves the function"
         trail.held.append((tree.line(use), f"the executor {words}, so other code may use it"))
     return None
+
+
+def handed_on(trail: Trail, use: cst.Name, call: cst.Call, arg: cst.Arg, depth: int) -> Work | None:
+    """The call of a coroutine that itself awaits all that it does with the executor; else it is held."""
+    known = helper(trail.tree, call, arg) if depth else None
+    words, line = f"the executor is handed to {verb(call) or 'a call'}() there", trail.tree.line(use)
+    if known is None:
+        trail.held.append((line, words))
+        return None
+    function, taken = known
+    if function is trail.owner:  # it calls itself, and is judged already
+        return Work(call, "awaitable")
+    verdict = follow(trail.tree, function, references(trail.tree, taken), function, depth - 1)
+    for inner, why in verdict.loose:
+        trail.held.append((line, f"{words}, whose line {inner} may leave work too: {why}"))
+    trail.inner.append(verdict)
+    return Work(call, "awaitable")
 
 
 def closures(trail: Trail, work: Work) -> list[Work]:

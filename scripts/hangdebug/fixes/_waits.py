@@ -46,7 +46,8 @@ class Trail:
     blocked: dict = field(default_factory=dict)  # the same, where the wait ends before the work may
     tested: set = field(default_factory=set)  # Work that is asked .done() before
     notes: dict = field(default_factory=dict)  # Work -> what became of it instead
-    held: list = field(default_factory=list)
+    held: list = field(default_factory=list)  # (line, words), where the executor itself is kept
+    inner: list = field(default_factory=list)  # the verdicts on coroutines that it is handed to
 
 
 def counts(trail: Trail, node: cst.CSTNode, work: Work) -> bool:

@@ -11,16 +11,18 @@ nothing until the slowest returns. `pool.shutdown()` in a coroutine does the sam
 Python 3.9.
 
 What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
-awaited the work by then. On a cancellation, an exception or an early `return` or `break`, work that is still
+awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer that
+sends to an asyncio.Queue which the coroutine awaits has sent all by then; what it does after that is no longer
+waited for, and the finding says so. On a cancellation, an exception or an early `return` or `break`, work that is still
 queued is dropped, where it used to run; a call that runs already ends in its own thread, after the block is
 left, and interpreter exit still waits for it. An executor that other functions share drops their queued work
 too.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
 - only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block, one of many
-  awaited), `shield()` protects it from being dropped, or the executor is handed on, returned or stored, so
-  that this file cannot show who waits
-- the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `futures.wait()`)
+  awaited, several producers for one queue), `shield()` protects it from being dropped, or the executor is
+  returned, stored or handed to code that this file does not show
+- the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `queue.Queue.get()`)
   and never awaits. Where it also awaits, the exit is mended and the waiting line is reported as refused
 - `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block
 - a lifespan or shutdown handler that joins the pool: by then the loop serves nothing, and the wait lets
