@@ -104,11 +104,13 @@ FRAGMENTS = (
     "await loop.run_in_executor(pool, f)", "jobs = [loop.run_in_executor(pool, f) for f in g]",
     "await asyncio.gather(*jobs)", "pool.shutdown()", "pool.shutdown(wait=False)", "for j in jobs: await j",
     "list(pool.map(f, g))", "cf.wait(jobs)", "pool = T()", "del pool", "# note", "lambda: pool.submit(f)",
+    "q = asyncio.Queue()", "q = queue.Queue()", "pool.submit(f, q)", "await q.get()", "q.get()",
+    "await inner(pool)",
 )
 HEADS = (
     "with T() as pool:", "with open(p) as o, T() as pool, o:",
     "with (T() as pool, cf.ProcessPoolExecutor()):",
-    "async with gate:", "def inner():", "async def inner():", "class Inner:", "if x:", "for x in g:",
+    "async with gate:", "def inner():", "async def inner(pool):", "class Inner:", "if x:", "for x in g:",
     "while x:", "with pool:", "with T():", "with (pool := T()):",
 )
 
@@ -135,7 +137,8 @@ BODY = st.recursive(
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(BODY, st.sampled_from(["async def f():", "def f():"]))
 def test_any_composition_is_mended_once_and_still_compiles(body: list, head: str) -> None:
-    imports = ["import concurrent.futures as cf", "from concurrent.futures import ThreadPoolExecutor as T"]
+    imports = ["import asyncio, queue, concurrent.futures as cf",
+               "from concurrent.futures import ThreadPoolExecutor as T"]
     source = "\n".join([*imports, head, *program(body, 1), "    pass", ""])
     after, _ = rewrite(source, "app.py")
     assert rewrite(after, "app.py")[0] == after

@@ -1,8 +1,8 @@
 """Judge an executor: find each piece of work that async code hands to it, and who waits for that work.
 
 Work that nothing awaits before the executor's exit is loose: only the exit waits for it. The order of
-statements counts, what a branch decides does not, so an `await` under an `if` does not count for work that was
-started outside of it.
+statements counts, what a branch decides does not, so an `await` under an `if` does not count for work that
+was started outside of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ def follow(
     tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.With | cst.Call | cst.FunctionDef,
     depth: int = 3,
 ) -> Verdict:
-    """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`: a block, a call, or the end
-    of `owner`, which was handed the executor. `depth` is how many coroutines may hand it on.
+    """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`.
+
+    The exit is a block, a call, or the end of `owner` where that was handed the executor. `depth` is how many
+    coroutines may hand it on.
     """
     end = tree.start(exit) if isinstance(exit, cst.Call) else tree.end(exit)
     trail, works = Trail(tree, owner, exit, end), []
@@ -40,7 +42,7 @@ def follow(
         settled += [tree.start(node) for node in joined if counts(trail, node, work)]
         if any(position < end for position in settled):
             continue
-        if work not in trail.notes and told(trail, work):
+        if work not in trail.notes and not joined and told(trail, work):
             unwaited.add(tree.line(work.node))
         else:
             words = trail.notes.get(work, "nothing else in the function awaits it")

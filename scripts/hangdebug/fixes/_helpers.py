@@ -10,8 +10,8 @@ from hangdebug.fixes._scopes import Tree, dotted, frame
 def helper(tree: Tree, call: cst.Call, arg: cst.Arg) -> tuple[cst.FunctionDef, cst.Name] | None:
     """The one `async def` that `call` can mean and the parameter that `arg` fills, None where it is unsure.
 
-    `name(...)` is looked up in its scope, `self.name(...)` in the class around the call and the classes of the
-    file that are made of it. A decorated function may be anything.
+    `name(...)` is looked up in its scope, `self.name(...)` in the class around the call and in its subclasses
+    in the file. A decorated function may be anything.
     """
     found = defined(tree, call.func)
     if len(found) != 1 or not isinstance(found[0], cst.FunctionDef) or not found[0].asynchronous:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import libcst as cst
 
 from hangdebug.fixes._scopes import Tree, assigned, dotted, frame, qualified, references, subtree
-from hangdebug.fixes._waits import Trail, Work, settle, verb
+from hangdebug.fixes._waits import Trail, Work, again, settle, verb
 
 RECEIVE = {
     "asyncio.Queue": "get", "asyncio.LifoQueue": "get", "asyncio.PriorityQueue": "get",
@@ -25,32 +25,41 @@ THREADS = frozenset(f"queue.{name}" for name in ("Queue", "LifoQueue", "Priority
 READS = frozenset("get get_nowait empty full qsize maxsize task_done wait is_set done result".split())
 FILLED = frozenset("list dict set bytearray deque defaultdict Counter OrderedDict BytesIO StringIO".split())
 DISPLAYS = (cst.List, cst.Dict, cst.Set, cst.ListComp, cst.DictComp, cst.SetComp)
+STARTS, NOW = ("submit", "run_in_executor"), ("False", "0")
 REPEATS = (cst.For, cst.While, cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
 
 
 def told(trail: Trail, work: Work) -> bool:
     """Whether the coroutine gets to the exit only by what this work sends."""
-    parts = carried(trail.tree, work.node)
+    node, parts = work.node, carried(trail.tree, work.node)
+    if frame(trail.tree, node) is not trail.owner:
+        return False  # a nested function starts it, perhaps many times
+    if not isinstance(node, cst.Call) or verb(node) not in STARTS:
+        return False
     left = leftovers(trail, parts)
     if left:
         trail.notes[work] = left
     for name in channels(trail.tree, parts) if not left else ():
         kinds, uses = maker(trail.tree, name) & set(RECEIVE), outside(trail.tree, name, parts)
-        if kinds and alone(trail, work, name, parts, uses):
-            for node in filter(None, [received(trail, use, kinds) for use in uses]):
-                settle(trail, work, node)
+        found = [received(trail, use, kinds) for use in uses if alone(trail, work, name, parts, uses)]
+        for wait in filter(None, found):
+            loops = again(trail, wait) - set(trail.tree.above(node))
+            if not any(isinstance(loop, cst.For) for loop in loops):
+                settle(trail, work, wait)  # a `for` may have no round, and end before the work has begun
     return work in trail.awaited
 
 
 def thread_queues(trail: Trail, work: Work) -> None:
-    """Note each `.get()` of a queue of threads that the coroutine calls without asking first if it is empty."""
+    """Note each `.get()` of a queue of threads in the coroutine, where it never asks if that is empty."""
     parts = carried(trail.tree, work.node)
     for name in channels(trail.tree, parts):
         calls = [trail.tree.parents[trail.tree.parents[use]] for use in outside(trail.tree, name, parts)]
-        calls = [call for call in calls if isinstance(call, cst.Call) and dotted(call.func.value) == name.value]
+        start = f"{name.value}."
+        calls = [call for call in calls if isinstance(call, cst.Call)]
+        calls = [call for call in calls if dotted(call.func).startswith(start)]
         asked = any(verb(call) in ("empty", "qsize") for call in calls)
         for call in calls if maker(trail.tree, name) & THREADS and not asked else ():
-            if verb(call) == "get" and not any(dotted(arg.value) == "False" for arg in call.args):
+            if verb(call) == "get" and not any(getattr(arg.value, "value", "") in NOW for arg in call.args):
                 trail.blocked[work, call] = "get() of a thread's queue waits"
 
 
@@ -96,7 +105,8 @@ def leftovers(trail: Trail, parts: set) -> str:
         late = [use for use in outside(trail.tree, name, parts) if trail.tree.start(use) >= trail.end]
         if late and (isinstance(value, cst.BaseExpression) and dotted(value).split(".")[-1] in FILLED
                      or isinstance(value, DISPLAYS)):
-            return f"line {trail.tree.line(late[0])} reads `{name.value}` after the exit, and it may fill that still"
+            line = trail.tree.line(late[0])
+            return f"line {line} reads `{name.value}` after the exit, and it may fill that still"
     rebinds = any(isinstance(node, cst.Nonlocal) for part in parts for node in subtree(part))
     return "it binds a name of the function around it" if rebinds else ""
 

@@ -5,7 +5,7 @@
         yield await done
 
 The walk goes through calls that pass a future on (`gather`, `list`), into the names that it is assigned to,
-to an `await`. A wait that stands on the loop's own thread (`.result()`, a loop over `map()`) blocks by itself.
+to an `await`. A wait on the loop's own thread (`.result()`, a loop over `map()`) blocks by itself.
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ def call(trail: Trail, node: cst.CSTNode, parent: cst.Call, work: Work, kind: st
 def attribute(trail: Trail, parent: cst.Attribute, work: Work, kind: str) -> tuple:
     outer = trail.tree.parents[parent]
     called = isinstance(outer, cst.Call) and outer.func is parent
+    if trail.tree.start(parent) >= trail.end and frame(trail.tree, parent) is trail.owner:
+        trail.notes.setdefault(work, f"line {trail.tree.line(parent)} reads it only after the exit")
     if parent.attr.value == "done":
         trail.tested.add(work)
     elif parent.attr.value in ("result", "exception") and called and kind == "concurrent":

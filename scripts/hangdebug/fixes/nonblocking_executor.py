@@ -11,12 +11,12 @@ nothing until the slowest returns. `pool.shutdown()` in a coroutine does the sam
 Python 3.9.
 
 What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
-awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer that
-sends to an asyncio.Queue which the coroutine awaits has sent all by then; what it does after that is no longer
-waited for, and the finding says so. On a cancellation, an exception or an early `return` or `break`, work that is still
-queued is dropped, where it used to run; a call that runs already ends in its own thread, after the block is
-left, and interpreter exit still waits for it. An executor that other functions share drops their queued work
-too.
+awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer
+that sends to an asyncio.Queue has sent by then what the coroutine awaits; what it does after that is no
+longer waited for, and the finding says so. On a cancellation, an exception or an early `return` or `break`,
+work that is still queued is dropped, where it used to run; a call that runs already ends in its own thread,
+after the block is left, and interpreter exit still waits for it. An executor that other functions share
+drops their queued work too.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
 - only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block, one of many
@@ -115,8 +115,8 @@ def report(found: Exit, file: str) -> list[Finding]:
         return waits
     message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
     for line in found.verdict.unwaited:
-        message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item may "
-                    f"end after the code below the block, and it runs on when a client leaves; {STREAM}")
+        message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item "
+                    f"may end after the code below, and it runs on when a client leaves; {STREAM}")
     return [Finding(ID, file, found.line, message), *waits]
 
 
