@@ -104,11 +104,13 @@ FRAGMENTS = (
     "await loop.run_in_executor(pool, f)", "jobs = [loop.run_in_executor(pool, f) for f in g]",
     "await asyncio.gather(*jobs)", "pool.shutdown()", "pool.shutdown(wait=False)", "for j in jobs: await j",
     "list(pool.map(f, g))", "cf.wait(jobs)", "pool = T()", "del pool", "# note", "lambda: pool.submit(f)",
+    "q = asyncio.Queue()", "q = queue.Queue()", "pool.submit(f, q)", "await q.get()", "q.get()",
+    "await inner(pool)",
 )
 HEADS = (
     "with T() as pool:", "with open(p) as o, T() as pool, o:",
     "with (T() as pool, cf.ProcessPoolExecutor()):",
-    "async with gate:", "def inner():", "async def inner():", "class Inner:", "if x:", "for x in g:",
+    "async with gate:", "def inner():", "async def inner(pool):", "class Inner:", "if x:", "for x in g:",
     "while x:", "with pool:", "with T():", "with (pool := T()):",
 )
 
@@ -135,7 +137,8 @@ BODY = st.recursive(
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(BODY, st.sampled_from(["async def f():", "def f():"]))
 def test_any_composition_is_mended_once_and_still_compiles(body: list, head: str) -> None:
-    imports = ["import concurrent.futures as cf", "from concurrent.futures import ThreadPoolExecutor as T"]
+    imports = ["import asyncio, queue, concurrent.futures as cf",
+               "from concurrent.futures import ThreadPoolExecutor as T"]
     source = "\n".join([*imports, head, *program(body, 1), "    pass", ""])
     after, _ = rewrite(source, "app.py")
     assert rewrite(after, "app.py")[0] == after
@@ -170,8 +173,31 @@ FORMS = {
         with nullcontext(), T(1) as pool, nullcontext():
             await work(loop.run_in_executor(pool, job))
     """,
+    "queue": """
+        queue = asyncio.Queue()
+        def produce():
+            job()
+            loop.call_soon_threadsafe(queue.put_nowait, None)
+        with T(1) as pool:
+            pool.submit(produce)
+            while await queue.get():
+                pass
+    """,
+    "event": """
+        done = asyncio.Event()
+        with T(1) as pool:
+            pool.submit(lambda: (job(), loop.call_soon_threadsafe(done.set)))
+            await done.wait()
+    """,
+    "helper": """
+        async def run(jobs, pool):
+            await loop.run_in_executor(pool, jobs)
+        with T(1) as pool:
+            await asyncio.gather(run(job, pool), asyncio.create_task(run(str, pool)))
+    """,
 }
 START = """
+import asyncio
 from contextlib import nullcontext
 from concurrent.futures import ThreadPoolExecutor as T
 async def handler(loop, job):
@@ -229,6 +255,60 @@ def test_awaited_work_is_complete_in_both(form: str) -> None:
             await handler(asyncio.get_running_loop(), lambda: done.append(1))
         asyncio.run(main(load(source)))
         assert done == [1]
+
+
+PRODUCER = START.replace("handler(loop, job)", "handler(loop, feed, seen)") + """
+    queue = asyncio.Queue()
+    with T(1) as pool:
+        job = loop.run_in_executor(pool, feed, queue)
+        while True:
+            item = await queue.get()
+            if item is None:
+                break
+            if item == "return":
+                return
+            if item == "raise":
+                raise KeyError(item)
+            if item == "skip":
+                continue
+            yield item
+        seen.append("last in the block")
+    seen.append("after the block")
+"""
+
+
+def streamed(source: str, items: list) -> tuple[list, float]:
+    """What the stream gives for a producer that sends the items and then works for 0.6 s more."""
+    seen: list = []
+
+    async def main() -> float:
+        loop, release = asyncio.get_running_loop(), threading.Event()
+
+        def feed(queue: asyncio.Queue) -> None:
+            for item in items:
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+            release.wait(0.6)
+
+        started = time.perf_counter()
+        try:
+            async for item in load(source)(loop, feed, seen):
+                seen.append(item)
+        except KeyError as error:
+            seen.append(repr(error))
+        spent = time.perf_counter() - started
+        release.set()
+        return spent
+    return seen, asyncio.run(main())
+
+
+@pytest.mark.parametrize("last", ["return", "raise", None])
+def test_a_queue_s_stream_is_the_same_whichever_way_it_ends(last: str | None) -> None:
+    good, (finding,) = rewrite(PRODUCER, "handler.py")
+    assert "Nothing waits for line 9 any more" in finding.message
+    items = [1, "skip", 2, last, 3, None]
+    (before, slow), (after, fast) = streamed(PRODUCER, items), streamed(good, items)
+    assert before == after and before[:2] == [1, 2] and 3 not in before
+    assert slow > 0.5 and fast < 0.3
 
 
 def test_items_are_left_in_the_same_order() -> None:

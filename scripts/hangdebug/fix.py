@@ -34,7 +34,8 @@ def propose(path: str | Path, line: int | None = None) -> Patch:
     before, _ = read(name)
     if line is not None and not 1 <= line <= before.count("\n") + 1:
         last = before.count("\n") + 1
-        raise BadSource(f"{name} has no line {line}.", f"It ends at line {last}.", f"hang.py fix {name}")
+        why = f"It ends at line {last}."
+        raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
     after, findings = before, []
     for rule in rules():
         after, found = attempt(rule, after, name, line)
@@ -132,7 +133,7 @@ def write(patch: Patch) -> None:
     now, encoding = read(target)
     if now != patch.before:
         what, why = f"{patch.file} changed meanwhile; nothing was written.", "It is not what was read before."
-        raise BadSource(what, why, f"hang.py fix {patch.file}")
+        raise BadSource(what, why, f"python scripts/hang.py fix {patch.file}")
     facts = os.stat(target)
     if not facts.st_mode & 0o222:
         raise BadSource(f"{patch.file} is read-only; nothing was written.", "", f"chmod u+w {patch.file}")
@@ -170,7 +171,7 @@ def read(name: str) -> tuple[str, str]:
         if not stat.S_ISREG(facts.st_mode):
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
             why = "One source file is rewritten at a time."
-            raise BadSource(f"{name} is {kind}.", why, "hang.py fix app.py")
+            raise BadSource(f"{name} is {kind}.", why, "python scripts/hang.py fix app.py")
         if facts.st_size > LIMIT:
             why = f"It has {facts.st_size:,} bytes; up to {LIMIT:,} are parsed."
             raise BadSource(f"{name} is too large.", why, "repair it by hand after a snippet")

@@ -6,6 +6,8 @@ from typing import Mapping
 
 import libcst as cst
 
+from hangdebug.fixes._scopes import subtree
+
 FREE = cst.MaybeSentinel.DEFAULT
 SIDES = ("before", "after", "before_as", "after_as")
 CALM = "shutdown(wait=False, cancel_futures=True)"
@@ -87,13 +89,8 @@ def comments(node: cst.With) -> list[cst.Comment]:
     spots, found = [node.lpar, *within, node.rpar], []
     for spot in spots:
         gaps = [getattr(spot, f"whitespace_{side}", None) for side in SIDES]
-        found += [comment for gap in gaps if gap for comment in inside(gap)]
+        found += [part for gap in gaps if gap for part in subtree(gap) if isinstance(part, cst.Comment)]
     return found
-
-
-def inside(node: cst.CSTNode) -> list[cst.Comment]:
-    nested = [comment for child in node.children for comment in inside(child)]
-    return [node, *nested] if isinstance(node, cst.Comment) else nested
 
 
 def bound(item: cst.WithItem) -> bool:
@@ -112,14 +109,9 @@ def target(item: cst.WithItem) -> cst.BaseExpression | None:
 
 def fresh_name(module: cst.Module, index: int) -> str:
     """A name that the file uses nowhere, one for each item of a `with`."""
-    names = {node.value for node in inside_names(module)}
+    names = {node.value for node in subtree(module) if isinstance(node, cst.Name)}
     free = (f"executor_{number}" if number else "executor" for number in range(len(names) + index + 2))
     return [name for name in free if name not in names][index]
-
-
-def inside_names(node: cst.CSTNode) -> list[cst.Name]:
-    nested = [name for child in node.children for name in inside_names(child)]
-    return [node, *nested] if isinstance(node, cst.Name) else nested
 
 
 def waits(call: cst.Call) -> bool | None:

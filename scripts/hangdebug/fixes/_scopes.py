@@ -65,6 +65,16 @@ def frame(tree: Tree, node: cst.CSTNode) -> cst.CSTNode:
     return tree.module
 
 
+def subtree(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    yield node
+    for child in node.children:
+        yield from subtree(child)
+
+
+def in_order(tree: Tree, kind: type) -> list:
+    return sorted((node for node in tree.parents if isinstance(node, kind)), key=tree.start)
+
+
 def coroutine(tree: Tree, node: cst.CSTNode) -> cst.FunctionDef | None:
     """The `async def` whose frame runs `node`, None where that frame is anything else."""
     found = frame(tree, node)

@@ -14,10 +14,14 @@ BRANCHES = (cst.ExceptHandler, cst.ExceptStarHandler, cst.MatchCase)
 
 @dataclass(frozen=True)
 class Verdict:
-    """`loose`: work that only the exit waits for; `waits`: calls that block the loop. Line and words each."""
+    """`loose`: work that only the exit waits for; `waits`: calls that block the loop. Line and words each.
+
+    `unwaited`: lines of work that need not be waited for, since the coroutine awaits what it sends.
+    """
 
     loose: tuple[tuple[int, str], ...]
     waits: tuple[tuple[int, str], ...]
+    unwaited: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,11 @@ class Trail:
     seen: set = field(default_factory=set)
     awaited: dict = field(default_factory=dict)  # Work -> position of the first await
     joined: dict = field(default_factory=dict)  # (Work, node) -> words, where a thread waits for it
+    blocked: dict = field(default_factory=dict)  # the same, where the wait ends before the work may
     tested: set = field(default_factory=set)  # Work that is asked .done() before
     notes: dict = field(default_factory=dict)  # Work -> what became of it instead
-    held: list = field(default_factory=list)
+    held: list = field(default_factory=list)  # (line, words), where the executor itself is kept
+    inner: list = field(default_factory=list)  # the verdicts on coroutines that it is handed to
 
 
 def counts(trail: Trail, node: cst.CSTNode, work: Work) -> bool:
@@ -74,6 +80,9 @@ def sometimes(trail: Trail, work: Work, node: cst.CSTNode) -> bool:
     for parent in trail.tree.above(node):
         if inner in around or parent in around:
             return False
+        if inner is getattr(parent, "test", None):
+            inner = parent
+            continue
         if isinstance(parent, BRANCHES) or (isinstance(parent, cst.If) and not guards(trail, parent, work)):
             return True
         if isinstance(parent, cst.Else) and not isinstance(trail.tree.parents[parent], cst.Try):
@@ -115,7 +124,7 @@ def join(trail: Trail, work: Work, node: cst.CSTNode, words: str) -> None:
 def blocking(trail: Trail) -> list[tuple[int, str]]:
     """The joins on the loop's thread, without those of work known to be done by then."""
     return [
-        (trail.tree.line(node), words) for (work, node), words in trail.joined.items()
+        (trail.tree.line(node), words) for (work, node), words in {**trail.joined, **trail.blocked}.items()
         if frame(trail.tree, node) is trail.owner and work not in trail.tested
         and not trail.awaited.get(work, trail.end) < trail.tree.start(node)
     ]

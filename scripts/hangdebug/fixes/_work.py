@@ -1,14 +1,11 @@
-"""Follow the work that a coroutine hands to an executor, to see who waits for it.
+"""Follow one piece of work outwards from its expression, to whatever waits for it.
 
     futures = [loop.run_in_executor(pool, fetch, url) for url in urls]
     for done in asyncio.as_completed(futures):
         yield await done
 
-Each hand-over is walked outwards from its expression: through calls that pass a future on (`gather`, `list`),
-into the names that it is assigned to, to an `await`. Work that reaches none before the executor's exit is
-loose: only the exit waits for it. A wait that stands on the loop's own thread (`.result()`, a loop over
-`map()`) blocks by itself. The order of statements counts, what a branch decides does not, so an `await`
-under an `if` does not count for work that was started outside of it.
+The walk goes through calls that pass a future on (`gather`, `list`), into the names that it is assigned to,
+to an `await`. A wait on the loop's own thread (`.result()`, a loop over `map()`) blocks by itself.
 """
 
 from __future__ import annotations
@@ -16,9 +13,7 @@ from __future__ import annotations
 import libcst as cst
 
 from hangdebug.fixes._scopes import Tree, dotted, frame, qualified, references
-from hangdebug.fixes._waits import (
-    Trail, Verdict, Work, again, blocking, counts, is_group, join, settle, verb, waits_inside,
-)
+from hangdebug.fixes._waits import Trail, Work, again, counts, is_group, join, settle, verb, waits_inside
 
 PASSES = frozenset(
     "wrap_future create_task ensure_future wait_for gather as_completed wait list set tuple dict zip "
@@ -35,63 +30,6 @@ CARRIERS = (
     cst.BinaryOperation,
 )
 LOOPS = (cst.For, cst.While)
-ASKS = (cst.Comparison, cst.ComparisonTarget, cst.If, cst.WithItem, cst.UnaryOperation)
-
-
-def follow(tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.With | cst.Call) -> Verdict:
-    """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`, a block or a call."""
-    end = tree.end(exit) if isinstance(exit, cst.With) else tree.start(exit)
-    trail, works = Trail(tree, owner, exit, end), []
-    for use in uses:
-        works += filter(None, [hand_over(trail, use)])
-    for work in works:
-        walk(trail, work.node, work)
-        works += closures(trail, work)
-    loose = list(trail.held)
-    for work in works:
-        settled = [trail.awaited[work]] if work in trail.awaited else []
-        joined = [node for other, node in trail.joined if other == work]
-        settled += [tree.start(node) for node in joined if counts(trail, node, work)]
-        if not any(position < end for position in settled):
-            words = trail.notes.get(work, "nothing else in the function awaits it")
-            loose.append((tree.line(work.node), words))
-    return Verdict(tuple(sorted(set(loose))), tuple(sorted(set(blocking(trail)))))
-
-
-def hand_over(trail: Trail, use: cst.Name) -> Work | None:
-    """The work started where the executor is read; anything that keeps the executor itself is noted."""
-    tree, parent = trail.tree, trail.tree.parents[use]
-    call = tree.parents[parent]
-    if isinstance(parent, cst.Attribute):
-        if parent.attr.value not in ("submit", "map"):
-            return None
-        kind = "concurrent" if parent.attr.value == "submit" else "results"
-        return Work(call if isinstance(call, cst.Call) and call.func is parent else parent, kind)
-    if isinstance(parent, cst.Arg) and isinstance(call, cst.Call):
-        first = call.args[0] is parent or (parent.keyword is not None and parent.keyword.value == "executor")
-        if verb(call) == "run_in_executor" and first:
-            return Work(call, "awaitable")
-        if verb(call) == "partial" and dotted(call.args[0].value).endswith(".run_in_executor"):
-            return Work(call, "awaitable")
-        words = f"the executor is handed to {verb(call) or 'a call'}() there"
-        trail.held.append((tree.line(use), words))
-    elif not isinstance(parent, ASKS):
-        returned = isinstance(parent, cst.Return)
-        words = "is returned" if returned else "gets another name or leaves the function"
-        trail.held.append((tree.line(use), f"the executor {words}, so other code may use it"))
-    return None
-
-
-def closures(trail: Trail, work: Work) -> list[Work]:
-    """The uses of the nested function that starts `work`: each is a hand-over of its own."""
-    home = next((up for up in trail.tree.above(work.node) if isinstance(up, cst.FunctionDef)), None)
-    if home in (None, trail.owner) or home in trail.seen or trail.owner not in trail.tree.above(home):
-        return []
-    trail.seen.add(home)
-    return [
-        Work(use, "function" if home.asynchronous is None else "awaitable")
-        for use in references(trail.tree, home) if home not in trail.tree.above(use)
-    ]
 
 
 def walk(trail: Trail, node: cst.CSTNode, work: Work, kind: str = "") -> None:
@@ -168,6 +106,8 @@ def call(trail: Trail, node: cst.CSTNode, parent: cst.Call, work: Work, kind: st
 def attribute(trail: Trail, parent: cst.Attribute, work: Work, kind: str) -> tuple:
     outer = trail.tree.parents[parent]
     called = isinstance(outer, cst.Call) and outer.func is parent
+    if trail.tree.start(parent) >= trail.end and frame(trail.tree, parent) is trail.owner:
+        trail.notes.setdefault(work, f"line {trail.tree.line(parent)} reads it only after the exit")
     if parent.attr.value == "done":
         trail.tested.add(work)
     elif parent.attr.value in ("result", "exception") and called and kind == "concurrent":

@@ -11,16 +11,18 @@ nothing until the slowest returns. `pool.shutdown()` in a coroutine does the sam
 Python 3.9.
 
 What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
-awaited the work by then. On a cancellation, an exception or an early `return` or `break`, work that is still
-queued is dropped, where it used to run; a call that runs already ends in its own thread, after the block is
-left, and interpreter exit still waits for it. An executor that other functions share drops their queued work
-too.
+awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer
+that sends to an asyncio.Queue has sent by then what the coroutine awaits; what it does after that is no
+longer waited for, and the finding says so. On a cancellation, an exception or an early `return` or `break`,
+work that is still queued is dropped, where it used to run; a call that runs already ends in its own thread,
+after the block is left, and interpreter exit still waits for it. An executor that other functions share
+drops their queued work too.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
 - only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block, one of many
-  awaited), `shield()` protects it from being dropped, or the executor is handed on, returned or stored, so
-  that this file cannot show who waits
-- the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `futures.wait()`)
+  awaited, several producers for one queue), `shield()` protects it from being dropped, or the executor is
+  returned, stored or handed to code that this file does not show
+- the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `queue.Queue.get()`)
   and never awaits. Where it also awaits, the exit is mended and the waiting line is reported as refused
 - `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block
 - a lifespan or shutdown handler that joins the pool: by then the loop serves nothing, and the wait lets
@@ -38,11 +40,12 @@ from dataclasses import dataclass
 import libcst as cst
 
 from hangdebug.fixes import _blocks
+from hangdebug.fixes._follow import follow
 from hangdebug.fixes._scopes import (
-    Tree, coroutine, creates, dotted, frame, holds_executor, parse, qualified, references, targets,
+    Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
+    targets,
 )
 from hangdebug.fixes._waits import Verdict
-from hangdebug.fixes._work import follow
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
@@ -111,6 +114,9 @@ def report(found: Exit, file: str) -> list[Finding]:
     if found.mended:
         return waits
     message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
+    for line in found.verdict.unwaited:
+        message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item "
+                    f"may end after the code below, and it runs on when a client leaves; {STREAM}")
     return [Finding(ID, file, found.line, message), *waits]
 
 
@@ -229,16 +235,6 @@ def is_local(tree: Tree, owner: cst.FunctionDef, name: cst.Name) -> bool:
     return tree.scopes[name] is tree.scopes[owner.body] and all(
         item.scope is tree.scopes[owner.body] for item in tree.scopes[name][name.value]
     )
-
-
-def in_order(tree: Tree, kind: type) -> list:
-    return sorted((node for node in tree.parents if isinstance(node, kind)), key=tree.start)
-
-
-def subtree(node: cst.CSTNode):
-    yield node
-    for child in node.children:
-        yield from subtree(child)
 
 
 def asynchronous(node: cst.CSTNode) -> bool:
