@@ -371,14 +371,12 @@ def test_no_accusation_in_the_standard_library_and_the_installed_packages() -> N
         if path.stat().st_size < 200_000 and path.relative_to(folder).parts[0] != "site-packages"
     ]
     files = [path for path in files if b"Executor" in (text := path.read_bytes()) and b"async def" in text]
-    deadline, judged = time.monotonic() + 10, 0
-    for path in files:
-        if time.monotonic() > deadline:
-            break
+    small = sorted(files, key=lambda path: path.stat().st_size)[:8]  # the time goes with the length of a file
+    known = [path for path in files if path.as_posix().endswith(KNOWN)][:1]
+    for path in dict.fromkeys([*small, *known]):
         source = path.read_text(encoding="utf-8")
         after, findings = rewrite(source, path.as_posix())
-        judged += 1
         for item in findings:
             assert path.as_posix().endswith(KNOWN), item
         assert findings or after == source
-    assert judged >= 5
+    assert len(small) >= 5

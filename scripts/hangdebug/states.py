@@ -91,9 +91,11 @@ def told_to_stop(scene: Scene) -> Answer:
     if not running or scene.evidence.process.listens is not False:
         return None
     held = holder(scene)
-    words = ("It no longer listens anywhere, and its event loop is idle: it was told to stop, and waits for open "
-             "connections, background tasks or a last call.",)
-    return Verdict("exit-hang", 0.85, words, ("A server that has not begun to listen looks alike.",)), held
+    words = ["It no longer listens anywhere, and its event loop is idle: it was told to stop, and waits for open "
+             "connections, background tasks or a last call."]
+    if held is not None:
+        words.append(f"Still at work: {name_of(held.view)} in {held.frame}.")
+    return Verdict("exit-hang", 0.85, tuple(words), ("A server that has not begun to listen looks alike.",)), None
 
 
 def fine(scene: Scene) -> Answer:
