@@ -233,7 +233,8 @@ def unknown(scene: Scene) -> Answer:
 
 
 def name_of(view: View) -> str:
-    return view.thread.name or f"thread {view.thread.os_id}"
+    one = view.thread
+    return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
 def times(count: int) -> str:
