@@ -16,6 +16,7 @@ TAG = re.compile(r"</?(?:pre|code|p|div|span|details|summary|blockquote)(?: [^<>
 # well, so it must stand before something that begins a line of a dump.
 ESCAPED = re.compile(r"(?:\\r)?\\n(?=\\n|\\t|\s{2}|\"|Thread |Current |Process |Python v|Traceback|File |Task )")
 ESCAPES = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\'": "'", "\\\\": "\\", "\\r": ""}
+KEY = re.compile(r"^\s{0,20}[\w.-]{0,40}\s{0,4}[=:]?\s{0,4}[\"'](?=[^\"'\n]{0,300}\\n)")  # stack="Process 12: ...\n
 LOG_TEXT = ("log", "message", "msg", "MESSAGE", "text", "textPayload", "line", "event", "body")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 
@@ -25,7 +26,7 @@ STAMP = re.compile(r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?
 SYSLOG = re.compile(r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
                     r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?")
 # What stands between a time stamp and the line itself: a stream, a host and a unit, a log level and a logger.
-AFTER_STAMP = re.compile(r"^(?:(?:stdout|stderr) [FP] |(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
+AFTER_STAMP = re.compile(r"^(?:(?:stdout|stderr) [FP] |(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
                          r"[\w.$-]{1,80}(?:/[\w.$\[\]-]{1,80})+ |[0-9a-f-]{36}\s|"
                          r"\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?:? (?:[\w.]{1,80}: )?)")
 
@@ -60,12 +61,18 @@ def parts(line: str) -> list[str]:
     for _ in range(3):  # a log record is often put into another one
         if "\\n" not in line or not ESCAPED.search(line):
             break
-        line = re.sub(r"\\[ntr\"'\\]", lambda found: ESCAPES[found[0]], line)
+        line = unescaped(KEY.sub("", line, 1))
     for _ in range(2):
         line = html.unescape(line).replace("\u00a0", " ") if "&" in line and ENTITY.search(line) else line
     if "<" in line:
         line = TAG.sub("", BREAK.sub("\n", line))
     return line.split("\n")
+
+
+def unescaped(line: str) -> str:
+    text = re.sub(r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})", lambda found: ESCAPES.get(found[0]) if found[0] in ESCAPES
+                  else chr(int(found[0][2:], 16)), line)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes make one emoji
 
 
 def log_text(line: str) -> str:

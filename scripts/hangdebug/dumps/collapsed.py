@@ -27,7 +27,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     found: dict[tuple, Counter] = {}
     skipped: list[str] = []
     for line in lines:
-        one = stack(line) if ";" in line else None
+        one = stack(line) if ";" in line and "; " not in line else None
         if one is not None:
             key, frames, weight = one
             found.setdefault(told(key, frames), Counter())[frames] += weight

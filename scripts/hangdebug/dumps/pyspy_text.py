@@ -27,7 +27,7 @@ THREAD = re.compile(
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
 PLACE = re.compile(r"^(?P<file>[^\"']{1,500}?)(?:(?::|, line )(?P<line>\d{1,9}))?\)(?P<note>\s+\S.*)?$")
-SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^[\w.+-]+$")
+SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^(?!\d+$)[\w.+-]+$")
 NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:lib[\w+-]*-[\d.]+\.so|\[vdso\]|\?)$")
 INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
 PYTHON_NAME = re.compile(r"^[\w.<>\[\]$]+$")
@@ -36,6 +36,7 @@ JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"
 # What people put before a frame: bullets, arrows, numbers, branches of a tree.
 DECORATION = re.compile(r"^[\s>*\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4=~#|+^\u2500-\u257f]{0,80}"
                         r"(?:<[-=]{1,4}\s)?(?:\(?\d{1,4}[.):]\s{1,8}|\[\d{1,4}\]\s{1,8}|\d{1,4}\s{1,8}|at\s{1,4}|frame\s)?")
+COLLAPSED = re.compile(r"\);\S")  # one stack a line: collapsed.py
 MOST_WORDS = 3  # before a function's name, where prose and a remark are told apart
 
 
@@ -73,7 +74,7 @@ def words(state: str) -> tuple[bool | None, bool | None]:
 
 def frames(line: str) -> list[Frame]:
     """The frames that the line shows: one, none, or several joined by arrows or commas."""
-    if " (" not in line or ");" in line and line.count(");") > 1:  # the latter: a collapsed stack
+    if " (" not in line or ");" in line and COLLAPSED.search(line):
         return []
     if line.count(" (") > 1:
         found = [Frame(one["function"], one["file"], int(one["line"]) or None) for one in JOINED.finditer(line)]
@@ -93,7 +94,7 @@ def one_frame(line: str) -> list[Frame]:
         return [Frame(function, "")]
     if not PYTHON_NAME.match(function):
         *before, function = function.split()
-        if len(before) > MOST_WORDS or not PYTHON_NAME.match(function):
+        if not place["line"] or len(before) > MOST_WORDS or not PYTHON_NAME.match(function):
             return []
     number = int(place["line"]) if place["line"] else None
     return [Frame(function, file, number or None, (place["note"] or "").strip())]
