@@ -40,6 +40,8 @@ DIRT = {
     "CRI": each_line("2026-11-21T21:00:00.123456789Z stderr F "),
     "logging": each_line("2026-11-21 21:00:00,123 ERROR app.watchdog: "),
     "CloudWatch": each_line("2026-11-21T21:00:00.123Z "),
+    "logging without time": each_line("ERROR:app.watchdog:"),
+    "stern": each_line("web-7d5f9-x2x4z app "),
     "heroku": each_line("2026-11-21T21:00:00.123456+00:00 app[web.1]: "),
     "docker's JSON log": docker_json,
     "one JSON record": lambda text: json.dumps({"level": "error", "message": "hung:\n" + text}),
@@ -105,6 +107,14 @@ def test_frames_joined_on_one_line(form: str, joint: str) -> None:
         else:
             lines.append(line)
     assert shape(read("\n".join(lines))) == shape(read(CLEAN[form]))
+
+
+@pytest.mark.parametrize("form", ("pyspy043", "faulthandler"))
+def test_a_dump_that_lost_its_line_ends(form: str) -> None:
+    """As some chats and forms paste it. The process's own line cannot be told from what follows it."""
+    text = CLEAN[form].partition("\n\n")[2] if form == "pyspy043" else CLEAN[form].partition("Extension modules")[0]
+    clean = shape(read(text))
+    assert shape(read(" ".join(text.split()))) == clean
 
 
 def test_windows_paths_are_paths() -> None:

@@ -9,7 +9,7 @@ from hangdebug.errors import NotADump
 from hangdebug.model import Snapshot
 
 # The reader that finds most in a text has it; where two find as much, the first.
-READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, pystack, gdb, profiling, printouts, austin, collapsed,
+READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, printouts, pystack, gdb, profiling, austin, collapsed,
            asyncio_tools)
 LAST = asyncio_debug  # a mention of a task is read where there is no stack
 NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
@@ -20,6 +20,10 @@ def read(text: str) -> tuple[Snapshot, ...]:
 
     Raises NotADump when no reader finds a frame.
     """
+    if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
+        found = tuple(filter(holds, pyspy_json.read([text])))
+        if found:
+            return found
     lines = clean(text)
     found = best(lines)
     if upside_down(found):
@@ -33,7 +37,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
 
 def best(lines: list[str]) -> tuple[Snapshot, ...]:
     """What the most successful reader found: see `size`."""
-    answers = (tuple(one for one in reader.read(lines) if holds(one)) for reader in READERS)
+    answers = (tuple(filter(holds, reader.read(lines))) for reader in READERS)
     return max(answers, key=size) or LAST.read(lines)
 
 

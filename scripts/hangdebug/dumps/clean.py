@@ -18,10 +18,15 @@ ESCAPED = re.compile(r"(?:\\r)?\\n(?=\\n|\\t|\s{2}|\"|Thread |Current |Process |
 ESCAPES = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\'": "'", "\\\\": "\\", "\\r": ""}
 KEY = re.compile(r"^\s{0,20}[\w.-]{0,40}\s{0,4}[=:]?\s{0,4}[\"'](?=[^\"'\n]{0,300}\\n)")  # stack="Process 12: ...\n
 LOG_TEXT = ("log", "message", "msg", "MESSAGE", "text", "textPayload", "line", "event", "body")
+HEADS = re.compile(r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} (?:\[|\(most recent)|"
+                   r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)")
+PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
-SOURCE = re.compile(r"^(?:\[pod/\S{1,200}\] |[A-Za-z][\w.-]{0,60} {0,20}\| )")  # kubectl, docker compose
+SOURCE = re.compile(r"^(?:\[pod/\S{1,200}\] |[A-Za-z][\w.-]{0,60} {0,20}\| |"
+                    r"[a-z][a-z0-9]{0,40}(?:-[a-z0-9]{1,40}){2,8} [a-z][a-z0-9-]{0,60} )")  # kubectl, docker compose, stern
+LEVEL = re.compile(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):(?:[\w.]{1,80}:|\s{1,8})")
 STAMP = re.compile(r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?")
 SYSLOG = re.compile(r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
                     r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?")
@@ -36,6 +41,7 @@ def clean(text: str) -> list[str]:
     text = ANSI.sub("", text.translate(SPACES))
     lines = [bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     lines = [bare(part) for line in lines for part in parts(line)]
+    lines = [part for line in lines for part in unfolded(line)]
     return [line.replace("`", "").expandtabs(4).rstrip() for line in lines if not FENCE.match(line)]
 
 
@@ -43,7 +49,7 @@ def bare(line: str) -> str:
     """The line without what was put before it, however many collectors it went through."""
     for _ in range(4):
         before = line
-        line = SOURCE.sub("", QUOTED.sub("", line))
+        line = LEVEL.sub("", SOURCE.sub("", QUOTED.sub("", line)))
         found = STAMP.match(line) or SYSLOG.match(line)
         if found:
             line = line[found.end():]
@@ -52,6 +58,11 @@ def bare(line: str) -> str:
         if line == before:
             break
     return line
+
+
+def unfolded(line: str) -> list[str]:
+    """A dump that lost its line ends, one line a head."""
+    return HEADS.sub("\n", line).split("\n") if len(PLACES.findall(line[:10_000])) > 1 else [line]
 
 
 def parts(line: str) -> list[str]:
@@ -83,5 +94,6 @@ def log_text(line: str) -> str:
         return line
     if not isinstance(record, dict) or "frames" in record:
         return line
+    record = {**record.get("jsonPayload", {}), **record} if isinstance(record.get("jsonPayload"), dict) else record
     texts = [record[key] for key in LOG_TEXT if isinstance(record.get(key), str)]
     return max(texts, key=len).rstrip("\n") if texts else line

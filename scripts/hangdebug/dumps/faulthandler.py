@@ -19,7 +19,7 @@ from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Snapshot
 
 THREAD = re.compile(r"(?:^|\W)(?:Current thread|Thread) (?P<id>0x[0-9a-fA-F]{1,16})(?: \[(?P<name>[^\]]{1,64})\])?"
-                    r"(?: \((?P<order>most recent call (?:first|last))\))?:?\s*$")
+                    r"(?: \((?P<order>most recent call (?:first|last))\))?:?(?:\s|$)")
 ALONE = re.compile(r"(?:^|\W)Stack \(most recent call first\):")
 BREAK = re.compile(r"(?:^|\W)(?:Fatal Python error: |Timeout \(\d{1,3}:\d\d:\d\d(?:\.\d{1,9})?\)!)")
 NATIVE = re.compile(r"(?:^|\W)Current thread's C stack trace")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.dumps import stacks
+from hangdebug.dumps import printouts, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot
 
@@ -48,8 +48,10 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 def head(line: str) -> Head | None:
     line = line[:LONGEST]
     if "Process " in line or "Python v" in line or "Thread " in line:
-        return plain_head(line) or plain_head(DECORATION.sub("", line, 1).rstrip("* "))
-    return None
+        found = plain_head(line) or plain_head(DECORATION.sub("", line, 1).rstrip("* "))
+        if found:
+            return found
+    return printouts.head(line) if "hread" in line and 'File "' not in line else None  # a head of one's own
 
 
 def plain_head(line: str) -> Head | None:

@@ -15,7 +15,7 @@ from hangdebug.model import Frame, Snapshot, Task, Thread
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals):$")
-NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in )")
+NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$")
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
 CALLERS = frozenset([
@@ -118,6 +118,8 @@ class Draft:
         self.in_locals = None
         if head is not None:
             self.take_head(head)
+            if head.kind in ("thread", "task") and len(self.grammar.frames(line)) > 1:  # all on one line
+                self.take_frames(line)
         elif not line.strip():
             self.after = None
         elif LOCALS.match(line):
@@ -145,7 +147,7 @@ class Draft:
         if not frames:
             return False
         if not self.stacks:
-            if frames[0].line is None:  # prose before the dump: "see below (app.py)"
+            if frames[0].line is None and not line.lstrip().startswith('File "'):  # prose before the dump: "see below (app.py)"
                 return False
             self.stacks.append(Stack(None))
         self.stacks[-1].frames += [one for one in frames if one.file]
