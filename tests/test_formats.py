@@ -131,6 +131,19 @@ def test_threads_that_share_a_cut_name_stay_apart() -> None:
     assert sum(thread.name == "AnyIO worker th" for thread in snapshot.threads) == 40
 
 
+def test_a_stack_with_no_line_numbers_is_a_stack() -> None:
+    assert frames('File "/srv/app/a.py" in f\nFile "/srv/app/b.py" in g\n') == [Frame("f", "/srv/app/a.py"), Frame("g", "/srv/app/b.py")]
+    assert frames('Thread 12 (idle)\n\tf (a.py)\n\tg (b.py)\n') == [Frame("f", "a.py"), Frame("g", "b.py")]
+
+
+def test_native_frames_of_py_spy_are_left_out() -> None:
+    """Shapes of `dump --native`, which fails on the servers captured here ("Failed to merge")."""
+    text = ('Thread 5 (idle): "MainThread"\n    clock_nanosleep (libc.so.6)\n    0x7f3a1c (libc-2.31.so)\n    PyEval_Call (python3.11)\n'
+            '    std::list<int, x>::go (ext.cpython-311-x86_64-linux-gnu.so)\n    f (a.py:3)\n    loop (uvloop/loop.pyx:1379)\n')
+    assert frames(text) == [Frame("f", "a.py", 3), Frame("loop", "uvloop/loop.pyx", 1379)]
+    assert read(text)[0].skipped == ()
+
+
 def test_an_exceptions_traceback_is_no_thread_beside_a_dump() -> None:
     failed = "Traceback (most recent call last):\n" + STACK + "ValueError: no such order\n"
     dump = (DUMPS / "sleep" / "py311-current_frames.txt").read_text()

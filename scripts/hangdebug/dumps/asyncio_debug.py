@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.dumps.stacks import Head, python_of
+from hangdebug.dumps.stacks import python_of
 from hangdebug.dumps.task_stacks import tasks
 from hangdebug.model import Frame, Snapshot, Task, Thread
 
@@ -29,13 +29,10 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 def shown(line: str) -> list[Task]:
     took = TOOK.search(line) if "Executing <" in line else None
     state = f"took {took['seconds']} seconds" if took else ""
-    found = [Task(one.name, one.frames, one.waits_on, state or one.state, one.coroutine) for one in tasks(line) if place(one)]
+    found = [Task(one.name, one.frames, one.waits_on, state or one.state, one.coroutine)
+             for one in tasks(line) if one.frames]
     handle = HANDLE.search(line) if took and not found else None
     if handle and handle["file"]:
         frame = Frame(handle["function"], handle["file"], int(handle["line"]) or None)
         found.append(Task(handle["function"], (frame,), "", state, handle["function"]))
     return found
-
-
-def place(head: Head) -> bool:
-    return bool(head.frames)

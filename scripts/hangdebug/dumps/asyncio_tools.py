@@ -18,7 +18,7 @@ from hangdebug.model import Frame, Snapshot, Task, Thread
 ROW = re.compile(r"^\s{0,20}(?P<tid>\d{1,10})\s{1,40}(?P<id>0x[0-9a-f]{1,16})\s{1,40}(?P<rest>\S.*)$")
 COLUMN = re.compile(r"\s{2,}")
 CALLS = re.compile(r"[\w.<>-]{1,300}(?: -> [\w.<>-]{1,300})*")
-BRANCH = re.compile(r"^(?P<branch>[\s\u2500-\u257f|`+*>-]{0,400}?)(?P<task>\(T\) )?(?P<what>[^\s\u2500-\u257f|`+*>-].*)$")
+BRANCH = re.compile(r"^[\s\u2500-\u257f|`+*>-]{0,400}?(?P<what>[^\s\u2500-\u257f|`+*>-].*)$")
 CALL = re.compile(r"^(?P<function>[\w.<>-]{1,300})(?: (?P<file>[^\n]{1,1000}?):(?P<line>\d{1,9}))?$")
 
 

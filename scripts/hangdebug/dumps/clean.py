@@ -6,7 +6,8 @@ import html
 import json
 import re
 
-ANSI = re.compile(r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b\n]{0,300}(?:\x07|\x1b\\))")
+ANSI = re.compile(r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)"
+                  r"(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b\n]{0,300}(?:\x07|\x1b\\))")
 SPACES = {ord("\u00a0"): " ", ord("\ufeff"): None, ord("\u200b"): None, ord("\0"): None,
           ord("\u201c"): '"', ord("\u201d"): '"', ord("\u2018"): "'", ord("\u2019"): "'"}
 ENTITY = re.compile(r"&(?:lt|gt|quot|amp|nbsp|#39|#34|#x27|#x22);")
@@ -24,10 +25,12 @@ PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
+# kubectl, docker compose and stern name the pod or container.
 SOURCE = re.compile(r"^(?:\[pod/\S{1,200}\] |[A-Za-z][\w.-]{0,60} {0,20}\| |"
-                    r"[a-z][a-z0-9]{0,40}(?:-[a-z0-9]{1,40}){2,8} [a-z][a-z0-9-]{0,60} )")  # kubectl, docker compose, stern
+                    r"[a-z][a-z0-9]{0,40}(?:-[a-z0-9]{1,40}){2,8} [a-z][a-z0-9-]{0,60} )")
 LEVEL = re.compile(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):(?:[\w.]{1,80}:|\s{1,8})")
-STAMP = re.compile(r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?")
+STAMP = re.compile(r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+                   r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?")
 SYSLOG = re.compile(r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
                     r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?")
 # What stands between a time stamp and the line itself: a stream, a host and a unit, a log level and a logger.

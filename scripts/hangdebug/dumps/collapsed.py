@@ -19,7 +19,8 @@ WEIGHT = re.compile(r" (?P<weight>\d{1,18})\s*$")
 PYSPY = re.compile(r"^(?P<function>[^()]{1,300}) \((?P<file>[^()\n]{1,1000}?)(?::(?P<line>\d{1,9}))?\)$")
 AUSTIN = re.compile(r"^(?P<file>.{1,1000}):(?P<function>[\w.<>$-]{1,300}):(?P<line>\d{1,9})$")
 PROCESS = re.compile(r"^(?:P(?P<pid>\d{1,10})|process (?P<number>\d{1,10}).*)$")
-THREAD = re.compile(r"^(?:T(?:\d{1,4}:)?(?P<id>\w{1,20})|thread \((?P<tid>\w{1,20})\)(?:: (?P<name>.{0,200}))?|(?P<only>MainThread))$")
+THREAD = re.compile(r"^(?:T(?:\d{1,4}:)?(?P<id>\w{1,20})|"
+                    r"thread \((?P<tid>\w{1,20})\)(?:: (?P<name>.{0,200}))?|(?P<only>MainThread))$")
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -34,7 +35,8 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
         elif line.strip() and len(skipped) < MOST_SKIPPED:
             skipped.append(line.strip()[:LONGEST_SKIPPED])
     pids = list(dict.fromkeys(key[0] for key in found))
-    return tuple(snapshot(pid, {key: stacks for key, stacks in found.items() if key[0] == pid}, skipped) for pid in pids)
+    return tuple(snapshot(pid, {key: stacks for key, stacks in found.items() if key[0] == pid}, skipped)
+                 for pid in pids)
 
 
 def snapshot(pid: int | None, found: dict[tuple, Counter], skipped: list[str]) -> Snapshot:

@@ -7,7 +7,8 @@ import re
 from hangdebug.model import Frame
 
 FUNCTION = r"(?P<function><[\w ]{1,40}>|[\w.<>$-]{1,300})"
-LINE = re.compile(r'File "(?P<file>[^"\n]{1,1000})"(?:,? line (?P<line>\d{1,9}|\?{1,3}))?(?:(?P<comma>,)? in ' + FUNCTION + r")?"
+LINE = re.compile(r'File "(?P<file>[^"\n]{1,1000})"(?:,? line (?P<line>\d{1,9}|\?{1,3}))?'
+                  r"(?:,? in " + FUNCTION + r")?"
                   r"(?P<native> \([^()]{1,500}\))?")
 NOTE = re.compile(r"^\s{0,20}(?P<note>\S.{0,500})?$")
 

@@ -17,7 +17,8 @@ from hangdebug.dumps import file_lines, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot
 
-THREAD = re.compile(r"(?:^|\W)Thread (?P<number>\d{1,6}) \((?:Thread 0x[0-9a-f]{1,16} )?\(?LWP (?P<id>\d{1,10})\)?(?: \"[^\"]{0,64}\")?\)")
+THREAD = re.compile(r"(?:^|\W)Thread \d{1,6} "
+                    r"\((?:Thread 0x[0-9a-f]{1,16} )?\(?LWP (?P<id>\d{1,10})\)?(?: \"[^\"]{0,64}\")?\)")
 LIST = re.compile(r"(?:^|\W)Traceback \(most recent call (?P<order>first|last)[^)]{0,40}\):")
 FRAME = re.compile(r"\bfor file (?P<file>[^,\n]{1,1000}), line (?P<line>\d{1,9}), in (?P<function>[\w.<>]{1,300})")
 

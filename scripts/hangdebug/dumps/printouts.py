@@ -19,9 +19,11 @@ from hangdebug.model import Frame, Snapshot
 
 LIST = re.compile(r"(?:^|\W)(?:Traceback|Stack) \(most recent call (?P<order>first|last)\)")
 ORDER = re.compile(r"\s*\(most recent call (?P<order>first|last)\)")
-OBJECT = re.compile(r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), (?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>")
+OBJECT = re.compile(r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), "
+                    r"(?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>")
 RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
-PREFIX = re.compile(r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?(?P<thread>(?:python |current )?thread)"
+PREFIX = re.compile(r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?"
+                    r"(?P<thread>(?:python |current )?thread)"
                     r"(?P<said>[ _-]?(?:id|ident|name))?(?P<sign>\s{0,4}[:=#]\s{0,4}|\s{1,4}|(?=\())", re.IGNORECASE)
 ID = r"(?:(?:id|ident|tid|native_id)[=: ]{1,3})?(?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})"
 FLAGS = r"(?:[,;]? {0,2}\(?(?:daemon|alive|is_daemon|is_alive)[=: ]{0,3}(?:True|False)?\)?){0,3}"
@@ -33,8 +35,10 @@ BODIES = tuple(re.compile(body + FLAGS + "$") for body in (
     r"['\"](?P<name>[^'\"]{1,100})['\"]",
 ))
 NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100})" + FLAGS + "$")
-IPYTHON = re.compile(r"(?:^|\s)File (?P<file>[^\s\"][^\n\"]{0,500}?):(?P<line>\d{1,9}), in (?P<function>[\w.<>]{1,300})")
-RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) in (?P<function>[\w.<>]{1,300})")
+IPYTHON = re.compile(r"(?:^|\s)File (?P<file>[^\s\"][^\n\"]{0,500}?):(?P<line>\d{1,9}), "
+                     r"in (?P<function>[\w.<>]{1,300})")
+RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
+                  r"in (?P<function>[\w.<>]{1,300})")
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:

@@ -21,7 +21,8 @@ from hangdebug.dumps import file_lines, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot, Task
 
-HEAD = re.compile(r"Stack dump(?: for PID (?P<pid>\d{1,10}))?, thread (?P<id>\d{1,20}) \((?P<what>[^()]{0,200}?)(?:; |, )?"
+HEAD = re.compile(r"Stack dump(?: for PID (?P<pid>\d{1,10}))?, thread (?P<id>\d{1,20}) \("
+                  r"(?P<what>[^()]{0,200}?)(?:; |, )?"
                   r"most recent call (?P<order>first|last)\)")
 MARK = "<task>"
 
@@ -39,7 +40,8 @@ def head(line: str) -> Head | None:
     if what.startswith("task "):
         return Head("task", what[5:].split(",")[0], order=found["order"])
     name = "MainThread" if what.startswith("main thread") else ""
-    return Head("thread", name, int(found["id"]), False if "idle" in what else None, "gil" in what.lower() or None, found["order"])
+    owns = "gil" in what.lower() or None
+    return Head("thread", name, int(found["id"]), False if "idle" in what else None, owns, found["order"])
 
 
 def own(task: Task) -> Task:

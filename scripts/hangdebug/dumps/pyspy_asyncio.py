@@ -15,7 +15,8 @@ from hangdebug.dumps import pyspy_text, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Snapshot
 
-TASK = re.compile(r"^\W{0,20}Task 0x[0-9a-fA-F]{1,16}(?: \"(?P<name>[^\"\n]{0,300})\")?(?: \((?P<state>[\w ,+-]{1,60})\))?")
+TASK = re.compile(r"^\W{0,20}Task 0x[0-9a-fA-F]{1,16}(?: \"(?P<name>[^\"\n]{0,300})\")?"
+                  r"(?: \((?P<state>[\w ,+-]{1,60})\))?")
 SECTION = re.compile(r"^\W{0,20}Asyncio Tasks \((?P<count>\d{1,9})\)")
 
 

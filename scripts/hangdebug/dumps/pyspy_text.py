@@ -32,10 +32,13 @@ NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:
 INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
 PYTHON_NAME = re.compile(r"^[\w.<>\[\]$]+$")
 # Several frames on one line, as chats and issue trackers join them.
-JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"';]{1,300}|<[^<>]{1,80}>):(?P<line>\d{1,9})\)")
+JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"';]{1,300}|<[^<>]{1,80}>)"
+                    r":(?P<line>\d{1,9})\)")
 # What people put before a frame: bullets, arrows, numbers, branches of a tree.
-DECORATION = re.compile(r"^[\s>*\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4=~#|+^\u2500-\u257f]{0,80}"
-                        r"(?:<[-=]{1,4}\s)?(?:\(?\d{1,4}[.):]\s{1,8}|\[\d{1,4}\]\s{1,8}|\d{1,4}\s{1,8}|at\s{1,4}|frame\s)?")
+DECORATION = re.compile(r"^[\s>*`\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4"
+                        r"=~#|+^\u2500-\u257f]{0,80}"
+                        r"(?:<[-=]{1,4}\s)?"
+                        r"(?:\(?\d{1,4}[.):]\s{1,8}|\[\d{1,4}\]\s{1,8}|\d{1,4}\s{1,8}|at\s{1,4}|frame\s)?")
 COLLAPSED = re.compile(r"\);\S")  # one stack a line: collapsed.py
 MOST_WORDS = 3  # before a function's name, where prose and a remark are told apart
 
@@ -89,7 +92,9 @@ def frames(line: str) -> list[Frame]:
 def one_frame(line: str) -> list[Frame]:
     call = CALL.match(line)
     place = PLACE.match(call["rest"]) if call else None
-    if not call or not place or not (place["line"] or SOURCE_FILE.search(place["file"]) or NATIVE.search(place["file"])):
+    if not call or not place:
+        return []
+    if not (place["line"] or SOURCE_FILE.search(place["file"]) or NATIVE.search(place["file"])):
         return []
     function, file = call["function"].strip(), place["file"]
     if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):

@@ -147,7 +147,7 @@ class Draft:
         if not frames:
             return False
         if not self.stacks:
-            if frames[0].line is None and not line.lstrip().startswith('File "'):  # prose before the dump: "see below (app.py)"
+            if frames[0].line is None and 'File "' not in line:  # prose before the dump: "see below (app.py)"
                 return False
             self.stacks.append(Stack(None))
         self.stacks[-1].frames += [one for one in frames if one.file]
@@ -184,8 +184,8 @@ class Draft:
         threads = tuple(thread(one, frames.get(id(one), ())) for one in stacks if kind(one) == "thread")
         tasks = tuple(task(one, frames.get(id(one), ())) for one in stacks if kind(one) == "task")
         process = self.process or Head("process")
-        python = self.python or python_of(threads)
-        return Snapshot(threads, process.os_id, process.name, python, self.grammar.format, tuple(self.skipped), tasks)
+        return Snapshot(threads, process.os_id, process.name, self.python or python_of(threads), self.grammar.format,
+                        tuple(self.skipped), tasks)
 
 
 def depth(line: str) -> int:
@@ -228,8 +228,7 @@ def vote(frames: list[Frame]) -> int:
     return is_base(names[-1], names[-2]) - is_base(names[0], names[1])
 
 
-def is_base(name: str, neighbour: str) -> bool:
-    """Whether a stack begins here: at a module that no import runs."""
+def is_base(name: str, neighbour: str) -> bool:  # a stack begins at a module that no import runs
     return name == "<module>" and neighbour not in IMPORTS
 
 
@@ -241,8 +240,8 @@ def thread(stack: Stack, frames: tuple[Frame, ...]) -> Thread:
 def task(stack: Stack, frames: tuple[Frame, ...]) -> Task:
     head = stack.head or Head("task")
     frames = frames or head.frames
-    waits_on = head.waits_on or (frames[0].function if frames else "")
-    return Task(head.name, frames, waits_on, head.state, head.coroutine or (frames[-1].function if frames else ""))
+    first, last = (frames[0].function, frames[-1].function) if frames else ("", "")
+    return Task(head.name, frames, head.waits_on or first, head.state, head.coroutine or last)
 
 
 def python_of(threads: Iterable[Thread]) -> str | None:

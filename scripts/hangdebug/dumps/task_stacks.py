@@ -1,6 +1,6 @@
 """asyncio's tasks as text: `Task.print_stack()`, and the `<Task ...>` that print, logs and debug mode show.
 
-    Stack for <Task pending name='Task-3' coro=<drain() running at /srv/app.py:11> wait_for=<Future pending>> (most recent call last):
+    Stack for <Task pending name='Task-3' coro=<drain() running at /srv/app.py:11>> (most recent call last):
       File "/srv/app.py", line 11, in drain
         return await self.queue.get()
 """
@@ -16,7 +16,8 @@ from hangdebug.model import Frame
 
 TASK = re.compile(
     r"<(?:[A-Z]\w{0,40}\.)?Task (?P<state>[\w ]{1,40}?)(?: name=(?P<quote>['\"])(?P<name>.{0,200}?)(?P=quote))? "
-    r"coro=<(?P<coroutine>[\w.<>-]{1,300})\(\)(?: (?:running at|running, defined at|done, defined at|suspended at) (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
+    r"coro=<(?P<coroutine>[\w.<>-]{1,300})\(\)"
+    r"(?: (?:running at|running, defined at|done, defined at|suspended at) (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
 )
 WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
 
