@@ -58,6 +58,8 @@ def commands(tools: dict[str, str], python: str, pid: str) -> dict[str, list[str
     if "py-spy" in tools:
         found["pyspy_raw"] = [tools["py-spy"], "record", "-f", "raw", "-d", "1", "-r", "5", "-t", "-i", "-o", "/dev/stdout",
                               "--pid", pid]
+        found["spy_locals"] = [tools["py-spy"], "dump", "--locals", "--pid", pid]
+        found["spy_full"] = [tools["py-spy"], "dump", "--full-filenames", "--pid", pid]
     if "py-spy-asyncio" in tools:
         found["asyncio_spy"] = [tools["py-spy-asyncio"], "dump", "--asyncio", "--pid", pid]
     return found

@@ -17,7 +17,7 @@ NAMES = {"asyncio_ps": "python -m asyncio", "asyncio_pstree": "python -m asyncio
          "austin": "collapsed stacks", "austin_where": "austin --where", "current_frames": "traceback",
          "faulthandler": "faulthandler", "gdb": "gdb", "profiling": "profiling.sampling", "pystack": "pystack",
          "profiling_tasks": "profiling.sampling", "pystack_native": "pystack", "pyspy_raw": "collapsed stacks",
-         "task_stacks": "traceback"}
+         "task_stacks": "traceback", "spy_locals": "py-spy text", "spy_full": "py-spy text"}
 CAPTURES = sorted(file for name in NAMES for file in DUMPS.rglob(f"py*-{name}.*"))
 FILES = pytest.mark.parametrize("file", CAPTURES, ids=lambda file: f"{file.parent.name}-{file.name}")
 FILE = r'(?m)^ {2,4}(?:\(Python\) )?File "(?!<task>)'
