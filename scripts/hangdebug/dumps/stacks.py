@@ -202,13 +202,14 @@ def kind(stack: Stack) -> str:
 
 def told_apart(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
     """The stacks of threads, and the tracebacks of exceptions that stand in the same log."""
-    raised = [one for one in stacks if one.raised and (one.head is None or one.head.anonymous)]
-    kept = [one for one in stacks if one not in raised]
+    alone = [bool(one.raised) and (one.head is None or one.head.anonymous) for one in stacks]
+    raised = [one for one, out in zip(stacks, alone) if out]
+    kept = [one for one, out in zip(stacks, alone) if not out]
     return (kept, raised) if any(one.frames for one in kept) else (stacks, [])
 
 
 def turned(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
-    """The frames of each stack, innermost first. One printer printed them all, so they vote together."""
+    """The frames of each stack, innermost first, by its id(). One printer made them all: they vote together."""
     said = {one.head.order for one in stacks if one.head and one.head.order}
     votes = sum(vote(one.frames) for one in stacks)
     made = {}
