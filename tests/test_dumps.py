@@ -127,3 +127,11 @@ def rendered(snapshot: Snapshot) -> str:
         lines.append(f'Thread {thread.os_id} ({"active" if thread.active else "idle"}): "{thread.name}"')
         lines += [f"    {frame}" for frame in thread.frames]
     return "\n".join(lines)
+
+
+def test_a_dump_in_a_days_log_is_found_in_bounded_time() -> None:
+    noise = "GET /health (200) in 3 ms: ok\n" * 300_000
+    began = time.perf_counter()
+    found = read(noise + HUNG + "\n" + noise)
+    assert time.perf_counter() - began < 10
+    assert [(t.name, len(t.frames)) for t in found[0].threads] == [(t.name, len(t.frames)) for t in read(HUNG)[0].threads]

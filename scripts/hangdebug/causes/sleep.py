@@ -26,7 +26,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         kinds.add("source")
         words.append(f"Its line calls sleep: {wait.text}")
     # Drivers sleep too, such as sqlite3 for a lock: where the line is known, it has to agree.
-    if sleeps(wait) and (said or wait.text is None and wait.leaf or wait.view.inner and wait.view.inner[0].name in NAPS):
+    agrees = said or "sleep" in (wait.text or "sleep").partition("#")[0]
+    if sleeps(wait) and (wait.leaf and agrees or wait.view.inner and wait.view.inner[0].name in NAPS):
         kinds.add("kernel")
         words.append(f"The kernel has the thread in {wait.kernel}, which is how Python sleeps.")
     return Match(frozenset(kinds), tuple(words)) if kinds else None

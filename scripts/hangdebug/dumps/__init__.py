@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from hangdebug.dumps import (asyncio_debug, asyncio_tools, austin, collapsed, faulthandler, gdb, printouts, profiling,
                              pyspy_asyncio, pyspy_json, pyspy_text, pystack)
 from hangdebug.dumps.clean import clean
@@ -12,6 +15,8 @@ from hangdebug.model import Snapshot
 READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, printouts, pystack, gdb, profiling, austin, collapsed,
            asyncio_tools)
 LAST = asyncio_debug  # a mention of a task is read where there is no stack
+LARGE = 4 << 20  # characters
+HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
 NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
 
 
@@ -24,15 +29,26 @@ def read(text: str) -> tuple[Snapshot, ...]:
         found = tuple(filter(holds, pyspy_json.read([text])))
         if found:
             return found
-    lines = clean(text)
+    kept, left_out = (text, 0) if len(text) < LARGE else sifted(text)
+    lines = clean(kept)
     found = best(lines)
     if upside_down(found):
         turned = best(lines[::-1])
         found = turned if turned and not upside_down(turned) else found
+    if found and left_out:
+        told = f"{left_out} lines that look like no part of a dump"
+        found = (replace(found[0], skipped=(told, *found[0].skipped[:-1])), *found[1:])
     if found:
         return found
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def sifted(text: str) -> tuple[str, int]:
+    """The lines that could belong to a dump, and how many others there are: a day's log is read in seconds."""
+    lines = text.splitlines()
+    kept = [line for line in lines if HOPEFUL.search(line)]
+    return "\n".join(kept), len(lines) - len(kept)
 
 
 def best(lines: list[str]) -> tuple[Snapshot, ...]:
