@@ -157,3 +157,15 @@ def started_by(pid: int) -> list[psutil.Process]:
             if process.environ().get("LAB_PARENT") == str(pid):
                 found.append(process)
     return found
+
+
+def test_many_dumps_are_grouped_and_what_cannot_be_read_is_said() -> None:
+    folder = ROOT / "tests" / "dumps"
+    dumps = [folder / "executor-shutdown" / f"py3{minor}-pyspy043.txt" for minor in (10, 11, 12)]
+    done = hang("diagnose", *dumps, folder / "none" / "py311-pyspy043.txt", ROOT / "LICENSE")
+    rows = [line.split() for line in done.stdout.splitlines() if " x " in line]
+    assert [(row[0], row[2], row[4]) for row in rows] == [("3", "loop-blocked", "executor-shutdown"), ("1", "healthy", "none")]
+    assert done.returncode == 0 and "LICENSE" in done.stderr
+    found = json.loads(hang("diagnose", *dumps, "--json", bare=True).stdout)
+    assert [row["count"] for row in found] == [3] and list(found[0]["diagnosis"]) == KEYS
+    assert hang("diagnose", ROOT / "LICENSE", ROOT / "Makefile").returncode == 2

@@ -1,0 +1,85 @@
+"""What the command line takes. Its help is the manual: what a verb does first, two examples last."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Callable, Mapping
+
+from hangdebug import __version__
+
+
+def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
+    """The parser, with `run` holding the function of each verb."""
+    top = argparse.ArgumentParser(prog="hang.py", description="Name what hangs a Python web backend, with the evidence, "
+                                  "and prove the repair.", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                  epilog=examples("hang.py diagnose --port 8000", "hang.py triage"))
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+
+    capture = verb(verbs, "capture", run, "Save the evidence of a live process: stacks, kernel waits, facts.",
+                   "hang.py capture --port 8000 --zip", "hang.py capture --pid 4284 --out before-restart")
+    live_arguments(capture)
+    capture.add_argument("--out", metavar="FOLDER", help="where to put the bundle (default: evidence-PID-TIME)")
+    capture.add_argument("--zip", action="store_true", help="also pack it into FOLDER.zip, to send it elsewhere")
+
+    diagnosing = verb(verbs, "diagnose", run, "Say what hangs, from a live process, a dump or a bundle.",
+                      "hang.py diagnose --port 8000", "py-spy dump --pid 4284 | hang.py diagnose - --json")
+    diagnosing.add_argument("sources", nargs="*", metavar="FILE|BUNDLE|-",
+                            help="a pasted dump, an evidence bundle, - for stdin; of several, like ones are grouped")
+    live_arguments(diagnosing)
+    diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
+    diagnosing.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
+    form = diagnosing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
+    form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
+
+    fixing = verb(verbs, "fix", run, "Propose a rewrite as a diff; --write applies it.",
+                  "hang.py fix app/api/routes/stream.py:14", "hang.py fix --from diagnosis.json --write")
+    fixing.add_argument("place", nargs="?", metavar="FILE[:LINE]", help="what to rewrite; with LINE only that construct")
+    fixing.add_argument("--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)")
+    fixing.add_argument("--write", action="store_true", help="change the file (whole, or not at all)")
+
+    verifying = verb(verbs, "verify", run, "Prove with curl that the server answers while streams are aborted.",
+                     "hang.py verify --url http://127.0.0.1:8000/health",
+                     "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20")
+    verifying.add_argument("--url", action="append", required=True, help="to probe; repeat for a control URL and the one that hung")
+    verifying.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
+    verifying.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
+    verifying.add_argument("--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)")
+
+    triaging = verb(verbs, "triage", run, "The whole path: on the bundled news service, or on your own process.",
+                    "hang.py triage", "hang.py triage --port 8000")
+    live_arguments(triaging)
+    triaging.add_argument("--out", metavar="FOLDER", help="where to keep the evidence (default: the current folder)")
+    return top
+
+
+def verb(verbs, name: str, run: Mapping, does: str, *shown: str) -> argparse.ArgumentParser:
+    made = verbs.add_parser(name, help=does, description=does, epilog=examples(*shown),
+                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.set_defaults(run=run[name])
+    return made
+
+
+def examples(*shown: str) -> str:
+    return "examples:\n" + "\n".join(f"  {line}" for line in shown)
+
+
+def live_arguments(to: argparse.ArgumentParser) -> None:
+    which = to.add_mutually_exclusive_group()
+    which.add_argument("--pid", type=whole, action="append", help="a process; a supervisor's workers are looked at too")
+    which.add_argument("--port", type=whole, help="the local TCP port that it listens on")
+
+
+def whole(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number that fits")
+    return value
+
+
+def seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 600 seconds")
+    return value
