@@ -59,7 +59,7 @@ def test_what_a_dump_holds_never_reaches_the_terminal_as_control_characters() ->
 
 @pytest.mark.parametrize("words", [
     ("diagnose",), ("diagnose", "no-such-file"), ("diagnose", "-"), ("diagnose", ROOT / "LICENSE"), ("diagnose", ROOT / "snippets"),
-    ("diagnose", "--pid", 2**31 - 1), ("diagnose", "--port", 1), ("diagnose", DUMP, "--pid", 1), ("capture",),
+    ("diagnose", "--pid", 2**31 - 1), ("diagnose", "--port", 1), ("diagnose", DUMP, "--port", 1), ("capture",),
     ("diagnose", DUMP, "--code", "no-such-folder"), ("capture", "--pid", 2**31 - 1), ("fix",), ("fix", "no-such.py"),
     ("fix", "--from", "no-such.json"), ("fix", "--from", ROOT / "LICENSE"), ("fix", ROOT / "LICENSE"), ("triage", "--pid", 2**31 - 1),
     ("verify", "--url", "ftp://x"), ("verify", "--url", "http://127.0.0.1:1/"), ("diagnose", "--pid", os.getpid(), "--save", ROOT),

@@ -25,8 +25,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
-    verbs = {"capture": run_capture, "diagnose": run_diagnose, "fix": run_fix, "verify": run_verify, "triage": run_triage}
-    arguments = parser(verbs).parse_args(argv)
+    arguments = command_line().parse_args(argv)
     try:
         return arguments.run(arguments)
     except HangError as error:
@@ -121,6 +120,11 @@ def run_triage(arguments: argparse.Namespace) -> int:
         return 0 if triage.demo(Path(arguments.out or "."), print) else 1
     triage.own(target_of(arguments), Path(arguments.out or "."), print)
     return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    return parser({"capture": run_capture, "diagnose": run_diagnose, "fix": run_fix, "verify": run_verify,
+                   "triage": run_triage})
 
 
 # -- what the verbs share ------------------------------------------------------------------------------
