@@ -15,7 +15,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test notebook skill lock clean venv
+.PHONY: help triage test notebook skill zoo lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -24,6 +24,7 @@ help:
 	@echo 'make notebook          the same path step by step, in JupyterLab'
 	@echo 'make test              every test: unit, live, notebook, package'
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
+	@echo 'make zoo               hang every test server, diagnose it live, print the table (ZOO="--interpreter PATH")'
 	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
 	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
 
@@ -42,6 +43,9 @@ notebook: venv
 skill: venv
 	@$(ENV_PYTHON) tooling/generate.py
 	@$(ENV_PYTHON) tooling/build_skill.py
+
+zoo: venv
+	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
 
 lock:
 	@sh tooling/lock.sh $(if $(UPGRADE),--upgrade)

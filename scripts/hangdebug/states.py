@@ -113,8 +113,9 @@ def fine(scene: Scene) -> Answer:
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     if idle < total:
         sure = min(sure, 0.7)
-    greedy = [view for view in scene.last if view.thread.owns_gil and view.role != "event-loop"]
-    if greedy and all(any(other.thread.owns_gil for other in scene.of(view)[:-1] or (view,)) for view in greedy):
+    greedy = [view for view in scene.last if view.role != "event-loop"
+              and all(other.thread.owns_gil for other in scene.of(view))]
+    if greedy:
         sure = min(sure, 0.6)
         doubts.append(f"{name_of(greedy[0])} holds the GIL whenever one looks: the loop may be idle because it cannot run.")
     return Verdict("healthy", sure, tuple(words), tuple(doubts)), None
