@@ -52,12 +52,17 @@ def names(answer: Diagnosis, marked: frozenset[tuple[str, int]]) -> bool:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
 def test_a_dump_alone_gives_the_truth_or_a_doubt(file: Path) -> None:
-    """A C call has no frame: without the line's text the cause may be `other`, and then not confident."""
+    """A C call has no frame: without the line's text the cause may be a vaguer one, and then not confident."""
     truth = case(file)
     answer = worst(map(diagnose, truth.evidence))
     assert answer.state == truth.state
     assert names(answer, truth.marked), answer.blocking_frame
-    assert answer.cause == truth.cause or answer.cause == "other" and answer.confidence < 0.7 and answer.doubts
+    assert answer.cause == truth.cause or answer.cause in vaguer(truth) and answer.confidence < 0.7 and answer.doubts
+
+
+def vaguer(truth: Case) -> set[str]:
+    """What a stack that ends in the application's line may be called: it computes, or waits, in something."""
+    return {"other", "cpu-bound"} if truth.state == "loop-busy" else {"other"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")

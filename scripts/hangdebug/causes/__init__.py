@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    cpu_bound, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, sleep,
-    thread_join, threadpool_limit,
+    cpu_bound, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, regex,
+    serialization, sleep, thread_join, threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
@@ -18,6 +18,8 @@ CAUSES: tuple[Cause, ...] = (
     future_result.CAUSE,
     http_client.CAUSE,
     thread_join.CAUSE,
+    regex.CAUSE,
+    serialization.CAUSE,
     cpu_bound.CAUSE,
     sleep.CAUSE,
     lock.CAUSE,
