@@ -42,7 +42,7 @@ def case(file: Path) -> Case:
     if file.suffix == ".json":
         frame = json.loads(file.with_suffix(".truth.json").read_text())["frame"]
         marked = {(Path(frame["file"]).name, frame["line"])} if frame else set()
-    return Case(evidence_of(snapshots), cause, zoo.truth(cause).state, frozenset(marked))
+    return Case(evidence_of(snapshots), cause, zoo.server_of(file).state, frozenset(marked))
 
 
 def names(answer: Diagnosis, marked: frozenset[tuple[str, int]]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    cpu_bound, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, regex,
+    connection_pool, cpu_bound, database, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, regex,
     serialization, sleep, thread_join, threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
@@ -13,9 +13,11 @@ from hangdebug.waits import Wait
 CAUSES: tuple[Cause, ...] = (
     none.CAUSE,
     interpreter_exit.CAUSE,
+    connection_pool.CAUSE,
     threadpool_limit.CAUSE,
     executor_shutdown.CAUSE,
     future_result.CAUSE,
+    database.CAUSE,
     http_client.CAUSE,
     thread_join.CAUSE,
     regex.CAUSE,

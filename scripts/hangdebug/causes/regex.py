@@ -10,15 +10,13 @@ matching, or use possessive quantifiers and atomic groups (Python 3.11), or an e
 
 from __future__ import annotations
 
-import re
-
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
+from hangdebug.source import makers
 from hangdebug.waits import Wait
 
 MODULES = ("re", "regex", "re2")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn")  # no str has these
-COMPILED = r"(?<![\w.]){name}\s*(?::[^=]+)?=\s*(?:{modules})\.compile\("
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
@@ -40,9 +38,8 @@ def matches(name: str, wait: Wait, scene: Scene) -> bool:
         return False
     if method != "split" or owner in MODULES:
         return True
-    bound = re.compile(COMPILED.format(name=re.escape(owner), modules="|".join(MODULES)))
-    lines = scene.evidence.sources.get(wait.frame.file, {}) if wait.frame else {}
-    return any(bound.search(line) for line in lines.values())
+    made = makers(scene.evidence.sources, wait.frame, owner) if wait.frame else ()
+    return any(maker == f"{module}.compile" for maker in made for module in MODULES)
 
 
 CAUSE = Cause(
