@@ -3,7 +3,8 @@
     python tests/capture_dumps.py --python venv311/bin/python --py-spy venv/bin/py-spy
     python tests/capture_dumps.py --only sleep --only lock
 
-Each interpreter needs fastapi, uvicorn, requests and uvloop. The newest py-spy dumps every server under every
+Each interpreter needs fastapi, uvicorn, requests and uvloop, and sqlalchemy, psycopg[binary,pool] and redis for
+the servers of the databases. The newest py-spy dumps every server under every
 interpreter as text. What else is taken depends on the Python's version: JSON and uvloop on 3.11 and 3.13,
 older py-spys on 3.9 and 3.11. Disguises and healthy servers are taken on 3.9, 3.11 and 3.13.
 
@@ -76,7 +77,7 @@ def main() -> int:
         wanted = options.only or [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
         for name in wanted:
             capture(zoo.truth(name), pythons, spies, options.out)
-    except (zoo.ZooError, zoo.lab.LabError, LookupError, OSError, subprocess.SubprocessError) as error:
+    except (zoo.ZooError, zoo.lab.LabError, zoo.postgres.PostgresError, LookupError, OSError, subprocess.SubprocessError) as error:
         print(f"capture_dumps: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

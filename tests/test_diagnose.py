@@ -42,7 +42,7 @@ def case(file: Path) -> Case:
     if file.suffix == ".json":
         frame = json.loads(file.with_suffix(".truth.json").read_text())["frame"]
         marked = {(Path(frame["file"]).name, frame["line"])} if frame else set()
-    return Case(evidence_of(snapshots), cause, zoo.truth(cause).state, frozenset(marked))
+    return Case(evidence_of(snapshots), cause, zoo.server_of(file).state, frozenset(marked))
 
 
 def names(answer: Diagnosis, marked: frozenset[tuple[str, int]]) -> bool:
@@ -52,12 +52,17 @@ def names(answer: Diagnosis, marked: frozenset[tuple[str, int]]) -> bool:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
 def test_a_dump_alone_gives_the_truth_or_a_doubt(file: Path) -> None:
-    """A C call has no frame: without the line's text the cause may be `other`, and then not confident."""
+    """A C call has no frame: without the line's text the cause may be a vaguer one, and then not confident."""
     truth = case(file)
     answer = worst(map(diagnose, truth.evidence))
     assert answer.state == truth.state
     assert names(answer, truth.marked), answer.blocking_frame
-    assert answer.cause == truth.cause or answer.cause == "other" and answer.confidence < 0.7 and answer.doubts
+    assert answer.cause == truth.cause or answer.cause in vaguer(truth) and answer.confidence < 0.7 and answer.doubts
+
+
+def vaguer(truth: Case) -> set[str]:
+    """What a stack that ends in the application's line may be called: it computes, or waits, in something."""
+    return {"other", "cpu-bound"} if truth.state == "loop-busy" else {"other"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")

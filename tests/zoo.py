@@ -12,6 +12,7 @@ Each server says in plain constants what is true of it. This module reads them w
     SIGNAL        the signal sent after that ("SIGINT"); the server must then close its port and not end
     SYMPTOM       the path that stops answering
     CONTROL       the path that still answers
+    NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
 """
@@ -36,10 +37,11 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
 
 import lab  # noqa: E402  (the lab lives beside the notebook)
+import postgres  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL")
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS")
 
 
 class ZooError(Exception):
@@ -61,6 +63,7 @@ class Truth:
     signal: str | None = None
     symptom: str | None = None
     control: str | None = None
+    needs: str | None = None
     marked: tuple[tuple[str, int], ...] = ()
 
 
@@ -117,6 +120,17 @@ def truth(name: str) -> Truth:
     return Truth(path.parent.name if package else path.stem, folder, app, marked=tuple(marked), **said)
 
 
+def server_of(dump: Path) -> Truth:
+    """The server that a dump was taken of: its name's last word if that is one, else its folder's."""
+    word = dump.name.split(".")[0].rpartition("-")[2]
+    return truth(word if word in names("hung_more") + names("healthy") else dump.parent.name)
+
+
+def missing(name: str) -> str | None:
+    """Why this server cannot run here, in one sentence; None where it can."""
+    return postgres.missing() if truth(name).needs else None
+
+
 def find(name: str) -> Path:
     for folder in FOLDERS:
         for path in (HERE / folder / f"{name}.py", HERE / folder / name / "main.py"):
@@ -149,13 +163,15 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
 
     Server, children, clients and scratch files are gone afterwards, whatever happens inside. Raises ZooError
     when a healthy answer or the symptom does not come within `timeout` seconds, lab.LabError when the
-    server does not start.
+    server does not start, PostgresError when what it needs does not.
     """
     facts = truth(name)
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-"))
-        server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python,
-                           env={"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"})
+        env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"}
+        if facts.needs:
+            env["DATABASE_URL"] = stack.enter_context(postgres.running())
+        server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python, env=env)
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
         hung = Hung(server, facts)

@@ -210,6 +210,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     if verdict.state == "exit-hang":
         for_what = f"a thread{where}{line}" if where else "open connections, or for work that does not end"
         return f"The process was told to stop and waits for {for_what}."
+    if cause.id == "connection-pool" and verdict.state == "threadpool-exhausted":
+        return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
     if verdict.state == "threadpool-exhausted":
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
     if verdict.state == "loop-busy":

@@ -16,6 +16,8 @@ LIFESPAN = "starlette/routing.py:lifespan"
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
     select poll get result _try_wait create_connection wait_for_read wait_for_write do_handshake connect accept send
     sendall flush communicate _wait _communicate readline""".split())
+# What a server does for one request after its handler has returned, with no frame of the application.
+ANSWERS = ("fastapi/routing.py:serialize_response", "starlette/responses.py:render", "starlette/requests.py:json")
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 STALL = 0.7
 AT_LIMIT = "A loop that is hardly ever idle is at its limit."
@@ -47,12 +49,12 @@ def together(scene: Scene, one: Wait) -> Answer:
 
 def moving(scene: Scene, one: Wait) -> Answer:
     """Never idle, and not in one line: one handler that computes or polls, or one piece of work after another."""
-    own = [frame for frame in common(scene.loop) if is_application(frame)]
+    own = [frame for frame in common(scene.loop) if is_application(frame)] or list(filter(None, [outermost(scene)]))
     total = one.motion.samples
     if not own:
         words = (f"The event loop was at work in each of {total} samples, in different places: it moves on.",)
         return Verdict("healthy", 0.7, words, (AT_LIMIT,)), None
-    inner = next(view for view in reversed(scene.loop) if view.frame is not None)
+    inner = next((view for view in reversed(scene.loop) if view.frame is not None), scene.loop[-1])
     words = f"All {total} samples show the event loop's thread inside {own[0].function}, in different lines."
     busy = one.running or one.running is None and inner.thread.active
     return judged(scene, wait(scene, inner) if busy else one, words, "loop-busy" if busy else "loop-blocked")
@@ -130,8 +132,12 @@ def common(loop: tuple[View, ...]) -> list[Frame]:
 
 
 def outermost(scene: Scene) -> Frame | None:
-    """The application's first frame inside of the loop: a request's handler stays on the stack while it runs."""
-    own = [frame for frame in common(scene.loop) if is_application(frame)]
+    """The application's first frame inside of the loop: a request's handler stays on the stack while it runs.
+
+    Where there is none, the server's function that turns one handler's result into a response.
+    """
+    shared = common(scene.loop)
+    own = [frame for frame in shared if is_application(frame)] or [frame for frame in shared if calls(frame, *ANSWERS)]
     return own[-1] if own else None
 
 

@@ -14,6 +14,8 @@ WITH = re.compile(r"^\s*with\s+(.+)$")
 WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
 FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
 ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)")
+MADE = re.compile(r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
+                  r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?P<maker>[A-Za-z_][\w.]*)\()")
 DEF = re.compile(r"^(?P<indent>\s*)(?P<kind>async def|def|class)\s")
 NOT_CALLS = frozenset("if elif while for and or not in is return yield await lambda assert with print def".split())
 
@@ -68,6 +70,13 @@ def unaliased(sources: Sources, frame: Frame, names: frozenset[str]) -> frozense
         elif head in found:
             resolved.add(f"{found[head]}{dot}{rest}")
     return frozenset(resolved)
+
+
+def makers(sources: Sources, frame: Frame, name: str) -> frozenset[str]:
+    """What was called to make the object of that name: {"re.compile"} for NAME after `NAME = re.compile(...)`."""
+    found = [MADE.match(line) for line in sources.get(frame.file, {}).values()]
+    names = frozenset(one["maker"] or one["opened"] for one in found if one and name in (one["target"], one["name"]))
+    return names | unaliased(sources, frame, names)
 
 
 def with_line(sources: Sources, frame: Frame) -> Frame:

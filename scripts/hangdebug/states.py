@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from hangdebug.causes.connection_pool import checkout
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.held import loop_held
 from hangdebug.model import Verdict
-from hangdebug.pools import full, unsure
+from hangdebug.pools import full, unsure, woke
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, whole
-from hangdebug.waits import Wait, wait
+from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -82,7 +83,18 @@ def holder(scene: Scene) -> Wait | None:
 
 def pool_full(scene: Scene) -> Answer:
     """The loop is fine, and no thread is left for synchronous work."""
-    return full(scene) or unsure(scene) if scene.loop else None
+    return full(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
+
+
+def lent_out(scene: Scene) -> Answer:
+    """Threads are left, but no connection of a pool is: every request that needs one waits."""
+    stuck = [one for one in stuck_workers(scene) if checkout(one) and one.motion.samples > 1]
+    if not stuck or any(woke(scene, one) for one in stuck):
+        return None
+    words = (f"{len(stuck)} pool thread{'s' if len(stuck) > 1 else ''} wait in every sample for a connection of a pool, and "
+             "none of them woke; the event loop is idle.",)
+    doubts = ("Slow queries may hold all connections, and give them back in the end.",)
+    return Verdict("threadpool-exhausted", 0.7, words, doubts), stuck[0]
 
 
 def told_to_stop(scene: Scene) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from hangdebug.frames import calls, package
+from hangdebug.frames import calls, library_path, package
 from hangdebug.model import Frame, KernelWait, Reading
 from hangdebug.scene import Scene, View
 from hangdebug.source import called, entered, line_at, statement_at, unaliased, with_line
@@ -83,6 +83,10 @@ class Wait:
 
     def inside_package(self, *packages: str) -> bool:
         return any(package(frame) in packages for frame in self.view.inner)
+
+    def inside_folder(self, *folders: str) -> bool:
+        """The same for a part of a package, such as "django/db/"."""
+        return any((library_path(frame.file) or "").startswith(folders) for frame in self.view.inner)
 
     def starts_with(self, *places: str) -> bool:
         """Whether the application's own line calls one of these."""

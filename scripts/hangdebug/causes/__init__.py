@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    cpu_bound, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, sleep,
-    thread_join, threadpool_limit,
+    connection_pool, cpu_bound, database, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, regex,
+    serialization, sleep, thread_join, threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
@@ -13,11 +13,15 @@ from hangdebug.waits import Wait
 CAUSES: tuple[Cause, ...] = (
     none.CAUSE,
     interpreter_exit.CAUSE,
+    connection_pool.CAUSE,
     threadpool_limit.CAUSE,
     executor_shutdown.CAUSE,
     future_result.CAUSE,
+    database.CAUSE,
     http_client.CAUSE,
     thread_join.CAUSE,
+    regex.CAUSE,
+    serialization.CAUSE,
     cpu_bound.CAUSE,
     sleep.CAUSE,
     lock.CAUSE,

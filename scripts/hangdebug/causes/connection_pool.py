@@ -1,0 +1,57 @@
+"""All connections of a pool are lent out, and one more is asked for.
+
+SQLAlchemy's QueuePool lends 5 and 10 more, then makes its callers wait 30 s; psycopg_pool and redis's blocking
+pool do alike. A pool runs dry where connections are not given back (a session without `with`, an early return),
+where one request takes a second connection while it holds its first, or where slow calls are made in between.
+On the event loop's thread it holds for good: whoever would give a connection back cannot run.
+
+Repair: `with engine.connect()` or `with pool.connection()` around the query alone; one connection a request; a
+short `pool_timeout`; as many connections as threads that use them.
+"""
+
+from __future__ import annotations
+
+from hangdebug.causes.database import DRIVERS
+from hangdebug.frames import calls, library_path, package
+from hangdebug.model import Cause, Frame, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+WAITS = ("threading.py:wait", "threading.py:acquire", "threading.py:__enter__", "queue.py:get")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or verdict.state in ("loop-busy", "healthy"):
+        return None
+    step = checkout(wait)
+    if step is None:
+        return None
+    return Match(frozenset({"frames"}), (f"It waits in {step} until a connection is given back.",))
+
+
+def checkout(wait: Wait) -> Frame | None:
+    """The pool's function that waits for a connection: a driver's own file, above nothing but a wait.
+
+    A pool that opens a new connection waits for the network instead, which is no exhaustion.
+    """
+    inner = wait.view.inner
+    waiting = next((index for index, frame in enumerate(inner) if not calls(frame, *WAITS)), len(inner))
+    if not waiting or waiting == len(inner) or package(inner[waiting]) not in DRIVERS:
+        return None
+    return next((frame for frame in inner[waiting:] if package(frame) in DRIVERS and "pool" in where(frame)), None)
+
+
+def where(frame: Frame) -> str:
+    """Its file and function, for some pools stand in connection.py: `BlockingConnectionPool.get_connection`."""
+    return f"{library_path(frame.file)}:{frame.function} {'pool' if frame.name == 'get_connection' else ''}".lower()
+
+
+CAUSE = Cause(
+    id="connection-pool",
+    title="every connection of a pool is lent out",
+    match=match,
+    confused_with={
+        "database": "there a query is under way; here it has no connection to be sent on.",
+        "lock": "a pool waits on a condition too; the frames above it are a database driver's.",
+    },
+)

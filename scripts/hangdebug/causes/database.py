@@ -1,0 +1,73 @@
+"""A synchronous database driver waits on the event loop's thread.
+
+It waits for a slow query, for a network that went away, or for a lock inside of the database: a row that another
+transaction has changed and not committed, a SQLite file that another connection writes. Key-value stores and
+caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel tell them.
+
+Repair: an asynchronous driver (asyncpg, `psycopg.AsyncConnection`, `redis.asyncio`), or a `def` route; a
+`statement_timeout` or `lock_timeout` either way. For a lock, look for who holds it: `pg_stat_activity` shows
+the session that is "idle in transaction".
+"""
+
+from __future__ import annotations
+
+import re
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.source import makers
+from hangdebug.waits import Wait
+
+DRIVERS = ("sqlite3", "psycopg", "psycopg2", "psycopg_pool", "psycopg_binary", "psycopg_c", "pg8000", "pymysql", "MySQLdb",
+           "mysql", "mariadb", "oracledb", "cx_Oracle", "pyodbc", "pymssql", "duckdb", "snowflake", "sqlalchemy",
+           "sqlmodel", "peewee", "pony", "pymongo", "mongoengine", "redis", "rediscluster", "valkey", "hiredis", "pymemcache",
+           "pylibmc", "memcache", "bmemcached", "cassandra", "clickhouse_driver", "clickhouse_connect", "neo4j",
+           "elasticsearch", "opensearchpy", "influxdb_client", "etcd3", "ldap3", "happybase", "dbutils", "playhouse")
+DJANGO = "django/db/"
+METHODS = ("execute", "executemany", "executescript", "commit", "rollback", "fetchone", "fetchall", "fetchmany", "callproc")
+SERVERS = {1433: "SQL Server", 1521: "Oracle", 3306: "MySQL", 5432: "PostgreSQL", 6379: "Redis", 6432: "PgBouncer",
+           9042: "Cassandra", 11211: "memcached", 26257: "CockroachDB", 27017: "MongoDB"}
+RAW = ("recv", "recv_into", "recvfrom", "read", "readline", "send", "sendall", "connect", "create_connection", "makefile")
+BUSY = ("loop-busy", "healthy", "threadpool-exhausted")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or verdict.state in BUSY:
+        return None
+    peer = f" Its peer: {wait.kernel.detail}." if wait.kernel and wait.kernel.detail else ""
+    if wait.inside_package(*DRIVERS) or wait.inside_folder(DJANGO):
+        return Match(frozenset({"frames"}), (f"It called {wait.outermost}, a synchronous driver.{peer}",))
+    if not wait.leaf or wait.running:
+        return None
+    kernel = frozenset({"kernel"}) if wait.kernel is not None and wait.kernel.syscall else frozenset()
+    if wait.line_calls(*METHODS) or connects(wait, scene):
+        return Match(kernel | {"source"}, (f"Its line calls a database driver written in C: {wait.text}{peer}",))
+    server = server_of(wait)
+    if server and not wait.line_calls(*RAW):
+        return Match(kernel, (f"The kernel has it in {wait.kernel}: that is {server}'s port.",))
+    return None
+
+
+def connects(wait: Wait, scene: Scene) -> bool:
+    """Whether the line opens a connection, or ends the transaction of one: `with connection:` commits."""
+    made = makers(scene.evidence.sources, wait.frame, wait.entered) if wait.entered and wait.frame else frozenset()
+    return any(name.split(".")[0] in DRIVERS and name.rpartition(".")[2].lower() in ("connect", "connection")
+               for name in wait.called | made)
+
+
+def server_of(wait: Wait) -> str | None:
+    """The database that listens by custom on the port of the peer, if the thread waits for a peer."""
+    found = re.search(r"-> \S+:(\d+)", wait.kernel.detail or "") if wait.kernel else None
+    return SERVERS.get(int(found[1])) if found else None
+
+
+CAUSE = Cause(
+    id="database",
+    title="a synchronous database driver waits",
+    match=match,
+    confused_with={
+        "connection-pool": "there no query was sent: all connections are lent out.",
+        "sleep": "SQLite sleeps while it waits for a lock; the line calls `execute`, not `sleep`.",
+        "lock": "a lock inside of the database has no holder in this process; ask the database who holds it.",
+    },
+)
