@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    cpu_bound, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, sleep,
-    thread_join, threadpool_limit,
+    cpu_bound, debugger, dns, executor_shutdown, file_io, future_result, gc, http_client, import_lock,
+    interpreter_exit, lock, logging, nested_loop, none, other, queue, run_coroutine_threadsafe, sleep, socket,
+    stdin, subprocess, thread_join, threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
@@ -14,10 +15,22 @@ CAUSES: tuple[Cause, ...] = (
     none.CAUSE,
     interpreter_exit.CAUSE,
     threadpool_limit.CAUSE,
+    gc.CAUSE,
+    run_coroutine_threadsafe.CAUSE,
+    debugger.CAUSE,
+    logging.CAUSE,
     executor_shutdown.CAUSE,
     future_result.CAUSE,
+    dns.CAUSE,
     http_client.CAUSE,
     thread_join.CAUSE,
+    queue.CAUSE,
+    nested_loop.CAUSE,
+    stdin.CAUSE,
+    subprocess.CAUSE,
+    file_io.CAUSE,
+    socket.CAUSE,
+    import_lock.CAUSE,
     cpu_bound.CAUSE,
     sleep.CAUSE,
     lock.CAUSE,
