@@ -15,6 +15,9 @@ Each server says in plain constants what is true of it. This module reads them w
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
+
+A server that would hide a module of the standard library from all the others has an underscore at the end of
+its file's name, which is no part of its own: queue_.py is the server `queue`.
 """
 
 from __future__ import annotations
@@ -96,7 +99,7 @@ class Hung:
 
 def names(folder: str) -> tuple[str, ...]:
     """The servers of one of FOLDERS, by name."""
-    found = [path.stem for path in (HERE / folder).glob("*.py")]
+    found = [path.stem.rstrip("_") for path in (HERE / folder).glob("*.py")]
     return tuple(sorted(found + [path.parent.name for path in (HERE / folder).glob("*/main.py")]))
 
 
@@ -117,7 +120,7 @@ def truth(name: str) -> Truth:
                 raise ValueError(f"{file}:{line} is marked {cause}, but CAUSE is {said['cause']}")
             marked.append((file.relative_to(folder).as_posix(), line))
     app = ".".join(path.relative_to(folder).with_suffix("").parts) + ":app"
-    return Truth(path.parent.name if package else path.stem, folder, app, marked=tuple(marked), **said)
+    return Truth(path.parent.name if package else path.stem.rstrip("_"), folder, app, marked=tuple(marked), **said)
 
 
 def server_of(dump: Path) -> Truth:
@@ -133,7 +136,7 @@ def missing(name: str) -> str | None:
 
 def find(name: str) -> Path:
     for folder in FOLDERS:
-        for path in (HERE / folder / f"{name}.py", HERE / folder / name / "main.py"):
+        for path in (HERE / folder / f"{name}.py", HERE / folder / f"{name}_.py", HERE / folder / name / "main.py"):
             if path.is_file():
                 return path
     known = ", ".join(one for folder in FOLDERS for one in names(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from hangdebug.causes.run_coroutine_threadsafe import ring
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame, Verdict
 from hangdebug.scene import Scene, View
@@ -11,6 +12,9 @@ from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
+# A server imports the application before it serves: uvicorn inside of its loop, most others before it.
+LOADS = ("uvicorn/importer.py", "uvicorn/config.py:load", "uvicorn/config.py:load_app", "gunicorn/util.py:import_app",
+         "hypercorn/utils.py:load_application", "granian/_loader.py", "granian/utils/loader.py", "daphne/cli.py:run")
 LIFESPAN = "starlette/routing.py:lifespan"
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
@@ -31,14 +35,14 @@ def loop_held(scene: Scene) -> Answer:
     if one.motion.idle:
         return stalls(scene, one)
     if one.motion.samples == 1:
-        return single(one)
+        return single(scene, one)
     return together(scene, one) if one.motion.same == one.motion.samples else moving(scene, one)
 
 
 def together(scene: Scene, one: Wait) -> Answer:
     """The same place in every sample: one long wait, or one of many short ones that follow each other."""
     agree = f"All {one.motion.samples} samples show the event loop's thread in the same place."
-    state = lifespan_state(one) or "loop-blocked"
+    state = state_held(scene, one)
     if one.running or one.motion.often:
         return judged(scene, one, agree, "loop-busy" if one.running else state)
     if one.motion.woke is None:
@@ -77,10 +81,10 @@ def judged(scene: Scene, one: Wait, words: str, state: str) -> Answer:
     return Verdict("healthy", 0.6, (told, "It moves on from one piece of work to the next."), (AT_LIMIT, doubt)), None
 
 
-def single(one: Wait) -> Answer:
+def single(scene: Scene, one: Wait) -> Answer:
     """One dump only: what a call is shows that it waits, not for how long."""
     doubts = ("One dump shows one moment: it cannot show that the thread stays there.",)
-    state = lifespan_state(one) or "loop-blocked"
+    state = state_held(scene, one)
     if one.frame is None:
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
@@ -141,9 +145,15 @@ def outermost(scene: Scene) -> Frame | None:
     return own[-1] if own else None
 
 
+def state_held(scene: Scene, one: Wait) -> str:
+    return "deadlock" if ring(one, scene) else lifespan_state(one) or "loop-blocked"
+
+
 def lifespan_state(one: Wait) -> str | None:
-    """exit-hang or startup-hang, when the loop runs the application's lifespan."""
+    """startup-hang while the server loads the application; that or exit-hang when the loop runs its lifespan."""
     frames = one.view.thread.frames
+    if any(calls(frame, *LOADS) for frame in frames):
+        return "startup-hang"
     index = next((i for i, frame in enumerate(frames) if calls(frame, LIFESPAN)), None)
     if index is None:
         return None

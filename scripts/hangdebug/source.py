@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Mapping
+from typing import Iterator, Mapping
 
 from hangdebug.model import Frame
 
@@ -17,6 +17,7 @@ ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?
 MADE = re.compile(r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
                   r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?P<maker>[A-Za-z_][\w.]*)\()")
 DEF = re.compile(r"^(?P<indent>\s*)(?P<kind>async def|def|class)\s")
+YIELD = re.compile(r"\byield\b")
 NOT_CALLS = frozenset("if elif while for and or not in is return yield await lambda assert with print def".split())
 
 Sources = Mapping[str, Mapping[int, str]]
@@ -118,6 +119,34 @@ def in_coroutine(sources: Sources, frame: Frame) -> bool | None:
         if found and (len(found["indent"]) < depth or number == frame.line) and found["kind"] != "class":
             return found["kind"] == "async def"
     return None
+
+
+def in_generator(sources: Sources, frame: Frame) -> bool:
+    """Whether the frame's function is a `def` with a `yield` of its own, as far as the known lines show."""
+    lines = sources.get(frame.file, {})
+    if in_coroutine(sources, frame) is not False:
+        return False
+    number, depth = frame.line or 0, indent(lines[frame.line])
+    while not (DEF.match(lines[number]) and (indent(lines[number]) < depth or number == frame.line)):
+        number -= 1
+    border, nested = indent(lines[number]), None
+    for text in following(lines, number + 1):
+        if text.strip() and indent(text) <= border:
+            break
+        if nested is not None and text.strip() and indent(text) <= nested:
+            nested = None
+        if nested is None and DEF.match(text):
+            nested = indent(text)
+        elif nested is None and YIELD.search(NOISE.sub("", text)):
+            return True
+    return False
+
+
+def following(lines: Mapping[int, str], number: int) -> Iterator[str]:
+    """The known lines from `number` on, up to the first unknown one."""
+    while number in lines:
+        yield lines[number]
+        number += 1
 
 
 def indent(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,8 @@ from hangdebug.source import called, entered, line_at, statement_at, unaliased, 
 
 SLEEPING = ("S", "D")
 OFTEN = 10  # times a second
+WORD = re.compile(r"[A-Za-z_]\w*")
+ON_FD = re.compile(r"fd (\d+)(?: -> ([^,]+))?")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,22 @@ class Wait:
     def line_calls(self, *names: str) -> bool:
         """Whether the source line calls a name that ends in one of `names` ("sleep", "time.sleep")."""
         return any(full == name or full.endswith("." + name) for full in self.called for name in names)
+
+    def line_says(self, *words: str) -> bool:
+        """Whether the calls of the source line contain a word: "stdout" for `child.stdout.readline()`."""
+        return any(word in words for full in self.called for word in WORD.findall(full))
+
+    @property
+    def descriptors(self) -> dict[int, str]:
+        """What the kernel says the call is on: {17: "10.2.3.4:5432"}, {0: "/dev/pts/3"}, {9: "pipe"}."""
+        detail = self.kernel.detail if self.kernel is not None else None
+        return {int(fd): target for fd, target in ON_FD.findall(detail or "")}
+
+    @property
+    def on_network(self) -> bool:
+        """Whether the kernel says that all of its descriptors are sockets: a TCP peer, or another socket."""
+        found = self.descriptors.values()
+        return bool(found) and all(one == "socket" or one[-1:].isdigit() and ":" in one for one in found)
 
     def in_syscall(self, *names: str) -> bool:
         return self.kernel is not None and self.kernel.syscall in names

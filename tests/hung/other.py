@@ -1,43 +1,20 @@
-"""A file lock that another process holds.
+"""A wait for a signal that nobody sends.
 
-The nightly import takes an exclusive `flock` on the price list and does not let go; the coroutine asks for
-the same lock and blocks the event loop's thread in the kernel. A stack ends in the user's line; only the
-kernel says `flock`.
+The coroutine waits for the operator's SIGUSR1 with `signal.sigwait`, a C call that no cause is named after:
+the answer says what the kernel calls it, and where it stands.
 """
 
-import fcntl
-import subprocess
-import sys
-import tempfile
-from contextlib import asynccontextmanager
-from pathlib import Path
+import signal
 
 from fastapi import FastAPI
 
 STATE = "loop-blocked"
 CAUSE = "other"
-TRIGGER = ("/prices",)
+TRIGGER = ("/rollout/approve",)
 SYMPTOM = "/health"
 
-PRICES = Path(tempfile.gettempdir()) / "prices.csv"
-NIGHTLY = """
-import fcntl, sys, time
-prices = open(sys.argv[1], "a")
-fcntl.flock(prices, fcntl.LOCK_EX)
-print("locked", flush=True)
-time.sleep(86400)
-"""
-
-
-@asynccontextmanager
-async def lifespan(app):
-    nightly = subprocess.Popen([sys.executable, "-c", NIGHTLY, str(PRICES)], stdout=subprocess.PIPE)
-    nightly.stdout.readline()
-    yield
-    nightly.kill()
-
-
-app = FastAPI(lifespan=lifespan)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+app = FastAPI()
 
 
 @app.get("/health")
@@ -45,8 +22,7 @@ async def health():
     return {"status": "ok"}
 
 
-@app.get("/prices")
-async def prices():
-    with PRICES.open() as table:
-        fcntl.flock(table, fcntl.LOCK_SH)  # <-- other
-        return {"prices": table.read().splitlines()}
+@app.get("/rollout/approve")
+async def approve():
+    signal.sigwait([signal.SIGUSR1])  # <-- other
+    return {"approved": True}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    connection_pool, cpu_bound, database, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, regex,
-    serialization, sleep, thread_join, threadpool_limit,
+    connection_pool, cpu_bound, database, debugger, dns, executor_shutdown, file_io, future_result, gc, http_client,
+    import_lock, interpreter_exit, lock, logging, nested_loop, none, other, queue, regex, run_coroutine_threadsafe,
+    serialization, sleep, socket, stdin, subprocess, thread_join, threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
@@ -15,11 +16,23 @@ CAUSES: tuple[Cause, ...] = (
     interpreter_exit.CAUSE,
     connection_pool.CAUSE,
     threadpool_limit.CAUSE,
+    gc.CAUSE,
+    run_coroutine_threadsafe.CAUSE,
+    debugger.CAUSE,
+    logging.CAUSE,
     executor_shutdown.CAUSE,
     future_result.CAUSE,
+    dns.CAUSE,
     database.CAUSE,
     http_client.CAUSE,
     thread_join.CAUSE,
+    queue.CAUSE,
+    nested_loop.CAUSE,
+    stdin.CAUSE,
+    subprocess.CAUSE,
+    file_io.CAUSE,
+    socket.CAUSE,
+    import_lock.CAUSE,
     regex.CAUSE,
     serialization.CAUSE,
     cpu_bound.CAUSE,

@@ -9,6 +9,7 @@ asyncio task that is done does not block and is no cause.
 
 from __future__ import annotations
 
+from hangdebug.causes.run_coroutine_threadsafe import nobody_works
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
@@ -21,7 +22,10 @@ CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or not wait.starts_with(*CALLS, CHUNKS):
         return None
-    return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which blocks until a worker is done.",))
+    words = f"It called {wait.outermost}, which blocks until a worker is done."
+    if nobody_works(scene):
+        return Match(frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen."))
+    return Match(frozenset({"frames"}), (words,))
 
 
 CAUSE = Cause(

@@ -1,0 +1,47 @@
+"""An import waits.
+
+The first import of a module runs all of it, on the thread that asks; every other thread that imports the same
+module waits for its lock. In a handler that holds the event loop's thread; while the server starts, it never
+serves (`startup-hang`). Work at import (a connection, a download, a large model) is what makes it long. Where
+the slow line of the module is on the stack itself, that line is the answer.
+
+Repair: import at the top of the file, so that it is done before the server serves; keep modules free of work, and
+do the work in the lifespan.
+"""
+
+from __future__ import annotations
+
+from hangdebug.frames import calls
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+MACHINERY = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>", "importlib/__init__.py",
+             "importlib/_bootstrap.py")
+LOCK = tuple(f"{MACHINERY[index]}:{name}" for index in (0, 3) for name in (
+    "acquire", "__enter__", "_lock_unlock_module", "_acquire"))
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or verdict.state == "loop-busy" or not wait.view.inner:
+        return None
+    if calls(wait.view.inner[0], *LOCK):
+        words = "It waits for the lock of a module that another thread imports."
+    elif calls(wait.view.inner[0], *MACHINERY):
+        words = f"It imports: {wait.view.inner[0]}."
+    elif wait.starts_with(*MACHINERY):  # a library's own module, that waits while it is imported
+        words = f"Its line imports a module, which stands in {wait.view.inner[0]}."
+    else:
+        return None
+    busy = scene.shows(*(f"{MACHINERY[0]}:{name}" for name in ("_load_unlocked", "exec_module")))
+    if busy is not None and busy.thread != wait.view.thread and busy.frame is not None:
+        words += f" {busy.thread.name} is in the middle of an import, in {busy.frame}."
+    return Match(frozenset({"frames"}), (words,))
+
+
+CAUSE = Cause(
+    id="import-lock",
+    title="an import waits on the event loop's thread",
+    match=match,
+    confused_with={"lock": "a lock of threading is taken by the application's own line."},
+)

@@ -1,0 +1,62 @@
+"""A network peer that does not answer, over a protocol that is neither HTTP nor a database's.
+
+`recv`, `accept`, `connect` and `sendall` of a plain socket are written in C and leave no frame; smtplib, ftplib,
+paramiko, pika and their like show theirs. A blocking socket has no timeout unless it is given one, and a
+timeout bounds each single call, not the exchange.
+
+Repair: `asyncio.open_connection` or an asynchronous client; or the whole exchange in a thread
+(`await asyncio.to_thread(talk)`) with a timeout on the socket.
+"""
+
+from __future__ import annotations
+
+from hangdebug.frames import calls
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+PACKAGES = ("smtplib", "ftplib", "imaplib", "poplib", "nntplib", "telnetlib", "paramiko", "websocket", "websockets",
+            "pika", "stomp", "zmq", "ldap3", "kombu", "amqp", "kafka", "paho", "nats", "pymodbus", "fabric", "telnetlib3")
+MODULES = ("socket.py", "ssl.py", "socketserver.py", "multiprocessing/connection.py")
+WORDS = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "accept", "connect", "connect_ex",
+         "send", "sendall", "sendto", "sendmsg", "sendfile", "do_handshake", "create_connection")
+READS = ("read", "readline", "readlines", "readinto", "write", "flush")  # of a socket's makefile()
+SYSCALLS = ("recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "accept", "accept4", "connect", "poll", "ppoll",
+            "read", "write", "readv", "writev", "sendfile", "restart_syscall")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or verdict.state == "loop-busy":
+        return None
+    peer = (f"The kernel has it in {wait.kernel}.",) if wait.on_network else ()
+    if wait.inside_package(*PACKAGES) or wait.view.inner and calls(wait.view.inner[0], *MODULES):
+        return Match(frozenset({"frames", "kernel"} if peer else {"frames"}), (f"It called {wait.outermost}.", *peer))
+    if wait.starts_with("selectors.py:select"):
+        return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which waits for a descriptor.",))
+    if not wait.leaf or wait.running:
+        return None
+    said = wait.line_says(*WORDS) or wait.line_says(*READS) and wait.on_network
+    if said and wait.on_network and wait.in_syscall(*SYSCALLS):
+        return Match(frozenset({"source", "kernel"}), (f"Its line uses a socket: {wait.text}", *peer))
+    polls = wait.line_calls("select.select", "select.poll", "poll") and not timer(wait)
+    if polls or said and (wait.kernel is None or wait.kernel.syscall in (None, "restart_syscall")):
+        return Match(frozenset({"source"}), (f"Its line waits for a descriptor: {wait.text}",))
+    if wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered:  # a driver in C: which protocol is not known
+        return Match(frozenset(), peer)
+    return None
+
+
+def timer(wait: Wait) -> bool:
+    """A select() without descriptors only sleeps."""
+    return wait.in_syscall("select", "pselect6") and wait.kernel.args[:4] == (0, 0, 0, 0)
+
+
+CAUSE = Cause(
+    id="socket",
+    title="the event loop's thread waits for a network peer",
+    match=match,
+    confused_with={
+        "http-client": "there a client library's frames stand between the application and the socket.",
+        "file-io": "the same stack; the kernel says which descriptor it is: a peer, or a path.",
+    },
+)

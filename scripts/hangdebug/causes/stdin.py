@@ -1,0 +1,47 @@
+"""Input is read from the terminal, where nobody sits.
+
+`input()`, `sys.stdin.readline()`, `getpass()` and a prompt of click wait on the server's standard input. They
+are C calls at heart; the kernel says `read` on descriptor 0.
+
+Repair: take the answer from the request or from the configuration; run what asks questions as a command of its
+own. A server started with `</dev/null` gets EOFError at once, and shows where the question is asked.
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+PROMPTS = ("getpass.py", "click/termui.py", "fileinput.py", "cmd.py", "code.py", "_pyrepl/readline.py")
+PACKAGES = ("prompt_toolkit", "questionary", "inquirer", "readchar", "_pyrepl")
+WORDS = ("input", "stdin", "getpass", "getch")
+READS = ("read", "select", "pselect6", "poll", "ppoll")
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if wait is None or verdict.state == "loop-busy" or wait.running:
+        return None
+    if wait.inside(*PROMPTS) or wait.inside_package(*PACKAGES):
+        return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which asks at the terminal.",))
+    told = wait.in_syscall("read") and set(wait.descriptors) == {0}
+    said = wait.leaf and (wait.line_says(*WORDS) or "sys.stdin" in (wait.text or ""))
+    open_ = wait.kernel is None or wait.kernel.syscall is None
+    if not (told or said and (open_ or wait.in_syscall(*READS) and set(wait.descriptors) <= {0} or on_terminal(wait))):
+        return None
+    words = [f"Its line reads the standard input: {wait.text}"] if said else []
+    if told:
+        words.append(f"The kernel has it in {wait.kernel}: the standard input.")
+    return Match(frozenset({"source"} if said else ()) | frozenset({"kernel"} if told else ()), tuple(words))
+
+
+def on_terminal(wait: Wait) -> bool:
+    return any(target.startswith(("/dev/tty", "/dev/pts")) for target in wait.descriptors.values())
+
+
+CAUSE = Cause(
+    id="stdin",
+    title="the event loop's thread waits for input from a terminal",
+    match=match,
+    confused_with={"debugger": "there a breakpoint asks; frames of pdb or bdb are on the stack."},
+)
