@@ -9,6 +9,8 @@ older py-spys on 3.9 and 3.11. Disguises and healthy servers are taken on 3.9, 3
 
 A dump is kept whole, but for the paths of this machine, and gets `  # <-- CAUSE` behind the frame that a
 diagnosis must name. JSON stays what py-spy printed; the truth stands beside it in NAME.truth.json.
+
+The dumps of other tools (`*-faulthandler.txt`, `*-pystack.txt`, ...) are taken by capture_formats.py.
 """
 
 from __future__ import annotations

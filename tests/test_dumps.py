@@ -15,7 +15,7 @@ from hangdebug.errors import NotADump
 from hangdebug.model import Frame, Snapshot, Thread
 
 DUMPS = Path(__file__).parent / "dumps"
-TEXTS = sorted(DUMPS.rglob("*.txt"))
+TEXTS = sorted(DUMPS.rglob("*-pyspy*.txt"))
 HUNG = (DUMPS / "executor-shutdown" / "py311-pyspy043.txt").read_text()
 
 
@@ -112,7 +112,7 @@ FRAME = st.builds(Frame, st.lists(WORD, min_size=1, max_size=3).map(".".join), W
                   st.none() | st.integers(1, 99999))
 THREAD = st.builds(Thread, st.lists(FRAME, min_size=1, max_size=6).map(tuple), WORD, st.integers(1, 1 << 22),
                    st.booleans(), st.just(False))
-SNAPSHOT = st.builds(Snapshot, st.lists(THREAD, min_size=1, max_size=4).map(tuple), st.integers(1, 1 << 22), WORD)
+SNAPSHOT = st.builds(Snapshot, st.lists(THREAD, min_size=1, max_size=4, unique_by=lambda one: one.os_id).map(tuple), st.integers(1, 1 << 22), WORD)
 
 
 @given(SNAPSHOT)

@@ -12,7 +12,7 @@ from hangdebug.model import (
     BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict,
 )
 from hangdebug.scene import Scene, scenes
-from hangdebug.states import state_of
+from hangdebug.states import name_of, state_of
 from hangdebug.waits import Wait, stuck_workers
 
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
@@ -65,7 +65,17 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
     groups: dict[int | None, list[Snapshot]] = {}
     for snapshot in snapshots:
         groups.setdefault(snapshot.pid, []).append(snapshot)
-    return tuple(Evidence(tuple(group), process=process_in(group[-1])) for group in groups.values())
+    return tuple(Evidence(tuple(group), process=process_in(group[-1]), sources=printed(group))
+                 for group in groups.values())
+
+
+def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:
+    """The source lines that the dumps print below their frames, by file and number."""
+    found: dict[str, dict[int, str]] = {}
+    for frame in (frame for one in snapshots for thread in one.threads for frame in thread.frames):
+        if frame.text and frame.line:
+            found.setdefault(frame.file, {})[frame.line] = frame.text
+    return found
 
 
 def process_in(snapshot: Snapshot) -> Process:
@@ -107,7 +117,7 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
     lines = []
     if wait is not None and verdict.state != "healthy":
         role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
-        who = wait.view.thread.name or f"Thread {wait.view.thread.os_id}"
+        who = wait.view.thread.name or name_of(wait.view).capitalize()
         where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
         lines.append(f"{who} {role.get(wait.view.role, 'is a thread of its own')} and stands in {where}.")
     lines += match.evidence + verdict.evidence

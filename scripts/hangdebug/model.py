@@ -23,12 +23,16 @@ ROLES = ("event-loop", "worker", "main", "other")
 
 @dataclass(frozen=True)
 class Frame:
-    """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none."""
+    """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none.
+
+    `text` is the source line, where the dump prints it below the frame.
+    """
 
     function: str
     file: str
     line: int | None = None
     note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
+    text: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:
@@ -78,8 +82,19 @@ class Thread:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A coroutine that asyncio runs, innermost frame first. `waits_on` is what it awaits, in the dump's words."""
+
+    name: str
+    frames: tuple[Frame, ...] = ()
+    waits_on: str = ""
+    state: str = ""
+    coroutine: str = ""
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One dump of one process. `skipped` holds the lines that the reader could not place."""
+    """One dump of one process. `skipped` holds the first lines that the reader could not place."""
 
     threads: tuple[Thread, ...]
     pid: int | None = None
@@ -87,6 +102,7 @@ class Snapshot:
     python: str | None = None
     format: str = ""
     skipped: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])

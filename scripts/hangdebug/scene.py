@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Iterable, Mapping
 
 from hangdebug.frames import calls, is_application, is_known_library, library_path, package
@@ -29,6 +31,8 @@ PARKED = ("queue.py:get", "threading.py:wait")
 FORKED = ("multiprocessing/process.py:_bootstrap", "concurrent/futures/process.py:_process_worker", "os.py:fork")
 SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
+ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
+SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 
 
@@ -47,6 +51,7 @@ class View:
     inner: tuple[Frame, ...]
     idle: bool
     kernel: KernelWait | None = None
+    twin: int = 0  # how many threads before it in the same sample bear the same name, or none
 
     @property
     def key(self) -> tuple:
@@ -116,8 +121,15 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     snapshot = evidence.snapshots[index]
     reading = evidence.attached[index] if index < len(evidence.attached) else None
     waits = reading.waits if reading else {}
-    return tuple(view(thread, role_of(thread, snapshot), waits.get(thread.os_id or -1))
-                 for thread in snapshot.threads if thread.frames)
+    seen: Counter = Counter()
+    main = lone_root(snapshot)
+    made = []
+    for thread in snapshot.threads:
+        if thread.frames:
+            one = view(thread, role_of(thread, snapshot, main), waits.get(thread.os_id or -1))
+            made.append(replace(one, twin=seen[thread.name]))
+            seen[thread.name] += thread.os_id is None
+    return tuple(made)
 
 
 def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
@@ -134,16 +146,29 @@ def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
     return View(thread, role, section, frame, section[:first], idle, kernel)
 
 
-def role_of(thread: Thread, snapshot: Snapshot) -> str:
+def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> str:
     own = since_fork(thread.frames)
     if any(calls(frame, *LOOP) for frame in own):
         return "event-loop"
     if any(calls(frame, *POOL) for frame in own) or is_anyio_worker(thread):
         return "worker"
-    bootstrapped = any(calls(frame, "threading.py:_bootstrap") for frame in thread.frames)
-    if not bootstrapped and (thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid):
+    if is_started(thread):
+        return "other"
+    if thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid:
         return "main"
-    return "other"
+    return "main" if thread is root else "other"
+
+
+def is_started(thread: Thread) -> bool:
+    return any(calls(frame, "threading.py:_bootstrap") for frame in thread.frames)
+
+
+def lone_root(snapshot: Snapshot) -> Thread | None:
+    """The main thread of a dump that names no thread: the only one of several that threading did not start."""
+    if any(one.name and not ANONYMOUS.match(one.name) for one in snapshot.threads):
+        return None
+    roots = [one for one in snapshot.threads if one.frames and not is_started(one)]
+    return roots[0] if len(roots) == 1 < len(snapshot.threads) else None
 
 
 def since_fork(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
@@ -209,7 +234,11 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
     main = next((v for v in samples[-1] if v.role == "main"), None)
     if main is None and len(samples[-1]) == 1:  # a lone stack, perhaps without its header
         main = samples[-1][0] if samples[-1][0].role == "other" else None
-    if main is None or calls(main.thread.frames[-1], "threading.py") or ends_whole(main.thread.frames):
+    if main is None or calls(main.thread.frames[-1], "threading.py"):
+        return None, ""
+    if any(frame.name in SERVES and package(frame) in ASYNC for frame in main.thread.frames):  # gdb can miss frames
+        return main, "its frames are those of an async server"
+    if ends_whole(main.thread.frames):
         return None, ""
     if len(main.thread.frames) > len(since_fork(main.thread.frames)) or whole(evidence.snapshots[-1]):
         return None, ""
@@ -234,12 +263,12 @@ def whole(snapshot: Snapshot) -> bool:
 
 
 def as_loop(view_: View) -> View:
-    return view(view_.thread, "event-loop", view_.kernel)
+    return replace(view(view_.thread, "event-loop", view_.kernel), twin=view_.twin)
 
 
 def identity(view_: View) -> object:
     """What tells a thread from the others in every sample: the kernel's id, or its name where a dump has none."""
-    return view_.thread.os_id if view_.thread.os_id is not None else view_.thread.name
+    return view_.thread.os_id if view_.thread.os_id is not None else (view_.thread.name, view_.twin)
 
 
 def is_supervisor(snapshot: Snapshot) -> bool:

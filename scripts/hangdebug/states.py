@@ -136,7 +136,8 @@ def unknown(scene: Scene) -> Answer:
 
 
 def name_of(view: View) -> str:
-    return view.thread.name or f"Thread {view.thread.os_id}"
+    one = view.thread
+    return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
 RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, fine, unknown)

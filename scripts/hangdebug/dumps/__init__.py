@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from hangdebug.dumps import pyspy_json, pyspy_text
+from hangdebug.dumps import (asyncio_debug, asyncio_tools, austin, collapsed, faulthandler, gdb, printouts, profiling,
+                             pyspy_asyncio, pyspy_json, pyspy_text, pystack)
 from hangdebug.dumps.clean import clean
 from hangdebug.errors import NotADump
 from hangdebug.model import Snapshot
 
-READERS = (pyspy_json, pyspy_text)
+# The reader that finds most in a text has it; where two find as much, the first.
+READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, printouts, pystack, gdb, profiling, austin, collapsed,
+           asyncio_tools)
+LAST = asyncio_debug  # a mention of a task is read where there is no stack
 NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
 
 
@@ -16,10 +20,39 @@ def read(text: str) -> tuple[Snapshot, ...]:
 
     Raises NotADump when no reader finds a frame.
     """
-    lines = clean(text)
-    for reader in READERS:
-        found = tuple(s for s in reader.read(lines) if any(thread.frames for thread in s.threads))
+    if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
+        found = tuple(filter(holds, pyspy_json.read([text])))
         if found:
             return found
+    lines = clean(text)
+    found = best(lines)
+    if upside_down(found):
+        turned = best(lines[::-1])
+        found = turned if turned and not upside_down(turned) else found
+    if found:
+        return found
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
-    raise NotADump(what, "None of its lines looks like a frame of a py-spy dump (text or JSON).", NEXT)
+    raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def best(lines: list[str]) -> tuple[Snapshot, ...]:
+    """What the most successful reader found: see `size`."""
+    answers = (tuple(filter(holds, reader.read(lines))) for reader in READERS)
+    return max(answers, key=size) or LAST.read(lines)
+
+
+def holds(snapshot: Snapshot) -> bool:
+    return any(one.frames for one in (*snapshot.threads, *snapshot.tasks))
+
+
+def size(found: tuple[Snapshot, ...]) -> tuple[int, int]:
+    """How much was read: frames of threads and tasks whose head was understood, then all frames."""
+    stacks = [one for snapshot in found for one in (*snapshot.threads, *snapshot.tasks) if one.frames]
+    headed = [one for one in stacks if one.name or getattr(one, "os_id", None)]
+    return sum(len(one.frames) for one in headed), sum(len(one.frames) for one in stacks)
+
+
+def upside_down(found: tuple[Snapshot, ...]) -> bool:
+    """Whether heads stand below their frames: a log viewer with the newest line first turned the text over."""
+    threads = [one for snapshot in found for one in snapshot.threads]
+    return len(threads) > 1 and not (threads[0].name or threads[0].os_id) and not threads[-1].frames

@@ -2,26 +2,101 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
-QUOTED = re.compile(r"^(?:> ?)+")
-STAMP = re.compile(r"^(?:\[?pod/\S+\]? )?\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]? ?")
+ANSI = re.compile(r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)"
+                  r"(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b\n]{0,300}(?:\x07|\x1b\\))")
+SPACES = {ord("\u00a0"): " ", ord("\ufeff"): None, ord("\u200b"): None, ord("\0"): None,
+          ord("\u201c"): '"', ord("\u201d"): '"', ord("\u2018"): "'", ord("\u2019"): "'"}
+ENTITY = re.compile(r"&(?:lt|gt|quot|amp|nbsp|#39|#34|#x27|#x22);")
+BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+TAG = re.compile(r"</?(?:pre|code|p|div|span|details|summary|blockquote)(?: [^<>]{0,200})?>", re.IGNORECASE)
+# A dump inside of one JSON string or one repr(): line ends are two characters. Windows paths have `\n` as
+# well, so it must stand before something that begins a line of a dump.
+ESCAPED = re.compile(r"(?:\\r)?\\n(?=\\n|\\t|\s{2}|\"|Thread |Current |Process |Python v|Traceback|File |Task )")
+ESCAPES = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\'": "'", "\\\\": "\\", "\\r": ""}
+KEY = re.compile(r"^\s{0,20}[\w.-]{0,40}\s{0,4}[=:]?\s{0,4}[\"'](?=[^\"'\n]{0,300}\\n)")  # stack="Process 12: ...\n
+LOG_TEXT = ("log", "message", "msg", "MESSAGE", "text", "textPayload", "line", "event", "body")
+HEADS = re.compile(r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} (?:\[|\(most recent)|"
+                   r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)")
+PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
+
+QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
+# kubectl, docker compose and stern name the pod or container.
+SOURCE = re.compile(r"^(?:\[pod/\S{1,200}\] |[A-Za-z][\w.-]{0,60} {0,20}\| |"
+                    r"[a-z][a-z0-9]{0,40}(?:-[a-z0-9]{1,40}){2,8} [a-z][a-z0-9-]{0,60} )")
+LEVEL = re.compile(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):(?:[\w.]{1,80}:|\s{1,8})")
+STAMP = re.compile(r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+                   r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?")
+SYSLOG = re.compile(r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
+                    r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?")
+# What stands between a time stamp and the line itself: a stream, a host and a unit, a log level and a logger.
+AFTER_STAMP = re.compile(r"^(?:(?:stdout|stderr) [FP] |(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
+                         r"[\w.$-]{1,80}(?:/[\w.$\[\]-]{1,80})+ |[0-9a-f-]{36}\s|"
+                         r"\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?:? (?:[\w.]{1,80}: )?)")
 
 
 def clean(text: str) -> list[str]:
-    """The lines of `text` without colours, carriage returns, quoting, time stamps and markdown fences."""
-    text = ANSI.sub("", text.lstrip("\ufeff")).replace("\r\n", "\n").replace("\r", "\n").replace("\u00a0", " ")
-    lines = [line.expandtabs(4).rstrip() for line in text.split("\n")]
-    lines = strip_where_common(lines, QUOTED)
-    lines = strip_where_common(lines, STAMP)
-    return [line for line in lines if not FENCE.match(line)]
+    """The lines of `text` without colours, carriage returns, quoting, time stamps, escapes and markdown fences."""
+    text = ANSI.sub("", text.translate(SPACES))
+    lines = [bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = [bare(part) for line in lines for part in parts(line)]
+    lines = [part for line in lines for part in unfolded(line)]
+    return [line.replace("`", "").expandtabs(4).rstrip() for line in lines if not FENCE.match(line)]
 
 
-def strip_where_common(lines: list[str], prefix: re.Pattern[str]) -> list[str]:
-    """Without `prefix`, if it starts at least half of the lines that hold anything."""
-    filled = [line for line in lines if line.strip()]
-    if not filled or 2 * sum(bool(prefix.match(line)) for line in filled) < len(filled):
-        return lines
-    return [prefix.sub("", line) for line in lines]
+def bare(line: str) -> str:
+    """The line without what was put before it, however many collectors it went through."""
+    for _ in range(4):
+        before = line
+        line = LEVEL.sub("", SOURCE.sub("", QUOTED.sub("", line)))
+        found = STAMP.match(line) or SYSLOG.match(line)
+        if found:
+            line = line[found.end():]
+            for _ in range(3):
+                line = AFTER_STAMP.sub("", line)
+        if line == before:
+            break
+    return line
+
+
+def unfolded(line: str) -> list[str]:
+    """A dump that lost its line ends, one line a head."""
+    return HEADS.sub("\n", line).split("\n") if len(PLACES.findall(line[:10_000])) > 1 else [line]
+
+
+def parts(line: str) -> list[str]:
+    """The lines that one line holds in disguise: as a JSON log record, as a string with escapes, as HTML."""
+    if line.lstrip().startswith("{"):
+        line = log_text(line)
+    for _ in range(3):  # a log record is often put into another one
+        if "\\n" not in line or not ESCAPED.search(line):
+            break
+        line = unescaped(KEY.sub("", line, 1))
+    for _ in range(2):
+        line = html.unescape(line).replace("\u00a0", " ") if "&" in line and ENTITY.search(line) else line
+    if "<" in line:
+        line = TAG.sub("", BREAK.sub("\n", line))
+    return line.split("\n")
+
+
+def unescaped(line: str) -> str:
+    text = re.sub(r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})", lambda found: ESCAPES.get(found[0]) if found[0] in ESCAPES
+                  else chr(int(found[0][2:], 16)), line)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes make one emoji
+
+
+def log_text(line: str) -> str:
+    """The message of a JSON log record, or the line itself."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(record, dict) or "frames" in record:
+        return line
+    record = {**record.get("jsonPayload", {}), **record} if isinstance(record.get("jsonPayload"), dict) else record
+    texts = [record[key] for key in LOG_TEXT if isinstance(record.get(key), str)]
+    return max(texts, key=len).rstrip("\n") if texts else line

@@ -6,11 +6,11 @@ import json
 import re
 from typing import Any, Iterable
 
+from hangdebug.dumps.stacks import python_of
 from hangdebug.model import Frame, Snapshot, Thread
 
 START = re.compile(r"\[\s*\{")
 MOST_STARTS = 64
-VERSION = re.compile(r"[/\\]python(3\.\d+)[/\\]")
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -56,13 +56,3 @@ def frame(entry: dict[str, Any]) -> Frame:
 
 def number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def python_of(threads: tuple[Thread, ...]) -> str | None:
-    """The version that the standard library's path names, such as "3.11"."""
-    for stack in threads:
-        for one in stack.frames:
-            found = VERSION.search(one.file)
-            if found:
-                return found[1]
-    return None
