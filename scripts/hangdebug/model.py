@@ -200,7 +200,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Match:
-    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`) and their words."""
+    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`, `tasks`) and their words."""
 
     kinds: frozenset[str]
     evidence: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.held import loop_held
 from hangdebug.model import Verdict
+from hangdebug.pending import suspects, tasks_waiting
 from hangdebug.pools import full, unsure
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, whole
 from hangdebug.waits import Wait, wait
@@ -108,7 +109,12 @@ def fine(scene: Scene) -> Answer:
     if total == 1:
         sure = 0.6
         doubts.append("One dump shows one moment.")
-    if clients is None or clients.open:
+    waiting = suspects(scene)
+    if waiting:
+        sure = min(sure, 0.6)
+        doubts.append(f"{waiting[0].name} serves a request and waits for {waiting[0].awaits} all the time; "
+                      f"{len(waiting)} such {'tasks do' if len(waiting) > 1 else 'task does'}.")
+    elif not scene.evidence.later and (clients is None or clients.open):
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     if idle < total:
@@ -140,4 +146,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, fine, unknown)
+RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, tasks_waiting, fine, unknown)

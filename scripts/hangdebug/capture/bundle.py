@@ -18,7 +18,7 @@ from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Snapshot
+from hangdebug.model import Snapshot, Thread
 from hangdebug.scene import role_of
 
 FORMAT = "backend-hang-debug evidence"
@@ -160,9 +160,11 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
 
 
 def keep_tasks(pid: int, place: Path) -> None:
-    """asyncio's tasks: read twice, before the first attach and after the last, they show who still waits."""
+    """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
-    write(place / f"tasks-{number}.json", json.dumps(tasks.rows(tasks.tasks_of(pid)), indent=1))
+    found = tasks.tasks_of(pid)
+    write(place / f"tasks-{number}.json", tasks.as_json(found))
+    keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
 
 
 def kernel_now(pid: int) -> str:

@@ -6,9 +6,11 @@ A field that reads wrong costs that task, not the rest; what could not be read i
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Iterator
+from functools import lru_cache
+from typing import Iterator
 
 from hangdebug.capture.awaited import awaited, ends, inside, timed
 from hangdebug.capture.coroutines import chain
@@ -20,7 +22,7 @@ from hangdebug.model import Task
 MOST_TASKS, MOST_SECONDS = 20_000, 1.5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
-EXCEPTION_ARGS = 24
+EXCEPTION_ARGS, MOST_WORDS = 24, 200
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
         return Reading((), f"its asyncio tasks were not read: {error}")
 
 
+@lru_cache(maxsize=64)
 def layout_for(pid: int) -> Layout:
     """The layout of the target's interpreter, proved on a specimen of it. Raises Unreadable."""
     with specimen(pid) as one:
@@ -137,11 +140,12 @@ def words(objects: Objects, at: int) -> str:
     kind = objects.type_name(at)
     try:
         args = objects.items(objects.memory.word(at + EXCEPTION_ARGS))
-        return f"{kind}: {objects.text(args[0])}" if args else kind
+        return f"{kind}: {objects.text(args[0])[:MOST_WORDS]}" if args else kind
     except Unreadable:
         return kind
 
 
-def rows(reading: Reading) -> dict[str, Any]:
-    """A reading as JSON takes it."""
-    return {"note": reading.note, "tasks": [dict(asdict(task), ends=sorted(task.ends)) for task in reading.tasks]}
+def as_json(reading: Reading) -> str:
+    """One line a task."""
+    rows = ",\n".join(json.dumps(dict(asdict(task), ends=sorted(task.ends))) for task in reading.tasks)
+    return f'{{"note": {json.dumps(reading.note)}, "tasks": [\n{rows}\n]}}\n'
