@@ -110,6 +110,8 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
     """The lock is taken, and no task is inside of it: whoever took it has gone without releasing it."""
     if not lock_like(task) or task.timed or task.awaits.kind == "CapacityLimiter" or seen.inside(task.awaits.id):
         return None
+    if task.awaits.method != "__aenter__" and "release" not in task.ends:
+        return None  # a semaphore that counts work is taken here, and released by whoever brings the work
     others = [one for one in seen.tasks if not waits_for(seen, one, task.awaits.id) and own_code(one)]
     if any(one.id in seen.served or "release" in one.ends for one in others):
         return None  # taken by hand, or by a dependency that a request keeps open: that shows in no frame
@@ -121,7 +123,7 @@ def nobody_ends(scene: Scene, seen: Waiting, task: Task) -> Answer:
     """A request without an answer waits for an event or a queue, with no timeout, and no task can end that."""
     if task.id not in seen.served or task.timed or started(task) or not direct(task) or not scene.evidence.later:
         return None
-    ends = ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}")
+    ends = ends_of(task)
     if not ends or lock_like(task) or satisfied(task):
         return None
     if any(ends & one.ends for one in seen.tasks if not waits_for(seen, one, task.awaits.id)):
@@ -135,7 +137,8 @@ def nobody_ends(scene: Scene, seen: Waiting, task: Task) -> Answer:
 def satisfied(task: Task) -> bool:
     """What it waits for has come, and it is about to run."""
     counts, method = task.awaits.counts, task.awaits.method
-    return bool(counts.get("set")) or method == "get" and counts.get("items", 0) > 0
+    room = method == "put" and counts.get("items", 0) < counts.get("maxsize", 0)
+    return bool(counts.get("set")) or room or method == "get" and counts.get("items", 0) > 0
 
 
 def waits_for(seen: Waiting, task: Task, what: int) -> bool:
@@ -191,9 +194,21 @@ def as_wait(scene: Scene, task: Task) -> Wait:
 
 
 def suspects(scene: Scene) -> tuple[Task, ...]:
-    """The requests that wait for a lock, event or queue of the application's for as long as one looked."""
+    """Requests without an answer that wait, for as long as one looked, for something of the application's own."""
     if not scene.evidence.later:
         return ()
-    seen = waiting(scene)
+    seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
     return tuple(task for task in seen.stuck if task.id in seen.served and not task.timed and not started(task)
-                 and direct(task) and not satisfied(task))
+                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind == "Future" and not working))
+
+
+def told_of(scene: Scene, task: Task) -> str:
+    """Whom a suspect waits for, in a sentence."""
+    holders = waiting(scene).inside(task.awaits.id)
+    inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
+    return f"{task.name} serves a request and waits for {task.awaits} all the time{inside}."
+
+
+def ends_of(task: Task) -> set[str]:
+    """What a task's code must name to be able to end this wait, empty where that is not known."""
+    return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()

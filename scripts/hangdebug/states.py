@@ -11,7 +11,7 @@ from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.held import loop_held
 from hangdebug.model import Verdict
-from hangdebug.pending import suspects, tasks_waiting
+from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, whole
 from hangdebug.waits import Wait, wait
@@ -112,8 +112,7 @@ def fine(scene: Scene) -> Answer:
     waiting = suspects(scene)
     if waiting:
         sure = min(sure, 0.6)
-        doubts.append(f"{waiting[0].name} serves a request and waits for {waiting[0].awaits} all the time; "
-                      f"{len(waiting)} such {'tasks do' if len(waiting) > 1 else 'task does'}.")
+        doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
     elif not scene.evidence.later and (clients is None or clients.open):
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")

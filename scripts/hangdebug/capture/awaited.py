@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Iterator
 
-from hangdebug.capture.coroutines import Call, Chain
+from hangdebug.capture.coroutines import Call, Chain, call
 from hangdebug.capture.memory import Unreadable
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.frames import is_application, library_path
@@ -13,7 +14,8 @@ from hangdebug.model import Awaited
 # Files whose classes are made to wait on; the outermost call in one of them is what the caller asked for.
 WAITED = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
 LIMITER = "anyio/_backends/_asyncio.py"
-ENTERS = ("__aenter__", "acquire_on_behalf_of")
+GENERATORS = ("async_generator", "generator")
+MOST_SEEN = 200
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
 COUNTS = {
@@ -78,12 +80,25 @@ def inside(objects: Objects, found: Chain) -> tuple[int, ...]:
     The statement keeps the lock's bound `__aexit__` on the stack of its frame, from before it waits to enter.
     """
     held: Counter = Counter()
-    for index, one in enumerate(found.calls):
-        held.update(at for at in exits(objects, one) if LOCKS & set(objects.kinds(at)))
-        entering = found.calls[index - 1] if index else None
-        if entering is not None and entering.frame.name.rpartition(".")[2] in ENTERS and not one.frame.name.endswith("__aenter__"):
-            held[entering.first] -= 1
+    seen = {one.at for one in found.calls}
+    for inner, one in zip((None, *found.calls), found.calls):
+        held.update(at for at in holds(objects, one, seen) if LOCKS & set(objects.kinds(at)))
+        if inner is not None and inner.frame.name == "__aenter__":
+            held[inner.first] -= 1
     return tuple(at for at, times in held.items() if times > 0)
+
+
+def holds(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
+    """What the frame is inside of, also through generators that it runs and `asynccontextmanager`s."""
+    bound = exits(objects, one)
+    yield from bound
+    managers = [at for at in bound if "_AsyncGeneratorContextManager" in objects.kinds(at)]
+    for at in (*one.values, *(objects.attributes(manager).get("gen", 0) for manager in managers)):
+        if at and at not in seen and len(seen) < MOST_SEEN and objects.type_name(at) in GENERATORS:
+            seen.add(at)
+            inner = call(objects, at)
+            if inner is not None:
+                yield from holds(objects, inner, seen)
 
 
 def exits(objects: Objects, one: Call) -> list[int]:

@@ -19,12 +19,13 @@ WRAPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow",
 
 @dataclass(frozen=True)
 class Call:
-    """One suspended frame. `values` are the addresses in its locals, then on its stack; the last is what it awaits."""
+    """One suspended frame of the coroutine at `at`. `values` are the addresses in its locals, then on its stack; the last is what it awaits."""
 
     frame: Frame
     names: frozenset[str]
     values: tuple[int, ...] = field(default=(), repr=False)
     first: int = 0
+    at: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def call(objects: Objects, at: int) -> Call | None:
         values = [memory.word(start + 16 + 8 * index) for index in range(max(0, min(count, MOST_VALUES)))]
     if objects.type_name(code) != "code":
         return None
-    return Call(frame_of(objects, code, lasti), names_of(objects, code), tuple(values), values[0] if values else 0)
+    return Call(frame_of(objects, code, lasti), names_of(objects, code), tuple(values), values[0] if values else 0, at)
 
 
 def old_values(objects: Objects, frame: int) -> list[int]:
