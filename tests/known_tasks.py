@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import asynccontextmanager
 
 
 class Gate(asyncio.Semaphore):
@@ -11,6 +12,7 @@ class Gate(asyncio.Semaphore):
 class Jobs:
     def __init__(self):
         self.lock, self.flag, self.gate = asyncio.Lock(), asyncio.Event(), Gate(0)
+        self.door = asyncio.Semaphore(2)
         self.news, self.full = asyncio.Queue(), asyncio.Queue(1)
         self.full.put_nowait("one")
         self.never = asyncio.get_running_loop().create_future()
@@ -39,6 +41,27 @@ class Jobs:
     async def timed(self):
         await asyncio.wait_for(asyncio.shield(self.never), 3600)  # timed
 
+    @asynccontextmanager
+    async def opened(self):
+        async with self.door:
+            yield
+
+    async def numbers(self):
+        async with self.door:
+            yield 1
+
+    async def behind_a_manager(self):
+        async with self.opened():
+            await self.never
+
+    async def behind_a_generator(self):
+        async for _ in self.numbers():
+            await self.never
+
+    async def at_the_door(self):
+        async with self.opened():
+            pass
+
     async def put(self):
         await self.full.put("two")
 
@@ -59,7 +82,8 @@ async def outer(more):
     asyncio.current_task().set_name("main")
     work = {"twice": jobs.enter_twice(), "list\u00e9n": jobs.listen(), "flag": jobs.wait_for_flag(), "put": jobs.put(),
             "nap": asyncio.sleep(3600), "deep": jobs.deep(30), "timed": jobs.timed(), "bad": jobs.end_badly(),
-            "inner": jobs.release_later(), "subclass": jobs.gate.acquire()}
+            "inner": jobs.release_later(), "subclass": jobs.gate.acquire(), "manager": jobs.behind_a_manager(),
+            "generator": jobs.behind_a_generator(), "door": jobs.at_the_door()}
     tasks = [asyncio.create_task(one, name=name) for name, one in work.items()]
     tasks += [asyncio.create_task(asyncio.sleep(3600), name=f"more-{index}") for index in range(more)]
     for _ in range(5):

@@ -62,7 +62,8 @@ def own(task: Task) -> list[tuple[str, int | None]]:
 def test_known_tasks_are_read_exactly(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
-    assert set(found) == {"twice", "list\u00e9n", "flag", "nap", "deep", "timed", "put", "bad", "main", "inner", "subclass"}
+    assert set(found) == {"twice", "list\u00e9n", "flag", "nap", "deep", "timed", "put", "bad", "main", "inner", "subclass",
+                          "manager", "generator", "door"}
     assert own(found["twice"]) == [("enter_twice", marked("twice"))]
     assert own(found["list\u00e9n"]) == [("source", marked("source")), ("listen", marked("listen"))]
     assert own(found["flag"]) == [("wait_for_flag", marked("flag"))]
@@ -92,6 +93,14 @@ def test_what_they_wait_for_is_named_with_its_counts(python: Path) -> None:
     assert str(found["subclass"].awaits) == "Semaphore.acquire (permits 0, waiters 1)"
 
 
+def test_who_is_inside_of_a_lock_is_seen_through_managers_and_generators(python: Path) -> None:
+    with running(python) as pid:
+        found = by_name(pid)
+    door = found["door"].awaits
+    assert (door.kind, door.counts) == ("Semaphore", {"permits": 0, "waiters": 1})
+    assert {name for name, task in found.items() if door.id in task.inside} == {"manager", "generator"}
+
+
 def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
     with running(python) as pid:
         names = {task.frames[-1].function for task in by_name(pid).values() if task.frames}
@@ -107,7 +116,7 @@ def test_a_thousand_tasks_take_less_than_a_second_and_do_not_disturb(python: Pat
         found = tasks_of(pid, layout)
         took = time.monotonic() - began
         assert switches(pid) == before
-    assert len(found.tasks) == 1011 and took < 1.0
+    assert len(found.tasks) == 1014 and took < 1.0
 
 
 def settled(pid: int) -> list[str]:
@@ -170,7 +179,7 @@ def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None
                 found = ()
             assert time.monotonic() - began < 5
             whole = walked(Objects(memory, layout), pid).tasks
-    assert len(found) <= len(whole) == 61
+    assert len(found) <= len(whole) == 64
 
 
 def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def lock_like(task: Task) -> bool:
     counts = task.awaits.counts if task.awaits else {}
     if task.awaits is None or task.awaits.kind not in LOCKS:
         return False
-    return counts.get("locked") == 1 or counts.get("permits") == 0 or counts.get("borrowed", 0) >= counts.get("tokens", 1)
+    return 1 in (counts.get("locked"), counts.get("owned")) or counts.get("permits") == 0 or counts.get("borrowed", 0) >= counts.get("tokens", 1)
 
 
 def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:

@@ -13,13 +13,13 @@ from hangdebug.model import Awaited
 
 # Files whose classes are made to wait on; the outermost call in one of them is what the caller asked for.
 WAITED = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
-LIMITER = "anyio/_backends/_asyncio.py"
+BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
 COUNTS = {
-    "Lock": {"locked": "_locked", "waiters": "_waiters"},
+    "Lock": {"locked": "_locked", "owned": "_owner_task", "waiters": "_waiters"},
     "Condition": {"waiters": "_waiters"},
     "Semaphore": {"permits": "_value", "waiters": "_waiters"},
     "Event": {"set": "_value", "waiters": "_waiters"},
@@ -36,7 +36,7 @@ def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
     primitive = None
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if not (path in WAITED or path == LIMITER and "acquire_on_behalf_of" in one.frame.name):
+        if not (path in WAITED or path == BACKEND and is_waitable(objects, one.first)):
             break
         primitive = one
     if primitive is not None and primitive.first:
@@ -47,13 +47,17 @@ def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
     return Awaited(objects.type_name(at) or "object", at) if at else None
 
 
+def is_waitable(objects: Objects, at: int) -> bool:
+    return bool(at) and not COUNTS.keys().isdisjoint(objects.kinds(at))
+
+
 def described(objects: Objects, at: int, method: str) -> Awaited:
     """A lock, queue or the like with its counts."""
     kinds = list(objects.kinds(at))
     kind = next((one for one in kinds if one in COUNTS), kinds[0])
     counts = {}
     try:
-        attributes = objects.attributes(at)
+        attributes = {**objects.slots(at), **objects.attributes(at)}
     except Unreadable:
         attributes = {}
     for name, attribute in COUNTS.get(kind, {}).items():
@@ -65,10 +69,10 @@ def described(objects: Objects, at: int, method: str) -> Awaited:
 
 
 def count(objects: Objects, at: int) -> int:
-    """A number, the length of a container, 0 for None."""
+    """A number, the length of a container, 1 for a task, 0 for None."""
     kind = objects.type_name(at)
-    if kind == "NoneType":
-        return 0
+    if kind in ("NoneType", "Task"):
+        return int(kind == "Task")
     if kind in ("deque", "list", "tuple", "set", "dict", "OrderedDict"):
         return objects.length(at)
     return objects.integer(at)
@@ -114,7 +118,7 @@ def timed(objects: Objects, found: Chain) -> bool:
             return True
         for at in exits(objects, one):
             kinds = set(objects.kinds(at))
-            if "Timeout" in kinds or "CancelScope" in kinds and objects.finite(objects.attributes(at).get("_deadline", 0)):
+            if "Timeout" in kinds or "CancelScope" in kinds and objects.finite({**objects.slots(at), **objects.attributes(at)}.get("_deadline", 0)):
                 return True
             if "_GeneratorContextManager" in kinds and is_fail_after(objects, at):
                 return True

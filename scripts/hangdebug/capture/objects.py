@@ -15,7 +15,7 @@ from hangdebug.capture.memory import Memory, Unreadable
 
 MOST_TEXT, MOST_ITEMS = 4096, 100_000
 MANAGED_DICT, INLINE_VALUES, LONG, HEAP = 1 << 4, 1 << 2, 1 << 24, 1 << 9
-BASE, FLAGS, DICT_OFFSET, BASIC_SIZE = 256, 168, 288, 32
+BASE, NAMES, FLAGS, DICT_OFFSET, BASIC_SIZE = 256, 264, 168, 288, 32
 FIRST = 16  # the first field of an object behind its reference count and type
 MOST_BASES = 16
 
@@ -138,6 +138,19 @@ class Objects:
         if found:
             return self.mapping(found)
         return dict(self.entries(memory.word(type_ + self.layout.shared_keys), values)) if values else {}
+
+    def slots(self, at: int) -> dict[str, int]:
+        """What the fields hold that its class and the classes above declare by `__slots__`."""
+        found, type_ = {}, self.type_of(at)
+        for _ in range(MOST_BASES):
+            if not type_ or not self.memory.word(type_ + FLAGS) & HEAP:
+                break
+            for name, member in self.mapping(self.memory.word(type_ + NAMES)).items():
+                if self.type_name(member) == "member_descriptor":
+                    field_ = self.memory.word(at + self.memory.word(self.memory.word(member + 40) + 16))
+                    found.update({name: field_} if field_ else {})
+            type_ = self.memory.word(type_ + BASE)
+        return found
 
     def entries(self, keys: int, values: int = 0) -> Iterator[tuple[str, int]]:
         """The str keys in a dict's keys and their values: in the entries, or in the array `values` of a split table."""
