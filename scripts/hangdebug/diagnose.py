@@ -18,7 +18,7 @@ from hangdebug.waits import Wait, stuck_workers
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
         "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
 # How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
-WORTH = {"frames": 0.99, "kernel": 0.95, "source": 0.9}
+WORTH = {"frames": 0.99, "tasks": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
 SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 
@@ -65,7 +65,8 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
     groups: dict[int | None, list[Snapshot]] = {}
     for snapshot in snapshots:
         groups.setdefault(snapshot.pid, []).append(snapshot)
-    return tuple(Evidence(tuple(group), process=process_in(group[-1]), sources=printed(group))
+    return tuple(Evidence(tuple(group), process=process_in(group[-1]), sources=printed(group),
+                          tasks=group[-1].tasks)
                  for group in groups.values())
 
 
@@ -115,7 +116,9 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
 
 def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
     lines = []
-    if wait is not None and verdict.state != "healthy":
+    if wait is not None and verdict.state == "tasks-waiting":
+        lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
+    elif wait is not None and verdict.state != "healthy":
         role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
         who = wait.view.thread.name or name_of(wait.view).capitalize()
         where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
@@ -216,5 +219,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
     if verdict.state == "loop-busy":
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
+    if verdict.state == "tasks-waiting":
+        return f"A coroutine waits{where}{line} for what never comes; the event loop itself is fine."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."

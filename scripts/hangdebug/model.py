@@ -82,14 +82,38 @@ class Thread:
 
 
 @dataclass(frozen=True)
+class Awaited:
+    """The object that a task waits for: its type, its address, the method that waits, and its counts by name."""
+
+    kind: str
+    id: int
+    method: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return f"{self.kind}{'.' if self.method else ''}{self.method}{f' ({counts})' if counts else ''}"
+
+
+@dataclass(frozen=True)
 class Task:
-    """A coroutine that asyncio runs, innermost frame first. `waits_on` is what it awaits, in the dump's words."""
+    """A coroutine that asyncio runs, innermost frame first. `waits_on` is what it awaits, in the dump's words.
+
+    The rest is known where the process's memory was read: `inside` are the addresses of the locks that it is
+    inside of by `async with`, `timed` whether a timeout ends its wait, `ends` the names in its application's
+    code that could end the wait of another ("release", "set"), `id` its own address.
+    """
 
     name: str
     frames: tuple[Frame, ...] = ()
     waits_on: str = ""
     state: str = ""
     coroutine: str = ""
+    id: int | None = None
+    awaits: Awaited | None = None
+    inside: tuple[int, ...] = ()
+    timed: bool = False
+    ends: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -157,6 +181,7 @@ class Evidence:
     holds one reading per snapshot, taken just before it (None where the kernel was not asked).
     `watch` are readings of a second without any attach, `profile` stacks and how often each was seen in a
     second of sampling; both are taken only in doubt. `clients` is None where the kernel was not asked.
+    `tasks` are asyncio's, read before the first attach, `later` the same after the last sample.
     `sources` maps a file, named as in the frames, to its known lines by number.
     """
 
@@ -169,11 +194,13 @@ class Evidence:
     clients: Clients | None = None
     sources: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    later: tuple[Task, ...] = ()
 
 
 @dataclass(frozen=True)
 class Match:
-    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`) and their words."""
+    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`, `tasks`) and their words."""
 
     kinds: frozenset[str]
     evidence: tuple[str, ...] = ()

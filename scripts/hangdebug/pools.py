@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hangdebug.model import Verdict
 from hangdebug.scene import Scene, View, identity, is_anyio_worker
@@ -26,7 +26,18 @@ def pools(scene: Scene) -> tuple[Pool, ...]:
     for view in scene.threads("worker"):
         key = "AnyIO" if is_anyio_worker(view.thread) else view.thread.name.rpartition("_")[0]
         groups.setdefault(key, []).append(view)
-    return tuple(named(key, tuple(members), scene.evidence.process.cpus) for key, members in groups.items())
+    found = (named(key, tuple(members), scene.evidence.process.cpus) for key, members in groups.items())
+    tokens = limiter(scene)
+    return tuple(replace(one, limit=tokens) if tokens and is_anyio_worker(one.members[0].thread) else one for one in found)
+
+
+def limiter(scene: Scene) -> int | None:
+    """How many threads AnyIO's limiter gives out, where tasks queue for one in every reading of them; None elsewhere."""
+    lists = [one for one in (scene.evidence.tasks, scene.evidence.later) if one]
+    queues = [{(task.id, task.awaits.counts.get("tokens")) for task in one
+               if task.awaits and task.awaits.kind == "CapacityLimiter"} for one in lists]
+    both = set.intersection(*queues) if queues else set()
+    return min((tokens for _, tokens in both if tokens), default=None)
 
 
 def named(key: str, members: tuple[View, ...], cpus: int | None) -> Pool:

@@ -12,6 +12,7 @@ from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.held import loop_held
 from hangdebug.model import Verdict
+from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure, woke
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, whole
 from hangdebug.waits import Wait, stuck_workers, wait
@@ -120,7 +121,11 @@ def fine(scene: Scene) -> Answer:
     if total == 1:
         sure = 0.6
         doubts.append("One dump shows one moment.")
-    if clients is None or clients.open:
+    waiting = suspects(scene)
+    if waiting:
+        sure = min(sure, 0.6)
+        doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
+    elif not scene.evidence.later and (clients is None or clients.open):
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     if idle < total:
@@ -153,4 +158,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, fine, unknown)
+RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, tasks_waiting, fine, unknown)

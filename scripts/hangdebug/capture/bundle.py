@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__
-from hangdebug.capture import processes, proc, pyspy
+from hangdebug.capture import processes, proc, pyspy, tasks
 from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Snapshot
+from hangdebug.model import Snapshot, Thread
 from hangdebug.scene import role_of
 
 FORMAT = "backend-hang-debug evidence"
@@ -98,6 +98,7 @@ def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) 
             if time.monotonic() - began > MOST_SECONDS / 3:
                 break
             time.sleep(BEFORE_PAUSE)
+        keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks are left alone")
@@ -125,6 +126,8 @@ def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> N
         if time.monotonic() - began > MOST_SECONDS / 2:
             break
         time.sleep(PAUSE)
+    if proc.available(pid) and snapshots:
+        keep_tasks(pid, place)
     say(f"process {pid}: took {len(snapshots)} samples")
 
 
@@ -154,6 +157,14 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
     if path.exists():
         known = {file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()}
     write(path, json.dumps(sources(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
+
+
+def keep_tasks(pid: int, place: Path) -> None:
+    """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
+    number = len(list(place.glob("tasks-*.json")))
+    found = tasks.tasks_of(pid)
+    write(place / f"tasks-{number}.json", tasks.as_json(found))
+    keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
 
 
 def kernel_now(pid: int) -> str:

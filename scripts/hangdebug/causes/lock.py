@@ -4,6 +4,9 @@ Whoever should release it may wait for the loop, may be slow, or may have ended 
 and `lock.acquire()` are C calls without a frame: the stack ends in the line that makes them. `Event.wait()`,
 `Condition.wait()` and `Semaphore.acquire()` show frames of threading.py.
 
+The locks of asyncio stop single tasks, and only the list of tasks shows that: a lock that is entered twice, one
+that was taken and never released, an event that nobody sets. The loop runs on, and those requests never end.
+
 Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thread
 (`await asyncio.to_thread(...)`), hold it for less, and never across an `await`.
 """
@@ -17,12 +20,15 @@ from hangdebug.waits import Wait
 CALLS = tuple(f"threading.py:{name}" for name in ("wait", "wait_for", "acquire", "__enter__")) + (
     "multiprocessing/synchronize.py:acquire", "multiprocessing/synchronize.py:__enter__",
     "multiprocessing/synchronize.py:wait")
+TASKS = ("asyncio/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py")
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None:
         return None
+    if verdict.state == "tasks-waiting" and wait.starts_with(*TASKS):
+        return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}.",))
     if wait.starts_with(*CALLS):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
     if not wait.leaf or wait.running:

@@ -4,6 +4,7 @@
     4284/process.json               facts about the process
     4284/kernel-before-0.tsv ...    the kernel's word before the first attach
     4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
+    4284/tasks-0.json  tasks-1.json  asyncio's tasks before the first attach, and after the last
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
     4284/fds.tsv  net.txt  children.tsv   what the numbers in the kernel's rows stand for
@@ -24,12 +25,14 @@ from typing import Any, Mapping
 from hangdebug import kernel
 from hangdebug.dumps import read
 from hangdebug.dumps.profile import profile
+from hangdebug.dumps.tasks import tasks
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
 SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
+TASKS = re.compile(r"^tasks-\d+\.json$")
 PID = re.compile(r"^\d+$")
 TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
          "cpus": int, "listens": bool}
@@ -85,8 +88,10 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     sources = {file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
                for file, lines in mapping(texts.get("sources.json", "{}")).items() if isinstance(lines, dict)}
     clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
+    lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
+    notes += sorted({note for _, note in lists if note})
     return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
-                    clients, sources, tuple(notes))
+                    clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else ())
 
 
 def facts(value: Mapping[str, Any]) -> Process:

@@ -1,0 +1,112 @@
+"""The calls of a suspended coroutine: from the outermost along what each awaits, down to what nothing runs for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Iterator
+
+from hangdebug.capture.lines import line_at
+from hangdebug.capture.memory import Unreadable
+from hangdebug.capture.objects import FIRST, Objects
+from hangdebug.model import Frame
+
+MOST_CALLS, MOST_VALUES = 100, 256
+FRAME_CODE, FRAME_STACK, FRAME_DEPTH = 32, {(3, 9): 64, (3, 10): 64}, {(3, 9): 72, (3, 10): 80}
+RUNS = ("coroutine", "generator", "async_generator")
+# What stands between a coroutine and the one that it awaits: each names it in its first field.
+WRAPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One suspended frame of the coroutine at `at`. `values` are the addresses in its locals, then on its stack; the last is what it awaits."""
+
+    frame: Frame
+    names: frozenset[str]
+    values: tuple[int, ...] = field(default=(), repr=False)
+    first: int = 0
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The calls, innermost first, and the address of what the innermost awaits (0 where it awaits nothing known)."""
+
+    calls: tuple[Call, ...]
+    awaited: int = 0
+
+
+def chain(objects: Objects, at: int) -> Chain:
+    """The chain that begins with the coroutine at `at`. It ends early where memory holds something else."""
+    calls: list[Call] = []
+    seen = set()
+    try:
+        while at and at not in seen and len(calls) < MOST_CALLS:
+            seen.add(at)
+            kind = objects.type_name(at)
+            if kind in WRAPS:
+                at = objects.memory.word(at + FIRST)
+            elif kind in RUNS:
+                found = call(objects, at)
+                if found is None:
+                    break
+                calls.append(found)
+                at = found.values[-1] if found.values else 0
+            elif kind == "FutureIter":
+                at = objects.memory.word(at + FIRST)
+            else:
+                break
+    except Unreadable:
+        at = 0
+    return Chain(tuple(reversed(calls)), at)
+
+
+def call(objects: Objects, at: int) -> Call | None:
+    """The frame of a coroutine or generator, None for one that has ended."""
+    memory, layout = objects.memory, objects.layout
+    if layout.version < (3, 11):
+        frame = memory.word(at + layout.frame)
+        if not frame:
+            return None
+        code = memory.word(frame + FRAME_CODE)
+        lasti = memory.small(frame + layout.lasti) * (2 if layout.version == (3, 10) else 1)
+        values = old_values(objects, frame)
+    else:
+        code = memory.word(at + layout.frame)
+        start = at + layout.frame + layout.lasti
+        lasti = memory.word(start) - code - layout.code_size
+        count = memory.small(start + 8)
+        values = [memory.word(start + 16 + 8 * index) for index in range(max(0, min(count, MOST_VALUES)))]
+    if objects.type_name(code) != "code":
+        return None
+    return Call(frame_of(objects, code, lasti), names_of(objects, code), tuple(values), values[0] if values else 0, at)
+
+
+def old_values(objects: Objects, frame: int) -> list[int]:
+    """Up to 3.10 the frame is an object of its own: locals at its end, then its stack."""
+    memory, version = objects.memory, objects.layout.version
+    start = frame + memory.word(objects.type_of(frame) + 32) - 8
+    stack = memory.word(frame + FRAME_STACK[version])
+    top = memory.word(frame + FRAME_DEPTH[version])
+    end = stack + 8 * (top & 0xFFFFFFFF) if version == (3, 10) else top
+    return [memory.word(at) for at in range(start, max(start, min(end, start + 8 * MOST_VALUES)), 8)]
+
+
+def frame_of(objects: Objects, code: int, lasti: int) -> Frame:
+    memory, layout = objects.memory, objects.layout
+    table = objects.data(memory.word(code + layout.code_table))
+    line = line_at(table, memory.small(code + layout.code_first), lasti, layout.version)
+    return Frame(objects.text(memory.word(code + layout.code_name)), objects.text(memory.word(code + layout.code_file)), line)
+
+
+def names_of(objects: Objects, code: int) -> frozenset[str]:
+    """The attributes and globals that the function uses by name."""
+    return frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
+
+
+def texts(objects: Objects, at: int) -> Iterator[str]:
+    for one in objects.items(at):
+        try:
+            yield objects.text(one)
+        except Unreadable:
+            continue

@@ -1,0 +1,193 @@
+"""Where things stand inside of CPython's objects: measured on a specimen, an interpreter like the target's.
+
+The target's own executable is started with specimen.py, which makes objects whose contents are known. Where a
+pointer to the one is found in the other, there its field is. Fields that no CPython from 3.9 on has moved are
+plain constants in objects.py. Nothing measured is believed until the specimen's own tasks were read with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+from hangdebug.capture.memory import PAGE, Memory, Unreadable, mapping_of, opened
+
+SPECIMEN = Path(__file__).with_name("specimen.py")
+STARTS_WITHIN = 5.0
+OLDEST, NEWEST = (3, 9), (3, 13)
+FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10, from 3.11 on to its frame's code."""
+
+    version: tuple[int, int]
+    inode: str
+    runtime: int
+    interpreter: int
+    modules: int
+    code_name: int
+    code_file: int
+    code_table: int
+    code_names: int
+    code_first: int
+    code_size: int
+    qualname: int
+    frame: int
+    lasti: int
+    task_coroutine: int
+    task_waiter: int
+    task_name: int
+    future_state: int
+    future_exception: int
+    shared_keys: int
+    ascii: int
+    wide: int
+
+
+@dataclass(frozen=True)
+class Specimen:
+    pid: int
+    facts: dict[str, Any]
+    layout: Layout
+
+
+@contextmanager
+def specimen(pid: int) -> Iterator[Specimen]:
+    """An interpreter like that of `pid`, measured; it is ended on the way out. Raises Unreadable."""
+    with started(pid) as process:
+        facts = greeting(process)
+        with opened(process.pid) as memory:
+            yield Specimen(process.pid, facts, measured(memory, process.pid, facts))
+
+
+@contextmanager
+def started(pid: int) -> Iterator[subprocess.Popen]:
+    """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
+    try:
+        program, owner = os.readlink(f"/proc/{pid}/exe"), os.stat(f"/proc/{pid}")
+        code = SPECIMEN.read_text(encoding="utf-8")
+        user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        process = subprocess.Popen([program, "-S", "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, cwd="/", **user)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def greeting(process: subprocess.Popen) -> dict[str, Any]:
+    """What the specimen prints. Raises Unreadable for an interpreter that cannot be walked."""
+    line = first_line(process, STARTS_WITHIN)
+    try:
+        facts = json.loads(line)
+        version = tuple(facts["version"][:2])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreadable("the target's interpreter does not run by itself") from error
+    name = ".".join(map(str, version))
+    if facts["implementation"] != "cpython" or facts["bits"] != 64:
+        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known here")
+    if facts["flags"]:
+        kind = "a free-threaded" if "t" in facts["flags"] else "a debug"
+        raise Unreadable(f"{kind} build of Python keeps its objects differently")
+    if version < OLDEST:
+        raise Unreadable(f"Python {name} is older than this knows")
+    if version > NEWEST:
+        raise Unreadable(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
+    return facts
+
+
+def first_line(process: subprocess.Popen, seconds: float) -> bytes:
+    """What `process` prints up to the end of a line, b"" where that does not come in time."""
+    deadline, text = time.monotonic() + seconds, b""
+    descriptor = process.stdout.fileno()
+    while not text.endswith(b"\n"):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(descriptor, 65536) if ready else b""
+        if not part:
+            return b""
+        text += part
+    return text
+
+
+def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
+    """The layout, by looking for the specimen's known values in its memory. Raises Unreadable."""
+    runtime, version = facts["runtime"], tuple(facts["version"][:2])
+    library = mapping_of(pid, runtime)
+    if library is None:
+        raise Unreadable("the interpreter's image is not in its mappings")
+    codes, coroutines, tasks = facts["codes"], facts["coroutines"], facts["tasks"]
+    code_type = memory.word(codes[0]["at"] + 8)
+    size = memory.word(code_type + 32)
+    key = "frame" if version < (3, 11) else "code"
+    frame = pointer(memory, coroutines, key, last=version >= (3, 11))
+    return Layout(
+        version, library.inode, runtime - library.start,
+        where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
+        where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
+        *(pointer(memory, codes, name) for name in ("name", "file", "table", "names")),
+        where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"), size,
+        pointer(memory, coroutines, "qualname"), frame, last_instruction(memory, version, coroutines, frame, size),
+        pointer(memory, tasks, "coroutine"), pointer(memory, tasks, "waiter"), pointer(memory, tasks, "name"),
+        where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
+        where(memory, [tuple(facts["failed"])], 256),
+        where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
+        facts["ascii"] - 1, facts["other"] - 4,
+    )
+
+
+def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:
+    return where(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
+
+
+def last_instruction(memory: Memory, version: tuple, coroutines: list[dict[str, int]], frame: int, size: int) -> int:
+    """Up to 3.10 an int in the frame (in words of two bytes in 3.10); from 3.11 on a pointer into the code."""
+    if version < (3, 11):
+        unit = 2 if version == (3, 10) else 1
+        return where(memory, [(one["frame"], one["lasti"] // unit) for one in coroutines], 256, "<i")
+    return where(memory, [(one["at"] + frame, one["code"] + size + one["lasti"]) for one in coroutines], 256)
+
+
+def where(memory: Memory, pairs: Iterable[tuple[int, int]], farthest: int, form: str = "<Q", last: bool = False) -> int:
+    """The offset at which, behind each address, stands the value that belongs to it. Raises Unreadable."""
+    offsets = None
+    for at, value in pairs:
+        found = set(places(block(memory, at, farthest), struct.pack(form, value)))
+        offsets = found if offsets is None else offsets & found
+    if not offsets:
+        raise Unreadable("the interpreter keeps its objects in an unknown way")
+    return max(offsets) if last else min(offsets)
+
+
+def block(memory: Memory, at: int, size: int) -> bytes:
+    """Up to `size` bytes from `at` on, as many as there are."""
+    parts, end = [], at + size
+    while at < end:
+        step = min(end, (at // PAGE + 1) * PAGE) - at
+        try:
+            parts.append(memory.read(at, step))
+        except Unreadable:
+            break
+        at += step
+    return b"".join(parts)
+
+
+def places(text: bytes, wanted: bytes) -> Iterator[int]:
+    """Where `wanted` stands in `text`, aligned, and behind an object's head."""
+    at = text.find(wanted, 16)
+    while at >= 0:
+        if at % len(wanted) == 0:
+            yield at
+        at = text.find(wanted, at + 1)

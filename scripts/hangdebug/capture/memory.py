@@ -1,0 +1,105 @@
+"""Read another process's memory, in pages, without a pause: /proc/PID/mem needs py-spy's permission and no attach."""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Iterator
+
+PAGE = 4096
+MOST_PAGES = 32_768  # 128 MiB: what is not found in so much is not looked for any longer
+MOST_BYTES = 1 << 20
+
+
+class Unreadable(Exception):
+    """No memory there, or more was asked for than a sound object has. Never leaves this package."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A file mapped by a process. `inode` is the device and inode, as text; `start` its lowest address."""
+
+    path: str
+    inode: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An open process. Every page is read once, so that a walk sees each object in one moment."""
+
+    descriptor: int
+    pages: dict[int, bytes] = field(default_factory=dict, repr=False)
+
+    def read(self, at: int, size: int) -> bytes:
+        """`size` bytes at the address `at`. Raises Unreadable."""
+        if not (PAGE <= at < 1 << 56 and 0 <= size <= MOST_BYTES):
+            raise Unreadable(f"{size} bytes at {at:#x}")
+        first, last = at // PAGE, (at + size - 1) // PAGE
+        if first == last:
+            found = self.page(first)
+        else:
+            found = b"".join(self.page(number) for number in range(first, last + 1))
+        begin = at - first * PAGE
+        return found[begin:begin + size]
+
+    def page(self, number: int) -> bytes:
+        if number not in self.pages:
+            if len(self.pages) >= MOST_PAGES:
+                raise Unreadable("too many pages")
+            try:
+                self.pages[number] = os.pread(self.descriptor, PAGE, number * PAGE)
+            except (OSError, OverflowError):
+                self.pages[number] = b""
+        if len(self.pages[number]) != PAGE:
+            raise Unreadable(f"page {number:#x}")
+        return self.pages[number]
+
+    def word(self, at: int) -> int:
+        return struct.unpack("<Q", self.read(at, 8))[0]
+
+    def signed(self, at: int) -> int:
+        return struct.unpack("<q", self.read(at, 8))[0]
+
+    def small(self, at: int) -> int:
+        """A C int."""
+        return struct.unpack("<i", self.read(at, 4))[0]
+
+    def byte(self, at: int) -> int:
+        return self.read(at, 1)[0]
+
+
+@contextmanager
+def opened(pid: int) -> Iterator[Memory]:
+    """The memory of `pid`. Raises Unreadable where it is gone, or not for this user."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unreadable(f"the memory of process {pid}: {error.strerror}") from error
+    try:
+        yield Memory(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def mappings(pid: int) -> dict[str, Mapping]:
+    """The files that `pid` has mapped, by device and inode. Raises Unreadable."""
+    found: dict[str, Mapping] = {}
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as rows:
+            for row in rows:
+                words = row.split(None, 5)
+                if len(words) == 6 and words[5].startswith("/"):
+                    inode = f"{words[3]} {words[4]}"
+                    found.setdefault(inode, Mapping(words[5].rstrip("\n"), inode, int(row.split("-", 1)[0], 16)))
+    except OSError as error:
+        raise Unreadable(f"the mappings of process {pid}: {error.strerror}") from error
+    return found
+
+
+def mapping_of(pid: int, at: int) -> Mapping | None:
+    """The file whose image holds the address `at`: a library's zeroed data follow its file without a name."""
+    below = [one for one in mappings(pid).values() if one.start <= at]
+    return max(below, key=lambda one: one.start, default=None)

@@ -1,0 +1,97 @@
+"""Run by an interpreter like the target's: make one of each thing that a walk of memory must know, say where it is.
+
+It prints one line of JSON, waits until its input ends, and is read from outside meanwhile. The walk measures
+its offsets on these objects, and must then find the tasks below by itself, before it is let near a target.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import sys
+
+
+class Plain:
+    def __init__(self):
+        self.first, self.second = "eins", 2
+
+
+class Jobs:
+    @staticmethod
+    async def source(future):
+        yield await future
+
+    @staticmethod
+    async def listen(future):
+        async for item in Jobs.source(future):
+            print(item)
+
+    @staticmethod
+    async def enter_twice(lock):
+        async with lock:
+            async with lock:
+                pass
+
+    @staticmethod
+    async def end_badly():
+        raise ValueError("spoilt")
+
+
+def code_of(code):
+    table = code.co_linetable if sys.version_info >= (3, 10) else code.co_lnotab
+    name = code.co_qualname if sys.version_info >= (3, 11) else code.co_name
+    return {"at": id(code), "name": id(name), "file": id(code.co_filename), "table": id(table),
+            "names": id(code.co_names), "first": code.co_firstlineno}
+
+
+def coroutine_of(coroutine):
+    frame = coroutine.cr_frame
+    return {"at": id(coroutine), "qualname": id(coroutine.__qualname__), "frame": id(frame),
+            "code": id(coroutine.cr_code), "lasti": frame.f_lasti, "line": frame.f_lineno}
+
+
+def task_of(task):
+    return {"at": id(task), "coroutine": id(task.get_coro()), "waiter": id(task._fut_waiter), "name": id(task.get_name())}
+
+
+def interpreter():
+    get = ctypes.pythonapi.PyInterpreterState_Get
+    get.restype = ctypes.c_void_p
+    return get()
+
+
+def main():
+    loop = asyncio.new_event_loop()
+
+    async def make():
+        lock, future = asyncio.Lock(), loop.create_future()
+        made = [loop.create_task(Jobs.listen(future), name="listen-\u00e9"), loop.create_task(Jobs.enter_twice(lock), name="enter"),
+                loop.create_task(Jobs.end_badly(), name="bad"), loop.create_task(asyncio.sleep(0))]
+        for _ in range(4):
+            await asyncio.sleep(0)
+        made[3].cancel()
+        cancelled = loop.create_future()
+        cancelled.cancel()
+        return made, cancelled, (lock, future)
+
+    made, cancelled, kept = loop.run_until_complete(make())
+    waiting = made[:2]
+    plain, other = Plain(), Plain()
+    facts = {
+        "version": list(sys.version_info[:3]), "flags": sys.abiflags, "bits": sys.maxsize.bit_length() + 1,
+        "implementation": sys.implementation.name,
+        "runtime": ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime")),
+        "interpreter": interpreter(), "modules": id(sys.modules),
+        "codes": [code_of(task.get_coro().cr_code) for task in waiting],
+        "coroutines": [coroutine_of(task.get_coro()) for task in waiting],
+        "tasks": [task_of(task) for task in waiting],
+        "futures": [[id(waiting[0]._fut_waiter), 0], [id(cancelled), 1], [id(made[2]), 2]],
+        "failed": [id(made[2]), id(made[2]._exception)],
+        "shared": [id(Plain), id(other.__dict__)], "ascii": sys.getsizeof(""), "other": sys.getsizeof("\u0100"),
+    }
+    print(json.dumps(facts), flush=True)
+    sys.stdin.read()
+    os._exit(0 if kept and plain else 1)
+
+
+main()

@@ -1,0 +1,151 @@
+"""asyncio's tasks of a live CPython 3.9 to 3.13 on Linux, read out of its memory: no attach, no pause, no preparation.
+
+The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks.
+A field that reads wrong costs that task, not the rest; what could not be read is a note.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Iterator
+
+from hangdebug.capture.awaited import awaited, ends, inside, timed
+from hangdebug.capture.coroutines import chain
+from hangdebug.capture.layout import Layout, Specimen, specimen
+from hangdebug.capture.memory import Memory, Unreadable, mappings, opened
+from hangdebug.capture.objects import FIRST, Objects
+from hangdebug.model import Task
+
+MOST_TASKS, MOST_SECONDS = 20_000, 1.5
+SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
+STATES = {0: "pending", 1: "cancelled", 2: "finished"}
+EXCEPTION_ARGS, MOST_WORDS = 24, 200
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The tasks, and what went wrong or was left out ("" if nothing)."""
+
+    tasks: tuple[Task, ...] = ()
+    note: str = ""
+
+
+def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
+    """The tasks of `pid` that have not ended, and those that failed. Never raises for what it finds there."""
+    try:
+        layout = layout or layout_for(pid)
+        with opened(pid) as memory:
+            return walked(Objects(memory, layout), pid)
+    except Unreadable as error:
+        return Reading((), f"its asyncio tasks were not read: {error}")
+
+
+@lru_cache(maxsize=64)
+def layout_for(pid: int) -> Layout:
+    """The layout of the target's interpreter, proved on a specimen of it. Raises Unreadable."""
+    with specimen(pid) as one:
+        if one.layout.inode not in mappings(pid):
+            raise Unreadable("its interpreter was replaced on disk since it started")
+        prove(one)
+        return one.layout
+
+
+def prove(one: Specimen) -> None:
+    """Read the specimen's own tasks. Raises Unreadable where that gives anything but the truth."""
+    with opened(one.pid) as memory:
+        found = {task.name: task for task in walked(Objects(memory, one.layout), one.pid).tasks}
+    listening, entering, bad = (found.get(name) for name in ("listen-\u00e9", "enter", "bad"))
+    whole = one.layout.version >= (3, 11)
+    for task, place, names in ((listening, 0, "source listen"), (entering, 1, "acquire __aenter__ enter_twice")):
+        lines = [frame.line for frame in task.frames][-1:] if task else []
+        if task is None or " ".join(frame.name for frame in task.frames) != names \
+                or lines != [one.facts["coroutines"][place]["line"]] \
+                or task.frames[-1].function.startswith("Jobs.") != whole:
+            raise Unreadable("the interpreter keeps its coroutines in an unknown way")
+    lock = entering.awaits
+    if lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
+        raise Unreadable("the interpreter keeps its attributes in an unknown way")
+    if bad is None or bad.state != "failed: ValueError: spoilt":
+        raise Unreadable("the interpreter keeps its exceptions in an unknown way")
+
+
+def walked(objects: Objects, pid: int) -> Reading:
+    found, skipped, began = [], 0, time.monotonic()
+    for at in addresses(objects, pid):
+        if time.monotonic() - began > MOST_SECONDS or len(found) >= MOST_TASKS:
+            return Reading(tuple(found), f"only {len(found)} of its asyncio tasks were read")
+        try:
+            one = task_at(objects, at)
+        except Unreadable:
+            skipped += 1
+            continue
+        if one is not None:
+            found.append(one)
+    return Reading(tuple(found), f"{skipped} of its asyncio tasks could not be read" if skipped else "")
+
+
+def addresses(objects: Objects, pid: int) -> Iterator[int]:
+    """Where the tasks are. Raises Unreadable when the way to them is blocked."""
+    memory, layout = objects.memory, objects.layout
+    image = mappings(pid).get(layout.inode)
+    if image is None:
+        raise Unreadable("its interpreter is another one")
+    interpreter = memory.word(image.start + layout.runtime + layout.interpreter)
+    module = objects.mapping(memory.word(interpreter + layout.modules)).get("asyncio.tasks")
+    if module is None:
+        return
+    names = objects.mapping(memory.word(module + FIRST))
+    for name in SETS:
+        if name not in names:
+            continue
+        weak = objects.type_name(names[name]) == "WeakSet"
+        for at in objects.members(objects.attributes(names[name])["data"] if weak else names[name]):
+            task = memory.word(at + FIRST) if weak else at
+            if objects.type_name(task) not in ("", "NoneType"):
+                yield task
+
+
+def task_at(objects: Objects, at: int) -> Task | None:
+    """The task at an address; None for one that ended well, or is no task."""
+    memory, layout = objects.memory, objects.layout
+    if "Task" not in objects.kinds(at):
+        return None
+    state = STATES.get(memory.small(at + layout.future_state))
+    coroutine = memory.word(at + layout.task_coroutine)
+    name = name_of(objects, memory.word(at + layout.task_name))
+    title = objects.text(memory.word(coroutine + layout.qualname)) if coroutine else ""
+    if state == "finished":
+        failure = memory.word(at + layout.future_exception)
+        return Task(name, (), "", f"failed: {words(objects, failure)}", title, at) if failure else None
+    if state != "pending":
+        return None
+    found = chain(objects, coroutine)
+    what = awaited(objects, found, memory.word(at + layout.task_waiter))
+    frames = tuple(one.frame for one in found.calls)
+    return Task(name, frames, str(what or ""), state, title, at, what, inside(objects, found), timed(objects, found), ends(found))
+
+
+def name_of(objects: Objects, at: int) -> str:
+    """A task's name: a str, or from 3.13 on a number until somebody asks for it."""
+    if objects.type_name(at) == "int":
+        return f"Task-{objects.integer(at)}"
+    return objects.text(at)
+
+
+def words(objects: Objects, at: int) -> str:
+    """An exception as its traceback would end."""
+    kind = objects.type_name(at)
+    try:
+        args = objects.items(objects.memory.word(at + EXCEPTION_ARGS))
+        return f"{kind}: {objects.text(args[0])[:MOST_WORDS]}" if args else kind
+    except Unreadable:
+        return kind
+
+
+def as_json(reading: Reading) -> str:
+    """One line a task."""
+    rows = ",\n".join(json.dumps(dict(asdict(task), ends=sorted(task.ends))) for task in reading.tasks)
+    return f'{{"note": {json.dumps(reading.note)}, "tasks": [\n{rows}\n]}}\n'

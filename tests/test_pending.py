@@ -1,0 +1,87 @@
+"""What only the tasks show, on live servers: waits that never end are named, and waits that end are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zoo
+
+from hangdebug.capture import resolve
+from hangdebug.diagnose import diagnose
+from hangdebug.dumps.bundle import read_bundle
+from hangdebug.dumps.tasks import tasks
+from hangdebug.live import observe
+from hangdebug.model import Diagnosis, Evidence
+
+OTHERS = [place for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
+PYTHONS = [sys.executable, *OTHERS]
+HUNG = ("reentered", "leaked_permit", "never_set", "small_limiter")
+HEALTHY = ("waiting_streams", "patient_requests", "slow_requests")
+
+
+def looked_at(name: str, folder: Path, python: str = sys.executable, loop: str = "asyncio") -> tuple[Evidence, zoo.Truth]:
+    with zoo.hang(name, python=python, loop=loop) as server:
+        found = observe(resolve(server.pid), folder / "evidence", lambda line: None)
+        return found[0], server.truth
+
+
+def agrees(answer: Diagnosis, truth: zoo.Truth) -> None:
+    assert (answer.state, answer.cause) == (truth.state, truth.cause)
+    frame = answer.blocking_frame
+    assert (Path(frame.file).name, frame.line) in truth.marked
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda path: Path(path).parts[-3])
+@pytest.mark.parametrize("name", HUNG)
+def test_a_wait_that_never_ends_is_named(name: str, python: str, tmp_path: Path) -> None:
+    evidence, truth = looked_at(name, tmp_path, python)
+    agrees(diagnose(evidence), truth)
+
+
+@pytest.mark.parametrize("python", PYTHONS, ids=lambda path: Path(path).parts[-3])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_wait_that_ends_is_never_accused(name: str, python: str, tmp_path: Path) -> None:
+    evidence, _ = looked_at(name, tmp_path, python)
+    assert diagnose(evidence).state == "healthy"
+
+
+def test_uvloop_runs_the_same_tasks(tmp_path: Path) -> None:
+    evidence, truth = looked_at("reentered", tmp_path, loop="uvloop")
+    agrees(diagnose(evidence), truth)
+
+
+def test_the_words_name_who_waits_for_whom(tmp_path: Path) -> None:
+    ring = diagnose(looked_at("reentered", tmp_path / "ring")[0])
+    assert any("the task inside of it is itself" in line for line in ring.evidence) and ring.confidence > 0.9
+    failed = diagnose(looked_at("never_set", tmp_path / "failed")[0])
+    assert any("(load) has failed: ValueError" in line for line in failed.evidence) and failed.confidence < 0.8
+    queue = diagnose(looked_at("patient_requests", tmp_path / "queue")[0])
+    assert any("is inside of it, and waits for timer" in line for line in queue.doubts) and queue.confidence < 0.7
+    streams = diagnose(looked_at("waiting_streams", tmp_path / "streams")[0])
+    assert not streams.doubts and streams.confidence > 0.8
+
+
+def test_one_reading_is_one_moment(tmp_path: Path) -> None:
+    evidence, _ = looked_at("reentered", tmp_path)
+    once = diagnose(replace(evidence, later=()))
+    assert once.state == "tasks-waiting" and once.confidence <= 0.7
+    assert diagnose(replace(evidence, tasks=(), later=())).state == "healthy"
+
+
+def test_a_bundle_says_the_same_and_a_spoilt_one_says_less(tmp_path: Path) -> None:
+    evidence, _ = looked_at("reentered", tmp_path)
+    folder = tmp_path / "evidence"
+    place = next(folder.glob("[0-9]*"))
+    first = place / "tasks-0.json"
+    assert tasks(first.read_text()) == (evidence.tasks, "")
+    rows = json.loads(first.read_text())["tasks"]
+    spoilt = [dict(rows[0], frames=[{"line": "x"}, 7], inside=[None], awaits={"id": "y"}, name=3), 5, {}]
+    assert len(tasks(json.dumps({"tasks": spoilt}))[0]) == 2
+    for text in ("", "[]", "{}", '{"tasks": 5}', '{"note": 3, "tasks": [[]]}', "[" * 100_000):
+        first.write_text(text)
+        assert read_bundle(folder)[0].tasks == ()

@@ -1,0 +1,191 @@
+"""asyncio's tasks out of a live process: read exactly, on every Python at hand, and without disturbing it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from hangdebug.capture import tasks
+from hangdebug.capture.layout import specimen
+from hangdebug.capture.memory import Memory, Unreadable, opened
+from hangdebug.capture.objects import Objects
+from hangdebug.capture.tasks import layout_for, tasks_of, walked
+from hangdebug.model import Task
+
+KNOWN = Path(__file__).with_name("known_tasks.py")
+OTHERS = [Path(place) for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
+PYTHONS = [Path(sys.executable), *OTHERS]
+
+
+@pytest.fixture(params=PYTHONS, ids=lambda path: path.parts[-3])
+def python(request) -> Path:
+    return request.param
+
+
+@contextmanager
+def running(python: Path, *args: str) -> Iterator[int]:
+    """known_tasks.py, once it has said that its tasks wait; the pid."""
+    with subprocess.Popen([str(python), str(KNOWN), *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"waiting\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def marked(name: str) -> int:
+    """The line of known_tasks.py that ends in `# NAME`."""
+    lines = KNOWN.read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.endswith(f"# {name}"))
+
+
+def by_name(pid: int) -> dict[str, Task]:
+    found = tasks_of(pid)
+    assert found.note == ""
+    assert len({task.name for task in found.tasks}) == len(found.tasks)
+    return {task.name: task for task in found.tasks}
+
+
+def own(task: Task) -> list[tuple[str, int | None]]:
+    """The frames in known_tasks.py, innermost first."""
+    return [(frame.name, frame.line) for frame in task.frames if frame.file == str(KNOWN)]
+
+
+def test_known_tasks_are_read_exactly(python: Path) -> None:
+    with running(python) as pid:
+        found = by_name(pid)
+    assert set(found) == {"twice", "list\u00e9n", "flag", "nap", "deep", "timed", "put", "bad", "main", "inner", "subclass",
+                          "manager", "generator", "door"}
+    assert own(found["twice"]) == [("enter_twice", marked("twice"))]
+    assert own(found["list\u00e9n"]) == [("source", marked("source")), ("listen", marked("listen"))]
+    assert own(found["flag"]) == [("wait_for_flag", marked("flag"))]
+    assert own(found["deep"]) == [("deep", marked("bottom")), *[("deep", marked("deeper"))] * 30]
+    assert own(found["timed"]) == [("timed", marked("timed"))]
+    assert own(found["main"]) == [("main", marked("main")), ("outer", marked("outer"))]
+    assert [frame.name for frame in found["nap"].frames] == ["sleep"]
+    assert [frame.name for frame in found["twice"].frames][:2] == ["acquire", "__aenter__"]
+    assert {name for name, task in found.items() if task.timed} == {"timed", "nap"}
+    assert found["bad"].state == "failed: ValueError: spoilt" and not found["bad"].frames
+    assert all(task.state == "pending" for name, task in found.items() if name != "bad")
+
+
+def test_what_they_wait_for_is_named_with_its_counts(python: Path) -> None:
+    with running(python) as pid:
+        found = by_name(pid)
+    lock = found["twice"].awaits
+    assert (lock.kind, lock.method, lock.counts) == ("Lock", "__aenter__", {"locked": 1, "waiters": 1})
+    assert found["twice"].inside == (lock.id,)
+    assert str(found["flag"].awaits) == "Event.wait (set 0, waiters 1)"
+    assert found["list\u00e9n"].waits_on.startswith("Queue.get (items 0, maxsize 0, getters 1, putters 0")
+    assert found["put"].waits_on.startswith("Queue.put (items 1, maxsize 1, getters 0, putters 1")
+    assert found["nap"].awaits.kind == "timer"
+    assert (found["deep"].awaits.kind, found["main"].awaits.kind) == ("Future", "Task")
+    assert found["main"].awaits.id == found["inner"].id
+    assert "release" in found["inner"].ends and not found["twice"].ends
+    assert str(found["subclass"].awaits) == "Semaphore.acquire (permits 0, waiters 1)"
+
+
+def test_who_is_inside_of_a_lock_is_seen_through_managers_and_generators(python: Path) -> None:
+    with running(python) as pid:
+        found = by_name(pid)
+    door = found["door"].awaits
+    assert (door.kind, door.counts) == ("Semaphore", {"permits": 0, "waiters": 1})
+    assert {name for name, task in found.items() if door.id in task.inside} == {"manager", "generator"}
+
+
+def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
+    with running(python) as pid:
+        names = {task.frames[-1].function for task in by_name(pid).values() if task.frames}
+        version = layout_for(pid).version
+    assert ("Jobs.listen" in names) == (version >= (3, 11)) and ("listen" in names) == (version < (3, 11))
+
+
+def test_a_thousand_tasks_take_less_than_a_second_and_do_not_disturb(python: Path) -> None:
+    with running(python, "1000") as pid:
+        layout = layout_for(pid)
+        before = settled(pid)
+        began = time.monotonic()
+        found = tasks_of(pid, layout)
+        took = time.monotonic() - began
+        assert switches(pid) == before
+    assert len(found.tasks) == 1014 and took < 1.0
+
+
+def settled(pid: int) -> list[str]:
+    """The counters once they rest: the target has gone back to its wait."""
+    before, now = [], switches(pid)
+    while before != now:
+        time.sleep(0.05)
+        before, now = now, switches(pid)
+    return now
+
+
+def switches(pid: int) -> list[str]:
+    return [line for task in sorted(Path(f"/proc/{pid}/task").iterdir())
+            for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line]
+
+
+def test_a_process_without_asyncio_has_no_tasks() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            found = tasks_of(process.pid)
+        finally:
+            process.kill()
+    assert (found.tasks, found.note) == ((), "")
+
+
+def test_what_cannot_be_read_is_a_note() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    assert "were not read" in tasks_of(ended.pid).note
+    with subprocess.Popen(["sleep", "30"]) as other:
+        try:
+            found = tasks_of(other.pid)
+        finally:
+            other.kill()
+    assert (found.tasks, found.note) == ((), "its asyncio tasks were not read: the target's interpreter does not run by itself")
+
+
+class Spoilt(Memory):
+    """Memory in which every `period`-th word that is asked for reads as another address."""
+
+    def word(self, at: int) -> int:
+        found = super().word(at)
+        self.pages[-1] = self.pages.get(-1, b"") + b"."
+        asked = len(self.pages[-1])
+        return found ^ (0xFF << (asked % 48)) if asked % self.pages[-2][0] == 0 else found
+
+
+@pytest.mark.parametrize("period", [3, 7, 20, 50, 100, 173, 251])
+def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None:
+    with running(Path(sys.executable), "50") as pid:
+        layout = layout_for(pid)
+        with opened(pid) as memory:
+            spoilt = Spoilt(memory.descriptor, {-2: bytes([period])})
+            began = time.monotonic()
+            try:
+                found = walked(Objects(spoilt, layout), pid).tasks
+            except Unreadable:
+                found = ()
+            assert time.monotonic() - began < 5
+            whole = walked(Objects(memory, layout), pid).tasks
+    assert len(found) <= len(whole) == 64
+
+
+def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Path(sys.executable)) as pid, specimen(pid) as one:
+        tasks.prove(one)
+        for field in ("lasti", "code_file", "task_coroutine", "future_state", "shared_keys", "modules", "future_exception"):
+            wrong = replace(one.layout, **{field: getattr(one.layout, field) + 8})
+            with pytest.raises(Unreadable):
+                tasks.prove(replace(one, layout=wrong))
