@@ -26,7 +26,7 @@ THREAD = re.compile(
     r"(?:: ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
-PLACE = re.compile(r"^(?P<file>[^\"']{1,500}?)(?:(?::|, line )(?P<line>\d{1,9}))?\)(?P<note>\s+\S.*)?$")
+PLACE = re.compile(r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?P<line>\d{1,9}))?\)(?P<note>\s+\S.*)?$")
 SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^(?!\d+$)[\w.+-]+$")
 NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:lib[\w+-]*-[\d.]+\.so|\[vdso\]|\?)$")
 INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
