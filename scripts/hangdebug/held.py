@@ -12,9 +12,9 @@ from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
-# A server imports the application before it serves: uvicorn inside of its loop, most others before it.
+# What servers import the application in, before they serve it.
 LOADS = ("uvicorn/importer.py", "uvicorn/config.py:load", "uvicorn/config.py:load_app", "gunicorn/util.py:import_app",
-         "hypercorn/utils.py:load_application", "granian/_loader.py", "granian/utils/loader.py", "daphne/cli.py:run")
+         "hypercorn/utils.py:load_application", "granian/_internal.py")
 LIFESPAN = "starlette/routing.py:lifespan"
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
