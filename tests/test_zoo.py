@@ -87,7 +87,7 @@ def test_a_server_marks_its_blocking_line_unless_it_is_healthy(name):
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_running_when_the_harness_is_ended(end, tmp_path):
     code = ("import time, zoo\n"
-            "with zoo.hang('other') as hung:\n"
+            "with zoo.hang('file_io') as hung:\n"
             "    print(hung.pid, *zoo.lab.descendants(hung.pid), flush=True)\n"
             "    time.sleep(60)\n")
     scratch = {**os.environ, "TMPDIR": str(tmp_path)}  # SIGKILL leaves files, and they belong here

@@ -221,5 +221,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
     if verdict.state == "tasks-waiting":
         return f"A coroutine waits{where}{line} for what never comes; the event loop itself is fine."
+    if verdict.state == "startup-hang":
+        return f"The server has not started: its start waits{where}{line}."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."

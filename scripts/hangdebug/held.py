@@ -12,9 +12,9 @@ from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
-# A server imports the application before it serves: uvicorn inside of its loop, most others before it.
+# What servers import the application in, before they serve it.
 LOADS = ("uvicorn/importer.py", "uvicorn/config.py:load", "uvicorn/config.py:load_app", "gunicorn/util.py:import_app",
-         "hypercorn/utils.py:load_application", "granian/_loader.py", "granian/utils/loader.py", "daphne/cli.py:run")
+         "hypercorn/utils.py:load_application", "granian/_internal.py")
 LIFESPAN = "starlette/routing.py:lifespan"
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
@@ -92,7 +92,7 @@ def single(scene: Scene, one: Wait) -> Answer:
         return Verdict(state, 0.85 if never_right(one) else 0.7, (), doubts), one
     if one.running or one.running is None and one.view.inner:
         words = (f"The event loop's thread is at work in {one.frame}.",)
-        return Verdict("loop-busy", 0.5, words, (*doubts, "A healthy server is caught at work now and then.")), one
+        return Verdict("loop-busy", 0.5 if one.running else 0.4, words, (*doubts, "A healthy server is caught at work now and then.")), one
     words = ("The thread sleeps in a C call that this line makes; such a call has no frame of its own.",)
     return Verdict(state, 0.7, words, doubts), one
 

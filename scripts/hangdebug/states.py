@@ -5,20 +5,23 @@ Every rule answers with (Verdict, the Wait that explains it or None), or with No
 
 from __future__ import annotations
 
+import re
 from typing import Optional, Tuple
 
 from hangdebug.causes.connection_pool import checkout
+from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
-from hangdebug.held import loop_held
-from hangdebug.model import Verdict
+from hangdebug.held import LOADS, loop_held
+from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure, woke
-from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, whole
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
 from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
+SERVES = re.compile(r"\b(?:uvicorn|hypercorn|granian|gunicorn|fastapi|starlette|FastAPI|Starlette)\b")
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
 
 
@@ -138,6 +141,43 @@ def fine(scene: Scene) -> Answer:
     return Verdict("healthy", sure, tuple(words), tuple(doubts)), None
 
 
+def starting(scene: Scene) -> Answer:
+    """No loop runs yet, and the main thread stands still in an import, or in a script that would serve later."""
+    main = next((view for view in scene.last if view.role == "main"), None)
+    if main is None or main.frame is None or scene.loop:
+        return None
+    one, frames = wait(scene, main), since_fork(main.thread.frames)
+    loads = any(calls(frame, *LOADS) for frame in frames)
+    if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
+        return None
+    if one.running or one.motion.often or one.motion.same < one.motion.samples:
+        return None  # it makes progress
+    words = ["The server is still importing the application." if loads else "No event loop runs yet: the program starts."]
+    if one.motion.samples == 1:
+        doubt = "One dump cannot tell a start that hangs from a slow one."
+        return Verdict("startup-hang", 0.7 if loads else 0.6, tuple(words), (doubt,)), one
+    if one.motion.woke == 0:
+        words.append(f"Its main thread woke not once in the {one.motion.span:.1f} s before the first attach.")
+    sure = 0.9 if one.motion.woke == 0 else 0.8
+    return Verdict("startup-hang", sure if loads else sure - 0.05, tuple(words)), one
+
+
+def imports_only(frames: tuple[Frame, ...]) -> bool:
+    """Whether nothing but modules stands below the outermost import: no function has been called that might serve."""
+    own = [frame for frame in reversed(frames) if not calls(frame, "<frozen runpy>", "runpy.py")]
+    first = next((index for index, frame in enumerate(own) if calls(frame, *MACHINERY)), 0)
+    return first > 0 and all(frame.name == "<module>" and is_application(frame) for frame in own[:first])
+
+
+def before_serving(scene: Scene, frames: tuple[Frame, ...]) -> bool:
+    """Whether a program without a loop is on its way to serve: it imports, or its source names a server."""
+    if any(calls(frame, *MACHINERY) for frame in frames):
+        return True
+    last = frames[-1]
+    lines = scene.evidence.sources.get(last.file, {}).values()
+    return last.name == "<module>" and is_application(last) and any(SERVES.search(line) for line in lines)
+
+
 def unknown(scene: Scene) -> Answer:
     """Nothing above applies: there is no event loop to judge by."""
     last = scene.evidence.snapshots[-1]
@@ -158,4 +198,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)

@@ -22,11 +22,12 @@ from hangdebug.waits import Wait
 FINALISERS = ("weakref.py:__call__", "weakref.py:_exitfunc")
 # They run a generator because they were asked to. Any other library's frame below one means that nobody did.
 DRIVERS = ("contextlib.py", "starlette/concurrency.py", "starlette/responses.py", "itertools.py", "functools.py")
-# Functions that never call a generator: where they are below one that ends, the collector came by.
-LOOP_ITSELF = tuple(f"asyncio/base_events.py:{name}" for name in (
-    "_run_once", "run_forever", "run_until_complete", "call_soon", "_call_soon", "call_at", "call_later"))
-SERVER = ("fastapi/", "starlette/middleware/", "starlette/applications.py", "uvicorn/protocols/", "uvicorn/middleware/", "h11/")
-APPS = ("__call__", "app", "application", "asgi", "dispatch", "middleware")
+# Where a stack alone has to do: the server's frames that call the application's own functions. Others do not.
+SERVER = ("fastapi/", "starlette/", "uvicorn/", "h11/", "httptools/", "asyncio/base_events.py")
+CALLERS = ("fastapi/routing.py", "fastapi/dependencies/utils.py", "starlette/routing.py", "starlette/responses.py",
+           "starlette/background.py", "starlette/endpoints.py", "starlette/middleware/base.py", "starlette/concurrency.py",
+           "starlette/testclient.py", "asyncio/base_events.py:call_exception_handler")
+APPS = ("__call__", "app", "application", "asgi", "dispatch", "middleware", "handler")
 ENDS = ("concurrent/futures/_base.py:__exit__",)
 CONSUMES = (" in ", "*", "yield", "next(", "send(", "close(", "list(", "tuple(", "set(", "dict(", "sorted(", "sum(", "join(",
             "map(", "zip(", "any(", "all(", "max(", "min(", "extend(", "update(")
@@ -48,15 +49,14 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     words = f"{frame.function} ends below {caller}, which does not call it: the garbage collector does."
     if in_generator(sources, wait.frame) and not drives(scene, caller, frame):
         return Match(frozenset({"frames", "source"}), ("It is a sync generator. " + words,))
-    if wait.starts_with(*ENDS) and (calls(caller, *LOOP_ITSELF) or serves(caller) and frame.name not in APPS):
-        return Match(frozenset({"frames"}), (words,))
+    if wait.starts_with(*ENDS) and serves_only(caller) and frame.name not in APPS:
+        return Match(frozenset(), (words,))
     return None
 
 
-def serves(caller: Frame) -> bool:
-    """A frame of the server that calls ASGI applications, and nothing else of the application's."""
-    path = library_path(caller.file) or ""
-    return path.startswith(SERVER) and caller.name in ("__call__", "run_asgi") or path.startswith("h11/")
+def serves_only(caller: Frame) -> bool:
+    """A frame of the server that has no reason to call a function of the application's that has its own name."""
+    return (library_path(caller.file) or "").startswith(SERVER) and not calls(caller, *CALLERS)
 
 
 def drives(scene: Scene, caller: Frame, frame: Frame) -> bool:
