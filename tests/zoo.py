@@ -12,6 +12,7 @@ Each server says in plain constants what is true of it. This module reads them w
     SIGNAL        the signal sent after that ("SIGINT"); the server must then close its port and not end
     SYMPTOM       the path that stops answering
     CONTROL       the path that still answers
+    NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
@@ -41,7 +42,7 @@ import postgres  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS")
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS", "NEEDS_KERNEL")
 
 
 class ZooError(Exception):
@@ -64,6 +65,7 @@ class Truth:
     symptom: str | None = None
     control: str | None = None
     needs: str | None = None
+    needs_kernel: bool = False
     marked: tuple[tuple[str, int], ...] = ()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    connection_pool, cpu_bound, database, executor_shutdown, future_result, http_client, interpreter_exit, lock, none, other, regex,
+    connection_pool, cpu_bound, database, default_executor, executor_shutdown, future_result,
+    graceful_shutdown, http_client, interpreter_exit, lock, none, other, regex,
     serialization, sleep, thread_join, threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
@@ -14,6 +15,8 @@ CAUSES: tuple[Cause, ...] = (
     none.CAUSE,
     interpreter_exit.CAUSE,
     connection_pool.CAUSE,
+    default_executor.CAUSE,
+    graceful_shutdown.CAUSE,
     threadpool_limit.CAUSE,
     executor_shutdown.CAUSE,
     future_result.CAUSE,
