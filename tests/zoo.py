@@ -13,6 +13,7 @@ Each server says in plain constants what is true of it. This module reads them w
     SYMPTOM       the path that stops answering
     CONTROL       the path that still answers
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
+    PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
@@ -42,7 +43,7 @@ import postgres  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS", "NEEDS_KERNEL")
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS", "NEEDS_KERNEL", "PROCESS")
 
 
 class ZooError(Exception):
@@ -66,6 +67,7 @@ class Truth:
     control: str | None = None
     needs: str | None = None
     needs_kernel: bool = False
+    process: str = "server"
     marked: tuple[tuple[str, int], ...] = ()
 
 
@@ -79,6 +81,11 @@ class Hung:
     @property
     def pid(self) -> int:
         return self.server.pid
+
+    @property
+    def ill(self) -> int:
+        """The process that a dump must be taken of."""
+        return self.pid if self.truth.process == "server" else lab.descendants(self.pid)[0]
 
     @property
     def url(self) -> str:

@@ -9,6 +9,7 @@ from typing import Optional, Tuple
 
 from hangdebug.causes.connection_pool import checkout
 from hangdebug.causes.default_executor import is_default, joined
+from hangdebug.causes.fork import abandoned
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.held import loop_held
@@ -38,6 +39,16 @@ def stopped(scene: Scene) -> Answer:
         words = ("All of its threads are in state T: it was stopped by a signal or is held by a debugger.",)
         return Verdict("stopped", 0.95, words), None
     return None
+
+
+def orphaned(scene: Scene) -> Answer:
+    """A forked child's only thread waits for a lock: whoever held it was not copied."""
+    one = wait(scene, scene.last[0]) if len(scene.last) == 1 else None
+    found = abandoned(one, scene) if one is not None and one.motion.same == one.motion.samples else None
+    if found is None or one.frame is None:
+        return None
+    words = ("It is a forked child with one thread, and that thread waits for a lock: nobody is left to release it.",)
+    return Verdict("deadlock", 0.95 if "kernel" in found.kinds else 0.65, (*words, *found.evidence)), one
 
 
 def exiting(scene: Scene) -> Answer:
@@ -159,4 +170,4 @@ def name_of(view: View) -> str:
     return view.thread.name or f"Thread {view.thread.os_id}"
 
 
-RULES = (stopped, exiting, loop_held, pool_full, told_to_stop, fine, unknown)
+RULES = (stopped, orphaned, exiting, loop_held, pool_full, told_to_stop, fine, unknown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    connection_pool, cpu_bound, database, default_executor, executor_shutdown, future_result,
+    connection_pool, cpu_bound, database, default_executor, executor_shutdown, fork, future_result,
     graceful_shutdown, http_client, interpreter_exit, lock, none, other, regex,
     serialization, sleep, thread_join, threadpool_limit,
 )
@@ -13,6 +13,7 @@ from hangdebug.waits import Wait
 
 CAUSES: tuple[Cause, ...] = (
     none.CAUSE,
+    fork.CAUSE,
     interpreter_exit.CAUSE,
     connection_pool.CAUSE,
     default_executor.CAUSE,
