@@ -130,11 +130,12 @@ def capture(truth: zoo.Truth, pythons: list[Interpreter], spies: list[Spy], out:
 def shots(hung: zoo.Hung, python: Interpreter, spies: list[Spy], loop: str) -> list[Shot]:
     plain = hung.truth.folder.name == "hung"
     suffix = ("" if loop == "asyncio" else f"-{loop}") + ("" if plain else f"-{hung.truth.name}")
-    taken = [Shot(spies[-1], hung.pid, suffix=suffix)]
+    ill = hung.ill
+    taken = [Shot(spies[-1], ill, suffix=suffix)]
     if loop == "asyncio" and python.version in FULL:
-        taken.append(Shot(spies[-1], hung.pid, "json", suffix))
+        taken.append(Shot(spies[-1], ill, "json", suffix))
     if loop == "asyncio" and python.version in OLDER and plain:
-        taken += [Shot(one, hung.pid, suffix=suffix) for one in spies[:-1]]
+        taken += [Shot(one, ill, suffix=suffix) for one in spies[:-1]]
     return taken
 
 

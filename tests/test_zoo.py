@@ -80,7 +80,8 @@ def test_a_server_hangs_as_it_says_and_is_ended(name):
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_marks_its_blocking_line_unless_it_is_healthy(name):
     truth = zoo.truth(name)
-    assert bool(truth.marked) == (truth.state != "healthy")
+    if not truth.needs_kernel:  # an open stream, say, has no line in any stack
+        assert bool(truth.marked) == (truth.state != "healthy")
     assert bool(truth.symptom or truth.signal) == (truth.state != "healthy")
 
 

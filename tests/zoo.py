@@ -12,6 +12,8 @@ Each server says in plain constants what is true of it. This module reads them w
     SIGNAL        the signal sent after that ("SIGINT"); the server must then close its port and not end
     SYMPTOM       the path that stops answering
     CONTROL       the path that still answers
+    NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
+    PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
@@ -44,7 +46,7 @@ import postgres  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS")
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS", "NEEDS_KERNEL", "PROCESS")
 
 
 class ZooError(Exception):
@@ -67,6 +69,8 @@ class Truth:
     symptom: str | None = None
     control: str | None = None
     needs: str | None = None
+    needs_kernel: bool = False
+    process: str = "server"
     marked: tuple[tuple[str, int], ...] = ()
 
 
@@ -80,6 +84,11 @@ class Hung:
     @property
     def pid(self) -> int:
         return self.server.pid
+
+    @property
+    def ill(self) -> int:
+        """The process that a dump must be taken of."""
+        return self.pid if self.truth.process == "server" else lab.descendants(self.pid)[0]
 
     @property
     def url(self) -> str:

@@ -217,6 +217,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
     if verdict.state == "threadpool-exhausted":
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
+    if verdict.state == "deadlock":
+        return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
     if verdict.state == "loop-busy":
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
     if verdict.state == "tasks-waiting":

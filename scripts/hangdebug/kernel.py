@@ -37,6 +37,7 @@ AARCH64 = {
 TABLES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
 ON_FD = frozenset("""read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
     recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split())
+FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
 ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
 
 
@@ -112,6 +113,11 @@ def describe(fd: int, objects: Objects) -> str:
     if target.startswith("socket:"):
         target = objects.peers.get(target[8:-1], "socket")
     return f"fd {fd} -> {target.split(':[')[0] if target.startswith('pipe') else target}"
+
+
+def forever(args: tuple[int, ...]) -> bool:
+    """futex(address, operation, value, timeout, ...): of this process alone, and without a timeout."""
+    return len(args) > 3 and bool(args[1] & FUTEX_PRIVATE) and args[3] == 0
 
 
 def signed(value: int) -> int:

@@ -144,7 +144,9 @@ class Reading:
 class Process:
     """Facts about the target that do not change between samples.
 
-    `listening` holds its TCP ports; `listens` is whether it has any listening socket, None where not known.
+    `listening` holds its TCP ports. `listens` is whether it accepts connections: it has a listening socket, one that
+    its event loop watches if it has a loop. `served` is whether it holds a connection that it once accepted on a
+    port of which it no longer listens. Both are None where not known.
     """
 
     pid: int | None = None
@@ -157,6 +159,7 @@ class Process:
     cpus: int | None = None
     listening: tuple[int, ...] = ()
     listens: bool | None = None
+    served: bool | None = None
 
 
 @dataclass(frozen=True)

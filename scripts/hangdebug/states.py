@@ -9,6 +9,8 @@ import re
 from typing import Optional, Tuple
 
 from hangdebug.causes.connection_pool import checkout
+from hangdebug.causes.default_executor import is_default, joined
+from hangdebug.causes.fork import abandoned
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
@@ -43,6 +45,16 @@ def stopped(scene: Scene) -> Answer:
     return None
 
 
+def orphaned(scene: Scene) -> Answer:
+    """A forked child's only thread waits for a lock: whoever held it was not copied."""
+    one = wait(scene, scene.last[0]) if len(scene.last) == 1 else None
+    found = abandoned(one, scene) if one is not None and one.motion.same == one.motion.samples else None
+    if found is None or one.frame is None:
+        return None
+    words = ("It is a forked child with one thread, and that thread waits for a lock: nobody is left to release it.",)
+    return Verdict("deadlock", 0.95 if "kernel" in found.kinds else 0.65, (*words, *found.evidence)), one
+
+
 def exiting(scene: Scene) -> Answer:
     """The interpreter, or asyncio's runner, is on its way out and waits."""
     joining = scene.shows(*JOINS)
@@ -51,6 +63,10 @@ def exiting(scene: Scene) -> Answer:
         words = (f"{name_of(joining)} is in {joining.thread.frames[0]}: the interpreter joins threads before it exits.",)
         doubts = () if held else ("The stack of the thread that it waits for is not in the evidence.",)
         return Verdict("exit-hang", 0.95 if held else 0.75, words, doubts), held
+    last = joined(scene)
+    if last is not None and scene.loop and scene.loop[-1].idle:
+        words = (f"{name_of(last)} joins the loop's default executor, as asyncio does when a program ends.",)
+        return Verdict("exit-hang", 0.9, words), holder(scene)
     ending = scene.shows(*RUNNER_END)
     if ending is not None and any(ending.thread == view.thread for view in scene.loop):
         step = next(frame for frame in ending.thread.frames if calls(frame, *RUNNER_END))
@@ -79,9 +95,9 @@ def serves(scene: Scene) -> bool:
 
 
 def holder(scene: Scene) -> Wait | None:
-    """The thread that an exit waits for: a pool's before any other, one with an application frame before any."""
+    """The thread that an exit waits for: the default executor's, then a pool's, one with an application frame first."""
     busy = [v for v in scene.last if v.role in ("worker", "other") and not v.idle and v.section]
-    best = max(busy, key=lambda v: (v.role == "worker", v.frame is not None), default=None)
+    best = max(busy, key=lambda v: (is_default(v), v.role == "worker", v.frame is not None), default=None)
     return wait(scene, best) if best is not None and best.frame is not None else None
 
 
@@ -106,12 +122,15 @@ def told_to_stop(scene: Scene) -> Answer:
     running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
     if not running or scene.evidence.process.listens is not False:
         return None
-    held = holder(scene)
-    words = ["It no longer listens anywhere, and its event loop is idle: it was told to stop, and waits for open "
+    words = ["It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
              "connections, background tasks or a last call."]
+    held = next((one for one in stuck_workers(scene) if one.frame is not None), None)
     if held is not None:
         words.append(f"Still at work: {name_of(held.view)} in {held.frame}.")
-    return Verdict("exit-hang", 0.85, tuple(words), ("A server that has not begun to listen looks alike.",)), None
+    if scene.evidence.process.served:
+        words.append("A client is still connected.")
+        return Verdict("exit-hang", 0.9, tuple(words)), held
+    return Verdict("exit-hang", 0.6, tuple(words), ("A server that has not begun to listen looks alike.",)), held
 
 
 def fine(scene: Scene) -> Answer:
@@ -198,4 +217,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)

@@ -10,7 +10,7 @@ import time
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 from hangdebug import __version__
 from hangdebug.capture import processes, proc, pyspy, tasks
@@ -38,10 +38,7 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     pyspy.program()
     start(folder)
     errors = []
-    for pid in target.workers:
-        if target.supervisor is not None and runs_a_loop(folder / str(target.supervisor)):
-            note(folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at")
-            break
+    for pid in looked_at(target, folder):
         try:
             one(pid, target.supervisor, folder, samples, say)
         except HangError as error:
@@ -51,6 +48,17 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     if errors and not any(folder.glob("*/process.json")) or len(errors) == len(target.workers):
         raise errors[0]
     return folder
+
+
+def looked_at(target: processes.Target, folder: Path) -> Iterator[int]:
+    """The target's processes. Of a process that runs a loop itself no children, but one that is stuck for good."""
+    supervisor = target.supervisor
+    for index, pid in enumerate(target.workers):
+        if supervisor is not None and runs_a_loop(folder / str(supervisor)):
+            note(folder, f"process {supervisor} runs an event loop itself: its children were not looked at, unless stuck")
+            yield from [child for child in target.workers[index:] if proc.stuck_alone(child)][:1]
+            return
+        yield pid
 
 
 def runs_a_loop(place: Path) -> bool:

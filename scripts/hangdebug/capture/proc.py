@@ -12,7 +12,7 @@ import struct
 import time
 from pathlib import Path
 
-from hangdebug.kernel import TABLES, syscall
+from hangdebug.kernel import TABLES, forever, syscall
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
@@ -47,6 +47,13 @@ def row(folder: str, tid: int, pid: int, arch: str) -> str | None:
     polled = ",".join(map(str, polled_fds(pid, call, arch)))
     wchan = content(f"{folder}/wchan") or ""
     return "\t".join([str(tid), stat.rpartition(") ")[2], *counts, wchan, call, polled])
+
+
+def stuck_alone(pid: int) -> bool:
+    """Whether its only thread waits for a lock of its own process, without a timeout: nobody can release it."""
+    reading_ = content(f"/proc/{pid}/task/{pid}/syscall") or ""
+    name, args = syscall(reading_, TABLES.get(platform.machine(), {}))
+    return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
 
 
 def switches(status: str) -> tuple[str, str]:

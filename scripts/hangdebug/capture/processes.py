@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 from dataclasses import dataclass
 
+from hangdebug.capture.accepting import accepts, has_served
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.errors import MissingTool, NoProcess, NotPython
 from hangdebug.model import Process
@@ -154,21 +154,16 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         parent = supervisor if supervisor != pid else None
         above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
         return Process(pid, shorten(process), version(process), server_of(f"{line} {above}"), parent,
-                       quietly(process.cwd), quietly(process.status), psutil.cpu_count(),
+                       quietly(process.cwd), quietly(process.status), cpus(process),
                        tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})),
-                       listens(process))
+                       accepts(process), has_served(process))
 
 
-def listens(process) -> bool | None:
-    """Whether it has a listening socket, TCP or UNIX. None where this user may not see its sockets."""
-    try:
-        sockets = process.net_connections("all")
-    except psutil.Error:
-        return None
-    if any(one.status == psutil.CONN_LISTEN for one in sockets):
-        return True
-    paths = [one for one in sockets if one.family == socket.AF_UNIX and isinstance(one.laddr, str) and one.laddr]
-    return True if paths else False  # a named UNIX socket of its own may listen: psutil does not tell
+def cpus(process) -> int | None:
+    """How many CPUs its Python counts, for the size of its default executor: from 3.13 on those it may run on."""
+    minor = int((version(process) or "3.0").partition(".")[2])
+    allowed = quietly(process.cpu_affinity) if minor >= 13 and hasattr(process, "cpu_affinity") else None
+    return len(allowed) if allowed else psutil.cpu_count()
 
 
 def shorten(process) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    connection_pool, cpu_bound, database, debugger, dns, executor_shutdown, file_io, future_result, gc, http_client,
-    import_lock, interpreter_exit, lock, logging, nested_loop, none, other, queue, regex, run_coroutine_threadsafe,
-    serialization, sleep, socket, stdin, subprocess, thread_join, threadpool_limit,
+    connection_pool, cpu_bound, database, debugger, default_executor, dns, executor_shutdown, file_io, fork,
+    future_result, gc, graceful_shutdown, http_client, import_lock, interpreter_exit, lock, logging, nested_loop, none,
+    other, queue, regex, run_coroutine_threadsafe, serialization, sleep, socket, stdin, subprocess, thread_join,
+    threadpool_limit,
 )
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
@@ -13,8 +14,11 @@ from hangdebug.waits import Wait
 
 CAUSES: tuple[Cause, ...] = (
     none.CAUSE,
+    fork.CAUSE,
     interpreter_exit.CAUSE,
     connection_pool.CAUSE,
+    default_executor.CAUSE,
+    graceful_shutdown.CAUSE,
     threadpool_limit.CAUSE,
     gc.CAUSE,
     run_coroutine_threadsafe.CAUSE,

@@ -35,7 +35,7 @@ SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 PID = re.compile(r"^\d+$")
 TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
-         "cpus": int, "listens": bool}
+         "cpus": int, "listens": bool, "served": bool}
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]

@@ -1,0 +1,79 @@
+"""Whether a process accepts connections, and whether it holds one that it accepted: told to stop, or not yet begun?"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+try:
+    import psutil
+except ImportError:  # diagnosing a dump or a bundle needs none of this
+    psutil = None
+
+WATCHED = re.compile(r"^tfd:\s*(\d+)", re.M)
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+LISTEN = "0A"  # include/net/tcp_states.h
+
+
+def accepts(process) -> bool | None:
+    """Whether it has a listening socket; one that its event loop watches, where it has one and Linux tells.
+
+    None where this user may not see its sockets. An application may listen beside its server, so a listening
+    socket alone does not say that the server still takes requests.
+    """
+    try:
+        sockets = process.net_connections("all")
+    except psutil.Error:
+        return None
+    # A named UNIX socket of its own may listen: psutil does not tell.
+    open_ = [one for one in sockets if one.status == psutil.CONN_LISTEN
+             or one.family == getattr(socket, "AF_UNIX", None) and isinstance(one.laddr, str) and one.laddr]
+    watched = watched_by_epoll(process.pid)
+    return any(watched is None or one.fd in watched for one in open_)
+
+
+def watched_by_epoll(pid: int) -> set[int] | None:
+    """The descriptors that its epoll instances watch; None where it has none, or they cannot be read."""
+    found: set[int] = set()
+    loops = 0
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[eventpoll]":
+                loops += 1
+                found |= {int(number) for number in WATCHED.findall(Path(f"/proc/{pid}/fdinfo/{fd}").read_text())}
+    except OSError:
+        return None
+    return found if loops else None
+
+
+def has_served(process) -> bool | None:
+    """Whether it holds an accepted connection on a port of which it no longer listens. None where that is not known.
+
+    No table says who opened a connection. It was accepted if its own port is none that the kernel hands out, or
+    if the other end is on this machine and nobody listens there.
+    """
+    try:
+        sockets = process.net_connections("tcp")
+        low, high = map(int, EPHEMERAL.read_text().split())
+        listened = listening_ports(process.pid)
+    except (psutil.Error, OSError, ValueError):
+        return None
+    own = {one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN}
+    alive = [one for one in sockets if one.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT) and one.raddr]
+    return any(one.laddr.port not in own
+               and (not low <= one.laddr.port <= high or one.laddr.ip == one.raddr.ip and one.raddr.port not in listened)
+               for one in alive)
+
+
+def listening_ports(pid: int) -> set[int]:
+    """The TCP ports of which anybody listens in the network namespace of a process."""
+    ports = set()
+    for name in ("tcp", "tcp6"):
+        table = Path(f"/proc/{pid}/net/{name}")
+        for line in table.read_text().splitlines()[1:] if table.exists() else ():
+            words = line.split()
+            if len(words) > 3 and words[3] == LISTEN:
+                ports.add(int(words[1].rpartition(":")[2], 16))
+    return ports

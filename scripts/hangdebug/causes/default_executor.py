@@ -1,0 +1,52 @@
+"""The loop's default executor is full, or is joined at the end.
+
+`asyncio.to_thread()`, `run_in_executor(None, ...)` and the loop's own name resolution share one pool of
+min(32, CPUs + 4) threads: on a small container, five or six. When calls that never return hold all of them, the next
+one waits in the queue, and so does every connection that needs a name resolved. At the end `asyncio.run` joins
+the same pool: one such call keeps a process alive that was told to stop.
+
+Repair: timeouts in the calls; an executor of their own for slow calls (`loop.run_in_executor(pool, ...)`).
+"""
+
+from __future__ import annotations
+
+from hangdebug.frames import calls, is_application
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene, View
+from hangdebug.waits import Wait
+
+NAMES = ("asyncio", "uvloop")  # each loop's prefix for the names of its default executor's threads
+SHUTDOWN = "concurrent/futures/thread.py:shutdown"
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if verdict.state == "exit-hang":
+        joining = joined(scene)
+        return Match(frozenset({"frames"}), (f"{joining.thread.name} joins the loop's default executor.",)) if joining else None
+    if verdict.state == "threadpool-exhausted" and wait is not None and is_default(wait.view):
+        return Match(frozenset({"frames"}))
+    return None
+
+
+def is_default(view: View) -> bool:
+    return view.role == "worker" and view.thread.name.rpartition("_")[0] in NAMES
+
+
+def joined(scene: Scene) -> View | None:
+    """The thread that the loop started to join its default executor, while a call is still at work there."""
+    if not any(is_default(view) and not view.idle for view in scene.last):
+        return None
+    return next((view for view in scene.threads("other") if any(calls(frame, SHUTDOWN) for frame in view.thread.frames)
+                 and not any(map(is_application, view.thread.frames))), None)
+
+
+CAUSE = Cause(
+    id="default-executor",
+    title="the loop's default executor is full, or is joined at the end",
+    match=match,
+    snippet="lifespan_executor.py",
+    confused_with={
+        "threadpool-limit": "there AnyIO's 40 threads, which run `def` handlers, are stuck.",
+        "interpreter-exit": "there no event loop runs any more.",
+    },
+)

@@ -1,0 +1,47 @@
+"""A forked child waits for a lock that it inherited, and that nobody can release.
+
+`fork` copies the memory and one thread only. A lock that another thread held at that moment is locked in the child for
+ever, for its holder does not exist there: loggers, import locks, connection pools and locks of your own alike. It
+happens with `multiprocessing`'s start method "fork" (Linux's default before Python 3.14), with `os.fork()`, and
+with servers that load the application before they fork their workers.
+
+Repair: the start method "spawn" or "forkserver"; fork before you start threads; or make new locks in the child with
+`os.register_at_fork(after_in_child=...)`.
+"""
+
+from __future__ import annotations
+
+from hangdebug.causes import lock
+from hangdebug.kernel import forever
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene, since_fork
+from hangdebug.waits import Wait
+
+SHARED = "multiprocessing/synchronize.py"
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if verdict.state != "deadlock" or wait is None or abandoned(wait, scene) is None:
+        return None
+    return Match(abandoned(wait, scene).kinds | {"frames"}, ("Its stack goes on into the process that forked it.",))
+
+
+def abandoned(wait: Wait, scene: Scene) -> Match | None:
+    """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
+    frames = wait.view.thread.frames
+    if len(scene.last) != 1 or len(since_fork(frames)) == len(frames) or wait.inside(SHARED):
+        return None
+    if wait.kernel is not None and wait.kernel.syscall:
+        alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
+        if not alone or not wait.in_syscall("futex") or not forever(wait.kernel.args) or wait.motion.woke:
+            return None
+        return Match(frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",))
+    return lock.match(Verdict("deadlock", 0.7), wait, scene)
+
+
+CAUSE = Cause(
+    id="fork",
+    title="a forked child waits for a lock whose holder was not copied",
+    match=match,
+    confused_with={"lock": "there the holder is a thread of the same process, and may release it yet."},
+)

@@ -1,0 +1,34 @@
+"""The server was told to stop, and waits for what is still open.
+
+It closes its port at once, and then waits: for connections that a client keeps open (a stream of events ends when the
+client goes, not when the server wants to), for handlers in threads, for background tasks, for the lifespan's
+last lines. uvicorn waits without end, unless it has `--timeout-graceful-shutdown`.
+
+Repair: start it with `--timeout-graceful-shutdown 10`; end streams yourself when the server stops; give the lifespan's
+clean-up a timeout (`asyncio.wait_for`).
+"""
+
+from __future__ import annotations
+
+from hangdebug.model import Cause, Match, Verdict
+from hangdebug.scene import Scene
+from hangdebug.waits import Wait
+
+
+def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if verdict.state != "exit-hang" or not scene.loop:
+        return None
+    if wait is not None and wait.view.role == "event-loop":  # the lifespan blocks the loop: that has a cause of its own
+        return None
+    return Match(frozenset({"kernel"}))
+
+
+CAUSE = Cause(
+    id="graceful-shutdown",
+    title="the server was told to stop and waits for what is open",
+    match=match,
+    confused_with={
+        "interpreter-exit": "there the server is done, and the interpreter joins threads.",
+        "default-executor": "there asyncio joins its threads, after the server has stopped.",
+    },
+)
