@@ -1,4 +1,7 @@
-"""What only the tasks show, on live servers: waits that never end are named, and waits that end are not."""
+"""What only the tasks show, on live servers: waits that never end are named, and waits that end are not.
+
+HANG_PYTHONS may list further interpreters that have FastAPI: HANG_PYTHONS=/venvs/py39/bin/python:... pytest
+"""
 
 from __future__ import annotations
 
