@@ -1,4 +1,7 @@
-"""What only the tasks show, on live servers: waits that never end are named, and waits that end are not."""
+"""What only the tasks show, on live servers: waits that never end are named, and waits that end are not.
+
+HANG_PYTHONS may list further interpreters that have FastAPI: HANG_PYTHONS=/venvs/py39/bin/python:... pytest
+"""
 
 from __future__ import annotations
 
@@ -73,6 +76,13 @@ def test_one_reading_is_one_moment(tmp_path: Path) -> None:
     assert diagnose(replace(evidence, tasks=(), later=())).state == "healthy"
 
 
+def test_where_tasks_are_unread_nothing_is_concluded_from_those_that_are_not_there(tmp_path: Path) -> None:
+    evidence, _ = looked_at("leaked_permit", tmp_path)
+    part = diagnose(replace(evidence, unread="3 of its asyncio tasks could not be read"))
+    assert part.state == "healthy" and part.confidence < 0.7
+    assert any("3 of its asyncio tasks" in line for line in part.doubts)
+
+
 def test_a_bundle_says_the_same_and_a_spoilt_one_says_less(tmp_path: Path) -> None:
     evidence, _ = looked_at("reentered", tmp_path)
     folder = tmp_path / "evidence"
@@ -84,4 +94,5 @@ def test_a_bundle_says_the_same_and_a_spoilt_one_says_less(tmp_path: Path) -> No
     assert len(tasks(json.dumps({"tasks": spoilt}))[0]) == 2
     for text in ("", "[]", "{}", '{"tasks": 5}', '{"note": 3, "tasks": [[]]}', "[" * 100_000):
         first.write_text(text)
-        assert read_bundle(folder)[0].tasks == ()
+        spoilt_ = read_bundle(folder)[0]
+        assert spoilt_.tasks == () and diagnose(spoilt_).state == "healthy"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,11 +21,23 @@ from hangdebug.capture.tasks import layout_for, tasks_of, walked
 from hangdebug.model import Task
 
 KNOWN = Path(__file__).with_name("known_tasks.py")
-OTHERS = [Path(place) for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
-PYTHONS = [Path(sys.executable), *OTHERS]
 
 
-@pytest.fixture(params=PYTHONS, ids=lambda path: path.parts[-3])
+def pythons() -> list[Path]:
+    """This interpreter, and the others of this machine that can be walked, one for each version."""
+    found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(9, 14)))]
+    found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
+    one_each = {}
+    for path in found:
+        code = "import asyncio, ctypes, sys; print(*sys.version_info[:2], sys.abiflags)"
+        done = subprocess.run([path, "-c", code], capture_output=True, text=True)
+        version = tuple(done.stdout.split())
+        if done.returncode == 0 and len(version) == 2 and version[0] == "3" and 9 <= int(version[1]) <= 13:
+            one_each.setdefault(version, Path(path))
+    return list(one_each.values())
+
+
+@pytest.fixture(params=pythons(), ids=str)
 def python(request) -> Path:
     return request.param
 

@@ -184,7 +184,8 @@ class Evidence:
     holds one reading per snapshot, taken just before it (None where the kernel was not asked).
     `watch` are readings of a second without any attach, `profile` stacks and how often each was seen in a
     second of sampling; both are taken only in doubt. `clients` is None where the kernel was not asked.
-    `tasks` are asyncio's, read before the first attach, `later` the same after the last sample.
+    `tasks` are asyncio's, read before the first attach, `later` the same after the last sample;
+    `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number.
     """
 
@@ -199,6 +200,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     later: tuple[Task, ...] = ()
+    unread: str = ""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,9 @@ def tasks_waiting(scene: Scene) -> Answer:
     if not scene.loop or not any(one.idle for one in scene.loop) or not scene.evidence.tasks:
         return None
     seen = waiting(scene)
+    rules = (ring,) if scene.evidence.unread else (ring, nobody_inside, nobody_ends)  # one unseen could be the one
     ordered = sorted(seen.stuck, key=lambda task: (not task.inside, task.id not in seen.served))
-    found = [answer for rule in (ring, nobody_inside, nobody_ends) for task in ordered
+    found = [answer for rule in rules for task in ordered
              for answer in [rule(scene, seen, task)] if answer is not None]
     return found[0] if found else None
 
@@ -110,6 +111,8 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
     """The lock is taken, and no task is inside of it: whoever took it has gone without releasing it."""
     if not lock_like(task) or task.timed or task.awaits.kind == "CapacityLimiter" or seen.inside(task.awaits.id):
         return None
+    if any(task.awaits.id in one.inside for one in scene.evidence.tasks):
+        return None  # it changes hands
     if task.awaits.method != "__aenter__" and "release" not in task.ends:
         return None  # a semaphore that counts work is taken here, and released by whoever brings the work
     others = [one for one in seen.tasks if not waits_for(seen, one, task.awaits.id) and own_code(one)]

@@ -147,9 +147,10 @@ def fine(scene: Scene) -> Answer:
     if waiting:
         sure = min(sure, 0.6)
         doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
-    elif not scene.evidence.later and (clients is None or clients.open):
+    elif (scene.evidence.unread or not scene.evidence.later) and (clients is None or clients.open):
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
+    doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
     if idle < total:
         sure = min(sure, 0.7)
     greedy = [view for view in scene.last if view.role != "event-loop"

@@ -48,7 +48,7 @@ def layout_for(pid: int) -> Layout:
     """The layout of the target's interpreter, proved on a specimen of it. Raises Unreadable."""
     with specimen(pid) as one:
         if one.layout.inode not in mappings(pid):
-            raise Unreadable("its interpreter was replaced on disk since it started")
+            raise Unreadable("its interpreter is not the one that has its name here: it was replaced, or runs in a container")
         prove(one)
         return one.layout
 

@@ -89,9 +89,9 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
                for file, lines in mapping(texts.get("sources.json", "{}")).items() if isinstance(lines, dict)}
     clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
     lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
-    notes += sorted({note for _, note in lists if note})
     return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
-                    clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else ())
+                    clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else (),
+                    next((note for _, note in lists if note), ""))
 
 
 def facts(value: Mapping[str, Any]) -> Process:
