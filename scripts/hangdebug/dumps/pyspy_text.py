@@ -20,7 +20,8 @@ THREAD = re.compile(
     r"^\s*Thread (?P<id>0x[0-9a-fA-F]+|\d+)(?: ?\((?P<state>[a-z+ ]+)\))?(?:: ?\"(?P<name>.*?)\")?:?(?P<note>\s+\S.*)?$"
 )
 FRAME = re.compile(
-    r"^\s*(?P<function>[^\s(\"'`][^(\"'`]{0,300}?) \((?P<file>[^\"']{1,500}?)(?::(?P<line>\d+))?\)(?P<note>\s+\S.*)?$"
+    r"^\s*(?P<function>[^\s(\"'`][^(\"'`]{0,300}?) "
+    r"\((?P<file><[^<>\"']{1,300}>|[^\"']{1,500}?)(?::(?P<line>\d+))?\)(?P<note>\s+\S.*)?$"
 )
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals):$")
 SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc|so|dylib|dll|c|cpp|rs)\b|^<.*>$|^[\w.+-]+$")
