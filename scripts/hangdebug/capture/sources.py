@@ -21,9 +21,9 @@ def sources(snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], roo
     """
     frames = {frame for snapshot in snapshots for thread in snapshot.threads for frame in thread.frames
               if frame.line and (is_application(frame) or not is_known_library(frame))}
-    for frame in sorted(frames, key=str):
-        if frame.line in known.get(frame.file, {}):
-            continue
+    # Asked before the first window is added: its margin may reach into the function of another frame.
+    missing = [frame for frame in sorted(frames, key=str) if frame.line not in known.get(frame.file, {})]
+    for frame in missing:
         lines = file_lines(frame.file, root)
         if lines:
             known.setdefault(frame.file, {}).update(window(lines, frame))
