@@ -5,98 +5,106 @@
 
     Thread 4284 (idle): "MainThread"
         Thread.join (threading.py:1119)
+
+Native frames (`--native`) are left out: the causes are read from Python's.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Iterable, Iterator
+from typing import Iterable
 
-from hangdebug.model import Frame, Snapshot, Thread
+from hangdebug.dumps import printouts, stacks
+from hangdebug.dumps.stacks import Grammar, Head
+from hangdebug.model import Frame, Snapshot
 
-PROCESS = re.compile(r"^\s*Process (?P<pid>\d+): ?(?P<command>.*)$")
+LONGEST = 2000  # characters of a line that holds one frame
+PROCESS = re.compile(r"^\s*Process (?P<pid>\d{1,10}): ?(?P<command>.*)$")
 PYTHON = re.compile(r"^\s*Python v(?P<version>[\d.]+\S*)")
 THREAD = re.compile(
-    r"^\s*Thread (?P<id>0x[0-9a-fA-F]+|\d+)(?: ?\((?P<state>[a-z+ ]+)\))?(?:: ?\"(?P<name>.*?)\")?:?(?P<note>\s+\S.*)?$"
+    r"^\s*Thread (?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})(?: ?\((?P<state>[a-z+ ]{1,40})\))?"
+    r"(?:: ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
 )
-FRAME = re.compile(
-    r"^\s*(?P<function>[^\s(\"'`][^(\"'`]{0,300}?) "
-    r"\((?P<file><[^<>\"']{1,300}>|[^\"']{1,500}?)(?::(?P<line>\d+))?\)(?P<note>\s+\S.*)?$"
-)
-LOCALS = re.compile(r"^\s*(?:Arguments|Locals):$")
-SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc|so|dylib|dll|c|cpp|rs)\b|^<.*>$|^[\w.+-]+$")
+CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
+PLACE = re.compile(r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?P<line>\d{1,9}))?\)(?P<note>\s+\S.*)?$")
+SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^(?!\d+$)[\w.+-]+$")
+NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:lib[\w+-]*-[\d.]+\.so|\[vdso\]|\?)$")
+INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
+PYTHON_NAME = re.compile(r"^[\w.<>\[\]$]+$")
+# Several frames on one line, as chats and issue trackers join them.
+JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"';]{1,300}|<[^<>]{1,80}>)"
+                    r":(?P<line>\d{1,9})\)")
+# What people put before a frame: bullets, arrows, numbers, branches of a tree.
+DECORATION = re.compile(r"^[\s>*`\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4"
+                        r"=~#|+^\u2500-\u257f]{0,80}"
+                        r"(?:<[-=]{1,4}\s)?"
+                        r"(?:\(?\d{1,4}[.):]\s{1,8}|\[\d{1,4}\]\s{1,8}|\d{1,4}\s{1,8}|at\s{1,4}|frame\s)?")
+COLLAPSED = re.compile(r"\);\S")  # one stack a line: collapsed.py
+MOST_WORDS = 3  # before a function's name, where prose and a remark are told apart
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a process header, in order; stacks before any header belong to an unnamed process."""
-    return tuple(snapshots(lines))
+    return stacks.read(lines, GRAMMAR)
 
 
-def snapshots(lines: Iterable[str]) -> Iterator[Snapshot]:
-    draft = Draft()
-    for line in lines:
-        process = PROCESS.match(line)
-        if process and draft.stacks:
-            yield draft.snapshot()
-            draft = Draft()
-        draft.take(line)
-    if draft.stacks:
-        yield draft.snapshot()
+def head(line: str) -> Head | None:
+    line = line[:LONGEST]
+    if "Process " in line or "Python v" in line or "Thread " in line:
+        found = plain_head(line) or plain_head(DECORATION.sub("", line, 1).rstrip("* "))
+        if found:
+            return found
+    return printouts.head(line) if "hread" in line and 'File "' not in line else None  # a head of one's own
 
 
-class Draft:
-    """The process that is being read. `indent` is the depth of its frames: deeper lines are locals."""
-
-    def __init__(self) -> None:
-        self.pid: int | None = None
-        self.command = ""
-        self.python: str | None = None
-        self.stacks: list[tuple[re.Match[str] | None, list[Frame]]] = []
-        self.skipped: list[str] = []
-        self.in_locals: int | None = None
-
-    def take(self, line: str) -> None:
-        indent = len(line) - len(line.lstrip())
-        if self.in_locals is not None and indent > self.in_locals:
-            return
-        self.in_locals = None
-        if not line.strip():
-            return
-        process, python, thread = PROCESS.match(line), PYTHON.match(line), THREAD.match(line)
-        if process:
-            self.pid, self.command = int(process["pid"]), process["command"]
-        elif python:
-            self.python = python["version"]
-        elif thread:
-            self.stacks.append((thread, []))
-        elif LOCALS.match(line):
-            self.in_locals = indent
-        elif not self.take_frame(line):
-            self.skipped.append(line.strip())
-
-    def take_frame(self, line: str) -> bool:
-        found = FRAME.match(line)
-        if not found or not (found["line"] or SOURCE_FILE.search(found["file"])):
-            return False
-        if not self.stacks:
-            if not found["line"]:  # prose before the dump: "see below (app.py)"
-                return False
-            self.stacks.append((None, []))
-        number = int(found["line"]) if found["line"] else None
-        note = (found["note"] or "").strip()
-        self.stacks[-1][1].append(Frame(found["function"], found["file"], number or None, note))
-        return True
-
-    def snapshot(self) -> Snapshot:
-        threads = tuple(thread(head, frames) for head, frames in self.stacks)
-        return Snapshot(threads, self.pid, self.command, self.python, "py-spy text", tuple(self.skipped))
+def plain_head(line: str) -> Head | None:
+    process, python, found = PROCESS.match(line), PYTHON.match(line), THREAD.match(line)
+    if process:
+        return Head("process", process["command"], int(process["pid"]))
+    if python:
+        return Head("python", python["version"])
+    if not found:
+        return None
+    state = found["state"] or ""
+    number = int(found["id"], 0) if found["id"].startswith("0x") else int(found["id"])
+    name = found["name"] or ""
+    if number >= 1 << 32:  # a pthread address, not a kernel id
+        return Head("thread", name or found["id"], None, *words(state))
+    return Head("thread", name, number, *words(state))
 
 
-def thread(head: re.Match[str] | None, frames: list[Frame]) -> Thread:
-    if head is None:
-        return Thread(tuple(frames))
-    state = head["state"] or ""
-    active = None if not state else "active" in state
-    number = int(head["id"], 0)
-    os_id = number if number < 1 << 32 else None  # a pthread address, not a kernel id
-    return Thread(tuple(frames), head["name"] or "", os_id, active, "gil" in state if state else None)
+def words(state: str) -> tuple[bool | None, bool | None]:
+    return ("active" in state, "gil" in state) if state else (None, None)
+
+
+def frames(line: str) -> list[Frame]:
+    """The frames that the line shows: one, none, or several joined by arrows or commas."""
+    if " (" not in line or ");" in line and COLLAPSED.search(line):
+        return []
+    if line.count(" (") > 1:
+        found = [Frame(one["function"], one["file"], int(one["line"]) or None) for one in JOINED.finditer(line)]
+        if len(found) > 1:
+            return found
+    line = line[:LONGEST]
+    return one_frame(line) or one_frame(DECORATION.sub("", line, 1))
+
+
+def one_frame(line: str) -> list[Frame]:
+    call = CALL.match(line)
+    place = PLACE.match(call["rest"]) if call else None
+    if not call or not place:
+        return []
+    if not (place["line"] or SOURCE_FILE.search(place["file"]) or NATIVE.search(place["file"])):
+        return []
+    function, file = call["function"].strip(), place["file"]
+    if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):
+        return [Frame(function, "")]
+    if not PYTHON_NAME.match(function):
+        *before, function = function.split()
+        if not place["line"] or len(before) > MOST_WORDS or not PYTHON_NAME.match(function):
+            return []
+    number = int(place["line"]) if place["line"] else None
+    return [Frame(function, file, number or None, (place["note"] or "").strip())]
+
+
+GRAMMAR = Grammar("py-spy text", head, frames)
