@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from hangdebug.causes.run_coroutine_threadsafe import ring
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame, Verdict
+from hangdebug.rings import ring
 from hangdebug.scene import Scene, View
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 

@@ -236,11 +236,13 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         main = samples[-1][0] if samples[-1][0].role == "other" else None
     if main is None or calls(main.thread.frames[-1], "threading.py"):
         return None, ""
+    if len(main.thread.frames) > len(since_fork(main.thread.frames)):  # a child: that loop is its parent's
+        return None, ""
     if any(frame.name in SERVES and package(frame) in ASYNC for frame in main.thread.frames):  # gdb can miss frames
         return main, "its frames are those of an async server"
     if ends_whole(main.thread.frames):
         return None, ""
-    if len(main.thread.frames) > len(since_fork(main.thread.frames)) or whole(evidence.snapshots[-1]):
+    if whole(evidence.snapshots[-1]):
         return None, ""
     if any(in_coroutine(evidence.sources, frame) for frame in main.thread.frames):
         return main, "its source shows a coroutine"

@@ -9,8 +9,8 @@ asyncio task that is done does not block and is no cause.
 
 from __future__ import annotations
 
-from hangdebug.causes.run_coroutine_threadsafe import nobody_works
 from hangdebug.model import Cause, Match, Verdict
+from hangdebug.rings import nobody_works
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 

@@ -20,7 +20,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return None
     if wait is not None and wait.view.role == "event-loop":  # the lifespan blocks the loop: that has a cause of its own
         return None
-    return Match(frozenset({"kernel"}))
+    closed = scene.evidence.process.listens is False  # stacks alone do not tell what the loop still waits for
+    return Match(frozenset({"kernel"} if closed else ()))
 
 
 CAUSE = Cause(
