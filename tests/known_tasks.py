@@ -66,7 +66,9 @@ class Jobs:
         await self.full.put("two")
 
     async def end_badly(self):
-        raise ValueError("spoilt")
+        if not self.flag.is_set():
+            raise ValueError("spoilt")
+        self.flag.set()
 
     async def release_later(self):
         await asyncio.shield(self.never)

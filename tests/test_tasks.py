@@ -86,6 +86,7 @@ def test_known_tasks_are_read_exactly(python: Path) -> None:
     assert [frame.name for frame in found["twice"].frames][:2] == ["acquire", "__aenter__"]
     assert {name for name, task in found.items() if task.timed} == {"timed", "nap"}
     assert found["bad"].state == "failed: ValueError: spoilt" and not found["bad"].frames
+    assert (found["bad"].coroutine, found["bad"].ends) == ("Jobs.end_badly", {"set"})
     assert all(task.state == "pending" for name, task in found.items() if name != "bad")
 
 

@@ -7,7 +7,7 @@ that nobody ends it, or where a request has had no answer yet and nothing that r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Mapping, Optional, Tuple
 
 from hangdebug.frames import is_application, library_path, package
 from hangdebug.model import Task, Thread, Verdict
@@ -17,6 +17,7 @@ from hangdebug.waits import Motion, Wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
+MOST_JUDGED = 100
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
 MADE = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py",
         "anyio/_backends/_asyncio.py")
@@ -33,25 +34,22 @@ STARTED = ("starlette/responses.py", "starlette/websockets.py", "sse_starlette/"
 class Waiting:
     """The pending tasks of one moment, those that wait for the same thing still, and those that serve a request."""
 
-    tasks: tuple[Task, ...]
-    stuck: tuple[Task, ...]
+    tasks: Mapping[int | None, Task]
+    stuck: Mapping[int | None, Task]
     served: frozenset[int | None]
 
     def inside(self, lock: int) -> tuple[Task, ...]:
-        return tuple(task for task in self.tasks if lock in task.inside)
-
-    def by_id(self, one: int) -> tuple[Task, ...]:
-        return tuple(task for task in self.tasks if task.id == one)
+        return tuple(task for task in self.tasks.values() if lock in task.inside)
 
 
 def waiting(scene: Scene) -> Waiting:
     """Those whose wait is the same in both readings; a lone reading shows one moment."""
     first, later = scene.evidence.tasks, scene.evidence.later
-    pending = tuple(task for task in later or first if task.state == "pending" and task.id is not None)
+    pending = {task.id: task for task in later or first if task.state == "pending" and task.id is not None}
     before = {(task.id, task.awaits.id) for task in first if task.awaits}
-    stuck = tuple(task for task in pending if task.awaits and (task.id, task.awaits.id) in before)
-    served = {task.id for task in pending if any(package(frame) in SERVERS for frame in task.frames[1:])}
-    awaits = {task.id: task.awaits.id for task in pending if task.awaits and task.awaits.kind == "Task"}
+    stuck = {one: task for one, task in pending.items() if task.awaits and (one, task.awaits.id) in before}
+    served = {one for one, task in pending.items() if any(package(frame) in SERVERS for frame in task.frames[1:])}
+    awaits = {one: task.awaits.id for one, task in pending.items() if task.awaits and task.awaits.kind == "Task"}
     for _ in range(len(awaits)):
         more = {awaits[one] for one in served if one in awaits} - served
         if not more:
@@ -66,10 +64,10 @@ def tasks_waiting(scene: Scene) -> Answer:
         return None
     seen = waiting(scene)
     rules = (ring,) if scene.evidence.unread else (ring, nobody_inside, nobody_ends)  # one unseen could be the one
-    ordered = sorted(seen.stuck, key=lambda task: (not task.inside, task.id not in seen.served))
-    found = [answer for rule in rules for task in ordered
-             for answer in [rule(scene, seen, task)] if answer is not None]
-    return found[0] if found else None
+    alike = {(task.awaits.id, task.inside, task.frames, task.id in seen.served): task for task in seen.stuck.values()}
+    ordered = sorted(alike.values(), key=lambda task: (not task.inside, task.id not in seen.served))[:MOST_JUDGED]
+    answers = (rule(scene, seen, task) for rule in rules for task in ordered)
+    return next((answer for answer in answers if answer is not None), None)
 
 
 def ring(scene: Scene, seen: Waiting, task: Task) -> Answer:
@@ -87,15 +85,15 @@ def closed(seen: Waiting, task: Task, trail: tuple) -> bool:
     """Whether everyone inside of the lock that `task` waits for waits for a task of this same circle."""
     if task.id in trail:
         return True
-    if task.timed or task not in seen.stuck or len(trail) > 50:
+    if task.timed or task.id not in seen.stuck or len(trail) > 50:
         return False
     trail = (*trail, task.id)
     if task.awaits.kind == "Task":
-        return any(closed(seen, one, trail) for one in seen.by_id(task.awaits.id))
+        return task.awaits.id in seen.tasks and closed(seen, seen.tasks[task.awaits.id], trail)
     if not lock_like(task):
         return False
     holders = seen.inside(task.awaits.id)
-    if task.awaits.kind != "Lock" and any("release" in one.ends for one in seen.tasks if one not in holders):
+    if task.awaits.kind != "Lock" and any("release" in one.ends for one in seen.tasks.values() if one not in holders):
         return False  # permits can be taken without `async with`, by anyone
     return bool(holders) and all(closed(seen, one, trail) for one in holders)
 
@@ -115,7 +113,7 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
         return None  # it changes hands
     if task.awaits.method != "__aenter__" and "release" not in task.ends:
         return None  # a semaphore that counts work is taken here, and released by whoever brings the work
-    others = [one for one in seen.tasks if not waits_for(seen, one, task.awaits.id) and own_code(one)]
+    others = [one for one in seen.tasks.values() if not waits_for(seen, one, task.awaits.id) and own_code(one)]
     if any(one.id in seen.served or "release" in one.ends for one in others):
         return None  # taken by hand, or by a dependency that a request keeps open: that shows in no frame
     words = (f"{task.name} waits for {task.awaits}, and no task is inside of it: it was taken and never released.",)
@@ -129,12 +127,16 @@ def nobody_ends(scene: Scene, seen: Waiting, task: Task) -> Answer:
     ends = ends_of(task)
     if not ends or lock_like(task) or satisfied(task):
         return None
-    if any(ends & one.ends for one in seen.tasks if not waits_for(seen, one, task.awaits.id)):
+    if any(ends & one.ends for one in seen.tasks.values() if not waits_for(seen, one, task.awaits.id)):
         return None
     words = (f"{task.name} serves a request that has no answer yet, and waits for {task.awaits} without a timeout.",
-             f"No task's code calls {' or '.join(sorted(ends))} on anything.")
+             f"No task that is left calls {' or '.join(sorted(ends))} on anything.")
+    failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]
+    if failed:
+        words += (f"{failed[0].coroutine} would call {' or '.join(sorted(ends & failed[0].ends))}, "
+                  "but has ended with an exception.",)
     doubt = "A thread, a callback or a later request could still end this wait: look for who should."
-    return verdict(scene, seen, task, 0.72, words, (doubt,))
+    return verdict(scene, seen, task, 0.85 if failed else 0.72, words, () if failed else (doubt,))
 
 
 def satisfied(task: Task) -> bool:
@@ -147,13 +149,13 @@ def satisfied(task: Task) -> bool:
 def waits_for(seen: Waiting, task: Task, what: int) -> bool:
     """Whether the task waits for that object, itself or through the tasks that it awaits."""
     for _ in range(20):
-        if task.awaits is None or task not in seen.stuck:
+        if task.id not in seen.stuck:
             return False
         if task.awaits.id == what:
             return True
-        if task.awaits.kind != "Task" or not seen.by_id(task.awaits.id):
+        if task.awaits.kind != "Task" or task.awaits.id not in seen.tasks:
             return False
-        task = seen.by_id(task.awaits.id)[0]
+        task = seen.tasks[task.awaits.id]
     return False
 
 
@@ -178,7 +180,7 @@ def direct(task: Task) -> bool:
 
 def verdict(scene: Scene, seen: Waiting, task: Task, sure: float, words: tuple[str, ...], doubts: tuple[str, ...]) -> Answer:
     """The answer, with who else waits there and which tasks have failed meanwhile."""
-    crowd = sum(one.awaits.id == task.awaits.id for one in seen.stuck)
+    crowd = sum(one.awaits.id == task.awaits.id for one in seen.stuck.values())
     more = (f"{crowd} tasks wait for it.",) if crowd > 1 else ()
     more += tuple(f"{one.name} ({one.coroutine}) has {one.state}" for one in scene.evidence.tasks
                   if one.state.startswith("failed"))[:4]
@@ -201,7 +203,7 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
     if not scene.evidence.later:
         return ()
     seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
-    return tuple(task for task in seen.stuck if task.id in seen.served and not task.timed and not started(task)
+    return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
                  and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind == "Future" and not working))
 
 

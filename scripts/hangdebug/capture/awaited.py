@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Iterator
+from typing import Iterable, Iterator
 
 from hangdebug.capture.coroutines import Call, Chain, call
 from hangdebug.capture.memory import Unreadable
@@ -131,7 +131,7 @@ def is_fail_after(objects: Objects, at: int) -> bool:
     return "fail_after" in objects.attributes(function) if function else False
 
 
-def ends(found: Chain) -> frozenset[str]:
+def ends(calls: Iterable[Call]) -> frozenset[str]:
     """The names in its application's own code that could end the wait of another task."""
-    own = [one.names for one in found.calls if is_application(one.frame)]
+    own = [one.names for one in calls if is_application(one.frame)]
     return frozenset().union(*own) & ENDS

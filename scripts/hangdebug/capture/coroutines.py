@@ -82,6 +82,17 @@ def call(objects: Objects, at: int) -> Call | None:
     return Call(frame_of(objects, code, lasti), names_of(objects, code), tuple(values), values[0] if values else 0, at)
 
 
+def code_of(objects: Objects, at: int) -> tuple[Call, ...]:
+    """The function of a coroutine that has ended, as a call without values; () where nothing is left of it."""
+    try:
+        code = objects.memory.word(at + objects.layout.code)
+        if objects.type_name(code) != "code":
+            return ()
+        return (Call(frame_of(objects, code, 0), names_of(objects, code), at=at),)
+    except Unreadable:
+        return ()
+
+
 def old_values(objects: Objects, frame: int) -> list[int]:
     """Up to 3.10 the frame is an object of its own: locals at its end, then its stack."""
     memory, version = objects.memory, objects.layout.version

@@ -28,7 +28,7 @@ FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10, from 3.11 on to its frame's code."""
+    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame."""
 
     version: tuple[int, int]
     inode: str
@@ -42,6 +42,7 @@ class Layout:
     code_first: int
     code_size: int
     qualname: int
+    code: int
     frame: int
     lasti: int
     task_coroutine: int
@@ -131,15 +132,15 @@ def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
     codes, coroutines, tasks = facts["codes"], facts["coroutines"], facts["tasks"]
     code_type = memory.word(codes[0]["at"] + 8)
     size = memory.word(code_type + 32)
-    key = "frame" if version < (3, 11) else "code"
-    frame = pointer(memory, coroutines, key, last=version >= (3, 11))
+    code = pointer(memory, coroutines, "code", last=True)  # 3.11 has it twice: in the coroutine, and in its frame
+    frame = pointer(memory, coroutines, "frame") if version < (3, 11) else code
     return Layout(
         version, library.inode, runtime - library.start,
         where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
         where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
         *(pointer(memory, codes, name) for name in ("name", "file", "table", "names")),
         where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"), size,
-        pointer(memory, coroutines, "qualname"), frame, last_instruction(memory, version, coroutines, frame, size),
+        pointer(memory, coroutines, "qualname"), code, frame, last_instruction(memory, version, coroutines, frame, size),
         pointer(memory, tasks, "coroutine"), pointer(memory, tasks, "waiter"), pointer(memory, tasks, "name"),
         where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
         where(memory, [tuple(facts["failed"])], 256),

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Iterator
 
 from hangdebug.capture.awaited import awaited, ends, inside, timed
-from hangdebug.capture.coroutines import chain
+from hangdebug.capture.coroutines import chain, code_of
 from hangdebug.capture.layout import Layout, Specimen, specimen
 from hangdebug.capture.memory import Memory, Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
@@ -119,13 +119,15 @@ def task_at(objects: Objects, at: int) -> Task | None:
     title = objects.text(memory.word(coroutine + layout.qualname)) if coroutine else ""
     if state == "finished":
         failure = memory.word(at + layout.future_exception)
-        return Task(name, (), "", f"failed: {words(objects, failure)}", title, at) if failure else None
+        if not failure:
+            return None
+        return Task(name, (), "", f"failed: {words(objects, failure)}", title, at, ends=ends(code_of(objects, coroutine)))
     if state != "pending":
         return None
     found = chain(objects, coroutine)
     what = awaited(objects, found, memory.word(at + layout.task_waiter))
     frames = tuple(one.frame for one in found.calls)
-    return Task(name, frames, str(what or ""), state, title, at, what, inside(objects, found), timed(objects, found), ends(found))
+    return Task(name, frames, str(what or ""), state, title, at, what, inside(objects, found), timed(objects, found), ends(found.calls))
 
 
 def name_of(objects: Objects, at: int) -> str:
