@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame, Verdict
-from hangdebug.rings import ring
+from hangdebug.rings import RESULT, nobody_seen, ring
 from hangdebug.scene import Scene, View
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
@@ -89,7 +89,8 @@ def single(scene: Scene, one: Wait) -> Answer:
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
-        return Verdict(state, 0.85 if never_right(one) else 0.7, (), doubts), one
+        alone = one.starts_with(*RESULT) and nobody_seen(scene)  # whoever should complete the future is not shown
+        return Verdict(state, 0.85 if never_right(one) and (state == "deadlock" or not alone) else 0.7, (), doubts), one
     if one.running or one.running is None and one.view.inner:
         words = (f"The event loop's thread is at work in {one.frame}.",)
         return Verdict("loop-busy", 0.5 if one.running else 0.4, words, (*doubts, "A healthy server is caught at work now and then.")), one

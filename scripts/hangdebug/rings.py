@@ -58,5 +58,10 @@ def nobody_works(scene: Scene) -> bool:
     snapshot = scene.evidence.snapshots[-1]
     if snapshot.pid is None and snapshot.format != "py-spy JSON":  # perhaps only a part of a dump
         return False
+    return nobody_seen(scene)
+
+
+def nobody_seen(scene: Scene) -> bool:
+    """The same of what was pasted, be it a part only."""
     return all(view.role == "event-loop" or view.idle for view in scene.last) and not any(
         calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)

@@ -10,7 +10,7 @@ asyncio task that is done does not block and is no cause.
 from __future__ import annotations
 
 from hangdebug.model import Cause, Match, Verdict
-from hangdebug.rings import nobody_works
+from hangdebug.rings import nobody_seen
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 
@@ -23,7 +23,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or not wait.starts_with(*CALLS, CHUNKS):
         return None
     words = f"It called {wait.outermost}, which blocks until a worker is done."
-    if nobody_works(scene):
+    if nobody_seen(scene):
         return Match(frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen."))
     return Match(frozenset({"frames"}), (words,))
 
