@@ -13,7 +13,7 @@ from typing import Iterator
 
 import pytest
 
-from hangdebug.capture import tasks
+from hangdebug.capture import layout, tasks
 from hangdebug.capture.layout import specimen
 from hangdebug.capture.memory import Memory, Unreadable, opened
 from hangdebug.capture.objects import Objects
@@ -123,10 +123,10 @@ def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
 
 def test_a_thousand_tasks_take_less_than_a_second_and_do_not_disturb(python: Path) -> None:
     with running(python, "1000") as pid:
-        layout = layout_for(pid)
+        known = layout_for(pid)
         before = settled(pid)
         began = time.monotonic()
-        found = tasks_of(pid, layout)
+        found = tasks_of(pid, known)
         took = time.monotonic() - began
         assert switches(pid) == before
     assert len(found.tasks) == 1014 and took < 1.0
@@ -182,16 +182,16 @@ class Spoilt(Memory):
 @pytest.mark.parametrize("period", [3, 7, 20, 50, 100, 173, 251])
 def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None:
     with running(Path(sys.executable), "50") as pid:
-        layout = layout_for(pid)
+        known = layout_for(pid)
         with opened(pid) as memory:
             spoilt = Spoilt(memory.descriptor, {-2: bytes([period])})
             began = time.monotonic()
             try:
-                found = walked(Objects(spoilt, layout), pid).tasks
+                found = walked(Objects(spoilt, known), pid).tasks
             except Unreadable:
                 found = ()
             assert time.monotonic() - began < 5
-            whole = walked(Objects(memory, layout), pid).tasks
+            whole = walked(Objects(memory, known), pid).tasks
     assert len(found) <= len(whole) == 64
 
 
@@ -202,3 +202,14 @@ def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.Monk
             wrong = replace(one.layout, **{field: getattr(one.layout, field) + 8})
             with pytest.raises(Unreadable):
                 tasks.prove(replace(one, layout=wrong))
+
+
+@pytest.mark.parametrize("says", ['{"version": [3, 11]}', '{"version": "x"}', "[]", "{" * 5000, "",
+                                  '{"version": [3, 11], "implementation": "cpython", "bits": 64, "flags": "", "runtime": "x"}',
+                                  '{"version": [3, 13], "implementation": "cpython", "bits": 64, "flags": "t"}'])
+def test_an_interpreter_that_says_something_else_is_a_note(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "first_line", lambda process, seconds: says.encode())
+    with running(Path(sys.executable)) as pid:
+        layout_for.cache_clear()
+        found = tasks_of(pid)
+    assert found.tasks == () and "were not read" in found.note

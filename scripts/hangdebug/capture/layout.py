@@ -21,7 +21,7 @@ from typing import Any, Iterable, Iterator
 from hangdebug.capture.memory import PAGE, Memory, Unreadable, mapping_of, opened
 
 SPECIMEN = Path(__file__).with_name("specimen.py")
-STARTS_WITHIN = 5.0
+STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 13)
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
 
@@ -66,9 +66,13 @@ class Specimen:
 def specimen(pid: int) -> Iterator[Specimen]:
     """An interpreter like that of `pid`, measured; it is ended on the way out. Raises Unreadable."""
     with started(pid) as process:
-        facts = greeting(process)
-        with opened(process.pid) as memory:
-            yield Specimen(process.pid, facts, measured(memory, process.pid, facts))
+        try:
+            facts = greeting(process)
+            with opened(process.pid) as memory:
+                layout = measured(memory, process.pid, facts)
+        except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:  # it can print what it likes
+            raise Unreadable("the target's interpreter says something else than Python does") from error
+        yield Specimen(process.pid, facts, layout)
 
 
 @contextmanager
@@ -117,7 +121,7 @@ def first_line(process: subprocess.Popen, seconds: float) -> bytes:
     while not text.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
         part = os.read(descriptor, 65536) if ready else b""
-        if not part:
+        if not part or len(text) > MOST_TEXT:
             return b""
         text += part
     return text
