@@ -15,7 +15,7 @@ from typing import Iterator
 from hangdebug.capture.awaited import awaited, ends, inside, timed
 from hangdebug.capture.coroutines import chain, code_of
 from hangdebug.capture.layout import Layout, Specimen, specimen
-from hangdebug.capture.memory import Memory, Unreadable, mappings, opened
+from hangdebug.capture.memory import Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.model import Task
 
