@@ -18,7 +18,6 @@ STATES = (
     "healthy",
     "inconclusive",
 )
-ROLES = ("event-loop", "worker", "main", "other")
 
 
 @dataclass(frozen=True)
