@@ -54,7 +54,7 @@ def is_waitable(objects: Objects, at: int) -> bool:
 def described(objects: Objects, at: int, method: str) -> Awaited:
     """A lock, queue or the like with its counts."""
     kinds = list(objects.kinds(at))
-    kind = next((one for one in kinds if one in COUNTS), kinds[0])
+    kind = next((one for one in kinds if one in COUNTS), kinds[0] if kinds else "object")
     counts = {}
     try:
         attributes = {**objects.slots(at), **objects.attributes(at)}

@@ -79,7 +79,7 @@ def walked(objects: Objects, pid: int) -> Reading:
             return Reading(tuple(found), f"only {len(found)} of its asyncio tasks were read")
         try:
             one = task_at(objects, at)
-        except Unreadable:
+        except (Unreadable, LookupError, ValueError, OverflowError):  # it moved on while it was read
             skipped += 1
             continue
         if one is not None:
