@@ -116,6 +116,31 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Function:
+    """A function of the application that could end a wait, or that leads to one; "<module>" is a module's own body.
+
+    `root` is whether somebody else may call it: a route, a callback. What it says, each with its line: `ends`
+    ("set" is called there, "+set" handed on), `calls` (names that it mentions), `awaits` ("ready.wait"); `loops`
+    are first and last lines. `yields` means that it can be suspended while no task's stack shows it.
+    """
+
+    name: str
+    file: str
+    line: int
+    last: int
+    owner: str = ""
+    root: bool = False
+    yields: bool = False
+    ends: tuple[tuple[str, int], ...] = ()
+    calls: tuple[tuple[str, int], ...] = ()
+    awaits: tuple[tuple[str, int], ...] = ()
+    loops: tuple[tuple[int, int], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{f'{self.owner}.' if self.owner else ''}{self.name} ({self.file}:{self.line})"
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One dump of one process. `skipped` holds the first lines that the reader could not place."""
 
@@ -185,7 +210,8 @@ class Evidence:
     second of sampling; both are taken only in doubt. `clients` is None where the kernel was not asked.
     `tasks` are asyncio's, read before the first attach, `later` the same after the last sample;
     `unread` says why they are not all, "" where they are.
-    `sources` maps a file, named as in the frames, to its known lines by number.
+    `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
+    that could end a wait, None where they are not all known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -200,6 +226,7 @@ class Evidence:
     tasks: tuple[Task, ...] = ()
     later: tuple[Task, ...] = ()
     unread: str = ""
+    functions: tuple[Function, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
+from hangdebug.enders import ender
 from hangdebug.frames import is_application, library_path, package
-from hangdebug.model import Task, Thread, Verdict
+from hangdebug.model import Function, Task, Thread, Verdict
 from hangdebug.scene import SERVERS, Scene, view
 from hangdebug.source import called, entered, line_at, statement_at
 from hangdebug.waits import Motion, Wait
@@ -116,6 +117,8 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
     others = [one for one in seen.tasks.values() if not waits_for(seen, one, task.awaits.id) and own_code(one)]
     if any(one.id in seen.served or "release" in one.ends for one in others):
         return None  # taken by hand, or by a dependency that a request keeps open: that shows in no frame
+    if scene.evidence.functions is None or not direct(task) or ended_by(scene, seen, task, {"release"}):
+        return None
     words = (f"{task.name} waits for {task.awaits}, and no task is inside of it: it was taken and never released.",)
     return verdict(scene, seen, task, 0.9 if not others else 0.8, words, ())
 
@@ -129,14 +132,28 @@ def nobody_ends(scene: Scene, seen: Waiting, task: Task) -> Answer:
         return None
     if any(ends & one.ends for one in seen.tasks.values() if not waits_for(seen, one, task.awaits.id)):
         return None
+    if scene.evidence.functions is None or ended_by(scene, seen, task, ends):
+        return None
     words = (f"{task.name} serves a request that has no answer yet, and waits for {task.awaits} without a timeout.",
-             f"No task that is left calls {' or '.join(sorted(ends))} on anything.")
+             f"No task, thread or callback that is left calls {' or '.join(sorted(ends))}, and no request that could come.")
     failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]
     if failed:
         words += (f"{failed[0].coroutine} would call {' or '.join(sorted(ends & failed[0].ends))}, "
                   "but has ended with an exception.",)
-    doubt = "A thread, a callback or a later request could still end this wait: look for who should."
-    return verdict(scene, seen, task, 0.85 if failed else 0.72, words, () if failed else (doubt,))
+    doubt = "A library to which it was handed could still end this wait."
+    return verdict(scene, seen, task, 0.88 if failed else 0.85, words, () if failed else (doubt,))
+
+
+def ended_by(scene: Scene, seen: Waiting, task: Task, ends: set[str]) -> Function | None:
+    """The application's function that could still end the wait: in a task, a thread, a callback, a later request."""
+    blocked = {one.id for one in seen.tasks.values() if waits_for(seen, one, task.awaits.id)}
+    loop = {one.thread.os_id for one in scene.loop}
+    threads = [one.thread.frames for one in scene.last if one.thread.os_id not in loop]
+    running = [one.frames for one in seen.tasks.values() if one.id not in blocked] + threads
+    return ender(scene.evidence.functions or (), ends,
+                 [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
+                 [frame for frames in running for frame in frames if is_application(frame)],
+                 [one.coroutine for one in scene.evidence.later if one.state.startswith("failed")])
 
 
 def satisfied(task: Task) -> bool:
@@ -209,9 +226,12 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
 
 def told_of(scene: Scene, task: Task) -> str:
     """Whom a suspect waits for, in a sentence."""
-    holders = waiting(scene).inside(task.awaits.id)
+    seen = waiting(scene)
+    holders = [one for one in seen.inside(task.awaits.id) if not waits_for(seen, one, task.awaits.id)]
     inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
-    return f"{task.name} serves a request and waits for {task.awaits} all the time{inside}."
+    other = ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
+    later = f"; {other} could still end that" if other else ""
+    return f"{task.name} serves a request and waits for {task.awaits} all the time{inside}{later}."
 
 
 def ends_of(task: Task) -> set[str]:

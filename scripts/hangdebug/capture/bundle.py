@@ -14,6 +14,7 @@ from typing import Callable, Iterator
 
 from hangdebug import __version__
 from hangdebug.capture import processes, proc, pyspy, tasks
+from hangdebug.capture.functions import functions
 from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
@@ -25,6 +26,7 @@ FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
+WAITED = ("Lock", "Semaphore", "CapacityLimiter", "Event", "Condition", "Queue")
 OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
 
 Say = Callable[[str], None]
@@ -173,6 +175,9 @@ def keep_tasks(pid: int, place: Path) -> None:
     found = tasks.tasks_of(pid)
     write(place / f"tasks-{number}.json", tasks.as_json(found))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
+    if number and any(task.awaits and task.awaits.kind in WAITED for task in found.tasks):
+        known = functions(tasks.files_of(pid), f"/proc/{pid}/root")
+        write(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 
 def kernel_now(pid: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Iterator
 
 from hangdebug.capture.layout import Layout
@@ -110,14 +111,14 @@ class Objects:
         entries = (self.memory.word(table + 16 * index) for index in range(min(mask + 1, 4 * MOST_ITEMS)))
         return [one for one in entries if one and self.memory.word(one + 8)]
 
-    def mapping(self, at: int) -> dict[str, int]:
-        """The str keys of a dict, and the addresses of their values."""
+    def mapping(self, at: int, most: int = MOST_ITEMS) -> dict[str, int]:
+        """The first `most` str keys of a dict, and the addresses of their values."""
         if "dict" not in self.kinds(at):
             raise Unreadable(f"no dict at {at:#x}")
         keys, values = self.memory.word(at + 32), self.memory.word(at + 40)
         if values and self.layout.version >= (3, 13):
             values += 8
-        return dict(self.entries(keys, values))
+        return dict(islice(self.entries(keys, values), most))
 
     def attributes(self, at: int) -> dict[str, int]:
         """What the instance's own dict holds, however this version keeps it."""

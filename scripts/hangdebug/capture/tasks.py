@@ -17,12 +17,14 @@ from hangdebug.capture.coroutines import chain, code_of
 from hangdebug.capture.layout import Layout, Specimen, specimen
 from hangdebug.capture.memory import Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
+from hangdebug.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
 from hangdebug.model import Task
 
 MOST_TASKS, MOST_SECONDS = 20_000, 1.5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
-EXCEPTION_ARGS, MOST_WORDS = 24, 200
+EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
+KNOWN = STANDARD_TOPS | INSTALLED_TOPS
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,8 @@ def walked(objects: Objects, pid: int) -> Reading:
 
 def addresses(objects: Objects, pid: int) -> Iterator[int]:
     """Where the tasks are. Raises Unreadable when the way to them is blocked."""
-    memory, layout = objects.memory, objects.layout
-    image = mappings(pid).get(layout.inode)
-    if image is None:
-        raise Unreadable("its interpreter is another one")
-    interpreter = memory.word(image.start + layout.runtime + layout.interpreter)
-    module = objects.mapping(memory.word(interpreter + layout.modules)).get("asyncio.tasks")
+    memory = objects.memory
+    module = modules_of(objects, pid).get("asyncio.tasks")
     if module is None:
         return
     names = objects.mapping(memory.word(module + FIRST))
@@ -106,6 +104,37 @@ def addresses(objects: Objects, pid: int) -> Iterator[int]:
             task = memory.word(at + FIRST) if weak else at
             if objects.type_name(task) not in ("", "NoneType"):
                 yield task
+
+
+def modules_of(objects: Objects, pid: int) -> dict[str, int]:
+    """sys.modules. Raises Unreadable."""
+    memory, layout = objects.memory, objects.layout
+    image = mappings(pid).get(layout.inode)
+    if image is None:
+        raise Unreadable("its interpreter is another one")
+    interpreter = memory.word(image.start + layout.runtime + layout.interpreter)
+    return objects.mapping(memory.word(interpreter + layout.modules))
+
+
+def files_of(pid: int) -> tuple[str, ...]:
+    """The source files of the application's modules, () where they cannot be read."""
+    try:
+        layout = layout_for(pid)
+        with opened(pid) as memory:
+            objects = Objects(memory, layout)
+            modules = modules_of(objects, pid)
+            return tuple(dict.fromkeys(file for name, at in modules.items() if name.partition(".")[0] not in KNOWN
+                                       for file in [file_of(objects, at)] if file and library_path(file) is None))
+    except Unreadable:
+        return ()
+
+
+def file_of(objects: Objects, module: int) -> str:
+    """A module's `__file__`, one of the first names that it gets; "" for one without."""
+    try:
+        return objects.text(objects.mapping(objects.memory.word(module + FIRST), FIRST_NAMES)["__file__"])
+    except (Unreadable, LookupError, ValueError, OverflowError):
+        return ""
 
 
 def task_at(objects: Objects, at: int) -> Task | None:

@@ -5,6 +5,7 @@
     4284/kernel-before-0.tsv ...    the kernel's word before the first attach
     4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
     4284/tasks-0.json  tasks-1.json  asyncio's tasks before the first attach, and after the last
+    4284/functions.json             the application's functions that could end the wait of one of them
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
     4284/fds.tsv  net.txt  children.tsv   what the numbers in the kernel's rows stand for
@@ -24,6 +25,7 @@ from typing import Any, Mapping
 
 from hangdebug import kernel
 from hangdebug.dumps import read
+from hangdebug.dumps.functions import functions
 from hangdebug.dumps.profile import profile
 from hangdebug.dumps.tasks import tasks
 from hangdebug.errors import BadBundle, NotADump
@@ -91,7 +93,7 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
     return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
                     clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else (),
-                    next((note for _, note in lists if note), ""))
+                    next((note for _, note in lists if note), ""), functions(texts.get("functions.json", "null")))
 
 
 def facts(value: Mapping[str, Any]) -> Process:
