@@ -45,7 +45,8 @@ def answered(scene: Scene) -> Diagnosis:
     return Diagnosis(
         verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
-        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)), tuple(shorter(line, scene) for line in doubts(verdict, match, wait, scene, confidence)),
+        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)),
+        tuple(shorter(line, scene) for line in doubts(verdict, match, wait, scene, confidence)),
         tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
         bystander=verdict.bystander,
     )
