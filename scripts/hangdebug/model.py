@@ -211,7 +211,8 @@ class Evidence:
     `tasks` are asyncio's, read before the first attach, `later` the same after the last sample;
     `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
-    that could end a wait, None where they are not all known.
+    that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
+    by its kernel id, and holds the threads of concurrent.futures alone.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -227,6 +228,7 @@ class Evidence:
     later: tuple[Task, ...] = ()
     unread: str = ""
     functions: tuple[Function, ...] | None = None
+    queued: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

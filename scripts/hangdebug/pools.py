@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from hangdebug.causes.connection_pool import checkout
 from hangdebug.model import Verdict
 from hangdebug.scene import Scene, View, identity, is_anyio_worker
 from hangdebug.waits import Wait, movement, place, stuck_workers
@@ -58,17 +59,32 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         places = Counter(map(place, held))
         held.sort(key=lambda one: -places[place(one)])
         top = places[place(held[0])]
+        queue = queue_of(scene, pool)
+        if queue == 0:
+            return at_work(pool, held)
+        calls = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "the next one waits"
         words = (f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
-                 f"It runs at most {pool.limit} calls at a time, so the next one waits in its queue.")
+                 f"It runs at most {pool.limit} calls at a time, so {calls} in its queue.")
         if held[0].motion.samples == 1:
-            doubt = "One dump cannot show that the calls do not return: slow ones look alike."
-            return Verdict("threadpool-exhausted", 0.7, words, (doubt,)), held[0]
+            doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
+            return Verdict("threadpool-exhausted", 0.7 if checkout(held[0]) else 0.5, words, (doubt,)), held[0]
         woken = sum(woke(scene, one) for one in held)
         if woken * 4 > len(held):
             words = (f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",)
             return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
         return Verdict("threadpool-exhausted", 0.93, words), held[0]
     return None
+
+
+def at_work(pool: Pool, held: list[Wait]) -> tuple[Verdict, Wait | None]:
+    words = (f"All {len(held)} threads of {pool.name} are at work, and no call waits for one of them.",)
+    return Verdict("healthy", 0.6, words, (f"The next call will wait, until {held[0].view.thread.name} or another returns.",)), None
+
+
+def queue_of(scene: Scene, pool: Pool) -> int | None:
+    """How many calls wait for a thread of the pool, None where that is not known."""
+    known = [scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued]
+    return max(known, default=None)
 
 
 def woke(scene: Scene, one: Wait) -> bool:
@@ -84,6 +100,8 @@ def unsure(scene: Scene) -> tuple[Verdict, Wait] | None:
         return None
     if len({place(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
         return None
+    if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
+        return None  # nobody waits for them
     words = (f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected.",)
     doubts = ("A pool that is full and a pool with slow work look alike until one knows its size.",)
     return Verdict("inconclusive", 0.5, words, doubts), stuck[0]

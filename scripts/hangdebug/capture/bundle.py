@@ -15,6 +15,7 @@ from typing import Callable, Iterator
 from hangdebug import __version__
 from hangdebug.capture import processes, proc, pyspy, tasks
 from hangdebug.capture.functions import functions
+from hangdebug.capture.queues import queues_of
 from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
@@ -174,6 +175,7 @@ def keep_tasks(pid: int, place: Path) -> None:
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
     write(place / f"tasks-{number}.json", tasks.as_json(found))
+    write(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
     if number and any(task.awaits and task.awaits.kind in WAITED for task in found.tasks):
         known = functions(tasks.files_of(pid), f"/proc/{pid}/root")

@@ -153,8 +153,17 @@ class Objects:
             type_ = self.memory.word(type_ + BASE)
         return found
 
+    def pairs(self, at: int) -> list[tuple[int, int]]:
+        """The addresses of the keys and values of a dict, whatever its keys are."""
+        if "dict" not in self.kinds(at):
+            raise Unreadable(f"no dict at {at:#x}")
+        return list(self.rows(self.memory.word(at + 32), 0))
+
     def entries(self, keys: int, values: int = 0) -> Iterator[tuple[str, int]]:
         """The str keys in a dict's keys and their values: in the entries, or in the array `values` of a split table."""
+        return ((self.text(key), value) for key, value in self.rows(keys, values) if self.type_name(key) == "str")
+
+    def rows(self, keys: int, values: int) -> Iterator[tuple[int, int]]:
         memory = self.memory
         if self.layout.version >= (3, 11):
             head = memory.read(keys + 8, 3)
@@ -169,5 +178,5 @@ class Objects:
             entry = start + step * index
             key = memory.word(entry + key_at)
             value = memory.word(values + 8 * index if values else entry + key_at + 8)
-            if key and value and self.type_name(key) == "str":
-                yield self.text(key), value
+            if key and value:
+                yield key, value

@@ -5,6 +5,7 @@
     4284/kernel-before-0.tsv ...    the kernel's word before the first attach
     4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
     4284/tasks-0.json  tasks-1.json  asyncio's tasks before the first attach, and after the last
+    4284/queues-0.json  queues-1.json   how many calls wait in the queue of each pool thread, at the same moments
     4284/functions.json             the application's functions that could end the wait of one of them
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
@@ -35,6 +36,7 @@ MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
 SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
+QUEUES = re.compile(r"^queues-\d+\.json$")
 PID = re.compile(r"^\d+$")
 TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
          "cpus": int, "listens": bool, "served": bool}
@@ -93,7 +95,17 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
     return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
                     clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else (),
-                    next((note for _, note in lists if note), ""), functions(texts.get("functions.json", "null")))
+                    next((note for _, note in lists if note), ""), functions(texts.get("functions.json", "null")),
+                    queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]))
+
+
+def queued(readings: list[dict[str, Any]]) -> dict[int, int]:
+    """How many calls waited for each pool thread, at the least, in every reading that knows it."""
+    found: dict[int, int] = {}
+    for tid, count in (row for one in readings for row in one.items()):
+        if tid.isdigit() and type(count) is int:
+            found[int(tid)] = min(count, found.get(int(tid), count))
+    return found
 
 
 def facts(value: Mapping[str, Any]) -> Process:
