@@ -12,6 +12,7 @@ Each server says in plain constants what is true of it. This module reads them w
     SIGNAL        the signal sent after that ("SIGINT"); the server must then close its port and not end
     SYMPTOM       the path that stops answering
     CONTROL       the path that still answers
+    LOAD          the paths that clients of a healthy server ask again and again
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
@@ -46,7 +47,7 @@ import postgres  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "NEEDS", "NEEDS_KERNEL", "PROCESS")
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "LOAD", "NEEDS", "NEEDS_KERNEL", "PROCESS")
 
 
 class ZooError(Exception):
@@ -68,6 +69,7 @@ class Truth:
     signal: str | None = None
     symptom: str | None = None
     control: str | None = None
+    load: tuple[str, ...] = ()
     needs: str | None = None
     needs_kernel: bool = False
     process: str = "server"

@@ -1,7 +1,7 @@
-"""A healthy server with thirty subscribers, each of whose streams waits for the next piece of news.
+"""A healthy server with two hundred subscribers, each of whose streams waits for the next piece of news.
 
 There is none at the moment. Every stream waits in its own queue, the publisher waits in its own, and a reporter
-sleeps: dozens of tasks wait, and nothing is wrong with any of them.
+sleeps: hundreds of tasks wait, and nothing is wrong with any of them.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 STATE = "healthy"
 CAUSE = "none"
 TRIGGER = ("/news",)
-COUNT = 30
+COUNT = 200
 CONTROL = "/health"
 
 subscribers = set()
