@@ -104,6 +104,13 @@ def old_values(objects: Objects, frame: int) -> list[int]:
 
 
 def frame_of(objects: Objects, code: int, lasti: int) -> Frame:
+    """Hundreds of tasks stand in a few lines: each is read once."""
+    if (code, lasti) not in objects.known:
+        objects.known[code, lasti] = read_frame(objects, code, lasti)
+    return objects.known[code, lasti]
+
+
+def read_frame(objects: Objects, code: int, lasti: int) -> Frame:
     memory, layout = objects.memory, objects.layout
     table = objects.data(memory.word(code + layout.code_table))
     line = line_at(table, memory.small(code + layout.code_first), lasti, layout.version)
@@ -112,7 +119,9 @@ def frame_of(objects: Objects, code: int, lasti: int) -> Frame:
 
 def names_of(objects: Objects, code: int) -> frozenset[str]:
     """The attributes and globals that the function uses by name."""
-    return frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
+    if code not in objects.known:
+        objects.known[code] = frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
+    return objects.known[code]
 
 
 def texts(objects: Objects, at: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Iterator
 PAGE = 4096
 MOST_PAGES = 32_768  # 128 MiB: what is not found in so much is not looked for any longer
 MOST_BYTES = 1 << 20
+WORD = struct.Struct("<Q")
 
 
 class Unreadable(Exception):
@@ -58,6 +59,9 @@ class Memory:
         return self.pages[number]
 
     def word(self, at: int) -> int:
+        page, offset = self.pages.get(at // PAGE, b""), at % PAGE
+        if offset <= len(page) - 8 == PAGE - 8:  # nearly always, and three times as fast
+            return WORD.unpack_from(page, offset)[0]
         return struct.unpack("<Q", self.read(at, 8))[0]
 
     def signed(self, at: int) -> int:

@@ -28,6 +28,7 @@ class Objects:
     memory: Memory
     layout: Layout
     names: dict[int, str] = field(default_factory=dict, repr=False)
+    known: dict[object, object] = field(default_factory=dict, repr=False)  # of types and functions: each is read once
 
     def type_of(self, at: int) -> int:
         return self.memory.word(at + 8)
@@ -142,14 +143,21 @@ class Objects:
 
     def slots(self, at: int) -> dict[str, int]:
         """What the fields hold that its class and the classes above declare by `__slots__`."""
-        found, type_ = {}, self.type_of(at)
+        type_ = self.type_of(at)
+        if ("slots", type_) not in self.known:
+            self.known["slots", type_] = self.declared(type_)
+        fields = ((name, self.memory.word(at + offset)) for name, offset in self.known["slots", type_].items())
+        return {name: value for name, value in fields if value}
+
+    def declared(self, type_: int) -> dict[str, int]:
+        """The names in the `__slots__` of a class and the classes above, and where an instance has them."""
+        found: dict[str, int] = {}
         for _ in range(MOST_BASES):
             if not type_ or not self.memory.word(type_ + FLAGS) & HEAP:
                 break
             for name, member in self.mapping(self.memory.word(type_ + NAMES)).items():
                 if self.type_name(member) == "member_descriptor":
-                    field_ = self.memory.word(at + self.memory.word(self.memory.word(member + 40) + 16))
-                    found.update({name: field_} if field_ else {})
+                    found.setdefault(name, self.memory.word(self.memory.word(member + 40) + 16))
             type_ = self.memory.word(type_ + BASE)
         return found
 
