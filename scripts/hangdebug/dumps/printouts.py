@@ -58,7 +58,8 @@ def head(line: str) -> Head | None:
     if not found:
         return None
     groups = found.groupdict()
-    return Head("thread", (groups.get("name") or groups.get("id") or "").strip(), order=order["order"] if order else "")
+    name, ident = (groups.get("name") or "").strip(), groups.get("id") or ""
+    return Head("thread", name or ident, order=order["order"] if order else "", key=f"{name} {ident}" if ident else "")
 
 
 def said(words: str) -> re.Match[str] | None:
