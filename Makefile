@@ -46,6 +46,7 @@ skill: venv
 
 zoo: venv
 	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
+	@HANG_LONG=1 $(ENV_PYTHON) -m pytest -q tests/test_healthy.py </dev/null
 
 lock:
 	@sh tooling/lock.sh $(if $(UPGRADE),--upgrade)

@@ -94,9 +94,10 @@ def moments(pids: list[int], count: int) -> Iterator[Diagnosis]:
 
 def never_accused(pid: int, port: int, pids: list[int]) -> None:
     wrong = [answer for answer in moments(pids, DUMPS) if accused(answer, 0.5)]
-    for _ in range(LOOKS):
-        looks = [worst(map(diagnose, observe_briefly(target, lambda line: None))) for target in (resolve(pid), on_port(port))]
-        wrong += [answer for answer in looks if answer.state not in QUIET]
+    for number in range(LOOKS):
+        target = on_port(port) if number % 2 else resolve(pid)
+        answer = worst(map(diagnose, observe_briefly(target, lambda line: None)))
+        wrong += [answer] if answer.state not in QUIET else []
     assert not wrong, wrong[0]
 
 

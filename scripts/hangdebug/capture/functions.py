@@ -14,7 +14,7 @@ from typing import Iterable, Iterator
 from hangdebug.capture.sources import file_lines
 from hangdebug.model import Function
 
-MOST_FILES, MOST_SECONDS = 1000, 0.7
+MOST_FILES, MOST_CHARACTERS, MOST_SECONDS = 1000, 400_000, 1.5
 # How many arguments the call that ends a wait can have: `event.set()` is one, `cache.set(key, value)` is none.
 ARGUMENTS = {"set": (0,), "release": (0, 1), "notify": (0, 1), "notify_all": (0,), "put": (1,), "put_nowait": (1,),
              "get": (0,), "get_nowait": (0,), "task_done": (0,)}
@@ -34,11 +34,13 @@ def functions(files: Iterable[str], root: str = "") -> tuple[Function, ...] | No
     began, found, passed = time.monotonic(), [], set()
     for number, file in enumerate(files):
         text = "\n".join(file_lines(file, root))
-        if not text and not file.endswith("__init__.py") or number >= MOST_FILES or time.monotonic() - began > MOST_SECONDS:
+        if not text and not file.endswith("__init__.py") or len(text) > MOST_CHARACTERS:
+            return None
+        if number >= MOST_FILES or time.monotonic() - began > MOST_SECONDS:
             return None
         try:
             tree = ast.parse(text)
-            found += [one for one in defined(tree, file)]
+            found += defined(tree, file)
             passed |= set(references(tree))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
@@ -67,10 +69,12 @@ def span(node: ast.AST) -> tuple[int, int]:
 
 def body(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a function, class or module; of the definitions inside only themselves."""
-    for child in ast.iter_child_nodes(node):
-        yield child
-        if not isinstance(child, DEFINITIONS):
-            yield from body(child)
+    todo = [node]
+    while todo:
+        for child in ast.iter_child_nodes(todo.pop()):
+            yield child
+            if not isinstance(child, DEFINITIONS):
+                todo.append(child)
 
 
 def outer(decorator: ast.AST) -> bool:
@@ -153,12 +157,13 @@ def rooted(found: list[Function], passed: set[str]) -> list[Function]:
 
 def leading(found: list[Function]) -> tuple[Function, ...]:
     """Those that end a wait and all that lead to one of them, with the mentions that matter."""
-    kept = {one for one in found if one.ends}
-    while True:
-        names = {name for one in kept for name in (one.name, one.owner) if name}
-        more = {one for one in found if one not in kept and any(name in names for name, _ in one.calls)}
-        if not more:
-            break
-        kept |= more
+    mentioned = [{name for name, _ in one.calls} for one in found]
+    kept = {index for index, one in enumerate(found) if one.ends}
+    fresh, names = set(kept), set()
+    while fresh:
+        new = {name for index in fresh for name in (found[index].name, found[index].owner) if name} - names
+        names |= new
+        fresh = {index for index, said in enumerate(mentioned) if index not in kept and not new.isdisjoint(said)}
+        kept |= fresh
     return tuple(replace(one, calls=tuple((name, line) for name, line in one.calls if name in names))
-                 for one in found if one in kept)
+                 for index, one in enumerate(found) if index in kept)
