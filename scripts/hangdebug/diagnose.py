@@ -46,7 +46,7 @@ def answered(scene: Scene) -> Diagnosis:
         verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
         tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
-        tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
+        tuple(exonerated(scene, wait, verdict.state)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
         bystander=verdict.bystander,
     )
 
@@ -172,7 +172,7 @@ def next_command(verdict: Verdict, scene: Scene, pid: int | None) -> str:
     return f"python scripts/hang.py capture --pid {pid or 'PID'} --zip   # on the host: several samples, and the kernel's word"
 
 
-def exonerated(scene: Scene, wait: Wait | None) -> list[str]:
+def exonerated(scene: Scene, wait: Wait | None, state: str) -> list[str]:
     lines = []
     parked = sum(view.idle for view in scene.threads("worker"))
     if parked:
@@ -180,7 +180,7 @@ def exonerated(scene: Scene, wait: Wait | None) -> list[str]:
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     if others:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
-    if scene.loop and (wait is None or wait.view.role != "event-loop"):
+    if scene.loop and (wait is None or wait.view.role != "event-loop") and not state.startswith("loop-"):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 
@@ -219,6 +219,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
     if verdict.state == "deadlock":
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
+    if verdict.state in ("loop-busy", "loop-blocked") and wait.view.role != "event-loop":
+        return f"{name_of(wait.view)} keeps the GIL{where}{line}; the event loop's thread, like all others, waits for it."
     if verdict.state == "loop-busy":
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
     if verdict.state == "tasks-waiting":

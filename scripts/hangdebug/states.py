@@ -14,6 +14,7 @@ from hangdebug.causes.fork import abandoned
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
+from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
@@ -218,4 +219,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, orphaned, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, exiting, starved, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
