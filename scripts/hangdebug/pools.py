@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from hangdebug.model import Verdict
+from hangdebug.frames import calls, is_application
+from hangdebug.model import Task, Verdict
 from hangdebug.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.source import makers, statement_at
 from hangdebug.waits import Wait, movement, place, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
+MAKES = re.compile(r"\bThreadPoolExecutor\((?P<arguments>.*)$")
+SIZE = re.compile(r"(?:^|\bmax_workers\s*=)\s*(\d+)\s*(?:,|\)|$)")
+PREFIX = re.compile(r"""\bthread_name_prefix\s*=\s*f?["']([^"'{}]*)["']""")
+HANDS_OVER = ("run_in_executor", "to_thread", "wrap_future")
+LIBRARY_HANDS_OVER = ("asyncio/threads.py:to_thread", "asgiref/sync.py:__call__")
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,7 @@ class Pool:
     name: str
     members: tuple[View, ...]
     limit: int | None
+    said: bool = False  # by the source: nothing is known of its queue
 
 
 def pools(scene: Scene) -> tuple[Pool, ...]:
@@ -26,7 +35,7 @@ def pools(scene: Scene) -> tuple[Pool, ...]:
     for view in scene.threads("worker"):
         key = "AnyIO" if is_anyio_worker(view.thread) else view.thread.name.rpartition("_")[0]
         groups.setdefault(key, []).append(view)
-    found = (named(key, tuple(members), scene.evidence.process.cpus) for key, members in groups.items())
+    found = (named(scene, key, tuple(members)) for key, members in groups.items())
     tokens = limiter(scene)
     return tuple(replace(one, limit=tokens) if tokens and is_anyio_worker(one.members[0].thread) else one for one in found)
 
@@ -40,12 +49,29 @@ def limiter(scene: Scene) -> int | None:
     return min((tokens for _, tokens in both if tokens), default=None)
 
 
-def named(key: str, members: tuple[View, ...], cpus: int | None) -> Pool:
+def named(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
+    cpus = scene.evidence.process.cpus
     if key == "AnyIO":
         return Pool("AnyIO's thread limiter", members, ANYIO_TOKENS)
     if key in ("asyncio", "uvloop"):  # ThreadPoolExecutor's default size
         return Pool("the default executor", members, min(32, cpus + 4) if cpus else None)
-    return Pool(f"the pool {key}", members, None)
+    return Pool(f"the pool {key}", members, written(scene, key), True)
+
+
+def written(scene: Scene, key: str) -> int | None:
+    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None where it does not say."""
+    sizes = []
+    for file, lines in scene.evidence.sources.items():
+        for number in lines:
+            made = MAKES.search(lines[number].partition("#")[0])
+            if not made:
+                continue
+            text = " ".join(lines.get(number + more, "").partition("#")[0].strip() for more in range(1, 4))
+            arguments = made["arguments"] if ")" in made["arguments"] else f"{made['arguments']} {text}"
+            prefix, size = PREFIX.search(arguments), SIZE.search(arguments.strip())
+            if key == prefix[1] if prefix else key.startswith("ThreadPoolExecutor-") and "thread_name_prefix" not in arguments:
+                sizes.append(int(size[1]) if size else 0)
+    return max(sizes) if sizes and all(sizes) else None
 
 
 def full(scene: Scene) -> tuple[Verdict, Wait] | None:
@@ -53,8 +79,8 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
     stuck = {identity(one.view): one for one in stuck_workers(scene)}
     for pool in pools(scene):
         held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
-        if pool.limit is None or len(held) < pool.limit:
-            continue
+        if pool.limit is None or len(held) < pool.limit or pool.said and scene.evidence.later:
+            continue  # where the tasks are known, they tell whether anything waits for the pool
         places = Counter(map(place, held))
         held.sort(key=lambda one: -places[place(one)])
         top = places[place(held[0])]
@@ -69,6 +95,47 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
             return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
         return Verdict("threadpool-exhausted", 0.93, words), held[0]
     return None
+
+
+def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
+    """More coroutines wait for calls in pools than pools have threads at work: the others are in a queue.
+
+    A pool starts a thread for each call until it is full, so a queue means that it is, whatever its size.
+    """
+    busy = [view for view in scene.threads("worker") if not view.idle and not is_anyio_worker(view.thread)]
+    waiting = handed_over(scene)
+    if not busy or len(waiting) <= len(busy) or any(calls(frame, "concurrent/futures/process.py")
+                                                    for view in scene.last for frame in view.thread.frames):
+        return None
+    stuck = {identity(one.view): one for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    for pool in pools(scene):
+        held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
+        if pool.members[0] not in busy or len(held) < len(pool.members):
+            continue
+        size = f", its source gives it {pool.limit}" if pool.limit else ""
+        words = (f"All {len(held)} threads of {pool.name} are stuck{size}; the event loop is idle.",
+                 f"{len(waiting)} coroutines wait for calls in pools all the time, and {len(busy)} such calls are under way: "
+                 "the others are queued.")
+        return Verdict("threadpool-exhausted", 0.92, words), held[0]
+    return None
+
+
+def handed_over(scene: Scene) -> tuple[Task, ...]:
+    """The tasks that wait for a call in a pool of threads, for the same one in both readings."""
+    before = {(task.id, task.awaits.id) for task in scene.evidence.tasks if task.awaits}
+    return tuple(task for task in scene.evidence.later if task.awaits and task.awaits.kind == "Future"
+                 and (task.id, task.awaits.id) in before and hands_over(scene, task))
+
+
+def hands_over(scene: Scene, task: Task) -> bool:
+    for frame in task.frames:
+        if calls(frame, *LIBRARY_HANDS_OVER):
+            return True
+        if is_application(frame):
+            statement = statement_at(scene.evidence.sources, frame)
+            made = (maker for name in re.findall(r"\w+", statement) for maker in makers(scene.evidence.sources, frame, name))
+            return any(word in text for text in (statement, *made) for word in HANDS_OVER)
+    return False
 
 
 def woke(scene: Scene, one: Wait) -> bool:

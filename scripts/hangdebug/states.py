@@ -18,7 +18,7 @@ from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
-from hangdebug.pools import full, unsure, woke
+from hangdebug.pools import backed_up, full, unsure, woke
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
 from hangdebug.waits import Wait, stuck_workers, wait
 
@@ -104,7 +104,7 @@ def holder(scene: Scene) -> Wait | None:
 
 def pool_full(scene: Scene) -> Answer:
     """The loop is fine, and no thread is left for synchronous work."""
-    return full(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
+    return full(scene) or backed_up(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
 
 
 def lent_out(scene: Scene) -> Answer:
