@@ -116,7 +116,7 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
 
 def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
     lines = []
-    if wait is not None and verdict.state == "tasks-waiting":
+    if wait is not None and wait.coroutine:
         lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
     elif wait is not None and verdict.state != "healthy":
         role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
@@ -211,7 +211,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     if verdict.state == "stopped":
         return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
     if verdict.state == "exit-hang":
-        for_what = f"a thread{where}{line}" if where else "open connections, or for work that does not end"
+        waiter = "a coroutine" if wait is not None and wait.coroutine else "a thread"
+        for_what = f"{waiter}{where}{line}" if where else "open connections, or for work that does not end"
         return f"The process was told to stop and waits for {for_what}."
     if cause.id == "connection-pool" and verdict.state == "threadpool-exhausted":
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."

@@ -147,12 +147,11 @@ def outermost(scene: Scene) -> Frame | None:
 
 
 def state_held(scene: Scene, one: Wait) -> str:
-    return "deadlock" if ring(one, scene) else lifespan_state(one) or "loop-blocked"
+    return "deadlock" if ring(one, scene) else lifespan_state(one.view.thread.frames) or "loop-blocked"
 
 
-def lifespan_state(one: Wait) -> str | None:
+def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
     """startup-hang while the server loads the application; that or exit-hang when the loop runs its lifespan."""
-    frames = one.view.thread.frames
     if any(calls(frame, *LOADS) for frame in frames):
         return "startup-hang"
     index = next((i for i, frame in enumerate(frames) if calls(frame, LIFESPAN)), None)

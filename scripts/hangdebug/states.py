@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from typing import Optional, Tuple
 
-from hangdebug.causes.connection_pool import checkout
 from hangdebug.causes.default_executor import is_default, joined
 from hangdebug.causes.fork import abandoned
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
+from hangdebug.checkouts import awaited_in_vain, lent_out
 from hangdebug.frames import calls, is_application, package
 from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held
+from hangdebug.lifespans import lifespan_waits
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
-from hangdebug.pools import backed_up, full, unsure, woke
+from hangdebug.pools import backed_up, full, unsure
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
 from hangdebug.waits import Wait, stuck_workers, wait
 
@@ -83,10 +84,15 @@ def finalizing(scene: Scene) -> Answer:
         return None
     if is_child(scene.evidence.snapshots[-1]) or not is_application(main.thread.frames[-1]):
         return None
-    if main.thread.frames[-1].name == "<module>" or scene.evidence.process.listens:
-        return None
+    if main.thread.frames[-1].name == "<module>" or scene.evidence.process.listens and not runs_uvicorn(scene):
+        return None  # a server written in C may call the application, and listen
     words = (f"{main.thread.frames[-1]} is called by the interpreter itself, as it calls atexit hooks when it ends.",)
     return Verdict("exit-hang", 0.85, words), wait(scene, main)
+
+
+def runs_uvicorn(scene: Scene) -> bool:
+    """Whether it is a server that serves in an event loop alone, and no loop is left."""
+    return scene.evidence.process.server in ("uvicorn", "hypercorn", "daphne")
 
 
 def serves(scene: Scene) -> bool:
@@ -105,17 +111,6 @@ def holder(scene: Scene) -> Wait | None:
 def pool_full(scene: Scene) -> Answer:
     """The loop is fine, and no thread is left for synchronous work."""
     return full(scene) or backed_up(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
-
-
-def lent_out(scene: Scene) -> Answer:
-    """Threads are left, but no connection of a pool is: every request that needs one waits."""
-    stuck = [one for one in stuck_workers(scene) if checkout(one) and one.motion.samples > 1]
-    if not stuck or any(woke(scene, one) for one in stuck):
-        return None
-    words = (f"{len(stuck)} pool thread{'s' if len(stuck) > 1 else ''} wait in every sample for a connection of a pool, and "
-             "none of them woke; the event loop is idle.",)
-    doubts = ("Slow queries may hold all connections, and give them back in the end.",)
-    return Verdict("threadpool-exhausted", 0.7, words, doubts), stuck[0]
 
 
 def told_to_stop(scene: Scene) -> Answer:
@@ -219,4 +214,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, orphaned, exiting, starved, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, exiting, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting, awaited_in_vain, fine, unknown)
