@@ -6,8 +6,9 @@ from hangdebug.frames import calls, is_application
 from hangdebug.held import LIFESPAN, lifespan_state
 from hangdebug.model import Task, Verdict
 from hangdebug.pending import as_wait, waiting
+from hangdebug.pools import hands_over
 from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.waits import Wait, stuck_workers
 
 RUNS = ("uvicorn/lifespan/on.py:main", "hypercorn/asyncio/lifespan.py:handle_lifespan", LIFESPAN)
 # How a server waits for its application to be through, whatever the application is made with.
@@ -26,11 +27,17 @@ def lifespan_waits(scene: Scene) -> tuple[Verdict, Wait | None] | None:
     if state is None:
         return None
     words = (WORDS[state], f"{task.name} ({task.coroutine}) runs the lifespan, and waits for {task.awaits or task.waits_on}.")
-    lasts = task.id in waiting(scene).stuck and not task.timed
-    if lasts:
-        return Verdict(state, 0.93 if state == "exit-hang" else 0.88, words), as_wait(scene, task)
+    stuck = waiting(scene).stuck
+    if task.id in stuck and not task.timed:
+        return Verdict(state, 0.93 if state == "exit-hang" else 0.88, words), working(scene, task) or as_wait(scene, task)
     doubt = "It waits for a while at a time: it may be slow, or try again and again."
     return Verdict(state, 0.75, words, (doubt,)), as_wait(scene, task)
+
+
+def working(scene: Scene, task: Task) -> Wait | None:
+    """The pool's thread that the lifespan waits for, where its stack shows what it does."""
+    found = [one for one in stuck_workers(scene) if one.frame is not None] if hands_over(scene, task) else []
+    return found[0] if len(found) == 1 else None
 
 
 def standing(scene: Scene) -> Task | None:
