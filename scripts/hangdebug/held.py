@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame, Verdict
 from hangdebug.rings import RESULT, nobody_seen, ring
-from hangdebug.scene import Scene, View
+from hangdebug.scene import POLL, Scene, View
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -22,6 +22,7 @@ WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _s
     sendall flush communicate _wait _communicate readline""".split())
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = ("fastapi/routing.py:serialize_response", "starlette/responses.py:render", "starlette/requests.py:json")
+SAME_LOOP = ("nest_asyncio", "nest_asyncio2")
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 STALL = 0.7
 AT_LIMIT = "A loop that is hardly ever idle is at its limit."
@@ -88,6 +89,9 @@ def single(scene: Scene, one: Wait) -> Answer:
     if one.frame is None:
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
+    if one.inside_package(*SAME_LOOP) and one.view.inner and calls(one.view.inner[0], *POLL):
+        words = (f"{one.outermost} may run the server's own loop again: then it serves all the time.",)
+        return Verdict("inconclusive", 0.5, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
         alone = one.starts_with(*RESULT) and nobody_seen(scene)  # whoever should complete the future is not shown
         return Verdict(state, 0.85 if never_right(one) and (state == "deadlock" or not alone) else 0.7, (), doubts), one

@@ -20,7 +20,7 @@ from hangdebug.lifespans import lifespan_waits
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import backed_up, full, unsure
-from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, whole
 from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -80,7 +80,10 @@ def exiting(scene: Scene) -> Answer:
 def finalizing(scene: Scene) -> Answer:
     """An atexit hook: the main thread runs a function that no module, and no event loop, has called."""
     main = next((view for view in scene.last if view.role == "main"), None)
-    if main is None or main.frame is None or scene.loop or not whole(scene.evidence.snapshots[-1]):
+    if main is None or main.frame is None or scene.loop:
+        return None
+    snapshot = scene.evidence.snapshots[-1]
+    if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])):
         return None
     if is_child(scene.evidence.snapshots[-1]) or not is_application(main.thread.frames[-1]):
         return None
