@@ -116,9 +116,9 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
 
 def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
     lines = []
-    if wait is not None and wait.coroutine:
+    if wait is not None and wait.coroutine and scene.loop:
         lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
-    elif wait is not None and verdict.state != "healthy":
+    elif wait is not None and verdict.state != "healthy" and not wait.coroutine:
         role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
         who = wait.view.thread.name or name_of(wait.view).capitalize()
         where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
@@ -220,7 +220,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
     if verdict.state == "deadlock":
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
-    if verdict.state in ("loop-busy", "loop-blocked") and wait.view.role != "event-loop":
+    if verdict.state in ("loop-busy", "loop-blocked") and wait.view.role != "event-loop" and not wait.coroutine:
         return f"{name_of(wait.view)} keeps the GIL{where}{line}; the event loop's thread, like all others, waits for it."
     if verdict.state == "loop-busy":
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
@@ -228,5 +228,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"A coroutine waits{where}{line} for what never comes; the event loop itself is fine."
     if verdict.state == "startup-hang":
         return f"The server has not started: its start waits{where}{line}."
+    if wait.coroutine:
+        return f"{verdict.evidence[0][:-1]}; no other request was served meanwhile."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."

@@ -21,6 +21,7 @@ from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import backed_up, full, unsure
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, whole
+from hangdebug.slow_steps import held_before
 from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -217,4 +218,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, orphaned, exiting, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting, awaited_in_vain, fine, unknown)
+RULES = (stopped, orphaned, exiting, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting, awaited_in_vain, held_before, fine, unknown)
