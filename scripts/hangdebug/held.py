@@ -89,6 +89,10 @@ def single(scene: Scene, one: Wait) -> Answer:
     if one.frame is None:
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
+    keeper = gil_keeper(scene, one)
+    if keeper is not None:
+        words = (f"The event loop's thread stands in {one.frame}, and {name(keeper)} has the GIL, in {keeper.frame}.",)
+        return Verdict("inconclusive", 0.45, words, (*doubts, "If it does not give the GIL away, the loop cannot run.")), keeper
     if one.inside_package(*SAME_LOOP) and one.view.inner and calls(one.view.inner[0], *POLL):
         words = (f"{one.outermost} may run the server's own loop again: then it serves all the time.",)
         return Verdict("inconclusive", 0.5, words, doubts), one
@@ -100,6 +104,21 @@ def single(scene: Scene, one: Wait) -> Answer:
         return Verdict("loop-busy", 0.5 if one.running else 0.4, words, (*doubts, "A healthy server is caught at work now and then.")), one
     words = ("The thread sleeps in a C call that this line makes; such a call has no frame of its own.",)
     return Verdict(state, 0.7, words, doubts), one
+
+
+def gil_keeper(scene: Scene, one: Wait) -> Wait | None:
+    """The thread that has the GIL, where the loop's thread has something to do and does not get to it.
+
+    It is ready to run, or it waits for a thread to start, which takes no time unless that one gets no GIL.
+    """
+    thread = one.view.thread
+    if thread.owns_gil or not (thread.active or one.inside("threading.py:start")):
+        return None
+    return next((wait(scene, view) for view in scene.last if view.thread.owns_gil and view.frame is not None), None)
+
+
+def name(one: Wait) -> str:
+    return one.view.thread.name or "another thread"
 
 
 def never_right(one: Wait) -> bool:

@@ -93,8 +93,16 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         if woken * 4 > len(held):
             words = (f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",)
             return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
-        return Verdict("threadpool-exhausted", 0.93, words), held[0]
+        unknown = ("Whether a call waits in its queue is not known.",) if pool.said else ()
+        return Verdict("threadpool-exhausted", 0.75 if unknown else 0.93, words, unknown), held[0]
     return None
+
+
+def to_the_brim(scene: Scene) -> Pool | None:
+    """A pool with every thread in a call that stands still, though nothing is known to wait for it."""
+    stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    return next((pool for pool in pools(scene) if pool.limit is not None and len(pool.members) >= pool.limit
+                 and all(identity(view) in stuck for view in pool.members)), None)
 
 
 def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:

@@ -18,8 +18,8 @@ from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held
 from hangdebug.lifespans import lifespan_waits
 from hangdebug.model import Frame, Verdict
-from hangdebug.pending import suspects, tasks_waiting, told_of
-from hangdebug.pools import backed_up, full, unsure
+from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
+from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, whole
 from hangdebug.slow_steps import held_before
 from hangdebug.waits import Wait, stuck_workers, wait
@@ -27,6 +27,7 @@ from hangdebug.waits import Wait, stuck_workers, wait
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 SERVES = re.compile(r"\b(?:uvicorn|hypercorn|granian|gunicorn|fastapi|starlette|FastAPI|Starlette)\b")
+STOPPING = ("uvicorn/server.py:shutdown",)
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
 
 
@@ -124,13 +125,24 @@ def told_to_stop(scene: Scene) -> Answer:
         return None
     words = ["It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
              "connections, background tasks or a last call."]
-    held = next((one for one in stuck_workers(scene) if one.frame is not None), None)
+    held = next((one for one in stuck_workers(scene) if one.frame is not None), None) or unfinished(scene)
     if held is not None:
         words.append(f"Still at work: {name_of(held.view)} in {held.frame}.")
     if scene.evidence.process.served:
         words.append("A client is still connected.")
-        return Verdict("exit-hang", 0.9, tuple(words)), held
+    told = any(calls(frame, *STOPPING) for task in scene.evidence.later for frame in task.frames)
+    words += ["The server's own task is in its shutdown."] if told else []
+    if told or scene.evidence.process.served:
+        return Verdict("exit-hang", 0.92 if told else 0.9, tuple(words)), held
     return Verdict("exit-hang", 0.6, tuple(words), ("A server that has not begun to listen looks alike.",)), held
+
+
+def unfinished(scene: Scene) -> Wait | None:
+    """The coroutine of the application's that a stopping server waits for: one that serves a request, and waits still."""
+    seen = waiting(scene)
+    tasks = [task for task in seen.tasks.values() if task.id in seen.served and own_code(task)]
+    waits = [as_wait(scene, task) for task in tasks]
+    return next((one for one in waits if one.frame is not None), None)
 
 
 def fine(scene: Scene) -> Answer:
@@ -151,7 +163,10 @@ def fine(scene: Scene) -> Answer:
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
-    if idle < total:
+    brim = to_the_brim(scene)
+    if brim is not None:
+        doubts.append(f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")
+    if idle < total or brim is not None:
         sure = min(sure, 0.7)
     greedy = [view for view in scene.last if view.role != "event-loop"
               and all(other.thread.owns_gil for other in scene.of(view))]

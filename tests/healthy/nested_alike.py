@@ -1,7 +1,7 @@
 """A handler runs the server's own loop, once more, and waits in it for hours.
 
-`nest_asyncio` lets `run_until_complete` be called where the loop runs already. By its stack the loop's thread has been in
-that handler all the time. But it is the same loop that runs there, and it serves everybody.
+`nest_asyncio` lets `run_until_complete` be called where the loop runs already. By its stack the loop's thread has been
+in that handler all the time. But it is the same loop that runs there, and it serves everybody.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 STATE = "healthy"
 CAUSE = "none"
+NEEDS = "nest_asyncio"
 NEEDS_KERNEL = True
 TRIGGER = ("/forecast",)
 CONTROL = "/health"

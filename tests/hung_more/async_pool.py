@@ -14,6 +14,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 STATE = "tasks-waiting"
 CAUSE = "connection-pool"
+NEEDS = "aiosqlite greenlet"
 NEEDS_KERNEL = True
 TRIGGER = ("/stock/tea",)
 CLIENT = "is answered"
@@ -22,8 +23,8 @@ CONTROL = "/health"
 
 app = FastAPI()
 file = Path(tempfile.gettempdir()) / "stock.db"
-engine = create_async_engine(f"sqlite+aiosqlite:///{file}", poolclass=AsyncAdaptedQueuePool, pool_size=2, max_overflow=0,
-                             pool_timeout=86_400)
+engine = create_async_engine(f"sqlite+aiosqlite:///{file}", poolclass=AsyncAdaptedQueuePool, pool_size=2,
+                             max_overflow=0, pool_timeout=86_400)
 kept = []
 
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 STATE = "deadlock"
 CAUSE = "run-coroutine-threadsafe"
+NEEDS = "asgiref"
 TRIGGER = ("/stock/import", "/stock/tea")
 SYMPTOM = "/health"
 

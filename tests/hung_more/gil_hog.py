@@ -1,7 +1,7 @@
 """A thread that keeps the GIL in one C call.
 
-The sum runs in a thread, as it should, and the event loop is idle by its stack. But `sum(range(...))` is a single C call,
-and the interpreter changes threads between bytecodes only: the loop's thread waits for the GIL until it is through.
+The sum runs in a thread, as it should. But `sum(range(...))` is a single C call, and the interpreter changes threads
+between bytecodes only: the event loop's thread waits for the GIL until the sum is through, wherever it stands.
 """
 
 import asyncio

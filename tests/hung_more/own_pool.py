@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 STATE = "threadpool-exhausted"
 CAUSE = "threadpool-limit"
+NEEDS_KERNEL = True
 TRIGGER = ("/scan/7.pdf",)
 COUNT = 4
 SYMPTOM = "/signatures"

@@ -12,6 +12,8 @@ from fastapi import FastAPI
 
 STATE = "threadpool-exhausted"
 CAUSE = "threadpool-limit"
+NEEDS = "asgiref"
+NEEDS_KERNEL = True
 TRIGGER = ("/orders/7/export",)
 SYMPTOM = "/orders/7"
 CONTROL = "/health"

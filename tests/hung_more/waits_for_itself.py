@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 STATE = "threadpool-exhausted"
 CAUSE = "threadpool-limit"
+NEEDS_KERNEL = True
 TRIGGER = ("/books/tea",)
 COUNT = 2
 SYMPTOM = "/pages/1"
