@@ -14,12 +14,13 @@ from hangdebug.waits import Wait, motion, wait
 
 LEAST = 3  # samples: with fewer, a thread that happens to run looks alike
 ASKS = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
+ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
 RESTS = 0.2  # the most of a CPU that asking takes
 
 
 def starved(scene: Scene) -> tuple[Verdict, Wait] | None:
     keeper = keeps(scene)
-    if keeper is None or not asks(scene):
+    if keeper is None or not asks(scene) or gets_on(scene):
         return None
     one, name = wait(scene, keeper), keeper.thread.name or f"thread {keeper.thread.os_id}"
     words = (f"{name} owns the GIL in all {one.motion.samples} samples, and stands in one line.",
@@ -41,13 +42,20 @@ def keeps(scene: Scene) -> View | None:
 
 
 def asks(scene: Scene) -> bool:
-    """Whether the loop's thread did nothing but ask for the GIL before the first attach."""
+    """Whether the loop's thread did nothing but ask for the GIL, each time that the kernel was asked about it."""
     loop = scene.loop[-1]
-    words = [reading.waits[loop.thread.os_id] for reading in scene.evidence.readings if loop.thread.os_id in reading.waits]
+    readings = [one for one in (*scene.evidence.readings, *scene.evidence.attached) if one is not None]
+    words = [one.waits[loop.thread.os_id] for one in readings if loop.thread.os_id in one.waits]
     moved = motion(scene, loop)
     if not moved.span or moved.woke is None or moved.woke / moved.span < ASKS or (moved.cpu or 0) > RESTS:
         return False
-    return all(word.syscall in ("futex", "running") for word in words) and any(timed(word.args) for word in words)
+    return all(word.syscall in ASKING for word in words) and any(timed(word.args) for word in words)
+
+
+def gets_on(scene: Scene) -> bool:
+    """Whether a task waits for something else in the second reading: the loop has run in between, however slowly."""
+    before = {task.id: task.awaits.id for task in scene.evidence.tasks if task.awaits}
+    return any(task.awaits and before.get(task.id, task.awaits.id) != task.awaits.id for task in scene.evidence.later)
 
 
 def timed(args: tuple[int, ...]) -> bool:
