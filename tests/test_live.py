@@ -55,6 +55,13 @@ def test_uvloop_is_diagnosed_alike(name: str) -> None:
     assert agrees(answer, hung.truth), answer
 
 
+def test_a_full_default_executor_resolves_no_names() -> None:
+    with zoo.hang("default_executor") as hung:
+        assert zoo.ask(hung.url, "/partner", 0.5) == "silence"
+        answer = watched(resolve(hung.pid))
+    assert agrees(answer, hung.truth), answer
+
+
 @pytest.mark.parametrize("args", [("--workers", "2"), ("--reload",)])
 def test_the_hung_worker_is_found_behind_its_supervisor_and_its_port(args: tuple[str, ...]) -> None:
     import lab

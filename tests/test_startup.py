@@ -37,6 +37,39 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 """}
+WAITS_ASYNC = """
+import asyncio, socket
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+database = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and nobody ever answers
+
+@asynccontextmanager
+async def lifespan(app):
+    reader, writer = await asyncio.open_connection(*database.getsockname())
+    print("READY 1", flush=True)
+    await reader.readline()  # <-- socket
+    yield
+
+app = FastAPI(lifespan=lifespan)
+"""
+WAITS_FOR_A_THREAD = """
+import asyncio, socket
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+database = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and nobody ever answers
+
+def migrate():
+    with socket.create_connection(database.getsockname()) as line:
+        print("READY 1", flush=True)
+        line.recv(1)  # <-- socket
+
+@asynccontextmanager
+async def lifespan(app):
+    await asyncio.get_running_loop().run_in_executor(None, migrate)
+    yield
+
+app = FastAPI(lifespan=lifespan)
+"""
 IN_A_SCRIPT = {"main.py": SILENT + "import uvicorn\n" + APP + "uvicorn.run(app)\n"}
 IMPORTED_TWICE = {"rates.py": SILENT, "main.py": """
 import sys, threading, time
@@ -59,10 +92,12 @@ def started(files: dict[str, str], command: tuple[str, ...], folder: Path) -> Di
 @pytest.mark.parametrize("files, command, cause", [
     (IN_A_MODULE, UVICORN, "socket"),
     (IN_A_LIFESPAN, UVICORN, "sleep"),
+    ({"main.py": WAITS_ASYNC}, UVICORN, "socket"),
+    ({"main.py": WAITS_FOR_A_THREAD}, UVICORN, "socket"),
     (IN_A_SCRIPT, ("main.py",), "socket"),
     (IMPORTED_TWICE, UVICORN, "import-lock"),
     (IMPORTED_TWICE, ("main.py",), "import-lock"),
-], ids=["module", "lifespan", "script", "import-lock", "import-lock-script"])
+], ids=["module", "lifespan", "async", "thread", "script", "import-lock", "import-lock-script"])
 def test_a_start_that_hangs(files: dict[str, str], command: tuple[str, ...], cause: str, tmp_path: Path) -> None:
     answer = started(files, command, tmp_path)
     marked = {(name, line) for name, text in files.items() for line, told in zoo.marks(text) if told == cause}

@@ -15,7 +15,8 @@ Each server says in plain constants what is true of it. This module reads them w
     LOAD          the paths that clients of a healthy server ask again and again
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
-    NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL
+    NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
+                  module by its name; several with spaces in between
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
 
@@ -26,6 +27,7 @@ its file's name, which is no part of its own: queue_.py is the server `queue`.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import os
 import signal
@@ -142,7 +144,11 @@ def server_of(dump: Path) -> Truth:
 
 def missing(name: str) -> str | None:
     """Why this server cannot run here, in one sentence; None where it can."""
-    return postgres.missing() if truth(name).needs else None
+    needs = (truth(name).needs or "").split()
+    modules = [need for need in needs if need != "postgresql" and importlib.util.find_spec(need) is None]
+    if modules:
+        return f"{modules[0]} is not installed here."
+    return postgres.missing() if "postgresql" in needs else None
 
 
 def find(name: str) -> Path:
@@ -183,7 +189,7 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-"))
         env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"}
-        if facts.needs:
+        if "postgresql" in (facts.needs or "").split():
             env["DATABASE_URL"] = stack.enter_context(postgres.running())
         server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python, env=env)
         stack.callback(server.log.unlink, missing_ok=True)

@@ -47,7 +47,7 @@ def answered(scene: Scene) -> Diagnosis:
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
         tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)),
         tuple(shorter(line, scene) for line in doubts(verdict, match, wait, scene, confidence)),
-        tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
+        tuple(exonerated(scene, wait, verdict.state)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
         bystander=verdict.bystander,
     )
 
@@ -117,9 +117,9 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
 
 def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
     lines = []
-    if wait is not None and verdict.state == "tasks-waiting":
+    if wait is not None and wait.coroutine and scene.loop:
         lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
-    elif wait is not None and verdict.state != "healthy":
+    elif wait is not None and verdict.state != "healthy" and not wait.coroutine:
         role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
         who = wait.view.thread.name or name_of(wait.view).capitalize()
         where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
@@ -173,7 +173,7 @@ def next_command(verdict: Verdict, scene: Scene, pid: int | None) -> str:
     return f"python scripts/hang.py capture --pid {pid or 'PID'} --zip   # on the host: several samples, and the kernel's word"
 
 
-def exonerated(scene: Scene, wait: Wait | None) -> list[str]:
+def exonerated(scene: Scene, wait: Wait | None, state: str) -> list[str]:
     lines = []
     parked = sum(view.idle for view in scene.threads("worker"))
     if parked:
@@ -181,7 +181,7 @@ def exonerated(scene: Scene, wait: Wait | None) -> list[str]:
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     if others:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
-    if scene.loop and (wait is None or wait.view.role != "event-loop"):
+    if scene.loop and (wait is None or wait.view.role != "event-loop") and not state.startswith("loop-"):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 
@@ -212,7 +212,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     if verdict.state == "stopped":
         return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
     if verdict.state == "exit-hang":
-        for_what = f"a thread{where}{line}" if where else "open connections, or for work that does not end"
+        waiter = "a coroutine" if wait is not None and wait.coroutine else "a thread"
+        for_what = f"{waiter}{where}{line}" if where else "open connections, or for work that does not end"
         return f"The process was told to stop and waits for {for_what}."
     if cause.id == "connection-pool" and verdict.state == "threadpool-exhausted":
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
@@ -220,11 +221,15 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
     if verdict.state == "deadlock":
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
+    if verdict.state in ("loop-busy", "loop-blocked") and wait.view.role != "event-loop" and not wait.coroutine:
+        return f"{name_of(wait.view)} keeps the GIL{where}{line}; the event loop's thread, like all others, waits for it."
     if verdict.state == "loop-busy":
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
     if verdict.state == "tasks-waiting":
         return f"A coroutine waits{where}{line} for what never comes; the event loop itself is fine."
     if verdict.state == "startup-hang":
         return f"The server has not started: its start waits{where}{line}."
+    if wait.coroutine:
+        return f"{verdict.evidence[0][:-1]}; no other request was served meanwhile."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."

@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame, Verdict
 from hangdebug.rings import RESULT, nobody_seen, ring
-from hangdebug.scene import Scene, View
+from hangdebug.scene import POLL, Scene, View
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -22,6 +22,7 @@ WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _s
     sendall flush communicate _wait _communicate readline""".split())
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = ("fastapi/routing.py:serialize_response", "starlette/responses.py:render", "starlette/requests.py:json")
+SAME_LOOP = ("nest_asyncio", "nest_asyncio2")
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 STALL = 0.7
 AT_LIMIT = "A loop that is hardly ever idle is at its limit."
@@ -88,6 +89,13 @@ def single(scene: Scene, one: Wait) -> Answer:
     if one.frame is None:
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
+    keeper = gil_keeper(scene, one)
+    if keeper is not None:
+        words = (f"The event loop's thread stands in {one.frame}, and {name(keeper)} has the GIL, in {keeper.frame}.",)
+        return Verdict("inconclusive", 0.45, words, (*doubts, "If it does not give the GIL away, the loop cannot run.")), keeper
+    if one.inside_package(*SAME_LOOP) and one.view.inner and calls(one.view.inner[0], *POLL):
+        words = (f"{one.outermost} may run the server's own loop again: then it serves all the time.",)
+        return Verdict("inconclusive", 0.5, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
         alone = one.starts_with(*RESULT) and nobody_seen(scene)  # whoever should complete the future is not shown
         return Verdict(state, 0.85 if never_right(one) and (state == "deadlock" or not alone) else 0.7, (), doubts), one
@@ -96,6 +104,21 @@ def single(scene: Scene, one: Wait) -> Answer:
         return Verdict("loop-busy", 0.5 if one.running else 0.4, words, (*doubts, "A healthy server is caught at work now and then.")), one
     words = ("The thread sleeps in a C call that this line makes; such a call has no frame of its own.",)
     return Verdict(state, 0.7, words, doubts), one
+
+
+def gil_keeper(scene: Scene, one: Wait) -> Wait | None:
+    """The thread that has the GIL, where the loop's thread has something to do and does not get to it.
+
+    It is ready to run, or it waits for a thread to start, which takes no time unless that one gets no GIL.
+    """
+    thread = one.view.thread
+    if thread.owns_gil or not (thread.active or one.inside("threading.py:start")):
+        return None
+    return next((wait(scene, view) for view in scene.last if view.thread.owns_gil and view.frame is not None), None)
+
+
+def name(one: Wait) -> str:
+    return one.view.thread.name or "another thread"
 
 
 def never_right(one: Wait) -> bool:
@@ -147,12 +170,11 @@ def outermost(scene: Scene) -> Frame | None:
 
 
 def state_held(scene: Scene, one: Wait) -> str:
-    return "deadlock" if ring(one, scene) else lifespan_state(one) or "loop-blocked"
+    return "deadlock" if ring(one, scene) else lifespan_state(one.view.thread.frames) or "loop-blocked"
 
 
-def lifespan_state(one: Wait) -> str | None:
+def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
     """startup-hang while the server loads the application; that or exit-hang when the loop runs its lifespan."""
-    frames = one.view.thread.frames
     if any(calls(frame, *LOADS) for frame in frames):
         return "startup-hang"
     index = next((i for i, frame in enumerate(frames) if calls(frame, LIFESPAN)), None)

@@ -170,7 +170,8 @@ class Process:
 
     `listening` holds its TCP ports. `listens` is whether it accepts connections: it has a listening socket, one that
     its event loop watches if it has a loop. `served` is whether it holds a connection that it once accepted on a
-    port of which it no longer listens. Both are None where not known.
+    port of which it no longer listens. Both are None where not known. `polls` are the descriptors of the epoll
+    instances that watch a listening socket: whoever waits in one of them runs the server's loop.
     """
 
     pid: int | None = None
@@ -184,6 +185,7 @@ class Process:
     listening: tuple[int, ...] = ()
     listens: bool | None = None
     served: bool | None = None
+    polls: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

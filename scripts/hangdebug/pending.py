@@ -212,7 +212,7 @@ def as_wait(scene: Scene, task: Task) -> Wait:
     sources = scene.evidence.sources
     statement = statement_at(sources, seen.frame) if seen.frame else ""
     text = line_at(sources, seen.frame) if seen.frame else None
-    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None)
+    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
 
 
 def suspects(scene: Scene) -> tuple[Task, ...]:

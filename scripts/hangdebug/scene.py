@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Iterable, Mapping
 
 from hangdebug.frames import calls, is_application, is_known_library, library_path, package
-from hangdebug.model import Evidence, Frame, KernelWait, Snapshot, Thread
-from hangdebug.source import in_coroutine
+from hangdebug.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
+from hangdebug.source import in_coroutine, in_generator
 
 LOOP = (
     "asyncio/base_events.py:_run_once", "asyncio/base_events.py:run_forever",
@@ -127,9 +127,15 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     for thread in snapshot.threads:
         if thread.frames:
             one = view(thread, role_of(thread, snapshot, main), waits.get(thread.os_id or -1))
-            made.append(replace(one, twin=seen[thread.name]))
+            idle = one.idle or one.role == "event-loop" and polls_its_own(one.kernel, evidence.process)
+            made.append(replace(one, twin=seen[thread.name], idle=idle))
             seen[thread.name] += thread.os_id is None
     return tuple(made)
+
+
+def polls_its_own(kernel: KernelWait | None, process: Process) -> bool:
+    """Whether it waits for events of the server's own loop, whatever its stack: nest_asyncio runs it from a handler."""
+    return kernel is not None and kernel.syscall in EPOLL and kernel.args[:1] != () and kernel.args[0] in process.polls
 
 
 def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
@@ -244,6 +250,9 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         return None, ""
     if whole(evidence.snapshots[-1]):
         return None, ""
+    bottom = main.thread.frames[-1]
+    if evidence.snapshots[-1].format == "py-spy JSON" and not_cut(evidence, bottom):
+        return None, ""
     if any(in_coroutine(evidence.sources, frame) for frame in main.thread.frames):
         return main, "its source shows a coroutine"
     if any(package(frame) in ASYNC for frame in main.thread.frames):
@@ -251,6 +260,11 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
     if evidence.process.server or any(view.role == "worker" and is_anyio_worker(view.thread) for view in samples[-1]):
         return main, "the process is an async server"
     return None, ""
+
+
+def not_cut(evidence: Evidence, bottom: Frame) -> bool:
+    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators alone."""
+    return in_coroutine(evidence.sources, bottom) is False and not in_generator(evidence.sources, bottom)
 
 
 def ends_whole(frames: Iterable[Frame]) -> bool:

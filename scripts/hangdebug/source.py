@@ -142,6 +142,20 @@ def in_generator(sources: Sources, frame: Frame) -> bool:
     return False
 
 
+def earlier(sources: Sources, frame: Frame) -> tuple[str, ...]:
+    """The lines of the frame's function above the frame's own, nearest first, as far as they are known."""
+    lines = sources.get(frame.file, {})
+    if frame.line not in lines:
+        return ()
+    depth, found = indent(lines[frame.line]), []
+    for number in range(frame.line - 1, 0, -1):
+        text = lines.get(number)
+        if text is None or DEF.match(text) and indent(text) < depth:
+            break
+        found.append(text)
+    return tuple(found)
+
+
 def following(lines: Mapping[int, str], number: int) -> Iterator[str]:
     """The known lines from `number` on, up to the first unknown one."""
     while number in lines:

@@ -8,22 +8,26 @@ from __future__ import annotations
 import re
 from typing import Optional, Tuple
 
-from hangdebug.causes.connection_pool import checkout
 from hangdebug.causes.default_executor import is_default, joined
 from hangdebug.causes.fork import abandoned
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
+from hangdebug.checkouts import awaited_in_vain, lent_out
 from hangdebug.frames import calls, is_application, package
+from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held
+from hangdebug.lifespans import lifespan_waits
 from hangdebug.model import Frame, Verdict
-from hangdebug.pending import suspects, tasks_waiting, told_of
-from hangdebug.pools import full, unsure, woke
-from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
+from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
+from hangdebug.pools import backed_up, full, to_the_brim, unsure
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, whole
+from hangdebug.slow_steps import held_before
 from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 SERVES = re.compile(r"\b(?:uvicorn|hypercorn|granian|gunicorn|fastapi|starlette|FastAPI|Starlette)\b")
+STOPPING = ("uvicorn/server.py:shutdown",)
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
 
 
@@ -78,14 +82,22 @@ def exiting(scene: Scene) -> Answer:
 def finalizing(scene: Scene) -> Answer:
     """An atexit hook: the main thread runs a function that no module, and no event loop, has called."""
     main = next((view for view in scene.last if view.role == "main"), None)
-    if main is None or main.frame is None or scene.loop or not whole(scene.evidence.snapshots[-1]):
+    if main is None or main.frame is None or scene.loop:
+        return None
+    snapshot = scene.evidence.snapshots[-1]
+    if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])):
         return None
     if is_child(scene.evidence.snapshots[-1]) or not is_application(main.thread.frames[-1]):
         return None
-    if main.thread.frames[-1].name == "<module>" or scene.evidence.process.listens:
-        return None
+    if main.thread.frames[-1].name == "<module>" or scene.evidence.process.listens and not runs_uvicorn(scene):
+        return None  # a server written in C may call the application, and listen
     words = (f"{main.thread.frames[-1]} is called by the interpreter itself, as it calls atexit hooks when it ends.",)
     return Verdict("exit-hang", 0.85, words), wait(scene, main)
+
+
+def runs_uvicorn(scene: Scene) -> bool:
+    """Whether it is a server that serves in an event loop alone, and no loop is left."""
+    return scene.evidence.process.server in ("uvicorn", "hypercorn", "daphne")
 
 
 def serves(scene: Scene) -> bool:
@@ -103,18 +115,7 @@ def holder(scene: Scene) -> Wait | None:
 
 def pool_full(scene: Scene) -> Answer:
     """The loop is fine, and no thread is left for synchronous work."""
-    return full(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
-
-
-def lent_out(scene: Scene) -> Answer:
-    """Threads are left, but no connection of a pool is: every request that needs one waits."""
-    stuck = [one for one in stuck_workers(scene) if checkout(one) and one.motion.samples > 1]
-    if not stuck or any(woke(scene, one) for one in stuck):
-        return None
-    words = (f"{len(stuck)} pool thread{'s' if len(stuck) > 1 else ''} wait in every sample for a connection of a pool, and "
-             "none of them woke; the event loop is idle.",)
-    doubts = ("Slow queries may hold all connections, and give them back in the end.",)
-    return Verdict("threadpool-exhausted", 0.7, words, doubts), stuck[0]
+    return full(scene) or backed_up(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
 
 
 def told_to_stop(scene: Scene) -> Answer:
@@ -124,13 +125,24 @@ def told_to_stop(scene: Scene) -> Answer:
         return None
     words = ["It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
              "connections, background tasks or a last call."]
-    held = next((one for one in stuck_workers(scene) if one.frame is not None), None)
+    held = next((one for one in stuck_workers(scene) if one.frame is not None), None) or unfinished(scene)
     if held is not None:
         words.append(f"Still at work: {name_of(held.view)} in {held.frame}.")
     if scene.evidence.process.served:
         words.append("A client is still connected.")
-        return Verdict("exit-hang", 0.9, tuple(words)), held
+    told = any(calls(frame, *STOPPING) for task in scene.evidence.later for frame in task.frames)
+    words += ["The server's own task is in its shutdown."] if told else []
+    if told or scene.evidence.process.served:
+        return Verdict("exit-hang", 0.92 if told else 0.9, tuple(words)), held
     return Verdict("exit-hang", 0.6, tuple(words), ("A server that has not begun to listen looks alike.",)), held
+
+
+def unfinished(scene: Scene) -> Wait | None:
+    """The coroutine of the application's that a stopping server waits for: one that serves a request, and waits still."""
+    seen = waiting(scene)
+    tasks = [task for task in seen.tasks.values() if task.id in seen.served and own_code(task)]
+    waits = [as_wait(scene, task) for task in tasks]
+    return next((one for one in waits if one.frame is not None), None)
 
 
 def fine(scene: Scene) -> Answer:
@@ -151,7 +163,10 @@ def fine(scene: Scene) -> Answer:
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
-    if idle < total:
+    brim = to_the_brim(scene)
+    if brim is not None:
+        doubts.append(f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")
+    if idle < total or brim is not None:
         sure = min(sure, 0.7)
     greedy = [view for view in scene.last if view.role != "event-loop"
               and all(other.thread.owns_gil for other in scene.of(view))]
@@ -218,4 +233,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, orphaned, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, exiting, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting, awaited_in_vain, held_before, fine, unknown)

@@ -56,6 +56,7 @@ class Wait:
     called: frozenset[str]
     entered: str | None
     kernel: KernelWait | None
+    coroutine: bool = False  # a task's await, not a thread's call
 
     @property
     def frame(self) -> Frame | None:

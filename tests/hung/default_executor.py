@@ -41,3 +41,9 @@ async def scan_all():
 @app.get("/thumbnail")
 async def thumbnail():
     return {"bytes": await asyncio.to_thread(len, b"GIF89a")}
+
+
+@app.get("/partner")
+async def partner():
+    found = await asyncio.get_running_loop().getaddrinfo("localhost", 443)  # asyncio asks in the same pool, uvloop does not
+    return {"addresses": len(found)}

@@ -24,28 +24,39 @@ def accepts(process) -> bool | None:
     socket alone does not say that the server still takes requests.
     """
     try:
-        sockets = process.net_connections("all")
+        sockets = listeners(process)
     except psutil.Error:
         return None
-    # A named UNIX socket of its own may listen: psutil does not tell.
-    open_ = [one for one in sockets if one.status == psutil.CONN_LISTEN
-             or one.family == getattr(socket, "AF_UNIX", None) and isinstance(one.laddr, str) and one.laddr]
     watched = watched_by_epoll(process.pid)
-    return any(watched is None or one.fd in watched for one in open_)
+    return any(watched is None or any(fd in one for one in watched.values()) for fd in sockets)
 
 
-def watched_by_epoll(pid: int) -> set[int] | None:
-    """The descriptors that its epoll instances watch; None where it has none, or they cannot be read."""
-    found: set[int] = set()
-    loops = 0
+def polls(process) -> tuple[int, ...]:
+    """Its epoll instances that watch a listening socket, () where they are not known."""
+    try:
+        sockets = listeners(process)
+    except psutil.Error:
+        return ()
+    return tuple(sorted(epoll for epoll, watched in (watched_by_epoll(process.pid) or {}).items() if watched & sockets))
+
+
+def listeners(process) -> set[int]:
+    """The descriptors of its listening sockets. A named UNIX socket of its own may listen: psutil does not tell."""
+    return {one.fd for one in process.net_connections("all") if one.status == psutil.CONN_LISTEN
+            or one.family == getattr(socket, "AF_UNIX", None) and isinstance(one.laddr, str) and one.laddr}
+
+
+def watched_by_epoll(pid: int) -> dict[int, set[int]] | None:
+    """The descriptors that each of its epoll instances watches; None where it has none, or they cannot be read."""
+    found: dict[int, set[int]] = {}
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             if os.readlink(f"/proc/{pid}/fd/{fd}") == "anon_inode:[eventpoll]":
-                loops += 1
-                found |= {int(number) for number in WATCHED.findall(Path(f"/proc/{pid}/fdinfo/{fd}").read_text())}
+                text = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
+                found[int(fd)] = {int(number) for number in WATCHED.findall(text)}
     except OSError:
         return None
-    return found if loops else None
+    return found or None
 
 
 def has_served(process) -> bool | None:

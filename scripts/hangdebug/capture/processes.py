@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from hangdebug.capture.accepting import accepts, has_served
+from hangdebug.capture.accepting import accepts, has_served, polls
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.errors import MissingTool, NoProcess, NotPython
 from hangdebug.model import Process
@@ -156,7 +156,7 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         return Process(pid, shorten(process), version(process), server_of(f"{line} {above}"), parent,
                        quietly(process.cwd), quietly(process.status), cpus(process),
                        tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})),
-                       accepts(process), has_served(process))
+                       accepts(process), has_served(process), polls(process))
 
 
 def cpus(process) -> int | None:

@@ -54,6 +54,8 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
         choice = "|".join(map(re.escape, sorted(names)))
         bound = re.compile(rf"^\s*(?:(?:self\.|cls\.)?(?:{choice})\s*(?::[^=]+)?=[^=]|(?:from|import)\b.*\b(?:{choice})\b)")
         kept |= {index for index, text in enumerate(lines, 1) if bound.match(text)}
+    kept |= {more for index, text in enumerate(lines, 1) if "PoolExecutor(" in text
+             for more in range(index, min(index + 4, len(lines) + 1))}  # how many threads a pool may have
     return {index: lines[index - 1] for index in sorted(kept)}
 
 

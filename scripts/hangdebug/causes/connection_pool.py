@@ -18,6 +18,11 @@ from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 
 WAITS = ("threading.py:wait", "threading.py:acquire", "threading.py:__enter__", "queue.py:get")
+AWAITS = ("asyncio/queues.py:get", "asyncio/locks.py", "asyncio/tasks.py:wait_for", "sqlalchemy/util/compat.py:wait_for",
+          "psycopg_pool/_acompat.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py:wait", "httpcore/_synchronization.py")
+ASYNC = ("asyncpg", "aiomysql", "aiopg", "aioredis", "httpcore", "aiohttp", "asyncmy")
+# SQLAlchemy's async pool waits in a greenlet, whose frames no task shows; its queries wait in the driver's coroutines.
+GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_concurrency_py3k.py:greenlet_spawn")
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
@@ -26,7 +31,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     step = checkout(wait)
     if step is None:
         return None
-    return Match(frozenset({"frames"}), (f"It waits in {step} until a connection is given back.",))
+    return Match(frozenset({"tasks" if wait.coroutine else "frames"}), (f"It waits in {step} until a connection is given back.",))
 
 
 def checkout(wait: Wait) -> Frame | None:
@@ -35,9 +40,12 @@ def checkout(wait: Wait) -> Frame | None:
     A pool that opens a new connection waits for the network instead, which is no exhaustion.
     """
     inner = wait.view.inner
-    waiting = next((index for index, frame in enumerate(inner) if not calls(frame, *WAITS)), len(inner))
-    if not waiting or waiting == len(inner) or package(inner[waiting]) not in DRIVERS:
+    waits, drivers = (AWAITS, (*DRIVERS, *ASYNC)) if wait.coroutine else (WAITS, DRIVERS)
+    waiting = next((index for index, frame in enumerate(inner) if not calls(frame, *waits)), len(inner))
+    if not waiting or waiting == len(inner) or package(inner[waiting]) not in drivers:
         return None
+    if wait.coroutine:
+        return next((frame for frame in inner[waiting:waiting + 2] if "pool" in where(frame) or calls(frame, *GREENLET)), None)
     return next((frame for frame in inner[waiting:] if package(frame) in DRIVERS and "pool" in where(frame)), None)
 
 

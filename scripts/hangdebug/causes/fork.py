@@ -11,12 +11,17 @@ Repair: the start method "spawn" or "forkserver"; fork before you start threads;
 
 from __future__ import annotations
 
+import re
+
 from hangdebug.causes import lock
+from hangdebug.frames import is_application
 from hangdebug.kernel import forever
-from hangdebug.model import Cause, Match, Verdict
+from hangdebug.model import Cause, Frame, Match, Verdict
 from hangdebug.scene import Scene, since_fork
+from hangdebug.source import earlier
 from hangdebug.waits import Wait
 
+FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")
 SHARED = "multiprocessing/synchronize.py"
 
 
@@ -29,7 +34,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 def abandoned(wait: Wait, scene: Scene) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
-    if len(scene.last) != 1 or len(since_fork(frames)) == len(frames) or wait.inside(SHARED):
+    if len(scene.last) != 1 or wait.inside(SHARED) or len(since_fork(frames)) == len(frames) and not forks(scene, frames):
         return None
     if wait.kernel is not None and wait.kernel.syscall:
         alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
@@ -37,6 +42,12 @@ def abandoned(wait: Wait, scene: Scene) -> Match | None:
             return None
         return Match(frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",))
     return lock.match(Verdict("deadlock", 0.7), wait, scene)
+
+
+def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
+    """Whether a function that is still running has forked: `os.fork()` is a C call, and leaves no frame in the child."""
+    return any(FORK.search(line) for frame in frames if is_application(frame)
+               for line in earlier(scene.evidence.sources, frame))
 
 
 CAUSE = Cause(

@@ -16,14 +16,16 @@ from hangdebug.waits import Wait
 
 CALLS = tuple(f"concurrent/futures/_base.py:{name}" for name in (
     "result", "exception", "wait", "as_completed", "result_iterator", "_result_or_cancel"))
+PROCESSES = tuple(f"multiprocessing/pool.py:{name}" for name in (
+    "get", "wait", "map", "starmap", "apply", "next", "__next__"))
 CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or not wait.starts_with(*CALLS, CHUNKS):
+    if wait is None or not wait.starts_with(*CALLS, *PROCESSES, CHUNKS):
         return None
     words = f"It called {wait.outermost}, which blocks until a worker is done."
-    if nobody_seen(scene):
+    if nobody_seen(scene) and not wait.starts_with(*PROCESSES):
         return Match(frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen."))
     return Match(frozenset({"frames"}), (words,))
 

@@ -21,7 +21,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is not None and wait.view.role == "event-loop":  # the lifespan blocks the loop: that has a cause of its own
         return None
     closed = scene.evidence.process.listens is False  # stacks alone do not tell what the loop still waits for
-    return Match(frozenset({"kernel"} if closed else ()))
+    told = wait is not None and wait.coroutine  # the lifespan's own task
+    return Match(frozenset({"kernel"} if closed else ()) | frozenset({"tasks"} if told else ()))
 
 
 CAUSE = Cause(

@@ -21,7 +21,7 @@ STANDARD = ("http/client.py", "urllib/request.py", "xmlrpc/client.py")
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*STANDARD)):
         return None
-    words = [f"It called {wait.outermost}, a synchronous client."]
+    words = [f"It called {wait.outermost}, {'an asynchronous' if wait.coroutine else 'a synchronous'} client."]
     if wait.kernel and wait.kernel.detail:
         words.append(f"Its peer: {wait.kernel.detail}.")
     return Match(frozenset({"frames"}), tuple(words))

@@ -27,7 +27,7 @@ LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None:
         return None
-    if verdict.state == "tasks-waiting" and wait.starts_with(*TASKS):
+    if wait.coroutine and wait.starts_with(*TASKS):
         return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}.",))
     if wait.starts_with(*CALLS):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))

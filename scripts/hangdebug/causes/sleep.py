@@ -9,17 +9,21 @@ Repair: `await asyncio.sleep()`.
 
 from __future__ import annotations
 
+from hangdebug.frames import calls
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 
-
+ASYNC_NAPS = ("asyncio/tasks.py:sleep", "anyio/_core/_eventloop.py:sleep", "anyio/_backends/_asyncio.py:sleep")
 NAPS = ("sleep", "_sleep", "nap", "backoff")  # library functions that call time.sleep
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None:
         return None
+    if wait.coroutine:
+        napping = wait.view.inner[:1] and calls(wait.view.inner[0], *ASYNC_NAPS)
+        return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}.",)) if napping else None
     kinds, words = set(), []
     said = wait.leaf and any("sleep" in name.lower() for name in wait.called)
     if said and (wait.kernel is None or wait.kernel.syscall in (None, "running", "restart_syscall") or sleeps(wait)):

@@ -18,6 +18,7 @@ from hangdebug.waits import Wait
 PACKAGES = ("smtplib", "ftplib", "imaplib", "poplib", "nntplib", "telnetlib", "paramiko", "websocket", "websockets",
             "pika", "stomp", "zmq", "ldap3", "kombu", "amqp", "kafka", "paho", "nats", "pymodbus", "fabric", "telnetlib3")
 MODULES = ("socket.py", "ssl.py", "socketserver.py", "multiprocessing/connection.py")
+STREAMS = ("asyncio/streams.py", "asyncio/selector_events.py", "anyio/_backends/_asyncio.py:receive")
 WORDS = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "accept", "connect", "connect_ex",
          "send", "sendall", "sendto", "sendmsg", "sendfile", "do_handshake", "create_connection")
 READS = ("read", "readline", "readlines", "readinto", "write", "flush")  # of a socket's makefile()
@@ -28,6 +29,8 @@ SYSCALLS = ("recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "accept", "a
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or verdict.state == "loop-busy":
         return None
+    if wait.coroutine and wait.view.inner and calls(wait.view.inner[0], *STREAMS):
+        return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}: its peer is to send, or to take, something.",))
     peer = (f"The kernel has it in {wait.kernel}.",) if wait.on_network else ()
     if wait.inside_package(*PACKAGES) or wait.view.inner and calls(wait.view.inner[0], *MODULES):
         return Match(frozenset({"frames", "kernel"} if peer else {"frames"}), (f"It called {wait.outermost}.", *peer))

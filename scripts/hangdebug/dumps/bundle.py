@@ -40,6 +40,7 @@ QUEUES = re.compile(r"^queues-\d+\.json$")
 PID = re.compile(r"^\d+$")
 TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
          "cpus": int, "listens": bool, "served": bool}
+NUMBERS = ("listening", "polls")
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]
@@ -112,8 +113,8 @@ def facts(value: Mapping[str, Any]) -> Process:
     """The fields that are there and of the right type: a bundle may come from anybody."""
     kept: dict[str, Any] = {}
     for key, item in value.items():
-        if key == "listening" and isinstance(item, list):
-            kept[key] = tuple(port for port in item if type(port) is int)
+        if key in NUMBERS and isinstance(item, list):
+            kept[key] = tuple(number for number in item if type(number) is int)
         elif key in TYPES and type(item) is TYPES[key]:
             kept[key] = item
     return Process(**kept)
