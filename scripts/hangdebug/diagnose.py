@@ -9,11 +9,12 @@ from typing import Iterable
 from hangdebug.causes import cause_of
 from hangdebug.frames import package
 from hangdebug.model import (
-    BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict,
+    BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict, WaitsFor,
 )
-from hangdebug.scene import Scene, scenes
+from hangdebug.rings import NOBODY, chain, drawing, label
+from hangdebug.scene import Scene, identity, scenes
 from hangdebug.states import name_of, state_of
-from hangdebug.waits import Wait, stuck_workers
+from hangdebug.waits import Wait, stuck_workers, wait as wait_of
 
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
         "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
@@ -47,7 +48,7 @@ def answered(scene: Scene) -> Diagnosis:
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
         tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
         tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
-        bystander=verdict.bystander,
+        bystander=verdict.bystander, waits_for=verdict.waits_for or followed(verdict, wait, scene),
     )
 
 
@@ -128,10 +129,30 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
         running = wait.kernel.syscall == "running"
         lines.append("The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}.")
     lines += awaited(scene, wait)
+    lines += [] if verdict.waits_for else holders(scene, followed(verdict, wait, scene))
     clients = scene.evidence.clients
     if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):
         lines.append(f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold "
                      f"bytes that nobody reads, {clients.backlog} wait to be accepted.")
+    return lines
+
+
+def followed(verdict: Verdict, wait: Wait | None, scene: Scene) -> tuple[WaitsFor, ...]:
+    """Whom the thread at fault waits for in turn, where that is no ring."""
+    told_of = wait is not None and verdict.state not in ("healthy", "tasks-waiting", "loop-busy") and identity(wait.view) in scene.by_thread
+    return chain(scene, wait) if told_of else ()
+
+
+def holders(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
+    """Who holds what is waited for, and what that one is in: "price-refresher stands in refresh (app.py:29): http-client."."""
+    lines = list(map(str, edges))
+    last = next((view for view in scene.last if edges and label(scene, identity(view)) == edges[-1].waits_for), None)
+    if last is not None and last.frame is not None and not last.idle:
+        one = wait_of(scene, last)
+        cause, _ = cause_of(Verdict("loop-blocked", 0.7), one, scene)
+        what = f": {cause.id}" if cause.id not in ("other", "none") else ""
+        lines.append(f"{edges[-1].waits_for} {'stands' if one.motion.same == one.motion.samples else 'moves on, last seen'} in "
+                     f"{one.frame}{what}.")
     return lines
 
 
@@ -217,6 +238,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
     if verdict.state == "threadpool-exhausted":
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
+    if verdict.state == "deadlock" and verdict.waits_for:
+        return ring_summary(verdict, where, line)
     if verdict.state == "deadlock":
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
     if verdict.state == "loop-busy":
@@ -227,3 +250,12 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"The server has not started: its start waits{where}{line}."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."
+
+
+def ring_summary(verdict: Verdict, where: str, line: str) -> str:
+    edges = verdict.waits_for
+    if edges[-1].waits_for == NOBODY:
+        return f"{edges[0].thread} waits{where}{line} for a lock that nobody is left to release; it never ends."
+    if len(edges) == 1:
+        return f"{edges[0].thread} waits{where}{line} for {'a lock that it holds itself' if edges[0].kind == 'lock' else edges[0].through}; it never ends."
+    return f"{drawing(edges)} wait for each other, the first{where}{line}; it never ends."

@@ -117,7 +117,12 @@ def describe(fd: int, objects: Objects) -> str:
 
 def forever(args: tuple[int, ...]) -> bool:
     """futex(address, operation, value, timeout, ...): of this process alone, and without a timeout."""
-    return len(args) > 3 and bool(args[1] & FUTEX_PRIVATE) and args[3] == 0
+    return endless(args) and bool(args[1] & FUTEX_PRIVATE)
+
+
+def endless(args: tuple[int, ...]) -> bool:
+    """A futex without a timeout, be it of this process alone or shared with others."""
+    return len(args) > 3 and args[3] == 0
 
 
 def signed(value: int) -> int:

@@ -37,6 +37,8 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
         "process": {"pid": d.process.pid, "python": d.process.python, "server": d.process.server,
                     "supervisor_pid": d.process.supervisor_pid},
         "samples": d.samples,
+        "waits_for": [{"thread": one.thread, "waits_for": one.waits_for, "through": one.through,
+                       "frame": str(one.frame) if one.frame else None} for one in d.waits_for],
     }
 
 

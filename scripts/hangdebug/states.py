@@ -18,8 +18,9 @@ from hangdebug.held import LOADS, loop_held
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure, woke
+from hangdebug.rings import deadlock
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
-from hangdebug.waits import Wait, stuck_workers, wait
+from hangdebug.waits import Wait, name_of, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -213,9 +214,4 @@ def unknown(scene: Scene) -> Answer:
     return Verdict("inconclusive", 0.3, words, (), True), held
 
 
-def name_of(view: View) -> str:
-    one = view.thread
-    return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
-
-
-RULES = (stopped, orphaned, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, exiting, deadlock, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
