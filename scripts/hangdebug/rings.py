@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional, Tuple
 
 from hangdebug.frames import calls
+from hangdebug.kernel import ALONE
 from hangdebug.locks import wanted
 from hangdebug.model import Match, Verdict, WaitsFor
 from hangdebug.scene import Scene, View, identity
@@ -15,7 +16,6 @@ Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 NOBODY = "nobody that is left"
 COUNTED = {"Semaphore", "BoundedSemaphore"}  # any thread may release these
-ALONE = "no other process"  # kernel.py's words for a semaphore that one process maps
 
 
 def deadlock(scene: Scene) -> Answer:

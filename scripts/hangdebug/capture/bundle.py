@@ -106,6 +106,7 @@ def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) 
             if time.monotonic() - began > MOST_SECONDS / 3:
                 break
             time.sleep(BEFORE_PAUSE)
+        write(place / "shared.tsv", proc.sharers(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if process.status in STOPPED:
