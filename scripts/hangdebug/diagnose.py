@@ -21,6 +21,7 @@ RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "t
 # How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
 WORTH = {"frames": 0.99, "tasks": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
+WORKER = "a synchronous worker"
 SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 
 
@@ -43,12 +44,13 @@ def answered(scene: Scene) -> Diagnosis:
     thread = wait.view.thread if wait else None
     frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None
     confidence = sure(verdict, match, wait, scene)
+    edges = verdict.waits_for or followed(verdict, wait, scene)
     return Diagnosis(
         verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
-        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)), tuple(doubts(verdict, match, wait, scene, confidence)),
-        tuple(exonerated(scene, wait)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
-        bystander=verdict.bystander, waits_for=verdict.waits_for or followed(verdict, wait, scene),
+        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene, edges)), tuple(doubts(verdict, match, wait, scene, confidence)),
+        tuple(exonerated(verdict, scene, wait, edges)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
+        bystander=verdict.bystander, waits_for=edges,
     )
 
 
@@ -115,7 +117,7 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
     return round(min(value, 0.98), 2)
 
 
-def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
+def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
     lines = []
     if wait is not None and verdict.state == "tasks-waiting":
         lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
@@ -129,7 +131,7 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
         running = wait.kernel.syscall == "running"
         lines.append("The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}.")
     lines += awaited(scene, wait)
-    lines += [] if verdict.waits_for else holders(scene, followed(verdict, wait, scene))
+    lines += [] if verdict.waits_for else holders(scene, edges)
     clients = scene.evidence.clients
     if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):
         lines.append(f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold "
@@ -176,7 +178,7 @@ def doubts(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, conf
     if verdict.state not in ("healthy", "stopped") and not match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
-    if verdict.state == "healthy" and not scene.loop:
+    if verdict.state == "healthy" and verdict.bystander:
         lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
     elif confidence < 0.8:
         pid = scene.evidence.process.pid or scene.evidence.snapshots[-1].pid
@@ -193,13 +195,15 @@ def next_command(verdict: Verdict, scene: Scene, pid: int | None) -> str:
     return f"python scripts/hang.py capture --pid {pid or 'PID'} --zip   # on the host: several samples, and the kernel's word"
 
 
-def exonerated(scene: Scene, wait: Wait | None) -> list[str]:
+def exonerated(verdict: Verdict, scene: Scene, wait: Wait | None, edges: tuple[WaitsFor, ...]) -> list[str]:
     lines = []
     parked = sum(view.idle for view in scene.threads("worker"))
     if parked:
         lines.append(f"{parked} pool thread{'s' if parked > 1 else ''} without work, parked in the queue: not the cause.")
+    named = {name for edge in edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
-    if others:
+    others = [view for view in others if not named or label(scene, identity(view)) not in named]
+    if others and verdict.state not in ("sync-worker-blocked", "deadlock"):
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
     if scene.loop and (wait is None or wait.view.role != "event-loop"):
         lines.append("The event loop: it is idle and takes new events.")
@@ -226,7 +230,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return "Nothing is stuck in this process." if scene.loop else "This is a supervisor; look at its workers."
+        return "This is a supervisor; look at its workers." if verdict.bystander else "Nothing is stuck in this process."
     if verdict.state == "inconclusive":
         return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}' if where else ''}."
     if verdict.state == "stopped":
@@ -248,6 +252,11 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"A coroutine waits{where}{line} for what never comes; the event loop itself is fine."
     if verdict.state == "startup-hang":
         return f"The server has not started: its start waits{where}{line}."
+    if verdict.state == "sync-worker-blocked":
+        what = cause.title.replace("the event loop's thread", WORKER).replace("the event loop", WORKER)
+        what = what if cause.id != "other" else f"{WORKER} waits ({wait.kernel or 'in a call'})"
+        what = what if WORKER in what else f"{WORKER} is stuck: {what}"
+        return f"{what[0].upper()}{what[1:]}{where}{line}; it serves nothing else meanwhile."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."
 
@@ -257,5 +266,6 @@ def ring_summary(verdict: Verdict, where: str, line: str) -> str:
     if edges[-1].waits_for == NOBODY:
         return f"{edges[0].thread} waits{where}{line} for a lock that nobody is left to release; it never ends."
     if len(edges) == 1:
-        return f"{edges[0].thread} waits{where}{line} for {'a lock that it holds itself' if edges[0].kind == 'lock' else edges[0].through}; it never ends."
-    return f"{drawing(edges)} wait for each other, the first{where}{line}; it never ends."
+        own = "a lock that it holds itself" if edges[0].kind == "lock" else edges[0].through
+        return f"{edges[0].thread} waits{where}{line} for {own}; it never ends."
+    return f"Threads wait for each other, {drawing(edges)}, the first{where}{line}; none of them ever goes on."

@@ -245,7 +245,7 @@ class WaitsFor:
 
     def __str__(self) -> str:
         where = f" in {self.frame}" if self.frame else ""
-        return f"{self.thread} waits{where} for {self.through}: {self.waits_for}."
+        return f"{self.thread} waits{where} for {self.through}."
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def deadlock(scene: Scene) -> Answer:
     if all(each.motion.woke == 0 for each in waits):
         words.append(f"None of them woke in the {one.motion.span:.1f} s before the first attach.")
     victims = len([node for node in seen.edges if node not in best and closed(seen, node, ())])
-    words += [f"{victims} more wait for one of them."] if victims else []
+    words += [f"{victims} more wait for one of these."] if victims else []
     return Verdict("deadlock", certainty(waits, sure), tuple(words), doubts(waits, edges), waits_for=edges), one
 
 
@@ -60,7 +60,7 @@ def doubts(waits: list[Wait], edges: tuple[WaitsFor, ...]) -> tuple[str, ...]:
 
 
 def drawing(edges: tuple[WaitsFor, ...]) -> str:
-    """The chain of names: "MainThread -> cache-writer -> MainThread"."""
+    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
     return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])
 
 
@@ -73,7 +73,7 @@ def rings(seen: Graph) -> list[tuple]:
         trail: list = []
         while node not in trail:
             trail.append(node)
-            node = next(target for target in seen.edges[node].targets if closed(seen, target, ()))
+            node = min((target for target in seen.edges[node].targets if closed(seen, target, ())), key=lambda one: one == node)
         circle = tuple(trail[trail.index(node):])
         found.setdefault(frozenset(circle), circle)
     return [circle for circle in found.values() if distinct(seen, circle)]
@@ -99,7 +99,7 @@ def distinct(seen: Graph, circle: tuple) -> bool:
 def drawn(scene: Scene, seen: Graph, node: object, target: object) -> WaitsFor:
     edge, one = seen.edges[node], seen.waits.get(node)
     frame = one.frame or one.view.section[0] if one else seen.tasks[node].frame
-    return WaitsFor(label(scene, node), label(scene, target), edge.through, frame, edge.kind, edge.sure)
+    return WaitsFor(label(scene, node), label(scene, target), edge.through.replace("{}", label(scene, target)), frame, edge.kind, edge.sure)
 
 
 def chain(scene: Scene, one: Wait) -> tuple[WaitsFor, ...]:
@@ -115,7 +115,7 @@ def chain(scene: Scene, one: Wait) -> tuple[WaitsFor, ...]:
 def label(scene: Scene, node: object) -> str:
     """A thread's name, with the kernel's id where several threads bear it; a coroutine's task."""
     if isinstance(node, tuple) and node[0] == "task":
-        return f"the suspended {node[1]}"
+        return f"{node[1]} (suspended)"
     view = scene.by_thread[node][-1]
     alike = sum(other.thread.name == view.thread.name for other in scene.last)
     return f"{view.thread.name} ({view.thread.os_id})" if alike > 1 and view.thread.os_id else name_of(view)

@@ -34,6 +34,7 @@ ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".sp
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
+WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,6 @@ def identity(view_: View) -> object:
 
 
 def is_supervisor(snapshot: Snapshot) -> bool:
-    """Whether the process only watches over workers: its stack is in a server's supervisor."""
+    """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
     paths = [library_path(frame.file) or "" for thread in snapshot.threads for frame in thread.frames]
-    return any(path.startswith(SUPERVISORS) for path in paths)
+    return any(path.startswith(SUPERVISORS) for path in paths) and not any(path.startswith(WORKERS) for path in paths)

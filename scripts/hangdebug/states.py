@@ -21,6 +21,7 @@ from hangdebug.pools import full, unsure, woke
 from hangdebug.rings import deadlock
 from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
+from hangdebug.workers import synchronous
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -214,4 +215,5 @@ def unknown(scene: Scene) -> Answer:
     return Verdict("inconclusive", 0.3, words, (), True), held
 
 
-RULES = (stopped, orphaned, exiting, deadlock, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, exiting, deadlock, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, synchronous,
+         unknown)

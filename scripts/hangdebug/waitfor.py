@@ -33,7 +33,10 @@ PREFIX = re.compile(r"thread_name_prefix\s*=\s*[\"']([^\"']+)")
 
 @dataclass(frozen=True)
 class Edge:
-    """What a node waits for: it goes on when `every` one of `targets` does, or else when one of them does."""
+    """What a node waits for: it goes on when `every` one of `targets` does, or else when one of them does.
+
+    `through` says what lies between, with {} where the target's name belongs.
+    """
 
     kind: str
     through: str
@@ -67,7 +70,7 @@ def graph(scene: Scene) -> Graph:
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
     if scene.loop:
-        edges.update({key: Edge("task", "the event loop, which alone can resume it", (identity(scene.loop[-1]),)) for key in tasks})
+        edges.update({key: Edge("task", "{}, which alone can resume it", (identity(scene.loop[-1]),)) for key in tasks})
     return Graph(still, edges, tasks)
 
 
@@ -107,7 +110,7 @@ def lock_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object, tup
             continue
         if found:
             mine, sure = next(iter(found.values()))
-            return Edge("lock", f"`{lock.name}`, taken in {mine.frame}", tuple(found), bool(sure) and len(found) == 1)
+            return Edge("lock", f"`{lock.name}`, which {{}} took in {mine.frame}", tuple(found), bool(sure) and len(found) == 1)
     return None
 
 
@@ -133,7 +136,7 @@ def loop_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the event loop, by a worker that waits for a coroutine there."""
     if not scene.loop or one.view.role == "event-loop" or not asks_loop(one, scene):
         return None
-    return Edge("loop", "a coroutine that it handed to the event loop", (identity(scene.loop[-1]),))
+    return Edge("loop", "a coroutine that it handed to {}", (identity(scene.loop[-1]),))
 
 
 def asks_loop(one: Wait, scene: Scene) -> bool:
@@ -157,7 +160,7 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     workers = [view for view in scene.threads("worker") if not view.idle]
     if one.inside(*SHUTDOWN):
         own = [view for view in workers if not is_anyio_worker(view.thread) and not pool_of(view) not in DEFAULT]
-        return Edge("join", "the threads of a pool", tuple(map(identity, own)), False, len({pool_of(one) for one in own}) == 1)
+        return Edge("join", "the threads of a pool, of which {} is one", tuple(map(identity, own)), False, len({pool_of(one) for one in own}) == 1)
     if not one.starts_with(*RESULT) or one.frame is None:
         return None
     lines = scene.evidence.sources.get(one.frame.file, {})
@@ -165,7 +168,7 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     names = {name.rpartition(".")[2] for _, name in pairs}
     runs = [view for view in workers if view.thread != one.view.thread and entry(view) in names]
     if runs:
-        return Edge("future", f"the result of {entry(runs[0])}()", tuple(map(identity, runs)), len(runs) == 1)
+        return Edge("future", f"the result of {entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1)
     return queue_edge(scene, one, {pool for pool, _ in pairs}) if one.view.role == "worker" else None
 
 
@@ -179,7 +182,7 @@ def queue_edge(scene: Scene, one: Wait, receivers: set[str]) -> Edge | None:
              if makes(text, name) for found in [PREFIX.search(text)] if found}
     if any(view.idle for view in members) or (named and prefix not in named) or (not named and any(not v.idle for v in others)):
         return None
-    where = "a free thread of its own pool, in whose queue its work is"
+    where = "a free thread of its own pool, as {} does"
     return Edge("pool", where, tuple(map(identity, members)), bool(named))
 
 
@@ -204,7 +207,7 @@ def join_edge(scene: Scene, one: Wait) -> Edge | None:
     runs = [view for view in others if entry(view) in started] if started else others
     if len(runs) != 1:
         return None
-    return Edge("join", "the end of a thread", (identity(runs[0]),), bool(started))
+    return Edge("join", "{} to end", (identity(runs[0]),), bool(started))
 
 
 def entry(view: View) -> str:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 STATE = "deadlock"
 CAUSE = "lock"
 STACKS = "loop-blocked"
+NEEDS_KERNEL = True
 TRIGGER = ("/import", "/search")
 SYMPTOM = "/health"
 

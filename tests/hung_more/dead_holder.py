@@ -11,6 +11,7 @@ from fastapi import FastAPI
 STATE = "deadlock"
 CAUSE = "lock"
 STACKS = "loop-blocked"
+NEEDS_KERNEL = True
 TRIGGER = ("/rate/EUR",)
 SYMPTOM = "/health"
 

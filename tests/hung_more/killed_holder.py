@@ -13,6 +13,7 @@ from fastapi import FastAPI
 STATE = "deadlock"
 CAUSE = "lock"
 STACKS = "loop-blocked"
+NEEDS_KERNEL = True
 TRIGGER = ("/render",)
 SYMPTOM = "/health"
 

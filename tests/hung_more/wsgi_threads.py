@@ -11,7 +11,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 SERVER = "script"
 STATE = "sync-worker-blocked"
 CAUSE = "lock"
-STACKS = "sync-worker-blocked"
 TRIGGER = ("/login", "/session", "/session", "/session")
 SYMPTOM = "/session"
 CONTROL = "/health"
