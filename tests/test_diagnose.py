@@ -78,7 +78,7 @@ def lesser(answer: Diagnosis, truth: Case) -> bool:
     """What stacks show of a ring: one of its members that waits, or nothing. Then they are not sure, and say so."""
     if truth.stacks is None or answer.state != truth.stacks:
         return False
-    return silent(answer) if truth.stacks == "healthy" else bool(answer.doubts) and names(answer, truth.marked)
+    return silent(answer) if truth.stacks == "healthy" else bool(answer.doubts) and names(answer, marked_in_servers(truth.cause))
 
 
 def vaguer(truth: Case) -> set[str]:

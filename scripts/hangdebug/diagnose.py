@@ -205,7 +205,7 @@ def exonerated(verdict: Verdict, scene: Scene, wait: Wait | None, edges: tuple[W
     others = [view for view in others if not named or label(scene, identity(view)) not in named]
     if others and verdict.state not in ("sync-worker-blocked", "deadlock"):
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
-    if scene.loop and (wait is None or wait.view.role != "event-loop"):
+    if any(view.idle for view in scene.loop) and (wait is None or wait.view.role != "event-loop"):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 

@@ -53,7 +53,9 @@ def doubts(waits: list[Wait], edges: tuple[WaitsFor, ...]) -> tuple[str, ...]:
     found = []
     if any(one.motion.samples == 1 for one in waits):
         found.append("One dump shows one moment: it cannot show that the threads stay there.")
-    if not all(edge.sure for edge in edges):
+    if not all(edge.sure for edge in edges if edge.kind != "lock"):
+        found.append("Which thread does the work that another one waits for is concluded from the names of functions.")
+    if not all(edge.sure for edge in edges if edge.kind == "lock"):
         found.append("The ring rests on names in the source, and two objects may each have a lock of that name: "
                      "`py-spy dump --locals` shows their addresses.")
     return tuple(found)
@@ -173,6 +175,9 @@ def ring(wait: Wait, scene: Scene) -> Match | None:
         if nobody_works(scene):
             words = "No other thread works on the result: the event loop itself would have to."
             return Match(frozenset(), (words,))
+        if all_wait_for_results(scene):
+            words = "Every thread at work waits for a result, and none is left to give one but the event loop's."
+            return Match(frozenset({"frames"}), (words,))
     if not wait.inside_package("concurrent", "threading", "queue") and not wait.in_syscall("futex"):
         return None
     for view in scene.last:
@@ -184,6 +189,13 @@ def ring(wait: Wait, scene: Scene) -> Match | None:
 
 def other_loop(wait: Wait, scene: Scene) -> bool:
     return any(view.role == "event-loop" and view.thread != wait.view.thread for view in scene.last)
+
+
+def all_wait_for_results(scene: Scene) -> bool:
+    """Whether a whole dump shows nobody at work: each thread is idle, or waits for a future itself."""
+    if scene.evidence.snapshots[-1].pid is None or scene.shows("concurrent/futures/process.py"):
+        return False
+    return all(view.idle or wait_of(scene, view).starts_with(*RESULT) for view in scene.last)
 
 
 def nobody_works(scene: Scene) -> bool:

@@ -276,5 +276,13 @@ def identity(view_: View) -> object:
 
 def is_supervisor(snapshot: Snapshot) -> bool:
     """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
-    paths = [library_path(frame.file) or "" for thread in snapshot.threads for frame in thread.frames]
-    return any(path.startswith(SUPERVISORS) for path in paths) and not any(path.startswith(WORKERS) for path in paths)
+    threads = snapshot.threads
+    return any(map(supervises, threads)) and not any(stands_in(thread, WORKERS) for thread in threads)
+
+
+def supervises(thread: Thread) -> bool:
+    return stands_in(thread, SUPERVISORS)
+
+
+def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
+    return any((library_path(frame.file) or "").startswith(places) for frame in thread.frames)

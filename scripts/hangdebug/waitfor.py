@@ -169,7 +169,9 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     runs = [view for view in workers if view.thread != one.view.thread and entry(view) in names]
     if runs:
         return Edge("future", f"the result of {entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1)
-    return queue_edge(scene, one, {pool for pool, _ in pairs}) if one.view.role == "worker" else None
+    if not pairs or one.view.role != "worker" or scene.shows("concurrent/futures/process.py"):
+        return None
+    return queue_edge(scene, one, {pool for pool, _ in pairs})
 
 
 def queue_edge(scene: Scene, one: Wait, receivers: set[str]) -> Edge | None:
