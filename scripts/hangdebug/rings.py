@@ -129,6 +129,8 @@ def nobody_left(scene: Scene, seen: Graph) -> Answer:
         locks = wanted(one, scene.evidence.sources)
         if node in seen.edges or not locks or locks[0].kinds & COUNTED or not endless_alone(one):
             continue
+        if one.view.role not in ("event-loop", "worker"):
+            continue  # a thread of one's own may stand before a lock until somebody opens it
         if not all(view.thread == one.view.thread or idle_for(scene, seen, view, one) for view in scene.last):
             continue
         on_loop = one.view.role == "event-loop"
