@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from hangdebug.causes import cause_of
-from hangdebug.frames import calls, is_application, package
+from hangdebug.frames import calls, is_application
 from hangdebug.model import Verdict
-from hangdebug.scene import Scene, View, is_child, is_supervisor
+from hangdebug.scene import Scene, View, is_child, is_supervisor, stands_in
 from hangdebug.waits import Wait, name_of, place, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -26,8 +26,9 @@ HANDLES = ("socketserver.py:finish_request", "wsgiref/handlers.py:run", "http/se
            "pyramid/router.py:invoke_request", "xmlrpc/server.py:_dispatch", "grpc/_server.py:_call_behavior",
            "celery/app/trace.py:trace_task", "rq/worker.py:perform_job", "huey/api.py:execute", "dramatiq/worker.py:process_message",
            "apscheduler/executors/base.py:run_job", "concurrent/futures/thread.py:run")
-SERVERS = frozenset("""socketserver http wsgiref gunicorn waitress werkzeug cheroot cherrypy xmlrpc grpc celery kombu billiard rq
-    huey dramatiq apscheduler bottle flask django""".split())
+SERVERS = ("socketserver.py", "http/server.py", "wsgiref/", "gunicorn/workers/", "waitress/", "werkzeug/serving.py", "cheroot/",
+           "xmlrpc/server.py", "grpc/_server.py", "celery/worker/", "celery/apps/", "billiard/pool.py", "rq/worker.py", "flask/app.py",
+           "huey/consumer.py", "dramatiq/worker.py", "apscheduler/schedulers/", "bottle.py", "django/core/")
 # Threads that such a server starts once: when none of them is free, the next request waits.
 FIXED = ("waitress/task.py:handler_thread", "cheroot/workers/threadpool.py:run")
 ACCEPTS = ("socketserver.py:serve_forever", "socketserver.py:handle_request", "gunicorn/workers/sync.py:run",
@@ -54,7 +55,7 @@ def synchronous(scene: Scene) -> Answer:
     """What can be said of a process without an event loop; None of a supervisor, and of one that shows no work."""
     if scene.loop or is_supervisor(scene.evidence.snapshots[-1]):
         return None
-    serving = any(package(frame) in SERVERS for view in scene.last for frame in view.thread.frames)
+    serving = any(stands_in(view.thread, SERVERS) for view in scene.last)
     return served(scene, crew(scene)) if serving else worked(scene)
 
 
