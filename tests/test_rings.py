@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -10,12 +11,13 @@ from typing import Callable
 import pytest
 import zoo
 
-from hangdebug.capture import resolve
+from hangdebug.capture import pyspy, resolve
 from hangdebug.diagnose import diagnose, evidence_of
 from hangdebug.dumps import read
 from hangdebug.live import observe
+from hangdebug.local import with_sources
 from hangdebug.locks import held, inside, items
-from hangdebug.model import Evidence, Frame, KernelWait, Reading
+from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Reading
 from hangdebug.report import as_json, as_markdown, as_text
 
 DUMPS = Path(__file__).parent / "dumps"
@@ -60,6 +62,23 @@ def test_names_alone_are_less_sure_and_say_why(tmp_path: Path) -> None:
     assert pasted.state == "deadlock" and pasted.confidence < 0.7
     bare = diagnose(Evidence(evidence.snapshots[-1:], process=evidence.process))
     assert bare.state == "loop-blocked" and not bare.waits_for
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_addresses_in_locals_tell_two_objects_apart(form: tuple[str, ...]) -> None:
+    with zoo.hang("loop_in_ring") as server:
+        command = [pyspy.program(), "dump", "--locals", "--pid", str(server.pid), *form]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def told(text: str) -> Diagnosis:
+        return diagnose(with_sources(evidence_of(read(text))[0], zoo.HERE / "hung_more"))
+
+    answer = told(text)
+    assert answer.state == "deadlock" and all(edge.sure for edge in answer.waits_for) and answer.confidence > 0.7
+    counters = next(frame.locals["self"] for thread in read(text)[0].threads for frame in thread.frames if frame.name == "count")
+    old, new = (counters, "0x7f0000000000") if not form else (f'"addr": {int(counters, 16)}', '"addr": 139637976727552')
+    first = text.index(old)  # one of its two frames has another object now
+    assert text.count(old) > 1 and told(text[:first] + new + text[first + len(old):]).state == "loop-blocked"
 
 
 def test_a_timeout_or_a_thread_that_wakes_makes_no_ring(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"ok"]
 """
-GUNICORN = re.compile(r"(?s)Listening at: (http://[\\d.]+:\\d+).*Booting worker")
+GUNICORN = re.compile(r"(?s)Listening at: (http://[\d.]+:\d+).*Booting worker")
 
 
 def test_gunicorns_blocked_worker_is_found_and_its_idle_one_is_not_accused(tmp_path: Path) -> None:
