@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -175,3 +176,13 @@ def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], nu
 ])
 def test_what_a_with_line_enters(text: str, names: list[str]) -> None:
     assert list(items(text)) == names
+
+
+def test_a_large_pool_that_waits_for_itself_is_judged_in_bounded_time(tmp_path: Path) -> None:
+    evidence = looked_at("nested_submit", tmp_path)
+    snapshots = tuple(replace(one, threads=one.threads + tuple(
+        replace(thread, os_id=10_000 + index, name=f"export_{index + 2}") for thread in one.threads if thread.name == "export_0"
+        for index in range(60))) for one in evidence.snapshots)
+    began = time.perf_counter()
+    assert diagnose(replace(evidence, snapshots=snapshots)).cause == "threadpool-limit"
+    assert time.perf_counter() - began < 10

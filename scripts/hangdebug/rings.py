@@ -21,7 +21,8 @@ COUNTED = {"Semaphore", "BoundedSemaphore"}  # any thread may release these
 def deadlock(scene: Scene) -> Answer:
     """A ring of threads, or a lock that nobody is left to release; None where neither is shown."""
     seen = graph(scene)
-    found = rings(seen)
+    stuck = closed(seen)
+    found = rings(seen, stuck)
     if not found:
         return nobody_left(scene, seen)
     loop = identity(scene.loop[-1]) if scene.loop else None
@@ -36,7 +37,7 @@ def deadlock(scene: Scene) -> Answer:
     words = [f"A ring of waits: {drawing(edges)}."] + list(map(str, edges))
     if all(each.motion.woke == 0 for each in waits):
         words.append(f"None of them woke in the {one.motion.span:.1f} s before the first attach.")
-    victims = len([node for node in seen.edges if node not in best and closed(seen, node, ())])
+    victims = len(stuck - set(best))
     words += [f"{victims} more wait for one of these."] if victims else []
     return Verdict("deadlock", certainty(waits, sure), tuple(words), doubts(waits, edges), waits_for=edges), one
 
@@ -66,29 +67,28 @@ def drawing(edges: tuple[WaitsFor, ...]) -> str:
     return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])
 
 
-def rings(seen: Graph) -> list[tuple]:
+def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
     """The circles in which waits close, each once."""
     found: dict[frozenset, tuple] = {}
-    for node in seen.edges:
-        if not closed(seen, node, ()):
-            continue
+    for node in (one for one in seen.edges if one in stuck):
         trail: list = []
         while node not in trail:
             trail.append(node)
-            node = min((target for target in seen.edges[node].targets if closed(seen, target, ())), key=lambda one: one == node)
+            node = min((target for target in seen.edges[node].targets if target in stuck), key=lambda one: one == trail[-1])
         circle = tuple(trail[trail.index(node):])
         found.setdefault(frozenset(circle), circle)
     return [circle for circle in found.values() if distinct(seen, circle)]
 
 
-def closed(seen: Graph, node: object, trail: tuple) -> bool:
-    """Whether a node waits, by whatever way, for nodes that wait for each other."""
-    if node in trail:
-        return True
-    edge = seen.edges.get(node)
-    if edge is None or len(trail) > 50:
-        return False
-    return (any if edge.every else all)(closed(seen, target, (*trail, node)) for target in edge.targets)
+def closed(seen: Graph) -> frozenset:
+    """The nodes that wait, by whatever way, for nodes that wait for each other: all but those that somebody can free."""
+    left = set(seen.edges)
+    while True:
+        freed = {node for node in left if not (any if seen.edges[node].every else all)(
+            target in left for target in seen.edges[node].targets)}
+        if not freed:
+            return frozenset(left)
+        left -= freed
 
 
 def distinct(seen: Graph, circle: tuple) -> bool:
