@@ -111,7 +111,8 @@ def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
 
 
 def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
-    engine = "".join((ROOT / "scripts" / "hangdebug" / name).read_text() for name in ("states.py", "held.py", "pools.py", "pending.py"))
+    engine = "".join((ROOT / "scripts" / "hangdebug" / name).read_text() for name in (
+        "states.py", "held.py", "pools.py", "pending.py", "rings.py", "workers.py"))
     given = {state for state in STATES if f'"{state}"' in engine}
     listed = re.search(r"^- States so far: (.*?)\. ", README.read_text(), re.M | re.S)[1]
     assert given == set(re.findall(r"`([\w-]+)`", listed))

@@ -14,7 +14,9 @@ Each server says in plain constants what is true of it. This module reads them w
     CONTROL       the path that still answers
     LOAD          the paths that clients of a healthy server ask again and again
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
+    STACKS        the state that stacks show without their sources, where that is another: "loop-blocked"
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
+    SERVER        "script" where the file is a server of its own that prints "Serving on URL"; else uvicorn runs its `app`
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
                   module by its name; several with spaces in between
 
@@ -30,6 +32,7 @@ import ast
 import importlib.util
 import io
 import os
+import re
 import signal
 import socket
 import sys
@@ -49,7 +52,9 @@ import postgres  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "LOAD", "NEEDS", "NEEDS_KERNEL", "PROCESS")
+CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "LOAD", "NEEDS", "NEEDS_KERNEL",
+             "STACKS", "PROCESS", "SERVER")
+SCRIPT = re.compile(r"Serving on (http://[\d.]+:\d+)")
 
 
 class ZooError(Exception):
@@ -74,7 +79,9 @@ class Truth:
     load: tuple[str, ...] = ()
     needs: str | None = None
     needs_kernel: bool = False
+    stacks: str | None = None
     process: str = "server"
+    server: str = "uvicorn"
     marked: tuple[tuple[str, int], ...] = ()
 
 
@@ -191,7 +198,7 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"}
         if "postgresql" in (facts.needs or "").split():
             env["DATABASE_URL"] = stack.enter_context(postgres.running())
-        server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python, env=env)
+        server = start(facts, python, env, loop, args)
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
         hung = Hung(server, facts)
@@ -199,6 +206,13 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         trigger(hung, stack, timeout)
         wait_until(hung.holds, timeout, hung, "show its symptom")
         yield hung
+
+
+def start(facts: Truth, python: str, env: dict[str, str], loop: str, args: tuple[str, ...]) -> lab.Server:
+    if facts.server == "script":
+        file = facts.app.partition(":")[0].replace(".", "/") + ".py"
+        return lab.launch([python, file, *args], facts.folder, env, SCRIPT, 20.0)
+    return lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python, env=env)
 
 
 def healthy(hung: Hung) -> bool:
@@ -252,7 +266,7 @@ def ask(url: str, path: str, seconds: float) -> str:
         return "refused"
     except ConnectionError:
         return "error"
-    return "answer" if answer.startswith(b"HTTP/1.1 200") else "error"
+    return "answer" if answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) else "error"
 
 
 def ended(server: lab.Server, seconds: float = 0.0) -> bool:

@@ -9,17 +9,19 @@ from typing import Iterable
 from hangdebug.causes import cause_of
 from hangdebug.frames import package
 from hangdebug.model import (
-    BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict,
+    BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict, WaitsFor,
 )
-from hangdebug.scene import Scene, scenes
+from hangdebug.rings import NOBODY, chain, drawing, label
+from hangdebug.scene import Scene, identity, scenes
 from hangdebug.states import name_of, state_of
-from hangdebug.waits import Wait, stuck_workers
+from hangdebug.waits import Wait, stuck_workers, wait as wait_of
 
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
         "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
 # How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
 WORTH = {"frames": 0.99, "tasks": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
+WORKER = "a synchronous worker"
 SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 
 
@@ -42,13 +44,14 @@ def answered(scene: Scene) -> Diagnosis:
     thread = wait.view.thread if wait else None
     frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None
     confidence = sure(verdict, match, wait, scene)
+    edges = verdict.waits_for or followed(verdict, wait, scene)
     return Diagnosis(
         verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
         thread, wait.view.role if wait else None, wait.kernel if wait else None,
-        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene)),
+        tuple(shorter(line, scene) for line in told(verdict, match, wait, scene, edges)),
         tuple(shorter(line, scene) for line in doubts(verdict, match, wait, scene, confidence)),
-        tuple(exonerated(scene, wait, verdict.state)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
-        bystander=verdict.bystander,
+        tuple(exonerated(verdict, scene, wait, edges)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
+        bystander=verdict.bystander, waits_for=edges,
     )
 
 
@@ -115,7 +118,7 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
     return round(min(value, 0.98), 2)
 
 
-def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> list[str]:
+def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
     lines = []
     if wait is not None and wait.coroutine and scene.loop:
         lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
@@ -129,10 +132,30 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> lis
         running = wait.kernel.syscall == "running"
         lines.append("The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}.")
     lines += awaited(scene, wait)
+    lines += [] if verdict.waits_for else holders(scene, edges)
     clients = scene.evidence.clients
     if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):
         lines.append(f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold "
                      f"bytes that nobody reads, {clients.backlog} wait to be accepted.")
+    return lines
+
+
+def followed(verdict: Verdict, wait: Wait | None, scene: Scene) -> tuple[WaitsFor, ...]:
+    """Whom the thread at fault waits for in turn, where that is no ring."""
+    told_of = wait is not None and verdict.state not in ("healthy", "tasks-waiting", "loop-busy") and identity(wait.view) in scene.by_thread
+    return chain(scene, wait) if told_of else ()
+
+
+def holders(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
+    """Who holds what is waited for, and what that one is in: "price-refresher stands in refresh (app.py:29): http-client."."""
+    lines = list(map(str, edges))
+    last = next((view for view in scene.last if edges and label(scene, identity(view)) == edges[-1].waits_for), None)
+    if last is not None and last.frame is not None and not last.idle:
+        one = wait_of(scene, last)
+        cause, _ = cause_of(Verdict("loop-blocked", 0.7), one, scene)
+        what = f": {cause.id}" if cause.id not in ("other", "none") else ""
+        lines.append(f"{edges[-1].waits_for} {'stands' if one.motion.same == one.motion.samples else 'moves on, last seen'} in "
+                     f"{one.frame}{what}.")
     return lines
 
 
@@ -156,7 +179,7 @@ def doubts(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, conf
     if verdict.state not in ("healthy", "stopped") and not match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
-    if verdict.state == "healthy" and not scene.loop:
+    if verdict.state == "healthy" and verdict.bystander:
         lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
     elif confidence < 0.8:
         pid = scene.evidence.process.pid or scene.evidence.snapshots[-1].pid
@@ -173,15 +196,17 @@ def next_command(verdict: Verdict, scene: Scene, pid: int | None) -> str:
     return f"python scripts/hang.py capture --pid {pid or 'PID'} --zip   # on the host: several samples, and the kernel's word"
 
 
-def exonerated(scene: Scene, wait: Wait | None, state: str) -> list[str]:
+def exonerated(verdict: Verdict, scene: Scene, wait: Wait | None, edges: tuple[WaitsFor, ...]) -> list[str]:
     lines = []
     parked = sum(view.idle for view in scene.threads("worker"))
     if parked:
         lines.append(f"{parked} pool thread{'s' if parked > 1 else ''} without work, parked in the queue: not the cause.")
+    named = {name for edge in edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
-    if others:
+    others = [view for view in others if not named or label(scene, identity(view)) not in named]
+    if others and verdict.state not in ("sync-worker-blocked", "deadlock"):
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
-    if scene.loop and (wait is None or wait.view.role != "event-loop") and not state.startswith("loop-"):
+    if any(view.idle for view in scene.loop) and (wait is None or wait.view.role != "event-loop") and not verdict.state.startswith("loop-"):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 
@@ -206,7 +231,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return "Nothing is stuck in this process." if scene.loop else "This is a supervisor; look at its workers."
+        return "This is a supervisor; look at its workers." if verdict.bystander else "Nothing is stuck in this process."
     if verdict.state == "inconclusive":
         return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}' if where else ''}."
     if verdict.state == "stopped":
@@ -219,6 +244,8 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
     if verdict.state == "threadpool-exhausted":
         return f"Every thread of the pool is stuck{where}{line}; synchronous requests queue behind them."
+    if verdict.state == "deadlock" and verdict.waits_for:
+        return ring_summary(verdict, where, line)
     if verdict.state == "deadlock":
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
     if verdict.state in ("loop-busy", "loop-blocked") and wait.view.role != "event-loop" and not wait.coroutine:
@@ -231,5 +258,20 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"The server has not started: its start waits{where}{line}."
     if wait.coroutine:
         return f"{verdict.evidence[0][:-1]}; no other request was served meanwhile."
+    if verdict.state == "sync-worker-blocked":
+        what = cause.title.replace("the event loop's thread", WORKER).replace("the event loop", WORKER)
+        what = what if cause.id != "other" else f"{WORKER} waits ({wait.kernel or 'in a call'})"
+        what = what if WORKER in what else f"{WORKER} is stuck: {what}"
+        return f"{what[0].upper()}{what[1:]}{where}{line}; it serves nothing else meanwhile."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."
+
+
+def ring_summary(verdict: Verdict, where: str, line: str) -> str:
+    edges = verdict.waits_for
+    if edges[-1].waits_for == NOBODY:
+        return f"{edges[0].thread} waits{where}{line} for a lock that nobody is left to release; it never ends."
+    if len(edges) == 1:
+        own = "a lock that it holds itself" if edges[0].kind == "lock" else edges[0].through
+        return f"{edges[0].thread} waits{where}{line} for {own}; it never ends."
+    return f"Threads wait for each other, {drawing(edges)}, the first{where}{line}; none of them ever goes on."

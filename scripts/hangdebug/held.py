@@ -6,8 +6,9 @@ from typing import Optional, Tuple
 
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame, Verdict
-from hangdebug.rings import RESULT, nobody_seen, ring
+from hangdebug.rings import nobody_seen, ring
 from hangdebug.scene import POLL, Scene, View
+from hangdebug.waitfor import RESULT
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]

@@ -37,17 +37,20 @@ AARCH64 = {
 TABLES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
 ON_FD = frozenset("""read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
     recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split())
+ALONE = "no other process"  # what maps a semaphore whose other users have all ended
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
 ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What numbers in syscalls stand for: descriptors' targets, sockets' peers by inode, children's commands."""
+    """What numbers in syscalls stand for: descriptors' targets, sockets' peers by inode, children's commands, and
+    which other processes map a semaphore that lies at an address."""
 
     files: Mapping[int, str] = field(default_factory=dict)
     peers: Mapping[str, str] = field(default_factory=dict)
     children: Mapping[int, str] = field(default_factory=dict)
+    shared: Mapping[int, str] = field(default_factory=dict)
 
 
 def reading(text: str, objects: Objects = Objects()) -> Reading:
@@ -102,6 +105,8 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
         if pid in objects.children:
             return f"child {pid}: {objects.children[pid]}"
         return f"child {pid}" if pid > 0 else "any child"
+    if name == "futex" and args and args[0] in objects.shared:
+        return f"shared with {objects.shared[args[0]]}"
     return None
 
 
@@ -117,7 +122,12 @@ def describe(fd: int, objects: Objects) -> str:
 
 def forever(args: tuple[int, ...]) -> bool:
     """futex(address, operation, value, timeout, ...): of this process alone, and without a timeout."""
-    return len(args) > 3 and bool(args[1] & FUTEX_PRIVATE) and args[3] == 0
+    return endless(args) and bool(args[1] & FUTEX_PRIVATE)
+
+
+def endless(args: tuple[int, ...]) -> bool:
+    """A futex without a timeout, be it of this process alone or shared with others."""
+    return len(args) > 3 and args[3] == 0
 
 
 def signed(value: int) -> int:

@@ -24,7 +24,7 @@ STATES = (
 class Frame:
     """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none.
 
-    `text` is the source line, where the dump prints it below the frame.
+    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables.
     """
 
     function: str
@@ -32,6 +32,7 @@ class Frame:
     line: int | None = None
     note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
     text: str = field(default="", compare=False)
+    locals: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -258,10 +259,32 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class WaitsFor:
+    """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
+
+    `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
+    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree and
+    it may still be another object.
+    """
+
+    thread: str
+    waits_for: str
+    through: str
+    frame: Frame | None = None
+    kind: str = "lock"
+    sure: bool = True
+
+    def __str__(self) -> str:
+        where = f" in {self.frame}" if self.frame else ""
+        return f"{self.thread} waits{where} for {self.through}."
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A state, how sure it is (0 to 1), what says so and what might be otherwise.
 
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
+    `waits_for` is the ring of waits that the state rests on, if any: each thread waits for the next one.
     """
 
     state: str
@@ -269,6 +292,7 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     bystander: bool = False
+    waits_for: tuple[WaitsFor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,6 +334,7 @@ class Diagnosis:
     samples: int = 1
     others: tuple[str, ...] = ()
     bystander: bool = False
+    waits_for: tuple[WaitsFor, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hangdebug.frames import library_path
 from hangdebug.model import Diagnosis, Frame
+from hangdebug.rings import drawing
 
 SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12
@@ -37,6 +38,8 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
         "process": {"pid": d.process.pid, "python": d.process.python, "server": d.process.server,
                     "supervisor_pid": d.process.supervisor_pid},
         "samples": d.samples,
+        "waits_for": [{"thread": one.thread, "waits_for": one.waits_for, "through": one.through,
+                       "frame": str(one.frame) if one.frame else None} for one in d.waits_for],
     }
 
 
@@ -48,6 +51,8 @@ def as_text(d: Diagnosis) -> str:
         frame = d.blocking_frame
         lines += [f"frame      {frame.function} ({frame.file}:{frame.line})"]
         lines += [f"source     {frame.source}"] if frame.source else []
+    if d.waits_for:
+        lines += [f"waits for  {drawing(d.waits_for)}"]
     if d.thread:
         lines += ["", "stack      innermost first" + (f", thread {d.thread.name}" if d.thread.name else "")]
         lines += [f"  {'->' if marked(d, index) else '  '} {short(frame)}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
@@ -62,6 +67,7 @@ def as_text(d: Diagnosis) -> str:
 
 def as_markdown(d: Diagnosis) -> str:
     lines = [f"## {d.state} / {d.cause} (confidence {d.confidence:.2f})", "", d.summary, "", f"Process: {', '.join(facts(d))}"]
+    lines += ["", f"Waits for: {drawing(d.waits_for)}"] if d.waits_for else []
     if d.thread:
         stack = [f"{'->' if marked(d, index) else '  '} {short(frame)}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
         lines += ["", "```text", *stack, "```"]

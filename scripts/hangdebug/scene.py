@@ -34,6 +34,7 @@ ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".sp
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
+WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,14 @@ def identity(view_: View) -> object:
 
 
 def is_supervisor(snapshot: Snapshot) -> bool:
-    """Whether the process only watches over workers: its stack is in a server's supervisor."""
-    paths = [library_path(frame.file) or "" for thread in snapshot.threads for frame in thread.frames]
-    return any(path.startswith(SUPERVISORS) for path in paths)
+    """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
+    threads = snapshot.threads
+    return any(map(supervises, threads)) and not any(stands_in(thread, WORKERS) for thread in threads)
+
+
+def supervises(thread: Thread) -> bool:
+    return stands_in(thread, SUPERVISORS)
+
+
+def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
+    return any((library_path(frame.file) or "").startswith(places) for frame in thread.frames)

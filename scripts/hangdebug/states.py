@@ -20,9 +20,11 @@ from hangdebug.lifespans import lifespan_waits
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
-from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, whole
+from hangdebug.rings import deadlock
+from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, whole
 from hangdebug.slow_steps import held_before
-from hangdebug.waits import Wait, stuck_workers, wait
+from hangdebug.waits import Wait, name_of, stuck_workers, wait
+from hangdebug.workers import synchronous
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -228,9 +230,5 @@ def unknown(scene: Scene) -> Answer:
     return Verdict("inconclusive", 0.3, words, (), True), held
 
 
-def name_of(view: View) -> str:
-    one = view.thread
-    return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
-
-
-RULES = (stopped, orphaned, exiting, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting, awaited_in_vain, held_before, fine, unknown)
+RULES = (stopped, orphaned, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting,
+         awaited_in_vain, held_before, fine, synchronous, unknown)

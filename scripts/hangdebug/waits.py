@@ -202,3 +202,8 @@ def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
 def place(one: Wait) -> tuple:
     frame = one.frame or (one.view.section[0] if one.view.section else None)
     return (frame.file, frame.line) if frame else ("", None)
+
+
+def name_of(view: View) -> str:
+    one = view.thread
+    return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")

@@ -21,7 +21,7 @@ from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Snapshot, Thread
-from hangdebug.scene import role_of
+from hangdebug.scene import is_supervisor, role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
@@ -65,10 +65,14 @@ def looked_at(target: processes.Target, folder: Path) -> Iterator[int]:
 
 
 def runs_a_loop(place: Path) -> bool:
-    """Whether the first sample in `place` shows an event loop: then the process is no mere supervisor."""
+    """Whether the first sample in `place` shows an event loop that serves: then the process is no mere supervisor.
+
+    A supervisor may run one in a thread beside its own, as gunicorn's does for its control socket.
+    """
     file = place / "sample-0.json"
-    return file.is_file() and any(role_of(thread, snapshot) == "event-loop"
-                                  for snapshot in read(file.read_text()) for thread in snapshot.threads)
+    snapshots = read(file.read_text()) if file.is_file() else ()
+    return any(role_of(thread, snapshot) == "event-loop" and (supervises(thread) or not is_supervisor(snapshot))
+               for snapshot in snapshots for thread in snapshot.threads)
 
 
 def start(folder: Path) -> None:
@@ -109,6 +113,7 @@ def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) 
             if time.monotonic() - began > MOST_SECONDS / 3:
                 break
             time.sleep(BEFORE_PAUSE)
+        write(place / "shared.tsv", proc.sharers(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if process.status in STOPPED:

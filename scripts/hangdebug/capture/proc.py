@@ -12,10 +12,11 @@ import struct
 import time
 from pathlib import Path
 
-from hangdebug.kernel import TABLES, forever, syscall
+from hangdebug.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
+MOST_SHARERS = 4
 CHILD_COMMAND = 3  # words of a child's command line that are kept: the rest may hold secrets
 
 
@@ -117,9 +118,45 @@ def children(pid: int) -> str:
     rows = []
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
         for child in (content(list_) or "").split():
-            words = (content(f"/proc/{child}/cmdline") or "").split("\0")
-            rows.append(f"{child}\t{' '.join(words[:CHILD_COMMAND]).strip()}")
+            rows.append(f"{child}\t{command(child)}")
     return "\n".join(rows) + "\n"
+
+
+def sharers(pid: int) -> str:
+    """The text of shared.tsv: of each semaphore that threads of `pid` wait for together with other processes, which these are.
+
+    Such a one lies in a file that is mapped, often one without a name any more. The kernel does not release it for
+    an owner that was killed, so a semaphore that nobody else maps was left behind.
+    """
+    arch = platform.machine()
+    calls = (syscall(content(path) or "", TABLES.get(arch, {})) for path in glob.glob(f"/proc/{pid}/task/*/syscall"))
+    wanted = {args[0] for name, args in calls if name == "futex" and args and not args[1] & FUTEX_PRIVATE}
+    found = {}
+    for at in wanted:
+        file = next((file for start, end, file in mapped(pid) if start <= at < end), None)
+        if file is not None:
+            found[at] = file
+    others = {other: {file for _, _, file in mapped(other)} for other in processes() if other != pid} if found else {}
+    rows = []
+    for at, file in found.items():
+        names = [f"{other}: {command(other)}" for other, files in others.items() if file in files]
+        rows.append(f"{at}\t{', '.join(names[:MOST_SHARERS]) or ALONE}")
+    return "\n".join(rows) + "\n" if rows else ""
+
+
+def mapped(pid: int) -> list[tuple[int, int, str]]:
+    """The parts of its memory that lie in files: start, end, and the file's device and inode."""
+    rows = (line.split(None, 5) for line in (content(f"/proc/{pid}/maps") or "").splitlines())
+    return [(*(int(end, 16) for end in row[0].split("-")), f"{row[3]} {row[4]}") for row in rows if len(row) > 4 and row[4] != "0"]
+
+
+def processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def command(pid: int) -> str:
+    words = (content(f"/proc/{pid}/cmdline") or "").split("\0")
+    return " ".join(words[:CHILD_COMMAND]).strip()
 
 
 def content(path: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import lru_cache
 from typing import Iterable
 
 from hangdebug.frames import is_application, is_known_library
@@ -12,6 +13,8 @@ from hangdebug.model import Frame, Snapshot
 AROUND = 12
 MOST_LINES, MOST_BYTES = 160, 1 << 20
 NAME = re.compile(r"\b(?:self\.|cls\.)?([A-Za-z_]\w*)\b")
+NO_NAMES = {"self", "cls", "with", "as", "await", "return", "async", "acquire", "submit"}
+TAKEN = re.compile(r"^\s*with\s|\.(?:acquire|submit)\(")  # what is held, and which pool works, is judged by name
 
 
 def sources(snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = "") -> dict[str, dict[int, str]]:
@@ -48,8 +51,9 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
     first, last = enclosing(lines, number) or (number - AROUND, number + AROUND)
     if last - first > MOST_LINES:
         first, last = number - AROUND, number + AROUND
-    kept = set(range(max(1, first - 2), min(len(lines), last + 2) + 1))
-    names = set(NAME.findall(lines[number - 1])) - {"self", "cls", "with", "await", "return", "async"}
+    kept = set(range(max(1, first - 2), min(len(lines), last + 2) + 1)) | set(classes_around(lines, number))
+    taken = [lines[index - 1] for index in sorted(kept) if TAKEN.search(lines[index - 1])]
+    names = {name for text in (lines[number - 1], *taken) for name in NAME.findall(text)} - NO_NAMES
     if names:
         choice = "|".join(map(re.escape, sorted(names)))
         bound = re.compile(rf"^\s*(?:(?:self\.|cls\.)?(?:{choice})\s*(?::[^=]+)?=[^=]|(?:from|import)\b.*\b(?:{choice})\b)")
@@ -61,11 +65,23 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
 
 def enclosing(lines: list[str], number: int) -> tuple[int, int] | None:
     """First and last line of the innermost function around a line, None where there is none or no parse."""
+    return max(around(lines, number, ast.FunctionDef, ast.AsyncFunctionDef), default=None)
+
+
+def classes_around(lines: list[str], number: int) -> list[int]:
+    """The `class` lines around a line: a bare function name does not tell whose method it is."""
+    return [first for first, _ in around(lines, number, ast.ClassDef)]
+
+
+def around(lines: list[str], number: int, *kinds: type) -> list[tuple[int, int]]:
+    tree = parsed("\n".join(lines))
+    return [(node.lineno, node.end_lineno or node.lineno) for node in ast.walk(tree)
+            if isinstance(node, kinds) and node.lineno <= number <= (node.end_lineno or node.lineno)]
+
+
+@lru_cache(maxsize=32)
+def parsed(text: str) -> ast.AST:
     try:
-        tree = ast.parse("\n".join(lines))
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    around = [(node.lineno, node.end_lineno or node.lineno) for node in ast.walk(tree)
-              if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-              and node.lineno <= number <= (node.end_lineno or node.lineno)]
-    return max(around, default=None)
+        return ast.Module([], [])

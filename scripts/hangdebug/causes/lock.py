@@ -4,6 +4,10 @@ Whoever should release it may wait for the loop, may be slow, or may have ended 
 and `lock.acquire()` are C calls without a frame: the stack ends in the line that makes them. `Event.wait()`,
 `Condition.wait()` and `Semaphore.acquire()` show frames of threading.py.
 
+Two threads that each hold a lock and wait for the other's never go on, and neither does a thread that enters a Lock twice,
+or one whose lock's holder has ended, was killed, or is a coroutine suspended inside of `with lock`. Then the state is
+`deadlock`, and the report draws who waits for whom. Take locks in one order; use `with`, and never around an `await`.
+
 The locks of asyncio stop single tasks, and only the list of tasks shows that: a lock that is entered twice, one
 that was taken and never released, an event that nobody sets. The loop runs on, and those requests never end.
 

@@ -18,7 +18,11 @@ from hangdebug.waits import Wait
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    return ring(wait, scene) if wait is not None and verdict.state == "deadlock" else None
+    if wait is None or verdict.state != "deadlock":
+        return None
+    if verdict.waits_for:  # the ring is known: it is this one if a worker in it waits for the loop
+        return Match(frozenset({"frames", "source"})) if any(edge.kind == "loop" for edge in verdict.waits_for) else None
+    return ring(wait, scene)
 
 
 CAUSE = Cause(

@@ -3,7 +3,8 @@
 Starlette runs `def` endpoints, file responses and sync dependencies in threads, at most 40 at a time (AnyIO's
 default limiter). When all are stuck, the next `def` request waits in a queue, while `async def` endpoints
 answer as ever. So a health check that is `async` stays green. A pool of the application's own runs full
-in the same way.
+in the same way. Work that waits for other work in its own pool fills it for ever: each thread waits for a call that is
+queued behind it, which is a deadlock.
 
 Repair: timeouts in the stuck calls; a limiter of their own for slow calls; more tokens only with a reason.
 """
@@ -16,6 +17,8 @@ from hangdebug.waits import Wait
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+    if any(edge.kind == "pool" for edge in verdict.waits_for):
+        return Match(frozenset({"frames", "source"}))
     if verdict.state != "threadpool-exhausted":
         return None
     return Match(frozenset({"frames"}))

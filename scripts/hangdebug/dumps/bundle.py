@@ -9,7 +9,7 @@
     4284/functions.json             the application's functions that could end the wait of one of them
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
-    4284/fds.tsv  net.txt  children.tsv   what the numbers in the kernel's rows stand for
+    4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
     4284/sources.json               the lines around each of the application's frames
 
 Every part but one sample may be missing: a process can die half way.
@@ -73,7 +73,7 @@ def read_bundle(path: Path) -> tuple[Evidence, ...]:
 def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     process = facts(mapping(texts.get("process.json", "{}")))
     objects = kernel.Objects(dict(pairs(texts.get("fds.tsv", ""))), kernel.peers(texts.get("net.txt", "")),
-                             dict(pairs(texts.get("children.tsv", ""))))
+                             dict(pairs(texts.get("children.tsv", ""))), dict(pairs(texts.get("shared.tsv", ""))))
     snapshots: list[Snapshot] = []
     attached = []
     notes = [str(note) for note in manifest.get("notes", [])]

@@ -51,7 +51,13 @@ def thread(item: dict[str, Any]) -> Thread:
 
 def frame(entry: dict[str, Any]) -> Frame:
     file = entry.get("filename") or entry.get("short_filename") or entry.get("module") or "?"
-    return Frame(str(entry.get("name") or "?"), str(file), number(entry.get("line")) or None)
+    return Frame(str(entry.get("name") or "?"), str(file), number(entry.get("line")) or None, locals=addresses(entry.get("locals")))
+
+
+def addresses(value: Any) -> dict[str, str]:
+    """Where the objects of `--locals` are, by name, without what they hold."""
+    rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    return {str(row.get("name")): hex(row["addr"]) for row in rows if number(row.get("addr"))}
 
 
 def number(value: Any) -> int | None:

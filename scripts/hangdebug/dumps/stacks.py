@@ -15,6 +15,7 @@ from hangdebug.model import Frame, Snapshot, Task, Thread
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals):$")
+LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <[^<>]{1,200} at (0x[0-9a-fA-F]{1,16})>$")
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$")
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
@@ -114,6 +115,7 @@ class Draft:
 
     def take(self, line: str, head: Head | None) -> None:
         if self.in_locals is not None and depth(line) > self.in_locals:
+            self.take_local(line)
             return
         self.in_locals = None
         if head is not None:
@@ -153,6 +155,13 @@ class Draft:
         self.stacks[-1].frames += [one for one in frames if one.file]
         self.after = depth(line)
         return True
+
+    def take_local(self, line: str) -> None:
+        """Only where an object is: which lock a name means. What it holds is nobody's business."""
+        found = LOCAL.match(line)
+        if found and self.stacks and self.stacks[-1].frames:
+            last = self.stacks[-1].frames[-1]
+            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[2]})
 
     def take_source(self, line: str) -> bool:
         """Whether the line belongs to the frame above it: its source, or marks below that."""

@@ -1,0 +1,137 @@
+"""Processes without an event loop: servers that serve one request at a time, worker threads, scripts. Each really runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import lab
+import pytest
+import zoo
+
+from hangdebug.capture import on_port, resolve
+from hangdebug.diagnose import diagnose, worst
+from hangdebug.live import observe_briefly
+from hangdebug.model import Diagnosis
+
+SILENT = """
+import queue, socket, socketserver, subprocess, threading, time
+import requests
+silent = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and nobody ever answers
+url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+def ready():
+    print("READY 1", flush=True)
+"""
+FETCHES = SILENT + """
+def fetch():
+    ready()
+    requests.get(url)  # <-- http-client
+fetch()
+"""
+LOCKS = SILENT + """
+lock = threading.Lock()
+def total():
+    with lock:  # <-- lock
+        return 3
+with lock:
+    ready()
+    total()
+"""
+JOBS = SILENT + """
+jobs = queue.Queue()
+def work():
+    while True:
+        jobs.get()()
+def job():
+    ready()
+    requests.get(url)  # <-- http-client
+threading.Thread(target=work, daemon=True).start()
+jobs.put(job)
+threading.Event().wait()
+"""
+WAITS_FOR_JOBS = SILENT + """
+jobs = queue.Queue()
+ready()
+jobs.get()
+"""
+WAITS_FOR_CLIENTS = SILENT + """
+ready()
+silent.accept()
+silent.accept()
+"""
+WAITS_FOR_AN_EVENT = SILENT + """
+threading.Thread(target=queue.Queue().get, daemon=True).start()
+ready()
+threading.Event().wait()
+"""
+WAITS_FOR_MESSAGES = SILENT + """
+ours, theirs = socket.socketpair()
+class Channel:
+    def start_consuming(self):
+        ours.recv(100)
+ready()
+Channel().start_consuming()
+"""
+POLLS = SILENT + """
+ready()
+while True:
+    time.sleep(3600)
+"""
+
+
+def started(text: str, folder: Path) -> Diagnosis:
+    (folder / "main.py").write_text(text)
+    with lab.launch([sys.executable, "main.py"], folder, None, re.compile("READY (1)"), 20) as server:
+        return worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+
+
+@pytest.mark.parametrize("text, state, cause", [(FETCHES, "sync-worker-blocked", "http-client"), (LOCKS, "deadlock", "lock"),
+                                                (JOBS, "sync-worker-blocked", "http-client")], ids=["fetches", "locks", "jobs"])
+def test_a_script_that_waits_for_an_answer(text: str, state: str, cause: str, tmp_path: Path) -> None:
+    answer = started(text, tmp_path)
+    assert (answer.state, answer.cause) == (state, cause), answer
+    assert (answer.blocking_frame.line, cause) in zoo.marks(text)
+
+
+@pytest.mark.parametrize("text", [WAITS_FOR_JOBS, WAITS_FOR_CLIENTS, WAITS_FOR_AN_EVENT, WAITS_FOR_MESSAGES, POLLS],
+                         ids=["jobs", "clients", "event", "messages", "polls"])
+def test_a_wait_on_purpose_is_never_accused(text: str, tmp_path: Path) -> None:
+    answer = started(text, tmp_path)
+    assert answer.state in ("healthy", "inconclusive"), answer
+
+
+def test_a_server_with_a_thread_a_request_and_one_slow_request_is_not_accused() -> None:
+    truth = zoo.truth("wsgi_threads")
+    with lab.launch([sys.executable, "wsgi_threads.py"], truth.folder, None, zoo.SCRIPT, 20) as server:
+        with zoo.request(server.url, "/login", 5):
+            answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+            assert zoo.ask(server.url, "/health", 5) == "answer"
+    assert answer.state in ("healthy", "inconclusive") and answer.confidence < 0.7, answer
+
+
+WSGI = """
+import socket, requests
+silent = socket.create_server(("127.0.0.1", 0))
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/quote":
+        requests.get(f"http://127.0.0.1:{silent.getsockname()[1]}/")  # <-- http-client
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"""
+GUNICORN = re.compile(r"(?s)Listening at: (http://[\d.]+:\d+).*Booting worker")
+
+
+def test_gunicorns_blocked_worker_is_found_and_its_idle_one_is_not_accused(tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn is not installed: its sync workers are not tested")
+    (tmp_path / "main.py").write_text(WSGI)
+    command = [sys.executable, "-m", "gunicorn", "-w", "1", "-b", "127.0.0.1:0", "main:app"]
+    with lab.launch(command, tmp_path, {"HOME": str(tmp_path)}, GUNICORN, 20) as server:
+        port = int(server.url.rpartition(":")[2])
+        assert zoo.ask(server.url, "/", 5) == "answer"
+        assert worst(map(diagnose, observe_briefly(on_port(port), lambda line: None))).state == "healthy"
+        with zoo.request(server.url, "/quote", 5):
+            assert zoo.ask(server.url, "/", 0.5) == "silence"
+            answer = worst(map(diagnose, observe_briefly(on_port(port), lambda line: None)))
+    assert (answer.state, answer.cause) == ("sync-worker-blocked", "http-client"), answer
+    assert answer.process.pid != server.pid and answer.confidence > 0.8
