@@ -19,12 +19,13 @@ LOOP = (
     "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app",
 )
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
-POLL = ("selectors.py:select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
+POLL = ("selectors.py:select", "selectors.py:_select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
         "trio/_core/_io_epoll.py:get_events")
 HANDLE = ("asyncio/events.py:_run",)
 POOL = ("concurrent/futures/thread.py:_worker", "concurrent/futures/thread.py:run", "multiprocessing/pool.py:worker",
         "concurrent/futures/process.py:_process_worker")
 ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
+POOL_NAME = re.compile(r"^(?:AnyIO worker thread|(?:asyncio|uvloop|ThreadPoolExecutor-\d{1,6})_\d{1,6})$")
 MOST_LOOPS = 8
 PARKED = ("queue.py:get", "threading.py:wait")
 # A forked child keeps its parent's stack below these frames: it does not run the loop that stands there.
@@ -154,6 +155,8 @@ def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> s
         return "worker"
     if is_started(thread):
         return "other"
+    if POOL_NAME.match(thread.name):  # people paste the top of a stack only: then the name must do
+        return "worker"
     if thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid:
         return "main"
     return "main" if thread is root else "other"
@@ -206,9 +209,7 @@ def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
         elif border < len(frames) and is_application(frames[index]):
             break
     inside = [frame for frame in frames[:border] if not calls(frame, *HANDLE)]
-    while inside and calls(inside[0], *POLL) and len(inside) == 1:
-        inside.pop(0)
-    return tuple(inside)
+    return () if all(calls(frame, *POLL) for frame in inside) else tuple(inside)
 
 
 def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:

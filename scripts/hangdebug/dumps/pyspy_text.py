@@ -23,7 +23,12 @@ PROCESS = re.compile(r"^\s*Process (?P<pid>\d{1,10}): ?(?P<command>.*)$")
 PYTHON = re.compile(r"^\s*Python v(?P<version>[\d.]+\S*)")
 THREAD = re.compile(
     r"^\s*Thread (?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})(?: ?\((?P<state>[a-z+ ]{1,40})\))?"
-    r"(?:: ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
+    r"(?::? ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
+)
+STATE = r" ?\((?P<state>(?:idle|active)(?:\+gil)?)\)"
+NAMED = (  # without an id: people take it out, and some put the name into its place
+    re.compile(r"^\s*Thread" + STATE + r"(?:: ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"),
+    re.compile(r"^\s*Thread:? [\"']?(?P<name>[^\"'()]{1,100}(?:\([^()]{1,60}\))?)[\"']?" + STATE + ":?$"),
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
 PLACE = re.compile(r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?P<line>\d{1,9}))?\)(?P<note>\s+\S.*)?$")
@@ -33,7 +38,10 @@ INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
 PYTHON_NAME = re.compile(r"^[\w.<>\[\]$]+$")
 # Several frames on one line, as chats and issue trackers join them.
 JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"';]{1,300}|<[^<>]{1,80}>)"
-                    r":(?P<line>\d{1,9})\)")
+                    r"(?::(?P<line>\d{1,9})|(?<=\.py))\)")
+# Functions without places that people join to the frame they led to: `join -> communicate -> run (subprocess.py:512)`.
+ARROW = r"\s{0,4}(?:<?[-=]{1,3}>|<[-=]{1,3}|[\u2190-\u2193\u21d0-\u21d3\u27f5-\u27f6])\s{0,4}"
+LED_BY = re.compile(r"(?:\.{3}\s|\u2026\s)?(?:" + ARROW + r")?(?:[A-Za-z_][\w.<>]{0,200}" + ARROW + r"){1,20}(?=[A-Za-z_<][\w.<>]{0,200}$)")
 # What people put before a frame: bullets, arrows, numbers, branches of a tree.
 DECORATION = re.compile(r"^[\s>*`\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4"
                         r"=~#|+^\u2500-\u257f]{0,80}"
@@ -64,7 +72,8 @@ def plain_head(line: str) -> Head | None:
     if python:
         return Head("python", python["version"])
     if not found:
-        return None
+        named = next((one for pattern in NAMED for one in [pattern.match(line)] if one), None)
+        return Head("thread", (named["name"] or "").strip(), None, *words(named["state"])) if named else None
     state = found["state"] or ""
     number = int(found["id"], 0) if found["id"].startswith("0x") else int(found["id"])
     name = found["name"] or ""
@@ -82,7 +91,7 @@ def frames(line: str) -> list[Frame]:
     if " (" not in line or ");" in line and COLLAPSED.search(line):
         return []
     if line.count(" (") > 1:
-        found = [Frame(one["function"], one["file"], int(one["line"]) or None) for one in JOINED.finditer(line)]
+        found = [Frame(one["function"], one["file"], int(one["line"] or 0) or None) for one in JOINED.finditer(line)]
         if len(found) > 1:
             return found
     line = line[:LONGEST]
@@ -99,6 +108,8 @@ def one_frame(line: str) -> list[Frame]:
     function, file = call["function"].strip(), place["file"]
     if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):
         return [Frame(function, "")]
+    led = LED_BY.match(function) if not PYTHON_NAME.match(function) else None
+    function = function[led.end():] if led else function
     if not PYTHON_NAME.match(function):
         *before, function = function.split()
         if not place["line"] or len(before) > MOST_WORDS or not PYTHON_NAME.match(function):

@@ -14,7 +14,7 @@ from hangdebug.model import Frame, Snapshot, Task, Thread
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
-LOCALS = re.compile(r"^\s*(?:Arguments|Locals):$")
+LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$")
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
