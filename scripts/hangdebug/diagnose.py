@@ -205,13 +205,16 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return "Nothing is stuck in this process." if scene.loop else "This is a supervisor; look at its workers."
+        return well(verdict) if scene.loop else "This is a supervisor; look at its workers."
     if verdict.state == "inconclusive":
-        return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}' if where else ''}."
+        what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
+        return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}{what}' if where else ''}."
     if verdict.state == "stopped":
         return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
     if verdict.state == "exit-hang":
         for_what = f"a thread{where}{line}" if where else "open connections, or for work that does not end"
+        if cause.id == "interpreter-exit" and not where:
+            for_what = "a thread or a child process that does not end; what that one is in, the evidence does not show"
         return f"The process was told to stop and waits for {for_what}."
     if cause.id == "connection-pool" and verdict.state == "threadpool-exhausted":
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
@@ -227,3 +230,10 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
         return f"The server has not started: its start waits{where}{line}."
     what = cause.title if cause.id != "other" else f"the event loop's thread waits ({wait.kernel or 'in a call'})"
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."
+
+
+def well(verdict: Verdict) -> str:
+    """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
+    if verdict.confidence > 0.6:
+        return "Nothing is stuck in this process."
+    return "No thread is stuck at this moment: the event loop is idle, and what its coroutines wait for does not show here."

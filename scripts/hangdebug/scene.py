@@ -34,6 +34,10 @@ SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
+# Where coroutines stand while they are suspended: no thread does, so such a stack is a task's.
+SUSPENDED = ("asyncio/locks.py", "asyncio/queues.py", "asyncio/tasks.py:sleep", "asyncio/futures.py:__await__",
+             "asyncio/streams.py", "anyio/_backends/_asyncio.py:wait", "anyio/streams/memory.py")
+SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")  # the one server that has both kinds of worker
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 
 
@@ -235,7 +239,9 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
     main = next((v for v in samples[-1] if v.role == "main"), None)
     if main is None and len(samples[-1]) == 1:  # a lone stack, perhaps without its header
         main = samples[-1][0] if samples[-1][0].role == "other" else None
-    if main is None or calls(main.thread.frames[-1], "threading.py"):
+    if main is None or calls(main.thread.frames[-1], "threading.py") or calls(main.thread.frames[0], *SUSPENDED):
+        return None, ""
+    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames):
         return None, ""
     if len(main.thread.frames) > len(since_fork(main.thread.frames)):  # a child: that loop is its parent's
         return None, ""

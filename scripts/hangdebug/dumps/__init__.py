@@ -38,6 +38,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if found and left_out:
         told = f"{left_out} lines that look like no part of a dump"
         found = (replace(found[0], skipped=(told, *found[0].skipped[:-1])), *found[1:])
+    found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
     if found:
         return found
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."

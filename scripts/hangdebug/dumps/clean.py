@@ -27,7 +27,8 @@ FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)\s{0,4}[,+;)\\]{0,3}$""")
 # What mail and terminals break off: `File "a.py", line 3, in` / `f`, and the place of py-spy's frames.
 CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
-FUNCTION = re.compile(r"^\s{0,12}(?:in )?[\w.<>]{1,300}$")
+FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
+UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
 MOST_JOINED = 12  # lines
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
@@ -51,7 +52,11 @@ def clean(text: str) -> list[str]:
     lines = [bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     lines = [bare(part) for line in lines for part in parts(literal(line))]
     lines = rejoined([part for line in lines for part in unfolded(line)])
-    return [line.replace("`", "").replace('File: "', 'File "').expandtabs(4).rstrip() for line in lines if not FENCE.match(line)]
+    return [plain(line) for line in lines if not FENCE.match(line)]
+
+
+def plain(line: str) -> str:
+    return UNDERLINE.sub("_", line.replace("`", "").replace('File: "', 'File "')).expandtabs(4).rstrip()
 
 
 def bare(line: str) -> str:

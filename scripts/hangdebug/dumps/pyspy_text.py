@@ -22,16 +22,21 @@ LONGEST = 2000  # characters of a line that holds one frame
 PROCESS = re.compile(r"^\s*Process (?P<pid>\d{1,10}): ?(?P<command>.*)$")
 PYTHON = re.compile(r"^\s*Python v(?P<version>[\d.]+\S*)")
 THREAD = re.compile(
-    r"^\s*Thread (?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})(?: ?\((?P<state>[a-z+ ]{1,40})\))?"
+    r"^\s*Thread (?P<id>0x[0-9a-fA-F]{1,16}(?!\.)|\d{1,20}(?!\.)|(?:0x)?[0-9a-fA-F]{0,16}(?:\.{2,3}|\u2026)|[A-Z]{1,3})(?: ?\((?P<state>[a-z+ ]{1,40})\))?"
     r"(?::? ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
 )
+# Threads' usual names at the beginning of a line, as people head the stacks that they copy by hand.
+KNOWN = re.compile(r"^\s*\W{0,3}(?P<name>MainThread|AnyIO worker thread|(?:Thread|ThreadPoolExecutor)-\d{1,6}(?:_\d{1,6})?|(?:asyncio|uvloop)_\d{1,6})"
+                   r"(?=$|[\s:(\]*])(?: \([\w.<> ]{1,60}\))?[:\s\]*]{0,4}(?P<rest>.*)$")
 STATE = r" ?\((?P<state>(?:idle|active)(?:\+gil)?)\)"
 NAMED = (  # without an id: people take it out, and some put the name into its place
     re.compile(r"^\s*Thread" + STATE + r"(?:: ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"),
     re.compile(r"^\s*Thread:? [\"']?(?P<name>[^\"'()]{1,100}(?:\([^()]{1,60}\))?)[\"']?" + STATE + ":?$"),
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
-PLACE = re.compile(r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?P<line>\d{1,9}))?\)(?P<note>\s+\S.*)?$")
+PLACE = re.compile(r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
+                   r"(?P<note>\s+\S.*)?$")
+FILE_NAME = re.compile(r"\.[A-Za-z]\w{0,4}$|^<.*>$")
 SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^(?!\d+$)[\w.+-]+$")
 NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:lib[\w+-]*-[\d.]+\.so|\[vdso\]|\?)$")
 INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
@@ -62,7 +67,17 @@ def head(line: str) -> Head | None:
         found = plain_head(line) or plain_head(DECORATION.sub("", line, 1).rstrip("* "))
         if found:
             return found
-    return printouts.head(line) if "hread" in line and 'File "' not in line else None  # a head of one's own
+    own = printouts.head(line) if "hread" in line and 'File "' not in line else None  # a head of one's own
+    return own or known(line)
+
+
+def known(line: str) -> Head | None:
+    found = KNOWN.match(line[:400])
+    if not found or one_frame(line) and not found["rest"].strip():
+        return None
+    first = frames(found["rest"])
+    prose = found["rest"].strip() and not first and not re.match(r"[(\[<#\u2190-\u21ff\u2013\u2014-]", found["rest"].strip())
+    return None if prose else Head("thread", found["name"], frames=tuple(first))
 
 
 def plain_head(line: str) -> Head | None:
@@ -75,8 +90,10 @@ def plain_head(line: str) -> Head | None:
         named = next((one for pattern in NAMED for one in [pattern.match(line)] if one), None)
         return Head("thread", (named["name"] or "").strip(), None, *words(named["state"])) if named else None
     state = found["state"] or ""
-    number = int(found["id"], 0) if found["id"].startswith("0x") else int(found["id"])
     name = found["name"] or ""
+    if not re.match(r"(?:0x[0-9a-fA-F]+|\d+)$", found["id"]):  # cut short or made anonymous: `0x7f...`, `N`
+        return Head("thread", name, None, *words(state))
+    number = int(found["id"], 0) if found["id"].startswith("0x") else int(found["id"])
     if number >= 1 << 32:  # a pthread address, not a kernel id
         return Head("thread", name or found["id"], None, *words(state))
     return Head("thread", name, number, *words(state))
@@ -106,6 +123,8 @@ def one_frame(line: str) -> list[Frame]:
     if not (place["line"] or SOURCE_FILE.search(place["file"]) or NATIVE.search(place["file"])):
         return []
     function, file = call["function"].strip(), place["file"]
+    if " " in file and not FILE_NAME.search(file):  # prose in brackets: (pid 12, seen at 17:31)
+        return []
     if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):
         return [Frame(function, "")]
     led = LED_BY.match(function) if not PYTHON_NAME.match(function) else None
