@@ -231,14 +231,17 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return "This is a supervisor; look at its workers." if verdict.bystander else "Nothing is stuck in this process."
+        return "This is a supervisor; look at its workers." if verdict.bystander else well(verdict)
     if verdict.state == "inconclusive":
-        return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}' if where else ''}."
+        what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
+        return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}{what}' if where else ''}."
     if verdict.state == "stopped":
         return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
     if verdict.state == "exit-hang":
         waiter = "a coroutine" if wait is not None and wait.coroutine else "a thread"
         for_what = f"{waiter}{where}{line}" if where else "open connections, or for work that does not end"
+        if cause.id == "interpreter-exit" and not where:
+            for_what = "a thread or a child process that does not end; what that one is in, the evidence does not show"
         return f"The process was told to stop and waits for {for_what}."
     if cause.id == "connection-pool" and verdict.state == "threadpool-exhausted":
         return f"Every connection of a pool is lent out, and requests wait for one{where}{line}."
@@ -275,3 +278,10 @@ def ring_summary(verdict: Verdict, where: str, line: str) -> str:
         own = "a lock that it holds itself" if edges[0].kind == "lock" else edges[0].through
         return f"{edges[0].thread} waits{where}{line} for {own}; it never ends."
     return f"Threads wait for each other, {drawing(edges)}, the first{where}{line}; none of them ever goes on."
+
+
+def well(verdict: Verdict) -> str:
+    """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
+    if verdict.confidence > 0.6:
+        return "Nothing is stuck in this process."
+    return "No thread is stuck at this moment: the event loop is idle, and what its coroutines wait for does not show here."

@@ -8,8 +8,10 @@ from functools import lru_cache
 from hangdebug.model import Frame
 
 INSTALLED = re.compile(r"^.*[/\\](?:site|dist)-packages[/\\](?:.*\.egg[/\\])?(?P<tail>.+)$")
-STANDARD = re.compile(r"^.*[/\\](?:lib|lib64|Lib)[/\\](?:(?:python|pypy)3(?:\.\d+)?t?[/\\](?:lib-dynload[/\\])?)(?P<tail>.+)$")
+STANDARD = re.compile(r"^.*[/\\](?:lib|lib64|Lib)[/\\](?:(?:python|pypy)[23](?:\.\d+)?t?[/\\](?:lib-dynload[/\\])?)(?P<tail>.+)$")
 WINDOWS = re.compile(r"^[A-Za-z]:\\.*\\Lib\\(?P<tail>.+)$", re.IGNORECASE)
+# People cut what is private or long off a path: `.../concurrent/futures/_base.py`.
+ELIDED = re.compile(r"^(?:\.{2,3}|\u2026)[/\\](?:lib(?:64)?[/\\])?(?:Lib[/\\]|(?:python|pypy)[23][\d.]*t?[/\\])?(?P<tail>.+)$")
 VIRTUAL = re.compile(r"^<(?!stdin|ipython|input)[^>]*>$")
 SCRIPT = re.compile(r"(?:^|[/\\])(?:bin|Scripts)[/\\][\w.+-]+$")
 
@@ -58,7 +60,8 @@ def library_path(file: str) -> str | None:
             return found["tail"].replace("\\", "/")
     if VIRTUAL.match(file) or SCRIPT.search(file):
         return file
-    path = file.replace("\\", "/")
+    cut = ELIDED.match(file)
+    path = (cut["tail"] if cut else file).replace("\\", "/")
     if path.startswith("/") or re.match(r"^[A-Za-z]:/", path):
         return None
     top = path.split("/")[0]

@@ -19,12 +19,13 @@ LOOP = (
     "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app",
 )
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
-POLL = ("selectors.py:select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
+POLL = ("selectors.py:select", "selectors.py:_select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
         "trio/_core/_io_epoll.py:get_events")
 HANDLE = ("asyncio/events.py:_run",)
 POOL = ("concurrent/futures/thread.py:_worker", "concurrent/futures/thread.py:run", "multiprocessing/pool.py:worker",
         "concurrent/futures/process.py:_process_worker")
 ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
+POOL_NAME = re.compile(r"^(?:AnyIO worker thread|(?:asyncio|uvloop|ThreadPoolExecutor-\d{1,6})_\d{1,6})$")
 MOST_LOOPS = 8
 PARKED = ("queue.py:get", "threading.py:wait")
 # A forked child keeps its parent's stack below these frames: it does not run the loop that stands there.
@@ -33,6 +34,10 @@ SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
+# Where coroutines stand while they are suspended: no thread does, so such a stack is a task's.
+SUSPENDED = ("asyncio/locks.py", "asyncio/queues.py", "asyncio/tasks.py:sleep", "asyncio/futures.py:__await__",
+             "asyncio/streams.py", "anyio/_backends/_asyncio.py:wait", "anyio/streams/memory.py")
+SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")  # the one server that has both kinds of worker
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
 
@@ -161,6 +166,8 @@ def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> s
         return "worker"
     if is_started(thread):
         return "other"
+    if POOL_NAME.match(thread.name):  # people paste the top of a stack only: then the name must do
+        return "worker"
     if thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid:
         return "main"
     return "main" if thread is root else "other"
@@ -213,9 +220,7 @@ def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
         elif border < len(frames) and is_application(frames[index]):
             break
     inside = [frame for frame in frames[:border] if not calls(frame, *HANDLE)]
-    while inside and calls(inside[0], *POLL) and len(inside) == 1:
-        inside.pop(0)
-    return tuple(inside)
+    return () if all(calls(frame, *POLL) for frame in inside) else tuple(inside)
 
 
 def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:
@@ -241,7 +246,9 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
     main = next((v for v in samples[-1] if v.role == "main"), None)
     if main is None and len(samples[-1]) == 1:  # a lone stack, perhaps without its header
         main = samples[-1][0] if samples[-1][0].role == "other" else None
-    if main is None or calls(main.thread.frames[-1], "threading.py"):
+    if main is None or calls(main.thread.frames[-1], "threading.py") or calls(main.thread.frames[0], *SUSPENDED):
+        return None, ""
+    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames):
         return None, ""
     if len(main.thread.frames) > len(since_fork(main.thread.frames)):  # a child: that loop is its parent's
         return None, ""

@@ -9,6 +9,7 @@ from typing import Iterator, Mapping
 from hangdebug.model import Frame
 
 NOISE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\#.*$""")
+AWAITED = re.compile(r"\bawait\s+[\w.]+\(")
 CALLED = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*(?:\([^()]*\)\.[A-Za-z_][\w.]*)*)\s*\(")
 WITH = re.compile(r"^\s*with\s+(.+)$")
 WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
@@ -47,8 +48,8 @@ def statement_at(sources: Sources, frame: Frame) -> str:
 
 
 def called(statement: str) -> frozenset[str]:
-    """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`."""
-    return frozenset(name for name in CALLED.findall(statement) if name not in NOT_CALLS)
+    """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`. What it awaits lets the loop go on."""
+    return frozenset(name for name in CALLED.findall(AWAITED.sub("(", statement)) if name not in NOT_CALLS)
 
 
 def unaliased(sources: Sources, frame: Frame, names: frozenset[str]) -> frozenset[str]:

@@ -21,7 +21,7 @@ from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
-from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, whole
+from hangdebug.scene import PARKED, SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, whole
 from hangdebug.slow_steps import held_before
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
 from hangdebug.workers import synchronous
@@ -224,10 +224,26 @@ def unknown(scene: Scene) -> Answer:
     if is_child(last):
         words = ("It is a child process that multiprocessing started; it serves nothing itself.",)
         return Verdict("healthy", 0.7, words, ("Whether its work makes progress cannot be seen from here.",), True), None
-    words = ("No thread in this evidence runs an event loop.",)
-    main = next((v for v in scene.last if v.role == "main"), None)
-    held = wait(scene, main) if main is not None and main.frame else None
-    return Verdict("inconclusive", 0.3, words, (), True), held
+    if scene.evidence.tasks and not any(view.section for view in scene.last):
+        return tasks_alone(scene)
+    words = ("No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code.",)
+    return Verdict("inconclusive", 0.3, words, (), True), to_look_at(scene)
+
+
+def to_look_at(scene: Scene) -> Wait | None:
+    """Where a person would look first: at the main thread, or at one that is inside of the application's code.
+
+    Threads that wait for an event, or for an item of a queue, are passed over while there are others: most do so on purpose.
+    """
+    seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
+    return max(seen, key=lambda one: (one.view.role == "main", not one.starts_with(*PARKED),
+                                      bool(one.view.thread.owns_gil or one.view.thread.active)), default=None)
+
+
+def tasks_alone(scene: Scene) -> Answer:
+    own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
+    words = (f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack.",)
+    return Verdict("inconclusive", 0.3, words, (), True), as_wait(scene, own[0]) if len(own) == 1 else None
 
 
 RULES = (stopped, orphaned, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting,

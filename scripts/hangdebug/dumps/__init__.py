@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from hangdebug.dumps import (asyncio_debug, asyncio_tools, austin, collapsed, faulthandler, gdb, printouts, profiling,
-                             pyspy_asyncio, pyspy_json, pyspy_text, pystack)
+from hangdebug.dumps import (asyncio_debug, asyncio_tools, austin, collapsed, colons, faulthandler, gdb, ipython, printouts,
+                             profiling, pyspy_asyncio, pyspy_json, pyspy_text, pystack, uwsgi)
 from hangdebug.dumps.clean import clean
 from hangdebug.errors import NotADump
 from hangdebug.model import Snapshot
 
 # The reader that finds most in a text has it; where two find as much, the first.
-READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, printouts, pystack, gdb, profiling, austin, collapsed,
-           asyncio_tools)
+READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, ipython, printouts, pystack, gdb, profiling, austin, collapsed,
+           asyncio_tools, uwsgi, colons)
 LAST = asyncio_debug  # a mention of a task is read where there is no stack
 LARGE = 4 << 20  # characters
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
@@ -38,6 +38,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if found and left_out:
         told = f"{left_out} lines that look like no part of a dump"
         found = (replace(found[0], skipped=(told, *found[0].skipped[:-1])), *found[1:])
+    found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
     if found:
         return found
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."

@@ -23,6 +23,13 @@ HEADS = re.compile(r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} 
                    r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)")
 PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
+# A line of a dump as a string in somebody's code or JSON: 'Thread 12 (idle): "MainThread"',
+LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)\s{0,4}[,+;)\\]{0,3}$""")
+# What mail and terminals break off: `File "a.py", line 3, in` / `f`, and the place of py-spy's frames.
+CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
+FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
+UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
+MOST_JOINED = 12  # lines
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
 # kubectl, docker compose and stern name the pod or container.
@@ -43,9 +50,13 @@ def clean(text: str) -> list[str]:
     """The lines of `text` without colours, carriage returns, quoting, time stamps, escapes and markdown fences."""
     text = ANSI.sub("", text.translate(SPACES))
     lines = [bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    lines = [bare(part) for line in lines for part in parts(line)]
-    lines = [part for line in lines for part in unfolded(line)]
-    return [line.replace("`", "").expandtabs(4).rstrip() for line in lines if not FENCE.match(line)]
+    lines = [bare(part) for line in lines for part in parts(literal(line))]
+    lines = rejoined([part for line in lines for part in unfolded(line)])
+    return [plain(line) for line in lines if not FENCE.match(line)]
+
+
+def plain(line: str) -> str:
+    return UNDERLINE.sub("_", line.replace("`", "").replace('File: "', 'File "')).expandtabs(4).rstrip()
 
 
 def bare(line: str) -> str:
@@ -61,6 +72,40 @@ def bare(line: str) -> str:
         if line == before:
             break
     return line
+
+
+def literal(line: str) -> str:
+    """The text of a line that is nothing but a string: its own end of line, and what is escaped, are taken off."""
+    found = LITERAL.match(line[:4000])
+    text = found["text"] if found else ""
+    text = text[:-2] if text.endswith("\\n") else text
+    return text.replace('\\"', '"').replace("\\'", "'") if text and "\\n" not in text else line
+
+
+def rejoined(lines: list[str]) -> list[str]:
+    """The lines of which mail and terminals made several, whole again."""
+    made: list[str] = []
+    index = 0
+    while index < len(lines):
+        line, count = lines[index], 1
+        if CUT.search(line[-2100:].rstrip()):
+            line, count = whole(lines[index:index + MOST_JOINED])
+        made.append(line)
+        index += count
+    return made
+
+
+def whole(lines: list[str]) -> tuple[str, int]:
+    """The first line with as many of the next as it lacks, and how many lines that took."""
+    first = lines[0].rstrip()
+    if "<Task " not in first:
+        joins = len(lines) > 1 and FUNCTION.match(lines[1]) and not lines[1].strip().endswith(":")
+        return (f"{first} {lines[1].strip()}", 2) if joins else (lines[0], 1)
+    for count in range(1, len(lines) + 1):
+        text = " ".join(line.strip() for line in lines[:count])
+        if text.count("<") <= text.count(">"):
+            return (first[:len(first) - len(first.lstrip())] + text, count)
+    return lines[0], 1
 
 
 def unfolded(line: str) -> list[str]:

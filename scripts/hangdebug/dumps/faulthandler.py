@@ -18,7 +18,7 @@ from hangdebug.dumps import file_lines, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Snapshot
 
-THREAD = re.compile(r"(?:^|\W)(?:Current thread|Thread) (?P<id>0x[0-9a-fA-F]{1,16})(?: \[(?P<name>[^\]]{1,64})\])?"
+THREAD = re.compile(r"(?:^|\W)(?:Current thread|Thread) (?P<id>0x[0-9a-fA-F]{0,16}(?:\.{2,3}|\u2026)?)(?: \[(?P<name>[^\]]{1,64})\])?"
                     r"(?: \((?P<order>most recent call (?:first|last))\))?:?(?:\s|$)")
 ALONE = re.compile(r"(?:^|\W)Stack \(most recent call first\):")
 BREAK = re.compile(r"(?:^|\W)(?:Fatal Python error: |Timeout \(\d{1,3}:\d\d:\d\d(?:\.\d{1,9})?\)!)")
@@ -37,7 +37,8 @@ def head(line: str) -> Head | None:
         found = THREAD.search(line)
         if found:
             order = (found["order"] or "")[-5:].strip()
-            return Head("thread", found["name"] or found["id"], order=order, key=found["id"])
+            whole = found["id"][-1] not in ".\u2026x"  # else cut short, and no longer its own
+            return Head("thread", found["name"] or (found["id"] if whole else ""), order=order, key=found["id"] if whole else "")
     if "Stack (" in line and ALONE.search(line):
         return Head("thread", order="first", anonymous=True)
     return Head("break") if ("!" in line or "Fatal" in line) and BREAK.search(line) else None

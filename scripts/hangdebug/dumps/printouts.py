@@ -5,7 +5,7 @@
       File "/srv/app/main.py", line 12, in confirm
         time.sleep(answer["retry_after"])
 
-Stacks of tasks (`Task.print_stack()`) may stand among them. IPython's and rich's frames are read as well.
+Stacks of tasks (`Task.print_stack()`) may stand among them. Rich's frames are read as well.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ BODIES = tuple(re.compile(body + FLAGS + "$") for body in (
     r"['\"](?P<name>[^'\"]{1,100})['\"]",
 ))
 NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100})" + FLAGS + "$")
-IPYTHON = re.compile(r"(?:^|\s)File (?P<file>[^\s\"][^\n\"]{0,500}?):(?P<line>\d{1,9}), "
-                     r"in (?P<function>[\w.<>]{1,300})")
 RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
                   r"in (?P<function>[\w.<>]{1,300})")
 
@@ -79,7 +77,7 @@ def said(words: str) -> re.Match[str] | None:
 def frames(line: str) -> list[Frame]:
     if 'File "' in line:
         return file_lines.with_comma(line)
-    found = IPYTHON.search(line[:2000]) if "File " in line else RICH.match(line[:2000]) if " in " in line else None
+    found = RICH.match(line[:2000]) if " in " in line else None
     return [Frame(found["function"], found["file"], int(found["line"]) or None)] if found else []
 
 

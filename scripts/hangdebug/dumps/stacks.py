@@ -14,7 +14,7 @@ from hangdebug.model import Frame, Snapshot, Task, Thread
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
-LOCALS = re.compile(r"^\s*(?:Arguments|Locals):$")
+LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
 LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <[^<>]{1,200} at (0x[0-9a-fA-F]{1,16})>$")
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$")
@@ -63,6 +63,7 @@ class Grammar:
 class Stack:
     head: Head | None
     frames: list[Frame] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
     raised: str = ""  # it is an exception's traceback, not a stack as it stands
 
 
@@ -95,6 +96,7 @@ class Draft:
         self.skipped: list[str] = []
         self.in_locals: int | None = None
         self.after: int | None = None  # the depth of the frame in the line before
+        self.blank = self.apart = False  # after an empty line; and a line that is no frame, but may be the next stack's own head
 
     def following(self, head: Head) -> Draft:
         """The draft of the next sample, of the same process unless `head` names another one."""
@@ -120,17 +122,20 @@ class Draft:
         self.in_locals = None
         if head is not None:
             self.take_head(head)
-            if head.kind in ("thread", "task") and len(self.grammar.frames(line)) > 1:  # all on one line
+            if head.kind in ("thread", "task") and not head.frames and len(self.grammar.frames(line)) > 1:  # all on one line
                 self.take_frames(line)
         elif not line.strip():
-            self.after = None
+            self.after, self.blank = None, True
+            return
         elif LOCALS.match(line):
             self.in_locals = depth(line)
         elif not self.take_frames(line) and not self.take_source(line):
+            self.apart = self.apart or self.blank and not NOT_SOURCE.match(line)
             self.skip(line)
+        self.blank = False
 
     def take_head(self, head: Head) -> None:
-        self.after = None
+        self.after, self.apart = None, False
         if head.kind == "process":
             self.process = head
         elif head.kind == "python":
@@ -140,7 +145,7 @@ class Draft:
             if head.anonymous and last is not None and not last.frames and last.head is not None:
                 last.head = replace(last.head, order=head.order)
             else:
-                self.stacks.append(Stack(head))
+                self.stacks.append(Stack(head, list(head.frames) if head.kind == "thread" else []))
                 if head.kind == "thread" and (head.name or head.os_id is not None):
                     self.seen.add(identity(head))
 
@@ -152,8 +157,12 @@ class Draft:
             if frames[0].line is None and 'File "' not in line:  # prose before the dump: "see below (app.py)"
                 return False
             self.stacks.append(Stack(None))
+        elif self.apart and self.stacks[-1].frames and not self.grammar.source:
+            self.stacks.append(Stack(None))
+        self.apart = False
         self.stacks[-1].frames += [one for one in frames if one.file]
         self.after = depth(line)
+        self.stacks[-1].depths.append(self.after)
         return True
 
     def take_local(self, line: str) -> None:
@@ -220,7 +229,7 @@ def told_apart(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
 def turned(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
     """The frames of each stack, innermost first, by its id(). One printer made them all: they vote together."""
     said = {one.head.order for one in stacks if one.head and one.head.order}
-    votes = sum(vote(one.frames) for one in stacks)
+    votes = sum(vote(one.frames) or -is_tree(one.depths) for one in stacks)
     made = {}
     for one in stacks:
         word = one.head.order if one.head and one.head.order else default
@@ -236,6 +245,11 @@ def vote(frames: list[Frame]) -> int:
     if count or len(names) < 2:
         return count
     return is_base(names[-1], names[-2]) - is_base(names[0], names[1])
+
+
+def is_tree(depths: list[int]) -> bool:
+    """Whether each frame stands deeper than the one above it: so people draw who calls whom."""
+    return len(depths) > 2 and all(one < two for one, two in zip(depths, depths[1:]))
 
 
 def is_base(name: str, neighbour: str) -> bool:  # a stack begins at a module that no import runs
