@@ -7,11 +7,12 @@ that waits for a permit.
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Tuple
 
 from hangdebug.model import Frame, Function
 
 Lines = range
+Part = Tuple[Function, Lines]  # a function, and which of its lines can still run
 ALL = Lines(0, 1 << 30)
 
 
@@ -37,7 +38,7 @@ def ender(functions: tuple[Function, ...], ends: set[str], waiting: Iterable[Fra
     return None
 
 
-def reached(kept: list[Function], cut: dict[Function, Lines], busy: list[tuple[Function, Lines]]) -> Iterator[tuple[Function, Lines]]:
+def reached(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) -> Iterator[Part]:
     """The functions that can still run, and which of their lines."""
     todo = [*busy, *((one, cut[one]) for one in kept if one.root)]
     seen = set()

@@ -31,7 +31,8 @@ async def every_hour(kitchen):
 
 @asynccontextmanager
 async def lifespan(app):
-    app.state.box, app.state.seats, app.state.kitchen, app.state.players = asyncio.Queue(), asyncio.Semaphore(1), Kitchen(), []
+    app.state.box, app.state.seats = asyncio.Queue(), asyncio.Semaphore(1)
+    app.state.kitchen, app.state.players = Kitchen(), []
     app.state.job = asyncio.create_task(every_hour(app.state.kitchen))
     yield
 
