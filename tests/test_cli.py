@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 HANG = ROOT / "scripts" / "hang.py"
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 KEYS = ["schema_version", "state", "cause", "confidence", "summary", "blocking_frame", "thread", "kernel_wait", "evidence",
-        "doubts", "exonerated", "remedy", "process", "samples"]
+        "doubts", "exonerated", "remedy", "process", "samples", "waits_for"]
 
 
 def hang(*words: object, stdin: str | bytes = "", cwd: Path | None = None, bare: bool = False,
