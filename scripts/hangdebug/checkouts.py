@@ -36,6 +36,6 @@ def awaited_in_vain(scene: Scene) -> tuple[Verdict, Wait] | None:
     words = [f"{len(stuck)} request{'s wait' if several else ' waits'} all the time for a connection of a pool; the event loop "
              "is idle."]
     if len(stuck) == len(own):
-        words.append("No other coroutine of the application's is under way that could give one back: connections were taken and kept.")
+        words.append("No other coroutine of the application's is under way that could give one back: they were taken and kept.")
         return Verdict("tasks-waiting", 0.88, tuple(words)), stuck[0]
     return Verdict("tasks-waiting", 0.75, tuple(words), (SLOW,)), stuck[0]

@@ -143,7 +143,8 @@ def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
         words = (f"All {len(held)} threads of {pool.name} are stuck{size}; the event loop is idle.",
                  f"{len(waiting)} coroutines wait for calls in pools all the time, and {len(busy)} such calls are under way: "
                  "the others are queued.")
-        return Verdict("threadpool-exhausted", 0.92, words), held[0]
+        others = ("Other pools are at work too: the queue may be theirs.",) if len(busy) > len(held) else ()
+        return Verdict("threadpool-exhausted", 0.7 if others else 0.92, words, others), held[0]
     return None
 
 

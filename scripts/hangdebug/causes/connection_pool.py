@@ -19,7 +19,8 @@ from hangdebug.waits import Wait
 
 WAITS = ("threading.py:wait", "threading.py:acquire", "threading.py:__enter__", "queue.py:get")
 AWAITS = ("asyncio/queues.py:get", "asyncio/locks.py", "asyncio/tasks.py:wait_for", "sqlalchemy/util/compat.py:wait_for",
-          "psycopg_pool/_acompat.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py:wait", "httpcore/_synchronization.py")
+          "psycopg_pool/_acompat.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py:wait",
+          "httpcore/_synchronization.py")
 ASYNC = ("asyncpg", "aiomysql", "aiopg", "aioredis", "httpcore", "aiohttp", "asyncmy")
 # SQLAlchemy's async pool waits in a greenlet, whose frames no task shows; its queries wait in the driver's coroutines.
 GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_concurrency_py3k.py:greenlet_spawn")

@@ -36,7 +36,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return None
     peer = f" Its peer: {wait.kernel.detail}." if wait.kernel and wait.kernel.detail else ""
     if wait.inside_package(*DRIVERS) or wait.inside_folder(DJANGO):
-        return Match(frozenset({"frames"}), (f"It called {wait.outermost}, {'an asynchronous' if wait.coroutine else 'a synchronous'} driver.{peer}",))
+        kind = "an asynchronous" if wait.coroutine else "a synchronous"
+        return Match(frozenset({"frames"}), (f"It called {wait.outermost}, {kind} driver.{peer}",))
     if not wait.leaf or wait.running:
         return None
     kernel = frozenset({"kernel"}) if wait.kernel is not None and wait.kernel.syscall else frozenset()
