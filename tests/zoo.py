@@ -27,6 +27,7 @@ from __future__ import annotations
 import ast
 import io
 import os
+import select
 import signal
 import socket
 import sys
@@ -43,6 +44,7 @@ sys.path.insert(0, str(HERE.parent / "notebooks"))
 
 import lab  # noqa: E402  (the lab lives beside the notebook)
 import postgres  # noqa: E402
+import servers  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
@@ -170,10 +172,10 @@ def marks(source: str) -> list[tuple[int, str]]:
 
 @contextmanager
 def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable, loop: str = "asyncio",
-         timeout: float = 20.0) -> Iterator[Hung]:
-    """Start the server `name`, trigger it, and yield it once its symptom is really there.
+         under: str = "uvicorn", timeout: float = 20.0) -> Iterator[Hung]:
+    """Start the server `name` under one of servers.KINDS, trigger it, and yield it once its symptom is really there.
 
-    Server, children, clients and scratch files are gone afterwards, whatever happens inside. Raises ZooError
+    Beside a healthy worker no symptom shows: there the trigger's own silence is the proof. Server, children, clients and scratch files are gone afterwards, whatever happens inside. Raises ZooError
     when a healthy answer or the symptom does not come within `timeout` seconds, lab.LabError when the
     server does not start, PostgresError when what it needs does not.
     """
@@ -183,13 +185,16 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"}
         if facts.needs:
             env["DATABASE_URL"] = stack.enter_context(postgres.running())
-        server = lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python, env=env)
+        server = servers.start(under, facts.folder, facts.app, loop=loop, args=args, python=python, env=env)
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
         hung = Hung(server, facts)
         wait_until(lambda: healthy(hung), timeout, hung, "answer before it is hung")
-        trigger(hung, stack, timeout)
-        wait_until(hung.holds, timeout, hung, "show its symptom")
+        clients = trigger(hung, stack, timeout)
+        if servers.KINDS[under].workers > 1:
+            wait_until(lambda: all(map(silent, clients)), timeout, hung, "leave its clients without an answer")
+        else:
+            wait_until(hung.holds, timeout, hung, "show its symptom")
         yield hung
 
 
@@ -199,12 +204,12 @@ def healthy(hung: Hung) -> bool:
     return all(ask(hung.url, path, 5) == "answer" for path in paths)
 
 
-def trigger(hung: Hung, stack: ExitStack, timeout: float) -> None:
+def trigger(hung: Hung, stack: ExitStack, timeout: float) -> list[socket.socket]:
     """Send the requests that hang the server. Those of a client that waits stay open as long as `stack`."""
-    truth = hung.truth
+    truth, clients = hung.truth, []
     for path in truth.trigger * truth.count:
         client = request(hung.url, path, timeout)
-        stack.enter_context(closing(client))
+        clients.append(stack.enter_context(closing(client)))
         if truth.client == "leaves":
             read(client, until=lambda answer: len(answer.partition(b"\r\n\r\n")[2]) > 0)
             client.close()
@@ -212,6 +217,12 @@ def trigger(hung: Hung, stack: ExitStack, timeout: float) -> None:
             read(client)
     if truth.signal:
         os.kill(hung.pid, getattr(signal, truth.signal))
+    return clients
+
+
+def silent(connection: socket.socket, seconds: float = 1.0) -> bool:
+    """Whether no answer begins within `seconds`."""
+    return not select.select([connection], [], [], seconds)[0]
 
 
 def request(url: str, path: str, timeout: float) -> socket.socket:

@@ -205,7 +205,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return "Nothing is stuck in this process." if scene.loop else "This is a supervisor; look at its workers."
+        return "Nothing is stuck in this process." if not verdict.bystander else "This is a supervisor; look at its workers."
     if verdict.state == "inconclusive":
         return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}' if where else ''}."
     if verdict.state == "stopped":

@@ -277,3 +277,13 @@ def is_supervisor(snapshot: Snapshot) -> bool:
     """Whether the process only watches over workers: its stack is in a server's supervisor."""
     paths = [library_path(frame.file) or "" for thread in snapshot.threads for frame in thread.frames]
     return any(path.startswith(SUPERVISORS) for path in paths)
+
+
+def supervises(snapshot: Snapshot) -> bool:
+    """Whether its main thread stands in a server's supervisor, whatever loop another thread runs: gunicorn has one."""
+    main = next((one for one in snapshot.threads if one.os_id is not None and one.os_id == snapshot.pid
+                 or one.name == "MainThread"), None)
+    if main is None or role_of(main, snapshot) != "main":
+        return False
+    inner = next((frame for frame in main.frames if is_application(frame) or package(frame) in SERVERS), None)
+    return inner is not None and (library_path(inner.file) or "").startswith(SUPERVISORS)

@@ -18,7 +18,7 @@ from hangdebug.held import LOADS, loop_held
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure, woke
-from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, supervises, whole
 from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -53,6 +53,16 @@ def orphaned(scene: Scene) -> Answer:
         return None
     words = ("It is a forked child with one thread, and that thread waits for a lock: nobody is left to release it.",)
     return Verdict("deadlock", 0.95 if "kernel" in found.kinds else 0.65, (*words, *found.evidence)), one
+
+
+def supervising(scene: Scene) -> Answer:
+    """A supervisor whose other threads may run a loop of their own, which serves nobody."""
+    return supervisor() if supervises(scene.evidence.snapshots[-1]) else None
+
+
+def supervisor() -> Answer:
+    words = ("It is a server's supervisor: it watches over workers and serves nothing itself.",)
+    return Verdict("healthy", 0.7, words, ("Whether its workers hang, only their own stacks show.",), True), None
 
 
 def exiting(scene: Scene) -> Answer:
@@ -202,8 +212,7 @@ def unknown(scene: Scene) -> Answer:
     """Nothing above applies: there is no event loop to judge by."""
     last = scene.evidence.snapshots[-1]
     if is_supervisor(last):
-        words = ("It is a server's supervisor: it watches over workers and serves nothing itself.",)
-        return Verdict("healthy", 0.7, words, ("Whether its workers hang, only their own stacks show.",), True), None
+        return supervisor()
     if is_child(last):
         words = ("It is a child process that multiprocessing started; it serves nothing itself.",)
         return Verdict("healthy", 0.7, words, ("Whether its work makes progress cannot be seen from here.",), True), None
@@ -218,4 +227,4 @@ def name_of(view: View) -> str:
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
 
 
-RULES = (stopped, orphaned, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)
+RULES = (stopped, orphaned, supervising, exiting, loop_held, starting, pool_full, told_to_stop, tasks_waiting, fine, unknown)

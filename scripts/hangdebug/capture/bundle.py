@@ -19,7 +19,7 @@ from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Snapshot, Thread
-from hangdebug.scene import role_of
+from hangdebug.scene import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
@@ -62,9 +62,9 @@ def looked_at(target: processes.Target, folder: Path) -> Iterator[int]:
 
 
 def runs_a_loop(place: Path) -> bool:
-    """Whether the first sample in `place` shows an event loop: then the process is no mere supervisor."""
+    """Whether the first sample in `place` shows the event loop of a server, which is no mere supervisor."""
     file = place / "sample-0.json"
-    return file.is_file() and any(role_of(thread, snapshot) == "event-loop"
+    return file.is_file() and any(role_of(thread, snapshot) == "event-loop" and not supervises(snapshot)
                                   for snapshot in read(file.read_text()) for thread in snapshot.threads)
 
 
