@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,17 +22,22 @@ from typing import Callable
 import lab
 from postgres import free_port
 
+ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")  # a container's pid namespace, and no more of one
 UVICORN_WORKERS = {"asyncio": "uvicorn_worker.UvicornH11Worker", "uvloop": "uvicorn_worker.UvicornWorker"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`command` takes (application, loop, port) and gives the words behind `python -m`; `listening` finds the URL."""
+    """`command` takes (application, loop, port) and gives the words behind `python -m`; `listening` finds the URL.
+
+    `before` are the words that run that command, `modules` what the Python must have.
+    """
 
     command: Callable[[str, str, int], list[str]]
     listening: re.Pattern[str]
     modules: tuple[str, ...]
     workers: int = 1
+    before: tuple[str, ...] = ()
 
 
 def uvicorn(*more: str) -> Callable[[str, str, int], list[str]]:
@@ -59,6 +65,7 @@ KINDS = {
         r"(?s)(?=.*Application startup complete).*?Listening at: (http://[\d.]+:\d+)"), ("gunicorn", "uvicorn_worker")),
     "hypercorn": Kind(hypercorn, re.compile(r"Running on (http://[\d.]+:\d+)"), ("hypercorn",)),
     "granian": Kind(granian, re.compile(r"(?s)(?=.*Started worker-1\b).*?Listening at: (http://[\d.]+:\d+)"), ("granian",)),
+    "uvicorn in a container": Kind(uvicorn(), lab.UVICORN, ("uvicorn",), before=ELSEWHERE),
 }
 
 
@@ -66,7 +73,8 @@ def start(kind: str, folder: Path, app: str, *, loop: str = "asyncio", args: tup
           python: str = sys.executable, env: dict[str, str] | None = None, timeout: float = 30.0) -> lab.Server:
     """Raises KeyError for an unknown kind, lab.LabError when it does not listen within `timeout` seconds."""
     one = KINDS[kind]
-    command = [python, "-m", *one.command(app, loop, free_port()), *args]
+    env = {**(env or {}), **({"LAB_PARENT": "1"} if one.before else {})}  # its first process has this number
+    command = [*one.before, python, "-m", *one.command(app, loop, free_port()), *args]
     return lab.launch(command, folder, env, one.listening, timeout)
 
 
@@ -76,6 +84,9 @@ def missing(kind: str, python: str = sys.executable) -> str | None:
     for module in KINDS[kind].modules:
         if not has(module, python):
             return f"{module} is not installed for {python}. Next: {python} -m pip install {module.replace('_', '-')}"
+    before = KINDS[kind].before
+    if before and (not shutil.which(before[0]) or subprocess.run([*before, "true"], stderr=subprocess.DEVNULL).returncode):
+        return f"`{' '.join(before)}` is not permitted here; it needs root."
     return None
 
 

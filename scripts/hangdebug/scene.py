@@ -16,7 +16,9 @@ LOOP = (
     "asyncio/base_events.py:run_until_complete", "asyncio/runners.py:run", "asyncio/windows_events.py:run_forever",
     "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
     "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
-    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app",
+    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "taskgroup/runners.py:run",
+    *(f"granian/server/{kind}.py:_spawn_{protocol}_worker" for kind in ("mp", "mt")
+      for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")),
 )
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 POLL = ("selectors.py:select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",

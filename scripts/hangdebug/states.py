@@ -14,7 +14,7 @@ from hangdebug.causes.fork import abandoned
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
-from hangdebug.held import LOADS, loop_held
+from hangdebug.held import LOADS, loop_held, state_held
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure, woke
@@ -51,6 +51,8 @@ def orphaned(scene: Scene) -> Answer:
     found = abandoned(one, scene) if one is not None and one.motion.same == one.motion.samples else None
     if found is None or one.frame is None:
         return None
+    if scene.loop and state_held(scene, one) == "deadlock":
+        return None  # it runs a loop of its own, and waits for that
     words = ("It is a forked child with one thread, and that thread waits for a lock: nobody is left to release it.",)
     return Verdict("deadlock", 0.95 if "kernel" in found.kinds else 0.65, (*words, *found.evidence)), one
 

@@ -12,11 +12,13 @@ Repair: the start method "spawn" or "forkserver"; fork before you start threads;
 from __future__ import annotations
 
 from hangdebug.causes import lock
+from hangdebug.frames import calls
 from hangdebug.kernel import forever
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene, since_fork
 from hangdebug.waits import Wait
 
+SPAWNED = "multiprocessing/spawn.py"  # a process of its own: it inherits no lock
 SHARED = "multiprocessing/synchronize.py"
 
 
@@ -29,6 +31,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 def abandoned(wait: Wait, scene: Scene) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
+    if any(calls(frame, SPAWNED) for frame in frames):
+        return None
     if len(scene.last) != 1 or len(since_fork(frames)) == len(frames) or wait.inside(SHARED):
         return None
     if wait.kernel is not None and wait.kernel.syscall:
