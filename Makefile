@@ -24,7 +24,7 @@ help:
 	@echo 'make notebook          the same path step by step, in JupyterLab'
 	@echo 'make test              every test: unit, live, notebook, package'
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
-	@echo 'make zoo               hang every test server, diagnose it live, print the table (ZOO="--interpreter PATH")'
+	@echo 'make zoo               hang every test server under every Python found, diagnose it live, write docs/zoo.md (ZOO=--all)'
 	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
 	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
 

@@ -39,6 +39,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+import psutil
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
 
@@ -264,6 +266,21 @@ def ended(server: lab.Server, seconds: float = 0.0) -> bool:
     while server.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return server.process.poll() is not None
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    """Whether all of these processes end within `seconds`; a zombie counts as ended."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, hung: Hung, what: str) -> None:

@@ -46,7 +46,8 @@ PROBE = "import fastapi, uvicorn, uvloop, requests, sqlalchemy, psycopg_pool, re
 MINORS = range(9, 14)
 LOOPS = ("asyncio", "uvloop")
 # Those that show something under any server program: one of each state, and a healthy one.
-SAMPLE = ("sleep", "executor_shutdown", "threadpool_limit", "reentered", "none", "socket", "thread_join", "run_coroutine_threadsafe")
+SAMPLE = ("sleep", "executor_shutdown", "threadpool_limit", "reentered", "none", "subprocess", "thread_join",
+          "run_coroutine_threadsafe", "regex")
 BESIDE = ("sleep", "reentered", "none", "thread_join")  # where a healthy worker stands beside: one request hangs one of two
 WORKERS = 4  # most of a cell's time is waiting
 HARMLESS = ("healthy", "inconclusive")
@@ -242,26 +243,27 @@ def calibration(rows: list[Row]) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """One line for every server program, Python and loop."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.under, row.version, row.loop), []).append(row)
-    lines = [(under, version, loop, f"{sum(not row.wrong for row in group)} of {len(group)}",
-              str(sum(row.false_alarm for row in group)), f"{sum(row.seconds for row in group) / len(group):.1f}",
-              f"{max(row.seconds for row in group):.1f}")
-             for (under, version, loop), group in sorted(groups.items(), key=in_order)]
-    return table(("server", "Python", "loop", "as built", "false alarms", "mean s", "longest s"), lines)
+    """A line for every Python and loop, and one for every server program."""
+    versions = {(row.version, row.loop): tuple(map(int, row.version.split("."))) for row in rows}
+    kinds = list(servers.KINDS)
+    first = [(*key, *figures([row for row in rows if (row.version, row.loop) == key]))
+             for key in sorted(versions, key=lambda key: (versions[key], key[1]))]
+    second = [(kind, *figures([row for row in rows if row.under == kind]))
+              for kind in sorted({row.under for row in rows}, key=kinds.index)]
+    head = ("as built", "false alarms", "mean s", "longest s")
+    return table(("Python", "loop", *head), first) + "\n\n" + table(("server", *head), second)
 
 
-def in_order(item: tuple[tuple[str, str, str], list[Row]]) -> tuple:
-    (under, version, loop), _ = item
-    return list(servers.KINDS).index(under), tuple(map(int, version.split("."))), loop
+def figures(rows: list[Row]) -> tuple[str, str, str, str]:
+    seconds = [row.seconds for row in rows]
+    return (f"{sum(not row.wrong for row in rows)} of {len(rows)}", str(sum(row.false_alarm for row in rows)),
+            f"{sum(seconds) / len(seconds):.1f}", f"{max(seconds):.1f}")
 
 
 def page(rows: list[Row]) -> str:
     head = ("case", "Python", "loop", "server", "state", "cause", "frame", "confidence", "seconds", "as built")
-    return (f"# Every server, hung and diagnosed\n\n`make zoo` writes this page.\n\n{calibration(rows)}\n\n"
-            f"{summary(rows)}\n\n## Every answer\n\n{table(head, map(columns, rows))}\n")
+    return (f"# Every server, hung and diagnosed\n\n`make zoo` writes this page; a case is a server of `tests/`.\n\n"
+            f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every answer\n\n{table(head, map(columns, rows))}\n")
 
 
 def main() -> int:
