@@ -159,7 +159,8 @@ def fine(scene: Scene) -> Answer:
     if waiting:
         sure = min(sure, 0.6)
         doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
-    elif (scene.evidence.unread or not scene.evidence.later) and (clients is None or clients.open):
+    elif not (scene.evidence.later or clients and not clients.open and not scene.evidence.unread) \
+            or scene.evidence.unread and (clients is None or clients.open):
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
