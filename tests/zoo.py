@@ -33,6 +33,7 @@ import importlib.util
 import io
 import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -44,11 +45,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+import psutil
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
 
 import lab  # noqa: E402  (the lab lives beside the notebook)
 import postgres  # noqa: E402
+import servers  # noqa: E402
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
@@ -185,11 +189,11 @@ def marks(source: str) -> list[tuple[int, str]]:
 
 @contextmanager
 def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable, loop: str = "asyncio",
-         timeout: float = 20.0) -> Iterator[Hung]:
-    """Start the server `name`, trigger it, and yield it once its symptom is really there.
+         under: str = "uvicorn", timeout: float = 20.0) -> Iterator[Hung]:
+    """Start the server `name` under one of servers.KINDS, trigger it, and yield it once its symptom is really there.
 
-    Server, children, clients and scratch files are gone afterwards, whatever happens inside. Raises ZooError
-    when a healthy answer or the symptom does not come within `timeout` seconds, lab.LabError when the
+    Beside a healthy worker no symptom shows: there the trigger's own silence is the proof. Server, children, clients
+    and scratch files are gone afterwards, whatever happens inside. Raises ZooError when a healthy answer or the symptom does not come within `timeout` seconds, lab.LabError when the
     server does not start, PostgresError when what it needs does not.
     """
     facts = truth(name)
@@ -198,21 +202,24 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"}
         if "postgresql" in (facts.needs or "").split():
             env["DATABASE_URL"] = stack.enter_context(postgres.running())
-        server = start(facts, python, env, loop, args)
+        server = start(facts, python, env, loop, args, under)
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
         hung = Hung(server, facts)
         wait_until(lambda: healthy(hung), timeout, hung, "answer before it is hung")
-        trigger(hung, stack, timeout)
-        wait_until(hung.holds, timeout, hung, "show its symptom")
+        clients = trigger(hung, stack, timeout)
+        if servers.KINDS[under].workers > 1:
+            wait_until(lambda: all(map(silent, clients)), timeout, hung, "leave its clients without an answer")
+        else:
+            wait_until(hung.holds, timeout, hung, "show its symptom")
         yield hung
 
 
-def start(facts: Truth, python: str, env: dict[str, str], loop: str, args: tuple[str, ...]) -> lab.Server:
+def start(facts: Truth, python: str, env: dict[str, str], loop: str, args: tuple[str, ...], under: str) -> lab.Server:
     if facts.server == "script":
         file = facts.app.partition(":")[0].replace(".", "/") + ".py"
         return lab.launch([python, file, *args], facts.folder, env, SCRIPT, 20.0)
-    return lab.start(facts.folder, facts.app, args=("--loop", loop, *args), python=python, env=env)
+    return servers.start(under, facts.folder, facts.app, loop=loop, args=args, python=python, env=env)
 
 
 def healthy(hung: Hung) -> bool:
@@ -221,12 +228,12 @@ def healthy(hung: Hung) -> bool:
     return all(ask(hung.url, path, 5) == "answer" for path in paths)
 
 
-def trigger(hung: Hung, stack: ExitStack, timeout: float) -> None:
+def trigger(hung: Hung, stack: ExitStack, timeout: float) -> list[socket.socket]:
     """Send the requests that hang the server. Those of a client that waits stay open as long as `stack`."""
-    truth = hung.truth
+    truth, clients = hung.truth, []
     for path in truth.trigger * truth.count:
         client = request(hung.url, path, timeout)
-        stack.enter_context(closing(client))
+        clients.append(stack.enter_context(closing(client)))
         if truth.client == "leaves":
             read(client, until=lambda answer: len(answer.partition(b"\r\n\r\n")[2]) > 0)
             client.close()
@@ -234,6 +241,12 @@ def trigger(hung: Hung, stack: ExitStack, timeout: float) -> None:
             read(client)
     if truth.signal:
         os.kill(hung.pid, getattr(signal, truth.signal))
+    return clients
+
+
+def silent(connection: socket.socket, seconds: float = 1.0) -> bool:
+    """Whether no answer begins within `seconds`."""
+    return not select.select([connection], [], [], seconds)[0]
 
 
 def request(url: str, path: str, timeout: float) -> socket.socket:
@@ -275,6 +288,21 @@ def ended(server: lab.Server, seconds: float = 0.0) -> bool:
     while server.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return server.process.poll() is not None
+
+
+def gone(pids: list[int], seconds: float = 5.0) -> bool:
+    """Whether all of these processes end within `seconds`; a zombie counts as ended."""
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, hung: Hung, what: str) -> None:

@@ -113,10 +113,20 @@ def example(output: str) -> str:
     return "\n".join(["```text", *kept, "```"])
 
 
+def zoo_summary() -> str:
+    """What `make zoo` last found, in short. Raises ValueError where its page has no such part."""
+    page = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
+    found = re.search(r"(?s)\n## In short\n\n(.*?)\n\n## ", page)
+    if not found:
+        raise ValueError("docs/zoo.md has no summary. Next: make zoo")
+    return found[1]
+
+
 def pages(run: bool = False) -> dict[Path, str]:
     """Every generated file, and what it should hold. `run` renews the example too."""
     readme = ROOT / "README.md"
     text = replaced(readme.read_text(encoding="utf-8"), "help", help_blocks())
+    text = replaced(text, "zoo", zoo_summary())
     if run:
         text = replaced(text, "example", example(triage_output()))
     return {ROOT / "references" / "causes.md": causes_page(), readme: text}

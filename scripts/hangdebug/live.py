@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
 from hangdebug.capture import Target, capture
-from hangdebug.capture.bundle import profile, watch
+from hangdebug.capture.bundle import AT_ONCE, profile, watch
 from hangdebug.diagnose import diagnose
 from hangdebug.dumps.bundle import read_bundle
 from hangdebug.errors import BadBundle
@@ -25,10 +26,11 @@ def observe(target: Target, folder: Path, say: Say) -> tuple[Evidence, ...]:
     Raises HangError when nothing could be read.
     """
     capture(target, folder, say=say)
-    for evidence in read_bundle(folder):
-        pid = evidence.process.pid
-        if pid is not None:
-            look_again(diagnose(evidence), pid, folder / str(pid), say)
+    known = [(diagnose(one), one.process.pid) for one in read_bundle(folder)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        again = [pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None]
+    for one in again:
+        one.result()
     return read_bundle(folder)
 
 

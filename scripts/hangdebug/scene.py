@@ -16,7 +16,9 @@ LOOP = (
     "asyncio/base_events.py:run_until_complete", "asyncio/runners.py:run", "asyncio/windows_events.py:run_forever",
     "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
     "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
-    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app",
+    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "taskgroup/runners.py:run",
+    *(f"granian/server/{kind}.py:_spawn_{protocol}_worker" for kind in ("mp", "mt")
+      for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")),
 )
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 POLL = ("selectors.py:select", "selectors.py:_select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
@@ -298,12 +300,18 @@ def identity(view_: View) -> object:
 def is_supervisor(snapshot: Snapshot) -> bool:
     """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
     threads = snapshot.threads
-    return any(map(supervises, threads)) and not any(stands_in(thread, WORKERS) for thread in threads)
-
-
-def supervises(thread: Thread) -> bool:
-    return stands_in(thread, SUPERVISORS)
+    return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(stands_in(thread, WORKERS) for thread in threads)
 
 
 def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
     return any((library_path(frame.file) or "").startswith(places) for frame in thread.frames)
+
+
+def supervises(snapshot: Snapshot) -> bool:
+    """Whether its main thread stands in a server's supervisor, whatever loop another thread runs: gunicorn has one."""
+    main = next((one for one in snapshot.threads if one.os_id is not None and one.os_id == snapshot.pid
+                 or one.name == "MainThread"), None)
+    if main is None or role_of(main, snapshot) != "main":
+        return False
+    inner = next((frame for frame in main.frames if is_application(frame) or package(frame) in SERVERS), None)
+    return inner is not None and (library_path(inner.file) or "").startswith(SUPERVISORS)

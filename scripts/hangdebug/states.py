@@ -15,13 +15,13 @@ from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.checkouts import awaited_in_vain, lent_out
 from hangdebug.frames import calls, is_application, package
 from hangdebug.gil import starved
-from hangdebug.held import LOADS, loop_held
+from hangdebug.held import LOADS, loop_held, state_held
 from hangdebug.lifespans import lifespan_waits
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
-from hangdebug.scene import PARKED, SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, whole
+from hangdebug.scene import PARKED, SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
 from hangdebug.slow_steps import held_before
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
 from hangdebug.workers import synchronous
@@ -57,8 +57,20 @@ def orphaned(scene: Scene) -> Answer:
     found = abandoned(one, scene) if one is not None and one.motion.same == one.motion.samples else None
     if found is None or one.frame is None:
         return None
+    if scene.loop and state_held(scene, one) == "deadlock":
+        return None  # it runs a loop of its own, and waits for that
     words = ("It is a forked child with one thread, and that thread waits for a lock: nobody is left to release it.",)
     return Verdict("deadlock", 0.95 if "kernel" in found.kinds else 0.65, (*words, *found.evidence)), one
+
+
+def supervising(scene: Scene) -> Answer:
+    """A supervisor whose other threads may run a loop of their own, which serves nobody."""
+    return supervisor() if supervises(scene.evidence.snapshots[-1]) else None
+
+
+def supervisor() -> Answer:
+    words = ("It is a server's supervisor: it watches over workers and serves nothing itself.",)
+    return Verdict("healthy", 0.7, words, ("Whether its workers hang, only their own stacks show.",), True), None
 
 
 def exiting(scene: Scene) -> Answer:
@@ -161,7 +173,8 @@ def fine(scene: Scene) -> Answer:
     if waiting:
         sure = min(sure, 0.6)
         doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
-    elif (scene.evidence.unread or not scene.evidence.later) and (clients is None or clients.open):
+    elif not (scene.evidence.later or clients and not clients.open and not scene.evidence.unread) \
+            or scene.evidence.unread and (clients is None or clients.open):
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
@@ -219,8 +232,7 @@ def unknown(scene: Scene) -> Answer:
     """Nothing above applies: there is no event loop to judge by."""
     last = scene.evidence.snapshots[-1]
     if is_supervisor(last):
-        words = ("It is a server's supervisor: it watches over workers and serves nothing itself.",)
-        return Verdict("healthy", 0.7, words, ("Whether its workers hang, only their own stacks show.",), True), None
+        return supervisor()
     if is_child(last):
         words = ("It is a child process that multiprocessing started; it serves nothing itself.",)
         return Verdict("healthy", 0.7, words, ("Whether its work makes progress cannot be seen from here.",), True), None
@@ -246,5 +258,5 @@ def tasks_alone(scene: Scene) -> Answer:
     return Verdict("inconclusive", 0.3, words, (), True), as_wait(scene, own[0]) if len(own) == 1 else None
 
 
-RULES = (stopped, orphaned, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting,
+RULES = (stopped, orphaned, supervising, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting,
          awaited_in_vain, held_before, fine, synchronous, unknown)

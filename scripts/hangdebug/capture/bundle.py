@@ -8,12 +8,13 @@ import os
 import platform
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Sequence
 
 from hangdebug import __version__
-from hangdebug.capture import processes, proc, pyspy, tasks
+from hangdebug.capture import namespaces, processes, proc, pyspy, tasks
 from hangdebug.capture.functions import functions
 from hangdebug.capture.queues import queues_of
 from hangdebug.capture.sources import sources
@@ -21,13 +22,14 @@ from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Snapshot, Thread
-from hangdebug.scene import is_supervisor, role_of, supervises
+from hangdebug.scene import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
 WAITED = ("Lock", "Semaphore", "CapacityLimiter", "Event", "Condition", "Queue")
+AT_ONCE = 8  # processes
 OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
 
 Say = Callable[[str], None]
@@ -40,39 +42,44 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     """
     pyspy.program()
     start(folder)
-    errors = []
-    for pid in looked_at(target, folder):
-        try:
-            one(pid, target.supervisor, folder, samples, say)
-        except HangError as error:
-            errors.append(error)
-            note(folder, f"process {pid}: {error.what} {error.why}".strip())
-            say(f"process {pid}: {error.what}")
-    if errors and not any(folder.glob("*/process.json")) or len(errors) == len(target.workers):
-        raise errors[0]
+    first = tuple(pid for pid in target.workers if pid == target.supervisor)
+    failed = look(first, target, folder, samples, say)
+    failed += look(below(target, folder), target, folder, samples, say)
+    for pid, error in failed:
+        note(folder, f"process {pid}: {error.what} {error.why}".strip())
+        say(f"process {pid}: {error.what}")
+    if failed and not any(folder.glob("*/process.json")) or len(failed) == len(target.workers):
+        raise failed[0][1]
     return folder
 
 
-def looked_at(target: processes.Target, folder: Path) -> Iterator[int]:
-    """The target's processes. Of a process that runs a loop itself no children, but one that is stuck for good."""
-    supervisor = target.supervisor
-    for index, pid in enumerate(target.workers):
-        if supervisor is not None and runs_a_loop(folder / str(supervisor)):
-            note(folder, f"process {supervisor} runs an event loop itself: its children were not looked at, unless stuck")
-            yield from [child for child in target.workers[index:] if proc.stuck_alone(child)][:1]
-            return
-        yield pid
+def look(pids: Sequence[int], target: processes.Target, folder: Path, samples: int, say: Say) -> list[tuple[int, HangError]]:
+    """The evidence of several processes, side by side: most of the time is waiting. Those that could not be read."""
+    def attempt(pid: int) -> tuple[int, HangError] | None:
+        try:
+            one(pid, target.supervisor, folder, samples, say)
+        except HangError as error:
+            return pid, error
+        return None
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [failed for failed in pool.map(attempt, pids) if failed]
+
+
+def below(target: processes.Target, folder: Path) -> list[int]:
+    """The target's processes but its supervisor. Of one that runs a loop itself no children, but one that is stuck for good."""
+    rest = [pid for pid in target.workers if pid != target.supervisor]
+    if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
+        return rest
+    note(folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at, unless stuck")
+    return [child for child in rest if proc.stuck_alone(child)][:1]
 
 
 def runs_a_loop(place: Path) -> bool:
-    """Whether the first sample in `place` shows an event loop that serves: then the process is no mere supervisor.
-
-    A supervisor may run one in a thread beside its own, as gunicorn's does for its control socket.
-    """
+    """Whether the first sample in `place` shows the event loop of a server, which is no mere supervisor."""
     file = place / "sample-0.json"
-    snapshots = read(file.read_text()) if file.is_file() else ()
-    return any(role_of(thread, snapshot) == "event-loop" and (supervises(thread) or not is_supervisor(snapshot))
-               for snapshot in snapshots for thread in snapshot.threads)
+    return file.is_file() and any(role_of(thread, snapshot) == "event-loop" and not supervises(snapshot)
+                                  for snapshot in read(file.read_text()) for thread in snapshot.threads)
 
 
 def start(folder: Path) -> None:
@@ -130,7 +137,7 @@ def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> N
         if proc.available(pid):
             write(place / f"kernel-{index}.tsv", kernel_now(pid))
         try:
-            text = pyspy.dump(pid)
+            text = namespaces.translated(pid, pyspy.dump(pid))
         except HangError:
             if index == 0:
                 raise
@@ -151,7 +158,7 @@ def profile(pid: int, place: Path, say: Say = lambda line: None) -> None:
     """A second of sampling: whether the loop's thread is ever seen outside of where the samples saw it."""
     threads = len(list(Path(f"/proc/{pid}/task").glob("*"))) if proc.available(pid) else 0
     try:
-        write(place / "profile.raw", pyspy.record(pid, FEW if threads > MANY else OFTEN))
+        write(place / "profile.raw", namespaces.renamed(pid, pyspy.record(pid, FEW if threads > MANY else OFTEN)))
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")

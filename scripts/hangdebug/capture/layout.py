@@ -26,6 +26,10 @@ OLDEST, NEWEST = (3, 9), (3, 13)
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
 
 
+class Newer(Unreadable):
+    """An interpreter that has a tool for its tasks, and other ways to keep them."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame."""
@@ -78,12 +82,11 @@ def specimen(pid: int) -> Iterator[Specimen]:
 @contextmanager
 def started(pid: int) -> Iterator[subprocess.Popen]:
     """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
+    command, options = command_like(pid)
     try:
-        program, owner = os.readlink(f"/proc/{pid}/exe"), os.stat(f"/proc/{pid}")
         code = SPECIMEN.read_text(encoding="utf-8")
-        user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        process = subprocess.Popen([program, "-S", "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, cwd="/", **user)
+        process = subprocess.Popen([*command, "-S", "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, **options)
     except (OSError, subprocess.SubprocessError) as error:
         raise Unreadable(f"the target's interpreter does not start: {error}") from error
     with process:
@@ -91,6 +94,16 @@ def started(pid: int) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
+
+
+def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
+    """The executable of `pid`, and the options for Popen with which to run it. Raises Unreadable."""
+    try:
+        program, owner = os.readlink(f"/proc/{pid}/exe"), os.stat(f"/proc/{pid}")
+    except OSError as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+    user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    return [program], {"cwd": "/", **user}
 
 
 def greeting(process: subprocess.Popen) -> dict[str, Any]:
@@ -110,7 +123,7 @@ def greeting(process: subprocess.Popen) -> dict[str, Any]:
     if version < OLDEST:
         raise Unreadable(f"Python {name} is older than this knows")
     if version > NEWEST:
-        raise Unreadable(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
+        raise Newer(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
     return facts
 
 

@@ -12,6 +12,7 @@ import struct
 import time
 from pathlib import Path
 
+from hangdebug.capture.namespaces import depth, numbers
 from hangdebug.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
 
 MOST_THREADS = 20_000
@@ -115,10 +116,13 @@ def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
 
 
 def children(pid: int) -> str:
+    """Its children by the number that it knows them by, which is what its system calls name."""
     rows = []
+    level = depth(pid)
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
         for child in (content(list_) or "").split():
-            rows.append(f"{child}\t{command(child)}")
+            number = (numbers(f"/proc/{child}/status")[level - 1:] or [child])[0]
+            rows.append(f"{number}\t{command(child)}")
     return "\n".join(rows) + "\n"
 
 

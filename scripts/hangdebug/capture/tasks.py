@@ -1,4 +1,6 @@
-"""asyncio's tasks of a live CPython 3.9 to 3.13 on Linux, read out of its memory: no attach, no pause, no preparation.
+"""asyncio's tasks of a live CPython on Linux: no attach, no pause, no preparation.
+
+Those of 3.9 to 3.13 are read out of its memory; newer ones have a tool of their own for it (own_tools.py).
 
 The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks.
 A field that reads wrong costs that task, not the rest; what could not be read is a note.
@@ -12,9 +14,10 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Iterator
 
+from hangdebug.capture import own_tools
 from hangdebug.capture.awaited import awaited, ends, inside, timed
 from hangdebug.capture.coroutines import chain, code_of
-from hangdebug.capture.layout import Layout, Specimen, specimen
+from hangdebug.capture.layout import Layout, Newer, Specimen, specimen
 from hangdebug.capture.memory import Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
@@ -41,6 +44,16 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
         layout = layout or layout_for(pid)
         with opened(pid) as memory:
             return walked(Objects(memory, layout), pid)
+    except Newer:
+        return told(pid)
+    except Unreadable as error:
+        return Reading((), f"its asyncio tasks were not read: {error}")
+
+
+def told(pid: int) -> Reading:
+    """What the interpreter's own tool tells."""
+    try:
+        return Reading(own_tools.tasks(pid), own_tools.NOTE)
     except Unreadable as error:
         return Reading((), f"its asyncio tasks were not read: {error}")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 
 from hangdebug.causes import lock
-from hangdebug.frames import is_application
+from hangdebug.frames import calls, is_application
 from hangdebug.kernel import forever
 from hangdebug.model import Cause, Frame, Match, Verdict
 from hangdebug.scene import Scene, since_fork
@@ -22,6 +22,7 @@ from hangdebug.source import earlier
 from hangdebug.waits import Wait
 
 FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")
+SPAWNED = "multiprocessing/spawn.py"  # a process of its own: it inherits no lock
 SHARED = "multiprocessing/synchronize.py"
 
 
@@ -34,6 +35,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 def abandoned(wait: Wait, scene: Scene) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
+    if any(calls(frame, SPAWNED) for frame in frames):
+        return None
     if len(scene.last) != 1 or wait.inside(SHARED) or len(since_fork(frames)) == len(frames) and not forks(scene, frames):
         return None
     if wait.kernel is not None and wait.kernel.syscall:
