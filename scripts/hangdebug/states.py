@@ -15,17 +15,16 @@ from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.frames import calls, is_application, package
 from hangdebug.held import LOADS, loop_held
-from hangdebug.model import Frame, Task, Verdict
-from hangdebug.pending import as_wait, suspects, tasks_waiting, told_of
+from hangdebug.loopless import tasks_alone, to_look_at
+from hangdebug.model import Frame, Verdict
+from hangdebug.pending import suspects, tasks_waiting, told_of
 from hangdebug.pools import full, unsure, woke
-from hangdebug.scene import PARKED, SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, since_fork, whole
 from hangdebug.waits import Wait, stuck_workers, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 SERVES = re.compile(r"\b(?:uvicorn|hypercorn|granian|gunicorn|fastapi|starlette|FastAPI|Starlette)\b")
-TOOK = re.compile(r"took ([\d.]{1,20}) seconds")
-LONG = 1.0  # seconds: asyncio's debug mode tells of a tenth, which a busy server often needs
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
 
 
@@ -213,33 +212,6 @@ def unknown(scene: Scene) -> Answer:
         return tasks_alone(scene)
     words = ("No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code.",)
     return Verdict("inconclusive", 0.3, words, (), True), to_look_at(scene)
-
-
-def to_look_at(scene: Scene) -> Wait | None:
-    """Where a person would look first: at the main thread, or at one that is inside of the application's code.
-
-    Threads that wait for an event, or for an item of a queue, are passed over while there are others: most do so on purpose.
-    """
-    seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
-    return max(seen, key=lambda one: (one.view.role == "main", not one.starts_with(*PARKED),
-                                      bool(one.view.thread.owns_gil or one.view.thread.active)), default=None)
-
-
-def tasks_alone(scene: Scene) -> Answer:
-    """Tasks without any thread: asyncio's debug mode says how long each held the loop, a list of tasks where they wait."""
-    held = max(scene.evidence.tasks, key=seconds_held)
-    if seconds_held(held) >= LONG:
-        words = (f"asyncio says that {held.coroutine or held.name} held the event loop for {seconds_held(held):g} seconds at a stretch.",)
-        doubts = ("Whether it waited or computed is not known, nor where: the line is the one at which it let the loop go on.",)
-        return Verdict("loop-blocked", 0.65, words, doubts, True), as_wait(scene, held)
-    own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
-    words = (f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack.",)
-    return Verdict("inconclusive", 0.3, words, (), True), as_wait(scene, own[0]) if len(own) == 1 else None
-
-
-def seconds_held(task: Task) -> float:
-    found = TOOK.match(task.state)
-    return float(found[1]) if found else 0.0
 
 
 def name_of(view: View) -> str:

@@ -24,7 +24,8 @@ HEADS = re.compile(r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} 
 PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 # A line of a dump as a string in somebody's code or JSON: 'Thread 12 (idle): "MainThread"',
-LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)\s{0,4}[,+;)\\]{0,3}$""")
+LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)"""
+                     r"""\s{0,4}[,+;)\\]{0,3}$""")
 # What mail and terminals break off: `File "a.py", line 3, in` / `f`, and the place of py-spy's frames.
 CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
 FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
