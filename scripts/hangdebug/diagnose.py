@@ -205,7 +205,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return well(verdict) if scene.loop else "This is a supervisor; look at its workers."
+        return well(verdict, scene) if scene.loop else "This is a supervisor; look at its workers."
     if verdict.state == "inconclusive":
         what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
         return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}{what}' if where else ''}."
@@ -232,8 +232,10 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     return f"{what[0].upper()}{what[1:]}{where}{line}; no other request is served meanwhile."
 
 
-def well(verdict: Verdict) -> str:
+def well(verdict: Verdict, scene: Scene) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.confidence > 0.6:
         return "Nothing is stuck in this process."
+    if not scene.loop:
+        return "No thread that the evidence shows is stuck."
     return "No thread is stuck at this moment: the event loop is idle, and what its coroutines wait for does not show here."
