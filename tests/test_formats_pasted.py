@@ -201,3 +201,12 @@ def test_a_suspended_coroutines_stack_is_no_threads() -> None:
             '  File "/usr/local/lib/python3.11/asyncio/queues.py", line 158, in get\n    await getter\n')
     assert told(text).state in ("inconclusive", "tasks-waiting")
     assert told("Traceback (most recent call last):\n" + text).confidence <= 0.3
+
+
+def test_a_joined_pool_is_a_blocked_loop_though_the_application_has_no_frame_there() -> None:
+    """Django's handler leaves its thread-sensitive context: only asgiref and the pool stand on the loop's thread."""
+    text = ('Thread 7 (idle): "MainThread"\n    _wait_for_tstate_lock (threading.py:1139)\n    join (threading.py:1119)\n'
+            '    shutdown (concurrent/futures/thread.py:235)\n    __aexit__ (asgiref/sync.py:148)\n'
+            '    __call__ (django/core/handlers/asgi.py:165)\n')
+    answer = told(text)
+    assert (answer.state, answer.cause) == ("loop-blocked", "executor-shutdown") and answer.confidence <= 0.6

@@ -85,7 +85,7 @@ def single(scene: Scene, one: Wait) -> Answer:
     """One dump only: what a call is shows that it waits, not for how long."""
     doubts = ("One dump shows one moment: it cannot show that the thread stays there.",)
     state = state_held(scene, one)
-    if one.frame is None:
+    if one.frame is None and not never_right(one):
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):

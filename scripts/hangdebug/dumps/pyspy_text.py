@@ -76,7 +76,7 @@ def head(line: str) -> Head | None:
 
 def known(line: str) -> Head | None:
     found = KNOWN.match(line[:400])
-    if not found or one_frame(line) and not found["rest"].strip():
+    if not found or not found["rest"].strip() and any(one.line or one.file.endswith(".py") for one in one_frame(line)):
         return None
     first, rest = frames(found["rest"]), found["rest"].strip()
     prose = rest and not first and not re.match(r"[(\[<#\u2190-\u21ff\u2013\u2014-]", rest)
