@@ -109,6 +109,25 @@ def austin_where(snapshot: Snapshot) -> str:
     return "\n".join(lines)
 
 
+def uwsgi(snapshot: Snapshot) -> str:
+    lines = ["*** uWSGI Python tracebacker output ***", ""]
+    for one in snapshot.threads:
+        lines += [f"thread_id = {one.name} filename = {f.file} lineno = {f.line or 0} function = {f.name} line = {f.text}"
+                  for f in reversed(one.frames)] + [""]
+    return "\n".join(lines[2:])
+
+
+def pyflame(snapshot: Snapshot) -> str:
+    lines = []
+    for one in snapshot.threads:
+        lines += [f"{ident(one)}{'*' * bool(one.owns_gil)}:", *[f"{f.file}:{f.name}:{f.line or 0}" for f in one.frames], ""]
+    return "\n".join(lines)
+
+
+def ident(one: Thread) -> str:
+    return str(139845583238848 + (one.os_id or 0))
+
+
 def address(one: Thread) -> str:
     return f"0x{0x7F0000000000 + (one.os_id or 0):016x}"
 
@@ -138,4 +157,6 @@ FORMATS = (
     Format("collapsed stacks", pyspy_raw, lambda one: Thread(one.frames, one.name, one.os_id)),
     Format("collapsed stacks", austin, by_id, True),
     Format("austin --where", austin_where, by_id, True),
+    Format("uWSGI tracebacker", uwsgi, lambda one: Thread(bare(one.frames), one.name)),
+    Format("file:function:line", pyflame, lambda one: Thread(bare(one.frames), ident(one))),
 )

@@ -62,7 +62,7 @@ def where(answer: Diagnosis) -> tuple | None:
 
 
 @pytest.mark.parametrize("form", [one for one in FORMATS if one.render in (
-    renderers.pystack, renderers.gdb, renderers.current_frames, renderers.profiling)], ids=lambda form: form.render.__name__)
+    renderers.pystack, renderers.gdb, renderers.current_frames, renderers.profiling, renderers.uwsgi)], ids=lambda form: form.render.__name__)
 def test_source_lines_come_back_with_their_frames(form: Format) -> None:
     frames = (Frame("wait", "/srv/a.py", 3, text="time.sleep(60)"), Frame("main", "/srv/a.py", 9), Frame("<module>", "/srv/b.py", 1, text="main()"))
     found, = read(form.render(Snapshot((Thread(frames, "MainThread", 12),), 12)))
@@ -70,7 +70,7 @@ def test_source_lines_come_back_with_their_frames(form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", [one for one in FORMATS if one.render not in (  # nobody sorts these by hand
-    renderers.pyspy_json, renderers.pyspy_raw, renderers.austin)], ids=lambda form: form.render.__name__)
+    renderers.pyspy_json, renderers.pyspy_raw, renderers.austin, renderers.uwsgi)], ids=lambda form: form.render.__name__)
 def test_stacks_printed_the_other_way_round_are_turned(form: Format) -> None:
     """By who calls whom, whatever the format's custom is: people sort and paste as they like."""
     snapshot, = read((DUMPS / "executor-shutdown" / "py311-pyspy043.json").read_text())

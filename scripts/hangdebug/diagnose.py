@@ -231,7 +231,7 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     where = f" in {wait.frame}" if wait is not None and wait.frame is not None else ""
     line = f": `{wait.text}`" if wait is not None and wait.text else ""
     if verdict.state == "healthy":
-        return "This is a supervisor; look at its workers." if verdict.bystander else well(verdict)
+        return "This is a supervisor; look at its workers." if verdict.bystander else well(verdict, scene)
     if verdict.state == "inconclusive":
         what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
         return f"The evidence cannot say what is wrong{f'; the place to look at is{where[3:]}{line}{what}' if where else ''}."
@@ -280,8 +280,10 @@ def ring_summary(verdict: Verdict, where: str, line: str) -> str:
     return f"Threads wait for each other, {drawing(edges)}, the first{where}{line}; none of them ever goes on."
 
 
-def well(verdict: Verdict) -> str:
+def well(verdict: Verdict, scene: Scene) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.confidence > 0.6:
         return "Nothing is stuck in this process."
+    if not scene.loop:
+        return "No thread that the evidence shows is stuck."
     return "No thread is stuck at this moment: the event loop is idle, and what its coroutines wait for does not show here."

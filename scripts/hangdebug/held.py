@@ -87,7 +87,7 @@ def single(scene: Scene, one: Wait) -> Answer:
     """One dump only: what a call is shows that it waits, not for how long."""
     doubts = ("One dump shows one moment: it cannot show that the thread stays there.",)
     state = state_held(scene, one)
-    if one.frame is None:
+    if one.frame is None and not never_right(one):
         words = (f"The event loop's thread is in {one.view.section[0]}, with no frame of the application.",)
         return Verdict("inconclusive", 0.4, words, doubts), one
     keeper = gil_keeper(scene, one)

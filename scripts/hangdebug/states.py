@@ -17,11 +17,12 @@ from hangdebug.frames import calls, is_application, package
 from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held, state_held
 from hangdebug.lifespans import lifespan_waits
+from hangdebug.loopless import tasks_alone, to_look_at
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
-from hangdebug.scene import PARKED, SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
+from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
 from hangdebug.slow_steps import held_before
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
 from hangdebug.workers import synchronous
@@ -240,22 +241,6 @@ def unknown(scene: Scene) -> Answer:
         return tasks_alone(scene)
     words = ("No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code.",)
     return Verdict("inconclusive", 0.3, words, (), True), to_look_at(scene)
-
-
-def to_look_at(scene: Scene) -> Wait | None:
-    """Where a person would look first: at the main thread, or at one that is inside of the application's code.
-
-    Threads that wait for an event, or for an item of a queue, are passed over while there are others: most do so on purpose.
-    """
-    seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
-    return max(seen, key=lambda one: (one.view.role == "main", not one.starts_with(*PARKED),
-                                      bool(one.view.thread.owns_gil or one.view.thread.active)), default=None)
-
-
-def tasks_alone(scene: Scene) -> Answer:
-    own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
-    words = (f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack.",)
-    return Verdict("inconclusive", 0.3, words, (), True), as_wait(scene, own[0]) if len(own) == 1 else None
 
 
 RULES = (stopped, orphaned, supervising, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting,

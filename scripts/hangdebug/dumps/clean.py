@@ -24,12 +24,13 @@ HEADS = re.compile(r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} 
 PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 # A line of a dump as a string in somebody's code or JSON: 'Thread 12 (idle): "MainThread"',
-LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)\s{0,4}[,+;)\\]{0,3}$""")
+LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)"""
+                     r"""\s{0,4}[,+;)\\]{0,3}$""")
 # What mail and terminals break off: `File "a.py", line 3, in` / `f`, and the place of py-spy's frames.
 CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
 FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
 UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
-MOST_JOINED = 12  # lines
+MOST_JOINED, LONGEST = 12, 3000  # lines, and the characters of one
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
 # kubectl, docker compose and stern name the pod or container.
@@ -88,8 +89,8 @@ def rejoined(lines: list[str]) -> list[str]:
     index = 0
     while index < len(lines):
         line, count = lines[index], 1
-        if CUT.search(line[-2100:].rstrip()):
-            line, count = whole(lines[index:index + MOST_JOINED])
+        if len(line) < LONGEST and CUT.search(line.rstrip()):
+            line, count = whole([one[:LONGEST] for one in lines[index:index + MOST_JOINED]])
         made.append(line)
         index += count
     return made

@@ -6,7 +6,7 @@
 
     app/worker.py:93: in run          app/worker.py:93 run          app/worker.py:93:run
 
-No line of them means much alone, so a lone one is no stack.
+No line of them means much alone, so a lone one without a head is no stack.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ RAISED = re.compile(r"(?:Error|Exception|Warning|Failed|Interrupt|Skipped|Exit)$
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
-    """One Snapshot a sample; () where a single frame is all."""
+    """One Snapshot a sample; () where a single frame is all. Python's ident stands for a thread's name."""
     found = stacks.read(lines, GRAMMAR)
-    return found if sum(len(one.frames) for snapshot in found for one in snapshot.threads) > 1 else ()
+    seen = [one for snapshot in found for one in snapshot.threads if one.frames]
+    return found if sum(len(one.frames) for one in seen) > 1 or any(one.name for one in seen) else ()
 
 
 def head(line: str) -> Head | None:

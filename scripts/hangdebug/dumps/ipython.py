@@ -42,7 +42,8 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
             stacks[-1].append(frame(found))
         elif arrow:
             last = stacks[-1][-1]
-            stacks[-1][-1] = replace(last, line=last.line or int(arrow["line"]), text=last.text or (arrow["text"] or "").strip())
+            text = last.text or (arrow["text"] or "").strip()
+            stacks[-1][-1] = replace(last, line=last.line or int(arrow["line"]), text=text)
     threads = tuple(Thread(tuple(reversed(one))) for one in stacks if any(frame.line for frame in one))
     return (Snapshot(threads, None, "", python_of(threads), "IPython traceback"),) if threads else ()
 

@@ -22,11 +22,13 @@ LONGEST = 2000  # characters of a line that holds one frame
 PROCESS = re.compile(r"^\s*Process (?P<pid>\d{1,10}): ?(?P<command>.*)$")
 PYTHON = re.compile(r"^\s*Python v(?P<version>[\d.]+\S*)")
 THREAD = re.compile(
-    r"^\s*Thread (?P<id>0x[0-9a-fA-F]{1,16}(?!\.)|\d{1,20}(?!\.)|(?:0x)?[0-9a-fA-F]{0,16}(?:\.{2,3}|\u2026)|[A-Z]{1,3})(?: ?\((?P<state>[a-z+ ]{1,40})\))?"
+    r"^\s*Thread (?P<id>0x[0-9a-fA-F]{1,16}(?!\.)|\d{1,20}(?!\.)|(?:0x)?[0-9a-fA-F]{0,16}(?:\.{2,3}|\u2026)|[A-Z]{1,3})"
+    r"(?: ?\((?P<state>[a-z+ ]{1,40})\))?"
     r"(?::? ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
 )
 # Threads' usual names at the beginning of a line, as people head the stacks that they copy by hand.
-KNOWN = re.compile(r"^\s*\W{0,3}(?P<name>MainThread|AnyIO worker thread|(?:Thread|ThreadPoolExecutor)-\d{1,6}(?:_\d{1,6})?|(?:asyncio|uvloop)_\d{1,6})"
+KNOWN = re.compile(r"^\s*\W{0,3}(?P<name>MainThread|AnyIO worker thread|(?:Thread|ThreadPoolExecutor)-\d{1,6}(?:_\d{1,6})?|"
+                   r"(?:asyncio|uvloop)_\d{1,6})"
                    r"(?=$|[\s:(\]*])(?: \([\w.<> ]{1,60}\))?[:\s\]*]{0,4}(?P<rest>.*)$")
 STATE = r" ?\((?P<state>(?:idle|active)(?:\+gil)?)\)"
 NAMED = (  # without an id: people take it out, and some put the name into its place
@@ -46,7 +48,8 @@ JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"
                     r"(?::(?P<line>\d{1,9})|(?<=\.py))\)")
 # Functions without places that people join to the frame they led to: `join -> communicate -> run (subprocess.py:512)`.
 ARROW = r"\s{0,4}(?:<?[-=]{1,3}>|<[-=]{1,3}|[\u2190-\u2193\u21d0-\u21d3\u27f5-\u27f6])\s{0,4}"
-LED_BY = re.compile(r"(?:\.{3}\s|\u2026\s)?(?:" + ARROW + r")?(?:[A-Za-z_][\w.<>]{0,200}" + ARROW + r"){1,20}(?=[A-Za-z_<][\w.<>]{0,200}$)")
+LED_BY = re.compile(r"(?:\.{3}\s|\u2026\s)?(?:" + ARROW + r")?(?:[A-Za-z_][\w.<>]{0,200}" + ARROW + r"){1,20}"
+                    r"(?=[A-Za-z_<][\w.<>]{0,200}$)")
 # What people put before a frame: bullets, arrows, numbers, branches of a tree.
 DECORATION = re.compile(r"^[\s>*`\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4"
                         r"=~#|+^\u2500-\u257f]{0,80}"
@@ -73,10 +76,10 @@ def head(line: str) -> Head | None:
 
 def known(line: str) -> Head | None:
     found = KNOWN.match(line[:400])
-    if not found or one_frame(line) and not found["rest"].strip():
+    if not found or not found["rest"].strip() and any(one.line or one.file.endswith(".py") for one in one_frame(line)):
         return None
-    first = frames(found["rest"])
-    prose = found["rest"].strip() and not first and not re.match(r"[(\[<#\u2190-\u21ff\u2013\u2014-]", found["rest"].strip())
+    first, rest = frames(found["rest"]), found["rest"].strip()
+    prose = rest and not first and not re.match(r"[(\[<#\u2190-\u21ff\u2013\u2014-]", rest)
     return None if prose else Head("thread", found["name"], frames=tuple(first))
 
 

@@ -31,8 +31,8 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
             if not samples or found["thread"] != last and found["thread"] in samples[-1]:
                 samples.append({})
             last = found["thread"]
-            frame = Frame(found["function"], found["file"], int(found["line"]) or None, text=(found["text"] or "").strip())
-            samples[-1].setdefault(last, []).append(frame)
+            number, text = int(found["line"]) or None, (found["text"] or "").strip()
+            samples[-1].setdefault(last, []).append(Frame(found["function"], found["file"], number, text=text))
         elif line.strip() and len(skipped) < MOST_SKIPPED:
             skipped.append(line.strip()[:LONGEST_SKIPPED])
     return tuple(snapshot(one, skipped) for one in samples)
