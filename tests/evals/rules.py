@@ -27,7 +27,7 @@ STATES = {
     "startup-hang": r"never (?:served|started up)|stuck in (?:its )?(?:import|start-?up)",
     "sync-worker-blocked": r"synchronous worker (?:is )?(?:stuck|blocked)",
     "stopped": r"SIGSTOP|stopped by (?:the kernel|a signal|a debugger)",
-    "healthy": r"\bhealthy\b|nothing is (?:stuck|hung|blocked)|(?:not|isn't) (?:a hang|hung|stuck|blocked|hanging)|no (?:hang|deadlock|blocked)",
+    "healthy": r"\bhealthy\b|nothing is (?:stuck|hung|blocked)|(?:not|isn't) (?:a hang|hung|stuck|blocked|hanging)|no hang\b",
     "inconclusive": r"cannot (?:say|tell|be (?:sure|certain))|can't (?:say|tell)|not enough evidence",
 }
 CAUSES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 from hangdebug import __version__
-from hangdebug.capture import processes, proc, pyspy, tasks
+from hangdebug.capture import processes, proc, pyspy, redact, tasks
 from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
@@ -80,7 +80,7 @@ def start(folder: Path) -> None:
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments is not to be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {"format": FORMAT, "version": 1, "taken": taken, "tool": __version__, "py_spy": pyspy.version(),
-                "platform": platform.platform(), "notes": []}
+                "platform": platform.platform(), "notes": [], "removed": {}}
     write(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
@@ -193,8 +193,22 @@ def pack(folder: Path) -> Path:
     return archive
 
 
+def list_removed(path: Path, removed: dict[str, int]) -> None:
+    """What was struck out of a part, by kind: the manifest's list says so to whoever reads the bundle."""
+    manifest = json.loads((path.parent.parent / "manifest.json").read_text())
+    kinds = manifest["removed"].setdefault(f"{path.parent.name}/{path.name}", {})
+    for kind, count in removed.items():
+        kinds[kind] = kinds.get(kind, 0) + count
+    write(path.parent.parent / "manifest.json", json.dumps(manifest, indent=1))
+
+
 def write(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
+    text, removed = redact.clean(text)
+    if path.name in ("process.json", "children.tsv") and redact.STRUCK in text:
+        removed["arguments"] = text.count(redact.STRUCK)
+    if removed:
+        list_removed(path, removed)
     partial = path.with_name(path.name + ".part")
     partial.write_text(text, encoding="utf-8", errors="replace")
     os.replace(partial, path)

@@ -12,11 +12,12 @@ import struct
 import time
 from pathlib import Path
 
+from hangdebug.capture import redact
 from hangdebug.kernel import TABLES, forever, syscall
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
-CHILD_COMMAND = 3  # words of a child's command line that are kept: the rest may hold secrets
+CHILD_COMMAND = 3  # words of a child's command line that are kept
 
 
 def available(pid: int) -> bool:
@@ -118,7 +119,7 @@ def children(pid: int) -> str:
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
         for child in (content(list_) or "").split():
             words = (content(f"/proc/{child}/cmdline") or "").split("\0")
-            rows.append(f"{child}\t{' '.join(words[:CHILD_COMMAND]).strip()}")
+            rows.append(f"{child}\t{redact.command(words, CHILD_COMMAND).strip()}")
     return "\n".join(rows) + "\n"
 
 
