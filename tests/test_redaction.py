@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import tokenize
 import zipfile
 from pathlib import Path
 
@@ -113,3 +116,17 @@ def test_cleaning_a_large_text_takes_time_in_proportion():
     began = time.perf_counter()
     redact.clean(text)
     assert time.perf_counter() - began < 3
+
+
+def test_the_engine_has_nothing_that_opens_a_connection():
+    engine = Path(redact.__file__).parents[1]
+    opens = re.compile(r"\b(?:urllib\.request|http\.client|urlopen|create_connection|open_connection|\.connect(?:_ex)?\(|smtplib|ftplib|requests\.)")
+    for path in engine.rglob("*.py"):
+        assert not opens.search(code_alone(path.read_text())), path
+
+
+def code_alone(source: str) -> str:
+    """The source without its strings and comments: a cause's explanation may well name requests.get()."""
+    kept = [token for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if tokenize.tok_name[token.type] not in ("STRING", "COMMENT", "FSTRING_MIDDLE")]
+    return "".join(token.string for token in kept)
