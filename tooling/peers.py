@@ -42,7 +42,7 @@ def environment() -> Path:
     folder = PEERS / ("Scripts" if sys.platform == "win32" else "bin")
     if not (PEERS / "ready").exists():
         venv.create(PEERS, clear=True, with_pip=True)
-        subprocess.run([folder / "python", "-m", "pip", "install", "-q", "pystack", "hydroid-cli", "py-spy"], check=True)
+        subprocess.run([folder / "python", "-m", "pip", "install", "-qq", "pystack", "hydroid-cli", "py-spy"], check=True)
         (PEERS / "ready").touch()
     return folder
 
