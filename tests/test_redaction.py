@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.capture import redact
+from hangdebug.capture import bundle, redact
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
 PYTHON = "/usr/bin/python3.11"
@@ -43,6 +43,9 @@ def test_of_a_command_line_stays_what_is_served(line, kept):
     ('URL = "postgresql://ada:pw@db/x"', 'URL = "postgresql://***@db/x"', "credentials in a URL"),
     ('    self.password: str = "pw"  # why', '    self.password: str = "***"  # why', "the value of a password-like name"),
     ("connect(host='h', PASSWORD='p w', port=5)", "connect(host='h', PASSWORD='***', port=5)", "the value of a password-like name"),
+    ('password: SecretStr = SecretStr("pw")', 'password: SecretStr = SecretStr("***")', "the value of a password-like name"),
+    ('db_password = Field(default="pw")', 'db_password = Field(default="***")', "the value of a password-like name"),
+    ('TOKEN = """pw"""', 'TOKEN = """***"""', "the value of a password-like name"),
     ('{"api_key": b"pw"}', '{"api_key": b"***"}', "the value of a password-like name"),
     ('os.environ["DB_TOKEN"] = "pw"', 'os.environ["DB_TOKEN"] = "***"', "the value of a password-like name"),
     ('headers = {"X": f"Bearer abcdefgh123"}', 'headers = {"X": f"Bearer ***"}', "a bearer token"),
@@ -59,7 +62,7 @@ def test_a_secret_is_struck_out_once_also_inside_of_json(text, kept, kind):
 
 @pytest.mark.parametrize("text", [
     "token = await queue.get()", 'with lock("token"):', "password = getpass()", "https://example.org/a@b", '"name": "get_token", "filename": "x.py"',
-    'raise ValueError("no password given")', 'if kind == "secret":', "def secret(self, name='x'):", "8\tsocket:[4711]", "sk-learn",
+    'password = "" if local else ""', "tokens: list[str] = []", 'raise ValueError("no password given")', 'if kind == "secret":', "def secret(self, name='x'):", "8\tsocket:[4711]", "sk-learn",
 ])
 def test_what_is_no_secret_stays(text):
     assert redact.clean(text) == (text, {})
@@ -109,6 +112,11 @@ def test_a_real_bundle_holds_no_secret_and_lists_what_was_removed(tmp_path):
     assert removed[f"{pid}/sources.json"] == {"credentials in a URL": 1, "the value of a password-like name": 1}
     assert removed[f"{pid}/process.json"]["arguments"] == 3 and removed[f"{pid}/children.tsv"] == {"arguments": 1}
     assert "time.sleep(60)" in texts[f"evidence/{pid}/sources.json"]
+
+
+def test_a_note_that_quotes_credentials_is_cleaned_too(tmp_path):
+    bundle.write(tmp_path / "manifest.json", '{"notes": ["no answer from redis://:pw@cache"]}')
+    assert (tmp_path / "manifest.json").read_text() == '{"notes": ["no answer from redis://***@cache"]}'
 
 
 def test_cleaning_a_large_text_takes_time_in_proportion():

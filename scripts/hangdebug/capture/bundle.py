@@ -195,11 +195,14 @@ def pack(folder: Path) -> Path:
 
 def list_removed(path: Path, removed: dict[str, int]) -> None:
     """What was struck out of a part, by kind: the manifest's list says so to whoever reads the bundle."""
-    manifest = json.loads((path.parent.parent / "manifest.json").read_text())
+    list_ = path.parent.parent / "manifest.json"
+    if not list_.is_file():  # the manifest itself, whose notes may quote an address
+        return
+    manifest = json.loads(list_.read_text())
     kinds = manifest["removed"].setdefault(f"{path.parent.name}/{path.name}", {})
     for kind, count in removed.items():
         kinds[kind] = kinds.get(kind, 0) + count
-    write(path.parent.parent / "manifest.json", json.dumps(manifest, indent=1))
+    write(list_, json.dumps(manifest, indent=1))
 
 
 def write(path: Path, text: str) -> None:
