@@ -27,11 +27,13 @@ import generate  # noqa: E402
 import zoo  # noqa: E402
 
 PEERS = ROOT / "build" / "peers"
-SERVERS = ("executor_shutdown", "lock", "cpu_bound", "threadpool_limit", "run_coroutine_threadsafe", "never_set", "interpreter_exit", "parked_pool")
+SERVERS = ("executor_shutdown", "lock", "cpu_bound", "threadpool_limit", "run_coroutine_threadsafe",
+           "never_set", "interpreter_exit", "parked_pool")
 TOOLS = ("py-spy dump", "pystack remote", "asyncio pstree", "hydroid", "hang.py diagnose")
 # In words: what a tool must say for its reader not to have to find it out.
 WHAT = {
-    "loop-blocked": r"block(?:s|ed|ing)[\w -]* loop|loop-blocked", "loop-busy": r"loop-busy|cpu-bound|burns", "deadlock": r"deadlock|blocks the event loop",
+    "loop-blocked": r"block(?:s|ed|ing)[\w -]* loop|loop-blocked", "loop-busy": r"loop-busy|cpu-bound|burns",
+    "deadlock": r"deadlock|blocks the event loop",
     "threadpool-exhausted": r"exhausted|starv", "tasks-waiting": r"tasks-waiting|waits? for ever|never (?:set|comes)",
     "exit-hang": r"exit-hang|told to stop", "healthy": r"healthy|0 blocking calls|no blocking calls",
 }

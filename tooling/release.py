@@ -38,11 +38,13 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def current(root: Path) -> str:
     """The version that every place agrees on."""
-    found = {file: re.search(re.escape(before) + r'([\d.]+)"', (root / file).read_text(encoding="utf-8")) for file, before in PLACES}
-    versions = {match[1] if match else "none" for match in found.values()}
-    if len(versions) != 1:
-        raise Refused(f"The version differs: {', '.join(f'{file} has {match and match[1]}' for file, match in found.items())}")
-    return versions.pop()
+    found = {}
+    for file, before in PLACES:
+        match = re.search(re.escape(before) + r'([\d.]+)"', (root / file).read_text(encoding="utf-8"))
+        found[file] = match[1] if match else "none"
+    if len(set(found.values())) != 1:
+        raise Refused(f"The version differs: {', '.join(f'{file} has {version}' for file, version in found.items())}")
+    return found.popitem()[1]
 
 
 def release(root: Path, version: str, check: Callable[[Path], None]) -> None:

@@ -1,9 +1,10 @@
-"""Scan the skill with cisco-ai-skill-scanner at its strict policy, and print each finding that docs/scan.md does not explain.
+"""Scan the skill as an upload holds it: each finding that docs/scan.md does not explain is printed.
 
     python tooling/scan.py
 
-The scanner is large: it comes from the package index into build/scan, an environment of its own. Scanned is what an
-upload holds, unpacked. Exit status 1 when a finding is not explained, or when an explanation fits no finding.
+cisco-ai-skill-scanner looks for what is dangerous, at its strict policy; agnix for what a skill must not have. Both come
+from the package index into build/scan, an environment of its own, for the first is large. Exit status 1 when a finding
+is not explained, when an explanation fits no finding, or when agnix has anything to say.
 """
 
 from __future__ import annotations
@@ -33,26 +34,31 @@ def explained(page: str) -> list[tuple[str, str]]:
     return ROW.findall(page)
 
 
-def scanner() -> Path:
-    """The scanner's program; installed first where it is not."""
+def programs() -> Path:
+    """The folder of both programs, installed first where they are not."""
     folder = SCAN / ("Scripts" if sys.platform == "win32" else "bin")
     if not (SCAN / "ready").exists():
-        print("Installing cisco-ai-skill-scanner into build/scan: once, a minute or more.", file=sys.stderr, flush=True)
+        print("Installing the scanners into build/scan: once, some minutes.", file=sys.stderr, flush=True)
         venv.create(SCAN, clear=True, with_pip=True)
-        subprocess.run([folder / "python", "-m", "pip", "install", "-qq", "cisco-ai-skill-scanner"], check=True)
+        subprocess.run([folder / "python", "-m", "pip", "install", "-qq", "cisco-ai-skill-scanner", "agnix"], check=True)
         (SCAN / "ready").touch()
-    return folder / "skill-scanner"
+    return folder
 
 
-def findings(program: Path) -> list[dict]:
+def scanned(folder: Path) -> tuple[list[dict], str]:
+    """The scanner's findings, and what agnix says ("" where it says nothing)."""
     with tempfile.TemporaryDirectory() as scratch:
         archive, report = Path(scratch) / "skill.zip", Path(scratch) / "report.json"
         build_skill.build(archive)
         with zipfile.ZipFile(archive) as opened:
             opened.extractall(scratch)
-        command = [program, "scan", Path(scratch) / build_skill.TOP, "--policy", "strict", "--use-behavioral", "--format", "json", "-o", report]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return json.loads(report.read_text())["findings"]
+        skill = Path(scratch) / build_skill.TOP
+        command = [folder / "skill-scanner", "scan", skill, "--policy", "strict", "--use-behavioral"]
+        subprocess.run([*command, "--format", "json", "-o", report], check=True, stdout=subprocess.DEVNULL)
+        (Path(scratch) / ".agnix.toml").write_text('[spec_revisions]\nagent_skills_spec = "1.0"\n')
+        said = subprocess.run([folder / "agnix", "--strict", skill.name], cwd=scratch, capture_output=True, text=True)
+        clean = said.returncode == 0 and "No issues found" in said.stdout
+        return json.loads(report.read_text())["findings"], "" if clean else said.stdout + said.stderr
 
 
 def place(finding: dict) -> tuple[str, str, int]:
@@ -61,7 +67,8 @@ def place(finding: dict) -> tuple[str, str, int]:
 
 def main() -> int:
     try:
-        found = sorted(map(place, findings(scanner())))
+        findings, lint = scanned(programs())
+        found = sorted(map(place, findings))
         known = explained(PAGE.read_text(encoding="utf-8"))
     except (OSError, subprocess.SubprocessError, build_skill.CannotPack) as error:
         print(f"scan: {error}", file=sys.stderr)
@@ -73,7 +80,8 @@ def main() -> int:
     for rule, files in stale:
         print(f"explained, but no longer found: {rule} {files}")
     print(f"{len(found)} findings, {len(found) - len(new)} explained in docs/scan.md")
-    return 1 if new or stale else 0
+    print(lint.strip() or "agnix: no issues found")
+    return 1 if new or stale or lint else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import json
 import re
 import shutil
 import signal
@@ -149,8 +148,8 @@ def staged(number: int, folder: Path) -> Iterator[str]:
             if case.get("captured"):
                 port = url.rpartition(":")[2]
                 with tempfile.TemporaryDirectory() as scratch:
-                    command = [sys.executable, ROOT / "scripts" / "hang.py", "capture", "--port", port, "--zip", "--out", Path(scratch) / "evidence"]
-                    subprocess.run(command, check=True, capture_output=True)
+                    command = [sys.executable, ROOT / "scripts" / "hang.py", "capture", "--port", port, "--zip"]
+                    subprocess.run([*command, "--out", Path(scratch) / "evidence"], check=True, capture_output=True)
                     shutil.copy(Path(scratch) / "evidence.zip", folder)
                 stack.close()  # they have the bundle, and no host
                 shutil.rmtree(folder / "app")

@@ -17,16 +17,19 @@ HARMLESS = {"--host", "--port", "--bind", "--workers", "--threads", "--loop", "-
             "--interface", "--worker-class", "--timeout", "--log-level"}
 PYTHON_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+|-m|-X|-W")
 ODD = re.compile(r"[=@]|://|(?=[\w+/-]*\d)(?=[\w+/-]*[A-Za-z])[\w+/-]{24,}$")
-SECRET = r"(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|access_?key|private_?key|signing_?key|credential|dsn|authorization)"
+SECRET = (r"(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|dsn|authorization"
+          r"|(?:api|access|private|signing)_?key)")
+KEYS = (r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}"
+        r"|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*)")
 PATTERNS = (
     ("credentials in a URL", re.compile(r"(?<=://)(?!\*\*\*@)[^\s/@\"'\\]{1,200}(?=@)"), STRUCK),
     ("the value of a password-like name",
-     re.compile(rf"(?i)({SECRET}\w{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*\w+[ \t]*)?[:=][ \t]*(?:[\w.]+\((?:\w+=)?)?[bfru]{{0,2}})"
+     re.compile(rf"(?i)({SECRET}\w{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*\w+[ \t]*)?"
+                r"[:=][ \t]*(?:[\w.]+\((?:\w+=)?)?[bfru]{0,2})"
                 rf"((?:\\?[\"']){{3}}|\\?[\"'])(?!\*\*\*)((?:(?!\2).)+)\2"),
      rf"\g<1>\g<2>{STRUCK}\g<2>"),
     ("a bearer token", re.compile(r"(?i)(?<=bearer )(?!\*\*\*)[\w.~+/=-]{8,}"), STRUCK),
-    ("a key by its shape", re.compile(r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*)"),
-     STRUCK),
+    ("a key by its shape", re.compile(KEYS), STRUCK),
     ("a private key", re.compile(r"(?<=PRIVATE KEY-----)(?!\*\*\*)[^-\"]+"), STRUCK),
 )
 
