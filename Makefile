@@ -13,7 +13,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test notebook skill zoo lock clean venv
+.PHONY: help triage test notebook skill zoo peers scan release lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -23,6 +23,9 @@ help:
 	@echo 'make test              every test: unit, live, notebook, package'
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
 	@echo 'make zoo               hang every test server under every Python found, diagnose it live, write docs/zoo.md (ZOO=--all)'
+	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
+	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
+	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
 	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
 	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
 
@@ -44,6 +47,15 @@ skill: venv
 zoo: venv
 	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
 	@HANG_LONG=1 $(ENV_PYTHON) -m pytest -q tests/test_healthy.py </dev/null
+
+peers: venv
+	@$(ENV_PYTHON) tooling/peers.py $(if $(WRITE),--write) $(if $(PYTHON314),--python314 '$(PYTHON314)')
+
+scan: venv
+	@$(ENV_PYTHON) tooling/scan.py
+
+release: venv
+	@$(ENV_PYTHON) tooling/release.py '$(VERSION)'
 
 lock:
 	@sh tooling/lock.sh $(if $(UPGRADE),--upgrade)

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Sequence
 
 from hangdebug import __version__
-from hangdebug.capture import namespaces, processes, proc, pyspy, tasks
+from hangdebug.capture import namespaces, processes, proc, pyspy, redact, tasks
 from hangdebug.capture.functions import functions
 from hangdebug.capture.queues import queues_of
 from hangdebug.capture.sources import sources
@@ -31,6 +32,8 @@ MOST_SECONDS = 3.0
 WAITED = ("Lock", "Semaphore", "CapacityLimiter", "Event", "Condition", "Queue")
 AT_ONCE = 8  # processes
 OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
+
+manifest_in_hand = threading.RLock()  # processes are looked at side by side
 
 Say = Callable[[str], None]
 
@@ -94,15 +97,16 @@ def start(folder: Path) -> None:
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments is not to be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {"format": FORMAT, "version": 1, "taken": taken, "tool": __version__, "py_spy": pyspy.version(),
-                "platform": platform.platform(), "notes": []}
+                "platform": platform.platform(), "notes": [], "removed": {}}
     write(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
 def note(folder: Path, text: str) -> None:
     path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["notes"].append(text)
-    write(path, json.dumps(manifest, indent=1))
+    with manifest_in_hand:
+        manifest = json.loads(path.read_text())
+        manifest["notes"].append(text)
+        write(path, json.dumps(manifest, indent=1))
 
 
 def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) -> None:
@@ -212,8 +216,26 @@ def pack(folder: Path) -> Path:
     return archive
 
 
+def list_removed(path: Path, removed: dict[str, int]) -> None:
+    """What was struck out of a part, by kind: the manifest's list says so to whoever reads the bundle."""
+    list_ = path.parent.parent / "manifest.json"
+    if not list_.is_file():  # the manifest itself, whose notes may quote an address
+        return
+    with manifest_in_hand:
+        manifest = json.loads(list_.read_text())
+        kinds = manifest["removed"].setdefault(f"{path.parent.name}/{path.name}", {})
+        for kind, count in removed.items():
+            kinds[kind] = kinds.get(kind, 0) + count
+        write(list_, json.dumps(manifest, indent=1))
+
+
 def write(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
+    text, removed = redact.clean(text)
+    if path.name in ("process.json", "children.tsv") and redact.STRUCK in text:
+        removed["arguments"] = text.count(redact.STRUCK)
+    if removed:
+        list_removed(path, removed)
     partial = path.with_name(path.name + ".part")
     partial.write_text(text, encoding="utf-8", errors="replace")
     os.replace(partial, path)

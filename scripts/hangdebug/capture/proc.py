@@ -12,13 +12,14 @@ import struct
 import time
 from pathlib import Path
 
+from hangdebug.capture import redact
 from hangdebug.capture.namespaces import depth, numbers
 from hangdebug.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
 MOST_SHARERS = 4
-CHILD_COMMAND = 3  # words of a child's command line that are kept: the rest may hold secrets
+CHILD_COMMAND = 3  # words of a child's command line that are kept
 
 
 def available(pid: int) -> bool:
@@ -160,7 +161,7 @@ def processes() -> list[int]:
 
 def command(pid: int) -> str:
     words = (content(f"/proc/{pid}/cmdline") or "").split("\0")
-    return " ".join(words[:CHILD_COMMAND]).strip()
+    return redact.command(words, CHILD_COMMAND).strip()
 
 
 def content(path: str) -> str | None:

@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import dataclass
 
+from hangdebug.capture import redact
 from hangdebug.capture.accepting import accepts, has_served, polls
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.errors import MissingTool, NoProcess, NotPython
@@ -167,9 +168,8 @@ def cpus(process) -> int | None:
 
 
 def shorten(process) -> str:
-    """The program and what it serves. An argument's value may hold a secret, so few and plain ones are kept."""
-    words = quietly(process.cmdline) or []
-    return " ".join(word for word in words[:MOST_WORDS] if "=" not in word and "@" not in word)
+    """The program and what it serves, without what may be a secret."""
+    return redact.command(quietly(process.cmdline) or [], MOST_WORDS)
 
 
 def server_of(line: str) -> str | None:
