@@ -37,7 +37,8 @@ ACCEPTS = ("socketserver.py:serve_forever", "socketserver.py:handle_request", "g
 OWED = {"http-client": 0.8, "database": 0.75, "connection-pool": 0.75, "dns": 0.75, "lock": 0.75, "file-io": 0.7, "logging": 0.75,
         "fork": 0.8, "import-lock": 0.75, "socket": 0.6, "subprocess": 0.6, "future-result": 0.6, "executor-shutdown": 0.6}
 PARKED = ("threading.py:wait", "threading.py:wait_for", "queue.py", "selectors.py", "multiprocessing/queues.py",
-          "multiprocessing/connection.py", "asyncore.py")
+          "multiprocessing/connection.py", "multiprocessing/managers.py", "zmq/sugar/socket.py", "zmq/sugar/poll.py", "asyncore.py")
+JOINS = ("threading.py:join", "threading.py:_wait_for_tstate_lock", "multiprocessing/process.py:join", "subprocess.py")
 LISTENS = frozenset("listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split())
 MOST_WOKEN = 3
 
@@ -73,6 +74,11 @@ def inside_request(view: View) -> bool:
     return any(calls(frame, *HANDLES) for frame in frames[own:])
 
 
+def expects(view: View) -> bool:
+    """Whether the thread stands in the server's own code, and not in the join of another thread or process."""
+    return stands_in(view.thread, SERVERS) and view.frame is None and not calls(view.thread.frames[0], *JOINS)
+
+
 def stands(one: Wait) -> bool:
     """In one place in every sample; a thread that computes there does not go on either, as long as it does."""
     return one.motion.same == one.motion.samples and (bool(one.running) or (one.motion.woke or 0) <= MOST_WOKEN)
@@ -80,6 +86,8 @@ def stands(one: Wait) -> bool:
 
 def served(scene: Scene, seen: Crew) -> Answer:
     """A synchronous server: is anybody left to serve the next request?"""
+    if not seen.stuck and not seen.moving and not any(map(expects, scene.last)):
+        return worked(scene)  # nobody is seen to wait for a request: that nobody is inside of one says nothing
     if not seen.stuck:
         return fine(scene, f"{len(seen.moving)} requests are served, and none of them stands still."
                     if seen.moving else "No event loop runs here: its synchronous workers wait for requests.")
