@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from hangdebug.frames import calls, is_application
+from hangdebug.frames import calls, is_application, package
 from hangdebug.model import Frame, Verdict
 from hangdebug.rings import nobody_seen, ring
-from hangdebug.scene import POLL, Scene, View
+from hangdebug.scene import POLL, SERVERS, Scene, View
 from hangdebug.waitfor import RESULT
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
@@ -16,7 +16,10 @@ Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 # What servers import the application in, before they serve it.
 LOADS = ("uvicorn/importer.py", "uvicorn/config.py:load", "uvicorn/config.py:load_app", "gunicorn/util.py:import_app",
          "hypercorn/utils.py:load_application", "granian/_internal.py")
-LIFESPAN = "starlette/routing.py:lifespan"
+LIFESPANS = ("uvicorn/lifespan/on.py:main", "granian/asgi.py:_runner")
+# aiohttp and Quart have no such function: their start and end are calls of these.
+STARTS = ("aiohttp/web_app.py:startup", "aiohttp/web_runner.py:setup", "quart/app.py:startup")
+STOPS = ("quart/app.py:shutdown", "aiohttp/web_app.py:shutdown", "aiohttp/web_app.py:cleanup", "aiohttp/web_runner.py:shutdown", "aiohttp/web_runner.py:cleanup")
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
     select poll get result _try_wait create_connection wait_for_read wait_for_write do_handshake connect accept send
@@ -178,15 +181,20 @@ def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
     """startup-hang while the server loads the application; that or exit-hang when the loop runs its lifespan."""
     if any(calls(frame, *LOADS) for frame in frames):
         return "startup-hang"
-    index = next((i for i, frame in enumerate(frames) if calls(frame, LIFESPAN)), None)
-    if index is None:
-        return None
-    for frame in reversed(frames[:index]):
+    index = next((i for i, frame in enumerate(frames) if lifespan(frame)), None)
+    for frame in reversed(frames[:index] if index is not None else ()):
         if frame.name in ("__aexit__", "shutdown", "_shutdown"):
             return "exit-hang"
         if frame.name in ("__aenter__", "startup", "_startup"):
             return "startup-hang"
-    return None
+    if any(calls(frame, *STOPS) for frame in frames):
+        return "exit-hang"
+    return "startup-hang" if any(calls(frame, *STARTS) for frame in frames) else None
+
+
+def lifespan(frame: Frame) -> bool:
+    """Whether an async server or framework runs the application's start and end there."""
+    return package(frame) in SERVERS and (frame.name in ("lifespan", "handle_lifespan", "_lifespan") or calls(frame, *LIFESPANS))
 
 
 def times(count: int) -> str:

@@ -14,11 +14,10 @@ from typing import Iterator, Optional
 
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Frame
-from hangdebug.source import DEF, Sources, indent, makers, statement_at, unaliased
+from hangdebug.source import DEF, Sources, indent, makers, statement_at, unaliased, with_parts
 from hangdebug.waits import Wait
 
 NAME = r"[A-Za-z_][\w.]*(?:\[[^\]]*\])?"
-WITH = re.compile(r"^\s*with\s+(?P<items>.+?):\s*(?:#.*)?$")
 ITEM = re.compile(rf"^\(?\s*(?P<name>{NAME})\s*\)?(?:\s+as\s+\w+)?$")
 TAKES = re.compile(rf"^\s*(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<name>{NAME})\.acquire\(")
 GIVES = re.compile(rf"(?P<name>{NAME})\.release\(")
@@ -46,6 +45,10 @@ class Lock:
     at: str = ""
 
 
+# Its RLock: one a handler, and which handler does not show.
+HANDLER = Lock("the log handler's lock", "logging", "handler", False, frozenset({"RLock"}))
+
+
 @dataclass(frozen=True)
 class Held:
     """A lock, and the frame that is inside of it."""
@@ -56,6 +59,8 @@ class Held:
 
 def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
     """What the thread waits for: the locks that its line enters or acquires without a frame of their own."""
+    if enters_handler(one.view.thread.frames):
+        return () if one.running else (HANDLER,)
     if one.frame is None or one.running or not (one.leaf or one.starts_with(*ENTERS)):
         return ()
     text = statement_at(sources, one.frame)
@@ -65,6 +70,8 @@ def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
     found = [lock_of(sources, one.frame, name) for name in names]
     if known:
         return tuple(found) if one.in_syscall(*FUTEX) else ()
+    if one.leaf and with_parts(text)[1]:
+        return ()  # whether it enters, or calls something in the body on the same line, only the kernel could say
     return tuple(lock for lock in found if taken or not one.leaf or lock.kinds
                  or any(word in lock.attribute.lower() for word in LOCKISH))
 
@@ -72,11 +79,19 @@ def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
 def held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
     """The locks that the application's frames are inside of, the innermost first."""
     for index, frame in enumerate(frames):
+        if index and calls(frame, "logging/__init__.py:handle") and not enters_handler(frames[:index + 1]):
+            yield Held(HANDLER, frame)
         if is_application(frame) and frame.line in sources.get(frame.file, {}):
             dropped = given_up(frames[:index], frame, sources)
-            for name in inside(sources, frame):
+            own = items(statement_at(sources, frame)) if index and not calls(frames[index - 1], *ENTERS) else ()
+            for name in (*own, *inside(sources, frame)):
                 if name not in dropped and "*" not in dropped:
                     yield Held(lock_of(sources, frame, name), frame)
+
+
+def enters_handler(frames: tuple[Frame, ...]) -> bool:
+    """Whether the innermost call takes a log handler's lock: by `acquire()`, or from 3.13 on in `handle()` itself."""
+    return bool(frames) and calls(frames[0], "logging/__init__.py:acquire", "logging/__init__.py:handle")
 
 
 def inside(sources: Sources, frame: Frame) -> Iterator[str]:
@@ -102,8 +117,7 @@ def inside(sources: Sources, frame: Frame) -> Iterator[str]:
 
 def items(text: str) -> Iterator[str]:
     """What a `with` line enters by name: "a" and "self.b" of `with a, self.b as c:`."""
-    found = WITH.match(text.strip())
-    for item in found["items"].split(",") if found else ():
+    for item in with_parts(text)[0].split(","):
         name = ITEM.match(item.strip())
         if name:
             yield name["name"]

@@ -27,6 +27,8 @@ ENDS = {
     "Lock": {"release"}, "Semaphore": {"release"}, "CapacityLimiter": {"release"}, "Event": {"set"},
     "Condition": {"notify", "notify_all"}, "Queue.get": {"put", "put_nowait"}, "Queue.put": {"get", "get_nowait"},
     "Queue.join": {"task_done"},
+    "MemoryObjectSendStream.send": {"receive", "receive_nowait", "close", "aclose"},
+    "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
 STARTED = ("starlette/responses.py", "starlette/websockets.py", "sse_starlette/", "fastapi/sse.py", "uvicorn/protocols/websockets/")
 
@@ -221,7 +223,7 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
         return ()
     seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
     return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
-                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind == "Future" and not working))
+                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture") and not working))
 
 
 def told_of(scene: Scene, task: Task) -> str:

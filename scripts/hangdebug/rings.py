@@ -9,6 +9,7 @@ from hangdebug.kernel import ALONE
 from hangdebug.locks import wanted
 from hangdebug.model import Match, Verdict, WaitsFor
 from hangdebug.scene import Scene, View, identity
+from hangdebug.source import makers
 from hangdebug.waitfor import RESULT, Graph, asks_loop, futex, graph, hands_over, is_timed
 from hangdebug.waits import Wait, name_of, wait as wait_of
 
@@ -174,7 +175,7 @@ def ring(wait: Wait, scene: Scene) -> Match | None:
         if hands_over(wait, scene):
             words = "It handed a coroutine to its own event loop, and waits for the result on the loop's thread."
             return Match(frozenset({"frames", "source"}), (words,))
-        if nobody_works(scene):
+        if nobody_works(scene) and not made_here(wait, scene):
             words = "No other thread works on the result: the event loop itself would have to."
             return Match(frozenset(), (words,))
         if all_wait_for_results(scene):
@@ -187,6 +188,12 @@ def ring(wait: Wait, scene: Scene) -> Match | None:
             words = f"{view.thread.name} in turn waits for the event loop to run a coroutine, in {view.frame or view.section[0]}."
             return Match(frozenset({"frames"}), (words,))
     return None
+
+
+def made_here(wait: Wait, scene: Scene) -> bool:
+    """Whether the source shows what made the future that is waited for, and no loop was asked for it."""
+    names = {name.rpartition(".")[0] for name in wait.called if name.rpartition(".")[2] in ("result", "exception")}
+    return wait.frame is not None and any(makers(scene.evidence.sources, wait.frame, name) for name in names if name)
 
 
 def other_loop(wait: Wait, scene: Scene) -> bool:

@@ -9,17 +9,20 @@ from typing import Iterable, Mapping
 
 from hangdebug.frames import calls, is_application, is_known_library, library_path, package
 from hangdebug.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
-from hangdebug.source import in_coroutine, in_generator
+from hangdebug.source import called, in_coroutine, in_generator, statement_at
 
 LOOP = (
     "asyncio/base_events.py:_run_once", "asyncio/base_events.py:run_forever",
     "asyncio/base_events.py:run_until_complete", "asyncio/runners.py:run", "asyncio/windows_events.py:run_forever",
     "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
     "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
-    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "taskgroup/runners.py:run",
+    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "aiohttp/worker.py:run",
+    "sanic/server/runners.py:_run_server_forever", "tornado/platform/asyncio.py:start", "twisted/internet/asyncioreactor.py:run", "taskgroup/runners.py:run",
     *(f"granian/server/{kind}.py:_spawn_{protocol}_worker" for kind in ("mp", "mt")
       for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")),
 )
+RUNS_LOOP = frozenset("asyncio.run uvloop.run anyio.run".split())
+RUNS_ITS_LOOP = frozenset("run_until_complete run_forever".split())  # methods of a loop, whatever its name
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 POLL = ("selectors.py:select", "selectors.py:_select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
         "trio/_core/_io_epoll.py:get_events")
@@ -134,7 +137,9 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     made = []
     for thread in snapshot.threads:
         if thread.frames:
-            one = view(thread, role_of(thread, snapshot, main), waits.get(thread.os_id or -1))
+            role = role_of(thread, snapshot, main)
+            border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
+            one = view(thread, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
             idle = one.idle or one.role == "event-loop" and polls_its_own(one.kernel, evidence.process)
             made.append(replace(one, twin=seen[thread.name], idle=idle))
             seen[thread.name] += thread.os_id is None
@@ -146,9 +151,20 @@ def polls_its_own(kernel: KernelWait | None, process: Process) -> bool:
     return kernel is not None and kernel.syscall in EPOLL and kernel.args[:1] != () and kernel.args[0] in process.polls
 
 
-def view(thread: Thread, role: str, kernel: KernelWait | None = None) -> View:
+def written_loop(evidence: Evidence, frames: tuple[Frame, ...]) -> int | None:
+    """How many frames stand inside of a loop that only the source shows: one written in C has no frame of its own."""
+    for index in reversed(range(len(frames))):
+        if is_application(frames[index]):
+            names = called(statement_at(evidence.sources, frames[index]))
+            if names & RUNS_LOOP or any(name.rpartition(".")[2] in RUNS_ITS_LOOP for name in names):
+                return index
+    return None
+
+
+def view(thread: Thread, role: str, kernel: KernelWait | None = None, border: int | None = None) -> View:
+    """`border` is how many frames stand inside of the loop, where no frame shows it."""
     frames = since_fork(thread.frames)
-    section = loop_section(frames) if role == "event-loop" else pool_section(frames, role)
+    section = frames[:border] if border is not None else loop_section(frames) if role == "event-loop" else pool_section(frames, role)
     application = [index for index, frame in enumerate(section) if is_application(frame)]
     if not application:  # perhaps the application is installed as a package, as in many images
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]

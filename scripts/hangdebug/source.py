@@ -11,7 +11,7 @@ from hangdebug.model import Frame
 NOISE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\#.*$""")
 AWAITED = re.compile(r"\bawait\s+[\w.]+\(")
 CALLED = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*(?:\([^()]*\)\.[A-Za-z_][\w.]*)*)\s*\(")
-WITH = re.compile(r"^\s*with\s+(.+)$")
+WITH = re.compile(r"^\s*with\s+")
 WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
 FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
 ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)")
@@ -100,10 +100,21 @@ def with_line(sources: Sources, frame: Frame) -> Frame:
 
 def entered(statement: str) -> str | None:
     """What a `with` statement enters when it calls nothing: "self._lock" for `with self._lock:`."""
-    found = WITH.match(statement)
-    if not found or "(" in found[1]:
+    items, _ = with_parts(statement)
+    if not items or "(" in items:
         return None
-    return found[1].split(" as ")[0].rstrip(": ").strip()
+    return items.split(" as ")[0].strip()
+
+
+def with_parts(statement: str) -> tuple[str, str]:
+    """What a `with` statement enters, and the body on the same line: ("a, b as c", "x()") of `with a, b as c: x()`."""
+    found = WITH.match(statement)
+    depth = 0
+    for at in range(found.end() if found else len(statement), len(statement)):
+        depth += (statement[at] in "([{") - (statement[at] in ")]}")
+        if statement[at] == ":" and depth == 0:
+            return statement[found.end():at].strip(), statement[at + 1:].partition("#")[0].strip()
+    return (statement[found.end():].strip() if found else ""), ""
 
 
 def in_coroutine(sources: Sources, frame: Frame) -> bool | None:

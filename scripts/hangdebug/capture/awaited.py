@@ -28,7 +28,7 @@ COUNTS = {
     "CapacityLimiter": {"tokens": "_total_tokens", "borrowed": "_borrowers", "waiters": "_wait_queue"},
 }
 ENDS = frozenset("release set notify notify_all put put_nowait get get_nowait task_done set_result set_exception "
-                 "cancel send send_nowait call_soon_threadsafe".split())
+                 "cancel send send_nowait receive receive_nowait close aclose call_soon_threadsafe".split())
 
 
 def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:

@@ -17,7 +17,8 @@ from hangdebug.model import Function
 MOST_FILES, MOST_CHARACTERS, MOST_SECONDS = 1000, 400_000, 1.5
 # How many arguments the call that ends a wait can have: `event.set()` is one, `cache.set(key, value)` is none.
 ARGUMENTS = {"set": (0,), "release": (0, 1), "notify": (0, 1), "notify_all": (0,), "put": (1,), "put_nowait": (1,),
-             "get": (0,), "get_nowait": (0,), "task_done": (0,)}
+             "get": (0,), "get_nowait": (0,), "task_done": (0,), "send": (1,), "send_nowait": (1,), "receive": (0,),
+             "receive_nowait": (0,), "close": (0,), "aclose": (0,)}
 # A function under one of these decorators is called by the application itself, or once, when it starts or ends.
 INNER = frozenset("asynccontextmanager contextmanager staticmethod classmethod property setter cached_property "
                   "lru_cache cache wraps on_event overload override abstractmethod dataclass".split())
@@ -92,6 +93,10 @@ def endings(own: list[ast.AST]) -> tuple[tuple[str, int], ...]:
             call = called.get(id(one))
             if call is None or fits(one.attr, call):
                 found.append((one.attr if call is not None and id(one) not in delayed else f"+{one.attr}", one.lineno))
+        elif isinstance(one, ast.AsyncFor):  # reads a stream to its end
+            found.append(("receive", one.lineno))
+        elif isinstance(one, (ast.With, ast.AsyncWith)):  # closes a stream at its end
+            found.append(("close", span(one)[1]))
     return tuple(found)
 
 

@@ -22,6 +22,7 @@ AWAITS = ("asyncio/queues.py:get", "asyncio/locks.py", "asyncio/tasks.py:wait_fo
           "psycopg_pool/_acompat.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py:wait",
           "httpcore/_synchronization.py")
 ASYNC = ("asyncpg", "aiomysql", "aiopg", "aioredis", "httpcore", "aiohttp", "asyncmy")
+WAITERS = ("aiohttp/connector.py:_wait_for_available_connection",)  # it awaits a bare future, which has no frame
 # SQLAlchemy's async pool waits in a greenlet, whose frames no task shows; its queries wait in the driver's coroutines.
 GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_concurrency_py3k.py:greenlet_spawn")
 
@@ -41,6 +42,8 @@ def checkout(wait: Wait) -> Frame | None:
     A pool that opens a new connection waits for the network instead, which is no exhaustion.
     """
     inner = wait.view.inner
+    if wait.coroutine and inner and calls(inner[0], *WAITERS):
+        return inner[0]
     waits, drivers = (AWAITS, (*DRIVERS, *ASYNC)) if wait.coroutine else (WAITS, DRIVERS)
     waiting = next((index for index, frame in enumerate(inner) if not calls(frame, *waits)), len(inner))
     if not waiting or waiting == len(inner) or package(inner[waiting]) not in drivers:

@@ -18,11 +18,13 @@ CALLS = tuple(f"concurrent/futures/_base.py:{name}" for name in (
     "result", "exception", "wait", "as_completed", "result_iterator", "_result_or_cancel"))
 PROCESSES = tuple(f"multiprocessing/pool.py:{name}" for name in (
     "get", "wait", "map", "starmap", "apply", "next", "__next__"))
+PORTAL = "anyio/from_thread.py"
 CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or not wait.starts_with(*CALLS, *PROCESSES, CHUNKS):
+    through_portal = wait is not None and wait.starts_with(PORTAL) and wait.inside(*CALLS)
+    if wait is None or not (through_portal or wait.starts_with(*CALLS, *PROCESSES, CHUNKS)):
         return None
     words = f"It called {wait.outermost}, which blocks until a worker is done."
     if nobody_seen(scene) and not wait.starts_with(*PROCESSES):

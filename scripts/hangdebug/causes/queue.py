@@ -14,7 +14,7 @@ from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 
-MODULES = ("queue.py", "asyncio/queues.py", "multiprocessing/queues.py", "janus.py")
+MODULES = ("queue.py", "asyncio/queues.py", "multiprocessing/queues.py", "janus.py", "anyio/streams/memory.py")
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
