@@ -28,6 +28,7 @@ SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
 JOINED = re.compile(r"([A-Za-z_][\w.]*)\.join\(")
 THREAD_OF = r"^\s*{}\s*(?::[^=]+)?=.*\bThread\(.*\btarget\s*=\s*([\w.]+)"
 SUBMITTED = re.compile(r"([A-Za-z_][\w.]*)\.(?:submit|map)\(\s*([A-Za-z_][\w.]*)")
+TO_THREAD = re.compile(r"(?:\bto_thread|\brun_sync|\brun_in_threadpool|\brun_in_executor\([^,]+,)\(?\s*([A-Za-z_][\w.]*)")
 PREFIX = re.compile(r"thread_name_prefix\s*=\s*[\"']([^\"']+)")
 
 
@@ -70,7 +71,7 @@ def graph(scene: Scene) -> Graph:
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
     if scene.loop:
-        edges.update({key: Edge("task", "{}, which alone can resume it", (identity(scene.loop[-1]),)) for key in tasks})
+        edges.update({("task", task.name): task_edge(scene, task) for task, _ in inside})
     return Graph(still, edges, tasks)
 
 
@@ -153,6 +154,17 @@ def hands_over(one: Wait, scene: Scene) -> bool:
     futures = {name.rpartition(".")[0] for name in one.called if name.rpartition(".")[2] in ("result", "exception")}
     lines = scene.evidence.sources.get(one.frame.file, {}).values()
     return any(HANDS_OVER in line and line.split("=")[0].split(":")[0].strip() in futures for line in lines)
+
+
+def task_edge(scene: Scene, task: Task) -> Edge:
+    """To the worker that runs what the coroutine handed to a thread; else to the loop, which alone can resume it."""
+    loop = Edge("task", "{}, which alone can resume it", (identity(scene.loop[-1]),))
+    frame = next((one for one in task.frames if is_application(one)), None)
+    if frame is None or not scene.loop[-1].idle:
+        return loop
+    names = {found[1].rpartition(".")[2] for found in TO_THREAD.finditer(statement_at(scene.evidence.sources, frame))}
+    runs = [view for view in scene.threads("worker") if not view.idle and entry(view) in names]
+    return Edge("future", f"{entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1) if runs else loop
 
 
 def pool_edge(scene: Scene, one: Wait) -> Edge | None:
