@@ -8,7 +8,7 @@ from functools import lru_cache
 from hangdebug.model import Frame
 
 INSTALLED = re.compile(r"^.*[/\\](?:site|dist)-packages[/\\](?:.*\.egg[/\\])?(?P<tail>.+)$")
-STANDARD = re.compile(r"^.*[/\\](?:lib|lib64|Lib)[/\\](?:(?:python|pypy)[23](?:\.\d+)?t?[/\\](?:lib-dynload[/\\])?)(?P<tail>.+)$")
+STANDARD = re.compile(r"^.*[/\\](?:lib|lib64|Lib)[/\\](?:(?:python|pypy)[23]\.\d+t?[/\\](?:lib-dynload[/\\])?)(?P<tail>.+)$")
 WINDOWS = re.compile(r"^[A-Za-z]:\\.*\\Lib\\(?P<tail>.+)$", re.IGNORECASE)
 # People cut what is private or long off a path: `.../concurrent/futures/_base.py`.
 ELIDED = re.compile(r"^(?:\.{2,3}|\u2026)[/\\](?:lib(?:64)?[/\\])?(?:Lib[/\\]|(?:python|pypy)[23][\d.]*t?[/\\])?(?P<tail>.+)$")

@@ -18,6 +18,7 @@ from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held, state_held
 from hangdebug.lifespans import lifespan_waits
 from hangdebug.loopless import tasks_alone, to_look_at
+from hangdebug.locks import wanted
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
@@ -31,6 +32,7 @@ Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 SERVES = re.compile(r"\b(?:uvicorn|hypercorn|granian|gunicorn|fastapi|starlette|FastAPI|Starlette)\b")
 STOPPING = ("uvicorn/server.py:shutdown",)
+AT_EXIT = "weakref.py:_exitfunc"  # an atexit hook of the standard library
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
 
 
@@ -102,7 +104,8 @@ def finalizing(scene: Scene) -> Answer:
     snapshot = scene.evidence.snapshots[-1]
     if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])):
         return None
-    if is_child(scene.evidence.snapshots[-1]) or not is_application(main.thread.frames[-1]):
+    bottom = main.thread.frames[-1]
+    if is_child(scene.evidence.snapshots[-1]) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
         return None
     if main.thread.frames[-1].name == "<module>" or scene.evidence.process.listens and not runs_uvicorn(scene):
         return None  # a server written in C may call the application, and listen
@@ -179,6 +182,10 @@ def fine(scene: Scene) -> Answer:
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
+    locked = [one for one in stuck_workers(scene) if one.motion.samples > 1 and wanted(one, scene.evidence.sources)]
+    if locked:
+        words.append(f"{len(locked)} pool thread{'s stand' if locked[1:] else ' stands'} before a lock all the time, in {locked[0].frame}.")
+        return Verdict("inconclusive", 0.5, tuple(words), ("Whoever is inside of the lock may go on, or never leave it.",)), locked[0]
     brim = to_the_brim(scene)
     if brim is not None:
         doubts.append(f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")

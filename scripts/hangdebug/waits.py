@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from hangdebug.frames import calls, library_path, package
-from hangdebug.model import Frame, KernelWait, Reading
+from hangdebug.model import Frame, KernelWait, Reading, Verdict
 from hangdebug.scene import Scene, View
 from hangdebug.source import called, entered, line_at, statement_at, unaliased, with_line
 
@@ -189,6 +189,12 @@ def before(scene: Scene, view: View) -> KernelWait | None:
         if found:
             return found
     return None
+
+
+def computing(verdict: Verdict, wait: Wait | None) -> bool:
+    """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
+    left_open = verdict.state in ("sync-worker-blocked", "startup-hang", "exit-hang")
+    return verdict.state == "loop-busy" or left_open and wait is not None and bool(wait.running)
 
 
 def stuck_workers(scene: Scene) -> tuple[Wait, ...]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.waits import Wait, computing
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state != "loop-busy":
+    if not computing(verdict, wait):
         return None
     if wait is not None and wait.motion.cpu is not None:
         share = f"It used {wait.motion.cpu:.0%} of a CPU over {wait.motion.span:.1f} s."

@@ -33,11 +33,14 @@ CONSUMES = (" in ", "*", "yield", "next(", "send(", "close(", "list(", "tuple(",
             "map(", "zip(", "any(", "all(", "max(", "min(", "extend(", "update(")
 RANGE = re.compile(r"\bfor \w+ in range\(")
 DROPS = re.compile(r"^del |= None$|\bcollect\(")
+AT_EXIT = "weakref.py:_exitfunc"
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or wait.frame is None or verdict.state == "loop-busy":
         return None
+    if any(calls(frame, AT_EXIT) for frame in wait.view.thread.frames):
+        return None  # not the collector calls it, but the interpreter that ends
     running = next((f for f in wait.view.section if f.name == "__del__" or calls(f, *FINALISERS)), None)
     if running is not None:
         return Match(frozenset({"frames"}), (f"It is in {running}, a finaliser: no line of the program calls it.",))

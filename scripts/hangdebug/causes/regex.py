@@ -13,14 +13,14 @@ from __future__ import annotations
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.source import makers
-from hangdebug.waits import Wait
+from hangdebug.waits import Wait, computing
 
 MODULES = ("re", "regex", "re2")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn")  # no str has these
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state != "loop-busy" or wait is None:
+    if wait is None or not computing(verdict, wait):
         return None
     computes = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*MODULES):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.waits import Wait, computing
 
 CODECS = ("json", "orjson", "ujson", "simplejson", "rapidjson", "msgspec", "msgpack", "_msgpack", "cbor2", "pickle", "_pickle",
           "cloudpickle", "dill", "marshal", "pydantic", "pydantic_core", "marshmallow", "cattrs", "xml",
@@ -23,7 +23,7 @@ METHODS = ("model_validate", "model_validate_json", "model_dump", "model_dump_js
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state != "loop-busy" or wait is None:
+    if wait is None or not computing(verdict, wait):
         return None
     computes = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*CODECS) or wait.inside(*PLACES):

@@ -9,12 +9,15 @@ own. A server started with `</dev/null` gets EOFError at once, and shows where t
 
 from __future__ import annotations
 
+import re
+
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
 
 PROMPTS = ("getpass.py", "click/termui.py", "fileinput.py", "cmd.py", "code.py", "_pyrepl/readline.py")
 PACKAGES = ("prompt_toolkit", "questionary", "inquirer", "readchar", "_pyrepl")
+OF_A_CHILD = re.compile(r"\.stdin\.(?:write|writelines|flush|close)\(")  # a Popen's: what the child reads
 WORDS = ("input", "stdin", "getpass", "getch")
 READS = ("read", "select", "pselect6", "poll", "ppoll")
 
@@ -25,7 +28,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait.inside(*PROMPTS) or wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which asks at the terminal.",))
     told = wait.in_syscall("read") and set(wait.descriptors) == {0}
-    said = wait.leaf and (wait.line_says(*WORDS) or "sys.stdin" in (wait.text or ""))
+    said = wait.leaf and not OF_A_CHILD.search(wait.text or "") and (wait.line_says(*WORDS) or "sys.stdin" in (wait.text or ""))
     open_ = wait.kernel is None or wait.kernel.syscall is None
     if not (told or said and (open_ or wait.in_syscall(*READS) and set(wait.descriptors) <= {0} or on_terminal(wait))):
         return None
