@@ -1,0 +1,74 @@
+"""When the event loop stalls, or on SIGUSR1, write all stacks and all tasks: evidence without a debugger.
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with watchdog(limit=5):
+            yield
+
+    kill -USR1 PID                             # what does it do now?
+    python scripts/hang.py diagnose app.log    # reads what was written
+
+Use when   a hang comes once a week, or where nobody may attach: the process reports on itself, at that moment.
+Not when   py-spy can be used while it hangs: `hang.py capture` sees more (the kernel, lines of code).
+Costs      a timer on the loop and one thread that wakes `limit` / 4 times a second at most; each stall some
+           milliseconds and kilobytes. Paths and function names go into the log. One stall is written once.
+           The stacks come from a thread in C (faulthandler) and appear also while C code holds the GIL; the
+           tasks come from Python, when it lets go.
+Python     3.9 and later. SIGUSR1 where there is one (not on Windows).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+
+@asynccontextmanager
+async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterator[None]:
+    """Watch the running loop. `limit` is in seconds; `file` needs a descriptor of its own."""
+    loop, asked, done = asyncio.get_running_loop(), threading.Event(), threading.Event()
+    last = time.monotonic()
+
+    async def beat() -> None:
+        nonlocal last
+        while True:
+            last = time.monotonic()
+            faulthandler.dump_traceback_later(limit, file=file)  # each beat puts it off
+            await asyncio.sleep(limit / 4)
+
+    def watch() -> None:
+        told = 0.0
+        while not done.is_set():
+            stalled = time.monotonic() - last > limit and told != last
+            if stalled or asked.wait(limit / 4) and not done.is_set():
+                told = last if stalled else told
+                asked.clear()
+                print(f"watchdog: the loop's last turn began {time.monotonic() - last:.1f} s ago", file=file)
+                for each in asyncio.all_tasks(loop):
+                    each.print_stack(file=file)
+                file.flush()
+
+    thread = threading.Thread(target=watch, name="watchdog", daemon=True)
+    task = asyncio.ensure_future(beat())
+    on_signal = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1")
+    if on_signal:
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: asked.set())
+        faulthandler.register(signal.SIGUSR1, file=file, chain=True)  # the stacks first, then the handler above
+    thread.start()
+    try:
+        yield
+    finally:
+        task.cancel()
+        faulthandler.cancel_dump_traceback_later()
+        if on_signal:
+            faulthandler.unregister(signal.SIGUSR1)
+            signal.signal(signal.SIGUSR1, before)
+        done.set()
+        asked.set()
