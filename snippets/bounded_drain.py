@@ -48,7 +48,7 @@ async def drain_async(pool: ThreadPoolExecutor, prefix: str, seconds: float) -> 
 
 def stop(pool: ThreadPoolExecutor) -> threading.Thread:
     pool.shutdown(wait=False, cancel_futures=True)
-    waiter = threading.Thread(target=pool.shutdown, name="drain", daemon=True)  # daemon: it may be left behind
+    waiter = threading.Thread(target=pool.shutdown, name="drain", daemon=True)  # it may be left behind
     waiter.start()
     return waiter
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Use when   a hung host has py-spy and nothing else: it saves the evidence that `hang.py diagnose FOLDER` reads.
+# Use when   a hung host has py-spy and nothing else: this saves what `hang.py diagnose FOLDER` reads.
 # Not when   Python with psutil is there: `hang.py capture` keeps the lines of your code and the tasks too.
-# Costs      2 s; the target is paused for some milliseconds a sample. Run it before any restart, as the target's
-#            user or as root. Linux; a POSIX sh (dash, bash, busybox). Name your source later: --code DIR.
+# Costs      2 s; the target is paused for some milliseconds a sample. Run it before any restart, as the
+#            target's user or as root. Linux; a POSIX sh (dash, bash, busybox). Source lines: --code DIR.
 set -u
-usage() { echo "usage: capture.sh PID [FOLDER]   (PID is a worker; below a supervisor: pgrep -P SUPERVISOR_PID)"; }
+usage() { echo "usage: capture.sh PID [FOLDER]   (of a supervisor, the pid of a worker: pgrep -P PID)"; }
 
 pid=${1:-}
 case $pid in -h) usage; exit 0 ;; ''|0*|*[!0-9]*) usage >&2; exit 2 ;; esac
@@ -33,15 +33,16 @@ kernel() {  # kernel FILE: what each thread waits in, one line a thread. Nothing
 }
 
 state=$(counter "/proc/$pid" State)
-case $state in T*) status=stopped ;; t*) status=tracing-stop ;; D*) status=disk-sleep ;; *) status=sleeping ;; esac
+case $state in T*) status=stopped ;; t*) status=tracing-stop ;; *) status=sleeping ;; esac
 command=$(tr '\000' ' ' <"/proc/$pid/cmdline" | cut -d ' ' -f 1-6 | quoted)
 server=null
 for name in granian daphne hypercorn waitress celery uvicorn gunicorn; do
     case $command in *"$name"*) server="\"$name\"" ;; esac
 done
 cat >"$folder/manifest.json" <<END
-{"format": "backend-hang-debug evidence", "version": 1, "taken": "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)", "tool": "capture.sh",
- "py_spy": "$(py-spy --version | cut -d ' ' -f 2)", "platform": $(uname -srm | quoted), "notes": []}
+{"format": "backend-hang-debug evidence", "version": 1, "tool": "capture.sh",
+ "taken": "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)", "py_spy": "$(py-spy --version | cut -d ' ' -f 2)",
+ "platform": $(uname -srm | quoted), "notes": []}
 END
 
 for fd in "/proc/$pid/fd/"*; do echo "${fd##*/}$tab$(readlink "$fd")"; done >"$place/fds.tsv"
@@ -59,16 +60,18 @@ for port in $(awk '$4 == "0A" { sub(/.*:/, "", $2); print $2 }' "$place/net.txt"
     listens=true ports="$ports${ports:+, }$(printf %d "0x$port")"
 done
 cat >"$place/process.json" <<END
-{"pid": $pid, "command": $command, "cwd": $(readlink "/proc/$pid/cwd" | quoted), "status": "$status", "listening": [$ports],
- "listens": $listens, "server": $server}
+{"pid": $pid, "command": $command, "cwd": $(readlink "/proc/$pid/cwd" | quoted), "status": "$status",
+ "listening": [$ports], "listens": $listens, "server": $server}
 END
 
 for index in 0 1 2 3; do kernel >"$place/kernel-before-$index.tsv"; sleep 0.1 2>/dev/null || sleep 1; done
 for index in 0 1 2; do
     case $status in stopped|tracing-stop) break ;; esac  # py-spy would wait for it
     kernel >"$place/kernel-$index.tsv"
-    py-spy dump --pid "$pid" >"$place/sample-$index.txt" 2>"$folder/py-spy.log" ||
-        { [ "$index" -gt 0 ] && break; stop "py-spy cannot read $pid: $(head -n 1 "$folder/py-spy.log")" "sudo $0 $pid   # root: your decision"; }
+    if ! py-spy dump --pid "$pid" >"$place/sample-$index.txt" 2>"$folder/py-spy.log"; then
+        [ "$index" -eq 0 ] || break
+        stop "py-spy cannot read $pid: $(head -n 1 "$folder/py-spy.log")" "sudo $0 $pid   # your decision"
+    fi
     sleep 0.3 2>/dev/null || sleep 1
 done
 echo "$folder"

@@ -33,8 +33,8 @@ CLOSE = 5.0  # seconds for a rollback and the return of the connection
 async def session(factory: Callable[[], AsyncSession]) -> AsyncIterator[AsyncSession]:
     """A session that gives its connection back also where the task is being cancelled.
 
-    On a disconnect each `await` in a plain `finally` is cancelled too: the clean-up stops at the first one,
-    and a connection in an unknown state is thrown away instead of given back.
+    On a disconnect each `await` in a plain `finally` is cancelled too, so the clean-up ends at its first one.
+    If a `close()` comes after that, the connection stays lent, and the pool runs dry.
     """
     opened = factory()
     try:
@@ -44,8 +44,10 @@ async def session(factory: Callable[[], AsyncSession]) -> AsyncIterator[AsyncSes
             await opened.close()
 
 
-async def rows(factory: Callable[[], AsyncSession],
-               after: Callable[[AsyncSession, Optional[Row]], Awaitable[Sequence[Row]]]) -> AsyncIterator[Row]:
+async def rows(
+    factory: Callable[[], AsyncSession],
+    after: Callable[[AsyncSession, Optional[Row]], Awaitable[Sequence[Row]]],
+) -> AsyncIterator[Row]:
     """Every row, page by page; `after(session, last)` fetches the page that follows the row `last`."""
     last = None
     while True:

@@ -11,7 +11,7 @@
 Use when   something restarts or routes by a health check. Liveness (Kubernetes' livenessProbe, a supervisor):
            200 as long as the loop turns; no answer is the sign to restart. Readiness (readinessProbe, a load
            balancer): 503 while the service is overloaded or about to stop, and no restart.
-Not when   a probe would check the database in *liveness*: an outage there would restart every healthy process.
+Not when   liveness is to check the database: an outage there would restart every healthy process.
 Costs      a task that wakes 10 times a second. The routes are `async def`: a `def` route waits for one of the
            very threads that it reports on.
 Python     3.9 and later, AnyIO 4, FastAPI.
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/health")
 
 @asynccontextmanager
 async def lag_meter(app: FastAPI) -> AsyncIterator[None]:
-    """Measure how late the loop wakes a task. `app.state.closing = True` makes the app unready at any time."""
+    """Measure how late the loop wakes a task. `app.state.closing = True` makes the app unready."""
     app.state.lags, app.state.closing = deque(maxlen=int(SPAN / EVERY)), False
 
     async def measure() -> None:
@@ -59,7 +59,8 @@ async def live() -> dict[str, str]:
 
 @router.get("/ready")
 async def ready(request: Request, response: Response) -> dict[str, object]:
-    now, threads, state = time.monotonic(), to_thread.current_default_thread_limiter().statistics(), request.app.state
+    now, state = time.monotonic(), request.app.state
+    threads = to_thread.current_default_thread_limiter().statistics()
     lag = max((late for due, late in state.lags if now - due - late < SPAN), default=0.0)
     troubles = ["the loop lags"] * (lag > MOST_LAG) + ["the app stops"] * bool(state.closing)
     troubles += ["calls wait for a thread"] * (threads.tasks_waiting > MOST_WAITING)

@@ -8,7 +8,7 @@
         assert await report("sales") == ...
 
 Use when   your tests await the code of your handlers: what hangs a server for a second hangs a test for one.
-           `pytestmark = pytest.mark.usefixtures("loop_guard")` guards a whole file, `autouse=True` all of them.
+           `pytestmark = pytest.mark.usefixtures("loop_guard")` guards a whole file.
 Not when   a test is not a coroutine (a TestClient's loop runs in another thread): that one is refused, not
            passed over. Blocking on disconnect shows only in a test that cancels its task.
 Costs      pip install pyleak; a thread for each test, which looks 50 times a second. A machine that stalls
@@ -33,14 +33,15 @@ THRESHOLD = 0.1  # seconds that one step of the loop may take
 def loop_guard(request: pytest.FixtureRequest) -> None:
     test = request.node.obj
     if not inspect.iscoroutinefunction(test):
-        pytest.fail("loop_guard guards coroutines only: await the handler itself, not a TestClient", pytrace=False)
+        pytest.fail("loop_guard guards coroutines: await the handler itself, not a TestClient", pytrace=False)
 
     @functools.wraps(test)
     async def guarded(*args: object, **kwargs: object) -> None:
         # pyleak counts a block only if one of these files is in the stack; a task of the app is to count too.
         files = {getattr(module, "__file__", None) for module in list(sys.modules.values())} - {None}
         where = CallerContext(str(request.path), request.node.name, files=files)
-        async with no_event_loop_blocking("raise", threshold=THRESHOLD, check_interval=0.02, caller_context=where):
+        seen = no_event_loop_blocking("raise", threshold=THRESHOLD, check_interval=0.02, caller_context=where)
+        async with seen:
             await test(*args, **kwargs)
 
     request.node.obj = guarded  # the runner of async tests asks for it after the fixtures

@@ -8,10 +8,10 @@
     kill -USR1 PID                             # what does it do now?
     python scripts/hang.py diagnose app.log    # reads what was written
 
-Use when   a hang comes once a week, or where nobody may attach: the process reports on itself, at that moment.
+Use when   a hang comes once a week, or where nobody may attach: the process reports on itself, in time.
 Not when   py-spy can be used while it hangs: `hang.py capture` sees more (the kernel, lines of code).
-Costs      a timer on the loop and one thread that wakes `limit` / 4 times a second at most; each stall some
-           milliseconds and kilobytes. Paths and function names go into the log. One stall is written once.
+Costs      a timer on the loop and one thread, each waking four times in `limit` seconds. One stall is written
+           once. Paths and function names go into the log.
            The stacks come from a thread in C (faulthandler) and appear also while C code holds the GIL; the
            tasks come from Python, when it lets go.
 Python     3.9 and later. SIGUSR1 where there is one (not on Windows).
@@ -60,7 +60,7 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
     on_signal = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1")
     if on_signal:
         before = signal.signal(signal.SIGUSR1, lambda number, frame: asked.set())
-        faulthandler.register(signal.SIGUSR1, file=file, chain=True)  # the stacks first, then the handler above
+        faulthandler.register(signal.SIGUSR1, file=file, chain=True)  # stacks first, then the handler
     thread.start()
     try:
         yield

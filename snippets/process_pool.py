@@ -9,10 +9,10 @@
 Use when   a handler computes for more than some 10 ms in pure Python: on the loop it blocks every request,
            in a thread it takes turns with the loop for the GIL, and so slows every request.
 Not when   the work drops the GIL (hashing, compression, most of numpy): a thread will do, and costs less.
-Costs      a process of 20 MB and more for each worker, and pickling of arguments and result: pass ids, not data.
-           The function has to be importable: at the top of a module, no lambda. A client that leaves does not
-           end the work; what must end has to check a deadline by itself. A worker that dies (out of memory)
-           breaks the pool: the call raises BrokenProcessPool, and this makes a new pool for the next one.
+Costs      a process for each worker, and pickling of arguments and result: pass ids, not data. The function
+           has to be importable: at the top of a module, no lambda. A client that leaves does not end the
+           work; what must end has to check a deadline by itself. A worker that dies (out of memory) breaks
+           the pool: the call raises BrokenProcessPool, and the next one gets a new pool.
 Python     3.9 and later.
 """
 
@@ -55,7 +55,7 @@ async def cpu_lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def run_cpu(app: FastAPI, work: Callable[..., Result], *args: object) -> Result:
-    """`work(*args)` in a process. What it raises is raised here, and BrokenProcessPool where its process died."""
+    """`work(*args)` in a process. Raises what it raises, and BrokenProcessPool where its process died."""
     pool = app.state.cpu
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)

@@ -7,15 +7,16 @@
         yield
 
     @app.get("/export")
-    async def export(request: Request) -> str:              # not `def`: that would take one of the shared threads
+    async def export(request: Request) -> str:      # not `def`: that would take one of the shared threads
         return await request.app.state.slow.run(make_export)
 
 Use when   `def` routes, UploadFile and FileResponse starve behind slow calls: all of them share AnyIO's 40
            threads (`threadpool-exhausted`). Size: requests a second x seconds each, and some room; 20 a
            second of 0.5 s each need 10. More threads than the database has connections wait for these.
-Not when   the slow call has an async form. More threads do not mend a call without a timeout: they hang later.
-Costs      memory for each thread in use (8 MB of address space, some 50 kB in fact). A full queue answers 503
-           at once, which a client can understand; waiting until it times out it cannot.
+Not when   the slow call has an async form. More threads do not mend a call without a timeout: they only
+           hang later.
+Costs      a thread for each call under way. A full queue answers 503 at once, which a client understands
+           better than silence.
 Python     3.9 and later, AnyIO 4, Starlette or FastAPI.
 """
 
@@ -30,7 +31,7 @@ Result = TypeVar("Result")
 
 
 def size_default(threads: int) -> None:
-    """How many threads `def` routes and `anyio.to_thread.run_sync` share. To be called on the loop: in a lifespan."""
+    """How many threads `def` routes and `anyio.to_thread.run_sync` share. Call it in a lifespan."""
     to_thread.current_default_thread_limiter().total_tokens = threads
 
 

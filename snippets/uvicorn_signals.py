@@ -12,11 +12,11 @@
 
     uvicorn app.main:app --timeout-graceful-shutdown 5    # for what does not end by itself
 
-Use when   the app has streams or long polls: uvicorn waits for open connections first, without end, and
-           closes the lifespan after that. Only the signal comes in time.
-Not when   requests are short. And never `signal.signal` alone: a handler that replaces uvicorn's keeps it from
-           ever stopping, and one installed at import is itself replaced. This one calls its predecessor.
-Costs      a task for each step of a stream. A client sees its stream end, and may come back.
+Use when   the app has streams or long polls: uvicorn waits for open connections, without end, before it
+           closes the lifespan. Only the signal comes in time.
+Not when   requests are short. And never `signal.signal` alone: a handler that replaces uvicorn's keeps it
+           from ever stopping, and one installed at import is itself replaced. This one calls its predecessor.
+Costs      a task for each step of a stream.
 Python     3.9 and later; asyncio and uvloop.
 """
 
@@ -37,11 +37,10 @@ log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prin
 @asynccontextmanager
 async def told_to_stop() -> AsyncIterator[asyncio.Event]:
     """An event that is set on the first SIGINT or SIGTERM. The handlers that were there run as before."""
-    loop, closing = asyncio.get_running_loop(), asyncio.Event()
-    before = {}
+    loop, closing, before = asyncio.get_running_loop(), asyncio.Event(), {}
 
     def handler(number: int, frame: object) -> None:
-        loop.call_soon_threadsafe(tell, number)  # a signal comes in the middle of anything: the loop does the rest
+        loop.call_soon_threadsafe(tell, number)  # the signal comes in the middle of anything
         if callable(before[number]):
             before[number](number, frame)
 
@@ -49,14 +48,14 @@ async def told_to_stop() -> AsyncIterator[asyncio.Event]:
         log.info("stop: %s, open streams end now", signal.Signals(number).name)
         closing.set()
 
-    if threading.current_thread() is threading.main_thread():  # elsewhere, as in a test client, none arrive
-        before.update({number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)})
-        for number in before:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if threading.current_thread() is threading.main_thread():  # elsewhere none can arrive
+            before[number] = signal.getsignal(number)
             signal.signal(number, handler)
     try:
         yield closing
     finally:
-        for number in [each for each in before if signal.getsignal(each) is handler]:
+        for number in filter(lambda each: signal.getsignal(each) is handler, before):
             signal.signal(number, before[number])
 
 

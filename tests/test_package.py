@@ -252,7 +252,14 @@ def test_a_cause_has_a_module_a_server_dumps_and_an_entry():
 
 def test_what_a_cause_points_to_is_there():
     from hangdebug.fixes import RULES
-    assert {cause.snippet for cause in causes.CAUSES if cause.snippet} == {path.name for path in (ROOT / "snippets").glob("*.py")}
+    named = {cause.snippet for cause in causes.CAUSES if cause.snippet}
+    text = (ROOT / "SKILL.md").read_text()
+    of_causes, aside = text.split("These no cause names.")  # the skill's own lists of what to copy
+    aside, proof = aside.split("## Proof")
+    link = r"\(snippets/([\w.]+)\)"
+    assert named == set(re.findall(link, of_causes))
+    assert named.isdisjoint(re.findall(link, aside + proof))
+    assert named | set(re.findall(link, aside + proof)) == {path.name for path in (ROOT / "snippets").iterdir() if path.is_file()}
     assert {cause.fix for cause in causes.CAUSES if cause.fix} == {rule.id for rule in RULES}
     assert {zoo.truth(name).state for folder in zoo.FOLDERS for name in zoo.names(folder)} <= set(STATES)
 
