@@ -29,7 +29,7 @@ import build_skill  # noqa: E402
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A module imports only from its left. A name stands for the module or the package of that name.
 ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "rings", "causes", "held", "pools",
-         "pending", "states", "diagnose", "report", "capture", "live", "local", "fixes", "fix", "curl", "verify", "triage",
+         "pending", "states", "diagnose", "report", "capture", "live", "local", "fixes", "fix", "curl", "verify", "pressure", "triage",
          "groups", "arguments", "cli")
 NOT_BARE = {"capture", "fixes", "fix", "triage"}  # these need more than the standard library
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
