@@ -15,7 +15,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test notebook skill zoo lock clean venv
+.PHONY: help triage test notebook skill zoo claims lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test              every test: unit, live, notebook, package'
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
 	@echo 'make zoo               hang every test server, diagnose it live, print the table (ZOO="--interpreter PATH")'
+	@echo 'make claims            run what is commonly said about executors on this Python, print what happened'
 	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
 	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
 
@@ -46,6 +47,10 @@ skill: venv
 
 zoo: venv
 	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
+
+claims: venv
+	@sh tooling/need.sh curl
+	@$(ENV_PYTHON) tooling/claims.py $(if $(WRITE),--write)
 
 lock:
 	@sh tooling/lock.sh $(if $(UPGRADE),--upgrade)
