@@ -17,7 +17,7 @@ command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-sp
 [ ! -e "$folder" ] || stop "$folder is there already." "capture.sh $pid ANOTHER_FOLDER"
 mkdir -p "$place" || exit 2
 
-quoted() { tr -d '\000-\037' | sed 's/[\\"]/\\&/g; s/.*/"&"/'; }  # as JSON
+quoted() { printf '"%s"' "$(tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"; }  # as JSON
 
 counter() { sed -n "s/^$2:[[:space:]]*//p" "$1/status" 2>/dev/null; }
 
@@ -70,7 +70,7 @@ for index in 0 1 2; do
     kernel >"$place/kernel-$index.tsv"
     if ! py-spy dump --pid "$pid" >"$place/sample-$index.txt" 2>"$folder/py-spy.log"; then
         [ "$index" -eq 0 ] || break
-        stop "py-spy cannot read $pid: $(head -n 1 "$folder/py-spy.log")" "sudo $0 $pid   # your decision"
+        stop "py-spy cannot read $pid: $(head -n 1 "$folder/py-spy.log")" "sudo sh $0 $pid   # your decision"
     fi
     sleep 0.3 2>/dev/null || sleep 1
 done

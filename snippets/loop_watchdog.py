@@ -2,18 +2,14 @@
 
     @asynccontextmanager
     async def lifespan(app):
-        async with watchdog(limit=5):
-            yield
-
-    kill -USR1 PID                             # what does it do now?
-    python scripts/hang.py diagnose app.log    # reads what was written
+        async with watchdog(limit=5):           # kill -USR1 PID: what does it do now?
+            yield                               # hang.py diagnose app.log: reads what was written
 
 Use when   a hang comes once a week, or where nobody may attach: the process reports on itself, in time.
 Not when   py-spy can be used while it hangs: `hang.py capture` sees more (the kernel, lines of code).
 Costs      a timer on the loop and one thread, each waking four times in `limit` seconds. One stall is written
-           once. Paths and function names go into the log.
-           The stacks come from a thread in C (faulthandler) and appear also while C code holds the GIL; the
-           tasks come from Python, when it lets go.
+           once. Paths and function names go into the log. The stacks come from a thread in C (faulthandler),
+           also while C code holds the GIL; the tasks come from Python, when it lets go.
 Python     3.9 and later. SIGUSR1 where there is one (not on Windows).
 """
 
@@ -21,20 +17,23 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import signal
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TextIO
+from typing import Any, TextIO, cast
+
+# A suspended coroutine, generator or async generator: where its frame is, and what it waits for.
+STEPS = {"cr_frame": "cr_await", "gi_frame": "gi_yieldfrom", "ag_frame": "ag_await"}
 
 
 @asynccontextmanager
 async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterator[None]:
     """Watch the running loop. `limit` is in seconds; `file` needs a descriptor of its own."""
-    loop, asked, done = asyncio.get_running_loop(), threading.Event(), threading.Event()
-    last = time.monotonic()
+    loop, asked, last = asyncio.get_running_loop(), threading.Event(), time.monotonic()
 
     async def beat() -> None:
         nonlocal last
@@ -45,23 +44,19 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
 
     def watch() -> None:
         told = 0.0
-        while not done.is_set():
-            stalled = time.monotonic() - last > limit and told != last
-            if stalled or asked.wait(limit / 4) and not done.is_set():
-                told = last if stalled else told
+        while last:
+            if time.monotonic() - last > limit and told != last or asked.wait(limit / 4) and last:
+                told = last
                 asked.clear()
                 print(f"watchdog: the loop's last turn began {time.monotonic() - last:.1f} s ago", file=file)
-                for each in asyncio.all_tasks(loop):
-                    each.print_stack(file=file)
-                file.flush()
+                print("".join(map(stack_of, asyncio.all_tasks(loop))), file=file, flush=True)
 
-    thread = threading.Thread(target=watch, name="watchdog", daemon=True)
     task = asyncio.ensure_future(beat())
     on_signal = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1")
     if on_signal:
         before = signal.signal(signal.SIGUSR1, lambda number, frame: asked.set())
         faulthandler.register(signal.SIGUSR1, file=file, chain=True)  # stacks first, then the handler
-    thread.start()
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
     try:
         yield
     finally:
@@ -70,5 +65,16 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
         if on_signal:
             faulthandler.unregister(signal.SIGUSR1)
             signal.signal(signal.SIGUSR1, before)
-        done.set()
+        last = 0.0
         asked.set()
+
+
+def stack_of(task: asyncio.Task[Any]) -> str:
+    """Its chain of awaits, as faulthandler prints one: task.print_stack() shows only the outermost."""
+    lines, step = [], cast(Any, task.get_coro())
+    while kind := next((name for name in STEPS if getattr(step, name, None)), None):
+        frame, step = getattr(step, kind), getattr(step, STEPS[kind])
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}\n')
+        if type(step).__name__.startswith("async_generator_"):  # of one of its steps: it knows which
+            step = next((each for each in gc.get_referents(step) if hasattr(each, "ag_frame")), None)
+    return f"Stack for {task!r} (most recent call first):\n" + "".join(reversed(lines))

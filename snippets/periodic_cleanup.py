@@ -53,7 +53,9 @@ class PeriodicThread:
 
 
 @asynccontextmanager
-async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[asyncio.Task]:
+async def periodic_task(
+    work: Callable[[], Awaitable[object]], every: float
+) -> AsyncIterator[asyncio.Task[None]]:
     """The twin on the event loop: `work` is awaited every `every` seconds until the block is left."""
     async def run() -> None:
         while True:

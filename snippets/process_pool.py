@@ -45,13 +45,13 @@ def new_pool() -> ProcessPoolExecutor:
 async def cpu_lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Serve with `app.state.cpu`; at the end no worker is left, whatever it computes."""
     app.state.cpu = new_pool()
-    before = set(multiprocessing.active_children())
     try:
         yield
     finally:
+        workers = list((app.state.cpu._processes or {}).values())  # no other list before 3.14
         app.state.cpu.shutdown(wait=False, cancel_futures=True)
-        for worker in set(multiprocessing.active_children()) - before:
-            worker.terminate()  # a pool's workers outlive a server that SIGTERM ends
+        for worker in workers:
+            worker.terminate()  # or it would outlive a server that SIGTERM ends
 
 
 async def run_cpu(app: FastAPI, work: Callable[..., Result], *args: object) -> Result:

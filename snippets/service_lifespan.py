@@ -7,7 +7,7 @@ Use when   several classes of an app each make a `ThreadPoolExecutor` in `__init
 Not when   they could share one pool: lifespan_executor.py is shorter.
 Costs      stopping takes up to GRACE seconds in all, not for each service: all are told at once, the last
            started first. Calls have to look at `stopping`; where one does not, the log names its service,
-           and LAST_RESORT seconds later the process ends in the middle of the call (in a test as well).
+           and at the end of the grace the process ends in the middle of the call (in a test as well).
 Python     3.9 and later (`cancel_futures`).
 """
 
@@ -24,8 +24,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-GRACE = 3.0  # seconds that running calls get to end, all services together
-LAST_RESORT = 0.3  # seconds for the interpreter's exit where a call was left behind
+GRACE = 3.0  # seconds until all of it is over
+LAST_RESORT = 0.3  # the last of them: for the interpreter's exit, where a call was left behind
 log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prints
 
 
@@ -72,7 +72,7 @@ async def services(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + GRACE - LAST_RESORT
         for each in running:
             each.tell()
         if not all([await each.ended(until) for each in running]):

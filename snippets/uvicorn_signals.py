@@ -2,8 +2,7 @@
 
     @asynccontextmanager
     async def lifespan(app):
-        async with told_to_stop() as closing:
-            app.state.closing = closing
+        async with told_to_stop() as app.state.closing:
             yield
 
     @app.get("/events")
@@ -12,11 +11,11 @@
 
     uvicorn app.main:app --timeout-graceful-shutdown 5    # for what does not end by itself
 
-Use when   the app has streams or long polls: uvicorn waits for open connections, without end, before it
-           closes the lifespan. Only the signal comes in time.
+Use when   the app has streams: uvicorn waits for open connections before it closes the lifespan, without
+           end. Only the signal comes in time.
 Not when   requests are short. And never `signal.signal` alone: a handler that replaces uvicorn's keeps it
-           from ever stopping, and one installed at import is itself replaced. This one calls its predecessor.
-Costs      a task for each step of a stream.
+           from ever stopping, and one installed at import is itself replaced. This one calls the one before.
+Costs      a task for each step of a stream: its generator may hold no task group or timeout over a `yield`.
 Python     3.9 and later; asyncio and uvloop.
 """
 
@@ -28,7 +27,7 @@ import signal
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prints
@@ -37,7 +36,8 @@ log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prin
 @asynccontextmanager
 async def told_to_stop() -> AsyncIterator[asyncio.Event]:
     """An event that is set on the first SIGINT or SIGTERM. The handlers that were there run as before."""
-    loop, closing, before = asyncio.get_running_loop(), asyncio.Event(), {}
+    loop, closing = asyncio.get_running_loop(), asyncio.Event()
+    before: dict[int, Any] = {}
 
     def handler(number: int, frame: object) -> None:
         loop.call_soon_threadsafe(tell, number)  # the signal comes in the middle of anything
@@ -48,15 +48,15 @@ async def told_to_stop() -> AsyncIterator[asyncio.Event]:
         log.info("stop: %s, open streams end now", signal.Signals(number).name)
         closing.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if threading.current_thread() is threading.main_thread():  # elsewhere none can arrive
+    if threading.current_thread() is threading.main_thread():  # elsewhere none can arrive
+        for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.getsignal(number)
             signal.signal(number, handler)
     try:
         yield closing
     finally:
-        for number in filter(lambda each: signal.getsignal(each) is handler, before):
-            signal.signal(number, before[number])
+        for ours in filter(lambda each: signal.getsignal(each) is handler, before):
+            signal.signal(ours, before[ours])
 
 
 async def until(closing: asyncio.Event, items: AsyncGenerator[Item, None]) -> AsyncIterator[Item]:
