@@ -145,7 +145,8 @@ def picture(found: Sequence[Stop]) -> views.Shown:
         axis.barh(place, PATIENCE if never else one.seconds, color=views.ORANGE if never else views.BLUE,
                   hatch="//" if never else None, edgecolor="white")
         said = f"never: {one.answer.cause}" if never else f"{one.seconds:.3f} s"
-        axis.text(0.08 if never else one.seconds + 0.08, place, said, va="center", color="white" if never else "black",
+        axis.text(0.08 if never else one.seconds + 0.08, place, said, va="center",
+                  color="white" if never else "black",
                   bbox={"facecolor": views.ORANGE, "edgecolor": "none", "pad": 2} if never else None)
         words.insert(0, f"{NAMES[one.step]}, {one.number.name}: {said}")
     axis.axvline(GRACE + 0.5, color="black", linestyle="--", linewidth=1)
@@ -173,7 +174,8 @@ def under_pressure(before: Pressure, after: Pressure) -> views.Shown:
     axes[2].plot(*zip(*after.counts), color=views.BLUE)
     axes[2].axhline(after.baseline, color="black", linestyle="--", linewidth=1)
     most = max(count for _, count in after.counts)
-    words.append(f"threads, repaired: {after.baseline} before (dashed), {most} at most, {after.counts[-1][1]} at the end")
+    last = after.counts[-1][1]
+    words.append(f"threads, repaired: {after.baseline} before (dashed), {most} at most, {last} at the end")
     axes[2].set(ylim=(0, most * 1.15), ylabel="threads", xlabel="seconds since the first request")
     axes[2].set_title(words[-1], loc="left", fontsize=10)
     return drawn(figure, words)
