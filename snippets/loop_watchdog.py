@@ -73,8 +73,8 @@ def stack_of(task: asyncio.Task[Any]) -> str:
     """Its chain of awaits, as faulthandler prints one: task.print_stack() shows only the outermost."""
     lines, step = [], cast(Any, task.get_coro())
     while kind := next((name for name in STEPS if getattr(step, name, None)), None):
-        frame, step = getattr(step, kind), getattr(step, STEPS[kind])
-        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}\n')
+        at, step = getattr(step, kind), getattr(step, STEPS[kind])
+        lines.append(f'  File "{at.f_code.co_filename}", line {at.f_lineno} in {at.f_code.co_name}\n')
         if type(step).__name__.startswith("async_generator_"):  # of one of its steps: it knows which
             step = next((each for each in gc.get_referents(step) if hasattr(each, "ag_frame")), None)
     return f"Stack for {task!r} (most recent call first):\n" + "".join(reversed(lines))
