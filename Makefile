@@ -13,7 +13,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test notebook skill zoo peers scan release lock clean venv
+.PHONY: help triage test notebook skill zoo claims peers scan release lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -26,6 +26,7 @@ help:
 	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
 	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
+	@echo 'make claims            run what is commonly said about executors on this Python, print what happened'
 	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
 	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
 
@@ -56,6 +57,10 @@ scan: venv
 
 release: venv
 	@$(ENV_PYTHON) tooling/release.py '$(VERSION)'
+
+claims: venv
+	@sh tooling/need.sh curl
+	@$(ENV_PYTHON) tooling/claims.py $(if $(WRITE),--write)
 
 lock:
 	@sh tooling/lock.sh $(if $(UPGRADE),--upgrade)

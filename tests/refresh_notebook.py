@@ -1,4 +1,4 @@
-"""Run notebooks/triage.ipynb and keep its outputs, after a change: `python tests/refresh_notebook.py`.
+"""Run a notebook and keep its outputs, after a change: `python tests/refresh_notebook.py [clean_shutdown]`.
 
 Widgets are kept as the text that stands for them: a page on a code host, or a kernel that has not run yet,
 could only say that the widget's model is gone.
@@ -6,12 +6,14 @@ could only say that the widget's model is gone.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "triage.ipynb"
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+NOTEBOOK, SHUTDOWN = FOLDER / "triage.ipynb", FOLDER / "clean_shutdown.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -24,12 +26,13 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
 
 
 def main() -> None:
-    notebook = execute(nbformat.read(NOTEBOOK, as_version=4), NOTEBOOK.parent)
+    file = FOLDER / f"{sys.argv[1]}.ipynb" if sys.argv[1:] else NOTEBOOK
+    notebook = execute(nbformat.read(file, as_version=4), FOLDER)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)
     notebook.metadata.language_info = {"name": "python"}  # without the version that happened to run it
-    nbformat.write(notebook, NOTEBOOK)
+    nbformat.write(notebook, file)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A module imports only from its left. A name stands for the module or the package of that name.
 ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "locks", "waitfor", "rings", "causes", "gil", "held",
          "pools", "enders", "pending", "lifespans", "checkouts", "slow_steps", "loopless", "workers", "states", "diagnose", "report", "capture", "live",
-         "local", "fixes", "fix", "curl", "verify", "triage", "groups", "arguments", "cli")
+         "local", "fixes", "fix", "curl", "verify", "pressure", "triage", "groups", "arguments", "cli")
 NOT_BARE = {"capture", "fixes", "fix", "triage"}  # these need more than the standard library
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
@@ -253,7 +253,14 @@ def test_a_cause_has_a_module_a_server_dumps_and_an_entry():
 
 def test_what_a_cause_points_to_is_there():
     from hangdebug.fixes import RULES
-    assert {cause.snippet for cause in causes.CAUSES if cause.snippet} == {path.name for path in (ROOT / "snippets").glob("*.py")}
+    named = {cause.snippet for cause in causes.CAUSES if cause.snippet}
+    text = (ROOT / "SKILL.md").read_text()
+    of_causes, aside = text.split("These no cause names.")  # the skill's own lists of what to copy
+    aside, proof = aside.split("## Proof")
+    link = r"\(snippets/([\w.]+)\)"
+    assert named == set(re.findall(link, of_causes))
+    assert named.isdisjoint(re.findall(link, aside + proof))
+    assert named | set(re.findall(link, aside + proof)) == {path.name for path in (ROOT / "snippets").iterdir() if path.is_file()}
     assert {cause.fix for cause in causes.CAUSES if cause.fix} == {rule.id for rule in RULES}
     assert {zoo.truth(name).state for folder in zoo.FOLDERS for name in zoo.names(folder)} <= set(STATES)
 

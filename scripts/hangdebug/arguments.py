@@ -45,6 +45,8 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     verifying.add_argument("--url", action="append", required=True, help="to probe; repeat for a control URL and the one that hung")
     verifying.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
     verifying.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
+    verifying.add_argument("--concurrency", type=whole, metavar="N", help="cut off N at once, and probe all the time meanwhile")
+    verifying.add_argument("--pid", type=whole, help="with --concurrency: also count this process's threads (Linux)")
     verifying.add_argument("--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)")
 
     triaging = verb(verbs, "triage", run, "The whole path: on the bundled news service, or on your own process.",

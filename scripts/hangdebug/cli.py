@@ -107,9 +107,22 @@ def run_fix(arguments: argparse.Namespace) -> int:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from hangdebug import verify
+    from hangdebug import pressure, verify
+
+    def tell(phase: str) -> None:
+        say(f"probing: {phase}")
+
+    if arguments.concurrency:
+        if not arguments.stream_url:
+            raise BadRequest("Which streams?", "--concurrency says how many are cut off at once.", f"{verify.USAGE} --stream-url URL")
+        found = pressure.pressure(arguments.url, arguments.stream_url, aborts=arguments.aborts, pid=arguments.pid,
+                                  concurrency=arguments.concurrency, deadline=arguments.deadline, on_phase=tell)
+        print(pressure.report(found))
+        return 0 if found.passed else 1
+    if arguments.pid:
+        raise BadRequest("Threads are counted under pressure only.", "--pid goes with --concurrency.", f"{verify.USAGE} --concurrency 20")
     result = verify.verify(arguments.url, stream_url=arguments.stream_url, aborts=arguments.aborts,
-                           deadline=arguments.deadline, on_phase=lambda phase: say(f"probing: {phase}"))
+                           deadline=arguments.deadline, on_phase=tell)
     print(verify.table(result))
     return 0 if result.passed else 1
 

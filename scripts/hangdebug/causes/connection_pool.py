@@ -62,6 +62,7 @@ CAUSE = Cause(
     id="connection-pool",
     title="every connection of a pool is lent out",
     match=match,
+    snippet="db_stream.py",
     confused_with={
         "database": "there a query is under way; here it has no connection to be sent on.",
         "lock": "a pool waits on a condition too; the frames above it are a database driver's.",

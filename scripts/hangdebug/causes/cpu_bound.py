@@ -27,5 +27,6 @@ CAUSE = Cause(
     id="cpu-bound",
     title="a handler computes on the event loop's thread",
     match=match,
+    snippet="process_pool.py",
     confused_with={"other": "a loop that goes from one short handler to the next is under load, not stuck in one."},
 )

@@ -29,6 +29,7 @@ CAUSE = Cause(
     id="graceful-shutdown",
     title="the server was told to stop and waits for what is open",
     match=match,
+    snippet="uvicorn_signals.py",
     confused_with={
         "interpreter-exit": "there the server is done, and the interpreter joins threads.",
         "default-executor": "there asyncio joins its threads, after the server has stopped.",

@@ -29,6 +29,6 @@ CAUSE = Cause(
     id="interpreter-exit",
     title="the interpreter waits for threads before it exits",
     match=match,
-    snippet="lifespan_executor.py",
+    snippet="bounded_drain.py",
     confused_with={"executor-shutdown": "there the event loop still runs and joins a pool by itself."},
 )

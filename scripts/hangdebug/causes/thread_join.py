@@ -25,6 +25,6 @@ CAUSE = Cause(
     id="thread-join",
     title="the event loop waits for a thread or a process to end",
     match=match,
-    snippet="lifespan_executor.py",
+    snippet="periodic_cleanup.py",
     confused_with={"executor-shutdown": "there the join is made by Executor.shutdown()."},
 )

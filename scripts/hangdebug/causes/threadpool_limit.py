@@ -28,6 +28,6 @@ CAUSE = Cause(
     id="threadpool-limit",
     title="all threads of the pool are stuck, so synchronous work queues",
     match=match,
-    snippet="lifespan_executor.py",
+    snippet="thread_limiter.py",
     confused_with={"none": "a few slow `def` requests are no exhaustion while threads are left."},
 )

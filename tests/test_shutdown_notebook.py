@@ -1,0 +1,93 @@
+"""The notebook of a clean shutdown reads well as committed, and runs from an unpacked package that is read-only."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import shutil
+
+import nbformat
+import pytest
+
+import lab
+import stops
+from refresh_notebook import SHUTDOWN
+from test_notebook import IGNORED, MACHINE, PACKAGE, ROOT, code, errors, everything, files, nbval, text
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return nbformat.read(SHUTDOWN, as_version=4)
+
+
+def test_cells_are_short_and_were_run_in_order(notebook):
+    cells = code(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)) and not errors(notebook)
+    for cell in cells:
+        lines = cell.source.splitlines()
+        assert len(lines) <= 8 and max(map(len, lines)) <= 110, cell.source
+        ast.parse(cell.source)
+    prose = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert len(prose) >= len(cells) - 4 and all(len(line) <= 120 for cell in prose for line in cell.source.splitlines())
+
+
+def test_what_is_compared_is_the_story(notebook):
+    compared = [cell for cell in code(notebook) if cell.outputs and IGNORED not in cell.metadata.get("tags", [])]
+    assert 2 * len(compared) >= len(code(notebook))
+    shown = "\n".join(map(text, compared))
+    for stable in ("exit-hang / graceful-shutdown", "exit-hang / executor-shutdown", "exit-hang / interpreter-exit",
+                   "never: graceful-shutdown   never: graceful-shutdown", "processes left: 0"):
+        assert stable in shown
+    last = next(line for line in shown.splitlines() if line.startswith("3: cleanup stops  "))
+    assert last.count("within 3 + 0.5 s") == 2 and "NOT" not in last
+
+
+def test_the_log_has_each_step_in_order(notebook):
+    steps = ["stop: SIGINT, open streams end now", "Shutting down", "analysis: told to stop", "reports: told to stop",
+             "analysis: stopped", "reports: stopped", "Application shutdown complete.", "-- gone "]
+    last = text(code(notebook)[-7])
+    places = [last.index(step, last.index(steps[0])) for step in steps]
+    assert places == sorted(places)
+
+
+def test_outputs_name_no_place_of_a_machine_and_pictures_have_words(notebook):
+    pictures = []
+    for cell in code(notebook):
+        shown = text(cell) + "".join(one.get("data", {}).get("text/html", "") for one in cell.outputs)
+        assert not MACHINE.search(shown) and "Traceback" not in shown, shown
+        pictures += [one for one in cell.outputs if "image/png" in one.get("data", {})]
+    assert len(pictures) == 2
+    for output in pictures:
+        assert len(base64.b64decode(output.data["image/png"])) < 100_000
+        assert "as it was" in output.metadata["image/png"]["alt"]
+    assert "PASSED: all" in everything(notebook) and "200 of 200 streams were cut off" in everything(notebook)
+
+
+def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp_path):
+    skill = tmp_path / "unpacked" / "backend-hang-debug"
+    for name in PACKAGE:
+        shutil.copytree(ROOT / name, skill / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "evidence-*"))
+    for path in [skill, *skill.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    before = files(skill)
+    done = nbval(skill / "notebooks" / "clean_shutdown.ipynb", tmp_path)
+    for path in [skill, *skill.rglob("*")]:
+        path.chmod(path.stat().st_mode | 0o200)
+    assert done.returncode == 0, done.stdout
+    assert f"{len(code(notebook))} passed" in done.stdout and files(skill) == before
+
+
+def test_a_step_that_does_not_start_says_so(monkeypatch, tmp_path):
+    (tmp_path / "backoffice").mkdir()
+    (tmp_path / "backoffice" / "step_0.py").write_text("raise SystemExit('not today')\n")
+    monkeypatch.setattr(stops, "HERE", tmp_path)
+    with pytest.raises(lab.LabError, match="not today"):
+        stops.both(0)
+
+
+def test_every_step_is_python_and_copies_from_snippets_that_are_there():
+    for step in range(len(stops.NAMES)):
+        tree = ast.parse((stops.HERE / "backoffice" / f"step_{step}.py").read_text())
+        modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        own = modules & {path.stem for path in (ROOT / "snippets").glob("*.py")}
+        assert bool(own) == bool(step)

@@ -1,0 +1,120 @@
+"""What references/shutdown.md says: its output is the notebook's, and each fact that it builds on holds here."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import nbformat
+import pytest
+from fastapi import FastAPI
+
+import lab
+from refresh_notebook import SHUTDOWN
+from snippet_lab import NEVER, ask, lay_out, seconds_to_stop
+from test_notebook import ROOT, everything
+from test_package import pythons
+
+PAGE = ROOT / "references" / "shutdown.md"
+
+
+def shape(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "N", text)
+
+
+def test_the_output_on_the_page_is_the_notebook_s():
+    blocks = re.findall(r"^```text\n(.*?)\n```$", PAGE.read_text(), re.M | re.S)
+    real = shape(everything(nbformat.read(SHUTDOWN, as_version=4)))
+    assert len(blocks) == 3 and all(shape(block) in real for block in blocks)
+
+
+def test_the_clocks_on_the_page_are_those_of_the_snippets():
+    import yaml
+    compose = yaml.safe_load((ROOT / "snippets" / "debug.compose.yaml").read_text())["services"]["app"]
+    rows = re.findall(r"^\| (the platform's|uvicorn's|yours).*\| (\d+) s \|$", PAGE.read_text(), re.M)
+    dockerfile = (ROOT / "snippets" / "debug.Dockerfile").read_text()
+    grace = re.search(r"^GRACE = ([\d.]+)", (ROOT / "snippets" / "service_lifespan.py").read_text(), re.M)[1]
+    shown = {name: int(number) for name, number in rows}
+    assert shown["the platform's"] == int(compose["stop_grace_period"].rstrip("s"))
+    assert shown["uvicorn's"] == int(re.search(r'--timeout-graceful-shutdown", "(\d+)"', dockerfile)[1])
+    assert shown["yours"] == float(grace) and shown["the platform's"] > shown["uvicorn's"] + shown["yours"]
+
+
+ATEXIT = """
+import atexit, time
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+pool.submit(lambda: (time.sleep(0.3), print("the call ended")))
+atexit.register(print, "atexit ran")
+"""
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_atexit_comes_after_the_pools_were_joined(python):
+    done = subprocess.run([python, "-c", ATEXIT], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["the call ended", "atexit ran"]
+
+
+def test_on_event_is_ignored_beside_a_lifespan():
+    @asynccontextmanager
+    async def lifespan(app):
+        yield
+
+    ran: list[str] = []
+    app = FastAPI(lifespan=lifespan)
+    with pytest.warns(DeprecationWarning):
+        app.on_event("shutdown")(lambda: ran.append("shutdown"))
+
+    async def live() -> None:
+        async with app.router.lifespan_context(app):
+            pass
+
+    asyncio.run(live())
+    assert ran == []
+
+
+def test_the_default_executor_has_a_limit_from_python_3_12_on():
+    takes = inspect.signature(asyncio.BaseEventLoop.shutdown_default_executor).parameters
+    assert ("timeout" in takes) == (sys.version_info >= (3, 12))
+    if sys.version_info >= (3, 12):
+        assert asyncio.constants.THREAD_JOIN_TIMEOUT == 300
+
+
+DAEMON = """
+import asyncio, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from fastapi import FastAPI
+app = FastAPI()
+
+@app.get("/pool")
+async def pool():
+    ThreadPoolExecutor(1).submit(time.sleep, 30)
+
+@app.get("/default")
+async def default():
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 30)
+
+@app.get("/thread")
+async def thread():
+    threading.Thread(target=time.sleep, args=(30,)).start()
+
+@app.get("/daemon")
+async def daemon():
+    threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("path, after_sigint", [("/pool", NEVER), ("/default", NEVER), ("/thread", NEVER), ("/daemon", 1.5)])
+def test_sigterm_ends_what_sigint_waits_for(tmp_path, path, after_sigint):
+    lay_out(tmp_path)
+    (tmp_path / "threads.py").write_text(DAEMON)
+    for number, most in ((signal.SIGTERM, 1.5), (signal.SIGINT, after_sigint)):
+        with lab.start(tmp_path, "threads:app") as server:
+            ask(server.url, path)
+            took = seconds_to_stop(server, number, patience=2)
+            assert took == NEVER if most == NEVER else took < most, number
