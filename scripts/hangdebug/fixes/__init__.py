@@ -1,26 +1,48 @@
 """The rewrites, in the order in which they run. One file each; files with a leading underscore serve them.
 
-Importing this package needs libcst: hangdebug.fix imports it when the first file is read, not before.
+A rule that takes a block apart edits libcst's tree; one that replaces a call edits its span of the text. Importing
+this package needs libcst: hangdebug.fix imports it when the first file is read, not before.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 from typing import Callable
 
-from hangdebug.fixes import nonblocking_executor
+from hangdebug.fixes import (
+    _spans, asyncio_lock, await_future, lifespan, nonblocking_executor, sleep, sync_endpoint, to_thread,
+)
+from hangdebug.fixes._file import tree_of
+from hangdebug.fixes._spans import with_imports
 from hangdebug.model import Finding
+
+__all__ = ["RULES", "Rule", "tree_of", "with_imports"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """`rewrite(source, file, line)` answers with the new source and its findings, `line` may be None.
+    """`rewrite(source, file, line, exact=..., imports=...)` answers with the new source and its findings.
 
-    A finding outside `line`'s construct or function is left out, and so is its edit.
+    `line` may be None. A finding outside of `line`'s construct, or if not `exact` of its function, is left out, and
+    so is its edit. `words`: of each group, at least one stands in a file in which the rule can find anything.
     """
 
     id: str
-    rewrite: Callable[[str, str, "int | None"], "tuple[str, tuple[Finding, ...]]"]
+    about: str
+    words: tuple[tuple[str, ...], ...]
+    rewrite: Callable[..., "tuple[str, tuple[Finding, ...]]"]
+
+    def concerns(self, source: str) -> bool:
+        return all(any(word in source for word in group) for group in self.words)
 
 
-RULES = (Rule("nonblocking_executor", nonblocking_executor.rewrite),)
+def rule(module: ModuleType) -> Rule:
+    rewrite = getattr(module, "rewrite", None) or partial(_spans.rewrite, module.ID, module.search)
+    return Rule(module.ID, module.__doc__.partition("\n")[0], module.WORDS, rewrite)
+
+
+# A route made synchronous needs no other rule; awaited futures let an executor's exit be mended; the handlers of a
+# lifespan are told by their decorators until `lifespan` takes these off.
+RULES = tuple(map(rule, (sync_endpoint, sleep, await_future, to_thread, asyncio_lock, nonblocking_executor, lifespan)))

@@ -35,20 +35,24 @@ define their own exit. A subclass in the same file that defines none is an execu
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import libcst as cst
 
 from hangdebug.fixes import _blocks
+from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
 from hangdebug.fixes._scopes import (
     Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
+from hangdebug.fixes._spot import leaves_executor
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
+WORDS = (("async",), ("Executor", "concurrent"))
 STREAM, LIFESPAN = "follow snippets/stream_executor.py", "follow snippets/lifespan_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 NOTHING = Verdict((), ())
@@ -69,18 +73,20 @@ class Exit:
     mended: bool = False
 
 
-def rewrite(source: str, file: str, line: int | None = None) -> tuple[str, tuple[Finding, ...]]:
+def rewrite(
+    source: str, file: str, line: int | None = None, exact: bool = False, imports: set[str] | None = None
+) -> tuple[str, tuple[Finding, ...]]:
     """The source with every exit mended that can be, and a finding for each exit and each waiting line.
 
     Raises cst.ParserSyntaxError and RecursionError.
     """
-    if "async" not in source or ("Executor" not in source and "concurrent" not in source):
-        cst.parse_module(source)  # a file that does not parse is an error, whatever it mentions
-        return source, ()
+    with contextlib.suppress(SyntaxError):  # libcst may know a newer grammar
+        if not leaves_executor(tree_of(source)):
+            return source, ()
     tree = parse(source)
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
         return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
-    exits = near(tree, [*blocks(tree), *shutdowns(tree)], line)
+    exits = near(tree, [*blocks(tree), *shutdowns(tree)], line, exact)
     edits: dict = {}
     for found in exits:
         if not found.mended and not found.refusal:
@@ -90,14 +96,14 @@ def rewrite(source: str, file: str, line: int | None = None) -> tuple[str, tuple
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
 
-def near(tree: Tree, exits: list[Exit], line: int | None) -> list[Exit]:
+def near(tree: Tree, exits: list[Exit], line: int | None, exact: bool) -> list[Exit]:
     """The exits whose own lines hold `line`, or else those of the innermost function around it."""
     if line is None:
         return exits
     holds = lambda node: tree.spans[node].start.line <= line <= tree.spans[node].end.line  # noqa: E731
     close = [found for found in exits if holds(found.node)]
     owners = sorted({found.owner for found in exits if holds(found.owner)}, key=tree.line)
-    return close or [found for found in exits if owners and found.owner is owners[-1]]
+    return close or [found for found in exits if owners and not exact and found.owner is owners[-1]]
 
 
 def report(found: Exit, file: str) -> list[Finding]:
