@@ -24,11 +24,14 @@ LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly ge
 INSTALL = "python -m pip install libcst"
 
 
-def propose(path: str | Path, line: int | None = None, only: Iterable[str] = ()) -> Patch:
+def propose(
+    path: str | Path, line: int | None = None, only: Iterable[str] = (), exact: bool = False
+) -> Patch:
     """What the rewrites would make of the file, as a Patch with every finding, rewritten or refused.
 
     `line` (from 1) limits it to the construct, or else the function, that holds this line; where nothing
-    is found there, a refused finding says so and names what was found nearby. `only` names the rules to use.
+    is found there, a refused finding says so and names what was found nearby. With `exact` the function does
+    not count. `only` names the rules to use.
     """
     name = str(path)
     before, _ = read(name)
@@ -38,7 +41,7 @@ def propose(path: str | Path, line: int | None = None, only: Iterable[str] = ())
         raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
     wanted = [rule for rule in rules() if not only or rule.id in only]
     after, findings = attempt(wanted, before, name, line, exact=line is not None)
-    if line is not None and not findings:
+    if line is not None and not findings and not exact:
         after, findings = attempt(wanted, before, name, line)
     if line is not None and not findings:
         findings = [nothing_at(name, before, line)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
 from hangdebug import __version__
-from hangdebug.errors import BadSource
+from hangdebug.callers import moved_to_threads, nowhere, synchronous
+from hangdebug.errors import BadRequest, BadSource
 from hangdebug.fix import propose, rules
 from hangdebug.model import Finding, Patch
 
@@ -34,6 +35,64 @@ def place(text: str) -> Place:
     """`app.py:14` is line 14 of app.py, unless a file has that very name."""
     head, colon, tail = text.rpartition(":")
     return Place(head, int(tail)) if colon and tail.isdigit() and not Path(text).exists() else Place(text)
+
+
+def found(places: Sequence[str], diagnosis: str | None, skipped: list[str]) -> Iterator[Patch]:
+    """The patches for the places, or for the blocking frame of a diagnosis in JSON. See `patches` for `skipped`."""
+    if diagnosis is not None:
+        spot, fix = from_diagnosis(diagnosis)
+        return iter(where_it_blocks(spot, fix))
+    named = [place(text) for text in places]
+    lines = all(one.line for one in named) and len(named) == 1
+    return iter(where_it_blocks(named[0], "")) if lines else patches(named, skipped)
+
+
+def from_diagnosis(text: str) -> tuple[Place, str]:
+    """The blocking frame of a diagnosis in JSON, and the rewrite for its cause or "". Raises BadRequest."""
+    again = "python scripts/hang.py diagnose --pid PID --json > diagnosis.json"
+    try:
+        answer = json.loads(text)
+        frame = answer["blocking_frame"]
+        file, line = str(frame["file"]), frame["line"]
+        fix = (answer.get("remedy") or {}).get("fix") or ""
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRequest("It names no blocking frame.", "It is no diagnosis in JSON, or none was found.", again) from error
+    if not Path(file).is_file():
+        raise BadRequest(f"The blocking frame is in {file}, which is not here.",
+                         "The diagnosis was made on another machine, or from short names.",
+                         f"python scripts/hang.py fix YOUR/COPY/OF/{Path(file).name}:{line}")
+    return Place(file, line if isinstance(line, int) else None), fix
+
+
+def where_it_blocks(one: Place, fix: str) -> list[Patch]:
+    """The patches for a line that was seen to block: of the coroutine around it, or of those that call its function.
+
+    `fix` is the rewrite that suits the cause; where it finds nothing, or none is named, every rule is tried.
+    """
+    name = synchronous(one.path, one.line) if one.line else ""
+    if name and not known(propose(one.path, one.line, exact=True)):
+        moved = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
+        if moved:
+            return moved
+    patch = propose(one.path, one.line, (fix,)) if fix else None
+    patch = patch if patch and known(patch) else propose(one.path, one.line)
+    if name and not known(patch):
+        patch = replace(patch, findings=(nowhere(one.path, one.line, name),))
+    return [patch]
+
+
+def known(patch: Patch) -> bool:
+    """Whether a rule found anything, and not only the note that nothing stands there."""
+    return any(item.rule != "fix" for item in patch.findings)
+
+
+def tree_around(path: str) -> str:
+    """The folder whose files may call what the file defines: that of the outermost package, or the current one."""
+    folder = Path(path).resolve().parent
+    while (folder / "__init__.py").exists():
+        folder = folder.parent
+    inside = Path.cwd() == folder or Path.cwd() in folder.parents
+    return os.curdir if inside else str(folder)
 
 
 def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = ()) -> Iterator[Patch]:
@@ -59,14 +118,21 @@ def python_files(folder: str) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not hidden(here, name))
         for name in sorted(files):
             if name.endswith(".py") and not name.startswith("."):
-                yield os.path.join(here, name)
+                yield os.path.normpath(os.path.join(here, name))
 
 
 def hidden(here: str, name: str) -> bool:
     return name.startswith(".") or name in SKIPPED or os.path.exists(os.path.join(here, name, "pyvenv.cfg"))
 
 
-# -- the list as JSON --------------------------------------------------------------------------------------
+# -- the list ----------------------------------------------------------------------------------------------
+
+
+def listed(findings: Sequence[Finding], skipped: Sequence[str], form) -> str:
+    """A line for each finding, or JSON or SARIF where `form.json` or `form.sarif` says so."""
+    if form.json:
+        return as_json(findings, skipped) + "\n"
+    return as_sarif(findings) + "\n" if form.sarif else "".join(f"{item}\n" for item in findings)
 
 
 def as_json(findings: Iterable[Finding], skipped: Iterable[str]) -> str:

@@ -44,5 +44,6 @@ def rule(module: ModuleType) -> Rule:
 
 
 # A route made synchronous needs no other rule; awaited futures let an executor's exit be mended; the handlers of a
-# lifespan are told by their decorators until `lifespan` takes these off.
-RULES = tuple(map(rule, (sync_endpoint, sleep, await_future, to_thread, asyncio_lock, nonblocking_executor, lifespan)))
+# lifespan are told by their decorators until `lifespan` takes these off. Rules that add lines come last, so that the
+# messages of the others name the lines of the file as it is.
+RULES = tuple(map(rule, (sync_endpoint, sleep, asyncio_lock, await_future, nonblocking_executor, to_thread, lifespan)))

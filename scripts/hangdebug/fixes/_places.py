@@ -50,12 +50,12 @@ def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
     if isinstance(up, ast.With) and inner in up.body:
         for item in up.items:
             if holds_lock(file, item.context_expr):
-                return (f"line {up.lineno} holds `{dotted(item.context_expr)}`, a lock of threads, around it: while "
-                        "it awaits, the next coroutine that wants the lock would block the loop for ever")
+                return (f"the `with` around it holds the lock `{dotted(item.context_expr)}`: while it awaits, the next "
+                        "coroutine that wants the lock would block the loop for ever")
     if isinstance(up, ast.Try) and inner in up.finalbody:
         return "it stands in a `finally`: once the client has left, an await there is cut short"
     if isinstance(up, ast.ExceptHandler) and inner is not up.type and catches_cancel(file, up):
-        return f"line {up.lineno} may have caught a cancellation: an await behind it may be cut short"
+        return "the `except` around it may have caught a cancellation, after which an await may be cut short"
     return ""
 
 
@@ -110,8 +110,12 @@ def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
     if not call.args and not call.keywords:
         tail = Edit(name_end, opening.end(), "") if not inside.strip() else None
         return tail and (*before, Edit(start, start, f"await {head}("), tail, *after)
-    gap = "," if inside[:1] in ("\n", "\r") else ", "
-    return (*before, Edit(start, start, f"await {head}("), Edit(name_end, opening.end(), gap), *after)
+    if inside[:1] in ("\n", "\r"):  # one argument a line: the function becomes the first of them
+        margin = re.match(r"\s*[\r\n]+([ \t]*)", inside)
+        head, gap = f"{head}({file.newline}{margin[1] if margin else ''}", ","
+    else:
+        head, gap = f"{head}(", ", "
+    return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *after)
 
 
 def wrap(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:

@@ -231,14 +231,22 @@ def completed(file: File, node: ast.Call) -> Found | None:
         reason = reason or obstacle(file, spot)
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
-    each = fresh(file, "job")
-    inner, (before, after) = node.args[0], wrap(file, spot)
-    edits = (Edit(file.start(node), file.start(inner), f"asyncio.as_completed([{WRAP}({each}) for {each} in "),
-             Edit(file.end(inner), file.end(node), "])"),
+    before, after = wrap(file, spot)
+    edits = (Edit(file.start(node.func), file.end(node.func), "asyncio.as_completed"), *wrapped(file, node.args[0]),
              *before, Edit(file.start(spot), file.start(spot), "await "),
              Edit(file.end(spot.func.value), file.end(spot), ""), *after)
     return Found(node, f"{said}; it becomes `asyncio.as_completed(...)`, each awaited", edits,
                  reach(file, node, "asyncio"))
+
+
+def wrapped(file: File, jobs: ast.expr) -> tuple[Edit, ...]:
+    """The same futures as those of asyncio: each where it is written out, else in a list of their own."""
+    parts = jobs.elts if isinstance(jobs, (ast.List, ast.Set, ast.Tuple)) else [getattr(jobs, "elt", None)]
+    if None in parts:
+        each, start, end = fresh(file, "job"), file.start(jobs), file.end(jobs)
+        return Edit(start, start, f"[{WRAP}({each}) for {each} in "), Edit(end, end, "]")
+    starts, ends = ([side(part) for part in parts] for side in (file.start, file.end))
+    return tuple(edit for start, end in zip(starts, ends) for edit in (Edit(start, start, f"{WRAP}("), Edit(end, end, ")")))
 
 
 def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | None:

@@ -64,3 +64,12 @@ def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
     start, end = file.start(node), file.end(node)
     before, after = wrap(file, node)
     return (*before, Edit(start, start, "await asyncio.to_thread(lambda: "), Edit(end, end, ")"), *after)
+
+
+def handed_over(file: File, calls: set[tuple[int, str]], blocked: str) -> Iterator[Found]:
+    """The calls (line, name of the function) of functions that were seen to block, at `blocked`."""
+    for node in file.calls:
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if (node.lineno, name) in calls and file.coroutine(node) and not isinstance(file.parent(node), ast.Await):
+            known = Blocking(node, file.source(node.func), f"blocks at {blocked},")
+            yield found(file, known)
