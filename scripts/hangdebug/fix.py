@@ -66,9 +66,9 @@ def attempt(
 
     after, findings, imports = before, [], set()
     try:
-        check_depth(before)
+        seen = check_depth(before)
         for rule in wanted:
-            if rule.concerns(after):
+            if rule.concerns(before, seen):
                 there = line and moved(before, after, line)
                 changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
                 findings += [replace(item, line=moved(after, before, item.line)) for item in found]
@@ -96,19 +96,23 @@ def moved(old: str, new: str, line: int) -> int:
     return place or 1
 
 
-def check_depth(source: str) -> None:
-    """Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process.
+def check_depth(source: str):
+    """What the rules may find in the source, None where only libcst can tell.
 
-    Any other fault is left to libcst, which knows syntax newer than the Python that runs this.
+    Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process.
+
+    Any other fault of syntax is left to libcst, which knows syntax newer than the Python that runs this.
     """
-    from hangdebug.fixes import tree_of
+    from hangdebug.fixes import Spot, spot, tree_of
     from libcst import parse_module
     try:
-        tree_of(source)
+        tree = tree_of(source)
+        return spot(tree) if "async" in source or "on_event" in source else Spot()
     except SyntaxError as error:
         if "too many nested" in str(error):
             raise RecursionError(str(error)) from error
         parse_module(source)
+        return None
 
 
 def fault(source: str, line: int, message: str) -> tuple[int, str]:

@@ -16,9 +16,10 @@ from hangdebug.fixes import (
 )
 from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._spans import with_imports
+from hangdebug.fixes._spot import Need, Spot, spot
 from hangdebug.model import Finding
 
-__all__ = ["RULES", "Rule", "tree_of", "with_imports"]
+__all__ = ["RULES", "Rule", "Spot", "spot", "tree_of", "with_imports"]
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,22 @@ class Rule:
     """`rewrite(source, file, line, exact=..., imports=...)` answers with the new source and its findings.
 
     `line` may be None. A finding outside of `line`'s construct, or if not `exact` of its function, is left out, and
-    so is its edit. `words`: of each group, at least one stands in a file in which the rule can find anything.
+    so is its edit. A file that meets none of `needs` has nothing for the rule.
     """
 
     id: str
     about: str
-    words: tuple[tuple[str, ...], ...]
+    needs: tuple[Need, ...]
     rewrite: Callable[..., "tuple[str, tuple[Finding, ...]]"]
 
-    def concerns(self, source: str) -> bool:
-        return all(any(word in source for word in group) for group in self.words)
+    def concerns(self, source: str, seen: Spot | None) -> bool:
+        """`seen` is what `spot` says of the file, None where this Python cannot parse it."""
+        return seen is None or any(need.met(source, seen) for need in self.needs)
 
 
 def rule(module: ModuleType) -> Rule:
     rewrite = getattr(module, "rewrite", None) or partial(_spans.rewrite, module.ID, module.search)
-    return Rule(module.ID, module.__doc__.partition("\n")[0], module.WORDS, rewrite)
+    return Rule(module.ID, module.__doc__.partition("\n")[0], module.NEEDS, rewrite)
 
 
 # A route made synchronous needs no other rule; awaited futures let an executor's exit be mended; the handlers of a

@@ -12,7 +12,8 @@ from typing import Iterator
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-OPENS = (*FUNCTIONS, ast.ClassDef, *COMPREHENSIONS)
+OPENS = frozenset((*FUNCTIONS, ast.ClassDef, *COMPREHENSIONS))
+PLAIN = frozenset(("ctx", "op"))  # the fields of no interest
 UNSET = ast.Constant(None)  # what a name that is only declared holds
 
 
@@ -57,23 +58,44 @@ def read_scopes(tree: ast.Module) -> Scopes:
     """Without recursion: a generated expression may be deep."""
     scopes = Scopes(Scope(tree, None))
     scopes.of[tree] = scopes.opened[tree] = scopes.module
-    todo = [(child, tree, scopes.module) for child in ast.iter_child_nodes(tree)]
+    todo = [(child, tree, scopes.module) for child in children(tree)]
     while todo:
         node, parent, here = todo.pop()
+        kind = node.__class__
         scopes.parents[node], scopes.of[node] = parent, here
-        record = RECORDS.get(type(node))
-        if record is not None:
-            record(scopes, node, here)
-        if isinstance(node, OPENS):
+        if kind in RECORDS:
+            RECORDS[kind](scopes, node, here)
+        if kind in OPENS:
             inner = scopes.opened[node] = Scope(node, here)
             todo += [(child, node, scope) for child, scope in opening(node, here, inner)]
-        elif isinstance(node, ast.comprehension) and parent.generators[0] is node:
+        elif kind is ast.comprehension and parent.generators[0] is node:
             outer = scopes.of[parent]  # the first iterable is evaluated before the comprehension is entered
-            todo += [(child, node, outer if child is node.iter else here) for child in ast.iter_child_nodes(node)]
-        else:
-            todo += [(child, node, here) for child in ast.iter_child_nodes(node)]
+            todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
+        elif kind is not ast.Name and kind is not ast.Constant:
+            todo += [(child, node, here) for child in children(node)]
     scopes.calls.sort(key=lambda node: (node.lineno, node.col_offset, -node.end_lineno, -node.end_col_offset))
     return scopes
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below, but for what only says how a name is used or which operator it is."""
+    found = []
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if value.__class__ is list:
+            found += [each for each in value if isinstance(each, ast.AST)]
+        elif field not in PLAIN and isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and all below it, but for operators and contexts."""
+    todo = [node]
+    while todo:
+        each = todo.pop()
+        yield each
+        todo += children(each)
 
 
 def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST, Scope]]:
@@ -83,7 +105,7 @@ def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST,
             inner.bind(each.arg, each)
     body = node.body if isinstance(getattr(node, "body", None), list) else [getattr(node, "body", None)]
     own = set(map(id, body))
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         comprehension = isinstance(node, COMPREHENSIONS)
         yield child, inner if comprehension or id(child) in own else here
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
+from hangdebug.fixes._bindings import walk
 from hangdebug.fixes._file import File, dotted
+from hangdebug.fixes._spot import Need
 
 VERBS = "get post put patch delete head options request".split()
 PEER, CHILD, HASH = "waits for its peer", "waits for a child process", "computes for long, on purpose"
@@ -41,6 +43,16 @@ READS = ("read", "readlines", "readline")
 SQLITE = ("execute", "executemany", "executescript", "commit")
 ENDLESS = ("get", "acquire", "wait")  # methods that wait for ever where they are given no time
 GENTLE = {"queue.Queue": "asyncio.Queue", "threading.Event": "asyncio.Event", "threading.Lock": "asyncio.Lock"}
+NEEDS = (
+    Need((), frozenset(VERBS), ("requests", "httpx")),
+    Need((), frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()), ("subprocess",)),
+    Need((), frozenset(name.split(".")[-1] for name in FUNCTIONS) - {*VERBS, "run", "call"} | {"urlopen"}),
+    Need((), frozenset(("join", "acquire", "wait")), ("threading", "multiprocessing")),
+    Need((), frozenset(("get",)), ("queue", "multiprocessing")),
+    Need((("open",),), frozenset(READS)),
+    Need((), frozenset(SQLITE), ("sqlite3",)),
+    Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
+)
 LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
 
 
@@ -85,7 +97,7 @@ def chain(file: File, node: ast.Call, name: str) -> Blocking:
     """`open(path).read()`: both calls wait, so that both go, if what they are given is worth nothing by itself."""
     plain = (ast.Name, ast.Attribute, ast.Constant, ast.keyword, ast.expr_context, ast.JoinedStr, ast.FormattedValue)
     given = [*node.func.value.args, *node.func.value.keywords, *node.args, *node.keywords]
-    odd = not all(isinstance(part, plain) for each in given for part in ast.walk(each))
+    odd = not all(isinstance(part, plain) for each in given for part in walk(each))
     peer = file.qualified(node.func.value.func).startswith("urllib")
     refusal = "what it is given is computed there: give that a name of its own first" if odd else ""
     return Blocking(node, name, PEER if peer else "waits for the file", refusal, whole=True)

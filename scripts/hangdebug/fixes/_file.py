@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Iterator
 
-from hangdebug.fixes._bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes
+from hangdebug.fixes._bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes, walk
 
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
@@ -87,7 +87,7 @@ class File:
 
     def run_by(self, frame: ast.AST) -> Iterator[ast.AST]:
         """The nodes that this frame runs itself, those of functions nested in it left out."""
-        return (node for node in ast.walk(frame) if node is not frame and self.frame(node) is frame)
+        return (node for node in walk(frame) if node is not frame and self.frame(node) is frame)
 
     def statement(self, node: ast.AST) -> ast.stmt:
         return next(each for each in (node, *self.above(node)) if isinstance(each, ast.stmt))
@@ -151,7 +151,7 @@ class File:
             scope = self.lookup(node, node.id)[0]
             found = [each for each in self.scopes.reads.get(node.id, ()) if self.lookup(each, each.id)[0] is scope]
         else:
-            found = [each for each in ast.walk(self.home(node) or self.tree)
+            found = [each for each in walk(self.home(node) or self.tree)
                      if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load)
                      and dotted(each) == dotted(node)]
         return sorted(found, key=lambda each: (each.lineno, each.col_offset))

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Callable, Iterable
 
-from hangdebug.fixes._bindings import FUNCTIONS
+from hangdebug.fixes._bindings import FUNCTIONS, walk
 from hangdebug.fixes._file import File, parse
 from hangdebug.model import Finding
 
@@ -65,7 +65,7 @@ def near(file: File, found: list[Found], line: int | None, exact: bool) -> list[
         return found
     holds = lambda node: node.lineno <= line <= node.end_lineno  # noqa: E731
     close = [item for item in found if holds(item.node)]
-    around = [node for node in ast.walk(file.tree) if isinstance(node, FUNCTIONS) and holds(node)]
+    around = [node for node in walk(file.tree) if isinstance(node, FUNCTIONS) and holds(node)]
     inner = max(around, key=lambda node: (node.lineno, node.col_offset), default=None)
     return close or [item for item in found if inner and not exact and inner in (item.node, *file.above(item.node))]
 

@@ -24,12 +24,14 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
+from hangdebug.fixes._bindings import walk
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._places import reach
 from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spot import Need
 
 ID = "asyncio_lock"
-WORDS = (("async",), ("threading",), ("Lock",))
+NEEDS = (Need((("async",), ("threading",), ("Lock",))),)
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
 THREADS = ("threading.Thread", "threading.Timer", "asyncio.run", "asyncio.new_event_loop", "asyncio.to_thread",
            "asyncio.Runner", "concurrent.futures.ThreadPoolExecutor")
@@ -67,7 +69,7 @@ def block_of(file: File, use: ast.expr) -> ast.With | None:
 def pauses(file: File, block: ast.With) -> bool:
     owner = file.coroutine(block)
     return owner is not None and any(
-        isinstance(node, PAUSES) and file.frame(node) is owner for line in block.body for node in ast.walk(line))
+        isinstance(node, PAUSES) and file.frame(node) is owner for line in block.body for node in walk(line))
 
 
 def found(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) -> Found:

@@ -28,15 +28,18 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.fixes._bindings import COMPREHENSIONS
+from hangdebug.fixes._bindings import COMPREHENSIONS, walk
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._places import obstacle, reach, wrap
 from hangdebug.fixes._scopes import EXECUTORS
 from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spot import Need
 
 ID = "await_future"
-WORDS = (("async",), ("submit", "run_coroutine_threadsafe", "concurrent"), ("result", "exception", "wait", "map",
-                                                                           "as_completed"))
+NEEDS = (
+    Need((("ThreadPoolExecutor", "ProcessPoolExecutor"),), frozenset(("result", "wait", "map", "as_completed"))),
+    Need((("run_coroutine_threadsafe",),), frozenset(("result", "wait", "as_completed"))),
+)
 WRAP = "asyncio.wrap_future"
 LATE = "a timeout there raises another exception than asyncio's before Python 3.11: use asyncio.wait_for() by hand"
 GATHER = "await asyncio.gather(*{}, return_exceptions=True)"
@@ -180,7 +183,7 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
     for each in file.run_by(owner):
         early = hasattr(each, "lineno") and file.start(each) < file.start(node)
         if early and isinstance(each, ast.Call) and file.qualified(each.func) == "concurrent.futures.wait":
-            if any(isinstance(inner, ast.Name) and inner.id in names for inner in ast.walk(each)):
+            if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
         if early and isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr == "shutdown":
             return True
@@ -280,7 +283,7 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     pool, (work, items), each = file.source(call.func.value), map(file.source, call.args), fresh(file, "item")
-    if any(isinstance(part, (ast.Call, ast.Await, ast.NamedExpr, ast.Lambda)) for part in ast.walk(call.args[0])):
+    if any(isinstance(part, (ast.Call, ast.Await, ast.NamedExpr, ast.Lambda)) for part in walk(call.args[0])):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
     new = f"await asyncio.gather(*[{WRAP}({pool}.submit({work}, {each})) for {each} in {items}])"
     before, after = wrap(file, node)

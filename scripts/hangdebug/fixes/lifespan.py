@@ -31,9 +31,10 @@ from typing import Iterator
 from hangdebug.fixes._bindings import parameters
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spot import Need
 
 ID = "lifespan"
-WORDS = (("on_event",),)
+NEEDS = (Need((("on_event",),)),)
 APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
 OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
 MOST_FILES = 2000

@@ -47,12 +47,12 @@ from hangdebug.fixes._scopes import (
     Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
-from hangdebug.fixes._spot import leaves_executor
+from hangdebug.fixes._spot import Need, spot
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
-WORDS = (("async",), ("Executor", "concurrent"))
+NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor"))),)
 STREAM, LIFESPAN = "follow snippets/stream_executor.py", "follow snippets/lifespan_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 NOTHING = Verdict((), ())
@@ -81,7 +81,7 @@ def rewrite(
     Raises cst.ParserSyntaxError and RecursionError.
     """
     with contextlib.suppress(SyntaxError):  # libcst may know a newer grammar
-        if not leaves_executor(tree_of(source)):
+        if not spot(tree_of(source)).leaves_executor:
             return source, ()
     tree = parse(source)
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one

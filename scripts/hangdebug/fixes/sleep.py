@@ -22,9 +22,10 @@ from typing import Iterator
 from hangdebug.fixes._file import File
 from hangdebug.fixes._places import obstacle, reach
 from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spot import Need
 
 ID = "sleep"
-WORDS = (("async",), ("time",), ("sleep",))
+NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
 
 
 def search(file: File) -> Iterator[Found]:

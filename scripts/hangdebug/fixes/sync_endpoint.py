@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from typing import Iterator
 
+from hangdebug.fixes._bindings import walk
+from hangdebug.fixes import _blocking
 from hangdebug.fixes._blocking import blocking
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spot import Need
 
 ID = "sync_endpoint"
-WORDS = (("async",), ("FastAPI", "APIRouter"))
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
 VERBS = frozenset("get post put patch delete head options trace api_route".split())
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom, ast.Global, ast.Nonlocal)
@@ -36,10 +39,12 @@ PACKAGES = {"requests", "httpx", "fastapi", "starlette", "pydantic", "builtins",
             *getattr(sys, "stdlib_module_names", ("json", "os", "time", "subprocess", "datetime", "logging"))}
 SESSIONS = ("sqlalchemy.orm.Session", "sqlalchemy.orm.session.Session", "sqlmodel.Session")
 QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
+ROUTES = ("FastAPI", "APIRouter")
+NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in _blocking.NEEDS))
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in ast.walk(file.tree):
+    for node in walk(file.tree):
         if isinstance(node, ast.AsyncFunctionDef) and route(file, node):
             calls = blockers(file, node)
             if calls and stays_itself(file, node):
@@ -75,7 +80,7 @@ def queries(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
         return False
     taken = [each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg == dotted(call.func.value)]
     return any(file.qualified(inner) in SESSIONS for each in taken if each.annotation
-               for inner in ast.walk(each.annotation))
+               for inner in walk(each.annotation))
 
 
 def stays_itself(file: File, node: ast.AsyncFunctionDef) -> bool:
@@ -84,7 +89,7 @@ def stays_itself(file: File, node: ast.AsyncFunctionDef) -> bool:
         return False
     if any(file.lookup(use, use.id)[0] is file.scopes.of[node] for use in file.scopes.reads.get(node.name, ())):
         return False
-    return all(quiet(file, each, node) for each in ast.walk(node) if each is not node)
+    return all(quiet(file, each, node) for each in walk(node) if each is not node)
 
 
 def quiet(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> bool:

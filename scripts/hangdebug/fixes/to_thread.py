@@ -26,14 +26,13 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.fixes._blocking import Blocking, blocking
+from hangdebug.fixes._blocking import NEEDS, Blocking, blocking
 from hangdebug.fixes._file import File
 from hangdebug.fixes._places import behind, obstacle, reach, wrap
 from hangdebug.fixes._spans import Edit, Found
 
 ID = "to_thread"
-WORDS = (("async",), ("requests", "httpx", "urlopen", "subprocess", "system", "socket", "hashpw", "checkpw", "hashlib",
-                      "threading", "multiprocessing", "queue", "sqlite3", "open", "argon2", "passlib"))
+__all__ = ["ID", "NEEDS", "search"]
 
 
 def search(file: File) -> Iterator[Found]:
