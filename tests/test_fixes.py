@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hangdebug.fixes import RULES, nonblocking_executor
 from hangdebug.fixes.nonblocking_executor import rewrite
 
-TABLES = Path(__file__).with_name("rewrites")
+TABLES = Path(__file__).with_name("rewrites") / "nonblocking_executor"
 FIXES = Path(nonblocking_executor.__file__).parent
 MARK = re.compile(r"# <-- refused: (.*)")
 

@@ -41,7 +41,6 @@ METHODS = {
 }
 READS = ("read", "readlines", "readline")
 SQLITE = ("execute", "executemany", "executescript", "commit")
-ENDLESS = ("get", "acquire", "wait")  # methods that wait for ever where they are given no time
 GENTLE = {"queue.Queue": "asyncio.Queue", "threading.Event": "asyncio.Event", "threading.Lock": "asyncio.Lock"}
 NEEDS = (
     Need((), frozenset(VERBS), ("requests", "httpx")),
@@ -136,7 +135,7 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
     if verb == "acquire":
         return ("a cancellation would leave the thread waiting, which then takes the lock for nobody: "
                 "guard coroutines with asyncio.Lock, and take this one only in functions that threads run")
-    if verb == "get" and not timed or verb == "wait" and made == "threading.Event" and not timed:
+    if not timed and (made in QUEUES or made == "threading.Event"):
         gentle = GENTLE.get(made, "asyncio.Queue")
         return (f"without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
                 f"{gentle}, which threads reach by loop.call_soon_threadsafe()")

@@ -176,21 +176,39 @@ def read(file: File, node: ast.Call) -> Found | None:
 
 def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
     """Whether something has waited for the future by then: `wait`, or the exit of the executor it was given to."""
-    names = {taken.id} if isinstance(taken, ast.Name) else set()
-    loops = [item.node for item in file.lookup(taken, taken.id)[1]] if names else []
-    loops = [file.parent(each).iter for each in loops if isinstance(file.parent(each), (ast.For, ast.comprehension))]
-    names |= {each.id for each in loops if isinstance(each, ast.Name)}
+    names, made = origin(file, taken)
+    pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
     for each in file.run_by(owner):
-        early = hasattr(each, "lineno") and file.start(each) < file.start(node)
-        if early and isinstance(each, ast.Call) and file.qualified(each.func) == "concurrent.futures.wait":
+        if not isinstance(each, (ast.Call, ast.With)) or file.start(each) >= file.start(node):
+            continue
+        if isinstance(each, ast.With):
+            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
+            if left and any(each in file.above(call) for call in made):
+                return True
+        elif file.qualified(each.func) == "concurrent.futures.wait":
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
-        if early and isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr == "shutdown":
+        elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
             return True
-        if early and isinstance(each, ast.With) and file.end(each) <= file.start(node):
-            if any(executor(file, item.context_expr) for item in each.items):
-                return True
     return False
+
+
+def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
+    """The names that a future goes by, its list's included, and the calls that gave it."""
+    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
+    while todo:
+        name = todo.pop()
+        names.add(name.id)
+        for item in file.lookup(name, name.id)[1]:
+            loop = file.parent(item.node)
+            source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
+            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
+            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
+        for use in file.uses(name):
+            call = file.parent(file.parent(use))
+            if isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" and isinstance(call, ast.Call):
+                calls += [part for part in walk(call) if part is not call and starts(file, part)]
+    return names, calls
 
 
 def waited(file: File, node: ast.Call) -> Found | None:
@@ -283,7 +301,7 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     pool, (work, items), each = file.source(call.func.value), map(file.source, call.args), fresh(file, "item")
-    if any(isinstance(part, (ast.Call, ast.Await, ast.NamedExpr, ast.Lambda)) for part in walk(call.args[0])):
+    if not isinstance(call.args[0], ast.Lambda) and not dotted(call.args[0]):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
     new = f"await asyncio.gather(*[{WRAP}({pool}.submit({work}, {each})) for {each} in {items}])"
     before, after = wrap(file, node)

@@ -92,11 +92,7 @@ def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.C
     body = getattr(file.parent(statement), "body", ())
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
-    if len(function.decorator_list) > 1 and not all(each.func.attr == "on_event" for each in function.decorator_list
-                                                    if isinstance(each, ast.Call)
-                                                    and isinstance(each.func, ast.Attribute)):
-        return "it has another decorator"
-    if any(not isinstance(each, ast.Call) for each in function.decorator_list):
+    if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):
         return "it has another decorator"
     kinds = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
     if kinds not in (["startup"], ["shutdown"]) or decorator.keywords:
@@ -157,7 +153,7 @@ def above(file: File, statement: ast.stmt) -> int:
 
 
 def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, name: str) -> str:
-    margin, inner = " " * statement.col_offset, " " * 4
+    margin, inner = indent(file, statement), deeper(file, handlers[0][0])
     step = lambda function: f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"  # noqa: E731
     start, stop = ([step(function) for function, each in handlers if each.args[0].value == kind]
                    for kind in ("startup", "shutdown"))
@@ -168,6 +164,17 @@ def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, nam
         lines += [f"{inner}yield"]
     text = file.newline.join(margin + row for row in lines)
     return text + file.newline * (2 if statement.col_offset else 3)
+
+
+def indent(file: File, node: ast.stmt) -> str:
+    start = file.starts[node.lineno - 1]
+    return file.text[start:start + node.col_offset]
+
+
+def deeper(file: File, function: ast.AST) -> str:
+    """One step of the file's own indentation."""
+    step = indent(file, function.body[0])[len(indent(file, function)):]
+    return step if step and not step.strip() else "\t" if "\n\t" in file.text else " " * 4
 
 
 def free(file: File) -> str:

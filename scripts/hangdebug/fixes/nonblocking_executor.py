@@ -217,14 +217,15 @@ def dropped(tree: Tree, receiver: cst.BaseExpression, local: bool) -> str:
     return ""
 
 
-def lifespan(tree: Tree, owner: cst.FunctionDef) -> str:
-    """The refusal for a function that runs when the server starts and stops, "" for any other."""
+def lifespan(tree: Tree, owner: cst.FunctionDef, depth: int = 3) -> str:
+    """The refusal for a function that runs when the server starts and stops, or is called by one; else ""."""
     for item in owner.decorators:
         call = item.decorator.func if isinstance(item.decorator, cst.Call) else item.decorator
         manager = "contextlib.asynccontextmanager" in qualified(tree, call)
         if dotted(call).endswith(".on_event") or (manager and serves_app(tree, owner)):
             return f"a lifespan waits for its work on purpose, while nothing is served; {LIFESPAN}"
-    return ""
+    around = {coroutine(tree, use) for use in references(tree, owner)} - {None, owner} if depth else ()
+    return next(filter(None, (lifespan(tree, caller, depth - 1) for caller in around)), "")
 
 
 def serves_app(tree: Tree, owner: cst.FunctionDef) -> bool:

@@ -23,7 +23,7 @@ import sys
 from dataclasses import replace
 from typing import Iterator
 
-from hangdebug.fixes._bindings import walk
+from hangdebug.fixes._bindings import parameters, walk
 from hangdebug.fixes import _blocking
 from hangdebug.fixes._blocking import blocking
 from hangdebug.fixes._file import File, dotted
@@ -101,18 +101,26 @@ def quiet(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> bool:
     if isinstance(each, ast.Name) and file.qualified(each).split(".")[0] in LOOPED:
         return False
     if isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
-        return own(file, each, node)
+        return own(file, each, node) and not passed_in(file, each, node)
     return not isinstance(each, ast.Call) or not ours or harmless(file, each.func, node)
 
 
 def own(file: File, each: ast.expr, node: ast.AsyncFunctionDef) -> bool:
-    """Whether the expression starts from a name that the function itself binds, not as a parameter."""
-    while isinstance(each, (ast.Attribute, ast.Subscript, ast.Call)):
-        each = each.func if isinstance(each, ast.Call) else each.value
+    """Whether the expression starts from a name that the function itself binds, or from what a harmless call gives."""
+    while isinstance(each, (ast.Attribute, ast.Subscript)):
+        each = each.value
+    if isinstance(each, ast.Call):
+        return harmless(file, each.func, node)
     if not isinstance(each, ast.Name):
         return isinstance(each, (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.ListComp, ast.BinOp))
     scope = file.lookup(each, each.id)[0]
     return scope is not None and node in (scope.node, *file.above(scope.node))
+
+
+def passed_in(file: File, each: ast.expr, node: ast.AsyncFunctionDef) -> bool:
+    """Whether what is written to belongs to a parameter: others may hold it too."""
+    names = {arg.arg for arg in parameters(node.args)}
+    return any(isinstance(part, ast.Name) and part.id in names for part in walk(each.value))
 
 
 def harmless(file: File, func: ast.expr, node: ast.AsyncFunctionDef) -> bool:
