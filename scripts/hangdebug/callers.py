@@ -27,7 +27,7 @@ ID = "to_thread"
 
 @dataclass(frozen=True)
 class Call:
-    """One call in a coroutine, or in a module, that ends in the function that blocks."""
+    """One call that ends in the function that blocks, and the last name that it is written with."""
 
     path: str
     line: int
@@ -94,8 +94,8 @@ def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, boo
             if names(file, call.func, home, target, path):
                 frame = file.frame(call)
                 if frame is not target and isinstance(frame, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    name = target.name
-                    yield Call(other, call.lineno, name), isinstance(frame, ast.FunctionDef)
+                    written = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                    yield Call(other, call.lineno, written), isinstance(frame, ast.FunctionDef)
 
 
 def parsed(path: str):
