@@ -94,8 +94,7 @@ def call(seen: Seen, node: ast.Call, running: bool) -> None:
 
 def block(seen: Seen, node: ast.With, running: bool) -> None:
     for item in node.items:
-        named = isinstance(item.context_expr, ast.NamedExpr)
-        value = item.context_expr.value if named else item.context_expr
+        value = branch(item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr)
         if running:
             seen.left.add(last(value.func) if isinstance(value, ast.Call) else last(value))
         if isinstance(value, ast.Call) and item.optional_vars is not None:
@@ -109,15 +108,21 @@ def imports(seen: Seen, node: ast.Import | ast.ImportFrom, running: bool) -> Non
 
 
 def assigns(seen: Seen, node: ast.Assign | ast.AnnAssign | ast.NamedExpr, running: bool) -> None:
+    value = branch(node.value)
     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-        if isinstance(node.value, ast.Call):
-            seen.made.append((last(target), last(node.value.func)))
+        if isinstance(value, ast.Call):
+            seen.made.append((last(target), last(value.func)))
         elif isinstance(node.value, (ast.Name, ast.Attribute)) and isinstance(target, ast.Name):
             seen.classes.add(target.id)
 
 
 def defines(seen: Seen, node: ast.ClassDef, running: bool) -> None:
     seen.classes |= {node.name} if node.bases else set()
+
+
+def branch(node: ast.expr | None) -> ast.expr | None:
+    """Either branch may stand for both: an executor has to come from each."""
+    return branch(node.body) if isinstance(node, ast.IfExp) else node
 
 
 def last(node: ast.expr) -> str:

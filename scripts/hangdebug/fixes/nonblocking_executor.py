@@ -28,7 +28,7 @@ Refused aloud, because mending the exit would change what the program does or wo
 - a lifespan or shutdown handler that joins the pool: by then the loop serves nothing, and the wait lets
   running work finish. It can also hold the exit for ever, so snippets/lifespan_executor.py bounds it
 
-Left alone: synchronous code, `shutdown(wait=False)`, a shutdown handed to a thread
+Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of processes, a shutdown handed to a thread
 (`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses that
 define their own exit. A subclass in the same file that defines none is an executor like any other.
 """
@@ -39,12 +39,13 @@ import contextlib
 from dataclasses import dataclass
 
 import libcst as cst
+from libcst import metadata
 
 from hangdebug.fixes import _blocks
 from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
 from hangdebug.fixes._scopes import (
-    Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
+    Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
 from hangdebug.fixes._spot import Need, spot
@@ -175,9 +176,18 @@ def shutdowns(tree: Tree) -> list[Exit]:
         if node.func.attr.value == "enter_context" and node.args and creates(tree, node.args[0].value):
             refusal = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
             found.append(Exit(node, owner, tree.line(node), refusal=refusal))
-        elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver):
+        elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
             found.append(shutdown(tree, owner, node, receiver))
     return found
+
+
+def processes(tree: Tree, receiver: cst.BaseExpression) -> bool:
+    """Whether it is a module's pool of processes: its end is the end of the program, and is to be waited for."""
+    values = [assigned(tree, target) for target in targets(tree, receiver)]
+    made = set().union(*(qualified(tree, value.func) for value in values if isinstance(value, cst.Call)))
+    scope = tree.scopes.get(receiver) if isinstance(receiver, cst.Name) else None
+    shared = scope is not None and all(isinstance(item.scope, metadata.GlobalScope) for item in scope[receiver.value])
+    return shared and bool(made) and all(name.endswith("ProcessPoolExecutor") for name in made)
 
 
 def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:
