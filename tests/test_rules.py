@@ -373,3 +373,20 @@ def test_the_scan_reads_no_libcst_where_no_executor_is_left() -> None:
             "async def f():\n    def g():\n        pool.shutdown()\n", "async def f():\n    await g(lambda: pool.shutdown())\n"]
     assert all(spot(ast.parse(source + text)).leaves_executor for text in left)
     assert not any(spot(ast.parse(source + text)).leaves_executor for text in kept)
+
+
+@pytest.mark.parametrize("head, tail", [
+    ("import time; x = (1,\n2)", "import asyncio"), ('"""Doc."""; import time', ""), ("from __future__ import annotations; import time", ""),
+    ("import time, zlib\nimport os; y = [\n]\nx = 1", ""), ("#!/bin/python\n# -*- coding: utf-8 -*-\nimport time", ""),
+    ("if 1:\n    import time", ""), ("try:\n    import asyncio, time\nexcept ImportError:\n    pass", ""),
+    ("from time import sleep\n@print\ndef g(): ...\nimport time", ""), ("import time\\\n\\\n  , os", ""),
+])
+def test_an_import_goes_where_the_file_still_compiles(head: str, tail: str) -> None:
+    for newline in ("\n", "\r\n"):
+        source = f"{head}\nasync def f():\n    time.sleep(1)".replace("\n", newline)
+        after, findings = BY_ID["sleep"].rewrite(source, "app.py")
+        module = ast.parse(after)
+        compile(after, "app.py", "exec")
+        assert findings and ast.get_docstring(module) == ast.get_docstring(ast.parse(source))
+        named = [node for node in ast.walk(module) if isinstance(node, ast.Import) and "asyncio" in {each.name for each in node.names}]
+        assert named and BY_ID["sleep"].rewrite(after, "app.py") == (after, ())

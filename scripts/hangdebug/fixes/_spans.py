@@ -100,14 +100,25 @@ def add_import(file: File, module: str) -> list[Edit]:
         return []
     rest = [node for index, node in enumerate(body) if not header(node, index)]
     block = list(itertools.takewhile(lambda node: isinstance(node, (ast.Import, ast.ImportFrom)), rest))
-    later = [node for node in block if isinstance(node, kind) and sorts(node) > base]
-    spot = next(iter((*later, *block, *rest)), None)
-    if spot is None:
-        return [Edit(len(file.text), len(file.text), f"{statement}{file.newline}")]
-    top = min([spot.lineno, *(each.lineno for each in getattr(spot, "decorator_list", ()))])
-    start = file.starts[top - 1]
+    same = [node for node in block if isinstance(node, kind) and not sorts(node).startswith(".")]
+    later = [first_line(node) for node in same if sorts(node) > base]
+    behind = [same[-1].end_lineno + 1] if same else []
+    lines = [*later, *behind, *map(first_line, rest)]
+    line = next((line for line in lines if between(body, line)), None)
+    if line is None or line > len(file.starts) - 1:
+        return [Edit(len(file.text), len(file.text), f"{file.newline}{statement}{file.newline}")]
     gap = "" if block else 2 * file.newline
-    return [Edit(start, start, f"{statement}{file.newline}{gap}")]
+    return [Edit(file.starts[line - 1], file.starts[line - 1], f"{statement}{file.newline}{gap}")]
+
+
+def first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+
+
+def between(body: list[ast.stmt], line: int) -> bool:
+    """Whether a line stands between two statements of the module, and behind those that stay first."""
+    return all(node.end_lineno < line or first_line(node) >= line and not header(node, index)
+               for index, node in enumerate(body))
 
 
 def header(node: ast.stmt, index: int) -> bool:

@@ -13,7 +13,8 @@ Python 3.9.
 What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
 awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer
 that sends to an asyncio.Queue has sent by then what the coroutine awaits; what it does after that is no
-longer waited for, and the finding says so. On a cancellation, an exception or an early `return` or `break`,
+longer waited for, and the finding says so. A function beside the block that sends in a loop gets a stop event: it
+looks at it before each round, and the exit sets it. On a cancellation, an exception or an early `return` or `break`,
 work that is still queued is dropped, where it used to run; a call that runs already ends in its own thread,
 after the block is left, and interpreter exit still waits for it. An executor that other functions share
 drops their queued work too.
@@ -48,7 +49,9 @@ from hangdebug.fixes._scopes import (
     Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
+from hangdebug.fixes._spans import with_imports
 from hangdebug.fixes._spot import Need, spot
+from hangdebug.fixes._stops import Stop, stop
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
@@ -72,6 +75,7 @@ class Exit:
     refusal: str = ""
     verdict: Verdict = NOTHING
     mended: bool = False
+    stop: Stop = Stop()
 
 
 def rewrite(
@@ -88,11 +92,16 @@ def rewrite(
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
         return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
     exits = near(tree, [*blocks(tree), *shutdowns(tree)], line, exact)
-    edits: dict = {}
+    edits, loops = {}, {}
     for found in exits:
         if not found.mended and not found.refusal:
-            edits.setdefault(found.node, {})[found.item] = found.name
-    after = tree.module.visit(_blocks.Edit(tree.module, edits)).code if edits else source
+            edits.setdefault(found.node, {})[found.item] = found.name, found.stop.name
+            loops.update(dict.fromkeys(found.stop.loops, found.stop.name))
+    after = tree.module.visit(_blocks.Edit(tree.module, edits, loops)).code if edits else source
+    if loops and imports is not None:
+        imports.add("threading")
+    elif loops:
+        after = with_imports(after, ["threading"])
     findings = {item for found in exits for item in report(found, file)}
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
@@ -121,7 +130,9 @@ def report(found: Exit, file: str) -> list[Finding]:
     if found.mended:
         return waits
     message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
-    for line in found.verdict.unwaited:
+    for line in found.stop.lines:
+        message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"
+    for line in set(found.verdict.unwaited) - set(found.stop.lines):
         message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item "
                     f"may end after the code below, and it runs on when a client leaves; {STREAM}")
     return [Finding(ID, file, found.line, message), *waits]
@@ -157,7 +168,8 @@ def block(tree: Tree, owner: cst.FunctionDef, node: cst.With, index: int) -> Exi
     verdict = follow(tree, owner, uses, node)
     refusal = f"line {tree.line(stores[0])} binds `{target.value}` again; use another name" if stores else ""
     refusal = refusal or lifespan(tree, owner) or judge(verdict, node.body)
-    return Exit(node, owner, line, index, target.value, refusal, verdict)
+    ends = Stop() if refusal or stores else stop(tree, owner, verdict)
+    return Exit(node, owner, line, index, target.value, refusal, verdict, stop=ends)
 
 
 def early_closure(tree: Tree, owner: cst.FunctionDef, use: cst.CSTNode) -> bool:
