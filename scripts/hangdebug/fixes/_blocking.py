@@ -35,13 +35,11 @@ METHODS = {
     **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
     **{(f"threading.{maker}", "acquire"): "waits until the lock is free" for maker in
        ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")},
-    ("threading.Event", "wait"): "waits until the event is set",
     ("argon2.PasswordHasher", "hash"): HASH, ("argon2.PasswordHasher", "verify"): HASH,
     ("passlib.context.CryptContext", "hash"): HASH, ("passlib.context.CryptContext", "verify"): HASH,
 }
 READS = ("read", "readlines", "readline")
 SQLITE = ("execute", "executemany", "executescript", "commit")
-GENTLE = {"queue.Queue": "asyncio.Queue", "threading.Event": "asyncio.Event", "threading.Lock": "asyncio.Lock"}
 NEEDS = (
     Need((), frozenset(VERBS), ("requests", "httpx")),
     Need((), frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()), ("subprocess",)),
@@ -82,7 +80,7 @@ def blocking(file: File, node: ast.Call) -> Blocking | None:
     if made == "sqlite3.connect" and verb in SQLITE:
         return sqlite(file, node, receiver)
     does = METHODS.get((made, verb))
-    if does is None or at_once(node, verb) or asked(file, receiver, verb):
+    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, made, verb):
         return None
     written = dotted(receiver) or f"{made}()"
     return Blocking(node, f"{written}.{verb}", does, unsafe(file, node, receiver, made, verb))
@@ -120,6 +118,19 @@ def asked(file: File, receiver: ast.expr, verb: str) -> bool:
                for each in file.run_by(file.frame(receiver)))
 
 
+def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
+    """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
+    receiver, frame = node.func.value, file.frame(node)
+    if made in QUEUES:
+        return private(file, receiver)
+    if verb != "acquire":
+        return False
+    back = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and file.start(each) > file.start(node)
+            and dotted(each.func) == f"{dotted(receiver)}.release"]
+    pauses = [file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
+
+
 def unfit(file: File, node: ast.Call, name: str) -> str:
     says = {each.arg: each.value for each in node.keywords}
     streams = says.get("stream")
@@ -135,10 +146,9 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
     if verb == "acquire":
         return ("a cancellation would leave the thread waiting, which then takes the lock for nobody: "
                 "guard coroutines with asyncio.Lock, and take this one only in functions that threads run")
-    if not timed and (made in QUEUES or made == "threading.Event"):
-        gentle = GENTLE.get(made, "asyncio.Queue")
-        return (f"without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
-                f"{gentle}, which threads reach by loop.call_soon_threadsafe()")
+    if not timed and made in QUEUES:
+        return ("without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
+                "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()")
     if made in ("requests.Session", "requests.session") and not private(file, receiver):
         return ("other coroutines share this Session, and a Session is not made for several threads at once: "
                 "one for each thread, or httpx.AsyncClient")

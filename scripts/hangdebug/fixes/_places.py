@@ -20,7 +20,7 @@ LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition",
 LOCKISH = re.compile(r"(^|_)(lock|mutex|semaphore|condition)s?(_|$)|Lock$", re.I)
 CANCELLED = frozenset(("asyncio.CancelledError", "asyncio.exceptions.CancelledError", "builtins.BaseException",
                        "builtins.GeneratorExit", "concurrent.futures.CancelledError", "anyio.get_cancelled_exc_class"))
-OTHER_LOOPS = ("trio", "curio")
+OTHER_LOOPS = re.compile(r"\b(trio|curio)\b")
 TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
@@ -36,10 +36,24 @@ def obstacle(file: File, node: ast.expr) -> str:
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
         inner = up
-    loop = next((name for name in OTHER_LOOPS if imported(file, name)), "")
-    if loop:
-        return f"this file imports {loop}, whose loop cannot await what belongs to asyncio"
     return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here"
+
+
+def other_loop(file: File) -> bool:
+    """Whether the file is about trio or curio, whose loops cannot await what belongs to asyncio."""
+    loop = OTHER_LOOPS.search(file.text)
+    return loop is not None and (imported(file, loop[1]) or not imported(file, "asyncio"))
+
+
+def dead(file: File, node: ast.AST) -> bool:
+    """Whether the node stands behind an `if False`, or in the `else` of an `if True`."""
+    inner = node
+    for up in file.above(node):
+        if isinstance(up, ast.If) and isinstance(up.test, ast.Constant):
+            if inner in (up.orelse if up.test.value else up.body):
+                return True
+        inner = up
+    return False
 
 
 def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:

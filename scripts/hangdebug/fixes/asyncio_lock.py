@@ -82,7 +82,8 @@ def found(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) 
     edits = [Edit(file.start(call.func), file.end(call.func), "asyncio.Lock")]
     for block in holding(file, target):
         edits += [Edit(file.start(block), file.start(block), "async ")]
-    return Found(call, f"{said}; it becomes an asyncio.Lock", tuple(edits), reach(file, call, "asyncio"))
+    early = "" if file.coroutine(call) else ", which outside of a coroutine needs Python 3.10"
+    return Found(call, f"{said}; it becomes an asyncio.Lock{early}", tuple(edits), reach(file, call, "asyncio"))
 
 
 def why_not(file: File, call: ast.Call, target: ast.expr) -> str:

@@ -30,7 +30,7 @@ from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, walk
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._places import obstacle, reach, wrap
+from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
 from hangdebug.fixes._scopes import EXECUTORS
 from hangdebug.fixes._spans import Edit, Found
 from hangdebug.fixes._spot import Need
@@ -47,7 +47,7 @@ LISTS = (ast.List, ast.ListComp)
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in file.calls:
+    for node in file.calls if not other_loop(file) else ():
         owner = file.coroutine(node)
         if owner is None or isinstance(file.parent(node), ast.Await):
             continue

@@ -8,10 +8,10 @@ What changes: other coroutines run meanwhile, and a cancellation (a client that 
 that they share with this one may be others afterwards.
 
 Refused aloud: where a lock of threads is held around it, in a `finally` and behind a caught cancellation,
-in a generator expression, in files that run trio or curio.
+in a generator expression.
 
 Left alone: synchronous code, also inside a coroutine; `time.sleep(0)`, which only offers the processor to
-another thread; a `sleep` that is not known to be that of `time`.
+another thread; a `sleep` that is not known to be that of `time`; files about trio or curio.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import ast
 from typing import Iterator
 
 from hangdebug.fixes._file import File
-from hangdebug.fixes._places import obstacle, reach
+from hangdebug.fixes._places import dead, obstacle, other_loop, reach
 from hangdebug.fixes._spans import Edit, Found
 from hangdebug.fixes._spot import Need
 
@@ -29,8 +29,8 @@ NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in file.calls:
-        if file.qualified(node.func) == "time.sleep" and file.coroutine(node) and not zero(node):
+    for node in file.calls if not other_loop(file) else ():
+        if file.qualified(node.func) == "time.sleep" and file.coroutine(node) and not zero(node) and not dead(file, node):
             yield found(file, node)
 
 

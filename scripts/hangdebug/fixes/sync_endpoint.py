@@ -19,7 +19,6 @@ uses by name; everything that is not a route of a FastAPI or APIRouter made in t
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import replace
 from typing import Iterator
 
@@ -36,7 +35,9 @@ VERBS = frozenset("get post put patch delete head options trace api_route".split
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom, ast.Global, ast.Nonlocal)
 LOOPED = ("asyncio", "anyio", "contextvars", "threading", "trio", "nest_asyncio", "uvloop")
 PACKAGES = {"requests", "httpx", "fastapi", "starlette", "pydantic", "builtins", "bcrypt", "sqlalchemy", "sqlmodel",
-            *getattr(sys, "stdlib_module_names", ("json", "os", "time", "subprocess", "datetime", "logging"))}
+            *"base64 collections csv datetime decimal email functools gzip hashlib hmac html http io itertools json "
+             "logging math os pathlib random re secrets shutil socket sqlite3 statistics string subprocess tempfile time "
+             "typing urllib uuid zipfile".split()}
 SESSIONS = ("sqlalchemy.orm.Session", "sqlalchemy.orm.session.Session", "sqlmodel.Session")
 QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
 ROUTES = ("FastAPI", "APIRouter")

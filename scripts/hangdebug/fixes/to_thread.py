@@ -10,15 +10,15 @@ itself cannot be cancelled: it ends in its thread, so it should have a timeout. 
 default executor, which has a few more than the machine has processors.
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
-`open().read()`, and the waiting methods of threads, processes, queues, locks and events of `threading`, where the
-file shows what the receiver is.
+`open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
+receiver is.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
-response), what would wait for ever in its thread after a cancellation (a queue, an event or a lock without a
-timeout), and each place where no await can stand: a held lock of threads, a `finally`, a generator expression.
+response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each place where no await can stand: a held lock of threads, a `finally`, a generator expression.
 
 Left alone: synchronous code, also inside a coroutine; receivers that are not known; calls that do not wait
-(`get(block=False)`, `acquire(blocking=False)`, `wait(0)`), or that look first whether there is anything.
+(`get(block=False)`, `acquire(blocking=False)`), or that look first whether there is anything; a lock that is given
+back before the next await; a queue that never leaves the function; a join in a `finally`; files about trio or curio.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Iterator
 
 from hangdebug.fixes._blocking import NEEDS, Blocking, blocking
 from hangdebug.fixes._file import File
-from hangdebug.fixes._places import behind, obstacle, reach, wrap
+from hangdebug.fixes._places import behind, dead, obstacle, other_loop, reach, wrap
 from hangdebug.fixes._spans import Edit, Found
 
 ID = "to_thread"
@@ -37,12 +37,14 @@ __all__ = ["ID", "NEEDS", "search"]
 
 def search(file: File) -> Iterator[Found]:
     taken: list = []
-    for node in file.calls:
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await):
+    for node in file.calls if not other_loop(file) else ():
+        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or dead(file, node):
             continue
         known = blocking(file, node)
         if known and not any(up in taken for up in file.above(node)):
             item = found(file, known)
+            if item.refused and known.name.endswith(".join"):
+                continue  # in a `finally`, say: by then the thread has most likely ended
             taken += [node] if known.whole and item.edits else []
             yield item
 
