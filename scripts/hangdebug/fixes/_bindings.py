@@ -80,11 +80,11 @@ def read_scopes(tree: ast.Module) -> Scopes:
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes right below, but for what only says how a name is used or which operator it is."""
     found = []
-    for field in node._fields:
-        value = getattr(node, field, None)
+    for name in node._fields:
+        value = getattr(node, name, None)
         if value.__class__ is list:
             found += [each for each in value if isinstance(each, ast.AST)]
-        elif field not in PLAIN and isinstance(value, ast.AST):
+        elif name not in PLAIN and isinstance(value, ast.AST):
             found.append(value)
     return found
 

@@ -3,12 +3,8 @@
     future = pool.submit(fetch)           future = pool.submit(fetch)
     page = future.result()                page = await asyncio.wrap_future(future)
 
-    for done in as_completed(jobs):       for done in asyncio.as_completed([asyncio.wrap_future(job) for job in jobs]):
-        yield done.result()                   yield await done
-
-    concurrent.futures.wait(jobs)         await asyncio.gather(*map(asyncio.wrap_future, jobs), return_exceptions=True)
-
-    list(pool.map(fetch, urls))           await asyncio.gather(*[asyncio.wrap_future(pool.submit(fetch, item)) for item in urls])
+A loop over `as_completed(jobs)` becomes one over `asyncio.as_completed(...)` that awaits each, `wait(jobs)` and
+`list(pool.map(fetch, urls))` become an `await asyncio.gather(...)`, all over wrapped futures.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there; it drops
 the work if it still is in the queue. Of several calls that fail, `gather` raises what failed first in time.
@@ -28,10 +24,10 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.fixes._bindings import COMPREHENSIONS, walk
+from hangdebug.fixes._bindings import COMPREHENSIONS
 from hangdebug.fixes._file import File, dotted
+from hangdebug.fixes._futures import executor, finished, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
-from hangdebug.fixes._scopes import EXECUTORS
 from hangdebug.fixes._spans import Edit, Found
 from hangdebug.fixes._spot import Need
 
@@ -43,7 +39,6 @@ NEEDS = (
 WRAP = "asyncio.wrap_future"
 LATE = "a timeout there raises another exception than asyncio's before Python 3.11: use asyncio.wait_for() by hand"
 GATHER = "await asyncio.gather(*{}, return_exceptions=True)"
-LISTS = (ast.List, ast.ListComp)
 
 
 def search(file: File) -> Iterator[Found]:
@@ -64,91 +59,6 @@ def search(file: File) -> Iterator[Found]:
             yield item
 
 
-# -- what is a future --------------------------------------------------------------------------------------
-
-
-def starts(file: File, node: ast.AST | None) -> bool:
-    """Whether the expression is a call that gives a concurrent future."""
-    if not isinstance(node, ast.Call):
-        return False
-    if file.qualified(node.func) == "asyncio.run_coroutine_threadsafe":
-        return True
-    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and executor(file, node.func.value)
-
-
-def executor(file: File, node: ast.expr) -> bool:
-    return file.maker(node) in EXECUTORS
-
-
-def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
-    """Whether the expression is such a call, or a local name for nothing but such futures, each used as one."""
-    if starts(file, node):
-        return True
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
-        return False
-    bound = [item.node for item in file.lookup(node, node.id)[1]]
-    known = all(starts(file, value) for value in file.values(node)) or all(drawn(file, each, owner) for each in bound)
-    return bool(bound) and known and all(reads(file, use, owner) for use in file.uses(node))
-
-
-def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
-    """Whether the name is the variable of a loop over a list of such futures."""
-    loop = file.parent(target)
-    fits = isinstance(loop, (ast.For, ast.comprehension)) and loop.target is target
-    return fits and futures(file, loop.iter, owner)
-
-
-def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
-    """Whether the expression is a list of such futures, or a local name for one that is used for nothing else."""
-    if isinstance(node, (ast.ListComp, ast.SetComp)):
-        return starts(file, node.elt)
-    if isinstance(node, (ast.List, ast.Set, ast.Tuple)):
-        return all(starts(file, each) for each in node.elts)
-    if isinstance(node, ast.DictComp):
-        return starts(file, node.key)
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
-        return False
-    values = file.values(node)
-    made = bool(values) and all(value is not None and not isinstance(value, ast.Name)
-                                and futures(file, value, owner) for value in values)
-    return made and all(lists(file, use, owner) for use in file.uses(node)) and filled(file, node)
-
-
-def filled(file: File, node: ast.Name) -> bool:
-    """An empty list has to get its futures from an append."""
-    empty = [value for value in file.values(node) if isinstance(value, ast.List) and not value.elts]
-    return not empty or any(isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append"
-                            for use in file.uses(node))
-
-
-def local(file: File, node: ast.Name, owner: ast.AST) -> bool:
-    scope = file.lookup(node, node.id)[0]
-    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
-        scope = scope.outer
-    return scope is not None and scope.node is owner
-
-
-def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
-    """Whether the use only reads the result, or puts the future into a list."""
-    parent = file.parent(use)
-    if isinstance(parent, ast.Attribute):
-        return parent.attr in ("result", "exception", "cancel") and file.frame(use) is owner
-    return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "append"
-
-
-def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
-    parent = file.parent(use)
-    if isinstance(parent, ast.Attribute) and parent.attr == "append":
-        call = file.parent(parent)
-        given = call.args[0] if isinstance(call, ast.Call) and call.args else None
-        named = isinstance(given, ast.Name) and all(starts(file, value) for value in file.values(given))
-        return starts(file, given) or named
-    if isinstance(parent, ast.Call):
-        return file.qualified(parent.func) in ("concurrent.futures.wait", "concurrent.futures.as_completed",
-                                               "builtins.len")
-    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and file.frame(use) is owner
-
-
 # -- what waits for it -------------------------------------------------------------------------------------
 
 
@@ -162,8 +72,8 @@ def read(file: File, node: ast.Call) -> Found | None:
     limit = node.args[0] if node.args else next((each.value for each in node.keywords), None)
     if isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None:
         return None
-    said = f"{dotted(taken) or file.source(taken.func)}.result() waits on the event loop's thread"
-    said = said if dotted(taken) else f"{file.source(taken.func)}(...).result() waits on the event loop's thread"
+    named = dotted(taken) or f"{file.source(taken.func)}(...)"
+    said = f"{named}.result() waits on the event loop's thread"
     late = limit is not None and not (isinstance(limit, ast.Constant) and limit.value is None)
     reason = LATE if late else obstacle(file, node)
     if reason:
@@ -172,43 +82,6 @@ def read(file: File, node: ast.Call) -> Found | None:
     edits = (*before, Edit(file.start(node), file.start(node), f"await {WRAP}("),
              Edit(file.end(taken), file.end(node), ")"), *after)
     return Found(node, f"{said}; it becomes `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))
-
-
-def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
-    """Whether something has waited for the future by then: `wait`, or the exit of the executor it was given to."""
-    names, made = origin(file, taken)
-    pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
-    for each in file.run_by(owner):
-        if not isinstance(each, (ast.Call, ast.With)) or file.start(each) >= file.start(node):
-            continue
-        if isinstance(each, ast.With):
-            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
-            if left and any(each in file.above(call) for call in made):
-                return True
-        elif file.qualified(each.func) == "concurrent.futures.wait":
-            if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
-                return True
-        elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
-            return True
-    return False
-
-
-def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
-    """The names that a future goes by, its list's included, and the calls that gave it."""
-    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
-    while todo:
-        name = todo.pop()
-        names.add(name.id)
-        for item in file.lookup(name, name.id)[1]:
-            loop = file.parent(item.node)
-            source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
-            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
-            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
-        for use in file.uses(name):
-            call = file.parent(file.parent(use))
-            if isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" and isinstance(call, ast.Call):
-                calls += [part for part in walk(call) if part is not call and starts(file, part)]
-    return names, calls
 
 
 def waited(file: File, node: ast.Call) -> Found | None:

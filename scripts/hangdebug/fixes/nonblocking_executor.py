@@ -45,6 +45,7 @@ from libcst import metadata
 from hangdebug.fixes import _blocks
 from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
+from hangdebug.fixes._lifespans import LIFESPAN, lifespan
 from hangdebug.fixes._scopes import (
     Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
@@ -57,7 +58,7 @@ from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
 NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor"))),)
-STREAM, LIFESPAN = "follow snippets/stream_executor.py", "follow snippets/lifespan_executor.py"
+STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 NOTHING = Verdict((), ())
 PAUSES = (cst.Await, cst.Yield)
@@ -237,26 +238,6 @@ def dropped(tree: Tree, receiver: cst.BaseExpression, local: bool) -> str:
             return (f"line {tree.line(call)} leaves work in it that nobody waits for, and cancel_futures "
                     f"would drop it; {LIFESPAN}")
     return ""
-
-
-def lifespan(tree: Tree, owner: cst.FunctionDef, depth: int = 3) -> str:
-    """The refusal for a function that runs when the server starts and stops, or is called by one; else ""."""
-    for item in owner.decorators:
-        call = item.decorator.func if isinstance(item.decorator, cst.Call) else item.decorator
-        manager = "contextlib.asynccontextmanager" in qualified(tree, call)
-        if dotted(call).endswith(".on_event") or (manager and serves_app(tree, owner)):
-            return f"a lifespan waits for its work on purpose, while nothing is served; {LIFESPAN}"
-    around = {coroutine(tree, use) for use in references(tree, owner)} - {None, owner} if depth else ()
-    return next(filter(None, (lifespan(tree, caller, depth - 1) for caller in around)), "")
-
-
-def serves_app(tree: Tree, owner: cst.FunctionDef) -> bool:
-    name, params = owner.name.value, owner.params.params
-    passed = any(
-        isinstance(node, cst.Arg) and node.keyword and node.keyword.value in ("lifespan", "lifespan_context")
-        and dotted(node.value) == name for node in tree.parents
-    )
-    return passed or "lifespan" in name or bool(params and params[0].name.value in ("app", "_app"))
 
 
 def is_local(tree: Tree, owner: cst.FunctionDef, name: cst.Name) -> bool:
