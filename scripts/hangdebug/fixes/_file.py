@@ -12,7 +12,6 @@ import ast
 import builtins
 import re
 import warnings
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Iterator
@@ -51,8 +50,9 @@ class File:
     def source(self, node: ast.AST) -> str:
         return self.text[self.start(node):self.end(node)]
 
-    def line(self, offset: int) -> int:
-        return bisect_right(self.starts, offset)
+    def short(self, node: ast.AST) -> str:
+        """The source on one line, for a message."""
+        return " ".join(self.source(node).split())
 
     @property
     def newline(self) -> str:

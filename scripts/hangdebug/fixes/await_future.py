@@ -24,7 +24,7 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.fixes._bindings import COMPREHENSIONS
+from hangdebug.fixes._bindings import COMPREHENSIONS, walk
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._futures import executor, finished, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
@@ -38,6 +38,8 @@ NEEDS = (
 )
 WRAP = "asyncio.wrap_future"
 LATE = "a timeout there raises another exception than asyncio's before Python 3.11: use asyncio.wait_for() by hand"
+PLAIN = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.GeneratorExp)
+ODD = "its parentheses are unusual: take them away first"
 GATHER = "await asyncio.gather(*{}, return_exceptions=True)"
 
 
@@ -72,10 +74,10 @@ def read(file: File, node: ast.Call) -> Found | None:
     limit = node.args[0] if node.args else next((each.value for each in node.keywords), None)
     if isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None:
         return None
-    named = dotted(taken) or f"{file.source(taken.func)}(...)"
+    named = dotted(taken) or f"{file.short(taken.func)}(...)"
     said = f"{named}.result() waits on the event loop's thread"
     late = limit is not None and not (isinstance(limit, ast.Constant) and limit.value is None)
-    reason = LATE if late else obstacle(file, node)
+    reason = LATE if late else obstacle(file, node) or ODD * (file.start(taken) != file.start(node))
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     before, after = wrap(file, node)
@@ -122,7 +124,7 @@ def completed(file: File, node: ast.Call) -> Found | None:
         if spot is None:
             reason = reason or ("the loop uses its futures for more than one result each, and asyncio.as_completed() "
                                 "gives other objects: wrap each job in a coroutine that returns what belongs to it")
-        reason = reason or obstacle(file, spot)
+        reason = reason or obstacle(file, spot) or ODD * (file.start(spot.func.value) != file.start(spot))
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     before, after = wrap(file, spot)
@@ -166,16 +168,21 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     named = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "map"
     if not named or not executor(file, call.func.value):
         return None
-    said = f"{file.source(node.func)}({file.source(call.func)}(...)) waits on the event loop's thread"
+    said = f"{file.short(node.func)}({file.short(call.func)}(...)) waits on the event loop's thread"
     reason = obstacle(file, node)
     plain = len(call.args) == 2 and not call.keywords and not any(isinstance(each, ast.Starred) for each in call.args)
     if not plain or file.source(node.func) != "list":
         reason = "only `list` of a map with one iterable is rewritten: gather wrapped futures by hand"
+    elif "#" in file.source(node):
+        reason = "a comment in it would be lost: move that first"
+    elif any(isinstance(part, (ast.NamedExpr, ast.Yield, ast.YieldFrom)) for part in walk(call)):
+        reason = "an assignment or a yield in it cannot stand in a comprehension: give that a name first"
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     pool, (work, items), each = file.source(call.func.value), map(file.source, call.args), fresh(file, "item")
     if not isinstance(call.args[0], ast.Lambda) and not dotted(call.args[0]):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
+    items = items if isinstance(call.args[1], PLAIN) else f"({items})"
     new = f"await asyncio.gather(*[{WRAP}({pool}.submit({work}, {each})) for {each} in {items}])"
     before, after = wrap(file, node)
     edits = (*before, Edit(file.start(node), file.end(node), new), *after)

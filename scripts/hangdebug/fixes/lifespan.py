@@ -76,6 +76,8 @@ def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -
         return f"`{app.id}` is made in more than one place"
     if said & {"lifespan", None}:
         return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
+    if call.args:
+        return "the app is made with arguments that have no name: name them first"
     if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(
             file.text.count(each) for each in OTHER_WAYS) or ".lifespan_context" in file.text:
         return "this file registers handlers in another way too, which FastAPI forgets beside a lifespan"

@@ -35,11 +35,12 @@ def search(file: File) -> Iterator[Found]:
 
 
 def found(file: File, node: ast.Call) -> Found:
-    reason = obstacle(file, node) or ("" if len(node.args) == 1 and not node.keywords else "its argument is unusual")
+    plain = len(node.args) == 1 and not node.keywords and file.start(node.func) == file.start(node)
+    reason = obstacle(file, node) or ("" if plain else "it is written in an unusual way: call it by its name first")
     if reason:
         return Found(node, f"time.sleep() stops the event loop, but {reason}", refused=True)
     edit = Edit(file.start(node.func), file.end(node.func), "await asyncio.sleep")
-    message = f"time.sleep() stops the event loop; it becomes `await asyncio.sleep({file.source(node.args[0])})`"
+    message = f"time.sleep() stops the event loop; it becomes `await asyncio.sleep({file.short(node.args[0])})`"
     return Found(node, message, (edit,), reach(file, node, "asyncio"))
 
 

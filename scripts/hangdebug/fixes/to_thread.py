@@ -57,7 +57,7 @@ def found(file: File, known: Blocking) -> Found:
     if edits is None:
         reason = reason or "its layout is unusual: put it on one line first"
         return Found(node, f"{said}, but {reason}", refused=True)
-    shown = "lambda: ..." if known.whole else f"{file.source(node.func)}, ..."
+    shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     return Found(node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio"))
 
 
@@ -72,5 +72,5 @@ def handed_over(file: File, calls: set[tuple[int, str]], blocked: str) -> Iterat
     for node in file.calls:
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         if (node.lineno, name) in calls and file.coroutine(node) and not isinstance(file.parent(node), ast.Await):
-            known = Blocking(node, file.source(node.func), f"blocks at {blocked},")
+            known = Blocking(node, file.short(node.func), f"blocks at {blocked},")
             yield found(file, known)
