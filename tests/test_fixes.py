@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hangdebug.fixes import RULES, nonblocking_executor
 from hangdebug.fixes.nonblocking_executor import rewrite
 
-TABLES = Path(__file__).with_name("rewrites")
+TABLES = Path(__file__).with_name("rewrites") / "nonblocking_executor"
 FIXES = Path(nonblocking_executor.__file__).parent
 MARK = re.compile(r"# <-- refused: (.*)")
 
@@ -309,6 +309,48 @@ def test_a_queue_s_stream_is_the_same_whichever_way_it_ends(last: str | None) ->
     (before, slow), (after, fast) = streamed(PRODUCER, items), streamed(good, items)
     assert before == after and before[:2] == [1, 2] and 3 not in before
     assert slow > 0.5 and fast < 0.3
+
+
+def test_a_producer_that_only_feeds_the_queue_ends_soon_after_its_reader_left() -> None:
+    bad = """
+import asyncio
+from concurrent.futures import ThreadPoolExecutor as T
+async def handler(loop, rows):
+    queue = asyncio.Queue()
+    def produce():
+        for row in rows:
+            loop.call_soon_threadsafe(queue.put_nowait, row)
+    with T(1) as pool:
+        pool.submit(produce)
+        while (row := await queue.get()) is not None:
+            yield row
+"""
+    good, (finding,) = rewrite(bad, "handler.py")
+    assert "ends when `stop` is set" in finding.message
+
+    def taken(source: str, leaves: bool) -> tuple[list[int], list[int]]:
+        made, got = [], []
+
+        def rows():
+            for number in range(30):
+                made.append(number)
+                yield number
+                time.sleep(0.01)
+            yield None
+
+        async def main() -> None:
+            stream = load(source)(asyncio.get_running_loop(), rows())
+            async for row in stream:
+                got.append(row)
+                if leaves:
+                    break
+            await stream.aclose()
+        asyncio.run(main())
+        while any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()):
+            time.sleep(0.01)
+        return made, got
+    assert taken(bad, False) == taken(good, False) == (list(range(30)), list(range(30)))
+    assert len(taken(bad, True)[0]) == 30 and len(taken(good, True)[0]) < 15
 
 
 def test_items_are_left_in_the_same_order() -> None:

@@ -30,8 +30,8 @@ DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A module imports only from its left. A name stands for the module or the package of that name.
 ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "locks", "waitfor", "rings", "causes", "gil", "held",
          "pools", "enders", "pending", "lifespans", "checkouts", "slow_steps", "loopless", "workers", "states", "diagnose", "report", "capture", "live",
-         "local", "fixes", "fix", "curl", "verify", "pressure", "triage", "groups", "arguments", "cli")
-NOT_BARE = {"capture", "fixes", "fix", "triage"}  # these need more than the standard library
+         "local", "fixes", "fix", "callers", "scan", "curl", "verify", "pressure", "triage", "groups", "arguments", "cli")
+NOT_BARE = {"capture", "fixes", "fix", "callers", "scan", "triage"}  # these need more than the standard library
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
 
@@ -261,7 +261,7 @@ def test_what_a_cause_points_to_is_there():
     assert named == set(re.findall(link, of_causes))
     assert named.isdisjoint(re.findall(link, aside + proof))
     assert named | set(re.findall(link, aside + proof)) == {path.name for path in (ROOT / "snippets").iterdir() if path.is_file()}
-    assert {cause.fix for cause in causes.CAUSES if cause.fix} == {rule.id for rule in RULES}
+    assert {cause.fix for cause in causes.CAUSES if cause.fix} <= {rule.id for rule in RULES}
     assert {zoo.truth(name).state for folder in zoo.FOLDERS for name in zoo.names(folder)} <= set(STATES)
 
 

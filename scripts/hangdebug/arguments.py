@@ -33,11 +33,16 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
 
-    fixing = verb(verbs, "fix", run, "Propose a rewrite as a diff; --write applies it.",
-                  "hang.py fix app/api/routes/stream.py:14", "hang.py fix --from diagnosis.json --write")
-    fixing.add_argument("place", nargs="?", metavar="FILE[:LINE]", help="what to rewrite; with LINE only that construct")
+    fixing = verb(verbs, "fix", run, "Propose rewrites as one diff; --write applies it, --check lists what it would do.",
+                  "hang.py fix app/api/routes/stream.py:14", "hang.py fix --check app", "hang.py fix --from diagnosis.json --write")
+    fixing.add_argument("places", nargs="*", metavar="PATH[:LINE]",
+                        help="files and folders to rewrite; with LINE only that construct")
     fixing.add_argument("--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)")
-    fixing.add_argument("--write", action="store_true", help="change the file (whole, or not at all)")
+    fixing.add_argument("--write", action="store_true", help="change the files (each whole, or not at all)")
+    fixing.add_argument("--check", action="store_true", help="list each finding as FILE:LINE RULE MESSAGE; status 1 if there is any")
+    listing = fixing.add_mutually_exclusive_group()
+    listing.add_argument("--json", action="store_true", help="the list of --check as JSON, schema version 1")
+    listing.add_argument("--sarif", action="store_true", help="the list of --check as SARIF 2.1.0, for code scanning")
 
     verifying = verb(verbs, "verify", run, "Prove with curl that the server answers while streams are aborted.",
                      "hang.py verify --url http://127.0.0.1:8000/health",

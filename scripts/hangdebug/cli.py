@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -15,7 +14,7 @@ from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import is_bundle, read_bundle
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Diagnosis, Evidence
+from hangdebug.model import Diagnosis, Evidence, Patch
 from hangdebug.groups import as_groups, as_json_groups
 from hangdebug.report import as_json, as_markdown, as_text
 
@@ -89,21 +88,44 @@ def label(source: str | int, evidence: Evidence, count: int) -> str:
 
 
 def run_fix(arguments: argparse.Namespace) -> int:
+    from hangdebug import scan
+    listed = arguments.check or arguments.json or arguments.sarif
+    if bool(arguments.places) == bool(arguments.diagnosis) or listed and arguments.write:
+        raise BadRequest("Fix what?", "Give either paths or --from DIAGNOSIS, and either --check or --write.",
+                         "python scripts/hang.py fix app/api/routes/stream.py:14")
+    skipped: list[str] = []
+    patches = scan.found(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
+    findings, changed = [], []
+    for patch in patches:
+        findings += patch.findings
+        changed += [patch] if patch.changed else []
+        if not listed:
+            show(patch, arguments)
+    for words in skipped:
+        say(f"skipped: {words}")
+    if listed:
+        print(scan.listed(findings, skipped, arguments), end="")
+        return 1 if findings else 0
+    if not changed:
+        say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")
+        return 1 if findings else 0
+    if not arguments.write:
+        say("This is a proposal; nothing was changed. Add --write to apply it.")
+    return 0
+
+
+def show(patch: Patch, arguments: argparse.Namespace) -> None:
+    """The findings, and the diff of one file; or the file rewritten."""
     from hangdebug import fix
-    path, line = place_to_fix(arguments)
-    patch = fix.propose(path, line)
     for finding in patch.findings:
         say(str(finding))
     if not patch.changed:
-        say(f"{path}: nothing to rewrite")
-        return 1 if any(finding.refused for finding in patch.findings) else 0
-    if not arguments.write:
+        return
+    if arguments.write:
+        fix.write(patch)
+        say(f"{patch.file}: rewritten")
+    else:
         print(fix.diff(patch), end="")
-        say("This is a proposal; nothing was changed. Add --write to apply it.")
-        return 0
-    fix.write(patch)
-    say(f"{path}: rewritten")
-    return 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -198,27 +220,3 @@ def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
     if arguments.json:
         return as_json(answer) + "\n"
     return as_markdown(answer) if arguments.markdown else as_text(answer)
-
-
-def place_to_fix(arguments: argparse.Namespace) -> tuple[str, int | None]:
-    """The file and line to rewrite, from FILE[:LINE] or from a diagnosis. Raises BadRequest."""
-    if (arguments.place is None) == (arguments.diagnosis is None):
-        raise BadRequest("Fix what?", "Give either FILE, FILE:LINE or --from DIAGNOSIS.",
-                         "python scripts/hang.py fix app/api/routes/stream.py:14")
-    if arguments.place is not None:
-        head, colon, tail = arguments.place.rpartition(":")
-        if colon and tail.isdigit() and not Path(arguments.place).exists():
-            return head, int(tail)
-        return arguments.place, None
-    again = "python scripts/hang.py diagnose --pid PID --json > diagnosis.json"
-    try:
-        frame = json.loads(text_of(arguments.diagnosis))["blocking_frame"]
-        file, line = str(frame["file"]), frame["line"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"{arguments.diagnosis} names no blocking frame.", "It is no diagnosis in JSON, or none was found.",
-                         again) from error
-    if not Path(file).is_file():
-        raise BadRequest(f"The blocking frame is in {file}, which is not here.",
-                         "The diagnosis was made on another machine, or from short names.",
-                         f"python scripts/hang.py fix YOUR/COPY/OF/{Path(file).name}:{line}")
-    return file, line if isinstance(line, int) else None

@@ -211,13 +211,17 @@ def exonerated(verdict: Verdict, scene: Scene, wait: Wait | None, edges: tuple[W
     return lines
 
 
+OFF_LOOP = ("threadpool-exhausted", "sync-worker-blocked", "tasks-waiting")  # no coroutine is to be rewritten there
+
+
 def remedy(cause: Cause, frame: BlockingFrame | None, verdict: Verdict) -> Remedy | None:
-    if verdict.state in ("healthy", "inconclusive", "stopped") or not (cause.snippet or cause.fix):
+    fix = None if verdict.state in OFF_LOOP else cause.fix
+    if verdict.state in ("healthy", "inconclusive", "stopped") or not (cause.snippet or fix):
         return None
     command = None
-    if cause.fix and frame is not None:
+    if fix and frame is not None:
         command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
-    return Remedy(cause.snippet, cause.fix, command)
+    return Remedy(cause.snippet, fix, command)
 
 
 def shorter(text: str, scene: Scene) -> str:

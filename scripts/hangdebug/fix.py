@@ -6,7 +6,6 @@ without libcst `propose` raises MissingTool.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import difflib
 import io
@@ -14,8 +13,9 @@ import os
 import stat
 import tempfile
 import tokenize
-import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Iterable, Sequence
 
 from hangdebug.errors import BadSource, MissingTool
 from hangdebug.model import Finding, Patch
@@ -24,11 +24,14 @@ LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly ge
 INSTALL = "python -m pip install libcst"
 
 
-def propose(path: str | Path, line: int | None = None) -> Patch:
+def propose(
+    path: str | Path, line: int | None = None, only: Iterable[str] = (), exact: bool = False
+) -> Patch:
     """What the rewrites would make of the file, as a Patch with every finding, rewritten or refused.
 
     `line` (from 1) limits it to the construct, or else the function, that holds this line; where nothing
-    is found there, a refused finding says so and names what was found nearby.
+    is found there, a refused finding says so and names what was found nearby. With `exact` the function does
+    not count. `only` names the rules to use.
     """
     name = str(path)
     before, _ = read(name)
@@ -36,12 +39,12 @@ def propose(path: str | Path, line: int | None = None) -> Patch:
         last = before.count("\n") + 1
         why = f"It ends at line {last}."
         raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
-    after, findings = before, []
-    for rule in rules():
-        after, found = attempt(rule, after, name, line)
-        findings += found
+    wanted = [rule for rule in rules() if not only or rule.id in only]
+    after, findings = attempt(wanted, before, name, line, exact=line is not None)
+    if line is not None and not findings and not exact:
+        after, findings = attempt(wanted, before, name, line)
     if line is not None and not findings:
-        findings.append(nothing_at(name, before, line))
+        findings = [nothing_at(name, before, line)]
     return Patch(name, before, after, tuple(sorted(findings, key=lambda item: item.line)))
 
 
@@ -54,44 +57,69 @@ def rules() -> tuple:
     return RULES
 
 
-def attempt(rule, source: str, name: str, line: int | None) -> tuple[str, list[Finding]]:
+def attempt(
+    wanted: Sequence, before: str, name: str, line: int | None, exact: bool = False
+) -> tuple[str, list[Finding]]:
+    """Each rule on what the rules before it made; every finding with its line in the text as it was."""
+    from hangdebug.fixes import with_imports
     from libcst import ParserSyntaxError
 
+    after, findings, imports = before, [], set()
     try:
-        check_depth(source)
-        after, findings = rule.rewrite(source, name, line)
-    except ParserSyntaxError as error:
-        where, why = fault(source, error.raw_line, error.message)
-        what = f"{name}:{where} is not valid Python."
-        raise BadSource(what, why, f"python -m py_compile {name}") from error
+        seen = check_depth(before)
+        for rule in wanted:
+            if rule.concerns(before, seen):
+                there = line and moved(before, after, line)
+                changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
+                findings += [replace(item, line=moved(after, before, item.line)) for item in found]
+                after = changed
+        return with_imports(after, imports), findings
+    except (ParserSyntaxError, SyntaxError) as error:
+        known = (getattr(error, "raw_line", None) or getattr(error, "lineno", 1), getattr(error, "message", str(error)))
+        where, why = fault(before, *known)
+        raise BadSource(f"{name}:{where} is not valid Python.", why, f"python -m py_compile {name}") from error
     except (RecursionError, MemoryError) as error:
         why = "An expression nests deeper than the parser can follow."
         raise BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet") from error
-    return after, list(findings)
 
 
-def check_depth(source: str) -> None:
-    """Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process.
+def moved(old: str, new: str, line: int) -> int:
+    """Where a line of the old text stands in the new one; a line that is gone, where its neighbour does."""
+    rows, others = old.split("\n"), new.split("\n")
+    if len(rows) == len(others):  # most rules change lines, and neither add nor take any
+        return line
+    place = 0
+    for _, start, end, there, until in difflib.SequenceMatcher(None, rows, others).get_opcodes():
+        if start < line <= end:
+            return min(there + line - start, max(until, there + 1))
+        place = until
+    return place or 1
 
-    Any other fault is left to libcst, which knows syntax newer than the Python that runs this.
+
+def check_depth(source: str):
+    """What the rules may find in the source, None where only libcst can tell.
+
+    Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process.
+
+    Any other fault of syntax is left to libcst, which knows syntax newer than the Python that runs this.
     """
+    from hangdebug.fixes import Spot, spot, tree_of
+    from libcst import parse_module
     try:
-        check(source)
+        tree = tree_of(source)
+        return spot(tree) if "async" in source or "on_event" in source else Spot()
     except SyntaxError as error:
         if "too many nested" in str(error):
             raise RecursionError(str(error)) from error
-
-
-def check(source: str) -> None:
-    with warnings.catch_warnings():  # of escapes such as "\\d", which are not our business
-        warnings.simplefilter("ignore")
-        ast.parse(source)
+        parse_module(source)
+        return None
 
 
 def fault(source: str, line: int, message: str) -> tuple[int, str]:
     """Line and words of a syntax error: Python's own where it objects too, else those of libcst."""
+    from hangdebug.fixes import tree_of
     try:
-        check(source)
+        tree_of(source)
     except SyntaxError as error:
         line, message = error.lineno or line, error.msg
     return line, " ".join(message.split())
@@ -100,7 +128,7 @@ def fault(source: str, line: int, message: str) -> tuple[int, str]:
 def nothing_at(name: str, source: str, line: int) -> Finding:
     """Why a given line leads to nothing: what stands there, and where something was found."""
     text = source.split("\n")[line - 1].strip() or "an empty line"
-    elsewhere = [item for rule in rules() for item in attempt(rule, source, name, None)[1]]
+    elsewhere = attempt(rules(), source, name, None)[1]
     if elsewhere:
         nearest = sorted(elsewhere, key=lambda item: abs(item.line - line))[:3]
         hint = "elsewhere in it: " + "; ".join(f"line {item.line}: {item.message}" for item in nearest)
@@ -140,14 +168,14 @@ def write(patch: Patch) -> None:
     if not patch.changed:
         return
     try:
-        replace(target, patch.after.encode(encoding), facts)
+        put(target, patch.after.encode(encoding), facts)
     except OSError as error:
         why = f"{error.strerror}: a new file is written next to the old one, then takes its place."
         folder = os.path.dirname(target)
         raise BadSource(f"{patch.file} cannot be written.", why, f"ls -ld {folder}") from error
 
 
-def replace(target: str, content: bytes, facts: os.stat_result) -> None:
+def put(target: str, content: bytes, facts: os.stat_result) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".hang-fix-")
     try:
         with os.fdopen(descriptor, "wb") as output:

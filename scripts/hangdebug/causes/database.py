@@ -65,6 +65,7 @@ def server_of(wait: Wait) -> str | None:
 CAUSE = Cause(
     id="database",
     title="a synchronous database driver waits",
+    fix="to_thread",
     match=match,
     confused_with={
         "connection-pool": "there no query was sent: all connections are lent out.",

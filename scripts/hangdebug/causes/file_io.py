@@ -47,6 +47,7 @@ def on_file(wait: Wait) -> bool:
 CAUSE = Cause(
     id="file-io",
     title="the event loop's thread waits for a file",
+    fix="to_thread",
     match=match,
     confused_with={
         "socket": "the same stack; the kernel says which descriptor it is: a peer, or a path.",

@@ -38,6 +38,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="future-result",
     title="the event loop waits for the result of a concurrent future",
+    fix="await_future",
     match=match,
     snippet="stream_executor.py",
     confused_with={

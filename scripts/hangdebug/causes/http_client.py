@@ -30,6 +30,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="http-client",
     title="a synchronous HTTP client waits for its peer",
+    fix="to_thread",
     match=match,
     confused_with={"other": "a raw socket shows no client library's frames."},
 )

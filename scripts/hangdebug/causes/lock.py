@@ -51,6 +51,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="lock",
     title="the event loop waits for a lock",
+    fix="asyncio_lock",
     match=match,
     confused_with={
         "sleep": "the same stack; the kernel says clock_nanosleep instead of futex.",

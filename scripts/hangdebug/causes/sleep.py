@@ -47,6 +47,7 @@ def sleeps(wait: Wait) -> bool:
 CAUSE = Cause(
     id="sleep",
     title="a sleep suspends the event loop's thread",
+    fix="sleep",
     match=match,
     confused_with={"lock": "`lock.acquire()` gives the same stack; the kernel says futex instead."},
 )

@@ -53,6 +53,7 @@ def childs_stream(wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="subprocess",
     title="the event loop's thread waits for a child process",
+    fix="to_thread",
     match=match,
     confused_with={
         "thread-join": "a multiprocessing.Process is joined there: Python code in a child of the application's own.",

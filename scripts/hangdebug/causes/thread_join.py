@@ -24,6 +24,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="thread-join",
     title="the event loop waits for a thread or a process to end",
+    fix="to_thread",
     match=match,
     snippet="periodic_cleanup.py",
     confused_with={"executor-shutdown": "there the join is made by Executor.shutdown()."},

@@ -14,21 +14,42 @@ CALM = "shutdown(wait=False, cancel_futures=True)"
 
 
 class Edit(cst.CSTTransformer):
-    """`edits` maps a `with` to {index of the item: name}, a shutdown call to anything. All else stays."""
+    """`edits` maps a `with` to {index of the item: names}, a shutdown call to anything. All else stays.
 
-    def __init__(self, module: cst.Module, edits: Mapping[cst.CSTNode, Mapping[int, str]]) -> None:
+    The names of an item are that of the executor, and that of the event which its exit sets, if any. `loops` maps
+    each loop that looks at such an event to its name.
+    """
+
+    def __init__(
+        self, module: cst.Module, edits: Mapping[cst.CSTNode, Mapping[int, tuple[str, str]]],
+        loops: Mapping[cst.CSTNode, str],
+    ) -> None:
         super().__init__()
-        self.module, self.edits = module, edits
+        self.module, self.edits, self.loops = module, edits, loops
 
     def leave_With(self, original_node: cst.With, updated_node: cst.With):  # noqa: N802, libcst's name
         names = self.edits.get(original_node)
         return cst.FlattenSentinel(unfold(self.module, updated_node, names)) if names else updated_node
 
+    def leave_For(self, original_node: cst.For, updated_node: cst.For):  # noqa: N802
+        return looking(updated_node, self.loops.get(original_node))
+
+    def leave_While(self, original_node: cst.While, updated_node: cst.While):  # noqa: N802
+        return looking(updated_node, self.loops.get(original_node))
+
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call):  # noqa: N802
         return unwaiting(updated_node) if original_node in self.edits else updated_node
 
 
-def unfold(module: cst.Module, node: cst.With, names: Mapping[int, str]) -> list:
+def looking(loop, event: str | None):
+    """The loop that ends where the event is set."""
+    if event is None:
+        return loop
+    check = cst.ensure_type(cst.parse_statement(f"if {event}.is_set():\n    break\n"), cst.If)
+    return loop.with_changes(body=loop.body.with_changes(body=[check, *loop.body.body]))
+
+
+def unfold(module: cst.Module, node: cst.With, names: Mapping[int, tuple[str, str]]) -> list:
     """The statements that enter the items in the same order and leave them in the same order."""
     index = min(names)
     before, item, after = node.items[:index], node.items[index], node.items[index + 1:]
@@ -49,16 +70,18 @@ def unfold(module: cst.Module, node: cst.With, names: Mapping[int, str]) -> list
     return [statements[0].with_changes(leading_lines=leading, body=body)]
 
 
-def block(module: cst.Module, item: cst.WithItem, name: str, body: cst.BaseSuite) -> list:
+def block(module: cst.Module, item: cst.WithItem, names: tuple[str, str], body: cst.BaseSuite) -> list:
     """`name = EXPRESSION`, left out where the item only names an executor, and its try/finally."""
-    call = cst.parse_expression(f"{name}.{CALM}")
-    final = cst.Finally(cst.IndentedBlock([cst.SimpleStatementLine([cst.Expr(call)])]))
+    name, event = names
+    made = [cst.parse_statement(f"{event} = threading.Event()")] if event else []
+    told = [cst.parse_statement(f"{event}.set()")] if event else []
+    final = cst.Finally(cst.IndentedBlock([*told, cst.parse_statement(f"{name}.{CALM}")]))
     guarded = cst.Try(body=body, finalbody=final)
     value = item.item.value if isinstance(item.item, cst.NamedExpr) else item.item
     if isinstance(value, cst.Name) and value.value == name:
-        return [guarded]
+        return [*made, guarded]
     store = cst.Assign([cst.AssignTarget(cst.Name(name))], closed(module, value))
-    return [cst.SimpleStatementLine([store]), guarded]
+    return [*made, cst.SimpleStatementLine([store]), guarded]
 
 
 def bare(suite: cst.BaseSuite) -> cst.BaseSuite:

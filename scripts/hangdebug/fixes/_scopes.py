@@ -139,7 +139,9 @@ def star_import(tree: Tree) -> bool:
 
 
 def creates(tree: Tree, node: cst.CSTNode | None) -> bool:
-    """Whether `node` is a call that makes an executor."""
+    """Whether `node` is a call that makes an executor, or makes one on either branch."""
+    if isinstance(node, cst.IfExp):
+        return creates(tree, node.body) and creates(tree, node.orelse)
     return isinstance(node, cst.Call) and executor_class(tree, node.func)
 
 

@@ -13,7 +13,8 @@ Python 3.9.
 What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
 awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer
 that sends to an asyncio.Queue has sent by then what the coroutine awaits; what it does after that is no
-longer waited for, and the finding says so. On a cancellation, an exception or an early `return` or `break`,
+longer waited for, and the finding says so. A function beside the block that sends in a loop gets a stop event: it
+looks at it before each round, and the exit sets it. On a cancellation, an exception or an early `return` or `break`,
 work that is still queued is dropped, where it used to run; a call that runs already ends in its own thread,
 after the block is left, and interpreter exit still waits for it. An executor that other functions share
 drops their queued work too.
@@ -28,28 +29,36 @@ Refused aloud, because mending the exit would change what the program does or wo
 - a lifespan or shutdown handler that joins the pool: by then the loop serves nothing, and the wait lets
   running work finish. It can also hold the exit for ever, so snippets/lifespan_executor.py bounds it
 
-Left alone: synchronous code, `shutdown(wait=False)`, a shutdown handed to a thread
+Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of processes, a shutdown handed to a thread
 (`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses that
 define their own exit. A subclass in the same file that defines none is an executor like any other.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import libcst as cst
+from libcst import metadata
 
 from hangdebug.fixes import _blocks
+from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
+from hangdebug.fixes._lifespans import LIFESPAN, lifespan
 from hangdebug.fixes._scopes import (
-    Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
+    Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
+from hangdebug.fixes._spans import with_imports
+from hangdebug.fixes._spot import Need, spot
+from hangdebug.fixes._stops import Stop, stop
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
-STREAM, LIFESPAN = "follow snippets/stream_executor.py", "follow snippets/lifespan_executor.py"
+NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor"))),)
+STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 NOTHING = Verdict((), ())
 PAUSES = (cst.Await, cst.Yield)
@@ -67,37 +76,45 @@ class Exit:
     refusal: str = ""
     verdict: Verdict = NOTHING
     mended: bool = False
+    stop: Stop = Stop()
 
 
-def rewrite(source: str, file: str, line: int | None = None) -> tuple[str, tuple[Finding, ...]]:
+def rewrite(
+    source: str, file: str, line: int | None = None, exact: bool = False, imports: set[str] | None = None
+) -> tuple[str, tuple[Finding, ...]]:
     """The source with every exit mended that can be, and a finding for each exit and each waiting line.
 
     Raises cst.ParserSyntaxError and RecursionError.
     """
-    if "async" not in source or ("Executor" not in source and "concurrent" not in source):
-        cst.parse_module(source)  # a file that does not parse is an error, whatever it mentions
-        return source, ()
+    with contextlib.suppress(SyntaxError):  # libcst may know a newer grammar
+        if not spot(tree_of(source)).leaves_executor:
+            return source, ()
     tree = parse(source)
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
         return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
-    exits = near(tree, [*blocks(tree), *shutdowns(tree)], line)
-    edits: dict = {}
+    exits = near(tree, [*blocks(tree), *shutdowns(tree)], line, exact)
+    edits, loops = {}, {}
     for found in exits:
         if not found.mended and not found.refusal:
-            edits.setdefault(found.node, {})[found.item] = found.name
-    after = tree.module.visit(_blocks.Edit(tree.module, edits)).code if edits else source
+            edits.setdefault(found.node, {})[found.item] = found.name, found.stop.name
+            loops.update(dict.fromkeys(found.stop.loops, found.stop.name))
+    after = tree.module.visit(_blocks.Edit(tree.module, edits, loops)).code if edits else source
+    if loops and imports is not None:
+        imports.add("threading")
+    elif loops:
+        after = with_imports(after, ["threading"])
     findings = {item for found in exits for item in report(found, file)}
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
 
-def near(tree: Tree, exits: list[Exit], line: int | None) -> list[Exit]:
+def near(tree: Tree, exits: list[Exit], line: int | None, exact: bool) -> list[Exit]:
     """The exits whose own lines hold `line`, or else those of the innermost function around it."""
     if line is None:
         return exits
     holds = lambda node: tree.spans[node].start.line <= line <= tree.spans[node].end.line  # noqa: E731
     close = [found for found in exits if holds(found.node)]
     owners = sorted({found.owner for found in exits if holds(found.owner)}, key=tree.line)
-    return close or [found for found in exits if owners and found.owner is owners[-1]]
+    return close or [found for found in exits if owners and not exact and found.owner is owners[-1]]
 
 
 def report(found: Exit, file: str) -> list[Finding]:
@@ -114,7 +131,9 @@ def report(found: Exit, file: str) -> list[Finding]:
     if found.mended:
         return waits
     message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
-    for line in found.verdict.unwaited:
+    for line in found.stop.lines:
+        message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"
+    for line in set(found.verdict.unwaited) - set(found.stop.lines):
         message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item "
                     f"may end after the code below, and it runs on when a client leaves; {STREAM}")
     return [Finding(ID, file, found.line, message), *waits]
@@ -150,7 +169,8 @@ def block(tree: Tree, owner: cst.FunctionDef, node: cst.With, index: int) -> Exi
     verdict = follow(tree, owner, uses, node)
     refusal = f"line {tree.line(stores[0])} binds `{target.value}` again; use another name" if stores else ""
     refusal = refusal or lifespan(tree, owner) or judge(verdict, node.body)
-    return Exit(node, owner, line, index, target.value, refusal, verdict)
+    ends = Stop() if refusal or stores else stop(tree, owner, verdict)
+    return Exit(node, owner, line, index, target.value, refusal, verdict, stop=ends)
 
 
 def early_closure(tree: Tree, owner: cst.FunctionDef, use: cst.CSTNode) -> bool:
@@ -169,9 +189,18 @@ def shutdowns(tree: Tree) -> list[Exit]:
         if node.func.attr.value == "enter_context" and node.args and creates(tree, node.args[0].value):
             refusal = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
             found.append(Exit(node, owner, tree.line(node), refusal=refusal))
-        elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver):
+        elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
             found.append(shutdown(tree, owner, node, receiver))
     return found
+
+
+def processes(tree: Tree, receiver: cst.BaseExpression) -> bool:
+    """Whether it is a module's pool of processes: its end is the end of the program, and is to be waited for."""
+    values = [assigned(tree, target) for target in targets(tree, receiver)]
+    made = set().union(*(qualified(tree, value.func) for value in values if isinstance(value, cst.Call)))
+    scope = tree.scopes.get(receiver) if isinstance(receiver, cst.Name) else None
+    shared = scope is not None and all(isinstance(item.scope, metadata.GlobalScope) for item in scope[receiver.value])
+    return shared and bool(made) and all(name.endswith("ProcessPoolExecutor") for name in made)
 
 
 def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:
@@ -209,25 +238,6 @@ def dropped(tree: Tree, receiver: cst.BaseExpression, local: bool) -> str:
             return (f"line {tree.line(call)} leaves work in it that nobody waits for, and cancel_futures "
                     f"would drop it; {LIFESPAN}")
     return ""
-
-
-def lifespan(tree: Tree, owner: cst.FunctionDef) -> str:
-    """The refusal for a function that runs when the server starts and stops, "" for any other."""
-    for item in owner.decorators:
-        call = item.decorator.func if isinstance(item.decorator, cst.Call) else item.decorator
-        manager = "contextlib.asynccontextmanager" in qualified(tree, call)
-        if dotted(call).endswith(".on_event") or (manager and serves_app(tree, owner)):
-            return f"a lifespan waits for its work on purpose, while nothing is served; {LIFESPAN}"
-    return ""
-
-
-def serves_app(tree: Tree, owner: cst.FunctionDef) -> bool:
-    name, params = owner.name.value, owner.params.params
-    passed = any(
-        isinstance(node, cst.Arg) and node.keyword and node.keyword.value in ("lifespan", "lifespan_context")
-        and dotted(node.value) == name for node in tree.parents
-    )
-    return passed or "lifespan" in name or bool(params and params[0].name.value in ("app", "_app"))
 
 
 def is_local(tree: Tree, owner: cst.FunctionDef, name: cst.Name) -> bool:

@@ -1,0 +1,200 @@
+"""The scopes of a file and what each binds, read from Python's own syntax tree.
+
+Scope is a stack, not a flag: a `def` inside an `async def` is synchronous. Decorators, defaults and the first
+iterable of a comprehension belong to the scope around; a comprehension has a scope, but runs where it stands.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Iterator
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+OPENS = frozenset((*FUNCTIONS, ast.ClassDef, *COMPREHENSIONS))
+PLAIN = frozenset(("ctx", "op"))  # the fields of no interest
+UNSET = ast.Constant(None)  # what a name that is only declared holds
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """One place that gives a name its meaning: an import's dotted name, or the value that is assigned."""
+
+    node: ast.AST
+    qualified: str = ""
+    value: ast.expr | None = None
+
+
+@dataclass(eq=False)
+class Scope:
+    """`names` holds the bindings of each name, `told` those declared global or nonlocal."""
+
+    node: ast.AST
+    outer: Scope | None
+    names: dict = field(default_factory=dict)
+    told: dict = field(default_factory=dict)
+
+    def bind(self, name: str, node: ast.AST, qualified: str = "", value: ast.expr | None = None) -> None:
+        self.names.setdefault(name, []).append(Binding(node, qualified, value))
+
+
+@dataclass(eq=False)
+class Scopes:
+    """For each node its parent and the scope that it is looked up in; `opened` is the scope that it opens."""
+
+    module: Scope
+    parents: dict = field(default_factory=dict)
+    of: dict = field(default_factory=dict)
+    opened: dict = field(default_factory=dict)
+    reads: dict = field(default_factory=dict)  # name -> [ast.Name]
+    attributes: dict = field(default_factory=dict)  # name of an attribute -> [(target, value or None)]
+    calls: list = field(default_factory=list)  # every ast.Call
+    telling: list = field(default_factory=list)  # the scopes with a global or nonlocal statement
+    star: bool = False  # whether a star import may have bound anything
+
+
+def read_scopes(tree: ast.Module) -> Scopes:
+    """Without recursion: a generated expression may be deep."""
+    scopes = Scopes(Scope(tree, None))
+    scopes.of[tree] = scopes.opened[tree] = scopes.module
+    todo = [(child, tree, scopes.module) for child in children(tree)]
+    while todo:
+        node, parent, here = todo.pop()
+        kind = node.__class__
+        scopes.parents[node], scopes.of[node] = parent, here
+        if kind in RECORDS:
+            RECORDS[kind](scopes, node, here)
+        if kind in OPENS:
+            inner = scopes.opened[node] = Scope(node, here)
+            todo += [(child, node, scope) for child, scope in opening(node, here, inner)]
+        elif kind is ast.comprehension and parent.generators[0] is node:
+            outer = scopes.of[parent]  # the first iterable is evaluated before the comprehension is entered
+            todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
+        elif kind is not ast.Name and kind is not ast.Constant:
+            todo += [(child, node, here) for child in children(node)]
+    scopes.calls.sort(key=lambda node: (node.lineno, node.col_offset, -node.end_lineno, -node.end_col_offset))
+    return scopes
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below, but for what only says how a name is used or which operator it is."""
+    found = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if value.__class__ is list:
+            found += [each for each in value if isinstance(each, ast.AST)]
+        elif name not in PLAIN and isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """The node and all below it, but for operators and contexts."""
+    todo = [node]
+    while todo:
+        each = todo.pop()
+        yield each
+        todo += children(each)
+
+
+def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST, Scope]]:
+    """The children of a node that opens a scope, each with the scope that it is looked up in."""
+    if isinstance(node, FUNCTIONS):
+        for each in parameters(node.args):
+            inner.bind(each.arg, each)
+    body = node.body if isinstance(getattr(node, "body", None), list) else [getattr(node, "body", None)]
+    own = set(map(id, body))
+    for child in children(node):
+        comprehension = isinstance(node, COMPREHENSIONS)
+        yield child, inner if comprehension or id(child) in own else here
+
+
+def parameters(args: ast.arguments) -> list[ast.arg]:
+    more = [each for each in (args.vararg, args.kwarg) if each]
+    return [*args.posonlyargs, *args.args, *args.kwonlyargs, *more]
+
+
+# -- what each kind of node binds --------------------------------------------------------------------------
+
+
+def imports(scopes: Scopes, node: ast.Import, here: Scope) -> None:
+    for item in node.names:
+        short = item.name.split(".")[0]
+        here.bind(item.asname or short, node, item.name if item.asname else short)
+
+
+def imports_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
+    prefix = "." * node.level + f"{node.module or ''}."
+    for item in node.names:
+        if item.name == "*":
+            scopes.star = True
+            if node.module in STARRED and not node.level:
+                for name in STARRED[node.module]:
+                    here.bind(name, node, f"{node.module}.{name}")
+        else:
+            here.bind(item.asname or item.name, node, prefix + item.name)
+
+
+STARRED = {"concurrent.futures": ("ThreadPoolExecutor", "ProcessPoolExecutor", "wait", "as_completed"),
+           "time": ("sleep",)}
+
+
+def definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
+    here.bind(node.name, node)
+
+
+def name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
+    if isinstance(node.ctx, ast.Load):
+        scopes.reads.setdefault(node.id, []).append(node)
+        return
+    while isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
+        here = here.outer
+    here.bind(node.id, node, value=assigned(scopes, node))
+
+
+def attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
+    if not isinstance(node.ctx, ast.Load):
+        scopes.attributes.setdefault(node.attr, []).append((node, assigned(scopes, node)))
+
+
+def assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
+    """The expression that the target is bound to, None where it is unpacked, looped over or deleted."""
+    parent = scopes.parents[node]
+    if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
+        return parent.value or UNSET
+    if isinstance(parent, ast.withitem) and not isinstance(scopes.parents[parent], ast.AsyncWith):
+        return parent.context_expr
+    return None
+
+
+def declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:
+    scopes.telling.append(here)
+    for each in node.names:
+        here.told[each] = type(node)
+        if isinstance(node, ast.Global):  # bound there by a function: its values are looked at as well
+            scopes.module.names.setdefault(each, [])
+
+
+def caught(scopes: Scopes, node: ast.ExceptHandler, here: Scope) -> None:
+    if node.name:
+        here.bind(node.name, node)
+
+
+def matched(scopes: Scopes, node: ast.AST, here: Scope) -> None:
+    taken = getattr(node, "name", None) or getattr(node, "rest", None)
+    if taken:
+        here.bind(taken, node)
+
+
+def call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
+    scopes.calls.append(node)
+
+
+RECORDS = {
+    ast.Call: call,
+    ast.Import: imports, ast.ImportFrom: imports_from, ast.FunctionDef: definition, ast.ClassDef: definition,
+    ast.AsyncFunctionDef: definition, ast.Name: name, ast.Attribute: attribute, ast.Global: declared,
+    ast.Nonlocal: declared, ast.ExceptHandler: caught,
+    **{getattr(ast, kind): matched for kind in ("MatchAs", "MatchStar", "MatchMapping") if hasattr(ast, kind)},
+}

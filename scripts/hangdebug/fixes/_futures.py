@@ -1,0 +1,128 @@
+"""Concurrent futures of a coroutine: what is one, and whether something has waited for it already."""
+
+from __future__ import annotations
+
+import ast
+
+from hangdebug.fixes._bindings import COMPREHENSIONS, walk
+from hangdebug.fixes._file import File, dotted
+from hangdebug.fixes._scopes import EXECUTORS
+
+
+def starts(file: File, node: ast.AST | None) -> bool:
+    """Whether the expression is a call that gives a concurrent future."""
+    if not isinstance(node, ast.Call):
+        return False
+    if file.qualified(node.func) == "asyncio.run_coroutine_threadsafe":
+        return True
+    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and executor(file, node.func.value)
+
+
+def executor(file: File, node: ast.expr) -> bool:
+    return file.maker(node) in EXECUTORS
+
+
+def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
+    """Whether the expression is such a call, or a local name for nothing but such futures, each used as one."""
+    if starts(file, node):
+        return True
+    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return False
+    bound = [item.node for item in file.lookup(node, node.id)[1]]
+    known = all(starts(file, value) for value in file.values(node)) or all(drawn(file, each, owner) for each in bound)
+    return bool(bound) and known and all(reads(file, use, owner) for use in file.uses(node))
+
+
+def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
+    """Whether the name is the variable of a loop over a list of such futures."""
+    loop = file.parent(target)
+    fits = isinstance(loop, (ast.For, ast.comprehension)) and loop.target is target
+    return fits and futures(file, loop.iter, owner)
+
+
+def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
+    """Whether the expression is a list of such futures, or a local name for one that is used for nothing else."""
+    if isinstance(node, (ast.ListComp, ast.SetComp)):
+        return starts(file, node.elt)
+    if isinstance(node, (ast.List, ast.Set, ast.Tuple)):
+        return all(starts(file, each) for each in node.elts)
+    if isinstance(node, ast.DictComp):
+        return starts(file, node.key)
+    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return False
+    values = file.values(node)
+    made = bool(values) and all(value is not None and not isinstance(value, ast.Name)
+                                and futures(file, value, owner) for value in values)
+    return made and all(lists(file, use, owner) for use in file.uses(node)) and filled(file, node)
+
+
+def filled(file: File, node: ast.Name) -> bool:
+    """An empty list has to get its futures from an append."""
+    empty = [value for value in file.values(node) if isinstance(value, ast.List) and not value.elts]
+    return not empty or any(isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append"
+                            for use in file.uses(node))
+
+
+def local(file: File, node: ast.Name, owner: ast.AST) -> bool:
+    scope = file.lookup(node, node.id)[0]
+    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
+        scope = scope.outer
+    return scope is not None and scope.node is owner
+
+
+def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
+    """Whether the use only reads the result, or puts the future into a list."""
+    parent = file.parent(use)
+    if isinstance(parent, ast.Attribute):
+        return parent.attr in ("result", "exception", "cancel") and file.frame(use) is owner
+    return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "append"
+
+
+def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
+    parent = file.parent(use)
+    if isinstance(parent, ast.Attribute) and parent.attr == "append":
+        call = file.parent(parent)
+        given = call.args[0] if isinstance(call, ast.Call) and call.args else None
+        named = isinstance(given, ast.Name) and all(starts(file, value) for value in file.values(given))
+        return starts(file, given) or named
+    if isinstance(parent, ast.Call):
+        return file.qualified(parent.func) in ("concurrent.futures.wait", "concurrent.futures.as_completed",
+                                               "builtins.len")
+    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and file.frame(use) is owner
+
+
+def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
+    """Whether something has waited for the future by then: `wait`, or the exit of the executor it was given to."""
+    names, made = origin(file, taken)
+    pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
+    for each in file.run_by(owner):
+        if not isinstance(each, (ast.Call, ast.With)) or file.start(each) >= file.start(node):
+            continue
+        if isinstance(each, ast.With):
+            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
+            if left and any(each in file.above(call) for call in made):
+                return True
+        elif file.qualified(each.func) == "concurrent.futures.wait":
+            if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
+                return True
+        elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
+            return True
+    return False
+
+
+def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
+    """The names that a future goes by, its list's included, and the calls that gave it."""
+    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
+    while todo:
+        name = todo.pop()
+        names.add(name.id)
+        for item in file.lookup(name, name.id)[1]:
+            loop = file.parent(item.node)
+            source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
+            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
+            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
+        for use in file.uses(name):
+            call = file.parent(file.parent(use))
+            if isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" and isinstance(call, ast.Call):
+                calls += [part for part in walk(call) if part is not call and starts(file, part)]
+    return names, calls

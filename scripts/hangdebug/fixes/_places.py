@@ -1,0 +1,140 @@
+"""Where an `await` may stand, and how a call is put behind one.
+
+    page = requests.get(url)              page = await asyncio.to_thread(requests.get, url)
+
+An await lets other coroutines run, and a cancellation arrive. Where the program relies on neither happening,
+there is none to put in: the reasons below say so.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from hangdebug.fixes._bindings import COMPREHENSIONS, FUNCTIONS
+from hangdebug.fixes._file import File, dotted
+from hangdebug.fixes._spans import Edit
+
+CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
+LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))
+LOCKISH = re.compile(r"(^|_)(lock|mutex|semaphore|condition)s?(_|$)|Lock$", re.I)
+CANCELLED = frozenset(("asyncio.CancelledError", "asyncio.exceptions.CancelledError", "builtins.BaseException",
+                       "builtins.GeneratorExit", "concurrent.futures.CancelledError", "anyio.get_cancelled_exc_class"))
+OTHER_LOOPS = re.compile(r"\b(trio|curio)\b")
+TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
+HANDED = (ast.Attribute, ast.Call, ast.Subscript)
+
+
+def obstacle(file: File, node: ast.expr) -> str:
+    """Why no `await` can be put at the node, which a coroutine's own frame runs; "" where one can."""
+    frame, inner, comprehensions = file.frame(node), node, 0
+    for up in file.above(node):
+        if up is frame:
+            break
+        reason = barrier(file, up, inner)
+        comprehensions += isinstance(up, COMPREHENSIONS) and not first(up, inner, node, file)
+        if reason or comprehensions > 1:
+            return reason or "an await in a nested comprehension needs Python 3.11"
+        inner = up
+    return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here"
+
+
+def other_loop(file: File) -> bool:
+    """Whether the file is about trio or curio, whose loops cannot await what belongs to asyncio."""
+    loop = OTHER_LOOPS.search(file.text)
+    return loop is not None and (imported(file, loop[1]) or not imported(file, "asyncio"))
+
+
+def dead(file: File, node: ast.AST) -> bool:
+    """Whether the node stands behind an `if False`, or in the `else` of an `if True`."""
+    inner = node
+    for up in file.above(node):
+        if isinstance(up, ast.If) and isinstance(up.test, ast.Constant):
+            if inner in (up.orelse if up.test.value else up.body):
+                return True
+        inner = up
+    return False
+
+
+def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
+    if isinstance(up, TEMPLATES):
+        return "it stands inside of an f-string; give it a name of its own first"
+    if isinstance(up, ast.GeneratorExp) and inner is not up.generators[0]:
+        return "an await would make the generator expression around it asynchronous"
+    if isinstance(up, ast.With) and inner in up.body:
+        for item in up.items:
+            if holds_lock(file, item.context_expr):
+                return (f"the `with` around it holds the lock `{dotted(item.context_expr)}`: while it awaits, the next "
+                        "coroutine that wants the lock would block the loop for ever")
+    if isinstance(up, ast.Try) and inner in up.finalbody:
+        return "it stands in a `finally`: once the client has left, an await there is cut short"
+    if isinstance(up, ast.ExceptHandler) and inner is not up.type and catches_cancel(file, up):
+        return "the `except` around it may have caught a cancellation, after which an await may be cut short"
+    return ""
+
+
+def first(comprehension: ast.AST, inner: ast.AST, node: ast.AST, file: File) -> bool:
+    """Whether the node stands in the iterable that is evaluated before the comprehension is entered."""
+    start = comprehension.generators[0]
+    return inner is start and start.iter in (node, *file.above(node))
+
+
+def holds_lock(file: File, node: ast.expr) -> bool:
+    made = file.maker(node)
+    return made in LOCKS or not made and bool(LOCKISH.search(dotted(node).split(".")[-1]))
+
+
+def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or file.qualified(kind) in CANCELLED or dotted(kind).endswith("CancelledError")
+               for kind in kinds)
+
+
+def imported(file: File, module: str) -> bool:
+    found = [item.qualified for scope in (file.scopes.module, *file.scopes.opened.values())
+             for items in scope.names.values() for item in items]
+    return any(name == module or name.startswith(f"{module}.") for name in found)
+
+
+def reach(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
+    """The import that the name of the module needs at the node: none, one to add, None where it is taken."""
+    scope, found = file.lookup(node, module)
+    if scope is None:
+        return (module,)
+    if not all(item.qualified == module for item in found):
+        return None
+    at_import = not isinstance(file.frame(node), FUNCTIONS)
+    if at_import and not any(item.node.lineno < node.lineno for item in found):
+        return None
+    if scope is file.scopes.module:
+        return () if any(item.node in file.tree.body for item in found) else (module,)
+    body = getattr(scope.node, "body", ())
+    ready = any(item.node in body and item.node.lineno < node.lineno for item in found)
+    return () if ready and len(found) == 1 else None
+
+
+def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
+    """`f(x)` becomes `await head(f, x)`: the edits, None where the call is laid out too oddly for that."""
+    start, name_end, end = file.start(call), file.end(call.func), file.end(call)
+    opening = CALM.match(file.text, name_end)
+    if not opening or file.start(call.func) != start:
+        return None
+    inside = file.text[opening.end():end - 1]
+    before, after = wrap(file, call)
+    if not call.args and not call.keywords:
+        tail = Edit(name_end, opening.end(), "") if not inside.strip() else None
+        return tail and (*before, Edit(start, start, f"await {head}("), tail, *after)
+    if inside[:1] in ("\n", "\r"):  # one argument a line: the function becomes the first of them
+        margin = re.match(r"\s*[\r\n]+([ \t]*)", inside)
+        head, gap = f"{head}({file.newline}{margin[1] if margin else ''}", ","
+    else:
+        head, gap = f"{head}(", ", "
+    return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *after)
+
+
+def wrap(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
+    """Parentheses around what becomes an `await`, where an attribute, a call or an index follows it."""
+    parent = file.parent(node)
+    follows = isinstance(parent, HANDED) and node is getattr(parent, "value", getattr(parent, "func", None))
+    start, end = file.start(node), file.end(node)
+    return ((Edit(start, start, "("),), (Edit(end, end, ")"),)) if follows else ((), ())

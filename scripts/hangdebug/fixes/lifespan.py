@@ -1,0 +1,184 @@
+"""One lifespan in place of `on_event` handlers.
+
+    app = FastAPI()                       @asynccontextmanager
+                                          async def lifespan(app: FastAPI):
+    @app.on_event("startup")                  await connect()
+    async def connect(): ...                  try:
+                                                  yield
+    @app.on_event("shutdown")                 finally:
+    def close(): ...                              close()
+
+                                          app = FastAPI(lifespan=lifespan)
+
+`on_event` is deprecated. Start and stop stand apart, so that what one opens is easily left open by the other; a
+lifespan holds both, and is the place to bound how long the stop may take (snippets/lifespan_executor.py).
+
+What changes: nothing. The functions stay, and run in the same order, each on the event loop as before.
+
+Refused aloud: an app that has a lifespan already (its handlers never run), handlers that FastAPI would then forget
+(registered in another way, or on a router that the app includes from another file), handlers below a condition,
+with another decorator, with parameters, or of a name with two meanings.
+
+Left alone: handlers of a router, of an app that another file makes, and of anything that is no FastAPI.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Iterator
+
+from hangdebug.fixes._bindings import parameters
+from hangdebug.fixes._file import File, dotted
+from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spot import Need
+
+ID = "lifespan"
+NEEDS = (Need((("on_event",),)),)
+APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
+OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
+MOST_FILES = 2000
+
+
+def search(file: File) -> Iterator[Found]:
+    for call in file.calls:
+        statement = file.parent(call)
+        if file.qualified(call.func) in APPS and isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            handlers = registered(file, statement.targets[0])
+            if handlers:
+                yield found(file, call, statement, handlers)
+
+
+def registered(file: File, app: ast.expr) -> list[tuple[ast.AST, ast.Call]]:
+    """Each function that is decorated with the app's on_event, with that decorator, in order."""
+    uses = [file.parent(use) for use in file.uses(app) if isinstance(app, ast.Name)]
+    calls = [file.parent(each) for each in uses if isinstance(each, ast.Attribute) and each.attr == "on_event"]
+    calls = [each for each in calls if isinstance(each, ast.Call)]
+    return [(file.parent(each), each) for each in calls if each in getattr(file.parent(each), "decorator_list", ())]
+
+
+def found(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> Found:
+    first = handlers[0][0]
+    said = f"{len(handlers)} on_event handler{'s' * (len(handlers) > 1)} of `{dotted(statement.targets[0])}`"
+    reason = why_not(file, call, statement, handlers)
+    if reason:
+        return Found(first, f"{said}, but {reason}", refused=True)
+    name = free(file)
+    edits = [*(undecorated(file, each) for _, each in handlers), given(file, call, name),
+             Edit(*[above(file, statement)] * 2, manager(file, call, statement, handlers, name))]
+    return Found(first, f"{said}: on_event is deprecated; one lifespan calls them in the same order", tuple(edits),
+                 ("contextlib:asynccontextmanager",))
+
+
+def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> str:
+    app, said = statement.targets[0], {each.arg for each in call.keywords}
+    if len(file.values(app)) != 1:
+        return f"`{app.id}` is made in more than one place"
+    if said & {"lifespan", None}:
+        return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
+    if call.args:
+        return "the app is made with arguments that have no name: name them first"
+    if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(
+            file.text.count(each) for each in OTHER_WAYS) or ".lifespan_context" in file.text:
+        return "this file registers handlers in another way too, which FastAPI forgets beside a lifespan"
+    for function, decorator in handlers:
+        reason = unfit(file, statement, function, decorator)
+        if reason:
+            return f"of {function.name}(): {reason}"
+    if file.lookup(statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
+        return "the name `asynccontextmanager` means something else here"
+    return elsewhere(file) if "include_router(" in file.text else ""
+
+
+def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.Call) -> str:
+    body = getattr(file.parent(statement), "body", ())
+    if function not in body or statement not in body:
+        return "it is not defined next to the app, or only on a condition"
+    if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):
+        return "it has another decorator"
+    kinds = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
+    if kinds not in (["startup"], ["shutdown"]) or decorator.keywords:
+        return "its event is not written out"
+    if parameters(function.args):
+        return "it takes parameters"
+    again = [item for item in file.scopes.of[function].names[function.name] if item.node is not function]
+    return f"`{function.name}` has a second meaning" if again else ""
+
+
+def elsewhere(file: File) -> str:
+    """Whether a router that the app includes might bring handlers of its own."""
+    path = Path(file.name)
+    if not path.is_file():
+        return "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first"
+    root = path.resolve().parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    root = root if path.resolve().parent == root else path.resolve().parents[len(path.resolve().relative_to(root).parts) - 2]
+    for index, other in enumerate(sorted(root.rglob("*.py"))):
+        if index == MOST_FILES:
+            return "the app includes routers, and the tree is too large to look for handlers of their own"
+        if other != path.resolve() and any(word.encode() in other.read_bytes() for word in OTHER_WAYS):
+            return f"{other.relative_to(root)} registers handlers too, which FastAPI may forget beside a lifespan"
+    return ""
+
+
+# -- the edits ---------------------------------------------------------------------------------------------
+
+
+def undecorated(file: File, decorator: ast.Call) -> Edit:
+    """The line of the decorator goes; a comment behind it stays."""
+    start, end = file.starts[decorator.lineno - 1], file.end(decorator)
+    rest = file.text[end:file.starts[decorator.end_lineno]]
+    margin = file.text[start:file.starts[decorator.lineno - 1] + decorator.col_offset - 1]
+    kept = rest.strip()
+    return Edit(start, file.starts[decorator.end_lineno], f"{margin}{kept}{file.newline}" if kept else "")
+
+
+def given(file: File, call: ast.Call, name: str) -> Edit:
+    """`lifespan=` behind the last argument, on a line of its own where that has one."""
+    arguments = sorted((*call.args, *call.keywords), key=lambda each: (each.end_lineno, each.end_col_offset))
+    if not arguments:
+        end = file.end(call) - 1
+        return Edit(end, end, f"lifespan={name}")
+    last, end = arguments[-1], file.end(arguments[-1])
+    margin = file.text[file.starts[last.lineno - 1]:file.start(last)]
+    gap = f",{file.newline}{margin}" if not margin.strip() else ", "
+    return Edit(end, end, f"{gap}lifespan={name}")
+
+
+def above(file: File, statement: ast.stmt) -> int:
+    """Where the statement starts, the comments that stand directly on it included."""
+    line = statement.lineno - 1
+    while line and file.text[file.starts[line - 1]:file.starts[line]].lstrip().startswith("#"):
+        line -= 1
+    return file.starts[line]
+
+
+def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, name: str) -> str:
+    margin, inner = indent(file, statement), deeper(file, handlers[0][0])
+    step = lambda function: f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"  # noqa: E731
+    start, stop = ([step(function) for function, each in handlers if each.args[0].value == kind]
+                   for kind in ("startup", "shutdown"))
+    lines = ["@asynccontextmanager", f"async def {name}(app: {file.source(call.func)}):", *(inner + row for row in start)]
+    if stop:
+        lines += [f"{inner}try:", f"{inner * 2}yield", f"{inner}finally:", *(inner * 2 + row for row in stop)]
+    else:
+        lines += [f"{inner}yield"]
+    text = file.newline.join(margin + row for row in lines)
+    return text + file.newline * (2 if statement.col_offset else 3)
+
+
+def indent(file: File, node: ast.stmt) -> str:
+    start = file.starts[node.lineno - 1]
+    return file.text[start:start + node.col_offset]
+
+
+def deeper(file: File, function: ast.AST) -> str:
+    """One step of the file's own indentation."""
+    step = indent(file, function.body[0])[len(indent(file, function)):]
+    return step if step and not step.strip() else "\t" if "\n\t" in file.text else " " * 4
+
+
+def free(file: File) -> str:
+    taken = {name for scope in (file.scopes.module, *file.scopes.opened.values()) for name in scope.names}
+    return next(name for name in ("lifespan", "app_lifespan", "lifespan_of_app", "lifespan_1") if name not in taken)

@@ -1,0 +1,208 @@
+"""`fix` on folders, its lists, and the way from a plain function that blocks to the coroutines that call it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hangdebug import fix, scan
+from hangdebug.errors import BadRequest, BadSource
+
+ROOT = Path(__file__).resolve().parent.parent
+SLEEPS = "import time\nasync def f():\n    time.sleep(1)\n"
+
+
+def hang(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "hang.py"), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two files with a finding, and copies where nobody wants any."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("app/a.py", "app/deep/b.py", ".venv/c.py", "env/c.py", "node_modules/c.py", "app/.hidden.py", "app/c.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(SLEEPS)
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    (tmp_path / "app" / "calm.py").write_text("async def f(): ...\n")
+    return tmp_path
+
+
+def test_a_tree_gives_one_diff_that_git_applies(tree: Path) -> None:
+    done = hang("fix", ".", cwd=tree)
+    assert done.returncode == 0 and done.stdout.count("--- a/") == 2
+    subprocess.run(["git", "apply"], input=done.stdout, text=True, check=True, cwd=tree)
+    assert "await asyncio.sleep(1)" in (tree / "app" / "a.py").read_text()
+    assert (tree / "env" / "c.py").read_text() == SLEEPS
+    assert hang("fix", "--check", ".", cwd=tree).returncode == 0
+
+
+def test_write_changes_each_file_of_a_tree_once(tree: Path) -> None:
+    done = hang("fix", "--write", "app", "app/a.py", cwd=tree)
+    assert done.returncode == 0 and done.stderr.count(": rewritten") == 2 and not done.stdout
+    assert hang("fix", "app", cwd=tree).stdout == ""
+
+
+def test_check_lists_each_place_and_changes_nothing(tree: Path) -> None:
+    done = hang("fix", "--check", "app", cwd=tree)
+    assert done.returncode == 1 and (tree / "app" / "a.py").read_text() == SLEEPS
+    first, second = done.stdout.splitlines()
+    assert first.startswith("app/a.py:3 sleep time.sleep() stops the event loop; it becomes")
+    assert second.startswith("app/deep/b.py:3 sleep ")
+    assert hang("fix", "--check", "app/calm.py", cwd=tree).returncode == 0
+
+
+def test_check_as_json(tree: Path) -> None:
+    (tree / "app" / "bad.py").write_text("async def f(:\n")
+    done = hang("fix", "--check", "--json", "app", cwd=tree)
+    answer = json.loads(done.stdout)
+    assert done.returncode == 1 and answer["schema_version"] == 1 and "bad.py:1 is not valid" in answer["skipped"][0]
+    assert set(answer["findings"][0]) == {"file", "line", "rule", "refused", "message"}
+    assert [(row["file"], row["line"], row["rule"]) for row in answer["findings"]] == [
+        ("app/a.py", 3, "sleep"), ("app/deep/b.py", 3, "sleep")]
+
+
+def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
+    (tree / "app" / "my file.py").write_text(SLEEPS.replace("f()", "f(lock)").replace("    time", "    with lock: time"))
+    done = hang("fix", "--check", "--sarif", "app", cwd=tree)
+    log = json.loads(done.stdout)
+    assert done.returncode == 1 and log["version"] == "2.1.0" and "sarif-2.1.0" in log["$schema"]
+    (run,) = log["runs"]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert run["tool"]["driver"]["name"] and rules == [rule.id for rule in fix.rules()]
+    assert all(rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
+    for result in run["results"]:
+        assert result["ruleId"] in rules and result["level"] in ("note", "warning") and result["message"]["text"]
+        where = result["locations"][0]["physicalLocation"]
+        assert where["region"] == {"startLine": 3} and not where["artifactLocation"]["uri"].startswith(("/", "."))
+    refused = run["results"][1]
+    assert refused["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "app/my%20file.py"
+    assert refused["message"]["text"].startswith("Not rewritten: ")
+
+
+@pytest.mark.parametrize("arguments", [["fix"], ["fix", "--check", "--write", "app"], ["fix", "--from", "x.json", "app"],
+                                       ["fix", "none.py"], ["fix", "--check", "none"], ["fix", "--json", "--sarif", "app"]])
+def test_what_does_not_fit_together_is_said(arguments: list, tree: Path) -> None:
+    done = hang(*arguments, cwd=tree)
+    assert done.returncode == 2 and not done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_skipped(tree: Path) -> None:
+    (tree / "app" / "bad.py").write_text("print 'x'\n")
+    skipped: list[str] = []
+    assert [patch.changed for patch in scan.patches([scan.place("app")], skipped)] == [True, False, True]
+    assert len(skipped) == 1
+    with pytest.raises(BadSource, match="bad.py:1"):
+        list(scan.patches([scan.place("app/bad.py")], []))
+
+
+# -- from the line that blocks -----------------------------------------------------------------------------
+
+FEEDS = """import requests
+def fetch(url):
+    return requests.get(url).text
+class Store:
+    def load(self):
+        return open("x").read()
+    async def all(self):
+        return self.load()
+def alone():
+    return requests.get("x")
+"""
+MAIN = """from app.services import feeds
+from app.services.feeds import fetch as get, Store
+store = Store()
+def both(urls):
+    return [get(url) for url in urls]
+async def a(url):
+    return both([url])
+async def b(url):
+    try:
+        return feeds.fetch(
+            url)
+    finally:
+        get(url)
+async def c(fetch):
+    return fetch("x"), store.load(), await run(get, "x")
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app" / "services").mkdir(parents=True)
+    for name, text in {"__init__.py": "", "services/__init__.py": "", "services/feeds.py": FEEDS, "main.py": MAIN}.items():
+        (tmp_path / "app" / name).write_text(text)
+    return tmp_path
+
+
+def diagnosis(line: int, rule: str | None, file: str = "app/services/feeds.py") -> str:
+    frame = {"function": "f", "file": file, "line": line, "source": None}
+    return json.dumps({"schema_version": 1, "blocking_frame": frame, "remedy": {"fix": rule, "snippet": None, "command": None}})
+
+
+def test_a_function_that_blocks_leads_to_the_coroutines_that_call_it(service: Path) -> None:
+    (patch,) = scan.found([], diagnosis(3, "to_thread"), [])
+    assert patch.file == os.path.join("app", "main.py")
+    assert [(item.line, item.refused) for item in patch.findings] == [(7, False), (10, False), (13, True)]
+    assert "return await asyncio.to_thread(both, [url])" in patch.after
+    assert "return await asyncio.to_thread(\n            feeds.fetch,\n            url)" in patch.after
+    assert "blocks at feeds.py:3" in patch.findings[0].message and "`finally`" in patch.findings[2].message
+    compile(patch.after, "main.py", "exec")
+
+
+def test_a_method_is_found_by_self_and_by_what_made_its_object(service: Path) -> None:
+    patches = {patch.file: patch for patch in scan.found([], diagnosis(6, "to_thread"), [])}
+    main, feeds = (patches[os.path.join("app", name)] for name in ("main.py", os.path.join("services", "feeds.py")))
+    assert "return await asyncio.to_thread(self.load)" in feeds.after
+    assert "await asyncio.to_thread(store.load)" in main.after and 'fetch("x"), await' in main.after
+
+
+def test_a_function_that_no_coroutine_calls_is_said(service: Path) -> None:
+    (patch,) = scan.found([], diagnosis(10, "to_thread"), [])
+    assert not patch.changed and [item.refused for item in patch.findings] == [True]
+    assert "alone() blocks here and is no coroutine" in patch.findings[0].message
+
+
+def test_the_rule_of_the_cause_comes_first_and_others_where_it_finds_nothing(service: Path) -> None:
+    (service / "x.py").write_text("import time, requests\nasync def f(u):\n    time.sleep(1), requests.get(u)\n")
+    for rule, word, other in (("sleep", "asyncio.sleep", "to_thread"), ("to_thread", "to_thread", "asyncio.sleep")):
+        (patch,) = scan.found([], diagnosis(3, rule, "x.py"), [])
+        assert word in patch.after and other not in patch.after
+    (patch,) = scan.found([], diagnosis(3, "lifespan", "x.py"), [])
+    assert "asyncio.sleep" in patch.after and "to_thread" in patch.after
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"blocking_frame": null}', '{"blocking_frame": {"file": "x"}}',
+                                  '{"blocking_frame": {"file": "gone.py", "line": 3}, "remedy": null}'])
+def test_a_diagnosis_that_leads_nowhere_is_a_bad_request(text: str, service: Path) -> None:
+    with pytest.raises(BadRequest) as caught:
+        scan.found([], text, [])
+    assert caught.value.next
+
+
+# -- the time ----------------------------------------------------------------------------------------------
+
+
+def test_a_check_takes_three_times_as_long_as_the_parser_at_most() -> None:
+    library = Path(os.__file__).parent
+    files = [path for folder in ("asyncio", "concurrent", "multiprocessing", "http", "email", "json", "unittest", "importlib")
+             for path in sorted((library / folder).rglob("*.py"))]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    fix.rules()
+    started = time.process_time()
+    for text in texts:
+        ast.parse(text)
+    parsing = time.process_time() - started
+    started, skipped = time.process_time(), []
+    count = sum(1 for _ in scan.patches([scan.Place(str(path)) for path in files], skipped))
+    assert count == len(files) > 80 and not skipped
+    assert time.process_time() - started < 3 * parsing
