@@ -45,6 +45,11 @@ INSTALLED_TOPS = frozenset("""
     sklearn slack_sdk slowapi sniffio snowflake sqlalchemy sqlmodel sse_starlette starlette stripe structlog
     tenacity torch tornado tortoise tqdm transformers trio twilio typer ujson urllib3 uvicorn uvloop waitress
     watchfiles watchgod websocket websockets werkzeug wrapt wsproto yaml zmq
+    aiocache aioitertools aiormq ariadne arq async_lru async_timeout asyncmy blacksheep bottle cachecontrol cheroot cherrypy
+    dask dateutil distributed duckdb engineio faiss fakeredis falcon faust fastmcp gradio graphql hpack huey huggingface_hub
+    hyperframe jsonschema keras langchain langchain_core llama_index mangum matplotlib mcp nats nltk onnxruntime pamqp
+    pkg_resources priority prompt_toolkit pygments pymemcache pyramid ray rich sentence_transformers setuptools socketio
+    spacy strawberry streamlit taskgroup taskiq tensorflow textual tokenizers webob zope
 """.split())
 
 

@@ -223,7 +223,7 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
         return ()
     seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
     return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
-                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture") and not working))
+                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working))
 
 
 def told_of(scene: Scene, task: Task) -> str:

@@ -94,6 +94,8 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         queued = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "the next one waits"
         words = (f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
                  f"It runs at most {pool.limit or len(held)} calls at a time, so {queued} in its queue.")
+        if held[0].motion.samples == 1 and pool.said:
+            return Verdict("inconclusive", 0.5, words, ("One dump shows one moment: short calls look alike.",)), held[0]
         if held[0].motion.samples == 1:
             doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
             return Verdict("threadpool-exhausted", 0.7 if checkout(held[0]) else 0.5, words, (doubt,)), held[0]

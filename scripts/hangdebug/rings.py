@@ -175,10 +175,11 @@ def ring(wait: Wait, scene: Scene) -> Match | None:
         if hands_over(wait, scene):
             words = "It handed a coroutine to its own event loop, and waits for the result on the loop's thread."
             return Match(frozenset({"frames", "source"}), (words,))
-        if nobody_works(scene) and not made_here(wait, scene):
+        known = made_here(wait, scene)
+        if nobody_works(scene) and not known:
             words = "No other thread works on the result: the event loop itself would have to."
             return Match(frozenset(), (words,))
-        if all_wait_for_results(scene):
+        if all_wait_for_results(scene) and not known:
             words = "Every thread at work waits for a result, and none is left to give one but the event loop's."
             return Match(frozenset({"frames"}), (words,))
     if not wait.inside_package("concurrent", "threading", "queue") and not wait.in_syscall("futex"):

@@ -16,7 +16,7 @@ WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
 FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
 ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)")
 MADE = re.compile(r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
-                  r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?P<maker>[A-Za-z_][\w.]*)\()")
+                  r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?:[\w.\[\]]+\s*=\s*)*(?P<maker>[A-Za-z_][\w.]*)\()")
 DEF = re.compile(r"^(?P<indent>\s*)(?P<kind>async def|def|class)\s")
 YIELD = re.compile(r"\byield\b")
 NOT_CALLS = frozenset("if elif while for and or not in is return yield await lambda assert with print def".split())

@@ -25,6 +25,7 @@ from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
 from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
 from hangdebug.slow_steps import held_before
+from hangdebug.waitfor import is_timed, stands
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
 from hangdebug.workers import synchronous
 
@@ -182,7 +183,8 @@ def fine(scene: Scene) -> Answer:
         sure = min(sure, 0.7)
         doubts.append("Coroutines that wait for something that never comes cannot be seen in stacks.")
     doubts += [f"What its coroutines wait for is not known: {scene.evidence.unread}."] if scene.evidence.unread else []
-    locked = [one for one in stuck_workers(scene) if one.motion.samples > 1 and wanted(one, scene.evidence.sources)]
+    locked = [one for one in stuck_workers(scene) if one.motion.samples > 1 and stands(one) and not is_timed(one)
+              and wanted(one, scene.evidence.sources)]
     if locked:
         words.append(f"{len(locked)} pool thread{'s stand' if locked[1:] else ' stands'} before a lock all the time, in {locked[0].frame}.")
         return Verdict("inconclusive", 0.5, tuple(words), ("Whoever is inside of the lock may go on, or never leave it.",)), locked[0]

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Iterator, Mapping
 
-from hangdebug.frames import is_application
+from hangdebug.frames import calls, is_application
 from hangdebug.kernel import endless
 from hangdebug.locks import FUTEX, REENTRANT, Held, held, same, wanted
 from hangdebug.model import Frame, Task
@@ -217,11 +217,16 @@ def join_edge(scene: Scene, one: Wait) -> Edge | None:
     lines = scene.evidence.sources.get(one.frame.file, {}).values()
     started = [found[1].rpartition(".")[2] for text in lines if joins
                for found in [re.match(THREAD_OF.format(re.escape(joins[1])), text)] if found]
-    others = [view for view in scene.threads("other") if view.thread != one.view.thread]
-    runs = [view for view in others if entry(view) in started] if started else others
+    others = [view for view in (*scene.threads("other"), *scene.threads("event-loop")) if view.thread != one.view.thread]
+    runs = [view for view in others if entry(view) in started or target(view) in started] if started else others
     if len(runs) != 1:
         return None
     return Edge("join", "{} to end", (identity(runs[0]),), bool(started))
+
+
+def target(view: View) -> str:
+    """The name of what `Thread(target=...)` was given, be it a library's: the first call that is not threading's own."""
+    return next((frame.name for frame in reversed(view.thread.frames) if not calls(frame, "threading.py")), "")
 
 
 def entry(view: View) -> str:

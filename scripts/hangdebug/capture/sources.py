@@ -11,6 +11,7 @@ from hangdebug.frames import is_application, is_known_library
 from hangdebug.model import Frame, Snapshot
 
 AROUND = 12
+MARGIN = 2  # lines before and after a function: its decorators, and what follows
 MOST_LINES, MOST_BYTES = 160, 1 << 20
 NAME = re.compile(r"\b(?:self\.|cls\.)?([A-Za-z_]\w*)\b")
 NO_NAMES = {"self", "cls", "with", "as", "await", "return", "async", "acquire", "submit"}
@@ -24,13 +25,17 @@ def sources(snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], roo
     """
     frames = {frame for snapshot in snapshots for thread in snapshot.threads for frame in thread.frames
               if frame.line and (is_application(frame) or not is_known_library(frame))}
-    # Asked before the first window is added: its margin may reach into the function of another frame.
-    missing = [frame for frame in sorted(frames, key=str) if frame.line not in known.get(frame.file, {})]
+    missing = [frame for frame in sorted(frames, key=str) if not inside(known.get(frame.file, {}), frame.line or 0)]
     for frame in missing:
         lines = file_lines(frame.file, root)
         if lines:
             known.setdefault(frame.file, {}).update(window(lines, frame))
     return known
+
+
+def inside(known: dict[int, str], line: int) -> bool:
+    """Whether the line is known by a window of its own function: the margin of another one's may reach it."""
+    return all(number in known or number < 1 for number in range(line - MARGIN, line + MARGIN + 1))
 
 
 def file_lines(file: str, root: str) -> list[str]:
@@ -51,7 +56,7 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
     first, last = enclosing(lines, number) or (number - AROUND, number + AROUND)
     if last - first > MOST_LINES:
         first, last = number - AROUND, number + AROUND
-    kept = set(range(max(1, first - 2), min(len(lines), last + 2) + 1)) | set(classes_around(lines, number))
+    kept = set(range(max(1, first - MARGIN), min(len(lines), last + MARGIN) + 1)) | set(classes_around(lines, number))
     taken = [lines[index - 1] for index in sorted(kept) if TAKEN.search(lines[index - 1])]
     names = {name for text in (lines[number - 1], *taken) for name in NAME.findall(text)} - NO_NAMES
     if names:
