@@ -6,7 +6,7 @@ from hangdebug.causes.connection_pool import checkout
 from hangdebug.model import Verdict
 from hangdebug.pending import as_wait, own_code, waiting
 from hangdebug.pools import woke
-from hangdebug.scene import Scene
+from hangdebug.scene import Scene, identity
 from hangdebug.waits import Wait, stuck_workers
 
 SLOW = "Slow queries may hold all connections, and give them back in the end."
@@ -19,6 +19,8 @@ def lent_out(scene: Scene) -> tuple[Verdict, Wait] | None:
         return None
     words = (f"{len(stuck)} pool thread{'s' if len(stuck) > 1 else ''} wait in every sample for a connection of a pool, and "
              "none of them woke; the event loop is idle.",)
+    if any(not view.idle and identity(view) not in {identity(one.view) for one in stuck} for view in scene.threads("worker")):
+        return Verdict("inconclusive", 0.5, words, (f"Other pool threads are at work, and may hold them. {SLOW}",)), stuck[0]
     return Verdict("threadpool-exhausted", 0.7, words, (SLOW,)), stuck[0]
 
 
@@ -38,4 +40,4 @@ def awaited_in_vain(scene: Scene) -> tuple[Verdict, Wait] | None:
     if len(stuck) == len(own):
         words.append("No other coroutine of the application's is under way that could give one back: they were taken and kept.")
         return Verdict("tasks-waiting", 0.88, tuple(words)), stuck[0]
-    return Verdict("tasks-waiting", 0.75, tuple(words), (SLOW,)), stuck[0]
+    return Verdict("inconclusive", 0.5, tuple(words), (f"{len(own) - len(stuck)} other coroutines may hold them. {SLOW}",)), stuck[0]

@@ -18,7 +18,7 @@ LOADS = ("uvicorn/importer.py", "uvicorn/config.py:load", "uvicorn/config.py:loa
          "hypercorn/utils.py:load_application", "granian/_internal.py")
 LIFESPANS = ("uvicorn/lifespan/on.py:main", "granian/asgi.py:_runner")
 # aiohttp and Quart have no such function: their start and end are calls of these.
-STARTS = ("aiohttp/web_app.py:startup", "aiohttp/web_runner.py:setup", "quart/app.py:startup")
+STARTS = ("aiohttp/web_app.py:startup", "aiohttp/web_runner.py:setup", "quart/app.py:startup", "sanic/app.py:_startup")
 STOPS = ("quart/app.py:shutdown", "aiohttp/web_app.py:shutdown", "aiohttp/web_app.py:cleanup", "aiohttp/web_runner.py:shutdown", "aiohttp/web_runner.py:cleanup")
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
@@ -181,8 +181,8 @@ def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
     """startup-hang while the server loads the application; that or exit-hang when the loop runs its lifespan."""
     if any(calls(frame, *LOADS) for frame in frames):
         return "startup-hang"
-    index = next((i for i, frame in enumerate(frames) if lifespan(frame)), None)
-    for frame in reversed(frames[:index] if index is not None else ()):
+    index = max((i for i, frame in enumerate(frames) if lifespan(frame)), default=0)
+    for frame in reversed(frames[:index]):
         if frame.name in ("__aexit__", "shutdown", "_shutdown"):
             return "exit-hang"
         if frame.name in ("__aenter__", "startup", "_startup"):

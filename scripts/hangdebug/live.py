@@ -38,7 +38,7 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
     if answer.state in ("threadpool-exhausted", "inconclusive") and answer.role == "worker":
         watch(pid, place, say)
-    elif answer.role == "event-loop" and answer.confidence < CLEAR:
+    elif answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
         profile(pid, place, say)
 
 

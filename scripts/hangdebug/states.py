@@ -93,8 +93,14 @@ def exiting(scene: Scene) -> Answer:
     if ending is not None and any(ending.thread == view.thread for view in scene.loop):
         step = next(frame for frame in ending.thread.frames if calls(frame, *RUNNER_END))
         words = (f"{name_of(ending)} is in {step}: asyncio ends, and waits for what is left.",)
-        return Verdict("exit-hang", 0.85, words), holder(scene)
+        return Verdict("exit-hang", 0.85, words), holder(scene) or left_over(scene)
     return finalizing(scene)
+
+
+def left_over(scene: Scene) -> Wait | None:
+    """The only task of the application's own that has not ended, where its list is known."""
+    tasks = [task for task in waiting(scene).tasks.values() if own_code(task)]
+    return as_wait(scene, tasks[0]) if len(tasks) == 1 else None
 
 
 def finalizing(scene: Scene) -> Answer:

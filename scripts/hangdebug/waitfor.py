@@ -12,8 +12,8 @@ from typing import Iterator, Mapping
 
 from hangdebug.frames import calls, is_application
 from hangdebug.kernel import endless
-from hangdebug.locks import FUTEX, REENTRANT, Held, held, same, wanted
-from hangdebug.model import Frame, Task
+from hangdebug.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
+from hangdebug.model import Task
 from hangdebug.scene import Scene, View, identity, is_anyio_worker
 from hangdebug.source import line_at, statement_at
 from hangdebug.waits import Wait, wait
@@ -106,7 +106,7 @@ def lock_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object, tup
         found = certain or found
         if key in found and not certain:
             found = {target: pair for target, pair in found.items() if target != key} \
-                or ({key: (found[key][0], True)} if one_object(scene, one, found[key][0].frame) else {})
+                or ({key: (found[key][0], True)} if one_object(scene, one, lock, found[key][0]) else {})
         if key in found and set(lock.kinds) & set(REENTRANT):
             continue
         if found:
@@ -125,8 +125,16 @@ def futex(one: Wait) -> int | None:
     return one.kernel.args[0] if one.in_syscall("futex") and one.kernel.args else None
 
 
-def one_object(scene: Scene, one: Wait, frame: Frame) -> bool:
-    """Whether the thread got from `frame` to its wait by calls of methods of `self`: then `self` is one object."""
+def one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
+    """Whether both names mean one object's lock: in one frame the same name, in two a name of one and the same `self`.
+
+    It is the same `self` where the thread got from the one frame to the other by calls of its methods.
+    """
+    frame = mine.frame
+    if frame == one.frame:
+        return lock.name == mine.lock.name
+    if not lock.name.startswith("self.") or not mine.lock.name.startswith("self."):
+        return False
     own = [each for each in one.view.thread.frames if is_application(each)]
     between = own[:own.index(frame) + 1] if frame in own else own
     lines = [line_at(scene.evidence.sources, outer) or "" for outer in between[1:]]

@@ -14,7 +14,7 @@ from hangdebug.causes import cause_of
 from hangdebug.frames import calls, is_application
 from hangdebug.model import Verdict
 from hangdebug.scene import Scene, View, is_child, is_supervisor, stands_in
-from hangdebug.waits import Wait, name_of, place, wait
+from hangdebug.waits import Wait, elsewhere, name_of, place, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -88,6 +88,9 @@ def served(scene: Scene, seen: Crew) -> Answer:
     """A synchronous server: is anybody left to serve the next request?"""
     if not seen.stuck and not seen.moving and not any(map(expects, scene.last)):
         return worked(scene)  # nobody is seen to wait for a request: that nobody is inside of one says nothing
+    alone = next((one for one in seen.moving if accepts(one) and not one.motion.idle), None)
+    if not seen.stuck and alone is not None and alone.frame is not None:
+        return never_out(scene, alone)
     if not seen.stuck:
         return fine(scene, f"{len(seen.moving)} requests are served, and none of them stands still."
                     if seen.moving else "No event loop runs here: its synchronous workers wait for requests.")
@@ -107,6 +110,19 @@ def served(scene: Scene, seen: Crew) -> Answer:
         return Verdict("sync-worker-blocked", sure(first, 0.92 if fixed else 0.86), (*words, *movement(first)), doubts), first
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return Verdict("inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts), first
+
+
+def never_out(scene: Scene, one: Wait) -> Answer:
+    """The only thread that accepts requests is inside of one in every sample: one that never ends, or one after another."""
+    handler = next(frame for frame in reversed(one.view.thread.frames) if calls(frame, *HANDLES))
+    words = (f"{name_of(one.view)} accepts requests by itself, and is inside of one in every sample.",)
+    found = elsewhere(scene, one.view, handler)
+    if found is None:
+        return Verdict("inconclusive", 0.5, words, ("A server that is asked all the time looks alike.",)), one
+    outside, total = found
+    if outside:
+        return fine(scene, f"It was outside of a request in {outside} of {total} samples of a second.")
+    return Verdict("sync-worker-blocked", 0.85, (*words, f"In a second's {total} samples it was never outside of one.")), one
 
 
 def worked(scene: Scene) -> Answer:
