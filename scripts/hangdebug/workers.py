@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from hangdebug.causes import cause_of
-from hangdebug.frames import calls, is_application
+from hangdebug.frames import calls, is_application, library_path
 from hangdebug.model import Verdict
 from hangdebug.scene import Scene, View, is_child, is_supervisor, stands_in
 from hangdebug.waits import Wait, elsewhere, name_of, place, wait
@@ -76,7 +76,8 @@ def inside_request(view: View) -> bool:
 
 def expects(view: View) -> bool:
     """Whether the thread stands in the server's own code, and not in the join of another thread or process."""
-    return stands_in(view.thread, SERVERS) and view.frame is None and not calls(view.thread.frames[0], *JOINS)
+    inner = view.inner if view.frame is not None else view.thread.frames
+    return any((library_path(frame.file) or "").startswith(SERVERS) for frame in inner) and not calls(inner[0], *JOINS)
 
 
 def stands(one: Wait) -> bool:
