@@ -210,6 +210,6 @@ def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.Monk
 def test_an_interpreter_that_says_something_else_is_a_note(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "first_line", lambda process, seconds: says.encode())
     with running(Path(sys.executable)) as pid:
-        layout_for.cache_clear()
+        tasks.layouts.clear()
         found = tasks_of(pid)
     assert found.tasks == () and "were not read" in found.note

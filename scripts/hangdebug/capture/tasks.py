@@ -9,9 +9,10 @@ A field that reads wrong costs that task, not the rest; what could not be read i
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Iterator
 
 from hangdebug.capture import own_tools
@@ -28,6 +29,10 @@ SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
 KNOWN = STANDARD_TOPS | INSTALLED_TOPS
+FAILED_FOR = 10.0  # seconds; what failed because the machine was busy is tried again in a longer session
+
+layouts: dict[tuple, tuple[float, Layout | Unreadable]] = {}  # by executable: when it was measured, and the outcome
+measuring = threading.Lock()  # the workers of a server are looked at side by side, and run the same executable
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,38 @@ def told(pid: int) -> Reading:
         return Reading((), f"its asyncio tasks were not read: {error}")
 
 
-@lru_cache(maxsize=64)
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter, proved on a specimen of it. Raises Unreadable."""
-    with specimen(pid) as one:
-        if one.layout.inode not in mappings(pid):
-            raise Unreadable("its interpreter is not the one that has its name here: it was replaced, or runs in a container")
-        prove(one)
-        return one.layout
+    """The layout of the target's interpreter, proved on a specimen of it, once for each executable. Raises Unreadable."""
+    which = executable(pid)
+    with measuring:
+        when, found = layouts.get(which, (0.0, None))
+        if found is None or isinstance(found, Unreadable) and time.monotonic() - when > FAILED_FOR:
+            found = proved(pid)
+            layouts[which] = time.monotonic(), found
+    if isinstance(found, Unreadable):
+        raise type(found)(*found.args)
+    if found.inode not in mappings(pid):
+        raise Unreadable("its interpreter is not the one that has its name here: it was replaced, or runs in a container")
+    return found
+
+
+def executable(pid: int) -> tuple:
+    """What tells one interpreter from another, also from one that was put in its place. Raises Unreadable."""
+    try:
+        file = os.stat(f"/proc/{pid}/exe")
+        return os.readlink(f"/proc/{pid}/exe"), file.st_dev, file.st_ino, file.st_mtime_ns
+    except OSError as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+
+
+def proved(pid: int) -> Layout | Unreadable:
+    """The layout that a specimen of its interpreter has, or why there is none."""
+    try:
+        with specimen(pid) as one:
+            prove(one)
+            return one.layout
+    except Unreadable as error:
+        return error
 
 
 def prove(one: Specimen) -> None:
