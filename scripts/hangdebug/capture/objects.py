@@ -103,7 +103,7 @@ class Objects:
         kind = self.type_name(at)
         if kind not in ("list", "tuple"):
             raise Unreadable(f"no list at {at:#x}")
-        start, count = self.memory.word(at + 24) if kind == "list" else at + 24, self.length(at)
+        start, count = self.memory.word(at + 24) if kind == "list" else at + self.layout.items, self.length(at)
         return [self.memory.word(start + 8 * index) for index in range(min(count, MOST_ITEMS))]
 
     def members(self, at: int) -> list[int]:

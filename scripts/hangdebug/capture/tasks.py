@@ -1,8 +1,9 @@
 """asyncio's tasks of a live CPython on Linux: no attach, no pause, no preparation.
 
-Those of 3.9 to 3.13 are read out of its memory; newer ones have a tool of their own for it (own_tools.py).
+They are read out of its memory; where that fails, 3.14 and newer have a tool of their own for it (own_tools.py).
 
-The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks.
+The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks, and
+from 3.14 on the lists of them that its threads keep (linked.py).
 A field that reads wrong costs that task, not the rest; what could not be read is a note.
 """
 
@@ -18,13 +19,14 @@ from typing import Iterator
 from hangdebug.capture import own_tools
 from hangdebug.capture.awaited import awaited, ends, inside, timed
 from hangdebug.capture.coroutines import chain, code_of
-from hangdebug.capture.layout import Layout, Newer, Specimen, specimen
+from hangdebug.capture.layout import LINKED, Layout, Newer, Specimen, specimen
+from hangdebug.capture.linked import Moved, linked
 from hangdebug.capture.memory import Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
 from hangdebug.model import Task
 
-MOST_TASKS, MOST_SECONDS = 20_000, 1.5
+MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 3
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
@@ -47,8 +49,13 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
     """The tasks of `pid` that have not ended, and those that failed. Never raises for what it finds there."""
     try:
         layout = layout or layout_for(pid)
-        with opened(pid) as memory:
-            return walked(Objects(memory, layout), pid)
+        for _ in range(ATTEMPTS):
+            try:
+                with opened(pid) as memory:
+                    return walked(Objects(memory, layout), pid)
+            except Moved:
+                continue
+        return told(pid)
     except Newer:
         return told(pid)
     except Unreadable as error:
@@ -91,7 +98,10 @@ def proved(pid: int) -> Layout | Unreadable:
     """The layout that a specimen of its interpreter has, or why there is none."""
     try:
         with specimen(pid) as one:
-            prove(one)
+            try:
+                prove(one)
+            except Unreadable as error:
+                return Newer(str(error)) if one.layout.version >= LINKED else error
             return one.layout
     except Unreadable as error:
         return error
@@ -112,7 +122,10 @@ def prove(one: Specimen) -> None:
     lock = entering.awaits
     if lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
         raise Unreadable("the interpreter keeps its attributes in an unknown way")
-    if bad is None or bad.state != "failed: ValueError: spoilt":
+    if one.layout.version >= LINKED:  # its lists hold pending tasks alone
+        if "left" not in found:
+            raise Unreadable("the interpreter keeps the tasks of ended threads in an unknown way")
+    elif bad is None or bad.state != "failed: ValueError: spoilt":
         raise Unreadable("the interpreter keeps its exceptions in an unknown way")
 
 
@@ -146,16 +159,20 @@ def addresses(objects: Objects, pid: int) -> Iterator[int]:
             task = memory.word(at + FIRST) if weak else at
             if objects.type_name(task) not in ("", "NoneType"):
                 yield task
+    if objects.layout.version >= LINKED:
+        yield from linked(memory, objects.layout, interpreter_of(objects, pid))
+
+
+def interpreter_of(objects: Objects, pid: int) -> int:
+    image = mappings(pid).get(objects.layout.inode)
+    if image is None:
+        raise Unreadable("its interpreter is another one")
+    return objects.memory.word(image.start + objects.layout.runtime + objects.layout.interpreter)
 
 
 def modules_of(objects: Objects, pid: int) -> dict[str, int]:
     """sys.modules. Raises Unreadable."""
-    memory, layout = objects.memory, objects.layout
-    image = mappings(pid).get(layout.inode)
-    if image is None:
-        raise Unreadable("its interpreter is another one")
-    interpreter = memory.word(image.start + layout.runtime + layout.interpreter)
-    return objects.mapping(memory.word(interpreter + layout.modules))
+    return objects.mapping(objects.memory.word(interpreter_of(objects, pid) + objects.layout.modules))
 
 
 def files_of(pid: int) -> tuple[str, ...]:
