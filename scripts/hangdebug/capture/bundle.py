@@ -10,7 +10,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Callable
 
@@ -22,7 +22,8 @@ from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Snapshot, Thread
+from hangdebug.frames import is_application
+from hangdebug.model import Snapshot, Task, Thread
 from hangdebug.scene import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
@@ -200,12 +201,20 @@ def keep_tasks(pid: int, place: Path) -> None:
     """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
+    waited = number and any(map(waits, found.tasks))
+    if waited:
+        found = replace(found, tasks=found.tasks + tasks.ended_of(pid))
     write(place / f"tasks-{number}.json", tasks.as_json(found))
     write(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
-    if number and any(task.awaits and task.awaits.kind in WAITED for task in found.tasks):
+    if waited:
         known = functions(tasks.files_of(pid), f"/proc/{pid}/root")
         write(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
+
+
+def waits(task: Task) -> bool:
+    """Whether the application waits for somebody: who could end that takes longer to find out, and is asked only then."""
+    return task.awaits is not None and task.awaits.kind in WAITED and any(map(is_application, task.frames))
 
 
 def kernel_now(pid: int) -> str:

@@ -25,6 +25,7 @@ STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 15)
 LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
+HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16  # before an object stands its node, two bits of which are the collector's own
 
 
 class Newer(Unreadable):
@@ -35,8 +36,8 @@ class Newer(Unreadable):
 class Layout:
     """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame.
 
-    The last five are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
-    one and its tasks, a task its node.
+    The last six are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
+    one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
     """
 
     version: tuple[int, int]
@@ -68,6 +69,7 @@ class Layout:
     next_thread: int = 0
     thread_tasks: int = 0
     task_node: int = 0
+    collector: int = 0
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
 
 
 def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
-    """The last five offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
+    """The last six offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
     interpreter, (thread, following) = facts["interpreter"], facts["threads"]
     one, other = (task["at"] for task in facts["tasks"])
     node = next((at for at in range(16, 256, 8) if memory.word(one + at) == other + at and memory.word(other + at + 8) == one + at), 0)
@@ -195,7 +197,18 @@ def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
     if not node or memory.word(head) != one + node or memory.word(left) != facts["left"] + node or not 0 < tasks < FARTHEST_RUNTIME:
         raise Unreadable("the interpreter keeps its tasks in an unknown way")
     first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
-    return first, left - interpreter, where(memory, [(thread - 16, following)], 256) - 16, tasks, node
+    following = where(memory, [(thread - 16, following)], 256) - 16
+    return first, left - interpreter, following, tasks, node, collector(memory, interpreter, one)
+
+
+def collector(memory: Memory, interpreter: int, task: int) -> int:
+    """Where the interpreter has the head of a ring of objects: the one that a known object is in. Raises Unreadable."""
+    node = task - HEAD
+    for _ in range(MOST_NODES):
+        node = memory.word(node) & ~FLAGS
+        if 0 < node - interpreter < FARTHEST_HEAD:
+            return node - interpreter
+    raise Unreadable("the interpreter keeps its objects in an unknown way")
 
 
 def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:

@@ -1,6 +1,6 @@
 """Python's objects in another process's memory: text, numbers, dicts, attributes. All reads are bounded.
 
-Constants here hold for every CPython from 3.9 to 3.13 on 64 bits; what differs is measured (layout.py).
+Constants here hold for every CPython from 3.9 to 3.15 on 64 bits; what differs is measured (layout.py).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ its offsets on these objects, and must then find the tasks below by itself, befo
 
 import asyncio
 import ctypes
+import gc
 import json
 import os
 import sys
@@ -105,6 +106,8 @@ def main():
         threading.Thread(target=sys.stdin.read, daemon=True).start()  # one more, so that the first is not the last too
         first = address("PyInterpreterState_ThreadHead", facts["interpreter"])
         facts.update(left=id(kept[1]), threads=[first, address("PyThreadState_Next", first)], thread=address("PyThreadState_Get"))
+        gc.collect()  # what was made until here goes into a ring that rests
+        gc.disable()
     print(json.dumps(facts), flush=True)
     sys.stdin.read()
     os._exit(0 if kept and plain else 1)

@@ -20,13 +20,13 @@ from hangdebug.capture import own_tools
 from hangdebug.capture.awaited import awaited, ends, inside, timed
 from hangdebug.capture.coroutines import chain, code_of
 from hangdebug.capture.layout import LINKED, Layout, Newer, Specimen, specimen
-from hangdebug.capture.linked import Moved, linked
+from hangdebug.capture.linked import Moved, collected, linked
 from hangdebug.capture.memory import Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
 from hangdebug.model import Task
 
-MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 3
+MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
@@ -60,6 +60,21 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
         return told(pid)
     except Unreadable as error:
         return Reading((), f"its asyncio tasks were not read: {error}")
+
+
+def ended_of(pid: int) -> tuple[Task, ...]:
+    """The tasks of `pid` that failed, from 3.14 on, where tasks_of() has only pending ones. () where they are not found."""
+    try:
+        layout = layout_for(pid)
+        with opened(pid) as memory:
+            return failed(Objects(memory, layout), pid) if layout.version >= LINKED else ()
+    except (Unreadable, LookupError, ValueError, OverflowError):
+        return ()
+
+
+def failed(objects: Objects, pid: int) -> tuple[Task, ...]:
+    found = [task_at(objects, at) for at in collected(objects, interpreter_of(objects, pid))]
+    return tuple(task for task in found if task and task.state.startswith("failed"))
 
 
 def told(pid: int) -> Reading:
@@ -122,10 +137,12 @@ def prove(one: Specimen) -> None:
     lock = entering.awaits
     if lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
         raise Unreadable("the interpreter keeps its attributes in an unknown way")
-    if one.layout.version >= LINKED:  # its lists hold pending tasks alone
+    if one.layout.version >= LINKED:
         if "left" not in found:
             raise Unreadable("the interpreter keeps the tasks of ended threads in an unknown way")
-    elif bad is None or bad.state != "failed: ValueError: spoilt":
+        with opened(one.pid) as memory:
+            bad = next((task for task in failed(Objects(memory, one.layout), one.pid) if task.name == "bad"), None)
+    if bad is None or bad.state != "failed: ValueError: spoilt":
         raise Unreadable("the interpreter keeps its exceptions in an unknown way")
 
 
@@ -147,6 +164,8 @@ def walked(objects: Objects, pid: int) -> Reading:
 def addresses(objects: Objects, pid: int) -> Iterator[int]:
     """Where the tasks are. Raises Unreadable when the way to them is blocked."""
     memory = objects.memory
+    if objects.layout.version >= LINKED:
+        yield from list(linked(memory, objects.layout, interpreter_of(objects, pid)))  # all at once: they change
     module = modules_of(objects, pid).get("asyncio.tasks")
     if module is None:
         return
@@ -159,8 +178,6 @@ def addresses(objects: Objects, pid: int) -> Iterator[int]:
             task = memory.word(at + FIRST) if weak else at
             if objects.type_name(task) not in ("", "NoneType"):
                 yield task
-    if objects.layout.version >= LINKED:
-        yield from linked(memory, objects.layout, interpreter_of(objects, pid))
 
 
 def interpreter_of(objects: Objects, pid: int) -> int:
