@@ -13,7 +13,7 @@ from hangdebug.capture.layout import FLAGS, HEAD, MOST_NODES, Layout
 from hangdebug.capture.memory import Memory, Unreadable
 from hangdebug.capture.objects import Objects
 
-MOST_THREADS, MOST_SECONDS, NEIGHBOURS = 20_000, 0.6, 64
+MOST_THREADS, MOST_SECONDS, NEIGHBOURS = 20_000, 0.5, 64
 
 
 class Moved(Unreadable):
@@ -64,10 +64,14 @@ def collected(objects: Objects, interpreter: int) -> Iterator[int]:
 def generation(objects: Objects, head: int, end: float) -> Iterator[int]:
     """The objects in one ring whose type's name is a task's."""
     word, before, node, count = objects.memory.word, head, objects.memory.word(head) & ~FLAGS, 0
+    tasks: dict[int, bool] = {}  # by type: there are a hundred objects of each
     while node != head and word(node + 8) & ~FLAGS == before:
         count += 1
         if count % 1000 == 0 and time.monotonic() > end:
             return
-        if objects.type_name(node + HEAD).endswith("Task"):
+        type_ = word(node + HEAD + 8)
+        if type_ not in tasks:
+            tasks[type_] = objects.name_of_type(type_).endswith("Task")
+        if tasks[type_]:
             yield node + HEAD
         before, node = node, word(node) & ~FLAGS
