@@ -177,10 +177,9 @@ def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypa
                 wrong = replace(one.layout, **{field: getattr(one.layout, field) + 512})
                 with pytest.raises((Unreadable, AssertionError, LookupError)):
                     tasks.prove(replace(one, layout=wrong))
-        tasks.layouts.clear()
+        monkeypatch.setattr(tasks, "layouts", {})
         monkeypatch.setattr(tasks, "prove", lambda one: (_ for _ in ()).throw(Unreadable("odd")))
         found = tasks_of(pid)
-        tasks.layouts.clear()
     assert found.note == own_tools.NOTE and found.tasks
 
 
@@ -188,7 +187,7 @@ def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPat
     begun = []
     whole = tasks.specimen
     monkeypatch.setattr(tasks, "specimen", lambda pid: begun.append(pid) or whole(pid))
-    tasks.layouts.clear()
+    monkeypatch.setattr(tasks, "layouts", {})
     with running(Path(sys.executable)) as one, running(Path(sys.executable)) as other:
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(tasks_of, (one, other, one, other)))
@@ -258,7 +257,7 @@ def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.Monk
                                   '{"version": [3, 13], "implementation": "cpython", "bits": 64, "flags": "t"}'])
 def test_an_interpreter_that_says_something_else_is_a_note(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "first_line", lambda process, seconds: says.encode())
+    monkeypatch.setattr(tasks, "layouts", {})  # what fails here is not to be remembered by the next test
     with running(Path(sys.executable)) as pid:
-        tasks.layouts.clear()
         found = tasks_of(pid)
     assert found.tasks == () and "were not read" in found.note
