@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ class Case:
     stacks: str | None = None
 
 
+@lru_cache(maxsize=None)  # read once for all the tests below; what it holds is frozen
 def case(file: Path) -> Case:
     text = file.read_text()
     snapshots = read(text)
@@ -93,8 +95,7 @@ def test_a_dump_with_its_source_gives_the_truth(file: Path) -> None:
     truth = case(file)
     evidence = truth.evidence
     for tree in SERVERS:  # --code takes one tree; frames that are not in it keep what they had
-        evidence = tuple(replace(with_sources(one, tree), sources={**one.sources, **with_sources(one, tree).sources})
-                         for one in evidence)
+        evidence = tuple(replace(one, sources={**one.sources, **with_sources(one, tree).sources}) for one in evidence)
     answer = worst(map(diagnose, evidence))
     if truth.mute and (silent(answer) or lesser(answer, truth)):
         return
@@ -103,6 +104,7 @@ def test_a_dump_with_its_source_gives_the_truth(file: Path) -> None:
     assert names(answer, allowed), answer.blocking_frame
 
 
+@lru_cache(maxsize=None)
 def marked_in_servers(cause: str) -> frozenset[tuple[str, int]]:
     """A source shows the `with` line where CPython 3.9's stack has the block's last line: both are marked."""
     truths = [zoo.truth(name) for folder in zoo.FOLDERS for name in zoo.names(folder)]

@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Callable, Iterator, Mapping
 
 import lab
 import psutil
@@ -21,7 +24,7 @@ from hangdebug.capture import Target, on_port, pack, resolve
 from hangdebug.diagnose import diagnose, worst
 from hangdebug.errors import NoProcess, NotPython
 from hangdebug.live import observe, observe_briefly
-from hangdebug.model import Diagnosis
+from hangdebug.model import Diagnosis, Evidence
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
 QUIET, BUSY = {"loop-blocked", "exit-hang"}, {"loop-busy"}
@@ -66,10 +69,33 @@ def cpu_of_all(pid: int) -> float:
     return times.user + times.system
 
 
+@pytest.fixture(scope="module")
+def ahead(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future]]:
+    """What is checked of each server that this run asks for: two at a time, because most of the time is waiting.
+
+    Empty where pytest-xdist shares the tests out: then each of its workers would check them all.
+    """
+    asked = [item.callspec.params["name"] for item in request.session.items if "ahead" in getattr(item, "fixturenames", ()) and not hasattr(request.config, "workerinput")]
+    with ThreadPoolExecutor(2) as pool:
+        checks = {name: pool.submit(hung_and_watched, name) for name in asked if not zoo.missing(name)}
+        try:
+            yield checks
+        finally:
+            for check in checks.values():
+                check.cancel()  # where the run ends early
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_live_server_hangs_as_it_says_and_is_diagnosed_as_it_was_built(name: str) -> None:
+def test_a_live_server_hangs_as_it_says_and_is_diagnosed_as_it_was_built(name: str, ahead: Mapping[str, Future]) -> None:
     if zoo.missing(name):
         pytest.skip(zoo.missing(name))
+    if name in ahead:
+        ahead[name].result()
+    else:
+        hung_and_watched(name)
+
+
+def hung_and_watched(name: str) -> None:
     with zoo.hang(name) as hung:
         truth = hung.truth
         burnt = cpu_of_all if truth.state in BUSY else cpu_of_main  # another thread may be the one that works
@@ -113,6 +139,30 @@ def test_the_ill_process_is_found_behind_every_server_program(under: str, loop: 
         answer = watched(on_port(int(hung.url.rpartition(":")[2])))
     assert as_built(answer, hung.truth), answer
     assert answer.process.pid != hung.pid and not answer.bystander
+
+
+def test_eight_workers_take_little_longer_than_one() -> None:
+    """Side by side with each other and with their supervisor, and the interpreter that all of them run is measured once."""
+    truth = zoo.truth("none")
+    with lab.start(truth.folder, truth.app, args=("--workers", "8")) as server:
+        port = int(server.url.rpartition(":")[2])
+        wait_until(lambda: len(on_port(port).workers) == 9, "start its eight workers")
+        evidence, many = timed(on_port(port))
+        _, one = timed(Target((on_port(port).workers[1],)))
+    assert len(evidence) == 9 and all(item.snapshots for item in evidence)
+    assert many < 2.5 * one, (many, one)
+
+
+def timed(target: Target) -> tuple[tuple[Evidence, ...], float]:
+    began = time.monotonic()
+    return observe_briefly(target, silent), time.monotonic() - began
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end, f"the server should {what}; it did not within 30 s"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("under", ["uvicorn --workers 2", "uvicorn --reload"])

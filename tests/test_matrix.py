@@ -19,7 +19,7 @@ from test_tasks import KNOWN, marked, own, running
 from zoo_matrix import Cell, Row
 
 from hangdebug.capture import namespaces, own_tools, pyspy
-from hangdebug.capture.tasks import tasks_of
+from hangdebug.capture.tasks import tasks_of, told
 from hangdebug.diagnose import diagnose
 from hangdebug.model import Evidence, Snapshot
 
@@ -104,8 +104,9 @@ def test_a_thread_without_an_id_is_known_by_its_address() -> None:
 @pytest.mark.skipif(not NEWER, reason="no Python newer than 3.13 is installed here. Next: apt-get install python3.14")
 @pytest.mark.parametrize("python", NEWER or [""])
 def test_a_newer_python_tells_where_its_tasks_wait(python: str) -> None:
+    """By its own tool: what is said where its memory is not understood."""
     with running(Path(python)) as pid:
-        found = tasks_of(pid)
+        found = told(pid)
     tasks = {task.name: task for task in found.tasks}
     assert found.note == own_tools.NOTE
     assert own(tasks["twice"]) == [("enter_twice", marked("twice"))] and tasks["twice"].waits_on == "Lock.acquire"

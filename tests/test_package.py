@@ -320,6 +320,11 @@ def test_only_a_port_given_to_make_names_a_target():
     assert "--port" not in make("-n", "triage", PORT="8123")
 
 
+# `python -m venv FOLDER`, with the packages of another one.
+LINKED = ("import pathlib, sys, venv; folder, packages = map(pathlib.Path, sys.argv[1:]); venv.create(folder, symlinks=True); "
+          "site = next(folder.glob(\"lib/python3*\")) / \"site-packages\"; site.rmdir(); site.symlink_to(packages)")
+
+
 def environment_maker(folder: Path, **programs: str) -> subprocess.CompletedProcess:
     """Run tooling/venv.sh in a folder of its own, with only these programs and those of the base system."""
     (folder / "tooling").mkdir(exist_ok=True)
@@ -342,12 +347,19 @@ def test_an_environment_is_made_once_and_again_when_the_lock_changes_or_an_insta
     first = environment_maker(folder, python3=python)
     assert first.returncode == 0 and "Making .venv" in first.stderr, first.stderr
     assert environment_maker(folder).stderr == ""
+    # From here on each is made of links to the first one's packages: unpacking pip takes most of the time.
+    packages = next((folder / ".venv" / "lib").glob("python3*")) / "site-packages"
+    packages.rename(folder / "packages")
+    linked = f"[ \"$2\" != venv ] || exec \"{sys.executable}\" -c '{LINKED}' .venv \"{tmp_path}\"/*/packages\n"
+    (folder / "bin" / "python3").write_text(f"#!/bin/sh\n{linked}{python}\n")
     (folder / ".venv" / "made-from").unlink()  # as an interrupted install leaves it
-    assert "Making .venv" in environment_maker(folder).stderr
+    again = [environment_maker(folder)]
     (folder / ".venv" / "made-from").write_text("another lock")
-    assert "Making .venv" in environment_maker(folder).stderr
+    again.append(environment_maker(folder))
     moved = folder.rename(tmp_path / "moved")
-    assert "Making .venv" in environment_maker(moved).stderr
+    again.append(environment_maker(moved))
+    assert [(done.returncode, "Making .venv" in done.stderr) for done in again] == [(0, True)] * 3, again
+    assert (moved / ".venv" / "made-from").read_text().startswith(str(moved))
 
 
 @pytest.mark.parametrize("python, told", [

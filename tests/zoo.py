@@ -42,6 +42,7 @@ import time
 import tokenize
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Iterator
 
@@ -132,7 +133,11 @@ def truth(name: str) -> Truth:
 
     Raises LookupError for an unknown name, ValueError for a mark that is not the server's cause.
     """
-    path = find(name.replace("-", "_"))
+    return truth_in(find(name.replace("-", "_")))
+
+
+@lru_cache(maxsize=None)  # hundreds of tests ask, and no server changes meanwhile
+def truth_in(path: Path) -> Truth:
     package = path.name == "main.py"
     folder = path.parent.parent if package else path.parent
     said = constants(path.read_text())

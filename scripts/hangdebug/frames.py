@@ -98,7 +98,4 @@ def package(frame: Frame) -> str:
 def calls(frame: Frame, *places: str) -> bool:
     """Whether `frame` is one of `places`, each "module/path.py:function" or "module/path.py" for all of it."""
     path = library_path(frame.file)
-    if path is None:
-        return False
-    return any(path == where and (not name or frame.name == name)
-               for where, _, name in (place.partition(":") for place in places))
+    return path is not None and (path in places or f"{path}:{frame.name}" in places)

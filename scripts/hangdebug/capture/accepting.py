@@ -1,4 +1,7 @@
-"""Whether a process accepts connections, and whether it holds one that it accepted: told to stop, or not yet begun?"""
+"""Whether a process accepts connections, and whether it holds one that it accepted: told to stop, or not yet begun?
+
+`sockets` are psutil's rows of all its sockets, asked for once; None where this user may not see them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Sequence
 
 try:
     import psutil
@@ -17,32 +21,27 @@ EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 LISTEN = "0A"  # include/net/tcp_states.h
 
 
-def accepts(process) -> bool | None:
+def accepts(pid: int, sockets: Sequence | None) -> bool | None:
     """Whether it has a listening socket; one that its event loop watches, where it has one and Linux tells.
 
-    None where this user may not see its sockets. An application may listen beside its server, so a listening
+    None where this user may not see them. An application may listen beside its server, so a listening
     socket alone does not say that the server still takes requests.
     """
-    try:
-        sockets = listeners(process)
-    except psutil.Error:
+    if sockets is None:
         return None
-    watched = watched_by_epoll(process.pid)
-    return any(watched is None or any(fd in one for one in watched.values()) for fd in sockets)
+    watched = watched_by_epoll(pid)
+    return any(watched is None or any(fd in one for one in watched.values()) for fd in listeners(sockets))
 
 
-def polls(process) -> tuple[int, ...]:
+def polls(pid: int, sockets: Sequence | None) -> tuple[int, ...]:
     """Its epoll instances that watch a listening socket, () where they are not known."""
-    try:
-        sockets = listeners(process)
-    except psutil.Error:
-        return ()
-    return tuple(sorted(epoll for epoll, watched in (watched_by_epoll(process.pid) or {}).items() if watched & sockets))
+    ours = listeners(sockets or ())
+    return tuple(sorted(epoll for epoll, watched in (watched_by_epoll(pid) or {}).items() if watched & ours))
 
 
-def listeners(process) -> set[int]:
+def listeners(sockets: Sequence) -> set[int]:
     """The descriptors of its listening sockets. A named UNIX socket of its own may listen: psutil does not tell."""
-    return {one.fd for one in process.net_connections("all") if one.status == psutil.CONN_LISTEN
+    return {one.fd for one in sockets if one.status == psutil.CONN_LISTEN
             or one.family == getattr(socket, "AF_UNIX", None) and isinstance(one.laddr, str) and one.laddr}
 
 
@@ -59,17 +58,18 @@ def watched_by_epoll(pid: int) -> dict[int, set[int]] | None:
     return found or None
 
 
-def has_served(process) -> bool | None:
+def has_served(pid: int, sockets: Sequence | None) -> bool | None:
     """Whether it holds an accepted connection on a port of which it no longer listens. None where that is not known.
 
     No table says who opened a connection. It was accepted if its own port is none that the kernel hands out, or
     if the other end is on this machine and nobody listens there.
     """
+    if sockets is None:
+        return None
     try:
-        sockets = process.net_connections("tcp")
         low, high = map(int, EPHEMERAL.read_text().split())
-        listened = listening_ports(process.pid)
-    except (psutil.Error, OSError, ValueError):
+        listened = listening_ports(pid)
+    except (OSError, ValueError):
         return None
     own = {one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN}
     alive = [one for one in sockets if one.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT) and one.raddr]

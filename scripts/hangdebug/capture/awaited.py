@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Iterable, Iterator
 
 from hangdebug.capture.coroutines import Call, Chain, call
+from hangdebug.capture.layout import LINKED
 from hangdebug.capture.memory import Unreadable
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.frames import is_application, library_path
@@ -16,6 +17,7 @@ WAITED = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization
 BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
+FUNCTION_NAME, LEAVES = 32, ("__exit__", "__aexit__")
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
 COUNTS = {
@@ -106,8 +108,15 @@ def holds(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
 
 
 def exits(objects: Objects, one: Call) -> list[int]:
-    """The objects whose bound methods are among the frame's values."""
+    """The objects whose bound methods are among the frame's values; from 3.14 on `__aexit__` and its object stand apart."""
+    if objects.layout.version >= LINKED:
+        return [at for function, at in zip(one.values, one.values[1:]) if at and leaves(objects, function)]
     return [objects.memory.word(at + FIRST + 8) for at in one.values if at and objects.type_name(at) == "method"]
+
+
+def leaves(objects: Objects, at: int) -> bool:
+    """Whether it is the function that a `with` calls at its end."""
+    return bool(at) and objects.type_name(at) == "function" and objects.text(objects.memory.word(at + FUNCTION_NAME)) in LEAVES
 
 
 def timed(objects: Objects, found: Chain) -> bool:

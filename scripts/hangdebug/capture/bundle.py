@@ -10,9 +10,9 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable
 
 from hangdebug import __version__
 from hangdebug.capture import namespaces, processes, proc, pyspy, redact, tasks
@@ -22,7 +22,8 @@ from hangdebug.capture.sources import sources
 from hangdebug.dumps import read
 from hangdebug.dumps.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Snapshot, Thread
+from hangdebug.frames import is_application
+from hangdebug.model import Snapshot, Task, Thread
 from hangdebug.scene import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
@@ -45,9 +46,7 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     """
     pyspy.program()
     start(folder)
-    first = tuple(pid for pid in target.workers if pid == target.supervisor)
-    failed = look(first, target, folder, samples, say)
-    failed += look(below(target, folder), target, folder, samples, say)
+    failed = look(target, folder, samples, say)
     for pid, error in failed:
         note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
@@ -56,17 +55,25 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     return folder
 
 
-def look(pids: Sequence[int], target: processes.Target, folder: Path, samples: int, say: Say) -> list[tuple[int, HangError]]:
-    """The evidence of several processes, side by side: most of the time is waiting. Those that could not be read."""
+def look(target: processes.Target, folder: Path, samples: int, say: Say) -> list[tuple[int, HangError]]:
+    """The evidence of all processes, side by side: most of the time is waiting. Those that could not be read."""
+    seen = threading.Event()  # the supervisor's first sample tells whether the processes below it are its workers
+
     def attempt(pid: int) -> tuple[int, HangError] | None:
         try:
-            one(pid, target.supervisor, folder, samples, say)
+            one(pid, target.supervisor, folder, samples, say, seen)
         except HangError as error:
             return pid, error
+        finally:
+            seen.set()
         return None
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [failed for failed in pool.map(attempt, pids) if failed]
+    with ThreadPoolExecutor(AT_ONCE + 1) as pool:
+        first = [pool.submit(attempt, pid) for pid in target.workers if pid == target.supervisor]
+        if first:
+            seen.wait()
+        rest = [pool.submit(attempt, pid) for pid in below(target, folder)]
+        return [failed for failed in (done.result() for done in first + rest) if failed]
 
 
 def below(target: processes.Target, folder: Path) -> list[int]:
@@ -109,8 +116,11 @@ def note(folder: Path, text: str) -> None:
         write(path, json.dumps(manifest, indent=1))
 
 
-def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) -> None:
-    """The evidence of one process. The kernel speaks first, for attaching can end the very wait."""
+def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event) -> None:
+    """The evidence of one process. The kernel speaks first, for attaching can end the very wait.
+
+    `seen` is set when the first sample is on disk.
+    """
     place = folder / str(pid)
     process = processes.facts(pid, supervisor)
     place.mkdir(exist_ok=True)
@@ -130,10 +140,10 @@ def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say) 
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks are left alone")
     else:
-        sample(pid, place, samples, say)
+        sample(pid, place, samples, say, seen)
 
 
-def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> None:
+def sample(pid: int, place: Path, count: int, say: Say, seen: threading.Event) -> None:
     """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
@@ -148,6 +158,7 @@ def sample(pid: int, place: Path, count: int, say: Say = lambda line: None) -> N
             say(f"process {pid}: ended or refused after {index} samples; those are kept")
             break
         write(place / f"sample-{index}.json", text)
+        seen.set()
         snapshots += read(text)
         keep_sources(pid, place, snapshots)
         if time.monotonic() - began > MOST_SECONDS / 2:
@@ -190,12 +201,20 @@ def keep_tasks(pid: int, place: Path) -> None:
     """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
+    waited = number and any(map(waits, found.tasks))
+    if waited:
+        found = replace(found, tasks=found.tasks + tasks.ended_of(pid))
     write(place / f"tasks-{number}.json", tasks.as_json(found))
     write(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
-    if number and any(task.awaits and task.awaits.kind in WAITED for task in found.tasks):
+    if waited:
         known = functions(tasks.files_of(pid), f"/proc/{pid}/root")
         write(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
+
+
+def waits(task: Task) -> bool:
+    """Whether the application waits for somebody: who could end that takes longer to find out, and is asked only then."""
+    return task.awaits is not None and task.awaits.kind in WAITED and any(map(is_application, task.frames))
 
 
 def kernel_now(pid: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Iterator
 
+from hangdebug.capture.layout import LINKED
 from hangdebug.capture.lines import line_at
 from hangdebug.capture.memory import Unreadable
 from hangdebug.capture.objects import FIRST, Objects
@@ -13,6 +14,7 @@ from hangdebug.model import Frame
 MOST_CALLS, MOST_VALUES = 100, 256
 FRAME_CODE, FRAME_STACK, FRAME_DEPTH = 32, {(3, 9): 64, (3, 10): 64}, {(3, 9): 72, (3, 10): 80}
 RUNS = ("coroutine", "generator", "async_generator")
+TAG = 3
 # What stands between a coroutine and the one that it awaits: each names it in its first field.
 WRAPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable")
 
@@ -72,20 +74,28 @@ def call(objects: Objects, at: int) -> Call | None:
         lasti = memory.small(frame + layout.lasti) * (2 if layout.version == (3, 10) else 1)
         values = old_values(objects, frame)
     else:
-        code = memory.word(at + layout.frame)
+        code = memory.word(at + layout.frame) & ~TAG
         start = at + layout.frame + layout.lasti
         lasti = memory.word(start) - code - layout.code_size
-        count = memory.small(start + 8)
-        values = [memory.word(start + 16 + 8 * index) for index in range(max(0, min(count, MOST_VALUES)))]
+        first = start + (24 if layout.version >= LINKED else 16)
+        count = (memory.word(start + 8) - first) // 8 if layout.version >= LINKED else memory.small(start + 8)
+        values = [untagged(memory.word(first + 8 * index)) for index in range(max(0, min(count, MOST_VALUES)))]
+        if layout.version >= (3, 15) and values and not values[-1]:
+            values.pop()  # an iterator has its index above it, which is none for what is awaited
     if objects.type_name(code) != "code":
         return None
     return Call(frame_of(objects, code, lasti), names_of(objects, code), tuple(values), values[0] if values else 0, at)
 
 
+def untagged(value: int) -> int:
+    """From 3.14 on the last bits of a local say who counts the reference; 0 for an int that is no object, or nothing."""
+    return 0 if value & TAG == TAG or value <= TAG else value & ~TAG
+
+
 def code_of(objects: Objects, at: int) -> tuple[Call, ...]:
     """The function of a coroutine that has ended, as a call without values; () where nothing is left of it."""
     try:
-        code = objects.memory.word(at + objects.layout.code)
+        code = objects.memory.word(at + objects.layout.code) & ~TAG
         if objects.type_name(code) != "code":
             return ()
         return (Call(frame_of(objects, code, 0), names_of(objects, code), at=at),)

@@ -22,17 +22,23 @@ from hangdebug.capture.memory import PAGE, Memory, Unreadable, mapping_of, opene
 
 SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
-OLDEST, NEWEST = (3, 9), (3, 13)
+OLDEST, NEWEST = (3, 9), (3, 15)
+LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
+HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16  # before an object stands its node, two bits of which are the collector's own
 
 
 class Newer(Unreadable):
-    """An interpreter that has a tool for its tasks, and other ways to keep them."""
+    """An interpreter that is not understood, and has a tool for its tasks."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame."""
+    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame.
+
+    The last six are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
+    one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
+    """
 
     version: tuple[int, int]
     inode: str
@@ -55,8 +61,15 @@ class Layout:
     future_state: int
     future_exception: int
     shared_keys: int
+    items: int
     ascii: int
     wide: int
+    threads: int = 0
+    left_tasks: int = 0
+    next_thread: int = 0
+    thread_tasks: int = 0
+    task_node: int = 0
+    collector: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,7 @@ def specimen(pid: int) -> Iterator[Specimen]:
     with started(pid) as process:
         try:
             facts = greeting(process)
-            with opened(process.pid) as memory:
-                layout = measured(memory, process.pid, facts)
+            layout = understood(process.pid, facts)
         except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:  # it can print what it likes
             raise Unreadable("the target's interpreter says something else than Python does") from error
         yield Specimen(process.pid, facts, layout)
@@ -127,6 +139,15 @@ def greeting(process: subprocess.Popen) -> dict[str, Any]:
     return facts
 
 
+def understood(pid: int, facts: dict[str, Any]) -> Layout:
+    """`measured`; where that fails, Newer is raised for one that has a tool."""
+    try:
+        with opened(pid) as memory:
+            return measured(memory, pid, facts)
+    except Unreadable as error:
+        raise Newer(str(error)) if tuple(facts["version"][:2]) >= LINKED else error
+
+
 def first_line(process: subprocess.Popen, seconds: float) -> bytes:
     """What `process` prints up to the end of a line, b"" where that does not come in time."""
     deadline, text = time.monotonic() + seconds, b""
@@ -162,8 +183,32 @@ def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
         where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
         where(memory, [tuple(facts["failed"])], 256),
         where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
-        facts["ascii"] - 1, facts["other"] - 4,
+        where(memory, [tuple(facts["items"])], 64), facts["ascii"] - 1, facts["other"] - 4, *(lists(memory, facts) if version >= LINKED else ()),
     )
+
+
+def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
+    """The last six offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
+    interpreter, (thread, following) = facts["interpreter"], facts["threads"]
+    one, other = (task["at"] for task in facts["tasks"])
+    node = next((at for at in range(16, 256, 8) if memory.word(one + at) == other + at and memory.word(other + at + 8) == one + at), 0)
+    head, left = memory.word(other + node), memory.word(facts["left"] + node)
+    tasks = head - facts["thread"]
+    if not node or memory.word(head) != one + node or memory.word(left) != facts["left"] + node or not 0 < tasks < FARTHEST_RUNTIME:
+        raise Unreadable("the interpreter keeps its tasks in an unknown way")
+    first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
+    following = where(memory, [(thread - 16, following)], 256) - 16
+    return first, left - interpreter, following, tasks, node, collector(memory, interpreter, one)
+
+
+def collector(memory: Memory, interpreter: int, task: int) -> int:
+    """Where the interpreter has the head of a ring of objects: the one that a known object is in. Raises Unreadable."""
+    node = task - HEAD
+    for _ in range(MOST_NODES):
+        node = memory.word(node) & ~FLAGS
+        if 0 < node - interpreter < FARTHEST_HEAD:
+            return node - interpreter
+    raise Unreadable("the interpreter keeps its objects in an unknown way")
 
 
 def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:

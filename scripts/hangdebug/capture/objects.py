@@ -1,6 +1,6 @@
 """Python's objects in another process's memory: text, numbers, dicts, attributes. All reads are bounded.
 
-Constants here hold for every CPython from 3.9 to 3.13 on 64 bits; what differs is measured (layout.py).
+Constants here hold for every CPython from 3.9 to 3.15 on 64 bits; what differs is measured (layout.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ MOST_TEXT, MOST_ITEMS = 4096, 100_000
 MANAGED_DICT, INLINE_VALUES, LONG, HEAP = 1 << 4, 1 << 2, 1 << 24, 1 << 9
 BASE, NAMES, FLAGS, DICT_OFFSET, BASIC_SIZE = 256, 264, 168, 288, 32
 FIRST = 16  # the first field of an object behind its reference count and type
+TEXT = struct.Struct("<QQ8xi")  # from a str's type on: type, length, state
+ROWS, PAIR, TRIPLE = 128, struct.Struct("<QQ"), struct.Struct("<8xQQ")  # a dict's entries, so many at once
 MOST_BASES = 16
 
 
@@ -57,9 +59,9 @@ class Objects:
 
     def text(self, at: int) -> str:
         """A str, cut after MOST_TEXT characters."""
-        if self.type_name(at) != "str":
+        type_, length, state = TEXT.unpack(self.memory.read(at + 8, TEXT.size))
+        if self.name_of_type(type_) != "str":
             raise Unreadable(f"no str at {at:#x}")
-        length, state = self.memory.word(at + 16), self.memory.small(at + 32)
         kind, ascii_ = (state >> 2) & 7, state >> 6 & 1
         if kind not in (1, 2, 4) or not state >> 5 & 1:
             raise Unreadable(f"a str of kind {kind}")
@@ -101,7 +103,7 @@ class Objects:
         kind = self.type_name(at)
         if kind not in ("list", "tuple"):
             raise Unreadable(f"no list at {at:#x}")
-        start, count = self.memory.word(at + 24) if kind == "list" else at + 24, self.length(at)
+        start, count = self.memory.word(at + 24) if kind == "list" else at + self.layout.items, self.length(at)
         return [self.memory.word(start + 8 * index) for index in range(min(count, MOST_ITEMS))]
 
     def members(self, at: int) -> list[int]:
@@ -181,10 +183,10 @@ class Objects:
             size, count, pairs = memory.word(keys + 8), memory.word(keys + 32), False
             width = 1 if size <= 0xFF else 2 if size <= 0xFFFF else 4 if size <= 0xFFFFFFFF else 8
             start = keys + 40 + size * width
-        step, key_at = (16, 0) if pairs else (24, 8)
-        for index in range(min(count, MOST_ITEMS)):
-            entry = start + step * index
-            key = memory.word(entry + key_at)
-            value = memory.word(values + 8 * index if values else entry + key_at + 8)
-            if key and value:
-                yield key, value
+        form, count = PAIR if pairs else TRIPLE, min(count, MOST_ITEMS)
+        for first in range(0, count, ROWS):
+            part = memory.read(start + form.size * first, form.size * min(ROWS, count - first))
+            for index, (key, value) in enumerate(form.iter_unpack(part), first):
+                value = memory.word(values + 8 * index) if values else value
+                if key and value:
+                    yield key, value

@@ -6,9 +6,11 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from typing import Iterator
 
 from hangdebug.capture import redact
 from hangdebug.capture.accepting import accepts, has_served, polls
+from hangdebug.capture.memory import Unreadable, mappings
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.errors import MissingTool, NoProcess, NotPython
 from hangdebug.model import Process
@@ -154,15 +156,16 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         line = command(process)
         parent = supervisor if supervisor != pid else None
         above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
-        return Process(pid, shorten(process), version(process), server_of(f"{line} {above}"), parent,
-                       quietly(process.cwd), quietly(process.status), cpus(process),
-                       tuple(sorted({c.laddr.port for c in connections(process) if c.status == psutil.CONN_LISTEN})),
-                       accepts(process), has_served(process), polls(process))
+        python, sockets = version(process), quietly(lambda: process.net_connections("all"))
+        return Process(pid, shorten(process), python, server_of(f"{line} {above}"), parent,
+                       quietly(process.cwd), quietly(process.status), cpus(process, python),
+                       tuple(sorted({c.laddr.port for c in sockets or () if c.status == psutil.CONN_LISTEN})),
+                       accepts(pid, sockets), has_served(pid, sockets), polls(pid, sockets))
 
 
-def cpus(process) -> int | None:
+def cpus(process, python: str | None) -> int | None:
     """How many CPUs its Python counts, for the size of its default executor: from 3.13 on those it may run on."""
-    minor = int((version(process) or "3.0").partition(".")[2])
+    minor = int((python or "3.0").partition(".")[2])
     allowed = quietly(process.cpu_affinity) if minor >= 13 and hasattr(process, "cpu_affinity") else None
     return len(allowed) if allowed else psutil.cpu_count()
 
@@ -178,12 +181,17 @@ def server_of(line: str) -> str | None:
 
 def version(process) -> str | None:
     """ "3.11" from the name of the interpreter or of the library that it has loaded."""
-    texts = [quietly(process.exe) or ""]
+    names = (found[1] for text in images(process) for found in [re.search(r"python(3\.\d+)", text)] if found)
+    return next(names, None)
+
+
+def images(process) -> Iterator[str]:
+    """The paths of its executable, and of the files that it has mapped."""
+    yield quietly(process.exe) or ""
     try:
-        texts += [mapped.path for mapped in process.memory_maps()]
-    except (psutil.Error, AttributeError, OSError):
-        pass
-    return next((found[1] for text in texts for found in [re.search(r"python(3\.\d+)", text)] if found), None)
+        yield from (one.path for one in mappings(process.pid).values())
+    except Unreadable:  # no Linux; there psutil knows, which is slow on Linux: it asks for the size of each part
+        yield from (one.path for one in quietly(getattr(process, "memory_maps", list)) or ())
 
 
 def quietly(call):

@@ -6,9 +6,11 @@ its offsets on these objects, and must then find the tasks below by itself, befo
 
 import asyncio
 import ctypes
+import gc
 import json
 import os
 import sys
+import threading
 
 
 class Plain:
@@ -54,10 +56,20 @@ def task_of(task):
     return {"at": id(task), "coroutine": id(task.get_coro()), "waiter": id(task._fut_waiter), "name": id(task.get_name())}
 
 
-def interpreter():
-    get = ctypes.pythonapi.PyInterpreterState_Get
+def address(name, *words):
+    """What a function of Python's C interface returns."""
+    get = getattr(ctypes.pythonapi, name)
     get.restype = ctypes.c_void_p
-    return get()
+    return get(*map(ctypes.c_void_p, words))
+
+
+def left_behind():
+    """A task that is kept by the interpreter, because its thread has ended."""
+    loop, tasks = asyncio.new_event_loop(), []
+    thread = threading.Thread(target=lambda: tasks.append(loop.create_task(Jobs.end_badly(), name="left")))
+    thread.start()
+    thread.join()
+    return tasks[0]
 
 
 def main():
@@ -75,20 +87,27 @@ def main():
         return made, cancelled, (lock, future)
 
     made, cancelled, kept = loop.run_until_complete(make())
-    waiting = made[:2]
+    waiting, names = made[:2], Jobs.listen.__code__.co_varnames
     plain, other = Plain(), Plain()
     facts = {
         "version": list(sys.version_info[:3]), "flags": sys.abiflags, "bits": sys.maxsize.bit_length() + 1,
         "implementation": sys.implementation.name,
         "runtime": ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime")),
-        "interpreter": interpreter(), "modules": id(sys.modules),
+        "interpreter": address("PyInterpreterState_Get"), "modules": id(sys.modules),
         "codes": [code_of(task.get_coro().cr_code) for task in waiting],
         "coroutines": [coroutine_of(task.get_coro()) for task in waiting],
         "tasks": [task_of(task) for task in waiting],
         "futures": [[id(waiting[0]._fut_waiter), 0], [id(cancelled), 1], [id(made[2]), 2]],
         "failed": [id(made[2]), id(made[2]._exception)],
-        "shared": [id(Plain), id(other.__dict__)], "ascii": sys.getsizeof(""), "other": sys.getsizeof("\u0100"),
+        "shared": [id(Plain), id(other.__dict__)], "items": [id(names), id(names[0])], "ascii": sys.getsizeof(""), "other": sys.getsizeof("\u0100"),
     }
+    if sys.version_info >= (3, 14):
+        kept = kept, left_behind()
+        threading.Thread(target=sys.stdin.read, daemon=True).start()  # one more, so that the first is not the last too
+        first = address("PyInterpreterState_ThreadHead", facts["interpreter"])
+        facts.update(left=id(kept[1]), threads=[first, address("PyThreadState_Next", first)], thread=address("PyThreadState_Get"))
+        gc.collect()  # what was made until here goes into a ring that rests
+        gc.disable()
     print(json.dumps(facts), flush=True)
     sys.stdin.read()
     os._exit(0 if kept and plain else 1)

@@ -1,33 +1,40 @@
 """asyncio's tasks of a live CPython on Linux: no attach, no pause, no preparation.
 
-Those of 3.9 to 3.13 are read out of its memory; newer ones have a tool of their own for it (own_tools.py).
+They are read out of its memory; where that fails, 3.14 and newer have a tool of their own for it (own_tools.py).
 
-The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks.
+The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks, and
+from 3.14 on the lists of them that its threads keep (linked.py).
 A field that reads wrong costs that task, not the rest; what could not be read is a note.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Iterator
 
 from hangdebug.capture import own_tools
 from hangdebug.capture.awaited import awaited, ends, inside, timed
 from hangdebug.capture.coroutines import chain, code_of
-from hangdebug.capture.layout import Layout, Newer, Specimen, specimen
+from hangdebug.capture.layout import LINKED, Layout, Newer, Specimen, specimen
+from hangdebug.capture.linked import Moved, collected, linked
 from hangdebug.capture.memory import Unreadable, mappings, opened
 from hangdebug.capture.objects import FIRST, Objects
 from hangdebug.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
 from hangdebug.model import Task
 
-MOST_TASKS, MOST_SECONDS = 20_000, 1.5
+MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
 KNOWN = STANDARD_TOPS | INSTALLED_TOPS
+FAILED_FOR = 10.0  # seconds; what failed because the machine was busy is tried again in a longer session
+
+layouts: dict[tuple, tuple[float, Layout | Unreadable]] = {}  # by executable: when it was measured, and the outcome
+measuring = threading.Lock()  # the workers of a server are looked at side by side, and run the same executable
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,32 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
     """The tasks of `pid` that have not ended, and those that failed. Never raises for what it finds there."""
     try:
         layout = layout or layout_for(pid)
-        with opened(pid) as memory:
-            return walked(Objects(memory, layout), pid)
+        for _ in range(ATTEMPTS):
+            try:
+                with opened(pid) as memory:
+                    return walked(Objects(memory, layout), pid)
+            except Moved:
+                continue
+        return told(pid)
     except Newer:
         return told(pid)
     except Unreadable as error:
         return Reading((), f"its asyncio tasks were not read: {error}")
+
+
+def ended_of(pid: int) -> tuple[Task, ...]:
+    """The tasks of `pid` that failed, from 3.14 on, where tasks_of() has only pending ones. () where they are not found."""
+    try:
+        layout = layout_for(pid)
+        with opened(pid) as memory:
+            return failed(Objects(memory, layout), pid) if layout.version >= LINKED else ()
+    except (Unreadable, LookupError, ValueError, OverflowError):
+        return ()
+
+
+def failed(objects: Objects, pid: int) -> tuple[Task, ...]:
+    found = [task_at(objects, at) for at in collected(objects, interpreter_of(objects, pid))]
+    return tuple(task for task in found if task and task.state.startswith("failed"))
 
 
 def told(pid: int) -> Reading:
@@ -58,14 +85,41 @@ def told(pid: int) -> Reading:
         return Reading((), f"its asyncio tasks were not read: {error}")
 
 
-@lru_cache(maxsize=64)
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter, proved on a specimen of it. Raises Unreadable."""
-    with specimen(pid) as one:
-        if one.layout.inode not in mappings(pid):
-            raise Unreadable("its interpreter is not the one that has its name here: it was replaced, or runs in a container")
-        prove(one)
-        return one.layout
+    """The layout of the target's interpreter, proved on a specimen of it, once for each executable. Raises Unreadable."""
+    which = executable(pid)
+    with measuring:
+        when, found = layouts.get(which, (0.0, None))
+        if found is None or isinstance(found, Unreadable) and time.monotonic() - when > FAILED_FOR:
+            found = proved(pid)
+            layouts[which] = time.monotonic(), found
+    if isinstance(found, Unreadable):
+        raise type(found)(*found.args)
+    if found.inode not in mappings(pid):
+        raise Unreadable("its interpreter is not the one that has its name here: it was replaced, or runs in a container")
+    return found
+
+
+def executable(pid: int) -> tuple:
+    """What tells one interpreter from another, also from one that was put in its place. Raises Unreadable."""
+    try:
+        file = os.stat(f"/proc/{pid}/exe")
+        return os.readlink(f"/proc/{pid}/exe"), file.st_dev, file.st_ino, file.st_mtime_ns
+    except OSError as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+
+
+def proved(pid: int) -> Layout | Unreadable:
+    """The layout that a specimen of its interpreter has, or why there is none."""
+    try:
+        with specimen(pid) as one:
+            try:
+                prove(one)
+            except Unreadable as error:
+                return Newer(str(error)) if one.layout.version >= LINKED else error
+            return one.layout
+    except Unreadable as error:
+        return error
 
 
 def prove(one: Specimen) -> None:
@@ -83,6 +137,11 @@ def prove(one: Specimen) -> None:
     lock = entering.awaits
     if lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
         raise Unreadable("the interpreter keeps its attributes in an unknown way")
+    if one.layout.version >= LINKED:
+        if "left" not in found:
+            raise Unreadable("the interpreter keeps the tasks of ended threads in an unknown way")
+        with opened(one.pid) as memory:
+            bad = next((task for task in failed(Objects(memory, one.layout), one.pid) if task.name == "bad"), None)
     if bad is None or bad.state != "failed: ValueError: spoilt":
         raise Unreadable("the interpreter keeps its exceptions in an unknown way")
 
@@ -105,6 +164,8 @@ def walked(objects: Objects, pid: int) -> Reading:
 def addresses(objects: Objects, pid: int) -> Iterator[int]:
     """Where the tasks are. Raises Unreadable when the way to them is blocked."""
     memory = objects.memory
+    if objects.layout.version >= LINKED:
+        yield from list(linked(memory, objects.layout, interpreter_of(objects, pid)))  # all at once: they change
     module = modules_of(objects, pid).get("asyncio.tasks")
     if module is None:
         return
@@ -119,14 +180,16 @@ def addresses(objects: Objects, pid: int) -> Iterator[int]:
                 yield task
 
 
-def modules_of(objects: Objects, pid: int) -> dict[str, int]:
-    """sys.modules. Raises Unreadable."""
-    memory, layout = objects.memory, objects.layout
-    image = mappings(pid).get(layout.inode)
+def interpreter_of(objects: Objects, pid: int) -> int:
+    image = mappings(pid).get(objects.layout.inode)
     if image is None:
         raise Unreadable("its interpreter is another one")
-    interpreter = memory.word(image.start + layout.runtime + layout.interpreter)
-    return objects.mapping(memory.word(interpreter + layout.modules))
+    return objects.memory.word(image.start + objects.layout.runtime + objects.layout.interpreter)
+
+
+def modules_of(objects: Objects, pid: int) -> dict[str, int]:
+    """sys.modules. Raises Unreadable."""
+    return objects.mapping(objects.memory.word(interpreter_of(objects, pid) + objects.layout.modules))
 
 
 def files_of(pid: int) -> tuple[str, ...]:
@@ -189,7 +252,12 @@ def words(objects: Objects, at: int) -> str:
         return kind
 
 
+def plain(part: object) -> object:
+    """What JSON knows instead: an object's fields, a set's members in order. dataclasses.asdict() takes four times as long."""
+    return sorted(part) if isinstance(part, frozenset) else vars(part)
+
+
 def as_json(reading: Reading) -> str:
     """One line a task."""
-    rows = ",\n".join(json.dumps(dict(asdict(task), ends=sorted(task.ends))) for task in reading.tasks)
+    rows = ",\n".join(json.dumps(task, default=plain) for task in reading.tasks)
     return f'{{"note": {json.dumps(reading.note)}, "tasks": [\n{rows}\n]}}\n'
