@@ -45,7 +45,8 @@ def test_one_capture_gives_one_diagnosis_in_every_format(file: Path, form: Forma
     whole, full = known(file)
     answer = told(read("\n\n".join(map(form.render, whole))))
     if answer.state != full.state or answer.cause != full.cause:
-        assert answer.confidence < min(full.confidence, 0.7), (answer.state, answer.cause, answer.confidence)
+        open_ = full.state == "inconclusive" or answer.state in ("healthy", "inconclusive")
+        assert answer.confidence < (0.7 if open_ else min(full.confidence, 0.7)), (answer.state, answer.cause, answer.confidence)
         assert answer.doubts
     else:
         assert answer.confidence <= full.confidence

@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 from hangdebug.frames import calls, is_application, package
 from hangdebug.model import Frame, Verdict
-from hangdebug.rings import nobody_seen, ring
+from hangdebug.rings import nobody_gives, nobody_seen, ring
 from hangdebug.scene import POLL, SERVERS, Scene, View
 from hangdebug.waitfor import RESULT
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
@@ -101,7 +101,7 @@ def single(scene: Scene, one: Wait) -> Answer:
         words = (f"{one.outermost} may run the server's own loop again: then it serves all the time.",)
         return Verdict("inconclusive", 0.5, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
-        alone = one.starts_with(*RESULT) and nobody_seen(scene)  # whoever should complete the future is not shown
+        alone = one.starts_with(*RESULT) and (nobody_seen(scene) or nobody_gives(scene))  # whoever should complete the future is not shown
         return Verdict(state, 0.85 if never_right(one) and (state == "deadlock" or not alone) else 0.7, (), doubts), one
     if one.running or one.running is None and one.view.inner:
         words = (f"The event loop's thread is at work in {one.frame}.",)

@@ -205,6 +205,11 @@ def all_wait_for_results(scene: Scene) -> bool:
     """Whether a whole dump shows nobody at work: each thread is idle, or waits for a future itself."""
     if scene.evidence.snapshots[-1].pid is None or scene.shows("concurrent/futures/process.py"):
         return False
+    return nobody_gives(scene)
+
+
+def nobody_gives(scene: Scene) -> bool:
+    """Whether each thread that is seen is idle, or waits for a future itself."""
     return all(view.idle or wait_of(scene, view).starts_with(*RESULT) for view in scene.last)
 
 

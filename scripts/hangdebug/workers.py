@@ -96,7 +96,7 @@ def served(scene: Scene, seen: Crew) -> Answer:
         return fine(scene, f"{len(seen.moving)} requests are served, and none of them stands still."
                     if seen.moving else "No event loop runs here: its synchronous workers wait for requests.")
     places = Counter(map(place, seen.stuck))
-    first = max(seen.stuck, key=lambda one: (accepts(one), places[place(one)]))
+    first = max(seen.stuck, key=lambda one: (accepts(one), places[place(one)], str(place(one))))
     alike, single = places[place(first)], first.motion.samples == 1
     doubts = ("One dump shows one moment: a slow request looks alike.",) if single else ()
     if accepts(first):

@@ -27,14 +27,15 @@ PREFIX = re.compile(r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(
                     r"(?P<said>[ _-]?(?:id|ident|name))?(?P<sign>\s{0,4}[:=#]\s{0,4}|\s{1,4}|(?=\())", re.IGNORECASE)
 ID = r"(?:(?:id|ident|tid|native_id)[=: ]{1,3})?(?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})"
 FLAGS = r"(?:[,;]? {0,2}\(?(?:daemon|alive|is_daemon|is_alive)[=: ]{0,3}(?:True|False)?\)?){0,3}"
+TARGET = r"(?: \([\w.<>]{1,80}\))?"  # of "Thread-3 (process_request)": what it was started with, since 3.10
 BODIES = tuple(re.compile(body + FLAGS + "$") for body in (
     ID,
-    ID + r"[ ,:;-]{0,4}[(\[](?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[^()\[\]'\"]{1,100})['\"]?[)\]]",
-    r"['\"]?(?P<name>[\w.<>:@/-][\w.<>:@/ -]{0,99}?)['\"]? {0,2}[(\[,:;]\s?" + ID + r"[)\]]?",
-    ID + r"[ ,:;-]{1,4}(?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[\w.<>:@/-]{1,100})['\"]?",
+    ID + r"[ ,:;-]{0,4}[(\[](?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[^()\[\]'\"]{1,100}?" + TARGET + r")['\"]?[)\]]",
+    r"['\"]?(?P<name>[\w.<>:@/-][\w.<>:@/ -]{0,99}?" + TARGET + r")['\"]? {0,2}[(\[,:;]\s?" + ID + r"[)\]]?",
+    ID + r"[ ,:;-]{1,4}(?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[\w.<>:@/-]{1,100}" + TARGET + r")['\"]?",
     r"['\"](?P<name>[^'\"]{1,100})['\"]",
 ))
-NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100})" + FLAGS + "$")
+NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100}" + TARGET + ")" + FLAGS + "$")
 RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
                   r"in (?P<function>[\w.<>]{1,300})")
 
