@@ -107,7 +107,7 @@ def served(scene: Scene, seen: Crew) -> Answer:
         return fine(scene, words, f"{alike} requests stand in {first.frame}: slow or stuck, but others are served.")
     fixed = any(calls(frame, *FIXED) for one in seen.stuck for frame in one.view.thread.frames)
     words = (f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line.",)
-    if fixed or alike > 1 and not single:
+    if fixed or alike > 1 and not (single and naps(first)):
         return Verdict("sync-worker-blocked", sure(first, 0.92 if fixed else 0.86), (*words, *movement(first)), doubts), first
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return Verdict("inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts), first
@@ -156,6 +156,11 @@ def parked(one: Wait) -> bool:
         return True
     names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}
     return bool(names & LISTENS) or one.line_says("accept", "sleep", "pause", "sigwait", *LISTENS)
+
+
+def naps(one: Wait) -> bool:
+    """Whether it is in a sleep or computes, as far as one dump shows: many requests do, each for a moment."""
+    return bool(one.running) or one.line_calls("sleep") or one.in_syscall("clock_nanosleep")
 
 
 def accepts(one: Wait) -> bool:
