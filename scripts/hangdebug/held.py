@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 from hangdebug.frames import calls, is_application, package
 from hangdebug.model import Frame, Verdict
 from hangdebug.rings import nobody_gives, nobody_seen, ring
-from hangdebug.scene import POLL, SERVERS, Scene, View
+from hangdebug.scene import SERVERS, Scene, View
 from hangdebug.waitfor import RESULT
 from hangdebug.waits import SLEEPING, Wait, elsewhere, wait
 
@@ -97,7 +97,7 @@ def single(scene: Scene, one: Wait) -> Answer:
     if keeper is not None:
         words = (f"The event loop's thread stands in {one.frame}, and {name(keeper)} has the GIL, in {keeper.frame}.",)
         return Verdict("inconclusive", 0.45, words, (*doubts, "If it does not give the GIL away, the loop cannot run.")), keeper
-    if one.inside_package(*SAME_LOOP) and one.view.inner and calls(one.view.inner[0], *POLL):
+    if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = (f"{one.outermost} may run the server's own loop again: then it serves all the time.",)
         return Verdict("inconclusive", 0.5, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
