@@ -30,6 +30,7 @@ CARRIERS = (
     cst.BinaryOperation,
 )
 LOOPS = (cst.For, cst.While)
+RETURNED = "it is returned unfinished"
 
 
 def walk(trail: Trail, node: cst.CSTNode, work: Work, kind: str = "") -> None:
@@ -164,7 +165,7 @@ def still(tree: Tree, target: cst.Name, since: cst.CSTNode, use: cst.CSTNode) ->
 def left(trail: Trail, node: cst.Return, work: Work, kind: str) -> None:
     home = frame(trail.tree, node)
     if home is trail.owner:
-        trail.notes[work] = "it is returned unfinished"
+        trail.notes[work] = RETURNED
     else:
         callers(trail, home, work, kind)
 

@@ -45,11 +45,12 @@ from libcst import metadata
 from hangdebug.fixes import _blocks
 from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
-from hangdebug.fixes._lifespans import LIFESPAN, lifespan
+from hangdebug.fixes._lifespans import lifespan
 from hangdebug.fixes._scopes import (
     Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
+from hangdebug.fixes._shared import kept_work
 from hangdebug.fixes._spans import with_imports
 from hangdebug.fixes._spot import Need, spot
 from hangdebug.fixes._stops import Stop, stop
@@ -213,7 +214,8 @@ def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.B
     if wait is None:
         refusal = f"its `wait` is known only at run time; write it out, or {STREAM}"
     else:
-        refusal = lifespan(tree, owner) or dropped(tree, receiver, local) or judge(verdict, owner.body)
+        kept = "" if local else kept_work(tree, owner, node, receiver)
+        refusal = lifespan(tree, owner) or kept or judge(verdict, owner.body)
     return Exit(node, owner, line, refusal=refusal, verdict=verdict)
 
 
@@ -226,17 +228,6 @@ def judge(verdict: Verdict, body: cst.CSTNode) -> str:
     if verdict.waits and not any(isinstance(node, PAUSES) or asynchronous(node) for node in subtree(body)):
         line, words = verdict.waits[0]
         return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"
-    return ""
-
-
-def dropped(tree: Tree, receiver: cst.BaseExpression, local: bool) -> str:
-    """Work that nobody keeps a future of, in an executor that outlives the function."""
-    name = dotted(receiver)
-    for node in in_order(tree, cst.Expr) if not local else ():
-        call = node.value
-        if isinstance(call, cst.Call) and dotted(call.func) in (f"{name}.submit", f"{name}.map"):
-            return (f"line {tree.line(call)} leaves work in it that nobody waits for, and cancel_futures "
-                    f"would drop it; {LIFESPAN}")
     return ""
 
 
