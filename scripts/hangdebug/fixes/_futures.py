@@ -105,12 +105,19 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
         elif isinstance(each, ast.Await):
             if settles(file, each.value, names):
                 return True
-        elif file.qualified(each.func) == "concurrent.futures.wait":
+        elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
         elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
             return True
     return False
+
+
+def early(file: File, wait: ast.Call) -> bool:
+    """Whether it may return before all are done: a timeout, or the first of them is enough."""
+    limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
+    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
+               for each in limits)
 
 
 def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:

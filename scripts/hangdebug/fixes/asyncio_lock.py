@@ -104,7 +104,7 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
     if other is not None:
         return f"line {other.lineno} may run coroutines or functions in another thread: an asyncio.Lock guards one loop"
     taken = reach(file, call, "asyncio") is None
-    return "the name `asyncio` means something else here" if taken else ""
+    return "the name `asyncio` means something else here, or nothing yet" if taken else ""
 
 
 def strangers(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
