@@ -30,8 +30,8 @@ Refused aloud, because mending the exit would change what the program does or wo
   running work finish. It can also hold the exit for ever, so snippets/lifespan_executor.py bounds it
 
 Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of processes, a shutdown handed to a thread
-(`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses that
-define their own exit. A subclass in the same file that defines none is an executor like any other.
+(`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses whose own
+exit is not the executor's. A subclass in the same file that defines none is an executor like any other.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from hangdebug.fixes._shared import kept_work
 from hangdebug.fixes._spans import with_imports
 from hangdebug.fixes._spot import Need, spot
 from hangdebug.fixes._stops import Stop, stop
+from hangdebug.fixes._told import by_annotation, own_exit
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
@@ -152,6 +153,9 @@ def blocks(tree: Tree) -> list[Exit]:
             known = isinstance(value, (cst.Name, cst.Attribute)) and holds_executor(tree, value)
             if creates(tree, value) or known:
                 found.append(block(tree, owner, node, index))
+            elif own_exit(tree, value):
+                refusal = f"{own_exit(tree, value)}, or {STREAM}"
+                found.append(Exit(node, owner, tree.line(node), index, refusal=refusal))
     return found
 
 
@@ -192,6 +196,9 @@ def shutdowns(tree: Tree) -> list[Exit]:
             found.append(Exit(node, owner, tree.line(node), refusal=refusal))
         elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
             found.append(shutdown(tree, owner, node, receiver))
+        elif node.func.attr.value == "shutdown" and _blocks.waits(node) and by_annotation(tree, receiver):
+            refusal = lifespan(tree, owner) or f"{by_annotation(tree, receiver)}; {STREAM}"
+            found.append(Exit(node, owner, tree.line(node), refusal=refusal))
     return found
 
 
