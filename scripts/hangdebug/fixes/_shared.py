@@ -38,7 +38,7 @@ def kept_work(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.
         verdict = follow(tree, home, found, node if home is owner else home)
         loose += [(line, words) for line, words in verdict.loose if words != RETURNED or not awaited(tree, home)]
     for line, words in sorted(loose):
-        return f"line {line} leaves work in it that only this wait may complete: {words}; {LIFESPAN}"
+        return f"line {line} may leave work in it that only this wait completes: {words}; {LIFESPAN}"
     return ""
 
 

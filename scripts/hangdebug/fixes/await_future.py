@@ -13,7 +13,8 @@ Known are the futures of `submit` on an executor that the file shows to be one, 
 kept in a local name or list that is used for nothing else.
 
 Refused aloud: a timeout (its exception is another class before Python 3.11), the sets that `wait` returns, futures
-that are looked up by identity (`urls[done]`), and each place where no await can stand.
+that are looked up by identity (`urls[done]`), `wait` and `as_completed` over futures that the file does not show,
+what else drains a `map` (`sum`, a loop, unpacking), and each place where no await can stand.
 
 Left alone: results of tasks and of futures that are not known; `result(timeout=0)`; a future that was asked `.done()`,
 waited for, or handed on before; a result that is read after its executor was left, which waited for it.

@@ -20,7 +20,8 @@ after the block is left, and interpreter exit still waits for it. An executor th
 drops their queued work too.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
-- only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block, one of many
+- only the exit waits for some work (a bare `pool.submit(save)`, a future that is stored, read after the block, or
+  returned to callers in the file that do not all await it, one of many
   awaited, several producers for one queue), `shield()` protects it from being dropped, or the executor is
   returned, stored or handed to code that this file does not show
 - the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `queue.Queue.get()`)
