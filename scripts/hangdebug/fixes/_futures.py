@@ -96,18 +96,46 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
     names, made = origin(file, taken)
     pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
     for each in file.run_by(owner):
-        if not isinstance(each, (ast.Call, ast.With)) or file.start(each) >= file.start(node):
+        if not isinstance(each, (ast.Await, ast.Call, ast.With)) or file.start(each) >= file.start(node):
             continue
         if isinstance(each, ast.With):
             left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
             if left and any(each in file.above(call) for call in made):
                 return True
-        elif file.qualified(each.func) == "concurrent.futures.wait":
+        elif isinstance(each, ast.Await):
+            if settles(file, each.value, names):
+                return True
+        elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
         elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
             return True
     return False
+
+
+def early(file: File, wait: ast.Call) -> bool:
+    """Whether it may return before all are done: a timeout, or the first of them is enough."""
+    limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
+    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
+               for each in limits)
+
+
+def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
+    """Whether an await of `gather`, `wait` or `wrap_future` ends only when the named futures are done, lists whole."""
+    name = file.qualified(awaited.func) if isinstance(awaited, ast.Call) else ""
+    if name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
+        return False
+    if name == "asyncio.wait" and (len(awaited.args) > 1 or awaited.keywords):
+        return False  # a timeout, or the first of them is enough
+    return any(isinstance(part, ast.Name) and not isinstance(file.parent(part), ast.Subscript)
+               and names & sources(file, part) for part in walk(awaited))
+
+
+def sources(file: File, node: ast.Name) -> set[str]:
+    """The lists that the variable of a loop is drawn from; the name itself where it is no such variable."""
+    loops = [file.parent(item.node) for item in file.lookup(node, node.id)[1] if item.node in file.scopes.parents]
+    drawn_from = [loop.iter for loop in loops if isinstance(loop, (ast.For, ast.comprehension))]
+    return {each.id for each in drawn_from if isinstance(each, ast.Name)} if drawn_from else {node.id}
 
 
 def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:

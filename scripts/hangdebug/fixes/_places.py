@@ -36,7 +36,7 @@ def obstacle(file: File, node: ast.expr) -> str:
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
         inner = up
-    return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here"
+    return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here, or nothing yet"
 
 
 def other_loop(file: File) -> bool:

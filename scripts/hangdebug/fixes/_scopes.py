@@ -101,6 +101,8 @@ def executor_class(tree: Tree, node: cst.CSTNode, depth: int = 5) -> bool:
     Followed: a second name (`Pool = ThreadPoolExecutor`) and a subclass in the same file, as long as it
     leaves the exit alone. One that overrides it may do anything there, so it is not recognised.
     """
+    if isinstance(node, cst.IfExp):  # Pool = ProcessPoolExecutor if heavy else ThreadPoolExecutor
+        return executor_class(tree, node.body, depth) and executor_class(tree, node.orelse, depth)
     names = qualified(tree, node)
     if names and names <= EXECUTORS:
         return True
@@ -142,7 +144,21 @@ def creates(tree: Tree, node: cst.CSTNode | None) -> bool:
     """Whether `node` is a call that makes an executor, or makes one on either branch."""
     if isinstance(node, cst.IfExp):
         return creates(tree, node.body) and creates(tree, node.orelse)
-    return isinstance(node, cst.Call) and executor_class(tree, node.func)
+    return isinstance(node, cst.Call) and (executor_class(tree, node.func) or factory(tree, node.func))
+
+
+def factory(tree: Tree, name: cst.BaseExpression) -> bool:
+    """Whether the name is a plain function of the file that returns a fresh pool of threads each time."""
+    scope = tree.scopes.get(name) if isinstance(name, cst.Name) else None
+    found = [getattr(item, "node", None) for item in scope[name.value]] if scope else []
+    home = found[0] if len(found) == 1 and isinstance(found[0], cst.FunctionDef) else None
+    if home is None or home.decorators or home.asynchronous:
+        return False
+    inside = [node for node in subtree(home.body) if isinstance(node, (cst.Return, cst.Yield)) and frame(tree, node) is home]
+    made = [node.value.func if isinstance(node.value, cst.Call) else None for node in inside]
+    threads = [each for each in made if each is not None and executor_class(tree, each)
+               and not any(said.endswith(CLASSES[1]) for said in qualified(tree, each))]
+    return bool(made) and threads == made
 
 
 def assigned(tree: Tree, target: cst.CSTNode) -> cst.CSTNode | None:

@@ -112,12 +112,21 @@ def assigns(seen: Seen, node: ast.Assign | ast.AnnAssign | ast.NamedExpr, runnin
     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
         if isinstance(value, ast.Call):
             seen.made.append((last(target), last(value.func)))
-        elif isinstance(node.value, (ast.Name, ast.Attribute)) and isinstance(target, ast.Name):
+        elif isinstance(value, (ast.Name, ast.Attribute)) and isinstance(target, ast.Name):
             seen.classes.add(target.id)
 
 
 def defines(seen: Seen, node: ast.ClassDef, running: bool) -> None:
     seen.classes |= {node.name} if node.bases else set()
+
+
+def function(seen: Seen, node: ast.FunctionDef | ast.AsyncFunctionDef, running: bool) -> None:
+    """One that returns an executor counts as a class, a parameter that is annotated as one as a variable."""
+    made = [each.value.func for each in node.body if isinstance(each, ast.Return) and isinstance(each.value, ast.Call)]
+    seen.classes |= {node.name} if any(last(each) in EXECUTORS for each in made) else set()
+    for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+        if each.annotation is not None and last(each.annotation).endswith("Executor"):
+            seen.made.append((each.arg, EXECUTORS[0]))
 
 
 def branch(node: ast.expr | None) -> ast.expr | None:
@@ -132,4 +141,5 @@ def last(node: ast.expr) -> str:
 RECORDS = {
     ast.Call: call, ast.With: block, ast.Import: imports, ast.ImportFrom: imports, ast.Assign: assigns,
     ast.AnnAssign: assigns, ast.NamedExpr: assigns, ast.ClassDef: defines,
+    ast.FunctionDef: function, ast.AsyncFunctionDef: function,
 }

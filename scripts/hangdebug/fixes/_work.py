@@ -30,6 +30,7 @@ CARRIERS = (
     cst.BinaryOperation,
 )
 LOOPS = (cst.For, cst.While)
+RETURNED = "it is returned unfinished"
 
 
 def walk(trail: Trail, node: cst.CSTNode, work: Work, kind: str = "") -> None:
@@ -54,9 +55,10 @@ def step(trail: Trail, node: cst.CSTNode, parent: cst.CSTNode, work: Work, kind:
         elif node is parent.iter and getattr(parent, "ifs", ()):
             trail.notes.setdefault(work, f"line {trail.tree.line(parent)} picks only a part of it")
         elif node is parent.iter:
-            if kind == "results":
+            if kind == "results":  # what the loop draws is a result, done by then
                 join(trail, work, node, "the loop over map() waits")
-            name(trail, parent.target, work, kind)
+            else:
+                name(trail, parent.target, work, kind)
     elif isinstance(parent, (cst.Assign, cst.AnnAssign, cst.AugAssign, cst.NamedExpr)):
         several = isinstance(parent, cst.Assign)
         for target in [item.target for item in parent.targets] if several else [parent.target]:
@@ -164,7 +166,7 @@ def still(tree: Tree, target: cst.Name, since: cst.CSTNode, use: cst.CSTNode) ->
 def left(trail: Trail, node: cst.Return, work: Work, kind: str) -> None:
     home = frame(trail.tree, node)
     if home is trail.owner:
-        trail.notes[work] = "it is returned unfinished"
+        trail.notes[work] = RETURNED
     else:
         callers(trail, home, work, kind)
 

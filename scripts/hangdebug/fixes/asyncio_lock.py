@@ -94,6 +94,8 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
             return f"line {use.lineno} uses it outside of a coroutine's `with` block: guard each side by a lock of its own"
         if len(block.items) > 1 or block.items[0].optional_vars:
             return f"line {block.lineno} enters it together with something else: make it a block of its own"
+    for node in strangers(file, target, name):
+        return f"line {node.lineno} may use it too, outside of the class or by its name: look at that first"
     made = file.lookup(target, name)[0] if isinstance(target, ast.Name) else None
     public = not name.startswith("_") and (made is None or made is file.scopes.module)
     if public:
@@ -102,4 +104,24 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
     if other is not None:
         return f"line {other.lineno} may run coroutines or functions in another thread: an asyncio.Lock guards one loop"
     taken = reach(file, call, "asyncio") is None
-    return "the name `asyncio` means something else here" if taken else ""
+    return "the name `asyncio` means something else here, or nothing yet" if taken else ""
+
+
+def strangers(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
+    """What may mean the lock without being one of its uses: `other._lock`, a subclass, `getattr(self, "_lock")`."""
+    inside = isinstance(target, ast.Attribute)
+    if not inside and file.lookup(target, name)[0] is not file.scopes.module:
+        return
+    own = set(file.uses(target))
+    for node in walk(file.tree):
+        if isinstance(node, ast.Constant) and node.value == name:
+            yield node
+        elif inside and isinstance(node, ast.Attribute) and node.attr == name and node is not target:
+            if node not in own and not apart(file, node, file.home(target)):
+                yield node
+
+
+def apart(file: File, node: ast.Attribute, home: ast.ClassDef) -> bool:
+    """Whether it is an attribute that another class, without a base, gives itself."""
+    other = file.home(node)
+    return other not in (None, home) and not other.bases and bool(file.values(node))

@@ -13,7 +13,8 @@ Known are the futures of `submit` on an executor that the file shows to be one, 
 kept in a local name or list that is used for nothing else.
 
 Refused aloud: a timeout (its exception is another class before Python 3.11), the sets that `wait` returns, futures
-that are looked up by identity (`urls[done]`), and each place where no await can stand.
+that are looked up by identity (`urls[done]`), `wait` and `as_completed` over futures that the file does not show,
+what else drains a `map` (`sum`, a loop, unpacking), and each place where no await can stand.
 
 Left alone: results of tasks and of futures that are not known; `result(timeout=0)`; a future that was asked `.done()`,
 waited for, or handed on before; a result that is read after its executor was left, which waited for it.
@@ -25,6 +26,7 @@ import ast
 from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, walk
+from hangdebug.fixes._eager import MAP, drained, unknown
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._futures import executor, finished, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
@@ -34,6 +36,7 @@ from hangdebug.fixes._spot import Need
 ID = "await_future"
 NEEDS = (
     Need((("ThreadPoolExecutor", "ProcessPoolExecutor"),), frozenset(("result", "wait", "map", "as_completed"))),
+    Need((("concurrent",),), frozenset(("wait", "as_completed"))),
     Need((("run_coroutine_threadsafe",),), frozenset(("result", "wait", "as_completed"))),
 )
 WRAP = "asyncio.wrap_future"
@@ -57,6 +60,7 @@ def search(file: File) -> Iterator[Found]:
             item = mapped(file, node)
         else:
             item = read(file, node)
+            yield from drained(file, node)
         if item is not None:
             yield item
 
@@ -88,10 +92,9 @@ def read(file: File, node: ast.Call) -> Found | None:
 
 def waited(file: File, node: ast.Call) -> Found | None:
     """`concurrent.futures.wait(jobs)`."""
-    owner = file.coroutine(node)
+    owner, said = file.coroutine(node), "concurrent.futures.wait() waits on the event loop's thread"
     if not node.args or not futures(file, node.args[0], owner):
-        return None
-    said = "concurrent.futures.wait() waits on the event loop's thread"
+        return unknown(file, node, said) if node.args else None
     reason = obstacle(file, node)
     if len(node.args) > 1 or node.keywords:
         reason = "it has more arguments than the futures: use asyncio.wait() over wrapped futures by hand"
@@ -111,9 +114,9 @@ def waited(file: File, node: ast.Call) -> Found | None:
 def completed(file: File, node: ast.Call) -> Found | None:
     """A loop over `as_completed(jobs)` whose body reads each result, once and in any case."""
     owner, loop = file.coroutine(node), file.parent(node)
-    if not node.args or not futures(file, node.args[0], owner):
-        return None
     said = "as_completed() of concurrent.futures waits on the event loop's thread"
+    if not node.args or not futures(file, node.args[0], owner):
+        return unknown(file, node, said) if node.args else None
     spot, reason = None, obstacle(file, node)
     if len(node.args) > 1 or node.keywords:
         reason = LATE
@@ -172,7 +175,7 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     reason = obstacle(file, node)
     plain = len(call.args) == 2 and not call.keywords and not any(isinstance(each, ast.Starred) for each in call.args)
     if not plain or file.source(node.func) != "list":
-        reason = "only `list` of a map with one iterable is rewritten: gather wrapped futures by hand"
+        reason = MAP
     elif "#" in file.source(node):
         reason = "a comment in it would be lost: move that first"
     elif any(isinstance(part, (ast.NamedExpr, ast.Yield, ast.YieldFrom)) for part in walk(call)):

@@ -74,13 +74,17 @@ def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -
     app, said = statement.targets[0], {each.arg for each in call.keywords}
     if len(file.values(app)) != 1:
         return f"`{app.id}` is made in more than one place"
-    if said & {"lifespan", None}:
+    if None in said:
+        return "its `**` arguments may hold a lifespan already, beside which FastAPI never runs them: name them first"
+    if "lifespan" in said:
         return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
     if call.args:
         return "the app is made with arguments that have no name: name them first"
     if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(
-            file.text.count(each) for each in OTHER_WAYS) or ".lifespan_context" in file.text:
-        return "this file registers handlers in another way too, which FastAPI forgets beside a lifespan"
+            file.text.count(each) for each in OTHER_WAYS):
+        return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
+    if ".lifespan_context" in file.text:
+        return "this file uses the `lifespan_context` of a router too, which a lifespan replaces: look at that first"
     for function, decorator in handlers:
         reason = unfit(file, statement, function, decorator)
         if reason:

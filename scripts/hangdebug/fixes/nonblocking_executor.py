@@ -20,7 +20,8 @@ after the block is left, and interpreter exit still waits for it. An executor th
 drops their queued work too.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
-- only the exit waits for some work (a bare `pool.submit(save)`, a future read after the block, one of many
+- only the exit waits for some work (a bare `pool.submit(save)`, a future that is stored, read after the block, or
+  returned to callers in the file that do not all await it, one of many
   awaited, several producers for one queue), `shield()` protects it from being dropped, or the executor is
   returned, stored or handed to code that this file does not show
 - the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `queue.Queue.get()`)
@@ -30,8 +31,8 @@ Refused aloud, because mending the exit would change what the program does or wo
   running work finish. It can also hold the exit for ever, so snippets/lifespan_executor.py bounds it
 
 Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of processes, a shutdown handed to a thread
-(`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses that
-define their own exit. A subclass in the same file that defines none is an executor like any other.
+(`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses whose own
+exit is not the executor's. A subclass in the same file that defines none is an executor like any other.
 """
 
 from __future__ import annotations
@@ -45,14 +46,16 @@ from libcst import metadata
 from hangdebug.fixes import _blocks
 from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
-from hangdebug.fixes._lifespans import LIFESPAN, lifespan
+from hangdebug.fixes._lifespans import lifespan
 from hangdebug.fixes._scopes import (
     Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
+from hangdebug.fixes._shared import kept_work
 from hangdebug.fixes._spans import with_imports
 from hangdebug.fixes._spot import Need, spot
 from hangdebug.fixes._stops import Stop, stop
+from hangdebug.fixes._told import by_annotation, own_exit
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
@@ -151,6 +154,9 @@ def blocks(tree: Tree) -> list[Exit]:
             known = isinstance(value, (cst.Name, cst.Attribute)) and holds_executor(tree, value)
             if creates(tree, value) or known:
                 found.append(block(tree, owner, node, index))
+            elif own_exit(tree, value):
+                refusal = f"{own_exit(tree, value)}, or {STREAM}"
+                found.append(Exit(node, owner, tree.line(node), index, refusal=refusal))
     return found
 
 
@@ -191,6 +197,9 @@ def shutdowns(tree: Tree) -> list[Exit]:
             found.append(Exit(node, owner, tree.line(node), refusal=refusal))
         elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
             found.append(shutdown(tree, owner, node, receiver))
+        elif node.func.attr.value == "shutdown" and _blocks.waits(node) and by_annotation(tree, receiver):
+            refusal = lifespan(tree, owner) or f"{by_annotation(tree, receiver)}; {STREAM}"
+            found.append(Exit(node, owner, tree.line(node), refusal=refusal))
     return found
 
 
@@ -213,7 +222,8 @@ def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.B
     if wait is None:
         refusal = f"its `wait` is known only at run time; write it out, or {STREAM}"
     else:
-        refusal = lifespan(tree, owner) or dropped(tree, receiver, local) or judge(verdict, owner.body)
+        kept = "" if local else kept_work(tree, owner, node, receiver)
+        refusal = lifespan(tree, owner) or kept or judge(verdict, owner.body)
     return Exit(node, owner, line, refusal=refusal, verdict=verdict)
 
 
@@ -226,17 +236,6 @@ def judge(verdict: Verdict, body: cst.CSTNode) -> str:
     if verdict.waits and not any(isinstance(node, PAUSES) or asynchronous(node) for node in subtree(body)):
         line, words = verdict.waits[0]
         return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"
-    return ""
-
-
-def dropped(tree: Tree, receiver: cst.BaseExpression, local: bool) -> str:
-    """Work that nobody keeps a future of, in an executor that outlives the function."""
-    name = dotted(receiver)
-    for node in in_order(tree, cst.Expr) if not local else ():
-        call = node.value
-        if isinstance(call, cst.Call) and dotted(call.func) in (f"{name}.submit", f"{name}.map"):
-            return (f"line {tree.line(call)} leaves work in it that nobody waits for, and cancel_futures "
-                    f"would drop it; {LIFESPAN}")
     return ""
 
 
