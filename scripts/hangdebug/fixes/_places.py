@@ -20,8 +20,10 @@ LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition",
 LOCKISH = re.compile(r"(^|_)(lock|mutex|semaphore|condition)s?(_|$)|Lock$", re.I)
 CANCELLED = frozenset(("asyncio.CancelledError", "asyncio.exceptions.CancelledError", "builtins.BaseException",
                        "builtins.GeneratorExit", "concurrent.futures.CancelledError", "anyio.get_cancelled_exc_class"))
+MAKES_LOCKS = re.compile(r"\b(?:Lock|RLock|Condition|Semaphore|BoundedSemaphore)\b")
 OTHER_LOOPS = re.compile(r"\b(trio|curio)\b")
 TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
+NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
@@ -36,6 +38,9 @@ def obstacle(file: File, node: ast.expr) -> str:
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
         inner = up
+    taken = acquired(file, frame, node)
+    if taken:
+        return f"line {taken} has taken a lock by hand: while it awaits, the next coroutine that wants it would block the loop for ever"
     return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here, or nothing yet"
 
 
@@ -64,7 +69,7 @@ def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
     if isinstance(up, ast.With) and inner in up.body:
         for item in up.items:
             if holds_lock(file, item.context_expr):
-                return (f"the `with` around it holds the lock `{dotted(item.context_expr)}`: while it awaits, the next "
+                return (f"the `with` around it holds the lock `{ast.unparse(item.context_expr)}`: while it awaits, the next "
                         "coroutine that wants the lock would block the loop for ever")
     if isinstance(up, ast.Try) and inner in up.finalbody:
         return "it stands in a `finally`: once the client has left, an await there is cut short"
@@ -79,7 +84,36 @@ def first(comprehension: ast.AST, inner: ast.AST, node: ast.AST, file: File) -> 
     return inner is start and start.iter in (node, *file.above(node))
 
 
+def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
+    """The line of the same function that takes a lock of threads which may be held at the node; 0 where there is none."""
+    calls = [one for one in ast.walk(frame) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
+    for one in calls:
+        if one.func.attr != "acquire" or one is node or one.lineno > node.lineno or isinstance(next(iter(file.above(one)), None), ast.Await):
+            continue
+        lock = ast.unparse(one.func.value)
+        given = [other.lineno for other in calls if other.func.attr == "release" and ast.unparse(other.func.value) == lock]
+        if not given or max(given) >= node.lineno:
+            return one.lineno
+    return 0
+
+
+def takes_lock(file: File, name: str) -> bool:
+    """Whether a function or class of the file, by its name, enters or acquires a lock: a context manager around one."""
+    own = [one for one in ast.walk(file.tree) if isinstance(one, NAMED) and one.name == name]
+    return any(isinstance(part, ast.With) and any(holds_lock(file, item.context_expr) for item in part.items
+                                                  if not isinstance(item.context_expr, ast.Call))
+               or isinstance(part, ast.Attribute) and part.attr == "acquire"
+               for one in own for part in ast.walk(one))
+
+
 def holds_lock(file: File, node: ast.expr) -> bool:
+    if isinstance(node, ast.Subscript):
+        made = [ast.unparse(one.value) for one in ast.walk(file.tree) if isinstance(one, (ast.Assign, ast.AnnAssign)) and one.value
+                for target in getattr(one, "targets", [getattr(one, "target", None)]) if ast.unparse(target) == ast.unparse(node.value)]
+        return holds_lock(file, node.value) or any(MAKES_LOCKS.search(text) for text in made)
+    if isinstance(node, ast.Call):
+        name = dotted(node.func).split(".")[-1]
+        return bool(LOCKISH.search(name)) or takes_lock(file, name)
     made = file.maker(node)
     return made in LOCKS or not made and bool(LOCKISH.search(dotted(node).split(".")[-1]))
 
