@@ -34,7 +34,7 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
 
     fixing = verb(verbs, "fix", run, "Propose rewrites as one diff; --write applies it, --check lists what it would do.",
-                  "hang.py fix app/api/routes/stream.py:14", "hang.py fix --check app", "hang.py fix --from diagnosis.json --write")
+                  "hang.py fix app/api/routes/stream.py:14", "hang.py fix --check app")
     fixing.add_argument("places", nargs="*", metavar="PATH[:LINE]",
                         help="files and folders to rewrite; with LINE only that construct")
     fixing.add_argument("--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)")
