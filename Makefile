@@ -36,7 +36,7 @@ triage: venv
 
 test: venv
 	@sh tooling/need.sh curl
-	@$(ENV_PYTHON) -m pytest tests </dev/null  # tests/test_notebook.py runs the notebook under nbval
+	@$(ENV_PYTHON) -m pytest -n 2 tests </dev/null  # tests/test_notebook.py runs the notebook under nbval
 
 notebook: venv
 	@$(ENV_PYTHON) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/triage.ipynb
