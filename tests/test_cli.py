@@ -169,3 +169,13 @@ def test_many_dumps_are_grouped_and_what_cannot_be_read_is_said() -> None:
     found = json.loads(hang("diagnose", *dumps, "--json", bare=True).stdout)
     assert [row["count"] for row in found] == [3] and list(found[0]["diagnosis"]) == KEYS
     assert hang("diagnose", ROOT / "LICENSE", ROOT / "Makefile").returncode == 2
+
+
+def test_what_is_missing_is_installed_by_one_line_that_then_asks_again(tmp_path: Path) -> None:
+    """A distribution's Python refuses pip, so outside of an environment the line makes one."""
+    python = Path(sys.base_prefix) / "bin" / "python3"
+    done = subprocess.run([python, "-S", HANG, "diagnose", "--port", "8", "--json"], capture_output=True, text=True, cwd=tmp_path)
+    following = done.stderr.partition("Next: ")[2].strip()
+    make, install, again = following.split(" && ")
+    assert make == f"{python} -m venv hang-env" and install.startswith("hang-env/bin/python -m pip install")
+    assert again == f"hang-env/bin/python {HANG} diagnose --port 8 --json"

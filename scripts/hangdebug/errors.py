@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
+
 
 class HangError(Exception):
     """What the user is told: `what` happened, `why`, and the command to run `next`. Exit status 2."""
@@ -49,3 +53,19 @@ class BadRequest(HangError):
 
 class ServiceFailed(HangError):
     """A bundled service did not start or did not answer."""
+
+
+def to_install(*packages: str) -> str:
+    """The command that gets `packages`, and then runs again what was asked for.
+
+    Outside of a virtual environment it makes one: a distribution's own Python refuses pip (PEP 668).
+    """
+    python, script = sys.executable, Path(sys.argv[0])
+    lines = []
+    if sys.prefix == sys.base_prefix:
+        python = "hang-env/bin/python"
+        lines.append(f"{shlex.quote(sys.executable)} -m venv hang-env")
+    lines.append(f"{shlex.quote(python)} -m pip install -q {' '.join(packages)}")
+    if script.name == "hang.py":
+        lines.append(f"{shlex.quote(python)} {shlex.join(sys.argv)}")
+    return " && ".join(lines)

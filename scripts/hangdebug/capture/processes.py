@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass
 from typing import Iterator
 
@@ -12,7 +11,7 @@ from hangdebug.capture import redact
 from hangdebug.capture.accepting import accepts, has_served, polls
 from hangdebug.capture.memory import Unreadable, mappings
 from hangdebug.capture.pyspy import not_permitted
-from hangdebug.errors import MissingTool, NoProcess, NotPython
+from hangdebug.errors import MissingTool, NoProcess, NotPython, to_install
 from hangdebug.model import Process
 
 try:
@@ -38,7 +37,7 @@ def library():
     """psutil. Raises MissingTool."""
     if psutil is None:
         raise MissingTool("psutil is not installed.", "It finds the process behind a port, and a server's workers.",
-                          f"{sys.executable} -m pip install psutil py-spy")
+                          to_install("py-spy", "psutil", "libcst"))
     return psutil
 
 

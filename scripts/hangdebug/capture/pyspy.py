@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython
+from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, to_install
 
 TIMEOUT = 10.0
 ATTEMPTS = 3
@@ -25,7 +25,7 @@ def program() -> str:
     found = str(beside) if beside.is_file() else shutil.which("py-spy")
     if not found:
         raise MissingTool("py-spy is not installed.", "It reads the stacks of a running process from outside.",
-                          f"{sys.executable} -m pip install py-spy psutil")
+                          to_install("py-spy", "psutil", "libcst"))
     return found
 
 
