@@ -34,6 +34,7 @@ import lab  # noqa: E402
 from hangdebug.capture import pyspy  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 
+PATIENCE = 1800.0  # seconds for which the news service hangs: longer than any assistant looks
 MARK = re.compile(r"  # <-- [\w-]+")
 
 
@@ -122,7 +123,7 @@ def news_service(kind: str, folder: Path) -> Iterator[str]:
     lab.copy_app(folder)
     if kind == "repaired":
         lab.overlay(folder)
-    with lab.newsroom(folder, args=("--workers", "2") if kind == "workers" else ()) as news:
+    with lab.newsroom(folder, delay=PATIENCE, args=("--workers", "2") if kind == "workers" else ()) as news:
         if kind != "repaired":
             with client.reading(news.stream_url) as stream:
                 stream.read1(1)
