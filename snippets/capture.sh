@@ -9,7 +9,7 @@ usage='usage: capture.sh PID [FOLDER]   (of a supervisor: its workers are looked
 top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}
 case $top in -h) echo "$usage"; exit 0 ;; ''|0*|*[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
 command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-spy, or copy its one file here'
-[ -d "/proc/$top/task" ] || stop "Process $top is not running." 'ps -ef | grep python   # without /proc: py-spy dump'
+[ -d "/proc/$top/task" ] || stop "Process $top is not running." 'ps -ef | grep python   # or: py-spy dump'
 [ ! -e "$folder" ] || stop "$folder is there already." "sh '$0' $top ANOTHER_FOLDER"
 mkdir -p "$folder" 2>/dev/null || stop "$folder cannot be made." "sh '$0' $top /tmp/evidence-$top"
 trap 'echo "capture.sh: interrupted; what was read until now is in $folder" >&2; exit 130' INT TERM
@@ -18,7 +18,7 @@ quoted() { printf '"%s"' "$(tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"; }  # as J
 words() { tr '\n\000' ' \n' <"/proc/$1/cmdline" 2>/dev/null; }
 shown() {  # shown PID MOST: its command line
     words "$1" | awk -v most="$2" -v safe=' -m --host --port --bind --workers --threads --loop --reload ' '
-        NR > 1 { kept = index(safe, " " $0 " ") || index(safe, " " last " ") || $0 ~ /^[A-Za-z0-9_.\/-]+\.py$/ ||
+        NR > 1 { kept = index(safe, " "$0 " ") || index(safe, " " last " ") || $0 ~ /^[A-Za-z0-9_\/.-]+py$/ ||
                         last !~ /^-/ && $0 ~ /^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_.]+$/ }
         NR <= most { line = line (NR > 1 ? " " : "") (NR == 1 || kept ? $0 : "***"); last = $0 }
         END { print line }'

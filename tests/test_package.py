@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -208,6 +210,32 @@ def test_a_bare_python_diagnoses_a_bundle_of_a_real_capture(python, skill, bundl
         answer = json.loads(done.stdout)
         assert done.returncode == 0 and (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
         assert answer["blocking_frame"]["source"] and answer["samples"] > 1
+
+
+def packed_tar(path: Path, **members: str) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in members.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("e/7/fds.tsv")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return path
+
+
+def test_a_tar_that_is_cut_short_or_no_bundle_is_told_in_three_lines(skill, tmp_path):
+    whole = packed_tar(tmp_path / "whole.tar.gz", **{"e__manifest.json": "{}", "e__7__sample-0.txt": DUMP.read_text(), "..__7__process.json": "{}"})
+    done = bare(sys.executable, skill, "diagnose", "whole.tar.gz", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["cause"] == "executor-shutdown" and "root" not in done.stdout
+    data = whole.read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(data[:len(data) // 2])
+    (tmp_path / "flipped.tar.gz").write_bytes(data[:100] + bytes([data[100] ^ 255]) + data[101:])
+    (tmp_path / "no.tar.gz").write_bytes(data[:2])
+    packed_tar(tmp_path / "other.tar.gz", readme="hello")
+    for name in ("cut", "flipped", "no", "other"):
+        done = bare(sys.executable, skill, "diagnose", f"{name}.tar.gz", cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "Next: " in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]])
