@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -236,6 +237,38 @@ def test_a_tar_that_is_cut_short_or_no_bundle_is_told_in_three_lines(skill, tmp_
     for name in ("cut", "flipped", "no", "other"):
         done = bare(sys.executable, skill, "diagnose", f"{name}.tar.gz", cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "Next: " in done.stderr and "Traceback" not in done.stderr
+
+
+def sandbox(python: str, script: Path) -> list[str]:
+    """As in a container of the API: no network, no pip, another user, a folder that nobody may write to."""
+    return ["unshare", "-n", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", python, "-S", "-I", str(script)]
+
+
+def reachable_by_anybody() -> str | None:
+    """An interpreter of 3.9 or later that another user may start: those below a home are out of reach."""
+    tries = {path: subprocess.run(sandbox(path, Path("/dev/null")), capture_output=True).returncode
+             for path in ("/usr/bin/python3", "/usr/local/bin/python3", sys.executable) if shutil.which(path)}
+    return next((path for path, status in tries.items() if status == 0), None)
+
+
+def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a_folder_that_is_read_only(skill, bundle):
+    python = reachable_by_anybody() if os.name == "posix" and os.geteuid() == 0 and shutil.which("unshare") else None
+    if python is None:
+        pytest.skip("needs root, unshare and setpriv, and a Python outside of a home")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        folder = shutil.copytree(skill, Path(place) / skill.name)
+        for name in (DUMP, bundle):
+            shutil.copy(name, place)
+        for path in (Path(place), *Path(place).rglob("*")):
+            path.chmod(path.stat().st_mode & ~0o222 | 0o444 | (0o111 if path.is_dir() else 0))
+        before = sorted(Path(place).rglob("*"))
+        for file, text in ((DUMP.name, None), (bundle.name, None), ("-", DUMP.read_text())):
+            done = subprocess.run([*sandbox(python, folder / "scripts" / "hang.py"), "diagnose", file, "--json"], cwd=place, input=text,
+                                  capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+            assert done.returncode == 0 and not done.stderr, done.stderr
+            answer = json.loads(done.stdout)
+            assert (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
+        assert sorted(Path(place).rglob("*")) == before
 
 
 @pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]])
