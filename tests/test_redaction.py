@@ -194,7 +194,7 @@ def test_a_note_that_quotes_credentials_is_cleaned_too(tmp_path):
 
 
 def test_cleaning_a_large_text_takes_time_in_proportion():
-    text = ('"name": "token_token_token", "file": "/srv/a' + "b" * 200 + '.py"\n') * 5000
+    text = "".join(f'"name": "token_token_token", "file": "/srv/{number}' + "b" * 200 + '.py"\n' for number in range(5000))
     began = time.perf_counter()
     redact.clean(text)
     assert time.perf_counter() - began < 3

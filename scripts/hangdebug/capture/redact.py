@@ -40,9 +40,9 @@ def patterns(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
     return tuple((kind, re.compile(pattern, re.I if kind != "a key by its shape" else 0)) for kind, pattern in rows)
 
 
+PRIVATE = patterns(("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"))  # the only one that may go over lines
 # In any text, JSON included. What the group `value` matches is struck out.
 TEXT = patterns(
-    ("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"),
     ("credentials in a URL", r"(?<=://)(?P<value>[^\s/@:\"'\\<>]{0,100}:(?!\d{1,5}[/?#])[^\s\"'\\<>]{1,200}|[^\s/@\"'\\]{1,200})(?=@)"),
     (NAMED, rf"{SECRET}[\w-]{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*[\w.\[\]| ]{{1,40}}?)?"
             rf"(?::=|[:!=]=|[:=])[ \t]*(?:(?!{LOOKUP})[\w.]+\((?:\w+=)?|\()?{QUOTED}"),
@@ -78,13 +78,21 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def clean(text: str) -> tuple[str, dict[str, int]]:
     """The text with secrets struck out, and how many of each kind were. JSON stays JSON. A second pass finds nothing."""
     found: Counter[str] = Counter()
-    return struck(struck(text, TEXT, found), LOOSE, found), dict(found)
+    kept = struck(text, PRIVATE, found).split("\n")
+    known: dict[str, tuple[str, Counter[str]]] = {}  # a dump of a thousand threads has few different lines
+    for number, line in enumerate(kept):
+        if line not in known:
+            removed: Counter[str] = Counter()
+            known[line] = struck(line, (*TEXT, *LOOSE), removed), removed
+        kept[number] = known[line][0]
+        found.update(known[line][1])
+    return "\n".join(kept), dict(found)
 
 
 def code(line: str) -> tuple[str, dict[str, int]]:
     """The same for a line of source, of which names stay and only values may be struck out."""
     found: Counter[str] = Counter()
-    line = struck(struck(line, TEXT, found), CODE, found)
+    line = struck(line, (*PRIVATE, *TEXT, *CODE), found)
     line = ASKS.sub(lambda call: part(call, "value", LITERAL.sub(lambda one: gone(one, found, "an argument of an authentication"), call["value"])), line)
     line = LITERAL.sub(lambda one: part(one, name := "comment" if one["value"] is None else "value", struck(one[name], LOOSE, found)), line)
     return WORD.sub(lambda one: gone(one, found, RANDOM) if is_random(one[0]) else one[0], line), dict(found)
