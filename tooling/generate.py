@@ -1,4 +1,4 @@
-"""Write the generated parts of the docs: references/causes.md, docs/cli.md, and README.md between its markers.
+"""Write the generated parts of the docs: references/causes.md, and README.md between its markers.
 
     python tooling/generate.py              write what changed
     python tooling/generate.py --check      change nothing; exit status 1 if something is stale
