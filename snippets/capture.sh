@@ -9,7 +9,7 @@ usage='usage: capture.sh PID [FOLDER]   (of a supervisor: its workers are looked
 top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}
 case $top in -h) echo "$usage"; exit 0 ;; ''|0*|*[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
 command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-spy, or copy its one file here'
-[ -d "/proc/$top/task" ] || stop "Process $top is not running." 'ps -ef | grep python   # or: py-spy dump'
+grep -qs '^State:.[^Z]' "/proc/$top/status" || stop "Process $top is not running." 'ps -ef | grep python'
 [ ! -e "$folder" ] || stop "$folder is there already." "sh '$0' $top ANOTHER_FOLDER"
 mkdir -p "$folder" 2>/dev/null || stop "$folder cannot be made." "sh '$0' $top /tmp/evidence-$top"
 trap 'echo "capture.sh: interrupted; what was read until now is in $folder" >&2; exit 130' INT TERM
@@ -70,7 +70,7 @@ echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"
  \"py_spy\": \"$(py-spy --version | cut -d ' ' -f 2)\", \"taken\": \"$(date -u +%Y-%m-%dT%H:%M:%S+00:00)\",
  \"platform\": $(uname -srm | quoted)}" >"$folder/manifest.json"
 one "$top" null
-case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop '' "sudo sh '$0' $top   # your decision" ;; esac
+case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'No stack.' "sudo sh '$0' $top   # your decision" ;; esac
 grep -Eqs '_run_once|run_until_complete' "$place/sample-0.json" ||  # without a loop it may be a supervisor
 for child in $(cut -f 1 "$place/children.tsv"); do
     case $(readlink "/proc/$child/exe"):$(words "$child") in

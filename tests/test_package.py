@@ -110,7 +110,7 @@ def test_what_is_no_part_of_the_skill_is_left_out(tmp_path):
     tree = small_tree(tmp_path)
     wanted = list(build_skill.files(tree))
     for stray in ("scripts/__pycache__/a.pyc", "notebooks/.ipynb_checkpoints/a.ipynb", "notebooks/evidence-1-2/manifest.json",
-                  "scripts/.env", "notebooks/evidence-1.zip"):
+                  "scripts/.env", "notebooks/evidence-1.zip", "notebooks/nbval_sanitize.cfg"):
         (tree / stray).parent.mkdir(exist_ok=True)
         (tree / stray).write_text("stray")
     assert list(build_skill.files(tree)) == wanted
@@ -161,6 +161,32 @@ def test_the_archive_obeys_the_rules_of_an_upload():
         mode = info.external_attr >> 16
         program = info.filename.endswith((".sh", "scripts/hang.py"))
         assert stat.S_ISREG(mode) and stat.S_IMODE(mode) == (0o755 if program else 0o644)
+
+
+def test_nothing_is_shipped_that_nothing_shipped_speaks_of():
+    """By its name, its module's name, a name with a number in it ("step_"), or the folder that it gives its purpose."""
+    texts = {name: path.read_text() for name, path in build_skill.files().items()}
+    for name in texts.keys() - {"SKILL.md", "LICENSE"}:
+        path = Path(name)
+        module = path.parent.name if path.stem in ("__init__", "sitecustomize") else path.stem
+        words = [path.name, *([module] if path.suffix == ".py" else [])]
+        spoken = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words) + rf"|\b{re.escape(re.sub(r'[0-9]+.*', '', path.name))}\b\{{")
+        assert any(spoken.search(text) for other, text in texts.items() if other != name), name
+
+
+def agnix() -> Path | None:
+    """The linter of skills: beside this Python, where `make scan` put it, or on PATH."""
+    places = (Path(sys.executable).with_name("agnix"), ROOT / "build" / "scan" / "bin" / "agnix", Path(shutil.which("agnix") or "/none"))
+    return next((place for place in places if place.exists()), None)
+
+
+def test_agnix_has_nothing_to_say(skill):
+    program = agnix()
+    if program is None:
+        pytest.skip("agnix is not installed. Next: make scan, or pip install agnix (npm's package of that name downloads the same program)")
+    (skill.parent / ".agnix.toml").write_text('[spec_revisions]\nagent_skills_spec = "1.0"\n')
+    done = subprocess.run([program, "--strict", skill.name], cwd=skill.parent, capture_output=True, text=True)
+    assert done.returncode == 0 and "No issues found" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_frontmatter_keeps_within_the_specification():

@@ -216,6 +216,10 @@ def test_what_cannot_be_captured_gets_a_line_with_the_next_command(shell, tmp_pa
     (tmp_path / "bin" / "py-spy").symlink_to(PY_SPY)
     done = capture(shell, without, "4194305", cwd=tmp_path)
     assert done.returncode == 2 and "Process 4194305 is not running. Next: ps" in done.stderr
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
+        done = capture(shell, without, str(ended.pid), cwd=tmp_path)
+        assert done.returncode == 2 and f"Process {ended.pid} is not running. Next: ps" in done.stderr
     with subprocess.Popen(["sleep", "30"]) as process:
         done = capture(shell, without, str(process.pid), "there", cwd=tmp_path)
         assert done.returncode == 2 and "there is there already" in done.stderr
