@@ -70,7 +70,7 @@ echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"
  \"py_spy\": \"$(py-spy --version | cut -d ' ' -f 2)\", \"taken\": \"$(date -u +%Y-%m-%dT%H:%M:%S+00:00)\",
  \"platform\": $(uname -srm | quoted)}" >"$folder/manifest.json"
 one "$top" null
-case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'No stack.' "sudo sh '$0' $top   # your decision" ;; esac
+case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'Root is needed?' "sudo sh '$0' $top"; esac
 grep -Eqs '_run_once|run_until_complete' "$place/sample-0.json" ||  # without a loop it may be a supervisor
 for child in $(cut -f 1 "$place/children.tsv"); do
     case $(readlink "/proc/$child/exe"):$(words "$child") in
