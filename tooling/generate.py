@@ -5,7 +5,8 @@
     python tooling/generate.py --example    also run `hang.py triage` and put what it prints into the README
 
 The causes come from the modules in scripts/hangdebug/causes/, the help from the command line itself, the practice
-cases from the servers in tests/. The example is cut from the output of a real run; a test runs it again and compares all but the numbers.
+cases from the servers in tests/. The example is cut from the output of a real run; a test runs it again and compares
+all but the numbers.
 """
 
 from __future__ import annotations
