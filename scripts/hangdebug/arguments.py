@@ -22,6 +22,12 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     capture.add_argument("--out", metavar="FOLDER", help="where to put the bundle (default: evidence-PID-TIME)")
     capture.add_argument("--zip", action="store_true", help="also pack it into FOLDER.zip, to send it elsewhere")
 
+    recording = verb(verbs, "record", run, "Sample a busy process: stacks, a flame graph, a file for speedscope.",
+                     "hang.py record --port 8000", "hang.py record --pid 4284 --seconds 10 --out flames")
+    live_arguments(recording)
+    recording.add_argument("--seconds", type=seconds, default=2.0, help="how long to sample, in whole seconds (default: 2)")
+    recording.add_argument("--out", metavar="FOLDER", help="where to put the files (default: recording-PID-TIME)")
+
     diagnosing = verb(verbs, "diagnose", run, "Say what hangs, from a live process, a dump or a bundle.",
                       "hang.py diagnose --port 8000", "py-spy dump --pid 4284 | hang.py diagnose - --json")
     diagnosing.add_argument("sources", nargs="*", metavar="FILE|BUNDLE|-",

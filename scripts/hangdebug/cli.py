@@ -1,4 +1,4 @@
-"""The command line: five verbs, one `except`. Exit status 0 answered, 1 checked and bad, 2 could not."""
+"""The command line: its verbs, one `except`. Exit status 0 answered, 1 checked and bad, 2 could not."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def run_capture(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out) if arguments.out else new_folder(target)
     observe(target, folder, say)
     print(pack(folder) if arguments.zip else folder)
+    return 0
+
+
+def run_record(arguments: argparse.Namespace) -> int:
+    from hangdebug import recording
+    from hangdebug.live import new_folder
+    target = target_of(arguments)
+    pid = recording.busiest(target.workers)
+    folder = Path(arguments.out) if arguments.out else new_folder(target, name="recording")
+    say(f"process {pid}: sampling for {arguments.seconds:g} s; Ctrl-C ends it early, and keeps what there is")
+    recording.record(pid, arguments.seconds, folder, say)
+    print(folder)
     return 0
 
 
@@ -158,7 +170,7 @@ def run_triage(arguments: argparse.Namespace) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    return parser({"capture": run_capture, "diagnose": run_diagnose, "fix": run_fix, "verify": run_verify,
+    return parser({"capture": run_capture, "record": run_record, "diagnose": run_diagnose, "fix": run_fix, "verify": run_verify,
                    "triage": run_triage})
 
 

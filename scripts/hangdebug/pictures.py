@@ -23,6 +23,7 @@ from hangdebug.errors import MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
 from hangdebug.pressure import Pressure
+from hangdebug.recording import flame
 from hangdebug.rings import label as name_in_ring
 from hangdebug.scene import Scene, View, identity, scene as scene_of
 from hangdebug.source import called, entered, line_at, statement_at
