@@ -94,12 +94,12 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     lines = tuple((number, clean(text)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
     diff = clean(fix.diff(patch)) if patch is not None and patch.changed else ""
-    shown = clean(raw or printed(evidence))
+    shown = clean(cut(raw or printed(evidence)))
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
     tables = tuple((title, clean(words_of(one))) for title, one in done.items())
     return Incident(answer, name, str(manifest.get("taken", "")), source if isinstance(source, Path) else None, drawn, absent, lines,
-                    diff, tables, rows, cut(shown), tuple(next_commands(answer, evidence, done, drawn, diff)),
+                    diff, tables, rows, shown, tuple(next_commands(answer, evidence, done, drawn, diff)),
                     told(mapping(json.dumps(manifest.get("removed", {}))), struck))
 
 
@@ -272,7 +272,11 @@ def printed(evidence: Evidence) -> str:
 
 
 def cut(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n... {len(text) - MOST_TEXT:,} characters more, see the evidence itself"
+    """Its beginning, up to a line's end: a secret that was cut in two would not be known for one."""
+    if len(text) <= MOST_TEXT:
+        return text
+    end = text.rfind("\n", 0, MOST_TEXT) + 1 or MOST_TEXT
+    return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
 
 
 def cleaned(answer: Diagnosis, clean: Callable[[str], str]) -> Diagnosis:

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import os
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
@@ -85,7 +86,7 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     answer = incident.answer
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     well = " well" if answer.state == "healthy" else ""
-    parts = [f'<h1>{say(incident.title)}</h1><p class="answer{well}">{say(answer.summary)}</p>',
+    parts = [f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
              f'<p class="soft">Confidence {answer.confidence:.2f}. {say(", ".join(facts(answer)))}. '
              f"Evidence: {say(incident.name)}{say(f', taken {incident.taken}') if incident.taken else ''}.</p>"]
     parts += [picture.html() for _, picture in incident.pictures]
@@ -112,12 +113,17 @@ def say(words: str) -> str:
     return html.escape(printable(words))
 
 
+def prose(words: str) -> str:
+    """The engine's own sentences quote source lines in backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", say(words))
+
+
 def titled(title: str, body: str) -> str:
     return f"<section><h2>{say(title)}</h2>{body}</section>"
 
 
 def listed(title: str, items: Sequence[str]) -> str:
-    return titled(title, f"<ul>{''.join(f'<li>{say(item)}</li>' for item in items)}</ul>") if items else ""
+    return titled(title, f"<ul>{''.join(f'<li>{prose(item)}</li>' for item in items)}</ul>") if items else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -283,15 +283,16 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
     lines = [f"{row.label}: {', then '.join(dict.fromkeys(one.words for one in row.cells if one))}" for row in rows[:12]]
     count = sum(row.count for row in rows) + hidden
     alt = f"Timeline of {count} thread{'s' * (count != 1)} over {samples} sample{'s' * (samples != 1)}. " + ". ".join(lines) + "."
-    fault = next((row for row in rows if row.fault), None)
+    faults = [row for row in rows if row.fault]
     loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
-    if fault is None:
+    if not faults:
         return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {answer.state}."
-    words = next(one.words for one in reversed(fault.cells) if one)
-    solid = "one solid bar" if len(stretches(fault.cells)) == 1 and columns > 1 else "a bar"
-    who = "The event loop, the top row," if fault.loop else f"{f'{loop}. ' if loop else ''}The hang, {fault.label},"
+    words = next(one.words for one in reversed(faults[0].cells) if one)
+    solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
+    who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
+    rest = f" The other dark edges, {len(faults) - 1}, belong to it." if faults[1:] else ""
     late = " One sample is one moment: it does not show that it stays there." if columns == 1 else ""
-    return alt, f"{who} is {solid} with a dark edge: {words}.{late}"
+    return alt, f"{who} is {solid} with a dark edge: {words}.{rest}{late}"
 
 
 # -- what was measured ---------------------------------------------------------------------------------
