@@ -22,7 +22,7 @@ from hangdebug.diagnose import diagnose
 from hangdebug.errors import MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
-from hangdebug.pressure import Pressure
+from hangdebug.pressure import DURING, FIRST, Pressure
 from hangdebug.recording import flame
 from hangdebug.rings import label as name_in_ring
 from hangdebug.scene import Scene, View, identity, scene as scene_of
@@ -299,6 +299,8 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
 
 WORST, BEST = svg.VERMILLION, svg.BLUE  # of the runs that failed, and of those that passed
 MOST_LABEL = 110  # letters
+SHORTER = {**dict(zip(PHASES, ("before", "stream open", "after clients left"))), FIRST: "first batch", DURING: "clients leave all the time"}
+STYLES = (("-", "X"), ("--", "o"), ("-.", "s"), (":", "^"))
 FLOOR = 2e-4  # seconds: what is faster is drawn here
 
 
@@ -328,11 +330,11 @@ def one_run(axis: Any, run: Verification, name: str) -> str:
     axis.axhline(run.deadline, color="black", linestyle="--", linewidth=1)
     axis.annotate(f"deadline {run.deadline:g} s", (0, run.deadline), (4, 3), xycoords=("axes fraction", "data"),
                   textcoords="offset points", fontsize=8)
-    for phase, words in zip(PHASES, ("before", "stream open", "after clients left")):
-        begin = next((probe.at for probe in probes if probe.phase == phase), None)
-        if begin is not None:
-            axis.axvline(begin, color="0.6", linewidth=1)
-            axis.annotate(words, (begin, 0.99), (3, -9), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8)
+    for index, phase in enumerate(dict.fromkeys(probe.phase for probe in probes)):
+        begin = next(probe.at for probe in probes if probe.phase == phase)
+        axis.axvline(begin, color="0.6", linewidth=1)
+        axis.annotate(SHORTER.get(phase, phase), (begin, 0.99), (3, -19 if index % 2 else -9), xycoords=("data", "axes fraction"),
+                      textcoords="offset points", fontsize=8)
     axis.plot(left, [FLOOR * 1.5] * len(left), "^", color="black", markersize=8, zorder=3)
     if left:
         axis.annotate("clients leave", (left[-1], FLOOR * 1.5), (8, -3), textcoords="offset points", fontsize=8, zorder=3,
@@ -351,8 +353,8 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     """The number of threads while streams are cut off, a line a run. Raises MissingTool (no matplotlib)."""
     figure, words = canvas(3.4), []
     axis = figure.subplots()
-    for (name, run), style in zip(runs.items(), cycle(((WORST, "-", "X"), (BEST, "--", "o"), (svg.GREEN, "-.", "s"), (svg.PURPLE, ":", "^")))):
-        words.append(one_count(axis, name, run, style))
+    for (name, run), style in zip(runs.items(), cycle(STYLES)):
+        words.append(one_count(axis, name, run, *style))
     axis.set(xlabel="streams that were cut off", ylim=(0, None), xlim=(0, None))
     axis.set_title("threads of the process", loc="left", fontsize=10)
     axis.grid(alpha=0.3)
@@ -363,8 +365,8 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     return Picture(saved(figure), "Threads over aborts. " + " ".join(words), caption)
 
 
-def one_count(axis: Any, name: str, run: Pressure, style: tuple[str, str, str]) -> str:
-    colour, dashes, mark = style
+def one_count(axis: Any, name: str, run: Pressure, dashes: str, mark: str) -> str:
+    colour = BEST if run.passed else WORST
     if not run.counts:
         why = run.result.notes[0].rstrip(".") if run.result.notes else "the threads were not asked for"
         axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(f"{name}: not counted; {why}"[:MOST_LABEL]))
