@@ -32,6 +32,8 @@ from hangdebug.verify import LAST_ROUNDS, PHASES, Verification
 from hangdebug.waitfor import JOIN, RESULT, SHUTDOWN
 from hangdebug.waits import Motion, Wait, name_of, wait
 
+__all__ = ["Picture", "flame", "latency", "threads_over_aborts", "timeline", "wait_graph"]
+
 MOST_ROWS, MOST_COLUMNS = 22, 40
 LEFT, TOP, ROW, LOOP_ROW = 196, 44, 24, 34
 LETTER_ROOM = 11
