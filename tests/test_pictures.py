@@ -77,7 +77,7 @@ def test_the_threads_of_a_full_pool_are_one_row_below_the_idle_loop():
 
 def test_a_healthy_process_has_no_dark_edge():
     picture = pictures.timeline(evidence("none/py311-pyspy043.txt", samples=3))
-    assert not any(dark(rect) for _, _, rect in bars(picture)) and "No bar has a dark edge: healthy." in picture.caption
+    assert not any(dark(rect) for _, _, rect in bars(picture)) and "No bar has a dark edge: nothing hangs." in picture.caption
 
 
 def test_a_coroutine_that_waits_has_a_row_of_its_own():

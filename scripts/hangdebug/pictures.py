@@ -288,7 +288,7 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
     faults = [row for row in rows if row.fault]
     loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
     if not faults:
-        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {answer.state}."
+        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {'nothing hangs' if answer.state == 'healthy' else answer.state}."
     words = next(one.words for one in reversed(faults[0].cells) if one)
     solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
     who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
@@ -357,12 +357,10 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     axis = figure.subplots()
     for (name, run), style in zip(runs.items(), cycle(STYLES)):
         words.append(one_count(axis, name, run, *style))
-    axis.set(xlabel="streams that were cut off", ylim=(0, None), xlim=(0, None))
-    axis.set_title("threads of the process", loc="left", fontsize=10)
+    axis.set(xlabel="streams that were cut off", ylabel="threads of the process", ylim=(0, None), xlim=(0, None))
     axis.grid(alpha=0.3)
     axis.margins(x=0.02)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside upper left", fontsize=9, frameon=False)
     caption = "A line that climbs with every client who leaves is a leak: threads that nobody needs any more. A good one stays level."
     return Picture(saved(figure), "Threads over aborts. " + " ".join(words), caption)
 
@@ -371,13 +369,17 @@ def one_count(axis: Any, name: str, run: Pressure, dashes: str, mark: str) -> st
     colour = BEST if run.passed else WORST
     if not run.counts:
         why = run.result.notes[0].rstrip(".") if run.result.notes else "the threads were not asked for"
-        axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(f"{name}: not counted; {why}"[:MOST_LABEL]))
+        axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(shortened(f"{name}: not counted; {why}")))
         return f"{name}: not counted; {why}."
     aborts, threads = run.cut, [count for _, count in run.counts]
     most, last = max(threads), threads[-1]
     axis.plot(aborts, threads, color=colour, linestyle=dashes, linewidth=2, label=literal(f"{name}: {most} at most, {last} in the end"))
     axis.plot(aborts[-1], last, mark, color=colour, markeredgecolor="black", markersize=9)
     return f"{name}: {run.baseline} before, {most} at most, {last} after {run.result.aborts} aborts."
+
+
+def shortened(words: str) -> str:
+    return words if len(words) <= MOST_LABEL else f"{words[:MOST_LABEL - 1].rstrip()}\u2026"
 
 
 def literal(words: str) -> str:
