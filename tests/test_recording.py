@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,19 @@ def test_a_process_that_is_not_there_or_not_python_is_one_sentence(tmp_path):
         done = record(*words, cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "\nNext: " in done.stderr
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user: sudo make test")
+def test_another_users_process_is_told_as_such_with_the_command_for_root(busy, tmp_path):
+    """And not as one that is no Python process, though its executable is not to be seen."""
+    tmp_path.chmod(0o777)
+    stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    if subprocess.run([*stranger, sys.executable, "-c", ""], capture_output=True).returncode:
+        pytest.skip(f"another user may not run {sys.executable}")
+    for verb in ("record", "diagnose"):
+        done = subprocess.run([*stranger, *HANG[:2], verb, "--pid", str(busy.pid)], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and "The kernel does not let you attach" in done.stderr and "Next: sudo " in done.stderr
+        assert f"{'record' if verb == 'record' else 'capture'} --pid {busy.pid}" in done.stderr and names(tmp_path) == []
 
 
 def test_a_process_that_ran_nothing_is_told_to_be_diagnosed(tmp_path, monkeypatch):
