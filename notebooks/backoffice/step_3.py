@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from contextlib import asynccontextmanager
@@ -46,7 +45,7 @@ async def lifespan(app):
         each.tell()
     for each in running:
         await each.ended(until_then)
-    await asyncio.to_thread(cleaner.stop, 1)
+    await cleaner.stop_async(1)
 
 
 app = FastAPI(lifespan=lifespan)
