@@ -146,10 +146,14 @@ def test_a_pool_of_processes_survives_a_dead_worker(serving):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_no_worker_process_outlives_the_server(folder, number):
-    with lab.start(folder, "serving:app", args=("--timeout-graceful-shutdown", "1")) as server, ExitStack() as stack:
+    """Without the lab's own start-up module, by which the kernel ends what a server leaves behind."""
+    grace, plain = ("--timeout-graceful-shutdown", "1"), {"PYTHONPATH": ""}
+    with lab.start(folder, "serving:app", args=grace, env=plain) as server, ExitStack() as stack:
+        assert get(f"{server.url}/cpu/short", 15) == b"0"  # its worker is no longer on its way up
         begin(stack, f"{server.url}/cpu/long", 1)
-        assert eventually(lambda: workers(server.pid), 10)
         left = workers(server.pid)
+        stack.callback(lambda: [lab.kill(pid) for pid in left])
+        assert eventually(lambda: any(psutil.Process(pid).cpu_percent(0.1) > 20 for pid in left))
         assert seconds_to_stop(server, number) < 3
         assert eventually(lambda: not any(map(psutil.pid_exists, left)), 2)
 
