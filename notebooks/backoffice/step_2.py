@@ -38,7 +38,7 @@ def clean_up():
 async def lifespan(app):
     app.state.reports, app.state.analysis = ReportService(), AnalysisService()
     threading.Thread(target=clean_up, name="cleanup").start()
-    app.state.readers = Threads("readers", workers=24)
+    app.state.readers = Threads("readers", workers=20)
     async with told_to_stop() as app.state.closing:
         yield
     running = [app.state.readers, app.state.analysis.threads, app.state.reports.threads]
@@ -74,5 +74,5 @@ def page(number, stop):
 
 @app.get("/pages")
 async def stream():
-    pages = stream_results(page, itertools.count(), workers=2, pool=app.state.readers.pool)
+    pages = stream_results(page, itertools.count(), workers=1, pool=app.state.readers.pool)
     return StreamingResponse(until(app.state.closing, pages), media_type="text/event-stream")
