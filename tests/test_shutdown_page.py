@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 import lab
 from refresh_notebook import SHUTDOWN
-from snippet_lab import NEVER, ask, lay_out, seconds_to_stop
+from snippet_lab import NEVER, ask, held, lay_out, seconds_to_stop
 from test_notebook import ROOT, everything
 from test_package import pythons
 
@@ -83,6 +83,44 @@ def test_the_default_executor_has_a_limit_from_python_3_12_on():
     assert ("timeout" in takes) == (sys.version_info >= (3, 12))
     if sys.version_info >= (3, 12):
         assert asyncio.constants.THREAD_JOIN_TIMEOUT == 300
+
+
+TWICE = """
+import asyncio
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+@asynccontextmanager
+async def lifespan(app):
+    try:
+        yield
+        print("after the yield", flush=True)
+    finally:
+        await asyncio.sleep(0.1)
+        print("in the finally", flush=True)
+
+app = FastAPI(lifespan=lifespan)
+
+async def ticks():
+    while True:
+        yield "data: tick\\n\\n"
+        await asyncio.sleep(0.1)
+
+@app.get("/ticks")
+async def endless():
+    return StreamingResponse(ticks())
+"""
+
+
+def test_a_second_ctrl_c_leaves_only_the_finally_of_the_lifespan(tmp_path):
+    (tmp_path / "twice.py").write_text(TWICE)
+    for number, last in ((signal.SIGTERM, NEVER), (signal.SIGINT, 2)):
+        with lab.start(tmp_path, "twice:app") as server, held(f"{server.url}/ticks", 1):
+            assert seconds_to_stop(server, number, patience=0.5) == NEVER
+            took, log = seconds_to_stop(server, number, patience=2), server.log.read_text()
+            assert took == NEVER if last == NEVER else took < last
+    assert "in the finally" in log and "after the yield" not in log
 
 
 DAEMON = """

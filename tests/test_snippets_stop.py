@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 import lab
+import servers
 from client import eventually
 from snippet_lab import NEVER, SNIPPETS, ask, held, lay_out, said, seconds_to_stop, use_snippets
 
@@ -83,6 +86,23 @@ def test_a_signal_that_nothing_handles_is_left_to_the_system():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     interrupt, terminate = asyncio.run(go())
     assert terminate is signal.SIG_DFL and interrupt is not signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", ["uvicorn --workers 2", "uvicorn --reload", "gunicorn"])
+def test_a_ctrl_c_ends_supervisors_and_their_workers_too(folder, kind):
+    if servers.missing(kind):
+        pytest.skip(servers.missing(kind))
+    with servers.start(kind, folder, "stopping:good") as server:
+        ask(server.url, *["/job"] * 4)
+        with held(f"{server.url}/events", 10):
+            family = [server.pid, *lab.descendants(server.pid)]
+            began = time.monotonic()
+            os.killpg(server.pid, signal.SIGINT)
+            server.process.wait(5)
+            assert time.monotonic() - began <= GRACE + 0.5
+        log = server.log.read_text()
+        assert len(family) > 1 and eventually(lambda: not any(map(psutil.pid_exists, family)), 2)
+        assert "open streams end now" in log and "services: all done" in log and "Traceback" not in log
 
 
 # -- streams that end ------------------------------------------------------------------------------------

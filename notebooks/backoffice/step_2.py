@@ -39,14 +39,16 @@ async def lifespan(app):
     app.state.reports, app.state.analysis = ReportService(), AnalysisService()
     threading.Thread(target=clean_up, name="cleanup").start()
     app.state.readers = Threads("readers", workers=20)
-    async with told_to_stop() as app.state.closing:
-        yield
-    running = [app.state.readers, app.state.analysis.threads, app.state.reports.threads]
-    until_then = time.monotonic() + GRACE
-    for each in running:
-        each.tell()
-    for each in running:
-        await each.ended(until_then)
+    try:
+        async with told_to_stop() as app.state.closing:
+            yield
+    finally:
+        running = [app.state.readers, app.state.analysis.threads, app.state.reports.threads]
+        until_then = time.monotonic() + GRACE
+        for each in running:
+            each.tell()
+        for each in running:
+            await each.ended(until_then)
 
 
 app = FastAPI(lifespan=lifespan)

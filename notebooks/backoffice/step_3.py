@@ -38,15 +38,17 @@ async def lifespan(app):
     app.state.reports, app.state.analysis = ReportService(), AnalysisService()
     cleaner = PeriodicThread(clean_up, every=3600)
     app.state.readers = Threads("readers", workers=20)
-    async with told_to_stop() as app.state.closing:
-        yield
-    running = [app.state.readers, app.state.analysis.threads, app.state.reports.threads]
-    until_then = time.monotonic() + GRACE
-    for each in running:
-        each.tell()
-    for each in running:
-        await each.ended(until_then)
-    await cleaner.stop_async(1)
+    try:
+        async with told_to_stop() as app.state.closing:
+            yield
+    finally:
+        running = [app.state.readers, app.state.analysis.threads, app.state.reports.threads]
+        until_then = time.monotonic() + GRACE
+        for each in running:
+            each.tell()
+        for each in running:
+            await each.ended(until_then)
+        await cleaner.stop_async(1)
 
 
 app = FastAPI(lifespan=lifespan)
