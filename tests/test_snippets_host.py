@@ -56,20 +56,31 @@ def diagnosed(bundle: Path, *arguments: str) -> dict:
 PY_SPY = str(Path(sys.executable).parent / "py-spy") if (Path(sys.executable).parent / "py-spy").exists() else shutil.which("py-spy")
 
 
-@SHELL
-def test_a_capture_in_sh_is_a_bundle_that_names_the_cause(shell, tmp_path):
-    (tmp_path / "bin").mkdir()
-    programs = path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox")
+@pytest.fixture
+def programs(tmp_path):
+    """A PATH for each shell, with py-spy."""
+    found = {}
+    for shell in SHELLS:
+        (tmp_path / shell[0]).mkdir()
+        found[shell[0]] = path(tmp_path / shell[0], PY_SPY, busybox=shell[0] == "busybox")
+    return found
+
+
+def test_a_capture_in_sh_is_a_bundle_that_names_the_cause(programs, tmp_path):
+    answers = []
     with zoo.hang("executor-shutdown") as hung:
-        done = capture(shell, programs, str(hung.pid), "evidence", cwd=tmp_path)
-        assert (done.returncode, done.stderr, done.stdout) == (0, "", "evidence\n")
-        assert hung.holds()  # neither mended nor ended
-        answer = diagnosed(tmp_path / "evidence", "--code", str(hung.truth.folder))
-    assert (answer["state"], answer["cause"], answer["samples"]) == ("loop-blocked", "executor-shutdown", 3)
-    assert (Path(answer["blocking_frame"]["file"]).name, answer["blocking_frame"]["line"]) in hung.truth.marked
-    assert answer["kernel_wait"]["syscall"] == "futex" and answer["process"]["server"] == "uvicorn"
-    assert answer["process"]["python"] and answer["confidence"] >= 0.9
-    for file in (tmp_path / "evidence").rglob("*.json"):
+        for shell in SHELLS:
+            name = f"evidence-{shell[0]}"
+            done = capture(shell, programs[shell[0]], str(hung.pid), name, cwd=tmp_path)
+            assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{name}\n"), shell
+            assert hung.holds()  # neither mended nor ended
+            answers.append(diagnosed(tmp_path / name, "--code", str(hung.truth.folder)))
+    for answer in answers:
+        assert (answer["state"], answer["cause"], answer["samples"]) == ("loop-blocked", "executor-shutdown", 3)
+        assert (Path(answer["blocking_frame"]["file"]).name, answer["blocking_frame"]["line"]) in hung.truth.marked
+        assert answer["kernel_wait"]["syscall"] == "futex" and answer["process"]["server"] == "uvicorn"
+        assert answer["process"]["python"] and answer["confidence"] >= 0.9
+    for file in tmp_path.glob("evidence-*/**/*.json"):
         json.loads(file.read_text())
 
 
@@ -83,18 +94,17 @@ def test_the_kernel_s_word_is_kept_so_that_leaves_in_c_are_told_apart(cause, tmp
         assert diagnosed(tmp_path / done.stdout.strip(), "--code", str(hung.truth.folder))["cause"] == cause
 
 
-@SHELL
-def test_a_stopped_process_is_left_alone_and_named(shell, tmp_path):
-    (tmp_path / "bin").mkdir()
-    programs = path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox")
+def test_a_stopped_process_is_left_alone_and_named(programs, tmp_path):
     with zoo.hang("sleep") as hung:
         hung.server.process.send_signal(signal.SIGSTOP)
         try:
-            done = capture(shell, programs, str(hung.pid), "evidence", cwd=tmp_path)
+            done = [capture(shell, programs[shell[0]], str(hung.pid), shell[0] + "-evidence", cwd=tmp_path) for shell in SHELLS]
         finally:
             hung.server.process.send_signal(signal.SIGCONT)
-    assert done.returncode == 0 and not list((tmp_path / "evidence").glob("*/sample-*"))
-    assert diagnosed(tmp_path / "evidence")["state"] == "stopped"
+    for shell, one in zip(SHELLS, done):
+        bundle = tmp_path / f"{shell[0]}-evidence"
+        assert one.returncode == 0 and not list(bundle.glob("*/sample-*"))
+        assert diagnosed(bundle)["state"] == "stopped"
 
 
 @SHELL

@@ -59,13 +59,20 @@ def test_a_stop_with_busy_workers_and_ten_streams_keeps_within_the_grace(folder,
 
 @SIGNALS
 def test_without_the_snippets_a_stream_a_worker_or_a_cleanup_thread_holds_the_exit(folder, number):
-    with lab.start(folder, "stopping:bad") as server:
-        with held(f"{server.url}/events", 1):
+    def with_a_stream() -> None:
+        with lab.start(folder, "stopping:bad") as server:
+            with held(f"{server.url}/events", 1):
+                assert seconds_to_stop(server, number, patience=2) == NEVER
+            assert "Waiting for connections to close" in server.log.read_text()
+
+    def with_a_job() -> None:
+        with lab.start(folder, "stopping:bad") as server:
+            ask(server.url, "/job")
             assert seconds_to_stop(server, number, patience=2) == NEVER
-        assert "Waiting for connections to close" in server.log.read_text()
-    with lab.start(folder, "stopping:bad") as server:
-        ask(server.url, "/job")
-        assert seconds_to_stop(server, number, patience=2) == NEVER
+
+    with ThreadPoolExecutor(2) as aside:
+        for tried in [aside.submit(with_a_stream), aside.submit(with_a_job)]:
+            tried.result()
 
 
 def test_a_cleanup_thread_that_nobody_stops_holds_the_interpreter_after_ctrl_c(folder):
@@ -243,14 +250,14 @@ if len(sys.argv) > 1:
 
 
 def test_the_last_resort_ends_a_process_that_its_threads_would_hold():
-    def run(*arguments: str) -> subprocess.CompletedProcess:
+    def run(*arguments: str, patience: float = 3) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=SNIPPETS, capture_output=True, text=True,
-                              timeout=3, env={"PYTHONDONTWRITEBYTECODE": "1"})
+                              timeout=patience, env={"PYTHONDONTWRITEBYTECODE": "1"})
     for how in ("bounded", "locked"):
         done = run(how)
         assert done.returncode == 7 and "['work_0: wait (threading.py:" in done.stdout
     with pytest.raises(subprocess.TimeoutExpired):
-        run()
+        run(patience=1.5)
 
 
 # -- the cleanup -----------------------------------------------------------------------------------------
