@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -18,18 +17,21 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Iterator, Mapping, Sequence
 from urllib.request import ProxyHandler, Request, build_opener
 
 import lab
 import views
+from hangdebug import fix, pictures
 from hangdebug.capture import resolve
 from hangdebug.diagnose import diagnose, worst
 from hangdebug.live import observe
 from hangdebug.model import Diagnosis, Patch
+from hangdebug.pictures import Picture
 from hangdebug.pressure import DURING, Pressure, pressure
+from hangdebug.verify import percentile
 
 HERE = Path(__file__).resolve().parent
 GRACE, PATIENCE = 3, 4.5  # seconds: what the server is given to end, and how long the notebook looks on
@@ -53,10 +55,10 @@ class Stop:
 
 
 @contextmanager
-def office(step: int) -> Iterator[lab.Server]:
-    """The back office of that step, and of step 1 on with the snippets, in a folder of its own. Raises LabError."""
+def office(step: int, source: str = "") -> Iterator[lab.Server]:
+    """The back office of that step, or of that source, beside the snippets in a folder of its own. Raises LabError."""
     with tempfile.TemporaryDirectory(prefix="office-") as folder:
-        shutil.copy(HERE / "backoffice" / f"step_{step}.py", Path(folder) / "office.py")
+        (Path(folder) / "office.py").write_text(source or source_of(step), encoding="utf-8")
         for snippet in (HERE.parent / "snippets").glob("*.py"):
             shutil.copy(snippet, folder)
         grace = ("--timeout-graceful-shutdown", str(GRACE)) if step else ()
@@ -112,10 +114,18 @@ def why(found: Stop) -> str:
     return f"{found.answer.state} / {found.answer.cause}\n{where}"
 
 
+def source_of(step: int) -> str:
+    return (HERE / "backoffice" / f"step_{step}.py").read_text(encoding="utf-8")
+
+
 def changed(step: int) -> views.Shown:
     """The step before it and this one, side by side."""
-    old, new = ((HERE / "backoffice" / f"step_{number}.py").read_text() for number in (step - 1, step))
-    return views.side_by_side(Patch("office.py", old, new))
+    return views.side_by_side(Patch("office.py", source_of(step - 1), source_of(step)))
+
+
+def rewritten() -> Patch:
+    """What `hang.py fix` makes of the back office as it was, by itself. Raises MissingTool."""
+    return replace(fix.propose(HERE / "backoffice" / "step_0.py"), file="office.py")
 
 
 def compared(found: Sequence[Stop]) -> views.Shown:
@@ -136,68 +146,52 @@ def ended(one: Stop | None) -> str:
 
 
 def picture(found: Sequence[Stop]) -> views.Shown:
-    """A bar for each stop: how long the process lived on. One that never ended is hatched up to where we looked."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 3.4), dpi=90, layout="constrained", facecolor="white")
-    axis, words = figure.subplots(), []
-    for place, one in enumerate(reversed(found)):
+    """A bar for each stop: how long the process lived on. One that never ended is hatched, up to where we looked."""
+    figure = pictures.canvas(3.6)
+    axis, bars, names, words = figure.subplots(), list(reversed(found)), [], []
+    for place, one in enumerate(bars):
         never = one.seconds is None
+        said = f"never ends: {one.answer.cause}" if never else f"{one.seconds:.2f} s"
         axis.barh(place, PATIENCE if never else one.seconds, color=views.ORANGE if never else views.BLUE,
-                  hatch="//" if never else None, edgecolor="white")
-        said = f"never: {one.answer.cause}" if never else f"{one.seconds:.3f} s"
-        axis.text(0.08 if never else one.seconds + 0.08, place, said, va="center",
-                  color="white" if never else "black",
-                  bbox={"facecolor": views.ORANGE, "edgecolor": "none", "pad": 2} if never else None)
-        words.insert(0, f"{NAMES[one.step]}, {one.number.name}: {said}")
+                  hatch="//" if never else None, edgecolor="white", height=0.84)
+        axis.text(0.06 if never else one.seconds + 0.06, place, said, va="center", fontsize=9, fontweight="bold",
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+        names.append(one.number.name)
+        words.insert(0, f"{NAMES[one.step]}, {one.number.name}: {ended(one)}")
+        if place and bars[place - 1].step != one.step:
+            axis.axhline(place - 0.5, color="0.8", linewidth=1)
     axis.axvline(GRACE + 0.5, color="black", linestyle="--", linewidth=1)
-    axis.set_ylim(-0.6, len(found) + 0.2)
-    axis.text(GRACE + 0.55, len(found) - 0.35, "grace + 0.5 s", fontsize=9, va="center")
-    axis.set_yticks(range(len(found)), [f"{NAMES[one.step]}, {one.number.name}" for one in reversed(found)])
-    axis.set(xlabel="seconds from the signal to the end of the process", xlim=(0, PATIENCE))
-    axis.set_title("How long the back office takes to stop", fontsize=11)
-    return drawn(figure, words)
+    axis.text(GRACE + 0.5, len(bars) - 0.4, "the grace and 0.5 s", fontsize=8, ha="center", va="bottom")
+    axis.set_yticks(range(len(bars)), names, fontsize=8)
+    for step in {one.step for one in bars}:
+        rows = [place for place, one in enumerate(bars) if one.step == step]
+        axis.text(-0.11, sum(rows) / len(rows), NAMES[step], transform=axis.get_yaxis_transform(), ha="right",
+                  va="center", fontsize=10)
+    axis.set(xlim=(0, PATIENCE), ylim=(-0.5, len(bars) - 0.5), xlabel="seconds from the signal to the end of the process")
+    axis.spines[["top", "right"]].set_visible(False)
+    return views.Shown("\n".join(words), png=pictures.saved(figure))
 
 
-def crowd(step: int, aborts: int = 200) -> Pressure:
+def crowd(step: int, source: str = "", aborts: int = 200) -> Pressure:
     """Readers leave, 20 at a time, while /health and /totals are asked."""
-    with office(step) as server:
+    with office(step, source) as server:
         return pressure([f"{server.url}/health", f"{server.url}/totals"], f"{server.url}/pages", aborts=aborts,
                         deadline=1, pid=server.pid)
 
 
-def under_pressure(before: Pressure, after: Pressure) -> views.Shown:
-    """/health under the crowd, before and after, and the threads after."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 5.2), dpi=90, layout="constrained", facecolor="white")
-    axes = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [2, 2, 1.4]})
-    words = [health(axes[0], before, NAMES[0], views.ORANGE), health(axes[1], after, "repaired", views.BLUE)]
-    axes[2].plot(*zip(*after.counts), color=views.BLUE)
-    axes[2].axhline(after.baseline, color="black", linestyle="--", linewidth=1)
-    most = max(count for _, count in after.counts)
-    last = after.counts[-1][1]
-    words.append(f"threads, repaired: {after.baseline} before (dashed), {most} at most, {last} at the end")
-    axes[2].set(ylim=(0, most * 1.15), ylabel="threads", xlabel="seconds since the first request")
-    axes[2].set_title(words[-1], loc="left", fontsize=10)
-    return drawn(figure, words)
+def crowds(runs: Mapping[str, Pressure]) -> views.Shown:
+    """A row a crowd: what was lost, how late /health was at worst, and whether the threads came back."""
+    rows = []
+    for name, run in runs.items():
+        health = [one for one in run.result.probes if one.phase == DURING and one.url.endswith("/health")]
+        lost = "none" if not run.result.failed else "all from the first batch on" if not health else "some"
+        threads = "not counted" if not run.counts else "left behind" if run.back is None else "back within 1 s"
+        left = f"{run.result.aborts} of {run.result.wanted}"
+        rows.append((name, left, lost, percentile(health, 99) if health else "no answer", threads))
+    return views.table(("back office", "readers that left", "requests lost", "/health p99", "threads"), rows)
 
 
-def health(axis: Any, found: Pressure, name: str, colour: str) -> str:
-    probes = [probe for probe in found.result.probes if probe.url.endswith("/health")]
-    good, lost = [probe for probe in probes if probe.ok], [probe for probe in probes if not probe.ok]
-    axis.set(yscale="log", ylabel="latency", ylim=(2e-4, found.result.deadline * 5))
-    axis.set_yticks([0.001, 0.01, 0.1, 1], ["1 ms", "10 ms", "0.1 s", "1 s"])
-    axis.axhline(0.05, color="black", linestyle=":", linewidth=1)
-    axis.plot([p.at for p in good], [p.seconds for p in good], ".", color=colour, markersize=7)
-    axis.plot([p.at for p in lost], [found.result.deadline] * len(lost), "X", color=colour, markersize=12)
-    crowded = sorted(p.seconds for p in good if p.phase == DURING)
-    readers = found.result.aborts or "the first"
-    words = f"{name}: {len(lost)} of {len(probes)} checks without an answer (X), {readers} readers left"
-    words += f"; p99 {crowded[-(-len(crowded) * 99 // 100) - 1]:.3f} s" if crowded else ""
-    axis.set_title(words, loc="left", fontsize=10)
-    return words
-
-
-def drawn(figure: Any, words: Sequence[str]) -> views.Shown:
-    held = io.BytesIO()
-    figure.savefig(held, format="png", metadata={"Software": None})
-    return views.Shown("\n".join(words), png=held.getvalue())
+def under_pressure(runs: Mapping[str, Pressure]) -> tuple[Picture, Picture]:
+    """/health under each crowd, and the threads of those that lived, over the readers that left."""
+    counted = {name: one for name, one in runs.items() if one.counts}
+    return pictures.latency({name: one.result for name, one in runs.items()}), pictures.threads_over_aborts(counted)

@@ -57,7 +57,7 @@ def running(prefix: str) -> list[str]:
     """The calls that the threads of that name are in now."""
     frames, found = sys._current_frames(), []
     for thread in threading.enumerate():
-        if thread.name.startswith(f"{prefix}_") and thread.ident in frames:
+        if thread.name.rpartition("_")[0] == prefix and thread.ident in frames:
             stack = traceback.extract_stack(frames[thread.ident])
             own = [one for one in stack if not one.filename.replace("\\", "/").endswith(MACHINERY)]
             call = (own or stack[-1:])[0]
@@ -70,6 +70,8 @@ def exit_within(seconds: float, code: int = 1) -> None:
     """The last resort: end the process by then, whatever still runs. Logs are flushed, nothing else is."""
     def end() -> None:
         time.sleep(seconds)
-        logging.shutdown()
+        flush = threading.Thread(target=logging.shutdown, daemon=True)
+        flush.start()
+        flush.join(0.5)  # a call that hangs in a log handler holds its lock
         os._exit(code)
     threading.Thread(target=end, name="last-resort", daemon=True).start()

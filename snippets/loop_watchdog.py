@@ -7,9 +7,8 @@
 
 Use when   a hang comes once a week, or where nobody may attach: the process reports on itself, in time.
 Not when   py-spy can be used while it hangs: `hang.py capture` sees more (the kernel, lines of code).
-Costs      a timer on the loop and one thread, each waking four times in `limit` seconds. One stall is written
-           once. Paths and function names go into the log. The stacks come from a thread in C (faulthandler),
-           also while C code holds the GIL; the tasks come from Python, when it lets go.
+Costs      a timer on the loop and one thread, each waking four times in `limit` seconds. Paths and names of
+           functions go into the log. While C code holds the GIL only the stacks come, the tasks after it.
 Python     3.9 and later. SIGUSR1 where there is one (not on Windows).
 """
 
@@ -26,15 +25,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TextIO, cast
 
-# A suspended coroutine, generator or async generator: where its frame is, and what it waits for.
-STEPS = {"cr_frame": "cr_await", "gi_frame": "gi_yieldfrom", "ag_frame": "ag_await"}
-
 
 @asynccontextmanager
 async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterator[None]:
     """Watch the running loop. `limit` is in seconds; `file` needs a descriptor of its own."""
     loop, asked, last = asyncio.get_running_loop(), threading.Event(), time.monotonic()
-
     async def beat() -> None:
         nonlocal last
         while True:
@@ -42,19 +37,23 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
             faulthandler.dump_traceback_later(limit, file=file)  # each beat puts it off
             await asyncio.sleep(limit / 4)
 
-    def watch() -> None:
-        told = 0.0
-        while last:
-            if time.monotonic() - last > limit and told != last or asked.wait(limit / 4) and last:
-                told = last
+    def watch(told: float = 0.0) -> None:  # of a stall once
+        while since := last:
+            if time.monotonic() - since > limit and told != since or asked.wait(limit / 4) and last:
+                told = since
                 asked.clear()
-                print(f"watchdog: the loop's last turn began {time.monotonic() - last:.1f} s ago", file=file)
+                print(f"watchdog: the loop's last turn began {time.monotonic() - since:.1f} s ago", file=file)
                 print("".join(map(stack_of, asyncio.all_tasks(loop))), file=file, flush=True)
 
     task = asyncio.ensure_future(beat())
     on_signal = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1")
     if on_signal:
-        before = signal.signal(signal.SIGUSR1, lambda number, frame: asked.set())
+        before: Any = signal.getsignal(signal.SIGUSR1)
+        def answer(number: int, frame: object) -> None:
+            asked.set()
+            if callable(before):  # gunicorn's worker has one
+                before(number, frame)
+        signal.signal(signal.SIGUSR1, answer)
         faulthandler.register(signal.SIGUSR1, file=file, chain=True)  # stacks first, then the handler
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
     try:
@@ -71,9 +70,10 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
 
 def stack_of(task: asyncio.Task[Any]) -> str:
     """Its chain of awaits, as faulthandler prints one: task.print_stack() shows only the outermost."""
+    steps = {"cr_frame": "cr_await", "gi_frame": "gi_yieldfrom", "ag_frame": "ag_await"}
     lines, step = [], cast(Any, task.get_coro())
-    while kind := next((name for name in STEPS if getattr(step, name, None)), None):
-        at, step = getattr(step, kind), getattr(step, STEPS[kind])
+    while (kind := next((key for key in steps if hasattr(step, key)), "")) and (at := getattr(step, kind)):
+        step = getattr(step, steps[kind])
         lines.append(f'  File "{at.f_code.co_filename}", line {at.f_lineno} in {at.f_code.co_name}\n')
         if type(step).__name__.startswith("async_generator_"):  # of one of its steps: it knows which
             step = next((each for each in gc.get_referents(step) if hasattr(each, "ag_frame")), None)

@@ -5,14 +5,14 @@
         cleaner = PeriodicThread(remove_old_files, every=60)      # blocking work: a thread
         async with periodic_task(expire_sessions, every=60):     # work that awaits: a task
             yield
-        if not await asyncio.to_thread(cleaner.stop, 3):
+        if not await cleaner.stop_async(3):
             log.warning("cleanup: still at work after 3 s, left behind")
 
 Use when   files, caches or sessions are to be swept while the app runs.
 Not when   several worker processes would all sweep, or a run must not be missed: that is a job for cron.
-Costs      one thread, or one task. A sweep that runs when the app stops is waited for, up to the timeout of
-           `stop`; the thread is a daemon, so that a sweep that hangs cannot hold the interpreter's exit
-           (it is then cut off in the middle: make each sweep safe to repeat). A task is cancelled instead.
+Costs      one thread, or one task. A sweep under way is waited for, up to the timeout of `stop`. The thread
+           is a daemon, so that one that hangs cannot hold the interpreter's exit (it is cut off in the
+           middle: make each sweep safe to repeat). A task is cancelled instead.
 Python     3.9 and later.
 """
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Callable
@@ -30,7 +31,6 @@ log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prin
 
 class PeriodicThread:
     """Calls `work` every `every` seconds, from now on. A run that fails is logged, and the next one comes."""
-
     def __init__(self, work: Callable[[], object], every: float) -> None:
         self._work, self._every = work, every
         self._stopping = threading.Event()
@@ -50,6 +50,13 @@ class PeriodicThread:
         self._stopping.set()
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    async def stop_async(self, seconds: float) -> bool:
+        """The same on the loop, without blocking it; nor does a full default executor hold it up."""
+        end = time.monotonic() + seconds
+        while not self.stop(0) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        return self.stop(0)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ Costs      a process for each worker, and pickling of arguments and result: pass
            has to be importable: at the top of a module, no lambda. A client that leaves does not end the
            work; what must end has to check a deadline by itself. A worker that dies (out of memory) breaks
            the pool: the call raises BrokenProcessPool, and the next one gets a new pool.
-Python     3.9 and later.
+Python     3.9 and later. Not under hypercorn's worker processes, which may have no children (-w 0 has none).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -36,9 +38,18 @@ Result = TypeVar("Result")
 
 def new_pool() -> ProcessPoolExecutor:
     # spawn: a fork of a process with threads inherits locks that nobody will release.
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C goes to the whole process group; the server ends the workers, in order.
-    return ProcessPoolExecutor(WORKERS, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    return ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), begin)
+
+
+def begin() -> None:
+    """In each worker: leave Ctrl-C, which the whole group gets, to the server; and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = multiprocessing.parent_process()
+    def follow() -> None:
+        if server:
+            server.join()
+            os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 
 @asynccontextmanager
@@ -48,10 +59,14 @@ async def cpu_lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        workers = list((app.state.cpu._processes or {}).values())  # no other list before 3.14
-        app.state.cpu.shutdown(wait=False, cancel_futures=True)
+        pool = app.state.cpu
+        workers, manager = list((pool._processes or {}).values()), pool._executor_manager_thread  # private
+        pool.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
             worker.terminate()  # or it would outlive a server that SIGTERM ends
+        until = time.monotonic() + 1
+        while manager and manager.is_alive() and time.monotonic() < until:  # Python's exit stumbles over it
+            await asyncio.sleep(0.01)
 
 
 async def run_cpu(app: FastAPI, work: Callable[..., Result], *args: object) -> Result:
@@ -61,5 +76,5 @@ async def run_cpu(app: FastAPI, work: Callable[..., Result], *args: object) -> R
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
     except BrokenProcessPool:
         if app.state.cpu is pool:
-            app.state.cpu = new_pool()
+            app.state.broken, app.state.cpu = pool, new_pool()  # kept: collected now, its thread may lock up
         raise

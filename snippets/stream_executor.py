@@ -12,7 +12,7 @@
 
 Use when   an async generator hands on what blocking calls return, and its client may leave at any time.
 Not when   the calls have an async form, or must be finished after the client left: queue these as jobs.
-           With many clients at once, give all streams one pool (lifespan_executor.py).
+           With many clients at once, give all streams one `pool` (lifespan_executor.py).
 Costs      `workers` threads a stream. Nothing can end a running call from outside: it holds its thread until
            it looks at `stop` or its own timeout ends it, and the interpreter waits for that at exit.
 Python     3.9 and later (`cancel_futures`).
@@ -22,40 +22,51 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, TypeVar
+from typing import Callable, Optional, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 async def stream_results(
-    work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int = 4
-) -> AsyncIterator[Result]:
-    """Yield `work(item, stop)` for each item, in the order in which they end.
+    work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int = 4,
+    pool: Optional[ThreadPoolExecutor] = None,
+) -> AsyncGenerator[Result, None]:
+    """Yield `work(item, stop)` for each item, as they end. The calls run in `pool`, or in threads of their own.
 
     Back-pressure: the next item starts only when a result was taken, so a slow client has at most `workers`
     results waiting and `items` may be endless. What `work` raises ends the stream.
     """
+    def call(item: Item) -> Result:
+        try:
+            return work(item, stop)
+        except StopIteration as error:  # no future can hold one: the stream would wait for ever
+            raise RuntimeError("the work raised StopIteration") from error
+
     loop = asyncio.get_running_loop()
     stop = threading.Event()
-    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="stream")
+    threads = pool or ThreadPoolExecutor(max_workers=workers, thread_name_prefix="stream")
     waiting = iter(items)
     calls: set[asyncio.Future[Result]] = set()
+    done: set[asyncio.Future[Result]] = set()
     try:
         while True:
             for item in waiting:
-                calls.add(loop.run_in_executor(pool, work, item, stop))
+                calls.add(loop.run_in_executor(threads, call, item))
                 if len(calls) == workers:
                     break
             if not calls:
                 return
             done, calls = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            for call in done:
-                yield call.result()
+            while done:
+                yield done.pop().result()
     finally:  # also on CancelledError, which is how a disconnect arrives; nothing below waits
         stop.set()
-        for call in calls:
-            call.cancel()  # so that nobody is told of an error that comes too late
-        pool.shutdown(wait=False, cancel_futures=True)
+        for late in calls:
+            late.cancel()  # so that nobody is told of an error that comes too late,
+        for late in done:
+            late.exception()  # nor of one that came beside another
+        if threads is not pool:
+            threads.shutdown(wait=False, cancel_futures=True)

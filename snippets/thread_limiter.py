@@ -39,7 +39,7 @@ class SlowWork:
     """Threads for calls that may take long, apart from those of the `def` routes."""
 
     def __init__(self, threads: int, queue: int) -> None:
-        self._limiter, self._queue = CapacityLimiter(threads), queue
+        self._limiter, self._most, self._taken = CapacityLimiter(threads), threads + queue, 0
 
     async def run(self, call: Callable[..., Result], *args: object) -> Result:
         """`call(*args)` in a thread. Raises HTTPException (503) where `queue` others wait already.
@@ -47,9 +47,13 @@ class SlowWork:
         A client that leaves a queue makes room in it. A call that runs is not interrupted, and keeps its
         thread: it is not abandoned, or the limit would be none.
         """
-        if self._limiter.statistics().tasks_waiting >= self._queue:
+        if self._taken >= self._most:  # counted here: in a burst, none of a hundred is seen to wait yet
             raise HTTPException(503, "too much slow work is under way", {"Retry-After": "10"})
-        return await to_thread.run_sync(call, *args, limiter=self._limiter)
+        self._taken += 1
+        try:
+            return await to_thread.run_sync(call, *args, limiter=self._limiter)
+        finally:
+            self._taken -= 1
 
     def use(self) -> dict[str, float]:
         """For a health route: threads in use, in all, and calls that wait."""

@@ -16,7 +16,7 @@ Use when   the app has streams: uvicorn waits for open connections before it clo
 Not when   requests are short. And never `signal.signal` alone: a handler that replaces uvicorn's keeps it
            from ever stopping, and one installed at import is itself replaced. This one calls the one before.
 Costs      a task for each step of a stream: its generator may hold no task group or timeout over a `yield`.
-Python     3.9 and later; asyncio and uvloop.
+Python     3.9 and later; asyncio and uvloop; uvicorn, also under gunicorn. hypercorn's workers get no signal.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ async def told_to_stop() -> AsyncIterator[asyncio.Event]:
 
     def handler(number: int, frame: object) -> None:
         loop.call_soon_threadsafe(tell, number)  # the signal comes in the middle of anything
-        if callable(before[number]):
-            before[number](number, frame)
+        before[number](number, frame)
 
     def tell(number: int) -> None:
         log.info("stop: %s, open streams end now", signal.Signals(number).name)
@@ -50,8 +49,9 @@ async def told_to_stop() -> AsyncIterator[asyncio.Event]:
 
     if threading.current_thread() is threading.main_thread():  # elsewhere none can arrive
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.getsignal(number)
-            signal.signal(number, handler)
+            if callable(signal.getsignal(number)):  # only where the server has one that stops it
+                before[number] = signal.getsignal(number)
+                signal.signal(number, handler)
     try:
         yield closing
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -142,6 +143,32 @@ def test_stream_executor_brings_all_results_and_fails_aloud():
     assert asyncio.run(collect([])) == []
     with pytest.raises(ZeroDivisionError):
         asyncio.run(collect([1, 0, 2]))
+
+
+def test_stream_executor_tells_of_an_error_that_no_future_can_hold_and_of_none_twice(caplog):
+    together = threading.Barrier(3)
+
+    def run_out(item: int, stop: threading.Event) -> int:
+        return next(iter([]))  # StopIteration
+
+    def fail_together(item: int, stop: threading.Event) -> None:
+        together.wait(5)
+        raise ValueError(item)
+
+    async def collect(work, count: int) -> None:
+        async for _ in stream_results(work, range(count), workers=3):
+            pass
+
+    async def go() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await asyncio.wait_for(collect(run_out, 1), 5)
+        with pytest.raises(ValueError):
+            await collect(fail_together, 3)
+        gc.collect()  # "exception was never retrieved" is said by the collector
+        await asyncio.sleep(0.05)
+
+    asyncio.run(go())
+    assert caplog.records == []
 
 
 def test_stream_executor_leaves_at_once_and_says_nothing_of_late_errors(caplog):

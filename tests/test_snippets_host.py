@@ -59,6 +59,16 @@ def diagnosed(bundle: Path, *arguments: str) -> dict:
 PY_SPY = str(Path(sys.executable).parent / "py-spy") if (Path(sys.executable).parent / "py-spy").exists() else shutil.which("py-spy")
 
 
+@pytest.fixture
+def programs(tmp_path):
+    """A PATH for each shell, with py-spy."""
+    found = {}
+    for shell in SHELLS:
+        (tmp_path / shell[0]).mkdir()
+        found[shell[0]] = path(tmp_path / shell[0], PY_SPY, busybox=shell[0] == "busybox")
+    return found
+
+
 ASKED = ("state", "cause", "blocking_frame", "thread", "kernel_wait", "confidence")
 
 
@@ -188,18 +198,17 @@ def test_the_kernel_s_word_is_kept_so_that_leaves_in_c_are_told_apart(cause, tmp
         assert diagnosed(tmp_path / done.stdout.strip(), "--code", str(hung.truth.folder))["cause"] == cause
 
 
-@SHELL
-def test_a_stopped_process_is_left_alone_and_named(shell, tmp_path):
-    (tmp_path / "bin").mkdir()
-    programs = path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox")
+def test_a_stopped_process_is_left_alone_and_named(programs, tmp_path):
     with zoo.hang("sleep") as hung:
         hung.server.process.send_signal(signal.SIGSTOP)
         try:
-            done = capture(shell, programs, str(hung.pid), "evidence", cwd=tmp_path)
+            done = [capture(shell, programs[shell[0]], str(hung.pid), shell[0] + "-evidence", cwd=tmp_path) for shell in SHELLS]
         finally:
             hung.server.process.send_signal(signal.SIGCONT)
-    assert done.returncode == 0 and not list((tmp_path / "evidence").glob("*/sample-*"))
-    assert diagnosed(tmp_path / "evidence")["state"] == "stopped"
+    for shell, one in zip(SHELLS, done):
+        bundle = tmp_path / f"{shell[0]}-evidence"
+        assert one.returncode == 0 and not list(bundle.glob("*/sample-*"))
+        assert diagnosed(bundle)["state"] == "stopped"
 
 
 @SHELL

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,9 @@ from client import eventually, get, reading, slowest
 from hangdebug.diagnose import diagnose
 from hangdebug.dumps import read
 from hangdebug.model import Evidence
-from snippet_lab import SNIPPETS, held, lay_out, seconds_to_stop
+from snippet_lab import SNIPPETS, held, lay_out, seconds_to_stop, use_snippets
+
+use_snippets()
 
 
 @pytest.fixture
@@ -70,6 +74,25 @@ def test_slow_calls_with_a_limiter_of_their_own_do_not_starve_def_routes(serving
         assert answer(f"{url}/health/ready")[0] == 200  # the loop itself is well
         get(f"{url}/release")
         assert eventually(lambda: get(f"{url}/quick") is not None)
+
+
+def test_a_burst_is_refused_as_well():
+    from thread_limiter import SlowWork
+    release = threading.Event()
+
+    async def go() -> tuple[int, dict]:
+        slow = SlowWork(threads=2, queue=3)
+        calls = [asyncio.ensure_future(slow.run(release.wait, 5)) for _ in range(100)]  # none of them has begun yet
+        _, waiting = await asyncio.wait(calls, timeout=0.2)
+        use = slow.use()
+        release.set()
+        await asyncio.wait(calls)
+        refused = [call for call in calls if call.exception()]
+        assert {call.exception().status_code for call in refused} == {503} and slow.use()["busy"] == 0
+        assert await slow.run(int) == 0  # there is room again
+        return len(refused), use
+
+    assert asyncio.run(go()) == (95, {"busy": 2, "threads": 2, "waiting": 3})
 
 
 # -- health ----------------------------------------------------------------------------------------------
@@ -121,14 +144,28 @@ def test_a_pool_of_processes_survives_a_dead_worker(serving):
     assert get(f"{url}/good/cpu", 15) == b"true"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_no_worker_process_outlives_the_server(folder, number):
+    """Without the lab's own start-up module, by which the kernel ends what a server leaves behind."""
+    grace, plain = ("--timeout-graceful-shutdown", "1"), {"PYTHONPATH": ""}
+    with lab.start(folder, "serving:app", args=grace, env=plain) as server, ExitStack() as stack:
+        assert get(f"{server.url}/cpu/short", 15) == b"0"  # its worker is no longer on its way up
+        begin(stack, f"{server.url}/cpu/long", 1)
+        left = workers(server.pid)
+        stack.callback(lambda: [lab.kill(pid) for pid in left])
+        assert eventually(lambda: any(psutil.Process(pid).cpu_percent(0.1) > 20 for pid in left))
+        assert seconds_to_stop(server, number) < 3
+        assert eventually(lambda: not any(map(psutil.pid_exists, left)), 2)
+
+
+def test_a_ctrl_c_while_a_worker_starts_ends_the_server_too(folder):
     with lab.start(folder, "serving:app", args=("--timeout-graceful-shutdown", "1")) as server, ExitStack() as stack:
         begin(stack, f"{server.url}/cpu/long", 1)
         assert eventually(lambda: workers(server.pid), 10)
-        left = workers(server.pid)
-        assert seconds_to_stop(server, number) < 3
-        assert eventually(lambda: not any(map(psutil.pid_exists, left)), 2)
+        began = time.monotonic()
+        os.killpg(server.pid, signal.SIGINT)  # as a terminal does: the worker does not ignore it yet
+        server.process.wait(5)
+        assert time.monotonic() - began < 3 and not lab.descendants(server.pid)
 
 
 # -- a database ------------------------------------------------------------------------------------------
@@ -221,6 +258,28 @@ def test_the_watchdog_answers_a_signal_and_the_server_goes_on(folder):
         assert seconds_to_stop(server) < 3
 
 
+def test_the_watchdog_calls_the_handler_that_was_there(tmp_path):
+    from loop_watchdog import watchdog
+    called: list[int] = []
+
+    async def go() -> None:
+        with (tmp_path / "log").open("w") as file:
+            async with watchdog(5, file):
+                signal.raise_signal(signal.SIGUSR1)
+                for _ in range(100):
+                    if "the loop's last turn" in (tmp_path / "log").read_text():
+                        break
+                    await asyncio.sleep(0.02)
+
+    before = signal.signal(signal.SIGUSR1, ours := lambda number, frame: called.append(number))
+    try:
+        asyncio.run(go())
+        assert called == [signal.SIGUSR1] and signal.getsignal(signal.SIGUSR1) is ours
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert "watchdog: the loop's last turn" in (tmp_path / "log").read_text()
+
+
 # -- the guard -------------------------------------------------------------------------------------------
 
 GUARDED = """
@@ -237,6 +296,10 @@ def anyio_backend():
 async def test_waits():
     await asyncio.sleep(0.3)
     await asyncio.to_thread(time.sleep, 0.3)
+
+@pytest.mark.parametrize("number", range(20))
+async def test_awaits_nothing(number):  # so the guard's own thread has not been answered when it is to end
+    pass
 
 async def test_blocks():
     time.sleep(1)
@@ -258,6 +321,7 @@ def test_the_guard_fails_the_test_that_blocks_and_no_other(folder):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     verdicts = {line.split("::")[1].split(" ")[0]: line.split(" ")[0] for line in done.stdout.splitlines()
                 if line.startswith(("PASSED", "FAILED", "ERROR"))}
+    assert {verdicts.pop(f"test_awaits_nothing[{number}]") for number in range(20)} == {"PASSED"}, done.stdout
     assert verdicts == {"test_waits": "PASSED", "test_blocks": "FAILED", "test_blocks_in_a_task": "FAILED",
                         "test_no_coroutine": "ERROR"}, done.stdout
     assert done.stdout.count("time.sleep(1)") >= 2 and "await the handler itself" in done.stdout

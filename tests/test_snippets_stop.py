@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 import lab
+import servers
 from client import eventually
 from snippet_lab import NEVER, SNIPPETS, ask, held, lay_out, said, seconds_to_stop, use_snippets
 
@@ -56,13 +59,20 @@ def test_a_stop_with_busy_workers_and_ten_streams_keeps_within_the_grace(folder,
 
 @SIGNALS
 def test_without_the_snippets_a_stream_a_worker_or_a_cleanup_thread_holds_the_exit(folder, number):
-    with lab.start(folder, "stopping:bad") as server:
-        with held(f"{server.url}/events", 1):
+    def with_a_stream() -> None:
+        with lab.start(folder, "stopping:bad") as server:
+            with held(f"{server.url}/events", 1):
+                assert seconds_to_stop(server, number, patience=2) == NEVER
+            assert "Waiting for connections to close" in server.log.read_text()
+
+    def with_a_job() -> None:
+        with lab.start(folder, "stopping:bad") as server:
+            ask(server.url, "/job")
             assert seconds_to_stop(server, number, patience=2) == NEVER
-        assert "Waiting for connections to close" in server.log.read_text()
-    with lab.start(folder, "stopping:bad") as server:
-        ask(server.url, "/job")
-        assert seconds_to_stop(server, number, patience=2) == NEVER
+
+    with ThreadPoolExecutor(2) as aside:
+        for tried in [aside.submit(with_a_stream), aside.submit(with_a_job)]:
+            tried.result()
 
 
 def test_a_cleanup_thread_that_nobody_stops_holds_the_interpreter_after_ctrl_c(folder):
@@ -71,6 +81,35 @@ def test_a_cleanup_thread_that_nobody_stops_holds_the_interpreter_after_ctrl_c(f
         assert "Finished server process" in server.log.read_text()  # uvicorn is done, Python is not
     with lab.start(folder, "stopping:good") as server:
         assert seconds_to_stop(server, signal.SIGINT) < 1
+
+
+def test_a_signal_that_nothing_handles_is_left_to_the_system():
+    from uvicorn_signals import told_to_stop
+
+    async def go() -> list[object]:
+        async with told_to_stop():
+            return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    interrupt, terminate = asyncio.run(go())
+    assert terminate is signal.SIG_DFL and interrupt is not signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", ["uvicorn --workers 2", "uvicorn --reload", "gunicorn"])
+def test_a_ctrl_c_ends_supervisors_and_their_workers_too(folder, kind):
+    if servers.missing(kind):
+        pytest.skip(servers.missing(kind))
+    with servers.start(kind, folder, "stopping:good") as server:
+        ask(server.url, *["/job"] * 4)
+        with held(f"{server.url}/events", 10):
+            family = [server.pid, *lab.descendants(server.pid)]
+            began = time.monotonic()
+            os.killpg(server.pid, signal.SIGINT)
+            server.process.wait(5)
+            assert time.monotonic() - began <= GRACE + 0.5
+        log = server.log.read_text()
+        assert len(family) > 1 and eventually(lambda: not any(map(psutil.pid_exists, family)), 2)
+        assert "open streams end now" in log and "services: all done" in log and "Traceback" not in log
 
 
 # -- streams that end ------------------------------------------------------------------------------------
@@ -156,6 +195,14 @@ def test_a_drain_waits_as_long_as_told_and_names_what_still_runs():
     assert eventually(lambda: not running("slow")) and drain(pool, "slow", 5) == []
 
 
+def test_a_drain_names_the_calls_of_its_pool_and_of_no_other():
+    (pool, release), (_, other) = busy("app"), busy("app_slow")
+    left = drain(pool, "app", 0.05)
+    release.set()
+    other.set()
+    assert len(left) == 1 and left[0].startswith("app_0: ")
+
+
 def test_a_shutdown_has_no_such_limit():
     pool, release = busy("unbounded")
     waiting = threading.Thread(target=pool.shutdown)
@@ -188,25 +235,29 @@ def test_the_drain_of_a_coroutine_lets_the_loop_go_on():
 
 
 SCRIPT = """
-import sys, threading
+import logging, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from bounded_drain import drain, exit_within
 pool = ThreadPoolExecutor(1, thread_name_prefix="work")
 pool.submit(threading.Event().wait, 30)
 print(drain(pool, "work", 0.2), flush=True)
+if "locked" in sys.argv:  # a call that hangs in a log handler
+    stuck = logging.StreamHandler()
+    threading.Thread(target=stuck.acquire).start()
 if len(sys.argv) > 1:
     exit_within(0.3, 7)
 """
 
 
 def test_the_last_resort_ends_a_process_that_its_threads_would_hold():
-    def run(*arguments: str) -> subprocess.CompletedProcess:
+    def run(*arguments: str, patience: float = 3) -> subprocess.CompletedProcess:
         return subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=SNIPPETS, capture_output=True, text=True,
-                              timeout=3, env={"PYTHONDONTWRITEBYTECODE": "1"})
-    done = run("bounded")
-    assert done.returncode == 7 and "['work_0: wait (threading.py:" in done.stdout
+                              timeout=patience, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    for how in ("bounded", "locked"):
+        done = run(how)
+        assert done.returncode == 7 and "['work_0: wait (threading.py:" in done.stdout
     with pytest.raises(subprocess.TimeoutExpired):
-        run()
+        run(patience=1.5)
 
 
 # -- the cleanup -----------------------------------------------------------------------------------------
@@ -248,11 +299,28 @@ def test_a_periodic_thread_that_is_deep_in_its_sleep_stops_at_once_where_a_sleep
 
 
 def test_a_sweep_that_hangs_is_reported():
-    release = threading.Event()
-    cleaner = PeriodicThread(lambda: release.wait(30), every=0)
-    assert eventually(lambda: not cleaner.stop(0.1))
+    release, begun = threading.Event(), threading.Event()
+    cleaner = PeriodicThread(lambda: (begun.set(), release.wait(30)), every=0)
+    assert begun.wait(5) and not cleaner.stop(0.1)
+    assert not asyncio.run(cleaner.stop_async(0.1))
     release.set()
-    assert cleaner.stop(5)
+    assert asyncio.run(cleaner.stop_async(5))
+
+
+def test_a_periodic_thread_is_stopped_from_a_loop_whose_default_executor_is_full():
+    async def go() -> None:
+        release, loop = threading.Event(), asyncio.get_running_loop()
+        for _ in range(40):
+            loop.run_in_executor(None, release.wait, 30)
+        try:
+            await PeriodicThread(lambda: None, every=60).stop_async(1)
+            bad = PeriodicThread(lambda: None, every=60)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.to_thread(bad.stop, 1), 0.3)
+        finally:
+            release.set()
+
+    asyncio.run(go())
 
 
 def test_the_asyncio_twin_works_goes_on_after_a_failure_and_is_gone_afterwards(caplog):

@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 
 LONG = 60  # seconds, in place of a feed that does not answer
 reached: list[str] = []
-shared = ThreadPoolExecutor(16)
+shared = ThreadPoolExecutor(16)  # claims.py knows the number
 gc.disable()  # so that it comes when /collect asks for it, and not at any line
 
 

@@ -43,8 +43,10 @@ def clean_up():
 async def lifespan(app):
     app.state.reports, app.state.analysis = ReportService(), AnalysisService()
     threading.Thread(target=clean_up, name="cleanup").start()
+    app.state.readers = ThreadPoolExecutor(max_workers=20, thread_name_prefix="readers")
     async with told_to_stop() as app.state.closing:
         yield
+    app.state.readers.shutdown(wait=False, cancel_futures=True)  # each stream has told its own calls to stop
     app.state.reports.shutdown()
     app.state.analysis.shutdown()
 
@@ -74,5 +76,5 @@ def page(number, stop):
 
 @app.get("/pages")
 async def stream():
-    pages = until(app.state.closing, stream_results(page, itertools.count(), workers=2))
-    return StreamingResponse(pages, media_type="text/event-stream")
+    pages = stream_results(page, itertools.count(), workers=1, pool=app.state.readers)
+    return StreamingResponse(until(app.state.closing, pages), media_type="text/event-stream")

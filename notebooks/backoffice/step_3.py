@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from contextlib import asynccontextmanager
@@ -38,15 +37,18 @@ def clean_up():
 async def lifespan(app):
     app.state.reports, app.state.analysis = ReportService(), AnalysisService()
     cleaner = PeriodicThread(clean_up, every=3600)
-    async with told_to_stop() as app.state.closing:
-        yield
-    running = [app.state.analysis.threads, app.state.reports.threads]
-    until_then = time.monotonic() + GRACE
-    for each in running:
-        each.tell()
-    for each in running:
-        await each.ended(until_then)
-    await asyncio.to_thread(cleaner.stop, 1)
+    app.state.readers = Threads("readers", workers=20)
+    try:
+        async with told_to_stop() as app.state.closing:
+            yield
+    finally:
+        running = [app.state.readers, app.state.analysis.threads, app.state.reports.threads]
+        until_then = time.monotonic() + GRACE
+        for each in running:
+            each.tell()
+        for each in running:
+            await each.ended(until_then)
+        await cleaner.stop_async(1)
 
 
 app = FastAPI(lifespan=lifespan)
@@ -74,5 +76,5 @@ def page(number, stop):
 
 @app.get("/pages")
 async def stream():
-    pages = until(app.state.closing, stream_results(page, itertools.count(), workers=2))
-    return StreamingResponse(pages, media_type="text/event-stream")
+    pages = stream_results(page, itertools.count(), workers=1, pool=app.state.readers.pool)
+    return StreamingResponse(until(app.state.closing, pages), media_type="text/event-stream")

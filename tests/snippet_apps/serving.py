@@ -80,6 +80,11 @@ async def good_cpu(request: Request):
     return await run_cpu(request.app, count_to, 2) > 0
 
 
+@app.get("/cpu/short")
+async def short_cpu(request: Request):
+    return await run_cpu(request.app, int)
+
+
 @app.get("/cpu/long")
 async def long_cpu(request: Request):
     return await run_cpu(request.app, count_to, 60)

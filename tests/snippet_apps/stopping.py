@@ -54,7 +54,7 @@ async def done_right(app: FastAPI):
         app.state.closing, app.state.until = closing, until
         cleaner = PeriodicThread(lambda: None, every=60)
         yield
-        service_lifespan.log.info("cleanup: %s", "stopped" if await asyncio.to_thread(cleaner.stop, 1) else "left behind")
+        service_lifespan.log.info("cleanup: %s", "stopped" if await cleaner.stop_async(1) else "left behind")
 
 
 def create(lifespan) -> FastAPI:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from pydantic import BaseModel
 
 
@@ -15,4 +17,4 @@ class FeedResult(BaseModel):
 
     feed: str
     articles: list[Article] = []
-    error: str | None = None
+    error: Optional[str] = None  # pydantic reads it, and before Python 3.10 it cannot read `|`

@@ -13,7 +13,7 @@ class Settings:
 
     feeds_url: str = "http://127.0.0.1:9000"
     feeds: tuple[str, ...] = ("city", "sport", "wire", "markets", "weather", "traffic")
-    feed_workers: int = 32  # for all streams together
+    feed_workers: int = 80  # for all streams together: of 20 readers with four slow feeds each
     connect_timeout: float = 3.0
     read_timeout: float = 2.0  # between two lines of a feed, not for all of it
 
