@@ -1,0 +1,178 @@
+"""What can be looked at: the Python servers of this machine and how they fare, a pasted dump, an uploaded file.
+
+Nothing here attaches to a process, signals it or sends it a request, but for `asked`, which sends one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hangdebug import curl, kernel
+from hangdebug.capture import processes
+from hangdebug.diagnose import evidence_of
+from hangdebug.dumps import read
+from hangdebug.dumps.bundle import STOPPED, is_bundle, read_bundle
+from hangdebug.errors import BadBundle, BadRequest, HangError
+from hangdebug.model import Clients, Evidence
+
+MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
+BUSY = 90  # per cent of a CPU
+APP = re.compile(r"[\w.]+:[\w.]+(?:\(\))?$")
+NOBODY = Clients()
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a server fares: `sign` is one of SIGNS, `words` say what was seen."""
+
+    sign: str
+    words: str
+
+
+SIGNS = ("answers", "quiet", "waits", "busy", "stopped", "gone")
+NEW = Health("quiet", "looking")
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server: its supervisor or only process, and what the kernel says of it and of its workers."""
+
+    pid: int
+    kind: str
+    app: str
+    workers: int
+    ports: tuple[int, ...]
+    cpu: float
+    threads: int
+    health: Health = NEW
+
+
+@dataclass
+class Watch:
+    """The Python servers that listen on this machine. `find` lists them, `look` says how they fare now."""
+
+    families: dict[int, list[Any]] = field(default_factory=dict)
+    facts: dict[int, tuple[str, str, tuple[int, ...]]] = field(default_factory=dict)
+    earlier: dict[int, Clients] = field(default_factory=dict)
+
+    def find(self) -> None:
+        """List the servers anew. Workers are found through their parent."""
+        ps, found = processes.library(), {}
+        own = {os.getpid(), *(parent.pid for parent in ps.Process().parents())}
+        for process in ps.process_iter():
+            if process.pid in own or not processes.is_python(process):
+                continue
+            line = processes.command(process)
+            if re.search("ipykernel|jupyter|voila", line) or processes.quietly(process.ppid) in found:
+                continue
+            ports = tuple(sorted({one.laddr.port for one in processes.connections(process) if one.status == ps.CONN_LISTEN}))
+            if ports:
+                found[process.pid] = self.families.get(process.pid) or family(process)
+                self.facts[process.pid] = (processes.server_of(line) or "python", app_of(process), ports)
+        self.families = found
+
+    def look(self) -> tuple[Server, ...]:
+        """Two looks that agree are needed before a server is said to be in trouble."""
+        return tuple(self.one(pid, members) for pid, members in list(self.families.items()))
+
+    def one(self, pid: int, members: list[Any]) -> Server:
+        kind, app, ports = self.facts[pid]
+        cpu = sum(processes.quietly(lambda: one.cpu_percent(None)) or 0.0 for one in members)
+        threads = sum(processes.quietly(one.num_threads) or 0 for one in members)
+        now = clients_of(pid, ports)
+        before = self.earlier.get(pid, NOBODY)
+        self.earlier[pid] = now
+        return Server(pid, kind, app, max(1, len(members) - 1), ports, cpu, threads, health(members[0], cpu, before, now))
+
+
+def family(process: Any) -> list[Any]:
+    """The process and its workers; a helper such as a watcher of files is none."""
+    return [process, *processes.python_family(process)]
+
+
+def app_of(process: Any) -> str:
+    """What it serves, "app.main:app", or else the end of its command line."""
+    words = processes.shorten(process).split()
+    return next((word for word in words if APP.match(word) and not word[0].isdigit()), " ".join(words[1:])[-40:])
+
+
+def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
+    """The connections to its ports, as the kernel counts them in the process's network namespace. Linux only."""
+    texts = []
+    for name in ("tcp", "tcp6"):
+        try:
+            texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
+        except OSError:
+            continue
+    return kernel.clients("\n".join(texts), ports)
+
+
+def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:
+    """Sockets and CPU alone: a request that nobody asked for is never sent."""
+    status = processes.quietly(process.status)
+    if status in (None, "zombie"):
+        return Health("gone", "has ended")
+    if status in STOPPED:
+        return Health("stopped", "stopped by the kernel")
+    kept = {"not accepted": (before.backlog, now.backlog), "not read": (before.unread, now.unread),
+            "left unnoticed": (before.abandoned, now.abandoned)}
+    said = [f"{min(pair)} {name}" for name, pair in kept.items() if min(pair)]
+    if said:
+        return Health("waits", f"clients: {', '.join(said)}")
+    if cpu >= BUSY:
+        return Health("busy", f"computes: {cpu:.0f} % CPU")
+    return Health("quiet", "nobody waits")
+
+
+def asked(url: str, deadline: float = 1.0) -> Health:
+    """Send one request by curl. Only for the demo, and where the user said so. Raises MissingTool, BadRequest."""
+    if not curl.is_url(url):
+        raise BadRequest(f"{url!r} is not an http or https URL.", next="such as http://127.0.0.1:8000/health")
+    (answer,) = curl.probe([curl.probe_command(url, deadline)], deadline)
+    if answer.status is None:
+        return Health("waits", f"no answer within {deadline:g} s")
+    return Health("answers", f"{answer.status} in {answer.seconds * 1000:.0f} ms")
+
+
+def pasted(text: str) -> tuple[Evidence, ...]:
+    """The evidence in a pasted dump. Raises NotADump."""
+    if not text.strip():
+        raise HangError("Nothing was pasted.", next="paste the output of: py-spy dump --pid PID")
+    return evidence_of(read(text))
+
+
+def uploaded(name: str, content: bytes) -> tuple[Evidence, ...]:
+    """The evidence in a bundle (.zip) or a dump. Raises BadBundle, NotADump."""
+    if len(content) > MOST_UPLOAD:
+        raise BadRequest(f"{name} has {len(content) >> 20} MB.", f"Up to {MOST_UPLOAD >> 20} MB can be uploaded.",
+                         "copy it to this machine and type its path instead")
+    if not content.startswith(b"PK"):
+        return pasted(text_in(content))
+    with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+        file = Path(folder) / "bundle.zip"
+        file.write_bytes(content)
+        try:
+            return opened(file)
+        except BadBundle as error:
+            raise BadBundle(error.what.replace(str(file), name), error.why, error.next) from error
+
+
+def opened(path: str | Path) -> tuple[Evidence, ...]:
+    """The same for a file or folder on this machine. Raises HangError."""
+    file = Path(path).expanduser()
+    if is_bundle(file) or file.suffix == ".zip" and file.is_file():
+        return read_bundle(file)
+    try:
+        return pasted(text_in(file.read_bytes()))
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read.", error.strerror or str(error), f"ls -l {path}") from error
+
+
+def text_in(content: bytes) -> str:
+    """PowerShell's `>` writes UTF-16."""
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
