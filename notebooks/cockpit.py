@@ -147,7 +147,7 @@ class Desk:
 
     def __init__(self, target: Target | None = None, evidence: tuple[Evidence, ...] = ()) -> None:
         self.target, self.demo, self.folder = target, None, None
-        self.answer = self.mine = self.scene = self.before = self.after = None
+        self.answer = self.mine = self.scene = self.before = self.after = self.case = self.checked = None
         self.patches: list[Patch] = []
         self.written: list[Patch] = []
         self.refusal = "There is no evidence yet."
@@ -168,6 +168,38 @@ class Desk:
             desk.undo_all = undo.pop_all()
         views.shorten([Path(sys.executable).parent, desk.demo.news.app_dir, desk.demo.copy, scratch])
         return desk
+
+    @classmethod
+    def practice(cls, number: int) -> Desk:
+        """A desk with a server that hangs, and that the user is to find out about."""
+        import practice
+        case = practice.start(number)
+        desk = cls(resolve(case.pid))
+        desk.case, desk.keep = case, case.folder.parent
+        desk.undo_all.callback(case.stop)
+        views.shorten([Path(sys.executable).parent, case.folder, case.folder.parent])
+        return desk
+
+    @property
+    def guessing(self) -> bool:
+        """Whether the answer is not to be shown yet."""
+        return self.case is not None and self.checked is None
+
+    def check(self, guess: str) -> Any:
+        """Compare a guess with the truth of the practice case: a practice.Answer."""
+        import practice
+        if self.case is None:
+            raise HangError("There is no case to guess at.", next="start one under Practice")
+        self.checked = practice.check(self.case, guess)
+        return self.checked
+
+    def leave(self, on_probe: OnProbe = quiet) -> Verification:
+        """A reader of the demo's stream walks away."""
+        if self.demo is None:
+            raise HangError("This step needs the news service.", "Your own process is sent no requests from here.",
+                            "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL")
+        self.before = self.demo.hang(on_probe)
+        return self.before
 
     @property
     def pid(self) -> int | None:
@@ -253,6 +285,8 @@ class Desk:
     def __str__(self) -> str:
         if self.target is None:
             return f"The target is a dump of process {self.answer.process.pid or '(no pid in it)'}."
+        if self.case:
+            return f"The target is {self.case.title}"
         whose = f"the news service, at {self.demo.news.url}," if self.demo else "your process,"
         return f"The target is {whose} pid {self.pid}: {views.neutral(processes.facts(self.pid).command)}"
 

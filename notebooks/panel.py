@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from pathlib import Path
+from html import escape
 from typing import Any, Callable
 
 import ipywidgets as w
 
+import practice
 import targets
 import views
 from cockpit import Control, Desk, expected, open_desk, sentence
@@ -27,8 +28,10 @@ from hangdebug.errors import HangError
 from hangdebug.model import Probe
 from hangdebug.verify import table
 
-SOURCES = (("A server here", "here"), ("Pid or port", "number"), ("Pasted dump", "paste"), ("A file", "file"))
+SOURCES = (("A server here", "here"), ("Pid or port", "number"), ("Pasted dump", "paste"), ("A file", "file"),
+           ("Practice", "practice"))
 TABS = ("Source", "Threads", "Kernel waits", "Tasks", "Wait-for graph", "Diff", "Verification", "Report")
+TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are there before a guess
 EVERY = 2.0  # seconds between two looks at the servers
 LOOKS = 9  # of a capture, at each process
 DEMO = 0  # among the pids
@@ -105,15 +108,19 @@ class Panel(Control):
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
+        self.guess = field("it is", "", w.Dropdown, options=practice.guesses())
         self.start = button("Start the demo", "Start the bundled news service", self.on_start)
         self.hang = button("Let a reader leave", "Open its stream and walk away: that hangs it", self.on_hang)
         self.save = button("Save evidence", "Read the kernel's word and five samples of all stacks into a folder", self.on_save)
         self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
+        self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
+        self.check = button("That is it", "Compare your guess with the answer", self.on_check)
         self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set, "stop")
-        return [self.start, self.hang, self.save, self.read, self.stop]
+        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.stop]
 
     def target_part(self) -> w.VBox:
-        tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump"]
+        tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
+                "A server that hangs, and you find out why"]
         given = os.environ.get("HANG_PID", "")
         self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
         self.picked, self.list = DEMO, w.VBox()
@@ -123,9 +130,10 @@ class Panel(Control):
         self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
         self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
         self.path = field("or its path", "evidence.zip on this machine", wide="40em")
+        self.case = field("case", "", w.Dropdown, "40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
         self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url])]), "paste": self.paste,
-                       "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path])}
-        for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path):
+                       "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path]), "practice": self.case}
+        for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
             one.observe(lambda _: self.show(), "value")
         return w.VBox([self.source, *self.bodies.values()]).add_class("hang-target")
 
@@ -189,6 +197,15 @@ class Panel(Control):
             return str(self.desk)
         self.run(understand, "Reading")
 
+    def on_begin(self) -> None:
+        def hang() -> str:
+            self.open()
+            return str(self.desk)
+        self.run(hang, "Starting a server, and hanging it")
+
+    def on_check(self) -> None:
+        self.run(lambda: str(self.about().check(self.guess.value)), "Comparing")
+
     def on_apply(self) -> None:
         self.run(lambda: f"written: {', '.join(map(str, self.about().write(self.own.value)))}", "Writing", place="Diff")
 
@@ -223,14 +240,15 @@ class Panel(Control):
 
     def attempt(self, verb: Callable[[], str]) -> None:
         try:
-            self.words = views.neutral(verb())
-        except expected() as error:
-            self.fault, self.words = error, views.neutral(sentence(error))
+            try:
+                self.words = views.neutral(verb())
+            except expected() as error:
+                self.fault, self.words = error, views.neutral(sentence(error))
+            self.doing = ""
+            self.show()
         except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
-            self.fault = error
-            self.words = f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel, and run all cells"
-        self.doing = ""
-        self.show()
+            self.fault, self.doing = error, ""
+            self.place.value = said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
 
     def done(self) -> str:
         """Wait for what was begun, and give back its words. Raises what it raised."""
@@ -261,6 +279,7 @@ class Panel(Control):
     def key(self) -> tuple:
         """What the controls point at."""
         given = {"here": (self.picked,), "number": (self.pid.value.strip(), self.port.value.strip()), "paste": (self.paste.value,),
+                 "practice": (self.case.value,),
                  "file": (self.path.value.strip(), tuple((one["name"], bytes(one["content"])) for one in self.upload.value))}
         return (self.source.value, *given[self.source.value])
 
@@ -285,10 +304,11 @@ class Panel(Control):
             only(body, name == key[0])
         next_ = self.next(desk, key)
         again = bool(desk and desk.answer and desk.target)
-        for one in (self.start, self.hang, self.save, self.read):
+        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check):
             only(one, one is next_ or one is self.save and again)
             one.button_style, one.disabled = "primary" if one is next_ else "", busy
         self.save.description = "Save evidence again" if again else "Save evidence"
+        only(self.guess, next_ is self.check)
         for one in (self.stop, self.stop_too):
             only(one, busy)
         for one in (self.apply, self.undo, self.verify):
@@ -301,7 +321,9 @@ class Panel(Control):
 
     def next(self, desk: Desk | None, key: tuple) -> w.Button | None:
         if desk and desk.answer:
-            return None
+            return self.check if desk.guessing else None
+        if key[0] == "practice" and desk is None:
+            return self.begin
         if key[0] in ("paste", "file"):
             return self.read
         if key != ("here", DEMO):
@@ -309,11 +331,11 @@ class Panel(Control):
         return self.start if desk is None else self.hang if desk.before is None else self.save
 
     def show_answer(self, desk: Desk) -> None:
-        if self.answered is not desk.answer:
-            self.answered = desk.answer
+        if self.answered != (desk.answer, desk.guessing):
+            self.answered = desk.answer, desk.guessing
             self.slider.max = len(desk.scene.samples)
             self.slider.value = self.slider.max
-            self.timeline.value = pictures.timeline(desk.scene, desk.answer).html()
+            self.timeline.value = "" if desk.guessing else pictures.timeline(desk.scene, desk.answer).html()
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(self.page(name))
         self.card.value = card(desk)
@@ -333,6 +355,8 @@ class Panel(Control):
 
     def page(self, name: str) -> Callable[[], views.Shown]:
         desk, sample = self.about(), self.slider.value - 1
+        if desk.guessing and name not in TELL_NOTHING:
+            return lambda: views.later("This tab tells the cause.", "look at the threads and what the kernel says, then guess")
         return {
             "Source": lambda: views.source(desk.answer, desk.mine),
             "Threads": lambda: views.threads(desk.scene, sample),
@@ -377,3 +401,129 @@ class Panel(Control):
         for one in servers:
             if one.pid in self.rows:
                 self.rows[one.pid][1].value = row(one)
+
+
+def desk_for(kind: str, *what: Any) -> Desk:
+    """The desk for what the controls point at. Raises HangError."""
+    if kind == "here":
+        return Desk(resolve(what[0])) if what[0] else Desk.demonstration()
+    if kind == "practice":
+        return Desk.practice(what[0])
+    if kind == "paste":
+        return Desk(evidence=targets.pasted(what[0]))
+    if kind == "file":
+        path, files = what
+        return Desk(evidence=targets.opened(path) if path else targets.uploaded(*files[0]) if files else targets.pasted(""))
+    pid, port = (number(text) for text in what)
+    if pid is None and port is None:
+        raise HangError("Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list")
+    return Desk(on_port(port) if pid is None else resolve(pid))
+
+
+def number(text: str) -> int | None:
+    if text and not text.isdecimal():
+        raise HangError(f"{text!r} is no number.", next="type the pid of a process, or the port on which it listens")
+    return int(text) if text else None
+
+
+def inner(make: Callable[[], Any]) -> str:
+    """What a tab shows, as HTML; a sentence where there is nothing to see."""
+    try:
+        shown = make()
+    except expected() as error:
+        return said(sentence(error), error)
+    return shown.html() if isinstance(shown, pictures.Picture) else shown.html
+
+
+SIGNS = {"answers": "&#9679;", "quiet": "&#9675;", "waits": "&#9670;", "busy": "&#9650;", "stopped": "&#9632;", "gone": "&#215;"}
+NAMES = "".join(f"<span>{name}</span>" for name in ("server", "serves", "workers", "port", "CPU", "threads", "health"))
+
+
+def row(one: targets.Server) -> str:
+    cells = (one.kind, one.app, str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads))
+    facts = "".join(f"<span>{escape(views.neutral(cell))}</span>" for cell in cells)
+    return f'<div class="hang-row">{facts}{dot(one.health)}</div>'
+
+
+def dot(health: targets.Health) -> str:
+    """A sign of its own shape, and the words: never colour alone."""
+    sign = f'<i class="hang-{health.sign}" aria-hidden="true">{SIGNS[health.sign]}</i>'
+    return f"<span>{sign} {escape(health.words)}</span>"
+
+
+def meter(doing: str, steps: int, most: int) -> str:
+    done = f'value="{min(steps, most)}" max="{most}"' if most else ""
+    return f'<div class="hang-said" role="status"><progress aria-label="{escape(doing)}" {done}></progress> {escape(doing)}</div>'
+
+
+def said(words: str, fault: BaseException | None = None) -> str:
+    """What came of it: a few lines, or what went wrong with the next step set off."""
+    if fault is None:
+        return f'<pre class="hang-said" role="status">{escape(words)}</pre>' if words else ""
+    lines = [f"<div>{escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
+    after = [f"<div>Next: <code>{escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
+    return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
+
+
+def asked_so_far(probes: list[Probe]) -> str:
+    """The last requests, newest last."""
+    lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
+    return f'<pre class="hang-said">{escape(chr(10).join(lines))}</pre>'
+
+
+def heading(desk: Desk | None, busy: bool) -> str:
+    """Where one is on the way."""
+    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
+    now = have.index(False) if False in have else len(have)
+    names = ("target", "evidence", "answer", "repair", "proof")
+    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
+                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
+    return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
+
+
+def card(desk: Desk) -> str:
+    """The answer in a sentence."""
+    answer = desk.answer
+    if desk.guessing:
+        return f'<div class="hang-card"><b>{escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
+    kept = f"evidence kept in {desk.folder}" if desk.folder else "read from what was given"
+    facts = [f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
+    said_of = "".join(f"<span>{escape(views.neutral(fact))}</span>" for fact in facts)
+    well = "hang-well" if answer.state == "healthy" else ""
+    return (f'<div class="hang-card {well}"><b>{escape(answer.state)} / {escape(answer.cause)}</b>'
+            f"<div>{escape(views.neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
+
+
+STYLE = """
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 14px 16px; max-width: 1120px; }
+.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
+.hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
+.hang-head { display: flex; align-items: baseline; gap: 24px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 8px; }
+.hang-head b { font-size: 15px; }
+.hang-head ol { display: flex; gap: 18px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
+.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); border-bottom: 2px solid var(--jp-brand-color1, #0072b2); }
+.hang-target { margin: 8px 0; }
+.hang-row { display: grid; grid-template-columns: 90px minmax(120px, 1fr) 60px 70px 60px 60px minmax(180px, 1.3fr); gap: 10px; align-items: center; }
+.hang-row span:nth-child(3), .hang-row span:nth-child(4), .hang-row span:nth-child(5), .hang-row span:nth-child(6)
+  { text-align: right; font-variant-numeric: tabular-nums; }
+.hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin-left: 92px; }
+.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; }
+.hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
+.hang-line > button { width: 84px !important; }
+.hang-picked { background: rgba(0, 114, 178, .12); }
+.hang i { font-style: normal; }
+.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
+.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #cc79a7; }
+.hang-actions { align-items: center; gap: 8px; margin: 4px 0; }
+.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
+.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color2, inherit); font-size: 12px; }
+.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; }
+.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
+.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 14px; border-radius: 2px; margin: 6px 0; }
+.hang-card b { font-size: 16px; } .hang-well { border-color: #009e73; }
+.hang-facts { display: flex; gap: 18px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-turning { align-items: center; }
+.hang figure { margin: 6px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; }
+.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; }
+"""

@@ -10,7 +10,7 @@ import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 from hangdebug import curl, kernel
 from hangdebug.capture import processes
@@ -60,10 +60,10 @@ class Watch:
     facts: dict[int, tuple[str, str, tuple[int, ...]]] = field(default_factory=dict)
     earlier: dict[int, Clients] = field(default_factory=dict)
 
-    def find(self) -> None:
-        """List the servers anew. Workers are found through their parent."""
+    def find(self, but: Iterable[int] = ()) -> None:
+        """List the servers anew, `but` some. Workers are found through their parent."""
         ps, found = processes.library(), {}
-        own = {os.getpid(), *(parent.pid for parent in ps.Process().parents())}
+        own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
         for process in ps.process_iter():
             if process.pid in own or not processes.is_python(process):
                 continue

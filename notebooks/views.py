@@ -274,6 +274,24 @@ def kernel(scene: Scene, sample: int | None = None) -> Shown:
     return table(("thread", "role", "system call", "detail"), rows)
 
 
+def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
+    """The rewrites, one under the other. Raises HangError where there are none."""
+    if not patches:
+        raise HangError("No rewrite is proposed.", refusal)
+    shown = [side_by_side(patch) for patch in patches]
+    return Shown("\n".join(one.text for one in shown), "".join(one.html for one in shown))
+
+
+def latency(before: Verification | None, after: Verification | None) -> Shown:
+    if before is None or after is None:
+        raise HangError("Nothing was verified yet.", next="press the button")
+    return picture(before, after)
+
+
+def later(what: str, next: str) -> Shown:
+    raise HangError(what, next=next)
+
+
 def side_by_side(patch: Patch | None) -> Shown:
     """Before and after in two columns, with `-` and `+` at the lines that differ. Raises HangError."""
     if patch is None:
