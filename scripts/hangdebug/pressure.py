@@ -34,16 +34,17 @@ FEW_ROUNDS = 2  # that miss one after the other: then no more streams are opened
 class Pressure:
     """A Verification with the phases BASELINE, FIRST and DURING, and the number of the process's threads.
 
-    `counts` are (seconds since the first probe, threads). `baseline` is counted SETTLE seconds after the first
+    `counts` are (seconds since the first probe, threads), and `cut` is how many streams had been cut off by then. `baseline` is counted SETTLE seconds after the first
     batch of streams, which is not part of the aborts, so that pools have grown to their size. `back` is the
     number of seconds from the last abort until no more than MORE above it were left, None where that took
-    longer than SETTLE. All three are empty or None without a pid.
+    longer than SETTLE. All four are empty or None without a pid.
     """
 
     result: Verification
     baseline: int | None = None
     counts: tuple[tuple[float, int], ...] = ()
     back: float | None = None
+    cut: tuple[int, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -59,12 +60,14 @@ class Watch:
     over: Event = field(default_factory=Event)
     missed: int = 0  # rounds in a row
     counts: list[tuple[float, int]] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
 
     def go(self) -> None:
         while not self.over.wait(ASKED_EVERY):
             self.missed = 0 if one_round(self.run, DURING) else self.missed + 1
             if self.pid:
                 self.counts.append((time.monotonic() - self.run.began, threads_of(self.pid)))
+                self.cut.append(self.run.aborts)
 
 
 def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, concurrency: int = 20,
@@ -77,7 +80,7 @@ def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, c
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline)
     run = Run(urls, deadline, None)
-    baseline, back, counts = None, None, ()
+    baseline, back, counts, gone = None, None, (), ()
     on_phase(BASELINE)
     if not rounds(run, BASELINE, ROUNDS):
         run.notes["No stream was opened: the server does not even answer without one."] = None
@@ -89,13 +92,13 @@ def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, c
                 if not cut(run, stream_url, min(concurrency, aborts - run.aborts)):
                     break
             back = settled(pid, baseline)
-        counts = tuple(watch.counts)
+        counts, gone = tuple(watch.counts), tuple(watch.cut)
     if run.aborts < aborts:
         run.notes[f"No further stream was opened after {run.aborts} of {aborts} aborts."] = None
     lines = [curl.probe_command(url, deadline) for url in urls] + [curl.stream_command(stream_url, run.lifetime)]
     result = Verification(tuple(run.probes), deadline, stream_url, aborts, run.opened, run.streams, run.aborts,
                           tuple(run.notes), tuple(map(shlex.join, lines)))
-    return Pressure(result, baseline, counts, back if result.complete else None)
+    return Pressure(result, baseline, counts, back if result.complete else None, gone)
 
 
 def warm(run: Run, url: str, count: int, on_phase: Callable[[str], object]) -> bool:
