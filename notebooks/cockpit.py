@@ -21,14 +21,16 @@ from typing import Any, Callable, Iterator
 sys.dont_write_bytecode = True  # a skills folder is often read-only, and never ours to litter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import targets  # noqa: E402
 import views  # noqa: E402
-from hangdebug import fix, report, scan, triage  # noqa: E402
+from hangdebug import fix, incident, page, report, scan, triage  # noqa: E402
 from hangdebug.capture import Target, processes, pyspy, resolve  # noqa: E402
 from hangdebug.capture.bundle import Pause, rest  # noqa: E402
 from hangdebug.diagnose import diagnose, worst  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 from hangdebug.live import new_folder, observe  # noqa: E402
 from hangdebug.model import Evidence, Patch, Probe  # noqa: E402
+from hangdebug.pressure import Pressure, pressure  # noqa: E402
 from hangdebug.scene import scene  # noqa: E402
 from hangdebug.verify import Verification, verify  # noqa: E402
 
@@ -125,18 +127,22 @@ class Demo:
             self.news = undo.enter_context(self.lab.newsroom(delay=PATIENCE, args=("--loop", "asyncio")))
             self.copy = self.lab.copy_app(scratch / "newsroom")
 
-    def ask(self, news: Any, aborts: int, on_probe: OnProbe, **how: Any) -> Verification:
-        urls = [news.health_url, news.articles_url]
-        return verify(urls, stream_url=news.stream_url if aborts else None, aborts=aborts or 1, deadline=1, on_probe=on_probe, **how)
+    def ask(self, news: Any, aborts: int, on_probe: OnProbe) -> Verification:
+        return verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=aborts, deadline=1, on_probe=on_probe)
 
     def hang(self, on_probe: OnProbe = quiet) -> Verification:
         """One reader opens the stream, and leaves."""
         return self.ask(self.news, 1, on_probe)
 
-    def repaired(self, aborts: int, on_probe: OnProbe = quiet) -> tuple[Verification, int]:
-        """Readers leave the copy; and how many of its threads still work for them some seconds later."""
+    def repaired(self, aborts: int, on_probe: OnProbe = quiet) -> Verification:
+        """Readers leave the copy."""
         with triage.failures(self.lab), self.lab.newsroom(self.copy) as news:
-            return self.ask(news, aborts, on_probe), triage.still_at_work(news.pid)
+            return self.ask(news, aborts, on_probe)
+
+    def crowd(self, aborts: int = 200) -> Pressure:
+        """Many readers leave the copy, twenty at a time, while its threads are counted."""
+        with triage.failures(self.lab), self.lab.newsroom(self.copy) as news:
+            return pressure(news.health_url, news.stream_url, aborts=aborts, deadline=1, pid=news.pid)
 
 
 class Desk:
@@ -145,8 +151,8 @@ class Desk:
     Nothing of a process of the user's is started, signalled, changed or sent a request, unless they said so.
     """
 
-    def __init__(self, target: Target | None = None, evidence: tuple[Evidence, ...] = ()) -> None:
-        self.target, self.demo, self.folder = target, None, None
+    def __init__(self, target: Target | None = None) -> None:
+        self.target, self.demo, self.source = target, None, None
         self.answer = self.mine = self.scene = self.before = self.after = self.case = self.checked = None
         self.patches: list[Patch] = []
         self.written: list[Patch] = []
@@ -154,8 +160,25 @@ class Desk:
         self.undo_all = ExitStack()
         self.keep = folder_to_keep()
         views.shorten([Path(sys.executable).parent])
-        if evidence:
-            self.understand(evidence)
+
+    @classmethod
+    def given(cls, source: Path | str) -> Desk:
+        """A desk with a bundle or a dump on it: a file or folder, or text. Raises HangError."""
+        if not str(source).strip():
+            raise HangError("Nothing was given.", next="paste the output of: py-spy dump --pid PID")
+        desk = cls()
+        desk.source = source
+        desk.understand(incident.opened(source)[3])
+        return desk
+
+    @classmethod
+    def uploaded(cls, name: str, content: bytes) -> Desk:
+        """The same for what was uploaded, which is kept as long as the desk."""
+        with ExitStack() as undo:
+            scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="upload-")))
+            desk = cls.given(targets.kept(name, content, scratch))
+            desk.undo_all = undo.pop_all()
+        return desk
 
     @classmethod
     def demonstration(cls) -> Desk:
@@ -210,9 +233,8 @@ class Desk:
         if self.target is None:
             raise HangError("There is no process to look at.", "A dump or a bundle is evidence already.", "open its tabs")
         folder = new_folder(self.target, self.keep)
-        evidence = observe(self.target, folder, say, pause)
-        self.folder = folder
-        self.understand(evidence)
+        self.understand(observe(self.target, folder, say, pause))
+        self.source = folder
         return folder
 
     def understand(self, evidence: tuple[Evidence, ...]) -> None:
@@ -250,7 +272,7 @@ class Desk:
         """The file's place in the demo's copy; for a file of the user's, a copy beside the evidence."""
         if self.demo:
             return self.demo.copy / Path(patch.file).resolve().relative_to(self.demo.news.app_dir.resolve())
-        place = (self.folder or self.keep) / "repaired" / Path(patch.file).name
+        place = (self.source if self.target else self.keep) / "repaired" / Path(patch.file).name
         place.parent.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(patch.file, place))
 
@@ -269,13 +291,25 @@ class Desk:
                on_probe: OnProbe = quiet) -> Verification:
         """Readers leave, curl asks: the demo's repaired copy, or a service of the user's where they agreed."""
         if self.demo:
-            self.after, self.busy = self.demo.repaired(aborts, on_probe)
+            self.after = self.demo.repaired(aborts, on_probe)
         elif not agreed:
             raise HangError("Nothing was sent.", "Your own service is sent requests only if you say so.",
                             "tick the box; or run: python scripts/hang.py verify --url YOUR_HEALTH_URL")
         else:
             self.after = verify(url, stream_url=stream_url or None, aborts=aborts, deadline=2, on_probe=on_probe)
         return self.after
+
+    @property
+    def checks(self) -> dict[str, Verification]:
+        """What was verified so far, by name."""
+        return {name: one for name, one in (("as it was", self.before), ("rewritten", self.after)) if one is not None}
+
+    def report(self) -> tuple[Path, Path]:
+        """Write report.html, which needs nothing else, and report.md, beside the evidence."""
+        if self.source is None:
+            raise HangError("There is no evidence to report on.", next="save it first")
+        name = self.source.stem if isinstance(self.source, Path) else "paste"
+        return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
 
     def close(self) -> list[int]:
         """End what this desk started, and drop its scratch folder. Pids of children that are left, if any."""

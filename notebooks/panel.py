@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 from html import escape
+from pathlib import Path
 from typing import Any, Callable
 
 import ipywidgets as w
@@ -337,7 +338,7 @@ class Panel(Control):
             self.slider.value = self.slider.max
             self.timeline.value = "" if desk.guessing else pictures.timeline(desk.scene, desk.answer).html()
             for name in TABS:
-                self.notes[name].value, self.pages[name].value = "", inner(self.page(name))
+                self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
         self.card.value = card(desk)
         self.turned()
         only(self.rewriting, desk.patches)
@@ -346,17 +347,18 @@ class Panel(Control):
         self.undo.disabled |= not desk.written
         self.apply.disabled |= bool(desk.written)
         self.apply.button_style, self.verify.button_style = "" if desk.written else "primary", "primary"
-        self.pages["Verification"].value = inner(self.page("Verification"))
+        self.pages["Verification"].value = inner(lambda: self.page("Verification"))
 
     def turned(self) -> None:
         for name in ("Threads", "Kernel waits"):
-            self.pages[name].value = inner(self.page(name))
+            self.pages[name].value = inner(lambda: self.page(name))
         self.when.value = f"{self.slider.value} of {self.slider.max}"
 
-    def page(self, name: str) -> Callable[[], views.Shown]:
+    def page(self, name: str) -> views.Shown | pictures.Picture:
+        """What a tab shows. Raises HangError."""
         desk, sample = self.about(), self.slider.value - 1
         if desk.guessing and name not in TELL_NOTHING:
-            return lambda: views.later("This tab tells the cause.", "look at the threads and what the kernel says, then guess")
+            raise HangError("This tab tells the cause.", next="look at the threads and at what the kernel says, then guess")
         return {
             "Source": lambda: views.source(desk.answer, desk.mine),
             "Threads": lambda: views.threads(desk.scene, sample),
@@ -364,14 +366,14 @@ class Panel(Control):
             "Tasks": lambda: views.tasks(desk.mine),
             "Wait-for graph": lambda: pictures.wait_graph(desk.answer),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
-            "Verification": lambda: views.latency(desk.before, desk.after),
+            "Verification": lambda: pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
             "Report": lambda: views.reasons(desk.answer),
-        }[name]
+        }[name]()
 
-    def look(self, name: str) -> views.Shown:
+    def look(self, name: str) -> views.Shown | pictures.Picture:
         """Turn to a tab, and give back what it shows. Raises HangError."""
         self.tabs.selected_index = TABS.index(name)
-        return self.page(name)()
+        return self.page(name)
 
     # -- the servers of this machine ------------------------------------------------------------------
 
@@ -383,14 +385,14 @@ class Panel(Control):
             self.picked = DEMO
         self.rows = {pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
                      for pid in [DEMO, *(one.pid for one in servers)]}
-        self.list.children = [w.HTML(f'<div class="hang-row hang-names">{NAMES}</div>'),
+        self.list.children = [w.HTML(f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'),
                               *(w.HBox(list(pair)).add_class("hang-line") for pair in self.rows.values())]
         self.show_servers(servers)
         self.show()
 
     def begun(self) -> set[int]:
         """What the notebook itself started: a practice case's name would give it away."""
-        return set()
+        return {self.desk.pid} if self.desk and (self.desk.demo or self.desk.case) else set()
 
     def keep_looking(self) -> None:
         """In a thread of its own: the kernel stays free, and nothing is attached to."""
@@ -400,7 +402,7 @@ class Panel(Control):
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
         for one in servers:
             if one.pid in self.rows:
-                self.rows[one.pid][1].value = row(one)
+                self.rows[one.pid][1].value = f'<div class="hang-row">{targets.row(one)}</div>'
 
 
 def desk_for(kind: str, *what: Any) -> Desk:
@@ -410,10 +412,10 @@ def desk_for(kind: str, *what: Any) -> Desk:
     if kind == "practice":
         return Desk.practice(what[0])
     if kind == "paste":
-        return Desk(evidence=targets.pasted(what[0]))
+        return Desk.given(what[0])
     if kind == "file":
         path, files = what
-        return Desk(evidence=targets.opened(path) if path else targets.uploaded(*files[0]) if files else targets.pasted(""))
+        return Desk.given(Path(path).expanduser()) if path else Desk.uploaded(*files[0]) if files else Desk.given("")
     pid, port = (number(text) for text in what)
     if pid is None and port is None:
         raise HangError("Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list")
@@ -431,24 +433,8 @@ def inner(make: Callable[[], Any]) -> str:
     try:
         shown = make()
     except expected() as error:
-        return said(sentence(error), error)
+        return said(views.neutral(sentence(error)), error)
     return shown.html() if isinstance(shown, pictures.Picture) else shown.html
-
-
-SIGNS = {"answers": "&#9679;", "quiet": "&#9675;", "waits": "&#9670;", "busy": "&#9650;", "stopped": "&#9632;", "gone": "&#215;"}
-NAMES = "".join(f"<span>{name}</span>" for name in ("server", "serves", "workers", "port", "CPU", "threads", "health"))
-
-
-def row(one: targets.Server) -> str:
-    cells = (one.kind, one.app, str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads))
-    facts = "".join(f"<span>{escape(views.neutral(cell))}</span>" for cell in cells)
-    return f'<div class="hang-row">{facts}{dot(one.health)}</div>'
-
-
-def dot(health: targets.Health) -> str:
-    """A sign of its own shape, and the words: never colour alone."""
-    sign = f'<i class="hang-{health.sign}" aria-hidden="true">{SIGNS[health.sign]}</i>'
-    return f"<span>{sign} {escape(health.words)}</span>"
 
 
 def meter(doing: str, steps: int, most: int) -> str:
@@ -486,7 +472,7 @@ def card(desk: Desk) -> str:
     answer = desk.answer
     if desk.guessing:
         return f'<div class="hang-card"><b>{escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
-    kept = f"evidence kept in {desk.folder}" if desk.folder else "read from what was given"
+    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
     facts = [f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
     said_of = "".join(f"<span>{escape(views.neutral(fact))}</span>" for fact in facts)
     well = "hang-well" if answer.state == "healthy" else ""

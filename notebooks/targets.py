@@ -1,4 +1,4 @@
-"""What can be looked at: the Python servers of this machine and how they fare, a pasted dump, an uploaded file.
+"""What can be looked at: the Python servers of this machine and how they fare, and an uploaded file.
 
 Nothing here attaches to a process, signals it or sends it a request, but for `asked`, which sends one.
 """
@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, Iterable
 
 from hangdebug import curl, kernel
 from hangdebug.capture import processes
-from hangdebug.diagnose import evidence_of
-from hangdebug.dumps import read
-from hangdebug.dumps.bundle import STOPPED, is_bundle, read_bundle
-from hangdebug.errors import BadBundle, BadRequest, HangError
-from hangdebug.model import Clients, Evidence
+from hangdebug.dumps.bundle import STOPPED
+from hangdebug.errors import BadRequest
+from hangdebug.model import Clients
 
 MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
 BUSY = 90  # per cent of a CPU
@@ -34,8 +32,8 @@ class Health:
     words: str
 
 
-SIGNS = ("answers", "quiet", "waits", "busy", "stopped", "gone")
-NEW = Health("quiet", "looking")
+SIGNS = {"answers": "&#9679;", "quiet": "&#9675;", "waits": "&#9670;", "busy": "&#9650;", "stopped": "&#9632;", "gone": "&#215;"}
+COLUMNS = ("server", "serves", "workers", "port", "CPU", "threads", "health")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Server:
     ports: tuple[int, ...]
     cpu: float
     threads: int
-    health: Health = NEW
+    health: Health
 
 
 @dataclass
@@ -139,40 +137,23 @@ def asked(url: str, deadline: float = 1.0) -> Health:
     return Health("answers", f"{answer.status} in {answer.seconds * 1000:.0f} ms")
 
 
-def pasted(text: str) -> tuple[Evidence, ...]:
-    """The evidence in a pasted dump. Raises NotADump."""
-    if not text.strip():
-        raise HangError("Nothing was pasted.", next="paste the output of: py-spy dump --pid PID")
-    return evidence_of(read(text))
-
-
-def uploaded(name: str, content: bytes) -> tuple[Evidence, ...]:
-    """The evidence in a bundle (.zip) or a dump. Raises BadBundle, NotADump."""
+def kept(name: str, content: bytes, folder: Path) -> Path:
+    """An uploaded bundle or dump as a file in `folder`. Raises BadRequest."""
     if len(content) > MOST_UPLOAD:
         raise BadRequest(f"{name} has {len(content) >> 20} MB.", f"Up to {MOST_UPLOAD >> 20} MB can be uploaded.",
                          "copy it to this machine and type its path instead")
-    if not content.startswith(b"PK"):
-        return pasted(text_in(content))
-    with tempfile.TemporaryDirectory(prefix="upload-") as folder:
-        file = Path(folder) / "bundle.zip"
-        file.write_bytes(content)
-        try:
-            return opened(file)
-        except BadBundle as error:
-            raise BadBundle(error.what.replace(str(file), name), error.why, error.next) from error
+    file = folder / (Path(name.replace("\\", "/")).name or "upload")
+    file.write_bytes(content)
+    return file
 
 
-def opened(path: str | Path) -> tuple[Evidence, ...]:
-    """The same for a file or folder on this machine. Raises HangError."""
-    file = Path(path).expanduser()
-    if is_bundle(file) or file.suffix == ".zip" and file.is_file():
-        return read_bundle(file)
-    try:
-        return pasted(text_in(file.read_bytes()))
-    except OSError as error:
-        raise BadRequest(f"{path} cannot be read.", error.strerror or str(error), f"ls -l {path}") from error
+def dot(health: Health) -> str:
+    """A sign of its own shape, and the words, as HTML: never colour alone."""
+    sign = f'<i class="hang-{health.sign}" aria-hidden="true">{SIGNS[health.sign]}</i>'
+    return f'<span title="{escape(health.words)}">{sign} {escape(health.words)}</span>'
 
 
-def text_in(content: bytes) -> str:
-    """PowerShell's `>` writes UTF-16."""
-    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "replace")
+def row(one: Server) -> str:
+    """A server as the cells of COLUMNS, as HTML."""
+    cells = (one.kind, one.app, str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads))
+    return "".join(f"<span>{escape(cell)}</span>" for cell in cells) + dot(one.health)

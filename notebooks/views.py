@@ -7,7 +7,6 @@ so that light and dark both read well, and they are never the only sign: marks s
 from __future__ import annotations
 
 import html
-import io
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from hangdebug.errors import HangError
 from hangdebug.frames import calls, is_application, library_path, package
 from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Task
 from hangdebug.scene import Scene, View
-from hangdebug.verify import LAST_ROUNDS, PHASES, Verification
 
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change
@@ -282,14 +280,8 @@ def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
     return Shown("\n".join(one.text for one in shown), "".join(one.html for one in shown))
 
 
-def latency(before: Verification | None, after: Verification | None) -> Shown:
-    if before is None or after is None:
-        raise HangError("Nothing was verified yet.", next="press the button")
-    return picture(before, after)
-
-
-def later(what: str, next: str) -> Shown:
-    raise HangError(what, next=next)
+def nothing(what: str) -> Shown:
+    return Shown(what, f"<p>{html.escape(what)}</p>")
 
 
 def side_by_side(patch: Patch | None) -> Shown:
@@ -315,44 +307,3 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
     """(number and sign, text) pairs, filled up with empty ones."""
     filled = [(f"{number + 1} {sign}".strip(), lines[number]) for number in range(first, last)]
     return filled + [("", "")] * (height - len(filled))
-
-
-def picture(before: Verification, after: Verification) -> Shown:
-    """Two runs one above the other: the latency of the first URL probed, over time.
-
-    The same scales, so that one look compares them. The text says in words what the picture shows.
-    """
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 4.8), dpi=90, layout="constrained", facecolor="white")
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    words = [draw(axes[0], before, "as it was", ORANGE), draw(axes[1], after, "rewritten", BLUE)]
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
-    axes[1].set_xlabel("seconds since the first request")
-    figure.suptitle("How long a health check takes when readers leave the stream", fontsize=11)
-    held = io.BytesIO()
-    figure.savefig(held, format="png", metadata={"Software": None})
-    return Shown("\n".join(words), png=held.getvalue())
-
-
-def draw(axis: Any, run: Verification, name: str, colour: str) -> str:
-    """One run: dots are answers, crosses are probes without one, triangles clients that leave."""
-    probes = [probe for probe in run.probes if probe.url == run.probes[0].url]
-    good, lost = [probe for probe in probes if probe.ok], [probe for probe in probes if not probe.ok]
-    late = [probe.at for probe in probes if probe.phase == PHASES[-1]]
-    left = late[:-LAST_ROUNDS] or late[:1]  # clients leave just before these
-    axis.set(yscale="log", ylabel="latency", ylim=(2e-4, run.deadline * 5))
-    axis.set_yticks([0.001, 0.01, 0.1, 1], ["1 ms", "10 ms", "0.1 s", "1 s"])
-    axis.grid(axis="y", alpha=0.3)
-    axis.axhline(run.deadline, color="black", linestyle="--", linewidth=1, label="deadline")
-    for at in left:
-        axis.axvline(at, color="0.55", linestyle=":", linewidth=1)
-    axis.plot(left, [3e-4] * len(left), "^", color="black", markersize=8, label="readers leave the stream")
-    axis.plot([p.at for p in good], [p.seconds for p in good], "o-", color=colour, label="answered")
-    for p in lost:
-        axis.plot([p.at, p.at + p.seconds], [run.deadline] * 2, "-", color=colour, linewidth=5, alpha=0.4)
-    ends = [p.at + p.seconds for p in lost]
-    axis.plot(ends, [run.deadline] * len(lost), "X", color=colour, markersize=12, label="no answer")
-    slowest = max((probe.seconds for probe in good), default=0.0)
-    words = f"{name}: {len(lost)} of {len(probes)} checks without an answer; slowest answer {slowest:.3f} s"
-    axis.set_title(words, loc="left", fontsize=10)
-    return f"{words}; {run.aborts} reader{'' if run.aborts == 1 else 's'} left the stream."
