@@ -10,9 +10,11 @@ time runs in one thread beside the kernel, which stays free.
 
 from __future__ import annotations
 
+import base64
 import os
 import queue
 import threading
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, Callable
@@ -23,7 +25,7 @@ import practice
 import targets
 import views
 from cockpit import Control, Desk, expected, open_desk, sentence
-from hangdebug import pictures
+from hangdebug import pictures, report
 from hangdebug.capture import on_port, resolve
 from hangdebug.errors import HangError
 from hangdebug.model import Probe
@@ -36,6 +38,7 @@ TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are th
 EVERY = 2.0  # seconds between two looks at the servers
 LOOKS = 9  # of a capture, at each process
 DEMO = 0  # among the pids
+VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 SHOWN: list[Panel] = []
 
 
@@ -89,6 +92,7 @@ class Panel(Control):
         self.desk: Desk | None = None
         self.of: tuple | None = None  # what the desk was opened for
         self.answered: object = None  # the answer that the tabs show
+        self.turned_to = False  # whether the targets are shown although there is an answer
         self.fault: BaseException | None = None
         self.words, self.doing, self.steps, self.most = "", "", 0, 1
         self.probes: list[Probe] = []
@@ -117,7 +121,8 @@ class Panel(Control):
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
         self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set, "stop")
-        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.stop]
+        self.other = button("Another target", "Show the list of targets again", self.on_other)
+        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
 
     def target_part(self) -> w.VBox:
         tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
@@ -126,17 +131,20 @@ class Panel(Control):
         self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
         self.picked, self.list = DEMO, w.VBox()
         self.again = button("Look again", "List the Python servers that listen now", self.find, "refresh")
-        self.ask, self.health_url = tick("Ask this URL every 2 s:"), field("", "http://127.0.0.1:8000/health", tooltip="health URL")
+        self.ask, self.asked = tick("ask a health URL every 2 s"), w.HTML()
+        self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
         self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
         self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
         self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
         self.path = field("or its path", "evidence.zip on this machine", wide="40em")
         self.case = field("case", "", w.Dropdown, "40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
-        self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url])]), "paste": self.paste,
+        self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]), "paste": self.paste,
                        "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path]), "practice": self.case}
         for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
             one.observe(lambda _: self.show(), "value")
-        return w.VBox([self.source, *self.bodies.values()]).add_class("hang-target")
+        self.ask.observe(lambda _: self.show(), "value")
+        self.choosing = w.VBox([self.source, *self.bodies.values()]).add_class("hang-target")
+        return self.choosing
 
     def answer_part(self) -> w.VBox:
         self.card, self.timeline, self.when = w.HTML(), w.HTML(), w.HTML()
@@ -146,7 +154,8 @@ class Panel(Control):
         later = button("", "Later sample", lambda: self.turn(1), "chevron-right")
         turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
         self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
-        parts = {"Diff": self.diff_part(), "Verification": self.proof_part()}
+        self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
+        parts = {"Diff": self.diff_part(), "Verification": self.proof_part(), "Report": [w.HBox([self.tell]).add_class("hang-actions")]}
         pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
         self.tabs = w.Tab(pages, titles=TABS)
         self.found = w.VBox([self.card, self.timeline, turning, self.tabs])
@@ -198,6 +207,10 @@ class Panel(Control):
             return str(self.desk)
         self.run(understand, "Reading")
 
+    def on_other(self) -> None:
+        self.turned_to = True
+        self.show()
+
     def on_begin(self) -> None:
         def hang() -> str:
             self.open()
@@ -217,6 +230,13 @@ class Panel(Control):
         self.run(lambda: table(self.about().verify(self.url.value.strip(), self.stream.value.strip(), self.aborts.value,
                                                    self.agreed.value, self.probed)),
                  "Readers leave, curl asks", place="Verification", most=12 + 4 * -(-self.aborts.value // 5) + 10)
+
+    def on_tell(self) -> None:
+        def write() -> str:
+            page, text = self.about().report()
+            self.links = links(page, text)
+            return f"written: {page} and {text.name}"
+        self.run(write, "Writing the report", place="Report")
 
     def turn(self, by: int) -> None:
         self.slider.value += by
@@ -304,7 +324,11 @@ class Panel(Control):
         for name, body in self.bodies.items():
             only(body, name == key[0])
         next_ = self.next(desk, key)
-        again = bool(desk and desk.answer and desk.target)
+        answered = bool(desk and desk.answer)
+        again = bool(answered and desk.target)
+        only(self.choosing, self.turned_to or not answered)
+        only(self.other, answered and not self.turned_to)
+        only(self.health_url, self.ask.value)
         for one in (self.start, self.hang, self.save, self.read, self.begin, self.check):
             only(one, one is next_ or one is self.save and again)
             one.button_style, one.disabled = "primary" if one is next_ else "", busy
@@ -312,10 +336,13 @@ class Panel(Control):
         only(self.guess, next_ is self.check)
         for one in (self.stop, self.stop_too):
             only(one, busy)
-        for one in (self.apply, self.undo, self.verify):
+        for one in (self.apply, self.undo, self.verify, self.tell):
             one.disabled = busy
         self.place.value = meter(self.doing, self.steps, self.most) if busy else said(self.words, self.fault)
-        self.head.value = heading(desk, busy)
+        self.head.value = heading(desk)
+        for pid, (pick, line) in self.rows.items():
+            pick.icon = "check" if pid == self.picked else ""
+            pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
         only(self.found, desk and desk.answer)
         if desk and desk.answer:
             self.show_answer(desk)
@@ -333,12 +360,19 @@ class Panel(Control):
 
     def show_answer(self, desk: Desk) -> None:
         if self.answered != (desk.answer, desk.guessing):
-            self.answered = desk.answer, desk.guessing
+            self.answered, self.turned_to = (desk.answer, desk.guessing), False
+            only(self.choosing, False)
+            only(self.other, True)
             self.slider.max = len(desk.scene.samples)
             self.slider.value = self.slider.max
-            self.timeline.value = "" if desk.guessing else pictures.timeline(desk.scene, desk.answer).html()
+            self.timeline.value = "" if desk.guessing else inner(lambda: pictures.timeline(desk.scene, desk.answer))
+            if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
+                self.timeline.value += inner(lambda: pictures.flame(desk.mine.profile))
+            self.links = ""
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
+            if not desk.guessing:
+                self.pages["Source"].value = explained(desk)
         self.card.value = card(desk)
         self.turned()
         only(self.rewriting, desk.patches)
@@ -346,10 +380,13 @@ class Panel(Control):
         only(self.mine, desk.demo is None)
         self.undo.disabled |= not desk.written
         self.apply.disabled |= bool(desk.written)
-        self.apply.button_style, self.verify.button_style = "" if desk.written else "primary", "primary"
-        self.pages["Verification"].value = inner(lambda: self.page("Verification"))
+        self.apply.button_style = "" if desk.written else "primary"
+        self.verify.button_style = self.tell.button_style = "primary"
+        for name in ("Verification", "Report"):
+            self.pages[name].value = inner(lambda: self.page(name))
 
     def turned(self) -> None:
+        """The slider stands at another sample."""
         for name in ("Threads", "Kernel waits"):
             self.pages[name].value = inner(lambda: self.page(name))
         self.when.value = f"{self.slider.value} of {self.slider.max}"
@@ -367,7 +404,8 @@ class Panel(Control):
             "Wait-for graph": lambda: pictures.wait_graph(desk.answer),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
             "Verification": lambda: pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
-            "Report": lambda: views.reasons(desk.answer),
+            "Report": lambda: views.Shown(report.as_markdown(desk.answer), self.links or "<p>Answer, pictures, source, diff and "
+                                          "verification on one page that needs nothing else, and as Markdown.</p>"),
         }[name]()
 
     def look(self, name: str) -> views.Shown | pictures.Picture:
@@ -397,12 +435,23 @@ class Panel(Control):
     def keep_looking(self) -> None:
         """In a thread of its own: the kernel stays free, and nothing is attached to."""
         while not self.over.wait(EVERY):
-            self.show_servers(self.watch.look())
+            try:
+                self.show_servers(self.watch.look())
+                self.asked.value = targets.dot(targets.asked(self.health_url.value.strip())) if self.ask.value else ""
+            except expected() as error:
+                self.asked.value = escape(sentence(error))
 
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
-        for one in servers:
+        for one in (self.demo_now(), *servers):
             if one.pid in self.rows:
                 self.rows[one.pid][1].value = f'<div class="hang-row">{targets.row(one)}</div>'
+
+    def demo_now(self) -> targets.Server:
+        """The demo as a row: it is ours, so it is sent a request."""
+        desk = self.desk
+        if desk is None or desk.demo is None:
+            return targets.Server(DEMO, "demo", "a news service that hangs when a reader leaves", health=targets.Health("quiet", "not started"))
+        return replace(self.watch.one(desk.pid), pid=DEMO, health=targets.asked(desk.demo.news.health_url))
 
 
 def desk_for(kind: str, *what: Any) -> Desk:
@@ -437,6 +486,23 @@ def inner(make: Callable[[], Any]) -> str:
     return shown.html() if isinstance(shown, pictures.Picture) else shown.html
 
 
+def explained(desk: Desk) -> str:
+    """The blocking frame in its source, beside it what says so, and below the stack that leads there."""
+    left, below = (inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack))
+    lines = [("", desk.answer.evidence), ("Doubts", desk.answer.doubts), ("Not the cause", desk.answer.exonerated),
+             ("Other processes", desk.answer.others)]
+    right = "".join(f"<h4>{title or 'What says so'}</h4><ul>{''.join(f'<li>{escape(views.neutral(line))}</li>' for line in some)}</ul>"
+                    for title, some in lines if some)
+    return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{below}'
+
+
+def links(*files: Path) -> str:
+    """The files to take along: a browser may be far from this machine."""
+    kinds = {".html": "text/html", ".md": "text/markdown"}
+    return " ".join(f'<a class="hang-link" download="{escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
+                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {escape(file.name)}</a>' for file in files)
+
+
 def meter(doing: str, steps: int, most: int) -> str:
     done = f'value="{min(steps, most)}" max="{most}"' if most else ""
     return f'<div class="hang-said" role="status"><progress aria-label="{escape(doing)}" {done}></progress> {escape(doing)}</div>'
@@ -445,7 +511,8 @@ def meter(doing: str, steps: int, most: int) -> str:
 def said(words: str, fault: BaseException | None = None) -> str:
     """What came of it: a few lines, or what went wrong with the next step set off."""
     if fault is None:
-        return f'<pre class="hang-said" role="status">{escape(words)}</pre>' if words else ""
+        lines = [f"<b>{escape(line)}</b>" if line.startswith(VERDICTS) else escape(line) for line in words.splitlines()]
+        return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
     lines = [f"<div>{escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
     after = [f"<div>Next: <code>{escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
     return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
@@ -457,7 +524,7 @@ def asked_so_far(probes: list[Probe]) -> str:
     return f'<pre class="hang-said">{escape(chr(10).join(lines))}</pre>'
 
 
-def heading(desk: Desk | None, busy: bool) -> str:
+def heading(desk: Desk | None) -> str:
     """Where one is on the way."""
     have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
     now = have.index(False) if False in have else len(have)
@@ -473,7 +540,7 @@ def card(desk: Desk) -> str:
     if desk.guessing:
         return f'<div class="hang-card"><b>{escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
     kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
-    facts = [f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
+    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
     said_of = "".join(f"<span>{escape(views.neutral(fact))}</span>" for fact in facts)
     well = "hang-well" if answer.state == "healthy" else ""
     return (f'<div class="hang-card {well}"><b>{escape(answer.state)} / {escape(answer.cause)}</b>'
@@ -481,35 +548,42 @@ def card(desk: Desk) -> str:
 
 
 STYLE = """
-.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 14px 16px; max-width: 1120px; }
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
 .hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
 .hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
-.hang-head { display: flex; align-items: baseline; gap: 24px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 8px; }
-.hang-head b { font-size: 15px; }
-.hang-head ol { display: flex; gap: 18px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
-.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); border-bottom: 2px solid var(--jp-brand-color1, #0072b2); }
-.hang-target { margin: 8px 0; }
-.hang-row { display: grid; grid-template-columns: 90px minmax(120px, 1fr) 60px 70px 60px 60px minmax(180px, 1.3fr); gap: 10px; align-items: center; }
-.hang-row span:nth-child(3), .hang-row span:nth-child(4), .hang-row span:nth-child(5), .hang-row span:nth-child(6)
-  { text-align: right; font-variant-numeric: tabular-nums; }
+.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
+.hang-head b { font-size: 16px; }
+.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
+.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
+.hang-target { margin: 12px 0 4px; }
+.hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
+.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
+.hang-row { display: grid; gap: 12px; align-items: center;
+  grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
 .hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin-left: 92px; }
-.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; }
+.hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
+.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
+.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
 .hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
-.hang-line > button { width: 84px !important; }
-.hang-picked { background: rgba(0, 114, 178, .12); }
+.hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
 .hang i { font-style: normal; }
 .hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
-.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #cc79a7; }
-.hang-actions { align-items: center; gap: 8px; margin: 4px 0; }
+.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
+.hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
+.hang button { border-radius: 3px; }
 .hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
-.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color2, inherit); font-size: 12px; }
-.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; }
+.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
+.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
 .hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
-.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 14px; border-radius: 2px; margin: 6px 0; }
-.hang-card b { font-size: 16px; } .hang-well { border-color: #009e73; }
-.hang-facts { display: flex; gap: 18px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
-.hang-turning { align-items: center; }
-.hang figure { margin: 6px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; }
-.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; }
+.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
+.hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
+.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-turning { align-items: center; margin: 4px 0 8px; }
+.hang-beside { display: grid; grid-template-columns: minmax(0, 5fr) minmax(220px, 2fr); gap: 24px; }
+.hang-beside > div { overflow-x: auto; }
+.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
+.hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
+.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
+.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
 """

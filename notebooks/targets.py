@@ -43,11 +43,11 @@ class Server:
     pid: int
     kind: str
     app: str
-    workers: int
-    ports: tuple[int, ...]
-    cpu: float
-    threads: int
-    health: Health
+    workers: int = 0
+    ports: tuple[int, ...] = ()
+    cpu: float = 0.0
+    threads: int = 0
+    health: Health = Health("quiet", "not asked")
 
 
 @dataclass
@@ -63,34 +63,34 @@ class Watch:
         ps, found = processes.library(), {}
         own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
         for process in ps.process_iter():
-            if process.pid in own or not processes.is_python(process):
+            if process.pid in own or not processes.is_python(process) or processes.quietly(process.ppid) in found:
                 continue
-            line = processes.command(process)
-            if re.search("ipykernel|jupyter|voila", line) or processes.quietly(process.ppid) in found:
-                continue
-            ports = tuple(sorted({one.laddr.port for one in processes.connections(process) if one.status == ps.CONN_LISTEN}))
-            if ports:
-                found[process.pid] = self.families.get(process.pid) or family(process)
-                self.facts[process.pid] = (processes.server_of(line) or "python", app_of(process), ports)
+            if not re.search("ipykernel|jupyter|voila", processes.command(process)) and self.note(process):
+                found[process.pid] = self.families[process.pid]
         self.families = found
 
-    def look(self) -> tuple[Server, ...]:
-        """Two looks that agree are needed before a server is said to be in trouble."""
-        return tuple(self.one(pid, members) for pid, members in list(self.families.items()))
+    def note(self, process: Any) -> bool:
+        """Remember what does not change of a server. Whether it listens at all."""
+        listening = {one.laddr.port for one in processes.connections(process) if one.status == processes.psutil.CONN_LISTEN}
+        if listening and process.pid not in self.families:
+            self.families[process.pid] = [process, *processes.python_family(process)]
+            kind = processes.server_of(processes.command(process)) or "python"
+            self.facts[process.pid] = (kind, app_of(process), tuple(sorted(listening)))
+        return bool(listening)
 
-    def one(self, pid: int, members: list[Any]) -> Server:
-        kind, app, ports = self.facts[pid]
+    def look(self) -> tuple[Server, ...]:
+        """How each fares now. Two looks that agree are needed before one is said to be in trouble."""
+        return tuple(self.one(pid) for pid in list(self.families))
+
+    def one(self, pid: int) -> Server:
+        if pid not in self.families:
+            self.note(processes.alive(pid))
+        members, (kind, app, ports) = self.families[pid], self.facts[pid]
         cpu = sum(processes.quietly(lambda: one.cpu_percent(None)) or 0.0 for one in members)
         threads = sum(processes.quietly(one.num_threads) or 0 for one in members)
-        now = clients_of(pid, ports)
-        before = self.earlier.get(pid, NOBODY)
+        now, before = clients_of(pid, ports), self.earlier.get(pid, NOBODY)
         self.earlier[pid] = now
         return Server(pid, kind, app, max(1, len(members) - 1), ports, cpu, threads, health(members[0], cpu, before, now))
-
-
-def family(process: Any) -> list[Any]:
-    """The process and its workers; a helper such as a watcher of files is none."""
-    return [process, *processes.python_family(process)]
 
 
 def app_of(process: Any) -> str:
@@ -155,5 +155,6 @@ def dot(health: Health) -> str:
 
 def row(one: Server) -> str:
     """A server as the cells of COLUMNS, as HTML."""
-    cells = (one.kind, one.app, str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads))
+    counts = (str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads)) if one.threads else [""] * 4
+    cells = (one.kind, one.app, *counts)
     return "".join(f"<span>{escape(cell)}</span>" for cell in cells) + dot(one.health)
