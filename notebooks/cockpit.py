@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -139,10 +140,17 @@ class Demo:
         with triage.failures(self.lab), self.lab.newsroom(self.copy) as news:
             return self.ask(news, aborts, on_probe)
 
-    def crowd(self, aborts: int = 200) -> Pressure:
-        """Many readers leave the copy, twenty at a time, while its threads are counted."""
-        with triage.failures(self.lab), self.lab.newsroom(self.copy) as news:
-            return pressure(news.health_url, news.stream_url, aborts=aborts, deadline=1, pid=news.pid)
+    def crowds(self, aborts: int = 100) -> dict[str, Pressure]:
+        """Many readers leave, twenty at a time, while threads are counted: of the copy, and of one with the full pattern."""
+        full = self.lab.copy_app(self.copy.with_name("full"))
+        self.lab.overlay(full)
+
+        def crowd(app_dir: Path) -> Pressure:
+            with triage.failures(self.lab), self.lab.newsroom(app_dir, env={"NEWSROOM_FEED_WORKERS": "128"}) as news:
+                return pressure(news.health_url, news.stream_url, aborts=aborts, deadline=1, pid=news.pid)
+
+        with ThreadPoolExecutor(2) as aside:  # side by side: most of it is waiting
+            return dict(zip(("rewritten", "full pattern"), aside.map(crowd, (self.copy, full))))
 
 
 class Desk:
@@ -218,11 +226,16 @@ class Desk:
 
     def leave(self, on_probe: OnProbe = quiet) -> Verification:
         """A reader of the demo's stream walks away."""
-        if self.demo is None:
-            raise HangError("This step needs the news service.", "Your own process is sent no requests from here.",
-                            "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL")
-        self.before = self.demo.hang(on_probe)
+        self.before = self.news.hang(on_probe)
         return self.before
+
+    @property
+    def news(self) -> Demo:
+        """Raises HangError for a target of the user's."""
+        if self.demo is None:
+            raise HangError("This step needs the news service.", "Your own process is not restarted or sent requests from here.",
+                            "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL")
+        return self.demo
 
     @property
     def pid(self) -> int | None:
@@ -311,10 +324,9 @@ class Desk:
         name = self.source.stem if isinstance(self.source, Path) else "paste"
         return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
 
-    def close(self) -> list[int]:
-        """End what this desk started, and drop its scratch folder. Pids of children that are left, if any."""
+    def close(self) -> None:
+        """End what this desk started, and drop its scratch folder."""
         self.undo_all.close()
-        return [child.pid for child in processes.library().Process().children(recursive=True)]
 
     def __str__(self) -> str:
         if self.target is None:
@@ -328,14 +340,20 @@ class Desk:
 def open_desk(make: Callable[[], Desk]) -> Desk:
     """A new desk. The one before it is cleared first: no answer about an earlier target may be taken for one
     about this. Raises HangError."""
-    while DESKS:
-        DESKS.pop().close()
+    close_all()
     DESKS.append(make())
     return DESKS[-1]
 
 
+def close_all() -> list[int]:
+    """Clear every desk. Pids of children that are left, if any."""
+    while DESKS:
+        DESKS.pop().close()
+    return [child.pid for child in processes.library().Process().children(recursive=True)]
+
+
 DESKS: list[Desk] = []
-atexit.register(lambda: [desk.close() for desk in DESKS])
+atexit.register(close_all)
 
 
 def folder_to_keep() -> Path:

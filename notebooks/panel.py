@@ -24,7 +24,7 @@ import ipywidgets as w
 import practice
 import targets
 import views
-from cockpit import Control, Desk, expected, open_desk, sentence
+from cockpit import Control, Desk, close_all, expected, open_desk, sentence
 from hangdebug import pictures, report
 from hangdebug.capture import on_port, resolve
 from hangdebug.errors import HangError
@@ -188,7 +188,7 @@ class Panel(Control):
         self.run(begin, "Starting the news service")
 
     def on_hang(self) -> None:
-        self.run(lambda: table(self.about().leave(self.probed)), "A reader opens the stream, and leaves", most=16)
+        self.run(lambda: table(self.opened().leave(self.probed)), "A reader opens the stream, and leaves", most=16)
 
     def on_save(self) -> None:
         def take() -> str:
@@ -311,10 +311,21 @@ class Panel(Control):
         self.desk = open_desk(lambda: desk_for(*key))
         self.of = key
 
-    def about(self) -> Desk:
+    def opened(self) -> Desk:
         if self.desk is None:
-            raise HangError("There is no target yet.", next="pick one in the panel, and save its evidence")
+            raise HangError("There is no target yet.", next="pick one in the panel")
         return self.desk
+
+    def about(self) -> Desk:
+        """The desk with evidence on it. Raises HangError."""
+        if self.opened().answer is None:
+            raise HangError("There is no evidence yet.", next="press Save evidence in the panel")
+        return self.desk
+
+    def close(self) -> list[int]:
+        """End what was started. Pids of children that are left, if any."""
+        self.over.set()
+        return close_all()
 
     # -- what is shown --------------------------------------------------------------------------------
 
