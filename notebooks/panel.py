@@ -48,8 +48,9 @@ def button(text: str, tip: str, act: Callable[[], object], icon: str = "") -> w.
     return one
 
 
-def field(label: str, hint: str, kind: type = w.Text, wide: str = "26em", **more: Any) -> Any:
-    return kind(description=label, placeholder=hint, style={"description_width": "6em"}, layout=w.Layout(width=wide), **more)
+def field(label: str, hint: str = "", kind: type = w.Text, wide: str = "26em", **more: Any) -> Any:
+    more.update({"placeholder": hint} if hint else {})
+    return kind(description=label, style={"description_width": "6em"}, layout=w.Layout(width=wide), **more)
 
 
 def tick(label: str) -> w.Checkbox:
@@ -113,7 +114,7 @@ class Panel(Control):
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
-        self.guess = field("it is", "", w.Dropdown, options=practice.guesses())
+        self.guess = field("it is", kind=w.Dropdown, options=practice.guesses())
         self.start = button("Start the demo", "Start the bundled news service", self.on_start)
         self.hang = button("Let a reader leave", "Open its stream and walk away: that hangs it", self.on_hang)
         self.save = button("Save evidence", "Read the kernel's word and five samples of all stacks into a folder", self.on_save)
@@ -137,7 +138,7 @@ class Panel(Control):
         self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
         self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
         self.path = field("or its path", "evidence.zip on this machine", wide="40em")
-        self.case = field("case", "", w.Dropdown, "40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
+        self.case = field("case", kind=w.Dropdown, wide="40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
         self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]), "paste": self.paste,
                        "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path]), "practice": self.case}
         for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
@@ -171,7 +172,7 @@ class Panel(Control):
     def proof_part(self) -> list[Any]:
         self.url, self.stream = field("health URL", "http://127.0.0.1:8000/health"), field("stream URL", "of an open stream")
         self.agreed = tick("send these requests to my own service")
-        self.aborts = field("aborts", "", w.BoundedIntText, "12em", value=10, min=1, max=200)
+        self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
         self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
         self.stop_too = button("Stop", "Stop asking", self.stopped.set, "stop")
         self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
@@ -181,14 +182,16 @@ class Panel(Control):
 
     def on_start(self) -> None:
         def begin() -> str:
-            if self.key() != ("here", DEMO):
-                raise HangError("This step needs the news service.", "Your own process runs already.", "go on below")
+            self.demo_only()
             self.open()
             return str(self.desk)
         self.run(begin, "Starting the news service")
 
     def on_hang(self) -> None:
-        self.run(lambda: table(self.opened().leave(self.probed)), "A reader opens the stream, and leaves", most=16)
+        def leave() -> str:
+            self.demo_only()
+            return table(self.opened().leave(self.probed))
+        self.run(leave, "A reader opens the stream, and leaves", most=16)
 
     def on_save(self) -> None:
         def take() -> str:
@@ -311,6 +314,10 @@ class Panel(Control):
         self.desk = open_desk(lambda: desk_for(*key))
         self.of = key
 
+    def demo_only(self) -> None:
+        if self.key() != ("here", DEMO):
+            raise HangError("This step needs the news service.", "Another target is chosen; it is not started or hung from here.", "go on below")
+
     def opened(self) -> Desk:
         if self.desk is None:
             raise HangError("There is no target yet.", next="pick one in the panel")
@@ -376,9 +383,9 @@ class Panel(Control):
             only(self.other, True)
             self.slider.max = len(desk.scene.samples)
             self.slider.value = self.slider.max
-            self.timeline.value = "" if desk.guessing else inner(lambda: pictures.timeline(desk.scene, desk.answer))
+            self.timeline.value = "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
             if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
-                self.timeline.value += inner(lambda: pictures.flame(desk.mine.profile))
+                self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
             self.links = ""
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
@@ -412,7 +419,7 @@ class Panel(Control):
             "Threads": lambda: views.threads(desk.scene, sample),
             "Kernel waits": lambda: views.kernel(desk.scene, sample),
             "Tasks": lambda: views.tasks(desk.mine),
-            "Wait-for graph": lambda: pictures.wait_graph(desk.answer),
+            "Wait-for graph": lambda: views.picture(pictures.wait_graph(desk.answer)),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
             "Verification": lambda: pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
             "Report": lambda: views.Shown(report.as_markdown(desk.answer), self.links or "<p>Answer, pictures, source, diff and "

@@ -20,6 +20,7 @@ from hangdebug.errors import HangError
 from hangdebug.frames import calls, is_application, library_path, package
 from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Task
 from hangdebug.scene import Scene, View
+from hangdebug.svg import Picture
 
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change
@@ -278,6 +279,12 @@ def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
         raise HangError("No rewrite is proposed.", refusal)
     shown = [side_by_side(patch) for patch in patches]
     return Shown("\n".join(one.text for one in shown), "".join(one.html for one in shown))
+
+
+def picture(drawn: Picture) -> Picture:
+    """The same with short names of files."""
+    data = drawn.data if drawn.is_png else neutral(drawn.data.decode()).encode()
+    return Picture(data, neutral(drawn.alt), neutral(drawn.caption))
 
 
 def nothing(what: str) -> Shown:
