@@ -99,11 +99,11 @@ def label(source: str | int, evidence: Evidence, count: int) -> str:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    from hangdebug import incident, page
+    from hangdebug import incident, page, pressure
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
-        checks[Path(file).stem] = incident.read_check(text_of(file))
+        checks[Path(file).stem] = pressure.read_check(text_of(file))
         if checks[Path(file).stem] is None:
             raise BadRequest(f"{file} is no verification.", "It is what `verify --save FILE` writes.", "python scripts/hang.py verify --help")
     stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
@@ -179,7 +179,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def save(result: object, arguments: argparse.Namespace) -> None:
     if arguments.save:
-        from hangdebug.incident import keep_check
+        from hangdebug.pressure import keep_check
         keep_check(result, Path(arguments.save))
 
 

@@ -1,7 +1,6 @@
-"""What an incident report holds, gathered from a bundle or a dump, and the same as Markdown.
+"""What an incident report holds, gathered from a bundle or a dump.
 
     incident = gather(Path("evidence-4284.zip"))
-    as_markdown(incident)
 
 All text in it comes from a dump that anybody may have written: secrets are struck out here, and whoever writes
 it down escapes it. No file is opened on the word of a dump but the one that holds the very lines the bundle has.
@@ -13,9 +12,9 @@ import json
 import re
 import zipfile
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Union
+from typing import Any, Callable, Iterator, Mapping
 
 from hangdebug import fix, pictures
 from hangdebug.capture import redact
@@ -23,13 +22,12 @@ from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read, text_of
 from hangdebug.dumps.bundle import is_bundle, mapping, read_bundle
 from hangdebug.dumps.profile import profile
-from hangdebug.errors import BadRequest, HangError, MissingTool
-from hangdebug.frames import is_application
+from hangdebug.errors import HangError, MissingTool
 from hangdebug.local import with_sources
-from hangdebug.model import Diagnosis, Evidence, KernelWait, Patch, Probe, Thread
-from hangdebug.pressure import Pressure, report as pressure_table
+from hangdebug.model import Diagnosis, Evidence, KernelWait, Patch, Thread
+from hangdebug.pressure import Check, Pressure, read_check, report as pressure_table
 from hangdebug.recording import STACKS
-from hangdebug.report import facts, printable, short
+from hangdebug.report import short
 from hangdebug.svg import Picture
 from hangdebug.verify import Verification, table
 
@@ -37,9 +35,6 @@ AROUND = 10  # lines of source before and after the marked one
 MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
 KNOWN_LINES = 3  # of a file, all of which have to agree before it is opened for a rewrite
 CHECKS = re.compile(r"^(?:verification-?)?([\w.-]*)\.json$")
-
-Check = Union[Verification, Pressure]
-
 
 @dataclass(frozen=True)
 class Incident:
@@ -94,12 +89,12 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     lines = tuple((number, clean(text)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
     diff = clean(fix.diff(patch)) if patch is not None and patch.changed else ""
-    shown = clean(raw or printed(evidence))
+    shown = clean(cut(raw or printed(evidence)))
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
     tables = tuple((title, clean(words_of(one))) for title, one in done.items())
     return Incident(answer, name, str(manifest.get("taken", "")), source if isinstance(source, Path) else None, drawn, absent, lines,
-                    diff, tables, rows, cut(shown), tuple(next_commands(answer, evidence, done, drawn, diff)),
+                    diff, tables, rows, shown, tuple(next_commands(answer, evidence, done, drawn, diff)),
                     told(mapping(json.dumps(manifest.get("removed", {}))), struck))
 
 
@@ -128,48 +123,11 @@ def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
                     yield name, archive.read(info).decode("utf-8", "replace")
 
 
-# -- verifications, kept beside the evidence -----------------------------------------------------------
-
-
-def keep_check(check: Check, file: Path) -> None:
-    """Write it as JSON, to be read by a report: `verification.json`, or `NAME.json` of a name that tells it from others."""
-    kind = "pressure" if isinstance(check, Pressure) else "verification"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".part")
-        partial.write_text(redact.clean(json.dumps({"kind": kind, **asdict(check)}, indent=1))[0], encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise BadRequest(f"{file} cannot be written.", error.strerror or str(error), "name another file with --save") from error
-
-
-def read_check(text: str) -> Check | None:
-    """What keep_check wrote, None for anything else: a bundle may come from anybody."""
-    value = mapping(text)
-    kind = value.pop("kind", None)
-    try:
-        if kind == "pressure":
-            counts = tuple((float(at), int(count)) for at, count in value["counts"])
-            return Pressure(verification(value["result"]), value["baseline"], counts, value["back"], tuple(map(int, value["cut"])))
-        return verification(value) if kind == "verification" else None
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
-
-
-def verification(value: Mapping[str, Any]) -> Verification:
-    probes = tuple(Probe(str(one["url"]), str(one["phase"]), None if one["status"] is None else int(one["status"]), float(one["seconds"]),
-                         float(one["at"]), bool(one["ok"]), str(one["command"])) for one in value["probes"])
-    if not probes:
-        raise ValueError("a verification without a probe")
-    counts = {name: int(value[name]) for name in ("wanted", "opened", "streams", "aborts")}
-    stream = value["stream_url"]
-    return Verification(probes, float(value["deadline"]), None if stream is None else str(stream), notes=tuple(map(str, value["notes"])),
-                        commands=tuple(map(str, value["commands"])), **counts)
-
-
 def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
-    found = {(CHECKS.match(name) or ["", ""])[1] or "verification": read_check(text) for name, text in parts.items()
+    """The verifications of a bundle by name, the one that was taken first as the first."""
+    texts = {(CHECKS.match(name) or ["", ""])[1] or "verification": text for name, text in parts.items()
              if name.endswith(".json") and name != "manifest.json"}
+    found = {name: read_check(texts[name]) for name in sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))}
     return {name: check for name, check in found.items() if check is not None}
 
 
@@ -272,7 +230,11 @@ def printed(evidence: Evidence) -> str:
 
 
 def cut(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n... {len(text) - MOST_TEXT:,} characters more, see the evidence itself"
+    """Its beginning, up to a line's end: a secret that was cut in two would not be known for one."""
+    if len(text) <= MOST_TEXT:
+        return text
+    end = text.rfind("\n", 0, MOST_TEXT) + 1 or MOST_TEXT
+    return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
 
 
 def cleaned(answer: Diagnosis, clean: Callable[[str], str]) -> Diagnosis:
@@ -305,48 +267,3 @@ def told(removed: Mapping[str, Any], struck: Mapping[str, int]) -> tuple[str, ..
             before.update({str(kind): count for kind, count in kinds.items() if type(count) is int})
     return tuple([f"when the evidence was taken: {kind}, {count} x" for kind, count in sorted(before.items())]
                  + [f"for this report: {kind}, {count} x" for kind, count in sorted(struck.items())])
-
-
-# -- as Markdown ---------------------------------------------------------------------------------------
-
-
-def as_markdown(incident: Incident) -> str:
-    """For a ticket. What comes from the dump is escaped, or stands in a fence that it cannot close."""
-    answer, frame = incident.answer, incident.answer.blocking_frame
-    lines = [f"# {plain(incident.title)} (confidence {answer.confidence:.2f})", "", plain(answer.summary), "",
-             f"{plain(', '.join(facts(answer)))}. Evidence: {plain(incident.name)}{plain(f', taken {incident.taken}') if incident.taken else ''}."]
-    for name, picture in incident.pictures:
-        lines += ["", f"![{plain(picture.alt)}]({name})", "", plain(picture.caption)]
-    lines += ["", *map(plain, incident.absent)] if incident.absent else []
-    if incident.code and frame is not None:
-        lines += ["", f"## The line, in {plain(frame.file)}", "", fenced("\n".join(
-            f"{'->' if number == frame.line else '  '} {number:>4}  {text}" for number, text in incident.code), "python")]
-    if answer.thread is not None:
-        lines += ["", "## The stack, innermost first", "", fenced("\n".join(
-            f"{'  ' if is_application(one) else '    '}{short(one)}" for one in answer.thread.frames))]
-    for title, items in (("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
-                         ("Other processes", answer.others)):
-        lines += ["", f"## {title}", "", *(f"- {plain(item)}" for item in items)] if items else []
-    lines += ["", "## The repair", "", fenced(incident.diff, "diff")] if incident.diff else []
-    for name, words in incident.checks:
-        lines += ["", f"## Verification: {plain(name)}", "", fenced(words)]
-    if incident.then:
-        lines += ["", "## What to run next", "", fenced("\n".join(f"{command}   # {what}" for command, what in incident.then), "sh")]
-    if incident.kernel:
-        rows = "\n".join("  ".join(filter(None, row)) for row in incident.kernel)
-        lines += ["", "## The kernel's word on each thread", "", fenced(rows)]
-    lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in incident.struck or ("nothing that looks like a secret was found",))]
-    return printable("\n".join(lines)) + "\n"
-
-
-def plain(text: str) -> str:
-    """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
-    text = " ".join(printable(text).split())
-    text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
-    text = re.sub(r"([@#])(?=\w)", "\\1\u2060", text)  # a word joiner: it has no width, and ends a name
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
-
-
-def fenced(text: str, language: str = "text") -> str:
-    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"

@@ -1,4 +1,4 @@
-"""An incident report as one HTML file that needs nothing else, and the writing of both reports.
+"""An incident report as one HTML file that needs nothing else, and as Markdown.
 
     write(gather(Path("evidence-4284")), Path("report"))     report.html, report.md, and the pictures that it names
 
@@ -12,6 +12,7 @@ import base64
 import hashlib
 import html
 import os
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Iterable, Mapping, Sequence
@@ -19,8 +20,9 @@ from urllib.parse import quote
 
 from hangdebug import __version__
 from hangdebug.frames import is_application
-from hangdebug.incident import Check, Incident, as_markdown, gather
-from hangdebug.model import Frame, Patch
+from hangdebug.incident import Incident, gather
+from hangdebug.model import Diagnosis, Frame, Patch
+from hangdebug.pressure import Check
 from hangdebug.recording import keep
 from hangdebug.report import facts, marked, printable, short
 
@@ -85,7 +87,7 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     answer = incident.answer
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     well = " well" if answer.state == "healthy" else ""
-    parts = [f'<h1>{say(incident.title)}</h1><p class="answer{well}">{say(answer.summary)}</p>',
+    parts = [f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
              f'<p class="soft">Confidence {answer.confidence:.2f}. {say(", ".join(facts(answer)))}. '
              f"Evidence: {say(incident.name)}{say(f', taken {incident.taken}') if incident.taken else ''}.</p>"]
     parts += [picture.html() for _, picture in incident.pictures]
@@ -112,12 +114,17 @@ def say(words: str) -> str:
     return html.escape(printable(words))
 
 
+def prose(words: str) -> str:
+    """The engine's own sentences quote source lines in backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", say(words))
+
+
 def titled(title: str, body: str) -> str:
     return f"<section><h2>{say(title)}</h2>{body}</section>"
 
 
 def listed(title: str, items: Sequence[str]) -> str:
-    return titled(title, f"<ul>{''.join(f'<li>{say(item)}</li>' for item in items)}</ul>") if items else ""
+    return titled(title, f"<ul>{''.join(f'<li>{prose(item)}</li>' for item in items)}</ul>") if items else ""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -155,7 +162,7 @@ def stack(incident: Incident) -> str:
     return titled("The stack", f'{name}<div class="code">{"".join(blocks)}</div>')
 
 
-def line(answer, index: int, frame: Frame) -> str:
+def line(answer: Diagnosis, index: int, frame: Frame) -> str:
     mark = marked(answer, index)
     return f'<div{here(mark)}>{"-&gt; " if mark else ""}{say(short(frame))}</div>'
 
@@ -178,3 +185,48 @@ def evidence(incident: Incident, out: Path | None) -> str:
         where = os.path.relpath(incident.kept, out).replace(os.sep, "/")
         parts.append(f'<p>All of it, where this was written: <a href="./{quote(where)}">{say(incident.name)}</a></p>')
     return titled("The evidence", "".join(parts))
+
+
+# -- as Markdown ---------------------------------------------------------------------------------------
+
+
+def as_markdown(incident: Incident) -> str:
+    """For a ticket. What comes from the dump is escaped, or stands in a fence that it cannot close."""
+    answer, frame = incident.answer, incident.answer.blocking_frame
+    lines = [f"# {plain(incident.title)} (confidence {answer.confidence:.2f})", "", plain(answer.summary), "",
+             f"{plain(', '.join(facts(answer)))}. Evidence: {plain(incident.name)}{plain(f', taken {incident.taken}') if incident.taken else ''}."]
+    for name, picture in incident.pictures:
+        lines += ["", f"![{plain(picture.alt)}]({name})", "", plain(picture.caption)]
+    lines += ["", *map(plain, incident.absent)] if incident.absent else []
+    if incident.code and frame is not None:
+        lines += ["", f"## The line, in {plain(frame.file)}", "", fenced("\n".join(
+            f"{'->' if number == frame.line else '  '} {number:>4}  {text}" for number, text in incident.code), "python")]
+    if answer.thread is not None:
+        lines += ["", "## The stack, innermost first", "", fenced("\n".join(
+            f"{'  ' if is_application(one) else '    '}{short(one)}" for one in answer.thread.frames))]
+    for title, items in (("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
+                         ("Other processes", answer.others)):
+        lines += ["", f"## {title}", "", *(f"- {plain(item)}" for item in items)] if items else []
+    lines += ["", "## The repair", "", fenced(incident.diff, "diff")] if incident.diff else []
+    for name, words in incident.checks:
+        lines += ["", f"## Verification: {plain(name)}", "", fenced(words)]
+    if incident.then:
+        lines += ["", "## What to run next", "", fenced("\n".join(f"{command}   # {what}" for command, what in incident.then), "sh")]
+    if incident.kernel:
+        rows = "\n".join("  ".join(filter(None, row)) for row in incident.kernel)
+        lines += ["", "## The kernel's word on each thread", "", fenced(rows)]
+    lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in incident.struck or ("nothing that looks like a secret was found",))]
+    return printable("\n".join(lines)) + "\n"
+
+
+def plain(text: str) -> str:
+    """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
+    text = " ".join(printable(text).split())
+    text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
+    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # else whoever has that name is told
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
+
+
+def fenced(text: str, language: str = "text") -> str:
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"

@@ -22,7 +22,7 @@ from hangdebug.diagnose import diagnose
 from hangdebug.errors import MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
-from hangdebug.pressure import Pressure
+from hangdebug.pressure import DURING, FIRST, Pressure
 from hangdebug.recording import flame
 from hangdebug.rings import label as name_in_ring
 from hangdebug.scene import Scene, View, identity, scene as scene_of
@@ -31,6 +31,8 @@ from hangdebug.svg import Picture, wait_graph
 from hangdebug.verify import LAST_ROUNDS, PHASES, Verification
 from hangdebug.waitfor import JOIN, RESULT, SHUTDOWN
 from hangdebug.waits import Motion, Wait, name_of, wait
+
+__all__ = ["Picture", "flame", "latency", "threads_over_aborts", "timeline", "wait_graph"]
 
 MOST_ROWS, MOST_COLUMNS = 22, 40
 LEFT, TOP, ROW, LOOP_ROW = 196, 44, 24, 34
@@ -283,21 +285,24 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
     lines = [f"{row.label}: {', then '.join(dict.fromkeys(one.words for one in row.cells if one))}" for row in rows[:12]]
     count = sum(row.count for row in rows) + hidden
     alt = f"Timeline of {count} thread{'s' * (count != 1)} over {samples} sample{'s' * (samples != 1)}. " + ". ".join(lines) + "."
-    fault = next((row for row in rows if row.fault), None)
+    faults = [row for row in rows if row.fault]
     loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
-    if fault is None:
-        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {answer.state}."
-    words = next(one.words for one in reversed(fault.cells) if one)
-    solid = "one solid bar" if len(stretches(fault.cells)) == 1 and columns > 1 else "a bar"
-    who = "The event loop, the top row," if fault.loop else f"{f'{loop}. ' if loop else ''}The hang, {fault.label},"
+    if not faults:
+        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {'nothing hangs' if answer.state == 'healthy' else answer.state}."
+    words = next(one.words for one in reversed(faults[0].cells) if one)
+    solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
+    who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
+    rest = f" The other dark edges, {len(faults) - 1}, belong to it." if faults[1:] else ""
     late = " One sample is one moment: it does not show that it stays there." if columns == 1 else ""
-    return alt, f"{who} is {solid} with a dark edge: {words}.{late}"
+    return alt, f"{who} is {solid} with a dark edge: {words}.{rest}{late}"
 
 
 # -- what was measured ---------------------------------------------------------------------------------
 
 WORST, BEST = svg.VERMILLION, svg.BLUE  # of the runs that failed, and of those that passed
 MOST_LABEL = 110  # letters
+SHORTER = {**dict(zip(PHASES, ("before", "stream open", "after clients left"))), FIRST: "first batch", DURING: "clients leave all the time"}
+STYLES = (("-", "X"), ("--", "o"), ("-.", "s"), (":", "^"))
 FLOOR = 2e-4  # seconds: what is faster is drawn here
 
 
@@ -327,11 +332,11 @@ def one_run(axis: Any, run: Verification, name: str) -> str:
     axis.axhline(run.deadline, color="black", linestyle="--", linewidth=1)
     axis.annotate(f"deadline {run.deadline:g} s", (0, run.deadline), (4, 3), xycoords=("axes fraction", "data"),
                   textcoords="offset points", fontsize=8)
-    for phase, words in zip(PHASES, ("before", "stream open", "after clients left")):
-        begin = next((probe.at for probe in probes if probe.phase == phase), None)
-        if begin is not None:
-            axis.axvline(begin, color="0.6", linewidth=1)
-            axis.annotate(words, (begin, 0.99), (3, -9), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8)
+    for index, phase in enumerate(dict.fromkeys(probe.phase for probe in probes)):
+        begin = next(probe.at for probe in probes if probe.phase == phase)
+        axis.axvline(begin, color="0.6", linewidth=1)
+        axis.annotate(SHORTER.get(phase, phase), (begin, 0.99), (3, -19 if index % 2 else -9), xycoords=("data", "axes fraction"),
+                      textcoords="offset points", fontsize=8)
     axis.plot(left, [FLOOR * 1.5] * len(left), "^", color="black", markersize=8, zorder=3)
     if left:
         axis.annotate("clients leave", (left[-1], FLOOR * 1.5), (8, -3), textcoords="offset points", fontsize=8, zorder=3,
@@ -350,29 +355,31 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     """The number of threads while streams are cut off, a line a run. Raises MissingTool (no matplotlib)."""
     figure, words = canvas(3.4), []
     axis = figure.subplots()
-    for (name, run), style in zip(runs.items(), cycle(((WORST, "-", "X"), (BEST, "--", "o"), (svg.GREEN, "-.", "s"), (svg.PURPLE, ":", "^")))):
-        words.append(one_count(axis, name, run, style))
-    axis.set(xlabel="streams that were cut off", ylim=(0, None), xlim=(0, None))
-    axis.set_title("threads of the process", loc="left", fontsize=10)
+    for (name, run), style in zip(runs.items(), cycle(STYLES)):
+        words.append(one_count(axis, name, run, *style))
+    axis.set(xlabel="streams that were cut off", ylabel="threads of the process", ylim=(0, None), xlim=(0, None))
     axis.grid(alpha=0.3)
     axis.margins(x=0.02)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside upper left", fontsize=9, frameon=False)
     caption = "A line that climbs with every client who leaves is a leak: threads that nobody needs any more. A good one stays level."
     return Picture(saved(figure), "Threads over aborts. " + " ".join(words), caption)
 
 
-def one_count(axis: Any, name: str, run: Pressure, style: tuple[str, str, str]) -> str:
-    colour, dashes, mark = style
+def one_count(axis: Any, name: str, run: Pressure, dashes: str, mark: str) -> str:
+    colour = BEST if run.passed else WORST
     if not run.counts:
         why = run.result.notes[0].rstrip(".") if run.result.notes else "the threads were not asked for"
-        axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(f"{name}: not counted; {why}"[:MOST_LABEL]))
+        axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(shortened(f"{name}: not counted; {why}")))
         return f"{name}: not counted; {why}."
     aborts, threads = run.cut, [count for _, count in run.counts]
     most, last = max(threads), threads[-1]
     axis.plot(aborts, threads, color=colour, linestyle=dashes, linewidth=2, label=literal(f"{name}: {most} at most, {last} in the end"))
     axis.plot(aborts[-1], last, mark, color=colour, markeredgecolor="black", markersize=9)
     return f"{name}: {run.baseline} before, {most} at most, {last} after {run.result.aborts} aborts."
+
+
+def shortened(words: str) -> str:
+    return words if len(words) <= MOST_LABEL else f"{words[:MOST_LABEL - 1].rstrip()}\u2026"
 
 
 def literal(words: str) -> str:

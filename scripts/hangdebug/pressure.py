@@ -10,17 +10,21 @@ is late while twenty streams are torn down at once, and threads that pile up.
 
 from __future__ import annotations
 
+import datetime
+import json
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
 from hangdebug import curl
-from hangdebug.errors import NoProcess
+from hangdebug.dumps.bundle import mapping
+from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.model import Probe
 from hangdebug.verify import BASELINE, PAUSE, ROUNDS, Run, Verification, checked, one_round, rounds, table
 
 FIRST, DURING = "after the first batch", "during aborts"
@@ -49,6 +53,9 @@ class Pressure:
     @property
     def passed(self) -> bool:
         return self.result.passed and (self.baseline is None or self.back is not None)
+
+
+Check = Union[Verification, Pressure]
 
 
 @dataclass
@@ -167,3 +174,60 @@ def report(found: Pressure) -> str:
     elif found.result.passed:
         rest = rest.replace("PASSED:", "FAILED: threads were left behind;", 1)
     return f"{head}\n\nThreads: {found.baseline} before, {most} at most, {said}.\n{rest}"
+
+
+# -- kept as JSON, for a report ---------------------------------------------------------------------------
+
+
+def keep_check(check: Check, file: Path) -> None:
+    """Write it as JSON, to be read by a report: `verification.json`, or `NAME.json` of a name that tells it from others."""
+    from hangdebug.capture import redact
+    kind = "pressure" if isinstance(check, Pressure) else "verification"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".part")
+        text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
+        partial.write_text(redact.clean(text)[0], encoding="utf-8")  # a URL may hold a password, and a bundle is sent on
+        partial.replace(file)
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be written.", error.strerror or str(error), "name another file with --save") from error
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+
+def read_check(text: str) -> Check | None:
+    """What keep_check wrote, None for anything else: a bundle may come from anybody."""
+    value = mapping(text)
+    kind = value.pop("kind", None)
+    try:
+        if kind == "pressure":
+            counts = tuple((sane(at), int(sane(count))) for at, count in value["counts"])
+            cut = tuple(int(sane(one)) for one in value["cut"])
+            if len(cut) != len(counts):
+                return None
+            baseline, back = (None if value[name] is None else sane(value[name]) for name in ("baseline", "back"))
+            return Pressure(verification(value["result"]), None if baseline is None else int(baseline), counts, back, cut)
+        return verification(value) if kind == "verification" else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def verification(value: Mapping[str, Any]) -> Verification:
+    probes = tuple(Probe(str(one["url"]), str(one["phase"]), None if one["status"] is None else int(one["status"]), sane(one["seconds"]),
+                         sane(one["at"]), bool(one["ok"]), str(one["command"])) for one in value["probes"])
+    if not probes or not sane(value["deadline"]):
+        raise ValueError("a verification without a probe, or without a deadline")
+    counts = {name: int(sane(value[name])) for name in ("wanted", "opened", "streams", "aborts")}
+    stream = value["stream_url"]
+    return Verification(probes, sane(value["deadline"]), None if stream is None else str(stream), notes=tuple(map(str, value["notes"])),
+                        commands=tuple(map(str, value["commands"])), **counts)
+
+
+def sane(value: Any) -> float:
+    """A number that can be drawn. Raises ValueError for any other."""
+    number = float(value)
+    if not 0 <= number < 1e9:  # NaN is neither
+        raise ValueError(f"{number} is no count and no time")
+    return number

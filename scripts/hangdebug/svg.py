@@ -184,7 +184,8 @@ def wait_graph(answer: Diagnosis) -> Picture:
     names = f"{drawing(edges)}" if edges else nodes[0].head
     alt = f"Graph of waits, {'a ring' if ring else 'a chain'}: {names}. {said}"
     caption = ("A ring: follow the thick arrows and you are back where you began. None of these threads goes on by itself."
-               if ring else "A chain: follow the arrows to whoever has to move first.")
+               if ring else "A chain: follow the arrows to whoever has to move first." if edges
+               else "Where it stands, and what for. The evidence names no single thread that holds it up.")
     width = 2 * 24 + (max(column for column, _ in places) + 1) * (BOX + GAP) - GAP
     return Picture(card(height, parts, alt, width), alt, caption)
 
