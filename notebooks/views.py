@@ -1,25 +1,26 @@
-"""What the notebook shows: tables, a stack, a source, a diff, a picture. Data in, `Shown` out.
+"""What the notebook shows: tables, a stack, a source, a diff. Data in, `Shown` out.
 
-Each view is HTML for a notebook and plain text for everything else. Colours are translucent, so that light
-and dark themes both read well, and they are never the only sign: marks stand beside them.
+Each view is HTML for a notebook and plain text for everything else. Colours are the theme's own or translucent,
+so that light and dark both read well, and they are never the only sign: marks stand beside them.
 """
 
 from __future__ import annotations
 
 import html
-import io
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 from hangdebug import fix
 from hangdebug.errors import HangError
 from hangdebug.frames import calls, is_application, library_path, package
-from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch
+from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Task
 from hangdebug.scene import Scene, View
-from hangdebug.verify import LAST_ROUNDS, PHASES, Verification
+from hangdebug.svg import Picture
 
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change
@@ -27,6 +28,7 @@ LIBRARY = re.compile(r"[^\s(`]*/(?:(?:site|dist)-packages|lib(?:64)?/python3[.\d
 ORANGE, BLUE, AMBER = "#d55e00", "#0072b2", "rgba(230, 159, 0, .25)"  # apart also for the colour-blind
 REMOVED, ADDED = "rgba(213, 94, 0, .18)", "rgba(0, 114, 178, .18)"
 CELL = "text-align: left; vertical-align: top; padding: 1px 8px; white-space: "
+PLAIN = "list-style: none; margin: 0; padding: 0"
 SHORT = 30  # characters that are not wrapped
 
 # What stands below a handler that hangs, outwards. The first place that fits speaks.
@@ -79,7 +81,7 @@ def neutral(text: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: int | None = None) -> Shown:
     """Rows of text. The `marked` one (from 0) stands out by an arrow and a colour."""
-    rows = [tuple(map(neutral, row)) for row in rows]
+    rows = [tuple(cell if isinstance(cell, Coloured) else neutral(cell) for cell in row) for row in rows]
     if marked is not None:
         head = ("", *head)
         rows = [("->" if index == marked else "", *row) for index, row in enumerate(rows)]
@@ -106,7 +108,44 @@ def wrap(text: str) -> str:
 
 def code(text: str) -> str:
     style = "background: none; color: inherit; padding: 0; white-space: inherit"
-    return f'<code style="{style}">{html.escape(text)}</code>' if text else ""
+    inner = text.html if isinstance(text, Coloured) else html.escape(text)
+    return f'<code style="{style}">{inner}</code>' if text else ""
+
+
+class Coloured(str):
+    """A line of source. `html` is the same in colours."""
+
+    html = ""
+
+
+def coloured(lines: Sequence[str]) -> list[Coloured]:
+    """Lines of Python that follow one another, in the colours of the editor; plain where Pygments cannot tell."""
+    found = [Coloured(line) for line in lines]
+    for line, inner in zip(found, painted(lines)):
+        line.html = inner
+    return found
+
+
+def painted(lines: Sequence[str]) -> list[str]:
+    plain = [html.escape(line) for line in lines]
+    try:
+        from pygments.lexers import PythonLexer
+        from pygments.token import Token
+    except ImportError:
+        return plain
+    colours = [(Token.Literal.String, "string"), (Token.Comment, "comment"), (Token.Keyword, "keyword"),
+               (Token.Literal.Number, "number"), (Token.Name.Function, "def"), (Token.Name.Class, "def"),
+               (Token.Name.Builtin, "builtin"), (Token.Name.Decorator, "meta"), (Token.Operator.Word, "keyword")]
+    parts = []
+    for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
+        if kind in Token.Error:
+            return plain
+        name = next((name for token, name in colours if kind in token), "")
+        for piece in re.split("(\n)", text):  # a docstring goes over many lines
+            span = f'<span style="color: var(--jp-mirror-editor-{name}-color, inherit)">{html.escape(piece)}</span>'
+            parts.append(span if name and piece.strip() else html.escape(piece))
+    inner = "".join(parts).split("\n")
+    return inner if len(inner) == len(lines) else plain
 
 
 def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
@@ -115,10 +154,10 @@ def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
     return next(one for one in evidence if pid in (None, one.process.pid, one.snapshots[-1].pid))
 
 
-def threads(scene: Scene) -> Shown:
-    """One row a thread of the last sample: its role, your frame, and the call that it made last."""
+def threads(scene: Scene, sample: int = -1) -> Shown:
+    """One row a thread of a sample, of the last one unless another is named: its role, your frame, and its last call."""
     rows = []
-    for view in sorted(scene.last, key=order):
+    for view in sorted(scene.samples[sample], key=order):
         called = (view.inner or view.section or view.thread.frames)[0].name
         doing = ("waits for work", "") if view.idle else (place(view.frame), called)
         rows.append((view.thread.name or str(view.thread.os_id), view.role, *doing))
@@ -131,14 +170,49 @@ def order(view: View) -> tuple[int, str]:
 
 
 def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
-    """The stack in question, line by line, innermost first: the frame, whose it is, and what it does."""
+    """The stack in question, innermost first: the frame, whose it is, what it does. Libraries' frames are folded."""
     if answer.thread is None:
         raise HangError("No thread is stuck, so there is no stack to read.", answer.summary)
     mine = answer.blocking_frame
     key = mine and (mine.function, mine.file, mine.line)
-    same = [(frame.function, frame.file, frame.line) == key for frame in answer.thread.frames]
-    rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in answer.thread.frames]
-    return table(("frame", "where", "whose", "what it does"), rows, same.index(True) if any(same) else None)
+    frames = answer.thread.frames
+    same = [(frame.function, frame.file, frame.line) == key for frame in frames]
+    rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in frames]
+    text = table(("frame", "where", "whose", "what it does"), rows, same.index(True) if any(same) else None).text
+    parts = []
+    for yours, members in groupby(zip(frames, same, rows), lambda one: is_application(one[0])):
+        group = list(members)
+        items = "".join(item(row, AMBER if marked else "") for _, marked, row in group)
+        names = ", ".join(dict.fromkeys(package(frame) or "Python" for frame, _, _ in group))
+        head = f"{len(group)} frame{'s' * (len(group) > 1)} of {html.escape(names)}"
+        parts.append(items if yours else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .75">{head}'
+                                         f'</summary><ol style="{PLAIN}; padding-left: 1.2em">{items}</ol></details></li>')
+    return Shown(text, f'<ol style="{PLAIN}">{"".join(parts)}</ol>')
+
+
+def item(row: Sequence[str], colour: str) -> str:
+    """One frame of a list."""
+    function, where, whose, does = (html.escape(neutral(cell)) for cell in row)
+    paint = f"; background: {colour}; box-shadow: inset 3px 0 {ORANGE}" if colour else ""
+    said = f'<br><span style="opacity: .75">{does}</span>' if does else ""
+    mark = f" <b>{whose}</b>" if whose == "YOURS" else ""
+    return f'<li style="{PLAIN}; padding: 2px 8px{paint}"><code style="background: none">{function}</code> {where}{mark}{said}</li>'
+
+
+def tasks(evidence: Evidence) -> Shown:
+    """One row for all of asyncio's tasks that stand in the same place: what they wait for, and where."""
+    if not evidence.tasks and not evidence.later:
+        raise HangError("No task is known.", evidence.unread or "A dump of stacks alone does not show them.",
+                        "capture the live process: its tasks are read from its memory")
+    found = Counter(map(described, evidence.later or evidence.tasks))
+    rows = [(*row, str(count)) for row, count in found.most_common()]
+    shown = table(("coroutine", "waits for", "your frame", "tasks"), rows)
+    return Shown(f"{shown.text}\n{evidence.unread}".rstrip(), shown.html + html.escape(evidence.unread))
+
+
+def described(task: Task) -> tuple[str, str, str]:
+    mine = next((frame for frame in task.frames if is_application(frame)), None)
+    return task.coroutine or task.name, str(task.awaits or task.waits_on or task.state), place(mine)
 
 
 def place(frame: Frame | None) -> str:
@@ -182,27 +256,46 @@ def source(answer: Diagnosis, evidence: Evidence) -> Shown:
         raise HangError(f"The blocking frame is {frame.function}, line {frame.line} of {frame.file}.",
                         "That file is not on this machine.", "open it where the code is kept")
     near = [number for number in sorted(lines) if abs(number - frame.line) <= AROUND]
-    rows = [(str(number), lines[number]) for number in near]
+    rows = list(zip(map(str, near), coloured([neutral(lines[number]) for number in near])))
     return table(("line", neutral(frame.file)), rows, near.index(frame.line))
 
 
-def kernel(scene: Scene) -> Shown:
-    """One row a thread: the system call in which it waits, as read before anything was attached."""
-    if not scene.evidence.readings:
-        raise HangError("The kernel was not asked.", "Only Linux tells in which system call a thread is.")
-    waits = scene.evidence.readings[-1].waits
+def kernel(scene: Scene, sample: int | None = None) -> Shown:
+    """One row a thread: the system call in which it waits, as read before anything was attached, or at a sample."""
+    evidence, index = scene.evidence, -1 if sample is None else sample
+    readings = evidence.readings if sample is None else evidence.attached
+    if not readings or readings[index] is None:
+        raise HangError("The kernel was not asked.", "Only Linux tells in which system call a thread is, and only of a live process.")
     rows = []
-    for view in sorted(scene.last, key=order):
-        wait = waits.get(view.thread.os_id or -1, KernelWait())
+    for view in sorted(scene.samples[index], key=order):
+        wait = readings[index].waits.get(view.thread.os_id or -1, KernelWait())
         rows.append((view.thread.name, view.role, wait.syscall or "unknown", wait.detail or ""))
     return table(("thread", "role", "system call", "detail"), rows)
+
+
+def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
+    """The rewrites, one under the other. Raises HangError where there are none."""
+    if not patches:
+        raise HangError("No rewrite is proposed.", refusal)
+    shown = [side_by_side(patch) for patch in patches]
+    return Shown("\n".join(one.text for one in shown), "".join(one.html for one in shown))
+
+
+def picture(drawn: Picture) -> Picture:
+    """The same with short names of files."""
+    data = drawn.data if drawn.is_png else neutral(drawn.data.decode()).encode()
+    return Picture(data, neutral(drawn.alt), neutral(drawn.caption))
+
+
+def nothing(what: str) -> Shown:
+    return Shown(what, f"<p>{html.escape(what)}</p>")
 
 
 def side_by_side(patch: Patch | None) -> Shown:
     """Before and after in two columns, with `-` and `+` at the lines that differ. Raises HangError."""
     if patch is None:
         raise HangError("No rewrite is proposed for this place.", "", "see the remedy in the report below")
-    old, new, rows = patch.before.splitlines(), patch.after.splitlines(), []
+    old, new, rows = coloured(patch.before.splitlines()), coloured(patch.after.splitlines()), []
     for group in SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(CONTEXT):
         rows += [tr(("", "...", "", "..."))] if rows else []
         for kind, first, last, start, end in group:
@@ -221,44 +314,3 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
     """(number and sign, text) pairs, filled up with empty ones."""
     filled = [(f"{number + 1} {sign}".strip(), lines[number]) for number in range(first, last)]
     return filled + [("", "")] * (height - len(filled))
-
-
-def picture(before: Verification, after: Verification) -> Shown:
-    """Two runs one above the other: the latency of the first URL probed, over time.
-
-    The same scales, so that one look compares them. The text says in words what the picture shows.
-    """
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 4.8), dpi=90, layout="constrained", facecolor="white")
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    words = [draw(axes[0], before, "as it was", ORANGE), draw(axes[1], after, "rewritten", BLUE)]
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
-    axes[1].set_xlabel("seconds since the first request")
-    figure.suptitle("How long a health check takes when readers leave the stream", fontsize=11)
-    held = io.BytesIO()
-    figure.savefig(held, format="png", metadata={"Software": None})
-    return Shown("\n".join(words), png=held.getvalue())
-
-
-def draw(axis: Any, run: Verification, name: str, colour: str) -> str:
-    """One run: dots are answers, crosses are probes without one, triangles clients that leave."""
-    probes = [probe for probe in run.probes if probe.url == run.probes[0].url]
-    good, lost = [probe for probe in probes if probe.ok], [probe for probe in probes if not probe.ok]
-    late = [probe.at for probe in probes if probe.phase == PHASES[-1]]
-    left = late[:-LAST_ROUNDS] or late[:1]  # clients leave just before these
-    axis.set(yscale="log", ylabel="latency", ylim=(2e-4, run.deadline * 5))
-    axis.set_yticks([0.001, 0.01, 0.1, 1], ["1 ms", "10 ms", "0.1 s", "1 s"])
-    axis.grid(axis="y", alpha=0.3)
-    axis.axhline(run.deadline, color="black", linestyle="--", linewidth=1, label="deadline")
-    for at in left:
-        axis.axvline(at, color="0.55", linestyle=":", linewidth=1)
-    axis.plot(left, [3e-4] * len(left), "^", color="black", markersize=8, label="readers leave the stream")
-    axis.plot([p.at for p in good], [p.seconds for p in good], "o-", color=colour, label="answered")
-    for p in lost:
-        axis.plot([p.at, p.at + p.seconds], [run.deadline] * 2, "-", color=colour, linewidth=5, alpha=0.4)
-    ends = [p.at + p.seconds for p in lost]
-    axis.plot(ends, [run.deadline] * len(lost), "X", color=colour, markersize=12, label="no answer")
-    slowest = max((probe.seconds for probe in good), default=0.0)
-    words = f"{name}: {len(lost)} of {len(probes)} checks without an answer; slowest answer {slowest:.3f} s"
-    axis.set_title(words, loc="left", fontsize=10)
-    return f"{words}; {run.aborts} reader{'' if run.aborts == 1 else 's'} left the stream."

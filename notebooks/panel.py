@@ -1,0 +1,607 @@
+"""The control panel: pick a target, save its evidence, look, repair, prove, report. Widgets, and no logic.
+
+    panel = Panel()
+    panel                              # shown, and worked by hand
+    panel.save.click(); panel.done()   # or by a cell: the same callbacks, waited for
+
+Each control calls one verb of the desk, of targets or of the engine, and shows what that gives back. Whatever takes
+time runs in one thread beside the kernel, which stays free.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import queue
+import threading
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any, Callable
+
+import ipywidgets as w
+
+import practice
+import targets
+import views
+from cockpit import Control, Desk, close_all, expected, open_desk, sentence
+from hangdebug import pictures, report
+from hangdebug.capture import on_port, resolve
+from hangdebug.errors import HangError
+from hangdebug.model import Probe
+from hangdebug.verify import table
+
+SOURCES = (("A server here", "here"), ("Pid or port", "number"), ("Pasted dump", "paste"), ("A file", "file"),
+           ("Practice", "practice"))
+TABS = ("Source", "Threads", "Kernel waits", "Tasks", "Wait-for graph", "Diff", "Verification", "Report")
+TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are there before a guess
+EVERY = 2.0  # seconds between two looks at the servers
+LOOKS = 9  # of a capture, at each process
+DEMO = 0  # among the pids
+VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
+SHOWN: list[Panel] = []
+
+
+def button(text: str, tip: str, act: Callable[[], object], icon: str = "") -> w.Button:
+    one = w.Button(description=text, tooltip=tip, icon=icon, layout=w.Layout(width="auto"))
+    one.on_click(lambda _: act())
+    return one
+
+
+def field(label: str, hint: str = "", kind: type = w.Text, wide: str = "26em", **more: Any) -> Any:
+    more.update({"placeholder": hint} if hint else {})
+    return kind(description=label, style={"description_width": "6em"}, layout=w.Layout(width=wide), **more)
+
+
+def tick(label: str) -> w.Checkbox:
+    return w.Checkbox(False, description=label, indent=False, layout=w.Layout(width="auto"))
+
+
+def only(one: Any, when: object) -> None:
+    one.layout.display = None if when else "none"
+
+
+class Work:
+    """One thread for all that takes time. A server ends with the thread that started it, so this one never does."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.Queue[Callable[[], object]] = queue.Queue()
+        self.idle = threading.Event()
+        self.idle.set()
+        threading.Thread(target=self.go, name="desk", daemon=True).start()
+
+    def do(self, job: Callable[[], object]) -> None:
+        self.idle.clear()
+        self.jobs.put(job)
+
+    def go(self) -> None:
+        while True:
+            self.jobs.get()()
+            self.idle.set()
+
+
+WORK = Work()
+
+
+class Panel(Control):
+    """All of it. `desk` is what the panel is about, None until there is a target. HANG_PID fills in a pid."""
+
+    def __init__(self) -> None:
+        while SHOWN:
+            SHOWN.pop().over.set()
+        SHOWN.append(self)
+        self.desk: Desk | None = None
+        self.of: tuple | None = None  # what the desk was opened for
+        self.answered: object = None  # the answer that the tabs show
+        self.turned_to = False  # whether the targets are shown although there is an answer
+        self.fault: BaseException | None = None
+        self.words, self.doing, self.steps, self.most = "", "", 0, 1
+        self.probes: list[Probe] = []
+        self.stopped, self.over = threading.Event(), threading.Event()
+        self.watch = targets.Watch()
+        self.rows: dict[int, tuple[w.Button, w.HTML]] = {}
+        super().__init__(self.built(), "[a panel: pick a target, save its evidence, look, repair, prove, report]")
+        self.find()
+        threading.Thread(target=self.keep_looking, name="health", daemon=True).start()
+
+    # -- its parts ------------------------------------------------------------------------------------
+
+    def built(self) -> w.VBox:
+        self.head, self.log = w.HTML(), w.HTML()
+        self.place = self.log
+        actions = w.HBox(self.action_part()).add_class("hang-actions")
+        parts = [w.HTML(f"<style>{STYLE}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
+        return w.VBox(parts).add_class("hang")
+
+    def action_part(self) -> list[w.Button]:
+        self.guess = field("it is", kind=w.Dropdown, options=practice.guesses())
+        self.start = button("Start the demo", "Start the bundled news service", self.on_start)
+        self.hang = button("Let a reader leave", "Open its stream and walk away: that hangs it", self.on_hang)
+        self.save = button("Save evidence", "Read the kernel's word and five samples of all stacks into a folder", self.on_save)
+        self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
+        self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
+        self.check = button("That is it", "Compare your guess with the answer", self.on_check)
+        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set, "stop")
+        self.other = button("Another target", "Show the list of targets again", self.on_other)
+        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
+
+    def target_part(self) -> w.VBox:
+        tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
+                "A server that hangs, and you find out why"]
+        given = os.environ.get("HANG_PID", "")
+        self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
+        self.picked, self.list = DEMO, w.VBox()
+        self.again = button("Look again", "List the Python servers that listen now", self.find, "refresh")
+        self.ask, self.asked = tick("ask a health URL every 2 s"), w.HTML()
+        self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
+        self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
+        self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
+        self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
+        self.path = field("or its path", "evidence.zip on this machine", wide="40em")
+        self.case = field("case", kind=w.Dropdown, wide="40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
+        self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]), "paste": self.paste,
+                       "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path]), "practice": self.case}
+        for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
+            one.observe(lambda _: self.show(), "value")
+        self.ask.observe(lambda _: self.show(), "value")
+        self.choosing = w.VBox([self.source, *self.bodies.values()]).add_class("hang-target")
+        return self.choosing
+
+    def answer_part(self) -> w.VBox:
+        self.card, self.timeline, self.when = w.HTML(), w.HTML(), w.HTML()
+        self.slider = w.IntSlider(1, 1, 1, description="sample", readout=False, layout=w.Layout(width="22em"))
+        self.slider.observe(lambda _: self.turned(), "value")
+        earlier = button("", "Earlier sample", lambda: self.turn(-1), "chevron-left")
+        later = button("", "Later sample", lambda: self.turn(1), "chevron-right")
+        turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
+        self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
+        self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
+        parts = {"Diff": self.diff_part(), "Verification": self.proof_part(), "Report": [w.HBox([self.tell]).add_class("hang-actions")]}
+        pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
+        self.tabs = w.Tab(pages, titles=TABS)
+        self.found = w.VBox([self.card, self.timeline, turning, self.tabs])
+        return self.found
+
+    def diff_part(self) -> list[Any]:
+        self.own = tick("write it into my own file, not into a copy")
+        self.apply = button("Apply the rewrite", "Write it to disk", self.on_apply)
+        self.undo = button("Undo", "Put back what was there, byte by byte", self.on_undo, "undo")
+        self.rewriting = w.HBox([self.apply, self.undo, self.own]).add_class("hang-actions")
+        return [self.rewriting]
+
+    def proof_part(self) -> list[Any]:
+        self.url, self.stream = field("health URL", "http://127.0.0.1:8000/health"), field("stream URL", "of an open stream")
+        self.agreed = tick("send these requests to my own service")
+        self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
+        self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
+        self.stop_too = button("Stop", "Stop asking", self.stopped.set, "stop")
+        self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
+        return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
+
+    # -- one callback a control -----------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        def begin() -> str:
+            self.demo_only()
+            self.open()
+            return str(self.desk)
+        self.run(begin, "Starting the news service")
+
+    def on_hang(self) -> None:
+        def leave() -> str:
+            self.demo_only()
+            return table(self.opened().leave(self.probed))
+        self.run(leave, "A reader opens the stream, and leaves", most=16)
+
+    def on_save(self) -> None:
+        def take() -> str:
+            if self.desk is None or self.key() != self.of:
+                self.open()
+            said: list[str] = []
+            self.most = LOOKS * len(self.desk.target.workers if self.desk.target else ())
+            folder = self.desk.capture(said.append, self.pause)
+            said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
+            return "\n".join([*said, f"kept in {folder}"])
+        self.run(take, "Saving the evidence")
+
+    def on_read(self) -> None:
+        def understand() -> str:
+            self.open()
+            return str(self.desk)
+        self.run(understand, "Reading")
+
+    def on_other(self) -> None:
+        self.turned_to = True
+        self.show()
+
+    def on_begin(self) -> None:
+        def hang() -> str:
+            self.open()
+            return str(self.desk)
+        self.run(hang, "Starting a server, and hanging it")
+
+    def on_check(self) -> None:
+        self.run(lambda: str(self.about().check(self.guess.value)), "Comparing")
+
+    def on_apply(self) -> None:
+        self.run(lambda: f"written: {', '.join(map(str, self.about().write(self.own.value)))}", "Writing", place="Diff")
+
+    def on_undo(self) -> None:
+        self.run(lambda: f"as it was: {', '.join(map(str, self.about().undo()))}", "Undoing", place="Diff")
+
+    def on_verify(self) -> None:
+        self.run(lambda: table(self.about().verify(self.url.value.strip(), self.stream.value.strip(), self.aborts.value,
+                                                   self.agreed.value, self.probed)),
+                 "Readers leave, curl asks", place="Verification", most=12 + 4 * -(-self.aborts.value // 5) + 10)
+
+    def on_tell(self) -> None:
+        def write() -> str:
+            page, text = self.about().report()
+            self.links = links(page, text)
+            return f"written: {page} and {text.name}"
+        self.run(write, "Writing the report", place="Report")
+
+    def turn(self, by: int) -> None:
+        self.slider.value += by
+
+    def pick(self, pid: int) -> None:
+        self.picked = pid
+        self.show()
+
+    # -- work -----------------------------------------------------------------------------------------
+
+    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0) -> None:
+        """Do it beside the kernel, one thing at a time; then show what it says, or why it could not."""
+        if not WORK.idle.is_set():
+            return
+        self.stopped.clear()
+        self.probes = []
+        self.fault, self.words, self.doing, self.steps, self.most = None, "", doing, 0, most
+        self.place = self.notes[place] if place else self.log
+        WORK.idle.clear()
+        self.show()
+        WORK.do(lambda: self.attempt(verb))
+
+    def attempt(self, verb: Callable[[], str]) -> None:
+        try:
+            try:
+                self.words = views.neutral(verb())
+            except expected() as error:
+                self.fault, self.words = error, views.neutral(sentence(error))
+            self.doing = ""
+            self.show()
+        except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
+            self.fault, self.doing = error, ""
+            self.place.value = said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
+
+    def done(self) -> str:
+        """Wait for what was begun, and give back its words. Raises what it raised."""
+        try:
+            while not WORK.idle.wait(0.1):
+                pass
+        except KeyboardInterrupt:
+            self.stopped.set()
+            WORK.idle.wait(10)
+            raise
+        if self.fault:
+            raise self.fault
+        return self.words
+
+    def pause(self, seconds: float) -> bool:
+        """Between two looks of a capture."""
+        self.steps += 1
+        self.place.value = meter(self.doing, self.steps, self.most)
+        return self.stopped.wait(seconds)
+
+    def probed(self, probe: Probe) -> None:
+        self.probes.append(probe)
+        self.pause(0)
+        self.place.value += asked_so_far(self.probes)
+        if self.stopped.is_set():
+            raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to begin anew")
+
+    def key(self) -> tuple:
+        """What the controls point at."""
+        given = {"here": (self.picked,), "number": (self.pid.value.strip(), self.port.value.strip()), "paste": (self.paste.value,),
+                 "practice": (self.case.value,),
+                 "file": (self.path.value.strip(), tuple((one["name"], bytes(one["content"])) for one in self.upload.value))}
+        return (self.source.value, *given[self.source.value])
+
+    def open(self) -> None:
+        """A desk for that; the one before is cleared. Raises HangError."""
+        self.desk, self.of = None, None
+        key = self.key()
+        self.desk = open_desk(lambda: desk_for(*key))
+        self.of = key
+
+    def demo_only(self) -> None:
+        if self.key() != ("here", DEMO):
+            raise HangError("This step needs the news service.", "Another target is chosen; it is not started or hung from here.", "go on below")
+
+    def opened(self) -> Desk:
+        if self.desk is None:
+            raise HangError("There is no target yet.", next="pick one in the panel")
+        return self.desk
+
+    def about(self) -> Desk:
+        """The desk with evidence on it. Raises HangError."""
+        if self.opened().answer is None:
+            raise HangError("There is no evidence yet.", next="press Save evidence in the panel")
+        return self.desk
+
+    def close(self) -> list[int]:
+        """End what was started. Pids of children that are left, if any."""
+        self.over.set()
+        return close_all()
+
+    # -- what is shown --------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Everything as it stands now: one primary action, the answer where there is one about this target."""
+        busy, key, desk = bool(self.doing), self.key(), self.desk if self.key() == self.of else None
+        for name, body in self.bodies.items():
+            only(body, name == key[0])
+        next_ = self.next(desk, key)
+        answered = bool(desk and desk.answer)
+        again = bool(answered and desk.target)
+        only(self.choosing, self.turned_to or not answered)
+        only(self.other, answered and not self.turned_to)
+        only(self.health_url, self.ask.value)
+        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check):
+            only(one, one is next_ or one is self.save and again)
+            one.button_style, one.disabled = "primary" if one is next_ else "", busy
+        self.save.description = "Save evidence again" if again else "Save evidence"
+        only(self.guess, next_ is self.check)
+        for one in (self.stop, self.stop_too):
+            only(one, busy)
+        for one in (self.apply, self.undo, self.verify, self.tell):
+            one.disabled = busy
+        self.place.value = meter(self.doing, self.steps, self.most) if busy else said(self.words, self.fault)
+        self.head.value = heading(desk)
+        for pid, (pick, line) in self.rows.items():
+            pick.icon = "check" if pid == self.picked else ""
+            pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
+        only(self.found, desk and desk.answer)
+        if desk and desk.answer:
+            self.show_answer(desk)
+
+    def next(self, desk: Desk | None, key: tuple) -> w.Button | None:
+        if desk and desk.answer:
+            return self.check if desk.guessing else None
+        if key[0] == "practice" and desk is None:
+            return self.begin
+        if key[0] in ("paste", "file"):
+            return self.read
+        if key != ("here", DEMO):
+            return self.save
+        return self.start if desk is None else self.hang if desk.before is None else self.save
+
+    def show_answer(self, desk: Desk) -> None:
+        if self.answered != (desk.answer, desk.guessing):
+            self.answered, self.turned_to = (desk.answer, desk.guessing), False
+            only(self.choosing, False)
+            only(self.other, True)
+            self.slider.max = len(desk.scene.samples)
+            self.slider.value = self.slider.max
+            self.timeline.value = "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
+            if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
+                self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
+            self.links = ""
+            for name in TABS:
+                self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
+            if not desk.guessing:
+                self.pages["Source"].value = explained(desk)
+        self.card.value = card(desk)
+        self.turned()
+        only(self.rewriting, desk.patches)
+        only(self.own, desk.demo is None)
+        only(self.mine, desk.demo is None)
+        self.undo.disabled |= not desk.written
+        self.apply.disabled |= bool(desk.written)
+        self.apply.button_style = "" if desk.written else "primary"
+        self.verify.button_style = self.tell.button_style = "primary"
+        for name in ("Verification", "Report"):
+            self.pages[name].value = inner(lambda: self.page(name))
+
+    def turned(self) -> None:
+        """The slider stands at another sample."""
+        for name in ("Threads", "Kernel waits"):
+            self.pages[name].value = inner(lambda: self.page(name))
+        self.when.value = f"{self.slider.value} of {self.slider.max}"
+
+    def page(self, name: str) -> views.Shown | pictures.Picture:
+        """What a tab shows. Raises HangError."""
+        desk, sample = self.about(), self.slider.value - 1
+        if desk.guessing and name not in TELL_NOTHING:
+            raise HangError("This tab tells the cause.", next="look at the threads and at what the kernel says, then guess")
+        return {
+            "Source": lambda: views.source(desk.answer, desk.mine),
+            "Threads": lambda: views.threads(desk.scene, sample),
+            "Kernel waits": lambda: views.kernel(desk.scene, sample),
+            "Tasks": lambda: views.tasks(desk.mine),
+            "Wait-for graph": lambda: views.picture(pictures.wait_graph(desk.answer)),
+            "Diff": lambda: views.diffs(desk.patches, desk.refusal),
+            "Verification": lambda: pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
+            "Report": lambda: views.Shown(report.as_markdown(desk.answer), self.links or "<p>Answer, pictures, source, diff and "
+                                          "verification on one page that needs nothing else, and as Markdown.</p>"),
+        }[name]()
+
+    def look(self, name: str) -> views.Shown | pictures.Picture:
+        """Turn to a tab, and give back what it shows. Raises HangError."""
+        self.tabs.selected_index = TABS.index(name)
+        return self.page(name)
+
+    # -- the servers of this machine ------------------------------------------------------------------
+
+    def find(self) -> None:
+        """List the servers anew; the choice stays if it is still there."""
+        self.watch.find(self.begun())
+        servers = self.watch.look()
+        if self.picked not in [one.pid for one in servers]:
+            self.picked = DEMO
+        self.rows = {pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
+                     for pid in [DEMO, *(one.pid for one in servers)]}
+        self.list.children = [w.HTML(f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'),
+                              *(w.HBox(list(pair)).add_class("hang-line") for pair in self.rows.values())]
+        self.show_servers(servers)
+        self.show()
+
+    def begun(self) -> set[int]:
+        """What the notebook itself started: a practice case's name would give it away."""
+        return {self.desk.pid} if self.desk and (self.desk.demo or self.desk.case) else set()
+
+    def keep_looking(self) -> None:
+        """In a thread of its own: the kernel stays free, and nothing is attached to."""
+        while not self.over.wait(EVERY):
+            try:
+                self.show_servers(self.watch.look())
+                self.asked.value = targets.dot(targets.asked(self.health_url.value.strip())) if self.ask.value else ""
+            except expected() as error:
+                self.asked.value = escape(sentence(error))
+
+    def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
+        for one in (self.demo_now(), *servers):
+            if one.pid in self.rows:
+                self.rows[one.pid][1].value = f'<div class="hang-row">{targets.row(one)}</div>'
+
+    def demo_now(self) -> targets.Server:
+        """The demo as a row: it is ours, so it is sent a request."""
+        desk = self.desk
+        if desk is None or desk.demo is None:
+            return targets.Server(DEMO, "demo", "a news service that hangs when a reader leaves", health=targets.Health("quiet", "not started"))
+        return replace(self.watch.one(desk.pid), pid=DEMO, health=targets.asked(desk.demo.news.health_url))
+
+
+def desk_for(kind: str, *what: Any) -> Desk:
+    """The desk for what the controls point at. Raises HangError."""
+    if kind == "here":
+        return Desk(resolve(what[0])) if what[0] else Desk.demonstration()
+    if kind == "practice":
+        return Desk.practice(what[0])
+    if kind == "paste":
+        return Desk.given(what[0])
+    if kind == "file":
+        path, files = what
+        return Desk.given(Path(path).expanduser()) if path else Desk.uploaded(*files[0]) if files else Desk.given("")
+    pid, port = (number(text) for text in what)
+    if pid is None and port is None:
+        raise HangError("Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list")
+    return Desk(on_port(port) if pid is None else resolve(pid))
+
+
+def number(text: str) -> int | None:
+    if text and not text.isdecimal():
+        raise HangError(f"{text!r} is no number.", next="type the pid of a process, or the port on which it listens")
+    return int(text) if text else None
+
+
+def inner(make: Callable[[], Any]) -> str:
+    """What a tab shows, as HTML; a sentence where there is nothing to see."""
+    try:
+        shown = make()
+    except expected() as error:
+        return said(views.neutral(sentence(error)), error)
+    return shown.html() if isinstance(shown, pictures.Picture) else shown.html
+
+
+def explained(desk: Desk) -> str:
+    """The blocking frame in its source, beside it what says so, and below the stack that leads there."""
+    left, below = (inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack))
+    lines = [("", desk.answer.evidence), ("Doubts", desk.answer.doubts), ("Not the cause", desk.answer.exonerated),
+             ("Other processes", desk.answer.others)]
+    right = "".join(f"<h4>{title or 'What says so'}</h4><ul>{''.join(f'<li>{escape(views.neutral(line))}</li>' for line in some)}</ul>"
+                    for title, some in lines if some)
+    return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{below}'
+
+
+def links(*files: Path) -> str:
+    """The files to take along: a browser may be far from this machine."""
+    kinds = {".html": "text/html", ".md": "text/markdown"}
+    return " ".join(f'<a class="hang-link" download="{escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
+                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {escape(file.name)}</a>' for file in files)
+
+
+def meter(doing: str, steps: int, most: int) -> str:
+    done = f'value="{min(steps, most)}" max="{most}"' if most else ""
+    return f'<div class="hang-said" role="status"><progress aria-label="{escape(doing)}" {done}></progress> {escape(doing)}</div>'
+
+
+def said(words: str, fault: BaseException | None = None) -> str:
+    """What came of it: a few lines, or what went wrong with the next step set off."""
+    if fault is None:
+        lines = [f"<b>{escape(line)}</b>" if line.startswith(VERDICTS) else escape(line) for line in words.splitlines()]
+        return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
+    lines = [f"<div>{escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
+    after = [f"<div>Next: <code>{escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
+    return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
+
+
+def asked_so_far(probes: list[Probe]) -> str:
+    """The last requests, newest last."""
+    lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
+    return f'<pre class="hang-said">{escape(chr(10).join(lines))}</pre>'
+
+
+def heading(desk: Desk | None) -> str:
+    """Where one is on the way."""
+    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
+    now = have.index(False) if False in have else len(have)
+    names = ("target", "evidence", "answer", "repair", "proof")
+    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
+                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
+    return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
+
+
+def card(desk: Desk) -> str:
+    """The answer in a sentence."""
+    answer = desk.answer
+    if desk.guessing:
+        return f'<div class="hang-card"><b>{escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
+    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
+    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
+    said_of = "".join(f"<span>{escape(views.neutral(fact))}</span>" for fact in facts)
+    well = "hang-well" if answer.state == "healthy" else ""
+    return (f'<div class="hang-card {well}"><b>{escape(answer.state)} / {escape(answer.cause)}</b>'
+            f"<div>{escape(views.neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
+
+
+STYLE = """
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
+.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
+.hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
+.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
+.hang-head b { font-size: 16px; }
+.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
+.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
+.hang-target { margin: 12px 0 4px; }
+.hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
+.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
+.hang-row { display: grid; gap: 12px; align-items: center;
+  grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
+.hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
+.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
+.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
+.hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
+.hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
+.hang i { font-style: normal; }
+.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
+.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
+.hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
+.hang button { border-radius: 3px; }
+.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
+.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
+.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
+.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
+.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
+.hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
+.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-turning { align-items: center; margin: 4px 0 8px; }
+.hang-beside { display: grid; grid-template-columns: minmax(0, 5fr) minmax(220px, 2fr); gap: 24px; }
+.hang-beside > div { overflow-x: auto; }
+.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
+.hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
+.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
+.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
+"""
