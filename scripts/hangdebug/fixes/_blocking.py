@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hangdebug.fixes._bindings import walk
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Need
 
 VERBS = "get post put patch delete head options request".split()
 PEER, CHILD, HASH = "waits for its peer", "waits for a child process", "computes for long, on purpose"

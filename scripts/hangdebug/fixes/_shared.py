@@ -15,14 +15,16 @@ from typing import Iterator
 
 import libcst as cst
 
-from hangdebug.fixes._follow import follow
-from hangdebug.fixes._helpers import inherits
-from hangdebug.fixes._lifespans import LIFESPAN
-from hangdebug.fixes._scopes import Tree, dotted, frame, references, written
+from hangdebug.fixes._follow import follow, inherits
+from hangdebug.fixes._scopes import (
+    OWN_EXIT, Tree, coroutine, dotted, executor_class, frame, qualified, references, subtree, written,
+)
 from hangdebug.fixes._waits import Trail, Work
 from hangdebug.fixes._work import RETURNED, walk
 
 HANDS = ("submit", "map")
+LIFESPAN = "follow snippets/lifespan_executor.py"
+BASE = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
 
 
 def kept_work(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> str:
@@ -110,3 +112,61 @@ def waits(tree: Tree, use: cst.CSTNode) -> bool:
     trail, work = Trail(tree, caller, caller, tree.end(caller)), Work(call, "concurrent")
     walk(trail, call, work)
     return work not in trail.notes and (work in trail.awaited or any(other == work for other, _ in trail.joined))
+
+
+# -- where the server starts and stops: there a join is meant, while nothing is served ----------------------
+
+
+def lifespan(tree: Tree, owner: cst.FunctionDef, depth: int = 3) -> str:
+    """The refusal for a function that runs when the server starts and stops, or is called by one; else ""."""
+    for item in owner.decorators:
+        call = item.decorator.func if isinstance(item.decorator, cst.Call) else item.decorator
+        manager = "contextlib.asynccontextmanager" in qualified(tree, call)
+        if dotted(call).endswith(".on_event") or (manager and serves_app(tree, owner)):
+            return f"a lifespan waits for its work on purpose, while nothing is served; {LIFESPAN}"
+    around = {coroutine(tree, use) for use in references(tree, owner)} - {None, owner} if depth else ()
+    return next(filter(None, (lifespan(tree, caller, depth - 1) for caller in around)), "")
+
+
+def serves_app(tree: Tree, owner: cst.FunctionDef) -> bool:
+    name, params = owner.name.value, owner.params.params
+    passed = any(
+        isinstance(node, cst.Arg) and node.keyword and node.keyword.value in ("lifespan", "lifespan_context")
+        and dotted(node.value) == name for node in tree.parents
+    )
+    return passed or "lifespan" in name or bool(params and params[0].name.value in ("app", "_app"))
+
+
+# -- known less well: by an annotation, or as a class with an exit of its own; reported, not mended ---------
+
+
+def by_annotation(tree: Tree, node: cst.BaseExpression) -> str:
+    """The refusal for a parameter that says it is an executor, "" for anything else."""
+    param = only(tree, node)
+    param = tree.parents.get(param) if isinstance(param, cst.Name) else param
+    kind = param.annotation.annotation if isinstance(param, cst.Param) and param.annotation else None
+    if kind is None or not (executor_class(tree, kind) or BASE & qualified(tree, kind)):
+        return ""
+    return f"`{node.value}` is a parameter, and whether its caller counts on this wait is not known here"
+
+
+def only(tree: Tree, name: cst.CSTNode) -> cst.CSTNode | None:
+    """The one place that binds the name, None where there are more or none."""
+    scope = tree.scopes.get(name) if isinstance(name, cst.Name) else None
+    found = [getattr(item, "node", None) for item in scope[name.value]] if scope else []
+    return found[0] if len(found) == 1 else None
+
+
+def own_exit(tree: Tree, made: cst.CSTNode) -> str:
+    """The refusal for a call of a class in the file whose own `__exit__` calls that of the executor, else ""."""
+    home = only(tree, made.func) if isinstance(made, cst.Call) else None
+    if not isinstance(home, cst.ClassDef) or len(home.bases) != 1 or not executor_class(tree, home.bases[0].value):
+        return ""
+    own = {item.name.value: item for item in home.body.body if isinstance(item, cst.FunctionDef)}
+    if not set(own) & OWN_EXIT <= {"__enter__", "__exit__"} or "__exit__" not in own:
+        return ""
+    for node in subtree(own["__exit__"]):
+        call = node.func.value if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) else None
+        if isinstance(call, cst.Call) and dotted(call.func) == "super" and node.func.attr.value == "__exit__":
+            return f"its class has an exit of its own, which joins in line {tree.line(node)}: mend it there"
+    return ""

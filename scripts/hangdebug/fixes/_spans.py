@@ -32,6 +32,38 @@ class Found:
     refused: bool = False
 
 
+@dataclass(frozen=True)
+class Need:
+    """What stands in a file that concerns a rule: of each group a word in its text, one of these calls and imports.
+
+    None for the calls or the modules: whatever they are. `leaves`: a coroutine has to leave an executor.
+    """
+
+    words: tuple[tuple[str, ...], ...]
+    calls: frozenset[str] | None = None
+    modules: tuple[str, ...] | None = None
+    leaves: bool = False
+
+    def met(self, text: str, spot: Spot) -> bool:
+        if self.calls is not None and self.calls.isdisjoint(spot.called):
+            return False
+        if self.modules is not None and spot.modules.isdisjoint(self.modules):
+            return False
+        if self.leaves and not spot.leaves_executor:
+            return False
+        return all(any(word in text for word in group) for group in self.words)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """The last names of what coroutines call, the first names of what the file imports, and whether a coroutine
+    may leave an executor: by a `with`, a `shutdown()` or an ExitStack."""
+
+    called: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+    leaves_executor: bool = False
+
+
 Search = Callable[[File], Iterable[Found]]
 
 

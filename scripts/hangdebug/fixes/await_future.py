@@ -30,8 +30,7 @@ from hangdebug.fixes._eager import MAP, drained, unknown
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._futures import executor, finished, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "await_future"
 NEEDS = (

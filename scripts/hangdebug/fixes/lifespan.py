@@ -30,8 +30,7 @@ from typing import Iterator
 
 from hangdebug.fixes._bindings import parameters
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)

@@ -37,30 +37,25 @@ exit is not the executor's. A subclass in the same file that defines none is an 
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import libcst as cst
 from libcst import metadata
 
 from hangdebug.fixes import _blocks
-from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
-from hangdebug.fixes._lifespans import lifespan
+from hangdebug.fixes._queues import Stop, stop
 from hangdebug.fixes._scopes import (
     Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
-from hangdebug.fixes._shared import kept_work
-from hangdebug.fixes._spans import with_imports
-from hangdebug.fixes._spot import Need, spot
-from hangdebug.fixes._stops import Stop, stop
-from hangdebug.fixes._told import by_annotation, own_exit
+from hangdebug.fixes._shared import by_annotation, kept_work, lifespan, own_exit
+from hangdebug.fixes._spans import Need, with_imports
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
-NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor"))),)
+NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor")), leaves=True),)
 STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 NOTHING = Verdict((), ())
@@ -89,9 +84,6 @@ def rewrite(
 
     Raises cst.ParserSyntaxError and RecursionError.
     """
-    with contextlib.suppress(SyntaxError):  # libcst may know a newer grammar
-        if not spot(tree_of(source)).leaves_executor:
-            return source, ()
     tree = parse(source)
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
         return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)

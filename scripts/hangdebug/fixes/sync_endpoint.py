@@ -26,8 +26,7 @@ from hangdebug.fixes._bindings import parameters, walk
 from hangdebug.fixes import _blocking
 from hangdebug.fixes._blocking import blocking
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "sync_endpoint"
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
