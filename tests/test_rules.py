@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
+import gc
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ import textwrap
 import threading
 import time
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -218,6 +221,63 @@ def test_a_cancellation_reaches_the_good_form_at_once_and_drops_what_is_queued()
         release.set()
         return spent
     assert asyncio.run(main()) < 0.25 and ran == []
+
+
+EARLY = """
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+    async def pages(work, how):
+        with ThreadPoolExecutor(3) as executor:
+            jobs = [executor.submit(work, name) for name in ("quick", "slow", "slower")]
+            for job in as_completed(jobs):
+                page = job.result()
+                if how == "break":
+                    break
+                if how == "return":
+                    return
+                if how == "raise":
+                    raise LookupError(page)
+                yield page
+"""
+
+
+def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
+    """What a stream gives whose reader goes after the first page while the other jobs fail, and what asyncio reports."""
+    seen, reported = [], []
+    release = threading.Event()
+
+    def work(name: str) -> str:
+        if name == "quick":
+            return name
+        release.wait(5)
+        raise ValueError(name)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        stream = load(source).pages(work, how)
+        threading.Timer(0.05, release.set).start()
+        with contextlib.suppress(LookupError):
+            async for page in stream:
+                seen.append(page)
+                break
+        await stream.aclose()
+        del stream
+        while any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()):
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
+        gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+        gc.collect()
+    return seen, reported + [str(each.message) for each in warned]
+
+
+@pytest.mark.parametrize("how", ["aclose", "break", "return", "raise"])
+def test_a_loop_that_is_left_early_leaves_nothing_unretrieved(how: str) -> None:
+    bad, good = both("await_future", EARLY)
+    assert left_early(bad, how) == left_early(good, how) == (["quick"] * (how == "aclose"), [])
+    bare = re.sub(r"^ *asyncio\.gather.*\n", "", good, flags=re.M)
+    assert any("never retrieved" in words for words in left_early(bare, how)[1])
 
 
 ROUTE = """

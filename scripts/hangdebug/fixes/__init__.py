@@ -19,7 +19,7 @@ from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._spans import Need, Spot, with_imports
 from hangdebug.model import Finding
 
-__all__ = ["RULES", "Rule", "Spot", "spot", "tree_of", "with_imports"]
+__all__ = ["RULES", "Rule", "each_once", "Spot", "spot", "tree_of", "with_imports"]
 
 EXECUTORS = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 DEFINITIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -54,6 +54,12 @@ def rule(module: ModuleType) -> Rule:
 # lifespan are told by their decorators until `lifespan` takes these off. Rules that add lines come last, so that the
 # messages of the others name the lines of the file as it is.
 RULES = tuple(map(rule, (sync_endpoint, sleep, asyncio_lock, await_future, nonblocking_executor, to_thread, lifespan)))
+
+
+def each_once(findings: list[Finding]) -> list[Finding]:
+    """The findings without the waits in an executor's block that the rule for the wait itself tells of, and better."""
+    told = {item.line for item in findings if item.rule != nonblocking_executor.ID}
+    return [item for item in findings if item.line not in told or nonblocking_executor.WAITS not in item.message]
 
 
 # -- which of them a file concerns, told at one walk before scopes or libcst look closer -----------------------

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import itertools
 import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes, walk
 
+MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
 
@@ -185,3 +189,29 @@ def dotted(node: ast.AST) -> str:
         return node.id
     base = dotted(node.value) if isinstance(node, ast.Attribute) else ""
     return f"{base}.{node.attr}" if base else ""
+
+
+# -- the files around it -----------------------------------------------------------------------------------
+
+
+def neighbours(name: str) -> Iterator[tuple[Path, bytes]]:
+    """The other Python files of the tree that a file stands in, each with its content; none where it is no file.
+
+    The tree is the folder that holds the outermost package around the file, up to MOST_FILES of it.
+    """
+    path = Path(name)
+    if not path.is_file():
+        return
+    path = path.resolve()
+    root = path.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    for other in files_below(root):
+        if other != path:
+            with contextlib.suppress(OSError):
+                yield other, other.read_bytes()
+
+
+@lru_cache(maxsize=1)
+def files_below(root: Path) -> tuple[Path, ...]:
+    return tuple(sorted(itertools.islice(root.rglob("*.py"), MOST_FILES + 1)))

@@ -58,6 +58,7 @@ ID = "nonblocking_executor"
 NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor")), leaves=True),)
 STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
+WAITS = "on the event loop's thread by itself"
 NOTHING = Verdict((), ())
 PAUSES = (cst.Await, cst.Yield)
 
@@ -116,8 +117,8 @@ def report(found: Exit, file: str) -> list[Finding]:
     """The findings of one exit. An exit that is mended already only reports the lines that wait."""
     call = "shutdown()" if isinstance(found.node, cst.Call) else "the end of the `with` block"
     waits = [
-        Finding(ID, file, line, f"{words} on the event loop's thread by itself; mending the exit does not "
-                f"unblock this line: await the work instead, {STREAM}", refused=True)
+        Finding(ID, file, line, f"{words} {WAITS}; mending the exit does not unblock this line: "
+                f"await the work instead, {STREAM}", refused=True)
         for line, words in found.verdict.waits
     ]
     if found.refusal:
