@@ -12,6 +12,7 @@ import ast
 import builtins
 import contextlib
 import itertools
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes, walk
 
+SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
 MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
@@ -214,4 +216,17 @@ def neighbours(name: str) -> Iterator[tuple[Path, bytes]]:
 
 @lru_cache(maxsize=1)
 def files_below(root: Path) -> tuple[Path, ...]:
-    return tuple(sorted(itertools.islice(root.rglob("*.py"), MOST_FILES + 1)))
+    return tuple(map(Path, itertools.islice(python_files(str(root)), MOST_FILES)))
+
+
+def python_files(folder: str) -> Iterator[str]:
+    """The `*.py` below a folder, without hidden folders, virtual environments and installed packages."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not hidden(here, name))
+        for name in sorted(files):
+            if name.endswith(".py") and not name.startswith("."):
+                yield os.path.normpath(os.path.join(here, name))
+
+
+def hidden(here: str, name: str) -> bool:
+    return name.startswith(".") or name in SKIPPED or os.path.exists(os.path.join(here, name, "pyvenv.cfg"))
