@@ -40,7 +40,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import libcst as cst
-from libcst import metadata
 
 from hangdebug.fixes import _blocks
 from hangdebug.fixes._follow import follow
@@ -49,7 +48,7 @@ from hangdebug.fixes._scopes import (
     Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
     targets,
 )
-from hangdebug.fixes._shared import by_annotation, kept_work, lifespan, own_exit
+from hangdebug.fixes._shared import by_annotation, lifespan, no_await, own_exit, processes
 from hangdebug.fixes._spans import Need, with_imports
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
@@ -76,6 +75,7 @@ class Exit:
     verdict: Verdict = NOTHING
     mended: bool = False
     stop: Stop = Stop()
+    thread: bool = False  # it is awaited in a thread
 
 
 def rewrite(
@@ -89,16 +89,18 @@ def rewrite(
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
         return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
     exits = near(tree, [*blocks(tree), *shutdowns(tree)], line, exact)
-    edits, loops = {}, {}
+    edits, loops, needed = {}, {}, set()
     for found in exits:
         if not found.mended and not found.refusal:
-            edits.setdefault(found.node, {})[found.item] = found.name, found.stop.name
+            edits.setdefault(found.node, {})[_blocks.THREAD if found.thread else found.item] = found.name, found.stop.name
+            needed |= {"asyncio"} if found.thread else set()
             loops.update(dict.fromkeys(found.stop.loops, found.stop.name))
+            needed |= {"threading"} if found.stop.loops else set()
     after = tree.module.visit(_blocks.Edit(tree.module, edits, loops)).code if edits else source
-    if loops and imports is not None:
-        imports.add("threading")
-    elif loops:
-        after = with_imports(after, ["threading"])
+    if imports is None:
+        after = with_imports(after, needed)
+    else:
+        imports |= needed
     findings = {item for found in exits for item in report(found, file)}
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
@@ -126,7 +128,8 @@ def report(found: Exit, file: str) -> list[Finding]:
         return [Finding(ID, file, found.line, message, refused=True), *waits]
     if found.mended:
         return waits
-    message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
+    becomes = "`await asyncio.to_thread(...)`, which waits as long, but off the loop" if found.thread else _blocks.CALM
+    message = f"{call} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in found.stop.lines:
         message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"
     for line in set(found.verdict.unwaited) - set(found.stop.lines):
@@ -196,15 +199,6 @@ def shutdowns(tree: Tree) -> list[Exit]:
     return found
 
 
-def processes(tree: Tree, receiver: cst.BaseExpression) -> bool:
-    """Whether it is a module's pool of processes: its end is the end of the program, and is to be waited for."""
-    values = [assigned(tree, target) for target in targets(tree, receiver)]
-    made = set().union(*(qualified(tree, value.func) for value in values if isinstance(value, cst.Call)))
-    scope = tree.scopes.get(receiver) if isinstance(receiver, cst.Name) else None
-    shared = scope is not None and all(isinstance(item.scope, metadata.GlobalScope) for item in scope[receiver.value])
-    return shared and bool(made) and all(name.endswith("ProcessPoolExecutor") for name in made)
-
-
 def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:
     wait, line = _blocks.waits(node), tree.line(node)
     local = isinstance(receiver, cst.Name) and is_local(tree, owner, receiver)
@@ -213,11 +207,15 @@ def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.B
     if wait is False:
         return Exit(node, owner, line, verdict=verdict, mended=True)
     if wait is None:
-        refusal = f"its `wait` is known only at run time; write it out, or {STREAM}"
-    else:
-        kept = "" if local else kept_work(tree, owner, node, receiver)
-        refusal = lifespan(tree, owner) or kept or judge(verdict, owner.body)
-    return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+        return Exit(node, owner, line, refusal=f"its `wait` is known only at run time; write it out, or {STREAM}")
+    refusal = lifespan(tree, owner) or judge(verdict, owner.body)
+    if local and not refusal or lifespan(tree, owner):
+        return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+    if verdict.waits:
+        return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+    kept = no_await(tree, node)  # others may wait for what is in it, or only this wait completes it
+    refusal = f"{kept}; {STREAM}" if kept else ""
+    return Exit(node, owner, line, refusal=refusal, verdict=verdict, thread=True)
 
 
 def judge(verdict: Verdict, body: cst.CSTNode) -> str:
