@@ -114,8 +114,8 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
 
 def python_files(folder: str) -> Iterator[str]:
     rules()  # or else it says how to get libcst
-    from hangdebug.fixes import _file
-    return _file.python_files(folder)
+    from hangdebug.fixes import _spans
+    return _spans.python_files(folder)
 
 
 # -- the list ----------------------------------------------------------------------------------------------

@@ -10,20 +10,14 @@ from __future__ import annotations
 
 import ast
 import builtins
-import contextlib
-import itertools
-import os
 import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes, walk
 
-SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
-MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 
 
@@ -127,8 +121,14 @@ class File:
         scope, found = self.lookup(node, node.id)
         if scope is None:
             return f"builtins.{node.id}" if hasattr(builtins, node.id) and not self.scopes.star else ""
-        names = {item.qualified for item in found if not empty(item)}
+        names = {item.qualified or self.alias(item.value, node) for item in found if not empty(item)}
         return names.pop() if len(names) == 1 else ""
+
+    def alias(self, value: ast.AST | None, node: ast.Name) -> str:
+        """The same for `nap = time.sleep`, a second name; "" for any other value."""
+        plain = isinstance(value, (ast.Name, ast.Attribute)) and not any(
+            isinstance(part, ast.Name) and part.id == node.id for part in walk(value))
+        return self.qualified(value) if plain else ""
 
     def values(self, node: ast.AST) -> list[ast.expr | None]:
         """Everything assigned to a name, or to an attribute of `self` in its class; None where no plain value is."""
@@ -140,13 +140,46 @@ class File:
         written = [Binding(target, "", value) for target, value in self.scopes.attributes.get(node.attr, ())
                    if dotted(target) == dotted(node) and self.home(target) is home]
         body = self.scopes.opened[home].names.get(node.attr, [])
-        return [item.value for item in (*written, *body) if not empty(item)]
+        return [self.kept(item) for item in (*written, *body) if not empty(item)]
+
+    def kept(self, item: Binding) -> ast.expr | None:
+        """The value that is bound; of a `cached_property` the one that it returns."""
+        cached = any(dotted(each).endswith("cached_property") for each in getattr(item.node, "decorator_list", ()))
+        given = [each.value for each in walk(item.node) if isinstance(each, ast.Return)] if cached else [item.value]
+        return given[0] if len(given) == 1 else None
 
     def maker(self, node: ast.AST) -> str:
         """What made the expression, as "queue.Queue": the one call that is all its values, or ""."""
-        values = [node] if isinstance(node, ast.Call) else self.values(node)
-        makers = {self.qualified(value.func) if isinstance(value, ast.Call) else "" for value in values}
+        makers = {self.made(value) for value in ([node] if isinstance(node, ast.Call) else self.values(node))}
+        makers = makers or {self.made(value) for value in self.elements(node)}
         return makers.pop() if len(makers) == 1 else ""
+
+    def made(self, value: ast.AST | None) -> str:
+        """The function that a call calls; that which makes the field of a dataclass for each object of it."""
+        if not isinstance(value, ast.Call):
+            return ""
+        factory = next((each.value for each in value.keywords if each.arg == "default_factory"), None)
+        if factory is None or self.qualified(value.func) != "dataclasses.field":
+            return self.qualified(value.func)
+        return self.made(factory.body) if isinstance(factory, ast.Lambda) else self.qualified(factory)
+
+    def elements(self, node: ast.AST) -> list[ast.expr | None]:
+        """What a name is in turn, as the variable of a loop over a list that the file fills."""
+        found = self.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
+        loops = [self.parent(item.node) for item in found if item.node in self.scopes.parents]
+        if not loops or not all(isinstance(loop, (ast.For, ast.comprehension)) and isinstance(loop.iter, (ast.Name, ast.Attribute))
+                                and item.node is loop.target for loop, item in zip(loops, found)):
+            return []
+        return [each for loop in loops for each in self.filled(loop.iter)]
+
+    def filled(self, node: ast.expr) -> list[ast.expr | None]:
+        """Each thing that the list is made of, or gets by `append`."""
+        given = [self.parent(self.parent(use)) for use in self.uses(node) if getattr(self.parent(use), "attr", "") == "append"]
+        parts: list = [each.args[0] for each in given if isinstance(each, ast.Call) and len(each.args) == 1]
+        for value in self.values(node):
+            several = getattr(value, "elts", None) if isinstance(value, (ast.List, ast.Tuple, ast.Set)) else [getattr(value, "elt", None)]
+            parts += several
+        return [value for part in parts for value in (self.values(part) if isinstance(part, ast.Name) else [part])]
 
     def home(self, node: ast.AST) -> ast.ClassDef | None:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)
@@ -191,42 +224,3 @@ def dotted(node: ast.AST) -> str:
         return node.id
     base = dotted(node.value) if isinstance(node, ast.Attribute) else ""
     return f"{base}.{node.attr}" if base else ""
-
-
-# -- the files around it -----------------------------------------------------------------------------------
-
-
-def neighbours(name: str) -> Iterator[tuple[Path, bytes]]:
-    """The other Python files of the tree that a file stands in, each with its content; none where it is no file.
-
-    The tree is the folder that holds the outermost package around the file, up to MOST_FILES of it.
-    """
-    path = Path(name)
-    if not path.is_file():
-        return
-    path = path.resolve()
-    root = path.parent
-    while (root / "__init__.py").exists():
-        root = root.parent
-    for other in files_below(root):
-        if other != path:
-            with contextlib.suppress(OSError):
-                yield other, other.read_bytes()
-
-
-@lru_cache(maxsize=1)
-def files_below(root: Path) -> tuple[Path, ...]:
-    return tuple(map(Path, itertools.islice(python_files(str(root)), MOST_FILES)))
-
-
-def python_files(folder: str) -> Iterator[str]:
-    """The `*.py` below a folder, without hidden folders, virtual environments and installed packages."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not hidden(here, name))
-        for name in sorted(files):
-            if name.endswith(".py") and not name.startswith("."):
-                yield os.path.normpath(os.path.join(here, name))
-
-
-def hidden(here: str, name: str) -> bool:
-    return name.startswith(".") or name in SKIPPED or os.path.exists(os.path.join(here, name, "pyvenv.cfg"))

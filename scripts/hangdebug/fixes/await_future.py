@@ -3,13 +3,13 @@
     future = pool.submit(fetch)           future = pool.submit(fetch)
     page = future.result()                page = await asyncio.wrap_future(future)
 
-A loop over `as_completed(jobs)` becomes one over `asyncio.as_completed(...)` that awaits each, `wait(jobs)` and
-`list(pool.map(fetch, urls))` become an `await asyncio.gather(...)`, all over wrapped futures. The loop may be left
+A loop over `as_completed(jobs)` becomes one over `asyncio.as_completed(...)` that awaits each, `wait(jobs)`
+an `await asyncio.gather(...)`, `list(pool.map(fetch, urls))` a list of awaited jobs, all over wrapped futures. The loop may be left
 early, by a `break`, an exception or a reader that goes; a `gather` in front of it takes what the others raise then,
 which asyncio would report as never retrieved.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there; it drops
-the work if it still is in the queue. Of several calls that fail, `gather` raises what failed first in time.
+the work if it still is in the queue. Where a call of a `map` fails, those behind it run still.
 
 Known are the futures of `submit` on an executor that the file shows to be one, and of `run_coroutine_threadsafe`,
 kept in a local name or list that is used for nothing else.
@@ -29,16 +29,17 @@ import itertools
 from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, walk
+from hangdebug.fixes._eager import MAP, cancelled, drained, finished, polls, unknown
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._futures import MAP, drained, executor, finished, future, futures, unknown
+from hangdebug.fixes._futures import executor, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
 from hangdebug.fixes._spans import Edit, Found, Need, apply
 
 ID = "await_future"
 NEEDS = (
-    Need((("ThreadPoolExecutor", "ProcessPoolExecutor"),), frozenset(("result", "wait", "map", "as_completed"))),
+    Need((("Executor",),), frozenset(("result", "exception", "wait", "map", "as_completed"))),
     Need((("concurrent",),), frozenset(("wait", "as_completed"))),
-    Need((("run_coroutine_threadsafe",),), frozenset(("result", "wait", "as_completed"))),
+    Need((("run_coroutine_threadsafe",),), frozenset(("result", "exception", "wait", "as_completed"))),
 )
 WRAP = "asyncio.wrap_future"
 LATE = "a timeout there raises another exception than asyncio's before Python 3.11: use asyncio.wait_for() by hand"
@@ -60,7 +61,7 @@ def search(file: File) -> Iterator[Found]:
             continue
         name = file.qualified(node.func)
         if name == "concurrent.futures.wait":
-            item = waited(file, node)
+            item = None if polls(node) else waited(file, node)
         elif name == "concurrent.futures.as_completed":
             item = completed(file, node)
         elif name in ("builtins.list", "builtins.tuple"):
@@ -88,7 +89,7 @@ def read(file: File, node: ast.Call) -> Found | None:
     named = dotted(taken) or f"{file.short(taken.func)}(...)"
     said = f"{named}.{node.func.attr}() waits on the event loop's thread"
     late = limit is not None and not (isinstance(limit, ast.Constant) and limit.value is None)
-    reason = LATE if late else RAISES * (node.func.attr == "exception") or obstacle(file, node)
+    reason = LATE if late else RAISES * (node.func.attr == "exception") or cancelled(file, taken) or obstacle(file, node)
     reason = reason or ODD * (file.start(taken) != file.start(node))
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
@@ -209,6 +210,8 @@ def mapped(file: File, node: ast.Call) -> Found | None:
         reason = MAP
     elif call.keywords:
         reason = f"its `{call.keywords[0].arg or '**'}` has no like there: gather wrapped futures by hand"
+    elif not dotted(call.func.value):
+        reason = "the executor is made there, and would be made for each item: give it a name first"
     elif "#" in file.source(node):
         reason = LOST
     elif any(isinstance(part, (ast.NamedExpr, ast.Yield, ast.YieldFrom)) for part in walk(call)):
@@ -219,10 +222,11 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     if not isinstance(call.args[0], ast.Lambda) and not dotted(call.args[0]):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
     items = items if isinstance(call.args[1], PLAIN) else f"({items})"
-    new = f"await asyncio.gather(*[{WRAP}({pool}.submit({work}, {each})) for {each} in {items}])"
+    job = fresh(file, "job")
+    new = f"[await {WRAP}({job}) for {job} in [{pool}.submit({work}, {each}) for {each} in {items}]]"
     before, after = wrap(file, node)
     edits = (*before, Edit(file.start(node), file.end(node), new), *after)
-    return Found(node, f"{said}; it becomes `await asyncio.gather(...)`", edits, reach(file, node, "asyncio"))
+    return Found(node, f"{said}; it becomes a list of `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))
 
 
 def fresh(file: File, name: str) -> str:

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Iterator
 
 from hangdebug.fixes._bindings import parameters, walk
-from hangdebug.fixes._file import File, dotted, neighbours
-from hangdebug.fixes._spans import Edit, Found, Need
+from hangdebug.fixes._file import File, dotted
+from hangdebug.fixes._spans import Edit, Found, Need, neighbours
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)

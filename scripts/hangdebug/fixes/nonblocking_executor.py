@@ -45,7 +45,7 @@ from hangdebug.fixes import _blocks
 from hangdebug.fixes._follow import follow
 from hangdebug.fixes._queues import Stop, stop
 from hangdebug.fixes._scopes import (
-    Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
+    Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, references, subtree,
     targets,
 )
 from hangdebug.fixes._shared import by_annotation, lifespan, no_await, own_exit, processes

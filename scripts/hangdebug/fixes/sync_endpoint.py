@@ -29,12 +29,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
-from hangdebug.fixes import _blocking
+from hangdebug.fixes import to_thread
 from hangdebug.fixes._bindings import walk
-from hangdebug.fixes._blocking import blocking
-from hangdebug.fixes._file import File, dotted, neighbours
+from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._own import session, shares
-from hangdebug.fixes._spans import Edit, Found, Need
+from hangdebug.fixes._spans import Edit, Found, Need, neighbours
 
 ID = "sync_endpoint"
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
@@ -42,7 +41,7 @@ VERBS = frozenset("get post put patch delete head options trace api_route".split
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
 ROUTES = ("FastAPI", "APIRouter")
-NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in _blocking.NEEDS))
+NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in to_thread.NEEDS))
 
 
 def search(file: File) -> Iterator[Found]:
@@ -85,7 +84,7 @@ def pauses(file: File, node: ast.AsyncFunctionDef) -> bool:
 def blockers(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:
     """The names of the calls in the function's own frame that block: those that other rules know, and queries."""
     calls = [each for each in file.run_by(node) if isinstance(each, ast.Call)]
-    known = [item.name for each in calls for item in [blocking(file, each)] if item]
+    known = [item.name for each in calls for item in [to_thread.blocking(file, each)] if item]
     known += [file.source(each.func) for each in calls if file.qualified(each.func) == "time.sleep"] if known else []
     return known, [dotted(each.func) for each in calls if queries(file, each, node)]
 

@@ -24,15 +24,64 @@ back before the next await; a queue that never leaves the function; a join in a 
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass
 from typing import Iterator
 
-from hangdebug.fixes._blocking import NEEDS, Blocking, blocking
-from hangdebug.fixes._file import File
+from hangdebug.fixes._bindings import walk
+from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._places import behind, dead, obstacle, other_loop, reach, wrap
-from hangdebug.fixes._spans import Edit, Found
+from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "to_thread"
-__all__ = ["ID", "NEEDS", "search"]
+VERBS = "get post put patch delete head options request".split()
+PEER, CHILD, HASH = "waits for its peer", "waits for a child process", "computes for long, on purpose"
+NAMES = "waits for the name service"
+FUNCTIONS = {
+    **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
+    **{f"subprocess.{verb}": CHILD for verb in ("run", "call", "check_call", "check_output", "getoutput",
+                                               "getstatusoutput")},
+    **{f"socket.{verb}": NAMES for verb in ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo")},
+    "os.system": CHILD, "bcrypt.hashpw": HASH, "bcrypt.checkpw": HASH, "hashlib.pbkdf2_hmac": HASH,
+    "hashlib.scrypt": HASH,
+}
+QUEUES = ("queue.Queue", "queue.LifoQueue", "queue.PriorityQueue", "queue.SimpleQueue", "multiprocessing.Queue",
+          "multiprocessing.JoinableQueue", "multiprocessing.SimpleQueue")
+METHODS = {
+    **{("requests.Session", verb): PEER for verb in VERBS}, **{("requests.session", verb): PEER for verb in VERBS},
+    **{("httpx.Client", verb): PEER for verb in VERBS},
+    **{(f"{maker}", "join"): "waits until the other one has ended" for maker in
+       ("threading.Thread", "multiprocessing.Process", "threading.Timer")},
+    **{("subprocess.Popen", verb): CHILD for verb in ("wait", "communicate")},
+    **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
+    **{(f"threading.{maker}", "acquire"): "waits until the lock is free" for maker in
+       ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")},
+    ("argon2.PasswordHasher", "hash"): HASH, ("argon2.PasswordHasher", "verify"): HASH,
+    ("passlib.context.CryptContext", "hash"): HASH, ("passlib.context.CryptContext", "verify"): HASH,
+}
+READS = ("read", "readlines", "readline")
+SQLITE = ("execute", "executemany", "executescript", "commit")
+NEEDS = (
+    Need((), frozenset(VERBS), ("requests", "httpx")),
+    Need((), frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()), ("subprocess",)),
+    Need((), frozenset(name.split(".")[-1] for name in FUNCTIONS) - {*VERBS, "run", "call"} | {"urlopen"}),
+    Need((), frozenset(("join", "acquire", "wait")), ("threading", "multiprocessing")),
+    Need((), frozenset(("get",)), ("queue", "multiprocessing")),
+    Need((("open",),), frozenset(READS)),
+    Need((), frozenset(SQLITE), ("sqlite3",)),
+    Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
+)
+LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """One call that blocks: `name` as a person writes it, what it does, and why it must stay where it is."""
+
+    node: ast.Call
+    name: str
+    does: str
+    refusal: str = ""
+    whole: bool = False  # the whole chain goes to the thread, as a lambda
 
 
 def search(file: File) -> Iterator[Found]:
@@ -74,3 +123,124 @@ def handed_over(file: File, calls: set[tuple[int, str]], blocked: str) -> Iterat
         if (node.lineno, name) in calls and file.coroutine(node) and not isinstance(file.parent(node), ast.Await):
             known = Blocking(node, file.short(node.func), f"blocks at {blocked},")
             yield found(file, known)
+
+
+# -- what is known to block --------------------------------------------------------------------------------
+
+
+def blocking(file: File, node: ast.Call) -> Blocking | None:
+    """What is known of the call, None where nothing is, or where it does not wait."""
+    name = file.qualified(node.func)
+    if name == "urllib.request.urlopen" and not isinstance(file.parent(node), ast.Attribute):
+        return Blocking(node, name, PEER, LATER.format("the body is", "opens and reads it"))
+    if name in FUNCTIONS:
+        return Blocking(node, name, FUNCTIONS[name], unfit(file, node, name))
+    if not isinstance(node.func, ast.Attribute):
+        return None
+    receiver, verb = node.func.value, node.func.attr
+    if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
+        return chain(file, node, f"{dotted(receiver.func)}(...).{verb}")
+    made = file.maker(receiver)
+    if made == "sqlite3.connect" and verb in SQLITE:
+        return sqlite(file, node, receiver)
+    does = METHODS.get((made, verb))
+    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, made, verb):
+        return None
+    written = dotted(receiver) or f"{made}()"
+    return Blocking(node, f"{written}.{verb}", does, unsafe(file, node, receiver, made, verb))
+
+
+def opens(file: File, node: ast.Call) -> bool:
+    return file.qualified(node.func) in ("builtins.open", "io.open", "urllib.request.urlopen")
+
+
+def chain(file: File, node: ast.Call, name: str) -> Blocking:
+    """`open(path).read()`: both calls wait, so that both go, if what they are given is worth nothing by itself."""
+    plain = (ast.Name, ast.Attribute, ast.Constant, ast.keyword, ast.expr_context, ast.JoinedStr, ast.FormattedValue)
+    given = [*node.func.value.args, *node.func.value.keywords, *node.args, *node.keywords]
+    odd = not all(isinstance(part, plain) for each in given for part in walk(each))
+    peer = file.qualified(node.func.value.func).startswith("urllib")
+    refusal = "what it is given is computed there: give that a name of its own first" if odd else ""
+    return Blocking(node, name, PEER if peer else "waits for the file", refusal, whole=True)
+
+
+def at_once(node: ast.Call, verb: str) -> bool:
+    """Whether the call says that it does not wait: `get(False)`, `acquire(blocking=False)`, `wait(0)`."""
+    first = node.args[0] if node.args else None
+    says = {each.arg: each.value for each in node.keywords}
+    flag = says.get("block", says.get("blocking", first if verb in ("get", "acquire") else None))
+    limit = says.get("timeout", first if verb in ("wait", "join") else None)
+    return any(isinstance(value, ast.Constant) and value.value in (False, 0) and value.value is not None
+               for value in (flag, limit) if value is not None)
+
+
+def asked(file: File, receiver: ast.expr, verb: str) -> bool:
+    """Whether the function looks first, so that the call has nothing to wait for."""
+    looks = {"get": ("empty", "qsize"), "wait": ("is_set", "poll"), "join": ("is_alive",),
+             "acquire": ("locked",), "communicate": ("poll",)}.get(verb, ())
+    return any(isinstance(each, ast.Attribute) and each.attr in looks and dotted(each.value) == dotted(receiver)
+               for each in file.run_by(file.frame(receiver)))
+
+
+def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
+    """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
+    receiver, frame = node.func.value, file.frame(node)
+    if made in QUEUES:
+        return private(file, receiver)
+    if verb != "acquire":
+        return False
+    back = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and file.start(each) > file.start(node)
+            and dotted(each.func) == f"{dotted(receiver)}.release"]
+    pauses = [file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
+
+
+def unfit(file: File, node: ast.Call, name: str) -> str:
+    says = {each.arg: each.value for each in node.keywords}
+    streams = says.get("stream")
+    if streams is not None and not (isinstance(streams, ast.Constant) and not streams.value):
+        return LATER.format("the body is", "makes the request and reads all of it")
+    if "preexec_fn" in says:
+        return "preexec_fn is not safe beside threads"
+    return ""
+
+
+def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
+    timed = any(each.arg == "timeout" for each in node.keywords) or len(node.args) > (verb not in ("wait", "join"))
+    if verb == "acquire":
+        return ("a cancellation would leave the thread waiting, which then takes the lock for nobody: "
+                "guard coroutines with asyncio.Lock, and take this one only in functions that threads run")
+    if not timed and made in QUEUES:
+        return ("without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
+                "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()")
+    if made in ("requests.Session", "requests.session") and not private(file, receiver):
+        return ("other coroutines share this Session, and a Session is not made for several threads at once: "
+                "one for each thread, or httpx.AsyncClient")
+    return ""
+
+
+def private(file: File, receiver: ast.expr) -> bool:
+    """Whether the receiver is made in the function that uses it, and only used there."""
+    if isinstance(receiver, ast.Call):
+        return True
+    frame = file.frame(receiver)
+    local = isinstance(receiver, ast.Name) and file.lookup(receiver, receiver.id)[0] is file.scopes.opened.get(frame)
+    return local and all(isinstance(file.parent(use), (ast.Attribute, ast.withitem)) and file.frame(use) is frame
+                         for use in file.uses(receiver))
+
+
+def sqlite(file: File, node: ast.Call, receiver: ast.expr) -> Blocking | None:
+    values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
+    says = [{each.arg: each.value for each in value.keywords} for value in values]
+    if any(value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == ":memory:"
+           for value in values):
+        return None
+    free = all(isinstance(each.get("check_same_thread"), ast.Constant) and not each["check_same_thread"].value
+               for each in says)
+    verb = node.func.attr
+    chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
+    refusal = "" if free else ("a sqlite3 connection belongs to the thread that made it: connect, execute and close "
+                               "in one function, and hand that to asyncio.to_thread()")
+    if free and (chained or verb == "execute"):
+        refusal = LATER.format("the rows are", "executes and fetches them")
+    return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)
