@@ -70,8 +70,8 @@ def where_it_blocks(one: Place, fix: str) -> list[Patch]:
     """
     name = synchronous(one.path, one.line) if one.line else ""
     if name and not known(propose(one.path, one.line, exact=True)):
-        moved = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
-        if moved:
+        moved, handed = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
+        if moved or handed:
             return moved
     patch = propose(one.path, one.line, (fix,)) if fix else None
     patch = patch if patch and known(patch) else propose(one.path, one.line)

@@ -150,8 +150,8 @@ class File:
 
     def maker(self, node: ast.AST) -> str:
         """What made the expression, as "queue.Queue": the one call that is all its values, or ""."""
-        makers = {self.made(value) for value in ([node] if isinstance(node, ast.Call) else self.values(node))}
-        makers = makers or {self.made(value) for value in self.elements(node)}
+        values = [node] if isinstance(node, ast.Call) else self.elements(node) or self.values(node)
+        makers = {self.made(value) for value in values}
         return makers.pop() if len(makers) == 1 else ""
 
     def made(self, value: ast.AST | None) -> str:
@@ -180,6 +180,15 @@ class File:
             several = getattr(value, "elts", None) if isinstance(value, (ast.List, ast.Tuple, ast.Set)) else [getattr(value, "elt", None)]
             parts += several
         return [value for part in parts for value in (self.values(part) if isinstance(part, ast.Name) else [part])]
+
+    def private(self, node: ast.expr) -> bool:
+        """Whether the object is made in the function that uses it, and only used there."""
+        if isinstance(node, ast.Call):
+            return True
+        frame = self.frame(node)
+        local = isinstance(node, ast.Name) and self.lookup(node, node.id)[0] is self.scopes.opened.get(frame)
+        return local and all(isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
+                             for use in self.uses(node))
 
     def home(self, node: ast.AST) -> ast.ClassDef | None:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)

@@ -55,6 +55,8 @@ METHODS = {
     **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
     **{(f"threading.{maker}", "acquire"): "waits until the lock is free" for maker in
        ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")},
+    **{(f"{module}.{maker}", "wait"): "waits until another thread or process goes on" for module in
+       ("threading", "multiprocessing") for maker in ("Event", "Condition", "Barrier")},
     ("argon2.PasswordHasher", "hash"): HASH, ("argon2.PasswordHasher", "verify"): HASH,
     ("passlib.context.CryptContext", "hash"): HASH, ("passlib.context.CryptContext", "verify"): HASH,
 }
@@ -92,8 +94,6 @@ def search(file: File) -> Iterator[Found]:
         known = blocking(file, node)
         if known and not any(up in taken for up in file.above(node)):
             item = found(file, known)
-            if item.refused and known.name.endswith(".join"):
-                continue  # in a `finally`, say: by then the thread has most likely ended
             taken += [node] if known.whole and item.edits else []
             yield item
 
@@ -104,7 +104,7 @@ def found(file: File, known: Blocking) -> Found:
     reason = known.refusal or obstacle(file, node)
     edits = None if reason else lambda_call(file, node) if known.whole else behind(file, node, "asyncio.to_thread")
     if edits is None:
-        reason = reason or "its layout is unusual: put it on one line first"
+        reason = reason or "its parentheses or line breaks are unusual: write it plainly first"
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     return Found(node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio"))
@@ -116,21 +116,11 @@ def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
     return (*before, Edit(start, start, "await asyncio.to_thread(lambda: "), Edit(end, end, ")"), *after)
 
 
-def handed_over(file: File, calls: set[tuple[int, str]], blocked: str) -> Iterator[Found]:
-    """The calls (line, name of the function) of functions that were seen to block, at `blocked`."""
-    for node in file.calls:
-        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if (node.lineno, name) in calls and file.coroutine(node) and not isinstance(file.parent(node), ast.Await):
-            known = Blocking(node, file.short(node.func), f"blocks at {blocked},")
-            yield found(file, known)
-
-
-# -- what is known to block --------------------------------------------------------------------------------
-
-
 def blocking(file: File, node: ast.Call) -> Blocking | None:
     """What is known of the call, None where nothing is, or where it does not wait."""
     name = file.qualified(node.func)
+    if name == "socket.getaddrinfo" and (len(node.args) > 5 or any(each.arg == "flags" for each in node.keywords)):
+        return None  # AI_NUMERICHOST asks nobody
     if name == "urllib.request.urlopen" and not isinstance(file.parent(node), ast.Attribute):
         return Blocking(node, name, PEER, LATER.format("the body is", "opens and reads it"))
     if name in FUNCTIONS:
@@ -186,13 +176,33 @@ def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
     """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
     receiver, frame = node.func.value, file.frame(node)
     if made in QUEUES:
-        return private(file, receiver)
-    if verb != "acquire":
+        return file.private(receiver)
+    if verb == "join":
+        return has_ended(file, node, receiver)
+    if verb != "acquire" or held_long(file, receiver):
         return False
     back = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and file.start(each) > file.start(node)
             and dotted(each.func) == f"{dotted(receiver)}.release"]
     pauses = [file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
     return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
+
+
+def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
+    """Whether a thread is joined in a `finally`, or behind an await of what it was given to send: it ends by then."""
+    if any(isinstance(up, ast.Try) and file.statement(node) in up.finalbody for up in file.above(node)):
+        return True
+    given = {part.id for value in file.values(receiver) if isinstance(value, ast.Call) for part in walk(value)
+             if isinstance(part, ast.Name)}
+    return any(isinstance(each, ast.Await) and file.end(each) <= file.start(node)
+               and any(isinstance(part, ast.Name) and part.id in given for part in walk(each))
+               for each in file.run_by(file.frame(node)))
+
+
+def held_long(file: File, lock: ast.expr) -> bool:
+    """Whether a plain function of the file, which threads may run, holds the lock while it waits for something."""
+    blocks = [file.parent(file.parent(use)) for use in file.uses(lock) if isinstance(file.parent(use), ast.withitem)]
+    return any(isinstance(part, ast.Call) and (file.qualified(part.func) == "time.sleep" or file.qualified(part.func) in FUNCTIONS)
+               for block in blocks if file.coroutine(block) is None for line in block.body for part in walk(line))
 
 
 def unfit(file: File, node: ast.Call, name: str) -> str:
@@ -210,23 +220,17 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
     if verb == "acquire":
         return ("a cancellation would leave the thread waiting, which then takes the lock for nobody: "
                 "guard coroutines with asyncio.Lock, and take this one only in functions that threads run")
+    if made == "threading.Condition":
+        return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
+    if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
+        return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
     if not timed and made in QUEUES:
         return ("without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
                 "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()")
-    if made in ("requests.Session", "requests.session") and not private(file, receiver):
+    if made in ("requests.Session", "requests.session") and not file.private(receiver):
         return ("other coroutines share this Session, and a Session is not made for several threads at once: "
                 "one for each thread, or httpx.AsyncClient")
     return ""
-
-
-def private(file: File, receiver: ast.expr) -> bool:
-    """Whether the receiver is made in the function that uses it, and only used there."""
-    if isinstance(receiver, ast.Call):
-        return True
-    frame = file.frame(receiver)
-    local = isinstance(receiver, ast.Name) and file.lookup(receiver, receiver.id)[0] is file.scopes.opened.get(frame)
-    return local and all(isinstance(file.parent(use), (ast.Attribute, ast.withitem)) and file.frame(use) is frame
-                         for use in file.uses(receiver))
 
 
 def sqlite(file: File, node: ast.Call, receiver: ast.expr) -> Blocking | None:
