@@ -113,8 +113,10 @@ def bound_to_loop(path: str, line: int) -> str:
                 reason = f"uses `{file.short(each)}`, which belongs to the event loop's thread"
             elif made == "sqlite3.connect" and file.lookup(each, dotted(each).split(".")[0])[0] is not file.scopes.opened[home]:
                 reason = f"uses `{file.short(each)}`, and a sqlite3 connection belongs to the thread that made it"
-            elif made in ("threading.local", "contextvars.ContextVar"):
+            elif made == "threading.local":
                 reason = f"uses `{file.short(each)}`, which is another one in another thread"
+            elif made == "contextvars.ContextVar" and getattr(file.parent(each), "attr", "") in ("set", "reset"):
+                reason = f"sets `{file.short(each)}`, which a thread does for itself alone"
         if reason:
             return f"{home.name}() in line {each.lineno} of {os.path.basename(path)} {reason}"
     return ""

@@ -24,6 +24,7 @@ __all__ = ["RULES", "Rule", "each_once", "Spot", "spot", "tree_of", "with_import
 EXECUTORS = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 DEFINITIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # the fields that hold statements
+SEVERAL = (ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp)
 LEAVES = frozenset((str, int, type(None), bool, ast.Name, ast.Constant, ast.Load, ast.Store, ast.Del))
 
 
@@ -77,13 +78,15 @@ class Seen:
     renamed: dict = field(default_factory=dict)
     classes: set = field(default_factory=lambda: set(EXECUTORS))  # what may make an executor
     made: list = field(default_factory=list)  # (variable, class) of each assignment of a call
+    drawn: list = field(default_factory=list)  # (variable, list or dictionary) of each loop
     left: set = field(default_factory=set)  # classes and variables that a coroutine leaves
 
     def spot(self) -> Spot:
         for names in (self.called, self.left, self.classes):
             names |= {new for old, new in self.renamed.items() if old in names}
         self.classes |= {old for old, new in self.renamed.items() if new in EXECUTORS}
-        pools = {variable for variable, made in self.made if made in self.classes}
+        pools = {variable for variable, made in self.made if made in self.classes} | {"_default_executor"}
+        pools |= {variable for variable, several in self.drawn if several in pools}
         return Spot(frozenset(self.called), frozenset(self.modules), bool(self.left & (self.classes | pools)))
 
 
@@ -111,7 +114,8 @@ def call(seen: Seen, node: ast.Call, running: bool) -> None:
     name = last(node.func)
     seen.called.add(name)
     if name == "shutdown" and isinstance(node.func, ast.Attribute):
-        seen.left.add(last(node.func.value))
+        held = node.func.value
+        seen.left.add(last(held.value if isinstance(held, ast.Subscript) else held))
     elif name == "enter_context":
         seen.left |= {last(each.func) for each in node.args if isinstance(each, ast.Call)}
 
@@ -134,10 +138,20 @@ def imports(seen: Seen, node: ast.Import | ast.ImportFrom, running: bool) -> Non
 def assigns(seen: Seen, node: ast.Assign | ast.AnnAssign | ast.NamedExpr, running: bool) -> None:
     value = branch(node.value)
     for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        annotation = getattr(node, "annotation", None)
+        if annotation is not None and last(annotation).endswith("Executor"):
+            seen.made.append((last(target), EXECUTORS[0]))
         if isinstance(value, ast.Call):
             seen.made.append((last(target), last(value.func)))
+        elif isinstance(value, SEVERAL):
+            seen.made += [(last(target), last(each.func)) for each in ast.walk(value) if isinstance(each, ast.Call)]
         elif isinstance(value, (ast.Name, ast.Attribute)) and isinstance(target, ast.Name):
             seen.classes.add(target.id)
+
+
+def loop(seen: Seen, node: ast.For, running: bool) -> None:
+    source = node.iter.func.value if isinstance(node.iter, ast.Call) and isinstance(node.iter.func, ast.Attribute) else node.iter
+    seen.drawn += [(each.id, last(source)) for each in ast.walk(node.target) if isinstance(each, ast.Name)]
 
 
 def defines(seen: Seen, node: ast.ClassDef, running: bool) -> None:
@@ -149,7 +163,8 @@ def function(seen: Seen, node: ast.FunctionDef | ast.AsyncFunctionDef, running: 
     made = [each.value.func for each in node.body if isinstance(each, ast.Return) and isinstance(each.value, ast.Call)]
     seen.classes |= {node.name} if any(last(each) in EXECUTORS for each in made) else set()
     for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
-        if each.annotation is not None and last(each.annotation).endswith("Executor"):
+        said = ast.walk(each.annotation) if each.annotation is not None else ()
+        if any(last(part).endswith("Executor") or "Executor" in str(getattr(part, "value", "")) for part in said):
             seen.made.append((each.arg, EXECUTORS[0]))
 
 
@@ -164,6 +179,6 @@ def last(node: ast.expr) -> str:
 
 RECORDS = {
     ast.Call: call, ast.With: block, ast.Import: imports, ast.ImportFrom: imports, ast.Assign: assigns,
-    ast.AnnAssign: assigns, ast.NamedExpr: assigns, ast.ClassDef: defines,
+    ast.AnnAssign: assigns, ast.NamedExpr: assigns, ast.For: loop, ast.comprehension: loop, ast.ClassDef: defines,
     ast.FunctionDef: function, ast.AsyncFunctionDef: function,
 }

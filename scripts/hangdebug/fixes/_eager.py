@@ -37,9 +37,17 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
         elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
-        elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
+        elif joins(each, pools):
             return True
     return False
+
+
+def joins(call: ast.Call, pools: set[str]) -> bool:
+    """Whether the call shuts one of the executors down and waits, itself or in a thread."""
+    names = {f"{pool}.shutdown" for pool in pools if pool}
+    given = [each.value for each in call.keywords if each.arg == "wait"] + call.args
+    patient = not any(isinstance(each, ast.Constant) and not each.value for each in given)
+    return patient and (dotted(call.func) in names or any(dotted(each) in names for each in call.args))
 
 
 def early(file: File, wait: ast.Call) -> bool:
@@ -132,7 +140,7 @@ def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
             return True
     return any(
         isinstance(each, ast.With) and any(executor(file, item.context_expr) for item in each.items)
-        or isinstance(each, ast.Call) and dotted(pool) and dotted(each.func) == f"{dotted(pool)}.shutdown"
+        or isinstance(each, ast.Call) and joins(each, {dotted(pool)})
         for each in file.run_by(file.frame(node))
         if isinstance(each, (ast.With, ast.Call)) and file.end(each) <= file.start(node))
 

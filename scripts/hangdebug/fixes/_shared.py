@@ -9,10 +9,11 @@ from __future__ import annotations
 import libcst as cst
 from libcst import metadata
 
+from hangdebug.fixes._blocks import waits
 from hangdebug.fixes._file import parse as parse_text
 from hangdebug.fixes._places import obstacle
 from hangdebug.fixes._scopes import (
-    OWN_EXIT, Tree, assigned, coroutine, dotted, executor_class, qualified, references, subtree, targets,
+    OWN_EXIT, Tree, assigned, coroutine, creates, dotted, executor_class, qualified, references, subtree, targets,
 )
 
 LIFESPAN = "follow snippets/lifespan_executor.py"
@@ -50,9 +51,42 @@ def by_annotation(tree: Tree, node: cst.BaseExpression) -> str:
     param = only(tree, node)
     param = tree.parents.get(param) if isinstance(param, cst.Name) else param
     kind = param.annotation.annotation if isinstance(param, cst.Param) and param.annotation else None
-    if kind is None or not (executor_class(tree, kind) or BASE & qualified(tree, kind)):
+    meant = assigned(tree, only(tree, kind)) if isinstance(kind, cst.Name) and only(tree, kind) else None
+    if not any(executor_class(tree, each) or BASE & qualified(tree, each) for part in (kind, meant) if part is not None
+               for each in subtree(part) if isinstance(each, (cst.Name, cst.Attribute, cst.SimpleString))):
         return ""
     return f"`{node.value}` is a parameter, and whether its caller counts on this wait is not known here"
+
+
+def known_less(tree: Tree, receiver: cst.BaseExpression) -> str:
+    """The refusal for an executor that no single name stands for: a parameter, the loop's own, one of several."""
+    if isinstance(receiver, cst.Attribute) and receiver.attr.value == "_default_executor":
+        return ("it is the loop's own executor, on which asyncio.to_thread() and name lookups rely: leave it to the loop, or "
+                "await loop.shutdown_default_executor() where the program ends")
+    if one_of_several(tree, receiver):
+        return "it is one of several executors, and what is in each is not followed here: await asyncio.to_thread() for each"
+    return by_annotation(tree, receiver)
+
+
+def one_of_several(tree: Tree, receiver: cst.BaseExpression) -> bool:
+    """Whether it is drawn from a list or a dictionary that holds nothing but executors."""
+    if isinstance(receiver, cst.Subscript):
+        return several(tree, receiver.value)
+    target = only(tree, receiver)
+    while isinstance(tree.parents.get(target), (cst.Element, cst.Tuple)):
+        target = tree.parents[target]
+    loop = tree.parents.get(target)
+    source = loop.iter if isinstance(loop, (cst.For, cst.CompFor)) and loop.target is target else None
+    if isinstance(source, cst.Call) and isinstance(source.func, cst.Attribute) and source.func.attr.value in ("values", "items"):
+        source = source.func.value
+    return source is not None and several(tree, source)
+
+
+def several(tree: Tree, node: cst.BaseExpression) -> bool:
+    values = [node] if not dotted(node) else [assigned(tree, each) for each in targets(tree, node)]
+    parts = [[each.value for each in value.elements] if isinstance(value, (cst.Dict, cst.List, cst.Tuple, cst.Set)) else
+             [getattr(value, "value", None) if isinstance(value, cst.DictComp) else getattr(value, "elt", None)] for value in values]
+    return bool(parts) and all(part and all(creates(tree, each) for each in part) for part in parts)
 
 
 def only(tree: Tree, name: cst.CSTNode) -> cst.CSTNode | None:
@@ -62,19 +96,29 @@ def only(tree: Tree, name: cst.CSTNode) -> cst.CSTNode | None:
     return found[0] if len(found) == 1 else None
 
 
-def own_exit(tree: Tree, made: cst.CSTNode) -> str:
-    """The refusal for a call of a class in the file whose own `__exit__` calls that of the executor, else ""."""
+def own_exit(tree: Tree, made: cst.CSTNode | None) -> str:
+    """The refusal for a call of a class in the file whose own exit waits as the executor's does, else ""."""
     home = only(tree, made.func) if isinstance(made, cst.Call) else None
     if not isinstance(home, cst.ClassDef) or len(home.bases) != 1 or not executor_class(tree, home.bases[0].value):
         return ""
     own = {item.name.value: item for item in home.body.body if isinstance(item, cst.FunctionDef)}
-    if not set(own) & OWN_EXIT <= {"__enter__", "__exit__"} or "__exit__" not in own:
+    if set(own) & OWN_EXIT - {"__enter__", "__exit__", "shutdown"}:
         return ""
-    for node in subtree(own["__exit__"]):
-        call = node.func.value if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) else None
-        if isinstance(call, cst.Call) and dotted(call.func) == "super" and node.func.attr.value == "__exit__":
-            return f"its class has an exit of its own, which joins in line {tree.line(node)}: mend it there"
+    for name in ("__exit__", "shutdown"):
+        for node in subtree(own[name]) if name in own else ():
+            call = node.func.value if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) else None
+            if isinstance(call, cst.Call) and dotted(call.func) == "super" and node.func.attr.value == name:
+                if name == "__exit__" or waits(node) or waits(node) is None and patient(own[name]):
+                    return f"its class has an exit of its own, which joins in line {tree.line(node)}: mend it there"
+        if name in own:
+            return ""  # it may do anything there
     return ""
+
+
+def patient(function: cst.FunctionDef) -> bool:
+    """Whether its `wait` is true where the caller says nothing."""
+    given = [each for each in (*function.params.params, *function.params.kwonly_params) if each.name.value == "wait"]
+    return not given or dotted(given[0].default or cst.Name("True")) == "True"
 
 
 def processes(tree: Tree, receiver: cst.BaseExpression) -> bool:

@@ -11,6 +11,7 @@ from hangdebug.fixes._scopes import Tree, assigned, dotted, frame, subtree
 GROUPS = frozenset("TaskGroup create_task_group open_nursery".split())
 LIMITS = frozenset("timeout timeout_at move_on_after move_on_at fail_after fail_at".split())
 SILENT = frozenset(("move_on_after", "move_on_at"))
+DRAWN = (cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
 BRANCHES = (cst.ExceptHandler, cst.ExceptStarHandler, cst.MatchCase)
 
 
@@ -62,7 +63,8 @@ def settle(trail: Trail, work: Work, node: cst.CSTNode) -> None:
     """`node` waits for the work without blocking, if it always runs, waits for all of it, and in time."""
     start, home = trail.tree.start(node), frame(trail.tree, node)
     around = {work.node, *trail.tree.above(work.node)}
-    if home is trail.owner and node not in around and start < trail.tree.start(work.node):
+    drawn = any(isinstance(up, DRAWN) and up in around for up in trail.tree.above(node))  # [await job for job in jobs]
+    if home is trail.owner and node not in around and start < trail.tree.start(work.node) and not drawn:
         if not around & again(trail, node):
             return  # it awaits what an earlier statement or an earlier round had started
     if start >= trail.end and home is trail.owner:

@@ -45,16 +45,16 @@ from hangdebug.fixes import _blocks
 from hangdebug.fixes._follow import follow
 from hangdebug.fixes._queues import Stop, stop
 from hangdebug.fixes._scopes import (
-    Tree, coroutine, creates, dotted, frame, holds_executor, in_order, parse, references, subtree,
+    Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, references, subtree,
     targets,
 )
-from hangdebug.fixes._shared import by_annotation, lifespan, no_await, own_exit, processes
+from hangdebug.fixes._shared import known_less, lifespan, no_await, own_exit, processes
 from hangdebug.fixes._spans import Need, with_imports
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
-NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor")), leaves=True),)
+NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor", "_default_executor", "Executor")), leaves=True),)
 STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 WAITS = "on the event loop's thread by itself"
@@ -150,9 +150,9 @@ def blocks(tree: Tree) -> list[Exit]:
             known = isinstance(value, (cst.Name, cst.Attribute)) and holds_executor(tree, value)
             if creates(tree, value) or known:
                 found.append(block(tree, owner, node, index))
-            elif own_exit(tree, value):
-                refusal = f"{own_exit(tree, value)}, or {STREAM}"
-                found.append(Exit(node, owner, tree.line(node), index, refusal=refusal))
+            else:
+                words = own_exit(tree, made_by(tree, value)) or known_less(tree, value)
+                found += [Exit(node, owner, tree.line(node), index, refusal=f"{words}; {STREAM}")] if words else []
     return found
 
 
@@ -193,10 +193,17 @@ def shutdowns(tree: Tree) -> list[Exit]:
             found.append(Exit(node, owner, tree.line(node), refusal=refusal))
         elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
             found.append(shutdown(tree, owner, node, receiver))
-        elif node.func.attr.value == "shutdown" and _blocks.waits(node) and by_annotation(tree, receiver):
-            refusal = lifespan(tree, owner) or f"{by_annotation(tree, receiver)}; {STREAM}"
-            found.append(Exit(node, owner, tree.line(node), refusal=refusal))
+        elif node.func.attr.value == "shutdown" and _blocks.waits(node):
+            words = own_exit(tree, made_by(tree, receiver)) or known_less(tree, receiver)
+            refusal = words and (lifespan(tree, owner) or f"{words}; {STREAM}")
+            found += [Exit(node, owner, tree.line(node), refusal=refusal)] if words else []
     return found
+
+
+def made_by(tree: Tree, node: cst.BaseExpression) -> cst.CSTNode | None:
+    """The one call that the expression is, or that all it stands for is."""
+    values = [node] if isinstance(node, cst.Call) or not dotted(node) else [assigned(tree, each) for each in targets(tree, node)]
+    return values[0] if len(values) == 1 else None
 
 
 def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:

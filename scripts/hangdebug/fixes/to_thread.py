@@ -169,7 +169,7 @@ def asked(file: File, receiver: ast.expr, verb: str) -> bool:
     looks = {"get": ("empty", "qsize"), "wait": ("is_set", "poll"), "join": ("is_alive",),
              "acquire": ("locked",), "communicate": ("poll",)}.get(verb, ())
     return any(isinstance(each, ast.Attribute) and each.attr in looks and dotted(each.value) == dotted(receiver)
-               for each in file.run_by(file.frame(receiver)))
+               and file.start(each) < file.start(receiver) for each in file.run_by(file.frame(receiver)))
 
 
 def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
