@@ -6,6 +6,7 @@ import ast
 import asyncio
 import contextlib
 import gc
+import random
 import re
 import shutil
 import subprocess
@@ -449,3 +450,66 @@ def test_an_import_goes_where_the_file_still_compiles(head: str, tail: str) -> N
         assert findings and ast.get_docstring(module) == ast.get_docstring(ast.parse(source))
         named = [node for node in ast.walk(module) if isinstance(node, ast.Import) and "asyncio" in {each.name for each in node.names}]
         assert named and BY_ID["sleep"].rewrite(after, "app.py") == (after, ())
+
+
+# -- all rules on one file, once and again -----------------------------------------------------------------
+
+
+def tables() -> list:
+    return [pytest.param(case.split("---\n")[0], id=f"{rule}: {title}") for rule in BY_ID
+            for name in ("mended.txt", "left_alone.txt") for title, case in table(rule, name)]
+
+
+def check_twice(source: str) -> str:
+    """What all rules make of it compiles where the source did, and a second run finds nothing to mend in it."""
+    after, findings = fix.attempt(RULES, source, "app.py", None)
+    again, rest = fix.attempt(RULES, after, "app.py", None)
+    assert again == after and all(item.refused for item in rest), rest
+    assert len(rest) <= sum(item.refused for item in findings), (findings, rest)
+    with contextlib.suppress(SyntaxError):
+        compile(source, "before.py", "exec")
+        try:
+            compile(after, "after.py", "exec")
+        except SyntaxError as error:
+            raise AssertionError(after) from error
+    return after
+
+
+@pytest.mark.parametrize("source", tables())
+def test_a_second_run_finds_nothing_new(source: str) -> None:
+    check_twice(source)
+
+
+HEAD = """import asyncio, threading, time, queue, requests, concurrent.futures as cf
+from concurrent.futures import ThreadPoolExecutor as T
+_lock = threading.Lock()
+pool = T()
+jobs = queue.Queue()
+"""
+LINES = (
+    "time.sleep(1)", "x = requests.get(u).text", "f = pool.submit(g)", "f.result()", "r = f.result()", "yield 1",
+    "fs = [pool.submit(g, x) for x in u]", "[f.result() for f in fs]", "cf.wait(fs)", "list(pool.map(g, u))", "await u()",
+    "self.n += 1", "self.n = self.m", "_lock.acquire()", "_lock.release()", "jobs.get(timeout=1)", "pool.shutdown()",
+    "self.pool.shutdown()", "self.pool = T()", "return", "open(u).read()", "own = T()", "own.submit(g)", "own.shutdown()",
+)
+OPENS = ("with _lock:", "async with u:", "with T() as own:", "for x in u:", "while u:", "if u:", "for job in cf.as_completed(fs):",
+         "for f in fs:", "async def inner(self, u):", "def inner(self, u):", "try:", "with asyncio.timeout(1):")
+
+
+def drawn(rng: random.Random, depth: int = 1) -> list[str]:
+    pad, lines = "    " * depth, []
+    for _ in range(rng.randint(1, 4)):
+        if depth < 4 and rng.random() < 0.4:
+            head = rng.choice(OPENS)
+            lines += [pad + head, *drawn(rng, depth + 1)]
+            lines += [pad + rng.choice(("finally:", "except ValueError:")), *drawn(rng, depth + 1)] if head == "try:" else []
+        else:
+            lines.append(pad + rng.choice(LINES))
+    return lines
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_mixture_of_them_is_mended_once(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(12):
+        check_twice("\n".join([HEAD, "async def f(self, u, g):", *drawn(rng), ""]))
