@@ -111,24 +111,22 @@ class File:
         others = {id(scope): scope for scope in self.scopes.telling if name in scope.told}.values()
         return [item for scope in others for item in scope.names.get(name, ())]
 
-    def qualified(self, node: ast.AST) -> str:
-        """The dotted name that imports give the expression ("builtins.open" for a builtin), or ""."""
+    def qualified(self, node: ast.AST, depth: int = 4) -> str:
+        """The dotted name that imports give the expression ("builtins.open" for a builtin), or "".
+
+        `depth` is how many second names are followed, such as `nap` of `nap = time.sleep`.
+        """
         if isinstance(node, ast.Attribute):
-            base = self.qualified(node.value)
+            base = self.qualified(node.value, depth)
             return f"{base}.{node.attr}" if base and not base.startswith("builtins.") else ""
         if not isinstance(node, ast.Name):
             return ""
         scope, found = self.lookup(node, node.id)
         if scope is None:
             return f"builtins.{node.id}" if hasattr(builtins, node.id) and not self.scopes.star else ""
-        names = {item.qualified or self.alias(item.value, node) for item in found if not empty(item)}
+        names = {item.qualified or (self.qualified(item.value, depth - 1) if depth and item.value else "")
+                 for item in found if not empty(item)}
         return names.pop() if len(names) == 1 else ""
-
-    def alias(self, value: ast.AST | None, node: ast.Name) -> str:
-        """The same for `nap = time.sleep`, a second name; "" for any other value."""
-        plain = isinstance(value, (ast.Name, ast.Attribute)) and not any(
-            isinstance(part, ast.Name) and part.id == node.id for part in walk(value))
-        return self.qualified(value) if plain else ""
 
     def values(self, node: ast.AST) -> list[ast.expr | None]:
         """Everything assigned to a name, or to an attribute of `self` in its class; None where no plain value is."""
