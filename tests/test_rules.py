@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
+import gc
+import random
 import re
 import shutil
 import subprocess
@@ -12,6 +15,7 @@ import textwrap
 import threading
 import time
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -220,6 +224,63 @@ def test_a_cancellation_reaches_the_good_form_at_once_and_drops_what_is_queued()
     assert asyncio.run(main()) < 0.25 and ran == []
 
 
+EARLY = """
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+    async def pages(work, how):
+        with ThreadPoolExecutor(3) as executor:
+            jobs = [executor.submit(work, name) for name in ("quick", "slow", "slower")]
+            for job in as_completed(jobs):
+                page = job.result()
+                if how == "break":
+                    break
+                if how == "return":
+                    return
+                if how == "raise":
+                    raise LookupError(page)
+                yield page
+"""
+
+
+def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
+    """What a stream gives whose reader goes after the first page while the other jobs fail, and what asyncio reports."""
+    seen, reported = [], []
+    release = threading.Event()
+
+    def work(name: str) -> str:
+        if name == "quick":
+            return name
+        release.wait(5)
+        raise ValueError(name)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["message"]))
+        stream = load(source).pages(work, how)
+        threading.Timer(0.05, release.set).start()
+        with contextlib.suppress(LookupError):
+            async for page in stream:
+                seen.append(page)
+                break
+        await stream.aclose()
+        del stream
+        while any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()):
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
+        gc.collect()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        asyncio.run(main())
+        gc.collect()
+    return seen, reported + [str(each.message) for each in warned]
+
+
+@pytest.mark.parametrize("how", ["aclose", "break", "return", "raise"])
+def test_a_loop_that_is_left_early_leaves_nothing_unretrieved(how: str) -> None:
+    bad, good = both("await_future", EARLY)
+    assert left_early(bad, how) == left_early(good, how) == (["quick"] * (how == "aclose"), [])
+    bare = re.sub(r"^ *asyncio\.gather.*\n", "", good, flags=re.M)
+    assert any("never retrieved" in words for words in left_early(bare, how)[1])
+
+
 ROUTE = """
     import subprocess, sys
     from fastapi import FastAPI
@@ -389,3 +450,66 @@ def test_an_import_goes_where_the_file_still_compiles(head: str, tail: str) -> N
         assert findings and ast.get_docstring(module) == ast.get_docstring(ast.parse(source))
         named = [node for node in ast.walk(module) if isinstance(node, ast.Import) and "asyncio" in {each.name for each in node.names}]
         assert named and BY_ID["sleep"].rewrite(after, "app.py") == (after, ())
+
+
+# -- all rules on one file, once and again -----------------------------------------------------------------
+
+
+def tables() -> list:
+    return [pytest.param(case.split("---\n")[0], id=f"{rule}: {title}") for rule in BY_ID
+            for name in ("mended.txt", "left_alone.txt") for title, case in table(rule, name)]
+
+
+def check_twice(source: str) -> str:
+    """What all rules make of it compiles where the source did, and a second run finds nothing to mend in it."""
+    after, findings = fix.attempt(RULES, source, "app.py", None)
+    again, rest = fix.attempt(RULES, after, "app.py", None)
+    assert again == after and all(item.refused for item in rest), rest
+    assert len(rest) <= sum(item.refused for item in findings), (findings, rest)
+    with contextlib.suppress(SyntaxError):
+        compile(source, "before.py", "exec")
+        try:
+            compile(after, "after.py", "exec")
+        except SyntaxError as error:
+            raise AssertionError(after) from error
+    return after
+
+
+@pytest.mark.parametrize("source", tables())
+def test_a_second_run_finds_nothing_new(source: str) -> None:
+    check_twice(source)
+
+
+HEAD = """import asyncio, threading, time, queue, requests, concurrent.futures as cf
+from concurrent.futures import ThreadPoolExecutor as T
+_lock = threading.Lock()
+pool = T()
+jobs = queue.Queue()
+"""
+LINES = (
+    "time.sleep(1)", "x = requests.get(u).text", "f = pool.submit(g)", "f.result()", "r = f.result()", "yield 1",
+    "fs = [pool.submit(g, x) for x in u]", "[f.result() for f in fs]", "cf.wait(fs)", "list(pool.map(g, u))", "await u()",
+    "self.n += 1", "self.n = self.m", "_lock.acquire()", "_lock.release()", "jobs.get(timeout=1)", "pool.shutdown()",
+    "self.pool.shutdown()", "self.pool = T()", "return", "open(u).read()", "own = T()", "own.submit(g)", "own.shutdown()",
+)
+OPENS = ("with _lock:", "async with u:", "with T() as own:", "for x in u:", "while u:", "if u:", "for job in cf.as_completed(fs):",
+         "for f in fs:", "async def inner(self, u):", "def inner(self, u):", "try:", "with asyncio.timeout(1):")
+
+
+def drawn(rng: random.Random, depth: int = 1) -> list[str]:
+    pad, lines = "    " * depth, []
+    for _ in range(rng.randint(1, 4)):
+        if depth < 4 and rng.random() < 0.4:
+            head = rng.choice(OPENS)
+            lines += [pad + head, *drawn(rng, depth + 1)]
+            lines += [pad + rng.choice(("finally:", "except ValueError:")), *drawn(rng, depth + 1)] if head == "try:" else []
+        else:
+            lines.append(pad + rng.choice(LINES))
+    return lines
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_mixture_of_them_is_mended_once(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(12):
+        check_twice("\n".join([HEAD, "async def f(self, u, g):", *drawn(rng), ""]))

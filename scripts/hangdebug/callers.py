@@ -21,6 +21,9 @@ from hangdebug.errors import BadSource
 from hangdebug.fix import read, rules
 from hangdebug.model import Finding, Patch
 
+LOOPED = ("asyncio", "anyio", "trio", "uvloop")
+THREADS = ("asyncio.to_thread", "anyio.to_thread.run_sync", "starlette.concurrency.run_in_threadpool",
+           "fastapi.concurrency.run_in_threadpool")
 DEPTH, MOST_FILES, MOST_CALLS = 4, 5000, 5
 ID = "to_thread"
 
@@ -52,50 +55,94 @@ def innermost(file, line: int) -> ast.AST | None:
     return max(around, key=lambda node: (node.lineno, node.col_offset), default=None)
 
 
-def moved_to_threads(path: str, line: int, paths: list[str]) -> list[Patch]:
+def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch], bool]:
     """A Patch for each file with coroutines that call the function around the line, directly or through others.
 
-    `paths` are the files to look in. Each call is handed to a thread, or refused aloud where it cannot be.
+    `paths` are the files to look in. Each call is handed to a thread, or refused aloud where it cannot be. With it,
+    whether a coroutine hands the function to a thread already.
     """
-    from hangdebug.fixes import to_thread
     from hangdebug.fixes._spans import rewrite
-    calls, seen = [], set()
-    todo = [(path, line, 0)]
+    calls, seen, handed = {}, set(), False
+    todo = [(path, line, 0, bound_to_loop(path, line))]
     while todo:
-        where, at, depth = todo.pop()
-        for call, sync in calls_of(where, at, paths):
-            if sync and depth < DEPTH and (call.path, call.line) not in seen:
+        where, at, depth, unfit = todo.pop()
+        for call, kind in calls_of(where, at, paths):
+            if kind == "plain" and depth < DEPTH and (call.path, call.line) not in seen:
                 seen.add((call.path, call.line))
-                todo.append((call.path, call.line, depth + 1))
-            elif not sync:
-                calls.append(call)
+                todo.append((call.path, call.line, depth + 1, unfit or bound_to_loop(call.path, call.line)))
+            elif kind == "coroutine":
+                calls[call] = unfit or calls.get(call, "")
+            handed = handed or kind == "thread"
     patches = []
     for file in sorted({call.path for call in calls}):
-        ours = {(call.line, call.name) for call in calls if call.path == file}
-        before, _ = read(file)
-        blocked = f"{os.path.basename(path)}:{line}"
-        search = lambda parsed: to_thread.handed_over(parsed, ours, blocked)  # noqa: E731, B023
-        after, findings = rewrite(ID, search, before, file)
+        ours = {(call.line, call.name): unfit for call, unfit in calls.items() if call.path == file}
+        blocked, before = f"{os.path.basename(path)}:{line}", read(file)[0]
+        after, findings = rewrite(ID, lambda parsed: handed_over(parsed, ours, blocked), before, file)  # noqa: B023
         patches.append(Patch(file, before, after, findings))
-    return patches
+    return patches, handed
 
 
-def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, bool]]:
-    """Each call of the function around the line, and whether a plain function makes it."""
+def handed_over(file, calls: dict[tuple[int, str], str], blocked: str) -> Iterator:
+    """The calls (line, name of the function) of functions that were seen to block at `blocked`, each with a refusal or ""."""
+    from hangdebug.fixes.to_thread import Blocking, found
+    for node in file.calls:
+        key = node.lineno, getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if key in calls and file.coroutine(node) and not isinstance(file.parent(node), ast.Await):
+            yield found(file, Blocking(node, file.short(node.func), f"blocks at {blocked},", calls[key]))
+
+
+def bound_to_loop(path: str, line: int) -> str:
+    """Why the plain function around the line cannot run in a thread, "" where nothing is known against it."""
+    from hangdebug.fixes._file import dotted
+    file = parsed(path)
+    home = innermost(file, line) if file else None
+    for each in ast.walk(home) if home else ():
+        reason = ""
+        if isinstance(each, (ast.Yield, ast.YieldFrom)) and file.frame(each) is home:
+            return f"{home.name}() is a generator, whose body runs where it is looped over, not in the thread"
+        if isinstance(each, (ast.Global, ast.Nonlocal)):
+            reason = f"changes `{each.names[0]}`, which several threads would do at once"
+        elif isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load) and home.name != "__init__":
+            root = next((part for part in ast.walk(each) if isinstance(part, ast.Name)), None)
+            if root is not None and file.lookup(root, root.id)[0] is not file.scopes.opened[home] or dotted(each).startswith("self."):
+                reason = f"changes `{file.short(each)}`, which several threads would do at once"
+        elif isinstance(each, (ast.Name, ast.Attribute)):
+            made = file.maker(each) if dotted(each) and isinstance(each.ctx, ast.Load) else ""
+            known = file.qualified(each) if isinstance(each, ast.Name) else ""
+            if known.split(".")[0] in LOOPED or made.split(".")[0] in ("asyncio", "anyio"):
+                reason = f"uses `{file.short(each)}`, which belongs to the event loop's thread"
+            elif made == "sqlite3.connect" and file.lookup(each, dotted(each).split(".")[0])[0] is not file.scopes.opened[home]:
+                reason = f"uses `{file.short(each)}`, and a sqlite3 connection belongs to the thread that made it"
+            elif made == "threading.local":
+                reason = f"uses `{file.short(each)}`, which is another one in another thread"
+            elif made == "contextvars.ContextVar" and getattr(file.parent(each), "attr", "") in ("set", "reset"):
+                reason = f"sets `{file.short(each)}`, which a thread does for itself alone"
+        if reason:
+            return f"{home.name}() in line {each.lineno} of {os.path.basename(path)} {reason}"
+    return ""
+
+
+def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, str]]:
+    """Each call of the function around the line, and what makes it: a "plain" function, a "coroutine", a "thread"."""
     home = parsed(path)
     target = innermost(home, line) if home else None
     if target is None:
         return
     for other in dict.fromkeys([path, *paths[:MOST_FILES]]):
-        if target.name.encode() not in Path(other).read_bytes():
+        word = home.parent(target).name if target.name == "__init__" and isinstance(home.parent(target), ast.ClassDef) else target.name
+        if word.encode() not in Path(other).read_bytes():
             continue
         file = home if other == path else parsed(other)
         for call in file.calls if file else ():
+            given = call.args[getattr(call.func, "attr", "") == "run_in_executor":][:1]
+            if (getattr(call.func, "attr", "") == "run_in_executor" or file.qualified(call.func) in THREADS) and given:
+                if names(file, given[0], home, target, path):
+                    yield Call(other, call.lineno, target.name), "thread"
             if names(file, call.func, home, target, path):
                 frame = file.frame(call)
                 if frame is not target and isinstance(frame, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     written = getattr(call.func, "attr", getattr(call.func, "id", ""))
-                    yield Call(other, call.lineno, written), isinstance(frame, ast.FunctionDef)
+                    yield Call(other, call.lineno, written), "plain" if isinstance(frame, ast.FunctionDef) else "coroutine"
 
 
 def parsed(path: str):
@@ -111,10 +158,13 @@ def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
     from hangdebug.fixes._file import dotted
     owner = home.parent(target)
     if isinstance(owner, ast.ClassDef):
-        same = isinstance(func, ast.Attribute) and func.attr == target.name
-        mine = file is home and dotted(func) == f"self.{target.name}" and file.home(func) is owner
-        made = same and file.maker(func.value).split(".")[-1] == owner.name
-        return mine or made or same and file is home and makes(file, func.value, owner)
+        if target.name == "__init__":
+            return names(file, func, home, owner, path)
+        if not isinstance(func, ast.Attribute) or func.attr != target.name:
+            return False
+        mine = file is home and dotted(func.value) in ("self", "cls") and file.home(func) is owner
+        made = file.maker(func.value).split(".")[-1] == owner.name
+        return mine or made or names(file, func.value, home, owner, path) or file is home and makes(file, func.value, owner)
     if file is home:
         found = file.lookup(func, func.id)[1] if isinstance(func, ast.Name) else []
         return any(item.node is target for item in found)
@@ -127,7 +177,13 @@ def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
 
 def makes(file, receiver: ast.expr, owner: ast.ClassDef) -> bool:
     """Whether the receiver is made by calling the class of the same file."""
+    from hangdebug.fixes._file import dotted
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
+    for value in values:  # self.repo = repo, a parameter that is annotated
+        bound = file.lookup(value, value.id)[1] if isinstance(value, ast.Name) else []
+        said = [item.node.annotation for item in bound if isinstance(item.node, ast.arg) and item.node.annotation]
+        if len(values) == 1 and said and dotted(said[0]) == owner.name:
+            return True
     funcs = [value.func for value in values if isinstance(value, ast.Call) and isinstance(value.func, ast.Name)]
     found = [item.node for func in funcs for item in file.lookup(func, func.id)[1]]
     return bool(values) and len(funcs) == len(values) and all(node is owner for node in found)
@@ -135,5 +191,5 @@ def makes(file, receiver: ast.expr, owner: ast.ClassDef) -> bool:
 
 def nowhere(path: str, line: int, name: str) -> Finding:
     """What to do where no coroutine that calls the function is found."""
-    return Finding(ID, path, line, f"{name}() blocks here and is no coroutine; no call of it in a coroutine was found: "
-                   "look for what hands it on, and await it there by asyncio.to_thread()", refused=True)
+    return Finding(ID, path, line, f"{name}() blocks here and is no coroutine; no plain call of it in a coroutine was "
+                   "found: look for what hands it on, such as a lambda or a property, and await it there by asyncio.to_thread()", refused=True)

@@ -10,10 +10,12 @@ import contextlib
 import difflib
 import io
 import os
+import re
 import stat
 import tempfile
 import tokenize
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Iterable, Sequence
 
@@ -21,6 +23,8 @@ from hangdebug.errors import BadSource, MissingTool
 from hangdebug.model import Finding, Patch
 
 LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly generated
+LINE = re.compile(r"\bline (\d+)")
+ROUNDS = 5  # two are the rule: one that mends, one that finds nothing more to mend
 INSTALL = "python -m pip install libcst"
 
 
@@ -60,20 +64,24 @@ def rules() -> tuple:
 def attempt(
     wanted: Sequence, before: str, name: str, line: int | None, exact: bool = False
 ) -> tuple[str, list[Finding]]:
-    """Each rule on what the rules before it made; every finding with its line in the text as it was."""
-    from hangdebug.fixes import with_imports
+    """What the rules make of the text, and every finding with its line in the text as it was.
+
+    What one rule mends may be what kept another from its place (a lock that is held, an exit that waits), so they
+    run until nothing changes: a second run over the file finds nothing new.
+    """
     from libcst import ParserSyntaxError
 
-    after, findings, imports = before, [], set()
+    after, mended = before, []
     try:
-        seen = check_depth(before)
-        for rule in wanted:
-            if rule.concerns(before, seen):
-                there = line and moved(before, after, line)
-                changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
-                findings += [replace(item, line=moved(after, before, item.line)) for item in found]
-                after = changed
-        return with_imports(after, imports), findings
+        for _ in range(ROUNDS):
+            there = line and moved(before, after, line)
+            now, findings = once(wanted, after, name, there, exact)
+            findings = [onto(item, after, before) for item in findings]
+            mended += [item for item in findings if not item.refused]
+            if now == after:
+                break
+            after = now
+        return after, mended + [item for item in findings if item.refused]
     except (ParserSyntaxError, SyntaxError) as error:
         known = (getattr(error, "raw_line", None) or getattr(error, "lineno", 1), getattr(error, "message", str(error)))
         where, why = fault(before, *known)
@@ -83,17 +91,43 @@ def attempt(
         raise BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet") from error
 
 
+def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool) -> tuple[str, list[Finding]]:
+    """Each rule on what the rules before it made; every finding with its line in the text as it was given."""
+    from hangdebug.fixes import each_once, with_imports
+
+    after, findings, imports, seen = text, [], set(), check_depth(text)
+    for rule in wanted:
+        if rule.concerns(text, seen):
+            there = line and moved(text, after, line)
+            changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
+            findings += [onto(item, after, text) for item in found]
+            after = changed
+    return with_imports(after, imports), each_once(findings)
+
+
+def onto(item: Finding, after: str, before: str) -> Finding:
+    """The finding with every line that it names as it is numbered in the text before."""
+    if after == before:
+        return item
+    words = LINE.sub(lambda found: f"line {moved(after, before, int(found[1]))}", item.message)
+    return replace(item, line=moved(after, before, item.line), message=words)
+
+
 def moved(old: str, new: str, line: int) -> int:
     """Where a line of the old text stands in the new one; a line that is gone, where its neighbour does."""
-    rows, others = old.split("\n"), new.split("\n")
-    if len(rows) == len(others):  # most rules change lines, and neither add nor take any
-        return line
     place = 0
-    for _, start, end, there, until in difflib.SequenceMatcher(None, rows, others).get_opcodes():
+    for start, end, there, until in changes(old, new):
         if start < line <= end:
             return min(there + line - start, max(until, there + 1))
         place = until
     return place or 1
+
+
+@lru_cache(maxsize=2)
+def changes(old: str, new: str) -> list[tuple[int, int, int, int]]:
+    """The blocks of lines that are the same, replaced, put in or taken out, in order."""
+    matcher = difflib.SequenceMatcher(None, old.split("\n"), new.split("\n"))
+    return [block for _, *block in matcher.get_opcodes()]
 
 
 def check_depth(source: str):

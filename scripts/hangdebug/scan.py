@@ -19,7 +19,6 @@ from hangdebug.errors import BadRequest, BadSource
 from hangdebug.fix import propose, rules
 from hangdebug.model import Finding, Patch
 
-SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
@@ -71,8 +70,8 @@ def where_it_blocks(one: Place, fix: str) -> list[Patch]:
     """
     name = synchronous(one.path, one.line) if one.line else ""
     if name and not known(propose(one.path, one.line, exact=True)):
-        moved = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
-        if moved:
+        moved, handed = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
+        if moved or handed:
             return moved
     patch = propose(one.path, one.line, (fix,)) if fix else None
     patch = patch if patch and known(patch) else propose(one.path, one.line)
@@ -114,15 +113,9 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
 
 
 def python_files(folder: str) -> Iterator[str]:
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not hidden(here, name))
-        for name in sorted(files):
-            if name.endswith(".py") and not name.startswith("."):
-                yield os.path.normpath(os.path.join(here, name))
-
-
-def hidden(here: str, name: str) -> bool:
-    return name.startswith(".") or name in SKIPPED or os.path.exists(os.path.join(here, name, "pyvenv.cfg"))
+    rules()  # or else it says how to get libcst
+    from hangdebug.fixes import _spans
+    return _spans.python_files(folder)
 
 
 # -- the list ----------------------------------------------------------------------------------------------

@@ -163,9 +163,17 @@ def assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
     parent = scopes.parents[node]
     if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
         return parent.value or UNSET
+    pair = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
+    if isinstance(pair, ast.Assign) and isinstance(pair.value, ast.Tuple) and plain(parent) and plain(pair.value):
+        if len(parent.elts) == len(pair.value.elts):  # a, b = f(), g()
+            return pair.value.elts[parent.elts.index(node)]
     if isinstance(parent, ast.withitem) and not isinstance(scopes.parents[parent], ast.AsyncWith):
         return parent.context_expr
     return None
+
+
+def plain(node: ast.Tuple) -> bool:
+    return not any(isinstance(each, ast.Starred) for each in node.elts)
 
 
 def declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:

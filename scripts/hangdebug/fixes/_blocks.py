@@ -10,6 +10,7 @@ from hangdebug.fixes._scopes import subtree
 
 FREE = cst.MaybeSentinel.DEFAULT
 SIDES = ("before", "after", "before_as", "after_as")
+THREAD = -1  # in place of an index: the call is awaited in a thread
 CALM = "shutdown(wait=False, cancel_futures=True)"
 
 
@@ -38,7 +39,9 @@ class Edit(cst.CSTTransformer):
         return looking(updated_node, self.loops.get(original_node))
 
     def leave_Call(self, original_node: cst.Call, updated_node: cst.Call):  # noqa: N802
-        return unwaiting(updated_node) if original_node in self.edits else updated_node
+        if original_node not in self.edits:
+            return updated_node
+        return in_thread(updated_node) if self.edits[original_node].get(THREAD) else unwaiting(updated_node)
 
 
 def looking(loop, event: str | None):
@@ -145,6 +148,14 @@ def waits(call: cst.Call) -> bool | None:
     value = given[0].value if given else cst.Name("True")
     known = {"True": True, "1": True, "False": False, "0": False}
     return known.get(getattr(value, "value", ""))
+
+
+def in_thread(call: cst.Call) -> cst.Await:
+    """The same call, awaited in a thread."""
+    given = [cst.Arg(call.func), *call.args]
+    return cst.Await(cst.Call(cst.parse_expression("asyncio.to_thread"), [
+        *(arg.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))) for arg in given[:-1]),
+        given[-1].with_changes(comma=FREE)]))
 
 
 def unwaiting(call: cst.Call) -> cst.Call:

@@ -111,17 +111,21 @@ class File:
         others = {id(scope): scope for scope in self.scopes.telling if name in scope.told}.values()
         return [item for scope in others for item in scope.names.get(name, ())]
 
-    def qualified(self, node: ast.AST) -> str:
-        """The dotted name that imports give the expression ("builtins.open" for a builtin), or ""."""
+    def qualified(self, node: ast.AST, depth: int = 4) -> str:
+        """The dotted name that imports give the expression ("builtins.open" for a builtin), or "".
+
+        `depth` is how many second names are followed, such as `nap` of `nap = time.sleep`.
+        """
         if isinstance(node, ast.Attribute):
-            base = self.qualified(node.value)
+            base = self.qualified(node.value, depth)
             return f"{base}.{node.attr}" if base and not base.startswith("builtins.") else ""
         if not isinstance(node, ast.Name):
             return ""
         scope, found = self.lookup(node, node.id)
         if scope is None:
             return f"builtins.{node.id}" if hasattr(builtins, node.id) and not self.scopes.star else ""
-        names = {item.qualified for item in found if not empty(item)}
+        names = {item.qualified or (self.qualified(item.value, depth - 1) if depth and item.value else "")
+                 for item in found if not empty(item)}
         return names.pop() if len(names) == 1 else ""
 
     def values(self, node: ast.AST) -> list[ast.expr | None]:
@@ -134,13 +138,55 @@ class File:
         written = [Binding(target, "", value) for target, value in self.scopes.attributes.get(node.attr, ())
                    if dotted(target) == dotted(node) and self.home(target) is home]
         body = self.scopes.opened[home].names.get(node.attr, [])
-        return [item.value for item in (*written, *body) if not empty(item)]
+        return [self.kept(item) for item in (*written, *body) if not empty(item)]
+
+    def kept(self, item: Binding) -> ast.expr | None:
+        """The value that is bound; of a `cached_property` the one that it returns."""
+        cached = any(dotted(each).endswith("cached_property") for each in getattr(item.node, "decorator_list", ()))
+        given = [each.value for each in walk(item.node) if isinstance(each, ast.Return)] if cached else [item.value]
+        return given[0] if len(given) == 1 else None
 
     def maker(self, node: ast.AST) -> str:
         """What made the expression, as "queue.Queue": the one call that is all its values, or ""."""
-        values = [node] if isinstance(node, ast.Call) else self.values(node)
-        makers = {self.qualified(value.func) if isinstance(value, ast.Call) else "" for value in values}
+        values = [node] if isinstance(node, ast.Call) else self.elements(node) or self.values(node)
+        makers = {self.made(value) for value in values}
         return makers.pop() if len(makers) == 1 else ""
+
+    def made(self, value: ast.AST | None) -> str:
+        """The function that a call calls; that which makes the field of a dataclass for each object of it."""
+        if not isinstance(value, ast.Call):
+            return ""
+        factory = next((each.value for each in value.keywords if each.arg == "default_factory"), None)
+        if factory is None or self.qualified(value.func) != "dataclasses.field":
+            return self.qualified(value.func)
+        return self.made(factory.body) if isinstance(factory, ast.Lambda) else self.qualified(factory)
+
+    def elements(self, node: ast.AST) -> list[ast.expr | None]:
+        """What a name is in turn, as the variable of a loop over a list that the file fills."""
+        found = self.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
+        loops = [self.parent(item.node) for item in found if item.node in self.scopes.parents]
+        if not loops or not all(isinstance(loop, (ast.For, ast.comprehension)) and isinstance(loop.iter, (ast.Name, ast.Attribute))
+                                and item.node is loop.target for loop, item in zip(loops, found)):
+            return []
+        return [each for loop in loops for each in self.filled(loop.iter)]
+
+    def filled(self, node: ast.expr) -> list[ast.expr | None]:
+        """Each thing that the list is made of, or gets by `append`."""
+        given = [self.parent(self.parent(use)) for use in self.uses(node) if getattr(self.parent(use), "attr", "") == "append"]
+        parts: list = [each.args[0] for each in given if isinstance(each, ast.Call) and len(each.args) == 1]
+        for value in self.values(node):
+            several = getattr(value, "elts", None) if isinstance(value, (ast.List, ast.Tuple, ast.Set)) else [getattr(value, "elt", None)]
+            parts += several
+        return [value for part in parts for value in (self.values(part) if isinstance(part, ast.Name) else [part])]
+
+    def private(self, node: ast.expr) -> bool:
+        """Whether the object is made in the function that uses it, and only used there."""
+        if isinstance(node, ast.Call):
+            return True
+        frame = self.frame(node)
+        local = isinstance(node, ast.Name) and self.lookup(node, node.id)[0] is self.scopes.opened.get(frame)
+        return local and all(isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
+                             for use in self.uses(node))
 
     def home(self, node: ast.AST) -> ast.ClassDef | None:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)

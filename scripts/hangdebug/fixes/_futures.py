@@ -1,4 +1,4 @@
-"""Concurrent futures of a coroutine: what is one, and whether something has waited for it already."""
+"""Concurrent futures of a coroutine: what is one, a list or a dictionary of them, each used for nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import ast
 from hangdebug.fixes._bindings import COMPREHENSIONS, walk
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._scopes import EXECUTORS
+
+BASES = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
+READS = ("result", "exception", "cancel")
+ASKS = ("done", "running", "add_done_callback")
 
 
 def starts(file: File, node: ast.AST | None) -> bool:
@@ -19,13 +23,25 @@ def starts(file: File, node: ast.AST | None) -> bool:
 
 
 def executor(file: File, node: ast.expr) -> bool:
-    return file.maker(node) in EXECUTORS
+    return file.maker(node) in EXECUTORS or annotated(file, node)
+
+
+def annotated(file: File, node: ast.expr) -> bool:
+    """Whether it is a parameter that says that it is one: `pool: ThreadPoolExecutor`, or an `Annotated` of that."""
+    found = file.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
+    if len(found) != 1 or not isinstance(found[0].node, ast.arg) or found[0].node.annotation is None:
+        return False
+    said = found[0].node.annotation
+    parts = [said, *(file.values(said) if isinstance(said, ast.Name) else [])]
+    return any(file.qualified(part) in EXECUTORS | BASES for each in parts if each is not None for part in walk(each))
 
 
 def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is such a call, or a local name for nothing but such futures, each used as one."""
     if starts(file, node):
         return True
+    if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+        return mapping(file, node.value, owner) or futures(file, node.value, owner) and not keyed(file, node.value)
     if not isinstance(node, ast.Name) or not local(file, node, owner):
         return False
     bound = [item.node for item in file.lookup(node, node.id)[1]]
@@ -36,8 +52,40 @@ def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
 def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
     """Whether the name is the variable of a loop over a list of such futures."""
     loop = file.parent(target)
-    fits = isinstance(loop, (ast.For, ast.comprehension)) and loop.target is target
-    return fits and futures(file, loop.iter, owner)
+    pair = isinstance(loop, ast.Tuple) and loop.elts[1:] == [target]  # for key, job in jobs.items()
+    loop, target = (file.parent(loop), loop) if pair else (loop, target)
+    if not isinstance(loop, (ast.For, ast.comprehension)) or loop.target is not target:
+        return False
+    func = loop.iter.func if isinstance(loop.iter, ast.Call) and not loop.iter.args else None
+    if isinstance(func, ast.Attribute):
+        return func.attr == ("items" if pair else "values") and mapping(file, func.value, owner)
+    return not pair and futures(file, loop.iter, owner)
+
+
+def mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
+    """Whether the expression is a local name for a dictionary whose values are such futures, used for nothing else."""
+    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return False
+    values = file.values(node)
+    made = [isinstance(value, ast.DictComp) and starts(file, value.value) or isinstance(value, ast.Dict)
+            and all(starts(file, each) for each in value.values) for value in values]
+    return bool(made) and all(made) and all(read_by_key(file, use, owner) for use in file.uses(node)) and not (
+        any(isinstance(value, ast.Dict) and not value.values for value in values))
+
+
+def read_by_key(file: File, use: ast.Name, owner: ast.AST) -> bool:
+    up = file.parent(use)
+    if isinstance(up, ast.Subscript):
+        return isinstance(up.ctx, ast.Load) and getattr(file.parent(up), "attr", "") in READS
+    loop = file.parent(file.parent(up)) if isinstance(up, ast.Attribute) and up.attr in ("items", "values") else up
+    if isinstance(loop, (ast.For, ast.comprehension)):
+        return calm(file, loop, owner)
+    return isinstance(up, ast.Call) and file.qualified(up.func) in ("builtins.len", "builtins.list")
+
+
+def keyed(file: File, node: ast.expr) -> bool:
+    """Whether the futures are the keys of a dictionary, so that a subscript gives something else."""
+    return any(isinstance(value, (ast.Dict, ast.DictComp)) for value in file.values(node))
 
 
 def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
@@ -74,12 +122,14 @@ def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
     """Whether the use only reads the result, or puts the future into a list."""
     parent = file.parent(use)
     if isinstance(parent, ast.Attribute):
-        return parent.attr in ("result", "exception", "cancel") and file.frame(use) is owner
+        return parent.attr in READS and file.frame(use) is owner
     return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "append"
 
 
 def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
     parent = file.parent(use)
+    if isinstance(parent, ast.Subscript):
+        return isinstance(parent.ctx, ast.Load) and getattr(file.parent(parent), "attr", "") in READS
     if isinstance(parent, ast.Attribute) and parent.attr == "append":
         call = file.parent(parent)
         given = call.args[0] if isinstance(call, ast.Call) and call.args else None
@@ -88,69 +138,12 @@ def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
     if isinstance(parent, ast.Call):
         return file.qualified(parent.func) in ("concurrent.futures.wait", "concurrent.futures.as_completed",
                                                "builtins.len")
-    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and file.frame(use) is owner
+    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and calm(file, parent, owner)
 
 
-def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
-    """Whether something has waited for the future by then: `wait`, or the exit of the executor it was given to."""
-    names, made = origin(file, taken)
-    pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
-    for each in file.run_by(owner):
-        if not isinstance(each, (ast.Await, ast.Call, ast.With)) or file.start(each) >= file.start(node):
-            continue
-        if isinstance(each, ast.With):
-            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
-            if left and any(each in file.above(call) for call in made):
-                return True
-        elif isinstance(each, ast.Await):
-            if settles(file, each.value, names):
-                return True
-        elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
-            if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
-                return True
-        elif dotted(each.func) in {f"{pool}.shutdown" for pool in pools}:
-            return True
-    return False
-
-
-def early(file: File, wait: ast.Call) -> bool:
-    """Whether it may return before all are done: a timeout, or the first of them is enough."""
-    limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
-    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
-               for each in limits)
-
-
-def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
-    """Whether an await of `gather`, `wait` or `wrap_future` ends only when the named futures are done, lists whole."""
-    name = file.qualified(awaited.func) if isinstance(awaited, ast.Call) else ""
-    if name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
-        return False
-    if name == "asyncio.wait" and (len(awaited.args) > 1 or awaited.keywords):
-        return False  # a timeout, or the first of them is enough
-    return any(isinstance(part, ast.Name) and not isinstance(file.parent(part), ast.Subscript)
-               and names & sources(file, part) for part in walk(awaited))
-
-
-def sources(file: File, node: ast.Name) -> set[str]:
-    """The lists that the variable of a loop is drawn from; the name itself where it is no such variable."""
-    loops = [file.parent(item.node) for item in file.lookup(node, node.id)[1] if item.node in file.scopes.parents]
-    drawn_from = [loop.iter for loop in loops if isinstance(loop, (ast.For, ast.comprehension))]
-    return {each.id for each in drawn_from if isinstance(each, ast.Name)} if drawn_from else {node.id}
-
-
-def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
-    """The names that a future goes by, its list's included, and the calls that gave it."""
-    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
-    while todo:
-        name = todo.pop()
-        names.add(name.id)
-        for item in file.lookup(name, name.id)[1]:
-            loop = file.parent(item.node)
-            source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
-            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
-            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
-        for use in file.uses(name):
-            call = file.parent(file.parent(use))
-            if isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" and isinstance(call, ast.Call):
-                calls += [part for part in walk(call) if part is not call and starts(file, part)]
-    return names, calls
+def calm(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) -> bool:
+    """Whether a loop over futures runs in the coroutine, and never asks whether they are done: then they may be."""
+    drawn_names = {part.id for part in walk(loop.target) if isinstance(part, ast.Name)}
+    body = file.parent(loop) if isinstance(loop, ast.comprehension) else loop
+    asks = any(isinstance(each, ast.Attribute) and each.attr in ASKS and dotted(each.value) in drawn_names for each in walk(body))
+    return file.frame(loop.iter) is owner and not asks

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import Iterator
 
-from hangdebug.fixes._bindings import COMPREHENSIONS, FUNCTIONS
+from hangdebug.fixes._bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._spans import Edit
 
@@ -24,16 +25,21 @@ MAKES_LOCKS = re.compile(r"\b(?:Lock|RLock|Condition|Semaphore|BoundedSemaphore)
 OTHER_LOOPS = re.compile(r"\b(trio|curio)\b")
 TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
+CHANGES = frozenset("append extend insert add update setdefault pop popitem popleft appendleft remove discard clear".split())
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
-def obstacle(file: File, node: ast.expr) -> str:
-    """Why no `await` can be put at the node, which a coroutine's own frame runs; "" where one can."""
+def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
+    """Why no `await` can be put at the node, which a coroutine's own frame runs; "" where one can.
+
+    With `last` it may end a `finally`: nothing follows there that could be cut off.
+    """
     frame, inner, comprehensions = file.frame(node), node, 0
     for up in file.above(node):
         if up is frame:
             break
-        reason = barrier(file, up, inner)
+        reason = "" if last and isinstance(up, ast.Try) and inner is (up.finalbody or [None])[-1] else barrier(file, up, inner)
         comprehensions += isinstance(up, COMPREHENSIONS) and not first(up, inner, node, file)
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
@@ -41,6 +47,9 @@ def obstacle(file: File, node: ast.expr) -> str:
     taken = acquired(file, frame, node)
     if taken:
         return f"line {taken} has taken a lock by hand: while it awaits, the next coroutine that wants it would block the loop for ever"
+    between = raced(file, frame, node)
+    if between:
+        return between
     return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here, or nothing yet"
 
 
@@ -95,6 +104,73 @@ def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
         if not given or max(given) >= node.lineno:
             return one.lineno
     return 0
+
+
+def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
+    """Why an await may not stand between two lines that rely on each other: what one reads, the other changes.
+
+        if self.taken: return             two coroutines may both see that it is free,
+        time.sleep(1)
+        self.taken = True                 and both take it
+    """
+    start, end, reads, writes = file.start(node), file.end(node), {}, {}
+    for path, at, until, changes in touches(file, frame, node):
+        if changes and until >= end:
+            writes.setdefault(path, []).append(until)
+        elif not changes and at < end:
+            reads.setdefault(path, []).append(at)
+    pauses = [at for each in file.run_by(frame) if isinstance(each, PAUSES) for at in [file.start(each)] if at != start]
+    locks = [(file.start(up), file.end(up)) for up in file.above(node) if isinstance(up, ast.AsyncWith)
+             and any(LOCKISH.search(dotted(item.context_expr).split(".")[-1]) for item in up.items)]
+    for path in sorted(reads.keys() & writes.keys()):
+        before, after = max(reads[path]), min(writes[path])
+        locked = any(begin < before and after <= over for begin, over in locks)
+        if not locked and not any(before < pause < after for pause in pauses):
+            line, other = (file.text.count("\n", 0, at) + 1 for at in (before, after))
+            return (f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine may "
+                    "do the same at the same time; hold an asyncio.Lock around both")
+    return ""
+
+
+def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, int, int, bool]]:
+    """What the frame reads or changes that others may share: its name, where that begins and ends, whether it changes."""
+    for each in file.run_by(frame):
+        up = file.parent(each)
+        if not isinstance(each, (ast.Name, ast.Attribute)) or isinstance(up, ast.Attribute) or apart(file, each, node):
+            continue
+        statement, called = file.statement(each), isinstance(up, ast.Call) and up.func is each
+        held = each.value if called and isinstance(each, ast.Attribute) else each
+        stored = up if isinstance(up, ast.Subscript) and up.value is each else each
+        changes = called and getattr(each, "attr", "") in CHANGES or not isinstance(stored.ctx, ast.Load)
+        if not dotted(held) or called and held is each or not shared(file, held, frame):
+            continue
+        if isinstance(statement, ast.AugAssign) and stored is statement.target and node in walk(statement.value):
+            yield dotted(held), file.start(statement), file.start(statement), False  # it is read before the value
+        yield dotted(held), file.start(each), file.end(up if called else statement if changes else each), changes
+
+
+def shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
+    """Whether others may hold the same: what is not the function's own, or what it did not make itself."""
+    root = next(part for part in walk(each) if isinstance(part, ast.Name))
+    scope, found = file.lookup(root, root.id)
+    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
+        scope = scope.outer
+    if scope is None or root is each:
+        return scope not in (None, file.scopes.opened[frame])
+    made = [item.value.func for item in found if isinstance(item.value, ast.Call)]
+    own = len(made) == len(found) and all(dotted(func).split(".")[-1][:1].isupper() for func in made)
+    return not own
+
+
+def apart(file: File, each: ast.AST, node: ast.AST) -> bool:
+    """Whether both stand in different branches of one `if`, of which only one runs."""
+    around, inner = set(file.above(node)) | {node}, each
+    for up in file.above(each):
+        if isinstance(up, ast.If) and up in around and inner is not up.test:
+            there = up.body if inner in up.body else up.orelse
+            return not any(line in around for line in there) and any(line in around for line in (*up.body, *up.orelse))
+        inner = up
+    return False
 
 
 def takes_lock(file: File, name: str) -> bool:

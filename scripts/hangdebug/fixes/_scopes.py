@@ -104,6 +104,10 @@ def executor_class(tree: Tree, node: cst.CSTNode, depth: int = 5) -> bool:
     if isinstance(node, cst.IfExp):  # Pool = ProcessPoolExecutor if heavy else ThreadPoolExecutor
         return executor_class(tree, node.body, depth) and executor_class(tree, node.orelse, depth)
     names = qualified(tree, node)
+    if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name) and node.value in tree.scopes:
+        values = filter(None, [assigned(tree, getattr(item, "node", node)) for item in tree.scopes[node.value][node.value.value]])
+        names |= {f"{name}.{node.attr.value}" for value in values for name in qualified(tree, value)}  # a second name
+        names = {name for name in names if name in EXECUTORS} or names
     if names and names <= EXECUTORS:
         return True
     if not isinstance(node, cst.Name) or node not in tree.scopes or not depth:
@@ -144,7 +148,13 @@ def creates(tree: Tree, node: cst.CSTNode | None) -> bool:
     """Whether `node` is a call that makes an executor, or makes one on either branch."""
     if isinstance(node, cst.IfExp):
         return creates(tree, node.body) and creates(tree, node.orelse)
-    return isinstance(node, cst.Call) and (executor_class(tree, node.func) or factory(tree, node.func))
+    if not isinstance(node, cst.Call):
+        return False
+    fields = [arg.value for arg in node.args if arg.keyword and arg.keyword.value == "default_factory"]
+    if fields and "dataclasses.field" in qualified(tree, node.func):
+        made = fields[0].body.func if isinstance(fields[0], cst.Lambda) and isinstance(fields[0].body, cst.Call) else fields[0]
+        return executor_class(tree, made)
+    return executor_class(tree, node.func) or factory(tree, node.func)
 
 
 def factory(tree: Tree, name: cst.BaseExpression) -> bool:
@@ -179,9 +189,18 @@ def holds_executor(tree: Tree, node: cst.CSTNode) -> bool:
     A name is looked up in its scope. `self.pool` is looked up in the class around it, `app.state.pool` in
     the function around it. A parameter is unknown, whatever its annotation says.
     """
-    values = [assigned(tree, target) for target in targets(tree, node)]
+    values = [assigned(tree, target) for target in targets(tree, node)] + cached(tree, node)
     real = [value for value in values if not (isinstance(value, cst.Name) and value.value == "None")]
     return bool(real) and all(creates(tree, value) for value in real)
+
+
+def cached(tree: Tree, node: cst.CSTNode) -> list:
+    """What the property of the class returns that `self.pool` reads, if it keeps it."""
+    home = next((up for up in tree.above(node) if isinstance(up, cst.ClassDef)), None)
+    own = home.body.body if home and isinstance(node, cst.Attribute) and dotted(node.value) == "self" else ()
+    found = [item for item in own if isinstance(item, cst.FunctionDef) and item.name.value == node.attr.value
+             and any(dotted(each.decorator).endswith("cached_property") for each in item.decorators)]
+    return [each.value for item in found for each in subtree(item.body) if isinstance(each, cst.Return)]
 
 
 def targets(tree: Tree, node: cst.CSTNode) -> list[cst.CSTNode]:
@@ -190,6 +209,9 @@ def targets(tree: Tree, node: cst.CSTNode) -> list[cst.CSTNode]:
         found = [getattr(item, "node", node) for item in tree.scopes[node][node.value]]
     else:
         name = dotted(node)
+        if at_module(tree, node):  # app.state.pool of a module's `app`, wherever the file sets it
+            return [other for other in tree.parents if isinstance(other, cst.Attribute) and written(tree, other)
+                    and dotted(other) == name and at_module(tree, other)]
         kind = cst.ClassDef if name.split(".")[0] in ("self", "cls") else cst.FunctionDef
         home = next((parent for parent in tree.above(node) if isinstance(parent, kind)), None)
         found = [
@@ -201,6 +223,14 @@ def targets(tree: Tree, node: cst.CSTNode) -> list[cst.CSTNode]:
         ]
     bare = [item for item in found if isinstance(tree.parents.get(item), cst.AnnAssign)]
     return [item for item in found if item not in bare or tree.parents[item].value is not None]
+
+
+def at_module(tree: Tree, node: cst.CSTNode) -> bool:
+    """Whether an attribute is one of something that the module itself binds."""
+    root = leftmost(node)
+    scope = tree.scopes.get(root) if isinstance(root, cst.Name) and root is not node else None
+    found = list(scope[root.value]) if scope else []
+    return bool(found) and all(isinstance(item.scope, metadata.GlobalScope) for item in found)
 
 
 def written(tree: Tree, node: cst.CSTNode) -> bool:

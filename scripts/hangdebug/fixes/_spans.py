@@ -1,15 +1,25 @@
-"""Findings that replace spans of the text: nothing outside of them changes, so that formatting and comments stay."""
+"""Findings that replace spans of the text: nothing outside of them changes, so that formatting and comments stay.
+
+With what the rules share beside a file: what concerns them in it, the imports that an edit needs, the files around.
+"""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
+import os
 from dataclasses import dataclass
-from typing import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Callable, Iterable, Iterator
 
 from hangdebug.fixes._bindings import FUNCTIONS, walk
 from hangdebug.fixes._file import File, parse
 from hangdebug.model import Finding
+
+SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
+MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,38 @@ class Found:
     edits: tuple[Edit, ...] = ()
     imports: tuple[str, ...] = ()  # modules that the edits need, such as "asyncio"
     refused: bool = False
+
+
+@dataclass(frozen=True)
+class Need:
+    """What stands in a file that concerns a rule: of each group a word in its text, one of these calls and imports.
+
+    None for the calls or the modules: whatever they are. `leaves`: a coroutine has to leave an executor.
+    """
+
+    words: tuple[tuple[str, ...], ...]
+    calls: frozenset[str] | None = None
+    modules: tuple[str, ...] | None = None
+    leaves: bool = False
+
+    def met(self, text: str, spot: Spot) -> bool:
+        if self.calls is not None and self.calls.isdisjoint(spot.called):
+            return False
+        if self.modules is not None and spot.modules.isdisjoint(self.modules):
+            return False
+        if self.leaves and not spot.leaves_executor:
+            return False
+        return all(any(word in text for word in group) for group in self.words)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """The last names of what coroutines call, the first names of what the file imports, and whether a coroutine
+    may leave an executor: by a `with`, a `shutdown()` or an ExitStack."""
+
+    called: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+    leaves_executor: bool = False
 
 
 Search = Callable[[File], Iterable[Found]]
@@ -134,3 +176,42 @@ def brings(node: ast.Import | ast.ImportFrom, base: str, member: str) -> bool:
 
 def sorts(node: ast.Import | ast.ImportFrom) -> str:
     return node.names[0].name if isinstance(node, ast.Import) else "." * node.level + (node.module or "")
+
+
+# -- the files around it -----------------------------------------------------------------------------------
+
+
+def neighbours(name: str) -> Iterator[tuple[Path, bytes]]:
+    """The other Python files of the tree that a file stands in, each with its content; none where it is no file.
+
+    The tree is the folder that holds the outermost package around the file, up to MOST_FILES of it.
+    """
+    path = Path(name)
+    if not path.is_file():
+        return
+    path = path.resolve()
+    root = path.parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    for other in files_below(root):
+        if other != path:
+            with contextlib.suppress(OSError):
+                yield other, other.read_bytes()
+
+
+@lru_cache(maxsize=1)
+def files_below(root: Path) -> tuple[Path, ...]:
+    return tuple(map(Path, itertools.islice(python_files(str(root)), MOST_FILES)))
+
+
+def python_files(folder: str) -> Iterator[str]:
+    """The `*.py` below a folder, without hidden folders, virtual environments and installed packages."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not hidden(here, name))
+        for name in sorted(files):
+            if name.endswith(".py") and not name.startswith("."):
+                yield os.path.normpath(os.path.join(here, name))
+
+
+def hidden(here: str, name: str) -> bool:
+    return name.startswith(".") or name in SKIPPED or os.path.exists(os.path.join(here, name, "pyvenv.cfg"))

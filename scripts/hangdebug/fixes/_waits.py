@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from hangdebug.fixes._scopes import Tree, assigned, dotted, frame
+from hangdebug.fixes._scopes import Tree, assigned, dotted, frame, subtree
 
 GROUPS = frozenset("TaskGroup create_task_group open_nursery".split())
+LIMITS = frozenset("timeout timeout_at move_on_after move_on_at fail_after fail_at".split())
+SILENT = frozenset(("move_on_after", "move_on_at"))
+DRAWN = (cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
 BRANCHES = (cst.ExceptHandler, cst.ExceptStarHandler, cst.MatchCase)
 
 
@@ -60,15 +63,18 @@ def settle(trail: Trail, work: Work, node: cst.CSTNode) -> None:
     """`node` waits for the work without blocking, if it always runs, waits for all of it, and in time."""
     start, home = trail.tree.start(node), frame(trail.tree, node)
     around = {work.node, *trail.tree.above(work.node)}
-    if home is trail.owner and node not in around and start < trail.tree.start(work.node):
+    drawn = any(isinstance(up, DRAWN) and up in around for up in trail.tree.above(node))  # [await job for job in jobs]
+    if home is trail.owner and node not in around and start < trail.tree.start(work.node) and not drawn:
         if not around & again(trail, node):
             return  # it awaits what an earlier statement or an earlier round had started
     if start >= trail.end and home is trail.owner:
         trail.notes[work] = f"line {start[0]} reads it only after the exit"
     elif sometimes(trail, work, node):
         trail.notes.setdefault(work, f"line {start[0]} waits for it on one branch only")
-    elif partly(trail, node):
+    elif partly(trail, node) or gives_up(trail, node, work):
         trail.notes.setdefault(work, f"line {start[0]} may stop waiting before it is done")
+    elif leaves_early(trail, node, work):
+        trail.notes.setdefault(work, f"the loop of line {start[0]} may be left before all of it is awaited")
     else:
         position = start if home is trail.owner else trail.tree.start(work.node)
         trail.awaited[work] = min(position, trail.awaited.get(work, position))
@@ -105,6 +111,57 @@ def partly(trail: Trail, node: cst.CSTNode) -> bool:
     limits = [arg for arg in inner.args if arg.keyword and arg.keyword.value in ("timeout", "return_when")]
     early = any(not whole(arg) for arg in limits)
     return early and not any(isinstance(loop, cst.While) for loop in again(trail, node))
+
+
+def gives_up(trail: Trail, node: cst.CSTNode, work: Work) -> bool:
+    """Whether a timeout or the first failure may end the wait, and the block goes on behind it.
+
+        try: await asyncio.wait_for(job, 5)
+        except TimeoutError: pass               the work runs on, and only the exit waits for it
+    """
+    around, inner, short = set(trail.tree.above(trail.exit)), node, early(node)
+    for up in trail.tree.above(node):
+        if up in around or up is trail.exit:
+            return False
+        if isinstance(up, cst.With) and any(verb(item.item) in LIMITS for item in up.items if isinstance(item.item, cst.Call)):
+            short = True
+            if any(verb(item.item) in SILENT for item in up.items if isinstance(item.item, cst.Call)):
+                return True
+        if isinstance(up, cst.For) and work.node not in trail.tree.above(node) and up not in trail.tree.above(work.node):
+            short = True  # the first that fails ends a loop that awaits one after the other
+        if isinstance(up, (cst.Try, cst.TryStar)) and inner is up.body and short and any(map(goes_on, up.handlers)):
+            return not any(isinstance(loop, cst.While) for loop in again(trail, up))
+        inner = up
+    return False
+
+
+def early(node: cst.CSTNode) -> bool:
+    """Whether what is awaited may end by itself before all of it is done."""
+    call = node.expression if isinstance(node, cst.Await) else None
+    if not isinstance(call, cst.Call):
+        return False
+    quiet = any(arg.keyword and arg.keyword.value == "return_exceptions" and dotted(arg.value) == "True" for arg in call.args)
+    several = len(call.args) > 1 or any(arg.star for arg in call.args)
+    return verb(call) == "wait_for" or verb(call) == "gather" and several and not quiet
+
+
+def goes_on(handler: cst.ExceptHandler) -> bool:
+    """Whether the code behind the `try` runs after it."""
+    last = handler.body.body[-1:]
+    ends = last[0].body[-1:] if last and isinstance(last[0], cst.SimpleStatementLine) else []
+    return not (ends and isinstance(ends[0], (cst.Raise, cst.Return)))
+
+
+def leaves_early(trail: Trail, node: cst.CSTNode, work: Work) -> bool:
+    """Whether a loop that awaits one piece of work after the other has a `break` or a `return`."""
+    loops = [up for up in again(trail, node) if isinstance(up, cst.For) and up not in trail.tree.above(work.node)]
+    for loop in loops:
+        for each in subtree(loop.body):
+            nearest = next((up for up in trail.tree.above(each) if isinstance(up, (cst.For, cst.While))), None)
+            inside = frame(trail.tree, each) is frame(trail.tree, loop)
+            if inside and (isinstance(each, cst.Return) or isinstance(each, cst.Break) and nearest is loop):
+                return True
+    return False
 
 
 def again(trail: Trail, node: cst.CSTNode) -> set:

@@ -27,8 +27,7 @@ from typing import Iterator
 from hangdebug.fixes._bindings import walk
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._places import reach
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "asyncio_lock"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)

@@ -3,16 +3,18 @@
     future = pool.submit(fetch)           future = pool.submit(fetch)
     page = future.result()                page = await asyncio.wrap_future(future)
 
-A loop over `as_completed(jobs)` becomes one over `asyncio.as_completed(...)` that awaits each, `wait(jobs)` and
-`list(pool.map(fetch, urls))` become an `await asyncio.gather(...)`, all over wrapped futures.
+A loop over `as_completed(jobs)` becomes one over `asyncio.as_completed(...)` that awaits each, `wait(jobs)`
+an `await asyncio.gather(...)`, `list(pool.map(fetch, urls))` a list of awaited jobs, all over wrapped futures. The loop may be left
+early, by a `break`, an exception or a reader that goes; a `gather` in front of it takes what the others raise then,
+which asyncio would report as never retrieved.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there; it drops
-the work if it still is in the queue. Of several calls that fail, `gather` raises what failed first in time.
+the work if it still is in the queue. Where a call of a `map` fails, those behind it run still.
 
 Known are the futures of `submit` on an executor that the file shows to be one, and of `run_coroutine_threadsafe`,
 kept in a local name or list that is used for nothing else.
 
-Refused aloud: a timeout (its exception is another class before Python 3.11), the sets that `wait` returns, futures
+Refused aloud: a timeout (its exception is another class before Python 3.11), `.exception()`, the sets that `wait` returns, futures
 that are looked up by identity (`urls[done]`), `wait` and `as_completed` over futures that the file does not show,
 what else drains a `map` (`sum`, a loop, unpacking), and each place where no await can stand.
 
@@ -23,26 +25,32 @@ waited for, or handed on before; a result that is read after its executor was le
 from __future__ import annotations
 
 import ast
+import itertools
 from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, walk
-from hangdebug.fixes._eager import MAP, drained, unknown
+from hangdebug.fixes._eager import MAP, cancelled, drained, finished, polls, unknown
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._futures import executor, finished, future, futures
+from hangdebug.fixes._futures import executor, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need, apply
 
 ID = "await_future"
 NEEDS = (
-    Need((("ThreadPoolExecutor", "ProcessPoolExecutor"),), frozenset(("result", "wait", "map", "as_completed"))),
+    Need((("Executor",),), frozenset(("result", "exception", "wait", "map", "as_completed"))),
     Need((("concurrent",),), frozenset(("wait", "as_completed"))),
-    Need((("run_coroutine_threadsafe",),), frozenset(("result", "wait", "as_completed"))),
+    Need((("run_coroutine_threadsafe",),), frozenset(("result", "exception", "wait", "as_completed"))),
 )
 WRAP = "asyncio.wrap_future"
 LATE = "a timeout there raises another exception than asyncio's before Python 3.11: use asyncio.wait_for() by hand"
 PLAIN = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.List, ast.Set, ast.Dict, ast.ListComp, ast.GeneratorExp)
+RAISES = "an await raises what it returns: await asyncio.wait() over the wrapped future first, by hand"
 ODD = "its parentheses are unusual: take them away first"
+LOST = "a comment in it would be lost: move that first"
+MIXED = "it stands in the middle of a statement: give its futures a name in a line of their own first"
+TAKES = "# what they raise, once the loop is left"
+CHOICES = (ast.IfExp, ast.BoolOp, ast.Lambda, ast.NamedExpr)
+EFFECTS = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 GATHER = "await asyncio.gather(*{}, return_exceptions=True)"
 
 
@@ -53,7 +61,7 @@ def search(file: File) -> Iterator[Found]:
             continue
         name = file.qualified(node.func)
         if name == "concurrent.futures.wait":
-            item = waited(file, node)
+            item = None if polls(node) else waited(file, node)
         elif name == "concurrent.futures.as_completed":
             item = completed(file, node)
         elif name in ("builtins.list", "builtins.tuple"):
@@ -69,8 +77,8 @@ def search(file: File) -> Iterator[Found]:
 
 
 def read(file: File, node: ast.Call) -> Found | None:
-    """`future.result()`, `pool.submit(f).result()`."""
-    if not isinstance(node.func, ast.Attribute) or node.func.attr != "result":
+    """`future.result()`, `pool.submit(f).result()`, and the same of `exception()`."""
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in ("result", "exception"):
         return None
     taken, owner = node.func.value, file.coroutine(node)
     if not future(file, taken, owner) or finished(file, node, taken, owner):
@@ -79,9 +87,10 @@ def read(file: File, node: ast.Call) -> Found | None:
     if isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None:
         return None
     named = dotted(taken) or f"{file.short(taken.func)}(...)"
-    said = f"{named}.result() waits on the event loop's thread"
+    said = f"{named}.{node.func.attr}() waits on the event loop's thread"
     late = limit is not None and not (isinstance(limit, ast.Constant) and limit.value is None)
-    reason = LATE if late else obstacle(file, node) or ODD * (file.start(taken) != file.start(node))
+    reason = LATE if late else RAISES * (node.func.attr == "exception") or cancelled(file, taken) or obstacle(file, node)
+    reason = reason or ODD * (file.start(taken) != file.start(node))
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     before, after = wrap(file, node)
@@ -128,24 +137,46 @@ def completed(file: File, node: ast.Call) -> Found | None:
             reason = reason or ("the loop uses its futures for more than one result each, and asyncio.as_completed() "
                                 "gives other objects: wrap each job in a coroutine that returns what belongs to it")
         reason = reason or obstacle(file, spot) or ODD * (file.start(spot.func.value) != file.start(spot))
+        edges = (file.start(node), file.start(node.args[0])), (file.end(node.args[0]), file.end(node))
+        reason = reason or LOST * any("#" in file.text[one:other] for one, other in edges)
+        reason = reason or MIXED * (not first_of_line(file, node, file.statement(node)))
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     before, after = wrap(file, spot)
-    edits = (Edit(file.start(node.func), file.end(node.func), "asyncio.as_completed"), *wrapped(file, node.args[0]),
+    statement, name = file.statement(node), fresh(file, "waiting")
+    start = file.start(statement)
+    margin = file.text[file.starts[statement.lineno - 1]:start]
+    lines = (f"{name} = {wrapped(file, node.args[0])}", f"asyncio.gather(*{name}, return_exceptions=True)  {TAKES}", "")
+    edits = (Edit(start, start, f"{file.newline}{margin}".join(lines)),
+             Edit(file.start(node), file.end(node), f"asyncio.as_completed({name})"),
              *before, Edit(file.start(spot), file.start(spot), "await "),
              Edit(file.end(spot.func.value), file.end(spot), ""), *after)
     return Found(node, f"{said}; it becomes `asyncio.as_completed(...)`, each awaited", edits,
                  reach(file, node, "asyncio"))
 
 
-def wrapped(file: File, jobs: ast.expr) -> tuple[Edit, ...]:
+def first_of_line(file: File, node: ast.Call, statement: ast.stmt) -> bool:
+    """Whether what the call is given can be computed in a line of its own in front of its statement."""
+    if file.text[file.starts[statement.lineno - 1]:file.start(statement)].strip():
+        return False
+    if isinstance(statement, ast.For):
+        return file.parent(node) is statement
+    up = list(itertools.takewhile(lambda each: each is not statement, file.above(node)))
+    around = sum(isinstance(each, COMPREHENSIONS) for each in up) == 1 and not any(isinstance(each, CHOICES) for each in up)
+    earlier = [each for each in walk(statement) if isinstance(each, EFFECTS) and file.end(each) <= file.start(node)
+               and not any(isinstance(part, COMPREHENSIONS) for part in file.above(each) if part in up)]
+    return around and not earlier and isinstance(statement, (ast.Return, ast.Assign, ast.AnnAssign, ast.Expr))
+
+
+def wrapped(file: File, jobs: ast.expr) -> str:
     """The same futures as those of asyncio: each where it is written out, else in a list of their own."""
     parts = jobs.elts if isinstance(jobs, (ast.List, ast.Set, ast.Tuple)) else [getattr(jobs, "elt", None)]
     if None in parts:
-        each, start, end = fresh(file, "job"), file.start(jobs), file.end(jobs)
-        return Edit(start, start, f"[{WRAP}({each}) for {each} in "), Edit(end, end, "]")
-    starts, ends = ([side(part) for part in parts] for side in (file.start, file.end))
-    return tuple(edit for start, end in zip(starts, ends) for edit in (Edit(start, start, f"{WRAP}("), Edit(end, end, ")")))
+        each = fresh(file, "job")
+        return f"[{WRAP}({each}) for {each} in {file.source(jobs)}]"
+    edits = [edit for part in parts for edit in (Edit(file.start(part), file.start(part), f"{WRAP}("),
+                                                 Edit(file.end(part), file.end(part), ")"))]
+    return apply(file.text[:file.end(jobs)], edits)[file.start(jobs):]
 
 
 def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | None:
@@ -162,7 +193,9 @@ def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | Non
     branches = (ast.IfExp, ast.BoolOp, ast.If, ast.For, ast.While, ast.Lambda, *COMPREHENSIONS)
     between = up[:up.index(body)] if body in up else None
     odd = between is None or any(isinstance(each, branches) for each in (*between, body))
-    return None if odd or loop.orelse else call
+    risky = [each for each in walk(body) if isinstance(each, (*EFFECTS, ast.Subscript)) and isinstance(getattr(each, "ctx", None), (ast.Load, type(None)))
+             and file.end(each) <= file.start(call)]  # if it raises, what as_completed() gave is never awaited
+    return None if odd or risky or loop.orelse else call
 
 
 def mapped(file: File, node: ast.Call) -> Found | None:
@@ -173,11 +206,14 @@ def mapped(file: File, node: ast.Call) -> Found | None:
         return None
     said = f"{file.short(node.func)}({file.short(call.func)}(...)) waits on the event loop's thread"
     reason = obstacle(file, node)
-    plain = len(call.args) == 2 and not call.keywords and not any(isinstance(each, ast.Starred) for each in call.args)
-    if not plain or file.source(node.func) != "list":
+    if file.source(node.func) != "list" or len(call.args) != 2 or any(isinstance(each, ast.Starred) for each in call.args):
         reason = MAP
+    elif call.keywords:
+        reason = f"its `{call.keywords[0].arg or '**'}` has no like there: gather wrapped futures by hand"
+    elif not dotted(call.func.value):
+        reason = "the executor is made there, and would be made for each item: give it a name first"
     elif "#" in file.source(node):
-        reason = "a comment in it would be lost: move that first"
+        reason = LOST
     elif any(isinstance(part, (ast.NamedExpr, ast.Yield, ast.YieldFrom)) for part in walk(call)):
         reason = "an assignment or a yield in it cannot stand in a comprehension: give that a name first"
     if reason:
@@ -186,10 +222,11 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     if not isinstance(call.args[0], ast.Lambda) and not dotted(call.args[0]):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
     items = items if isinstance(call.args[1], PLAIN) else f"({items})"
-    new = f"await asyncio.gather(*[{WRAP}({pool}.submit({work}, {each})) for {each} in {items}])"
+    job = fresh(file, "job")
+    new = f"[await {WRAP}({job}) for {job} in [{pool}.submit({work}, {each}) for {each} in {items}]]"
     before, after = wrap(file, node)
     edits = (*before, Edit(file.start(node), file.end(node), new), *after)
-    return Found(node, f"{said}; it becomes `await asyncio.gather(...)`", edits, reach(file, node, "asyncio"))
+    return Found(node, f"{said}; it becomes a list of `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))
 
 
 def fresh(file: File, name: str) -> str:

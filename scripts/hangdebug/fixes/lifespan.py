@@ -16,8 +16,9 @@ lifespan holds both, and is the place to bound how long the stop may take (snipp
 What changes: nothing. The functions stay, and run in the same order, each on the event loop as before.
 
 Refused aloud: an app that has a lifespan already (its handlers never run), handlers that FastAPI would then forget
-(registered in another way, or on a router that the app includes from another file), handlers below a condition,
-with another decorator, with parameters, or of a name with two meanings.
+(registered in another way, on a router that the app includes from another file, by what the app is handed to, or
+by the callers of the function that returns it), handlers below a condition or behind a `return`, with another
+decorator, with parameters, or of a name with two meanings.
 
 Left alone: handlers of a router, of an app that another file makes, and of anything that is no FastAPI.
 """
@@ -28,16 +29,17 @@ import ast
 from pathlib import Path
 from typing import Iterator
 
-from hangdebug.fixes._bindings import parameters
+from hangdebug.fixes._bindings import parameters, walk
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need, neighbours
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)
 APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
 OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
-MOST_FILES = 2000
+READ = (".lifespan_context", "router.startup(", "router.shutdown(")
+SERVERS = ("uvicorn.run", "uvicorn.Config", "hypercorn.asyncio.serve", "fastapi.testclient.TestClient",
+           "starlette.testclient.TestClient", "httpx.ASGITransport", "mangum.Mangum")
 
 
 def search(file: File) -> Iterator[Found]:
@@ -83,21 +85,59 @@ def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -
     if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(
             file.text.count(each) for each in OTHER_WAYS):
         return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
-    if ".lifespan_context" in file.text:
-        return "this file uses the `lifespan_context` of a router too, which a lifespan replaces: look at that first"
+    if any(each in file.text for each in READ):
+        return "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: look at that first"
+    away = given_away(file, app)
+    if away:
+        return away
     for function, decorator in handlers:
         reason = unfit(file, statement, function, decorator)
         if reason:
             return f"of {function.name}(): {reason}"
     if file.lookup(statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
         return "the name `asynccontextmanager` means something else here"
-    return elsewhere(file) if "include_router(" in file.text else ""
+    return elsewhere(file)
+
+
+def given_away(file: File, app: ast.Name) -> str:
+    """Who else may register handlers: what the app is handed to, or whoever gets it from the function that makes it."""
+    made_in = file.frame(app)
+    for use in file.uses(app):
+        up = file.parent(use)
+        if isinstance(up, ast.Attribute):
+            continue
+        if isinstance(up, ast.Return):
+            return (f"{getattr(made_in, 'name', 'its function')}() returns the app, and who calls it may register more, which "
+                    "FastAPI forgets beside a lifespan: look there first")
+        call = file.parent(up) if isinstance(up, ast.keyword) else up
+        if not isinstance(call, ast.Call) or not keeps(file, call, use):
+            to = f"{file.short(call.func)}()" if isinstance(call, ast.Call) else "another name"
+            return (f"line {use.lineno} gives the app to {to}, which may register more, and FastAPI forgets that beside a "
+                    "lifespan: look there first")
+    return ""
+
+
+def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
+    """Whether the call serves or wraps the app, or is of a function of the file that only uses its attributes."""
+    name = file.qualified(call.func) or dotted(call.func)
+    if name in SERVERS or name.endswith("Middleware"):
+        return True
+    found = [item.node for item in file.lookup(call.func, call.func.id)[1]] if isinstance(call.func, ast.Name) else []
+    if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or use not in call.args:
+        return False
+    taken = found[0].args.args[call.args.index(use):][:1]
+    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name) and each.id == taken[0].arg] if taken else []
+    return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
 
 
 def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.Call) -> str:
     body = getattr(file.parent(statement), "body", ())
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
+    between = body[body.index(statement):body.index(function)] if body.index(statement) < body.index(function) else ()
+    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return) and file.frame(each) is file.frame(statement)]
+    if early:
+        return f"line {early[0].lineno} may return before it is defined"
     if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):
         return "it has another decorator"
     kinds = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
@@ -110,19 +150,13 @@ def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.C
 
 
 def elsewhere(file: File) -> str:
-    """Whether a router that the app includes might bring handlers of its own."""
-    path = Path(file.name)
-    if not path.is_file():
-        return "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first"
-    root = path.resolve().parent
-    while (root / "__init__.py").exists():
-        root = root.parent
-    root = root if path.resolve().parent == root else path.resolve().parents[len(path.resolve().relative_to(root).parts) - 2]
-    for index, other in enumerate(sorted(root.rglob("*.py"))):
-        if index == MOST_FILES:
-            return "the app includes routers, and the tree is too large to look for handlers of their own"
-        if other != path.resolve() and any(word.encode() in other.read_bytes() for word in OTHER_WAYS):
-            return f"{other.relative_to(root)} registers handlers too, which FastAPI may forget beside a lifespan"
+    """Whether another file of the tree may register handlers, on the app or on a router that it includes."""
+    if not Path(file.name).is_file():
+        includes = "include_router(" in file.text
+        return "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first" * includes
+    for other, text in neighbours(file.name):
+        if any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
+            return f"{other.name} registers or runs handlers too, which FastAPI may forget beside a lifespan"
     return ""
 
 

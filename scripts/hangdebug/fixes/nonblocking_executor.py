@@ -37,32 +37,27 @@ exit is not the executor's. A subclass in the same file that defines none is an 
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import libcst as cst
-from libcst import metadata
 
 from hangdebug.fixes import _blocks
-from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._follow import follow
-from hangdebug.fixes._lifespans import lifespan
+from hangdebug.fixes._queues import Stop, stop
 from hangdebug.fixes._scopes import (
-    Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, qualified, references, subtree,
+    Tree, assigned, coroutine, creates, dotted, frame, holds_executor, in_order, parse, references, subtree,
     targets,
 )
-from hangdebug.fixes._shared import kept_work
-from hangdebug.fixes._spans import with_imports
-from hangdebug.fixes._spot import Need, spot
-from hangdebug.fixes._stops import Stop, stop
-from hangdebug.fixes._told import by_annotation, own_exit
+from hangdebug.fixes._shared import known_less, lifespan, no_await, own_exit, processes
+from hangdebug.fixes._spans import Need, with_imports
 from hangdebug.fixes._waits import Verdict
 from hangdebug.model import Finding
 
 ID = "nonblocking_executor"
-NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor"))),)
+NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor", "_default_executor", "Executor")), leaves=True),)
 STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
+WAITS = "on the event loop's thread by itself"
 NOTHING = Verdict((), ())
 PAUSES = (cst.Await, cst.Yield)
 
@@ -80,6 +75,7 @@ class Exit:
     verdict: Verdict = NOTHING
     mended: bool = False
     stop: Stop = Stop()
+    thread: bool = False  # it is awaited in a thread
 
 
 def rewrite(
@@ -89,23 +85,22 @@ def rewrite(
 
     Raises cst.ParserSyntaxError and RecursionError.
     """
-    with contextlib.suppress(SyntaxError):  # libcst may know a newer grammar
-        if not spot(tree_of(source)).leaves_executor:
-            return source, ()
     tree = parse(source)
     if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
         return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
     exits = near(tree, [*blocks(tree), *shutdowns(tree)], line, exact)
-    edits, loops = {}, {}
+    edits, loops, needed = {}, {}, set()
     for found in exits:
         if not found.mended and not found.refusal:
-            edits.setdefault(found.node, {})[found.item] = found.name, found.stop.name
+            edits.setdefault(found.node, {})[_blocks.THREAD if found.thread else found.item] = found.name, found.stop.name
+            needed |= {"asyncio"} if found.thread else set()
             loops.update(dict.fromkeys(found.stop.loops, found.stop.name))
+            needed |= {"threading"} if found.stop.loops else set()
     after = tree.module.visit(_blocks.Edit(tree.module, edits, loops)).code if edits else source
-    if loops and imports is not None:
-        imports.add("threading")
-    elif loops:
-        after = with_imports(after, ["threading"])
+    if imports is None:
+        after = with_imports(after, needed)
+    else:
+        imports |= needed
     findings = {item for found in exits for item in report(found, file)}
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
@@ -124,8 +119,8 @@ def report(found: Exit, file: str) -> list[Finding]:
     """The findings of one exit. An exit that is mended already only reports the lines that wait."""
     call = "shutdown()" if isinstance(found.node, cst.Call) else "the end of the `with` block"
     waits = [
-        Finding(ID, file, line, f"{words} on the event loop's thread by itself; mending the exit does not "
-                f"unblock this line: await the work instead, {STREAM}", refused=True)
+        Finding(ID, file, line, f"{words} {WAITS}; mending the exit does not unblock this line: "
+                f"await the work instead, {STREAM}", refused=True)
         for line, words in found.verdict.waits
     ]
     if found.refusal:
@@ -133,7 +128,8 @@ def report(found: Exit, file: str) -> list[Finding]:
         return [Finding(ID, file, found.line, message, refused=True), *waits]
     if found.mended:
         return waits
-    message = f"{call} joins the executor on the event loop's thread; it becomes {_blocks.CALM}"
+    becomes = "`await asyncio.to_thread(...)`, which waits as long, but off the loop" if found.thread else _blocks.CALM
+    message = f"{call} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in found.stop.lines:
         message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"
     for line in set(found.verdict.unwaited) - set(found.stop.lines):
@@ -154,9 +150,9 @@ def blocks(tree: Tree) -> list[Exit]:
             known = isinstance(value, (cst.Name, cst.Attribute)) and holds_executor(tree, value)
             if creates(tree, value) or known:
                 found.append(block(tree, owner, node, index))
-            elif own_exit(tree, value):
-                refusal = f"{own_exit(tree, value)}, or {STREAM}"
-                found.append(Exit(node, owner, tree.line(node), index, refusal=refusal))
+            else:
+                words = own_exit(tree, made_by(tree, value)) or known_less(tree, value)
+                found += [Exit(node, owner, tree.line(node), index, refusal=f"{words}; {STREAM}")] if words else []
     return found
 
 
@@ -197,19 +193,17 @@ def shutdowns(tree: Tree) -> list[Exit]:
             found.append(Exit(node, owner, tree.line(node), refusal=refusal))
         elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
             found.append(shutdown(tree, owner, node, receiver))
-        elif node.func.attr.value == "shutdown" and _blocks.waits(node) and by_annotation(tree, receiver):
-            refusal = lifespan(tree, owner) or f"{by_annotation(tree, receiver)}; {STREAM}"
-            found.append(Exit(node, owner, tree.line(node), refusal=refusal))
+        elif node.func.attr.value == "shutdown" and _blocks.waits(node):
+            words = own_exit(tree, made_by(tree, receiver)) or known_less(tree, receiver)
+            refusal = words and (lifespan(tree, owner) or f"{words}; {STREAM}")
+            found += [Exit(node, owner, tree.line(node), refusal=refusal)] if words else []
     return found
 
 
-def processes(tree: Tree, receiver: cst.BaseExpression) -> bool:
-    """Whether it is a module's pool of processes: its end is the end of the program, and is to be waited for."""
-    values = [assigned(tree, target) for target in targets(tree, receiver)]
-    made = set().union(*(qualified(tree, value.func) for value in values if isinstance(value, cst.Call)))
-    scope = tree.scopes.get(receiver) if isinstance(receiver, cst.Name) else None
-    shared = scope is not None and all(isinstance(item.scope, metadata.GlobalScope) for item in scope[receiver.value])
-    return shared and bool(made) and all(name.endswith("ProcessPoolExecutor") for name in made)
+def made_by(tree: Tree, node: cst.BaseExpression) -> cst.CSTNode | None:
+    """The one call that the expression is, or that all it stands for is."""
+    values = [node] if isinstance(node, cst.Call) or not dotted(node) else [assigned(tree, each) for each in targets(tree, node)]
+    return values[0] if len(values) == 1 else None
 
 
 def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:
@@ -220,11 +214,15 @@ def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.B
     if wait is False:
         return Exit(node, owner, line, verdict=verdict, mended=True)
     if wait is None:
-        refusal = f"its `wait` is known only at run time; write it out, or {STREAM}"
-    else:
-        kept = "" if local else kept_work(tree, owner, node, receiver)
-        refusal = lifespan(tree, owner) or kept or judge(verdict, owner.body)
-    return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+        return Exit(node, owner, line, refusal=f"its `wait` is known only at run time; write it out, or {STREAM}")
+    refusal = lifespan(tree, owner) or judge(verdict, owner.body)
+    if local and not refusal or lifespan(tree, owner):
+        return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+    if verdict.waits:
+        return Exit(node, owner, line, refusal=refusal, verdict=verdict)
+    kept = no_await(tree, node)  # others may wait for what is in it, or only this wait completes it
+    refusal = f"{kept}; {STREAM}" if kept else ""
+    return Exit(node, owner, line, refusal=refusal, verdict=verdict, thread=True)
 
 
 def judge(verdict: Verdict, body: cst.CSTNode) -> str:

@@ -21,8 +21,7 @@ from typing import Iterator
 
 from hangdebug.fixes._file import File
 from hangdebug.fixes._places import dead, obstacle, other_loop, reach
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "sleep"
 NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)

@@ -7,57 +7,66 @@
 FastAPI runs a `def` route in a thread of its pool, an `async def` route on the event loop: there each blocking
 call holds up every other request.
 
-What changes: several requests may run the function at once, in different threads (40 at most, by default); a
-client that leaves no longer matters to it. So the rewrite is made only where the function touches nothing that
-others share: it assigns to its own names alone, and calls imported packages, classes, and methods of its own
-values. Other routes are left to the rules `sleep`, `to_thread` and `await_future`, call by call.
+What changes: several requests may run the function at once, in different threads (40 at most, by default), beside
+the event loop's own code; a client that leaves no longer matters to it. So the rewrite is made only where
+everything that the function touches is known: names of its own, what a request brings, constants, functions of
+known packages that only read or compute, models that are built and returned, a database session of its own request.
 
-Left alone: routes that await anything, or block nowhere; routes with another decorator, or that the file itself
-uses by name; everything that is not a route of a FastAPI or APIRouter made in this file.
+Refused aloud, because there no other rule helps: a route that queries a Session and touches something else, such as
+a queue or an event of asyncio, a variable that others share, a file that it writes.
+
+Left to the rules `sleep`, `to_thread` and `await_future`, call by call: the same where it blocks otherwise.
+
+Left alone: routes that await anything, or block nowhere; routes with another decorator, or that this file or another
+one of its tree uses by name; everything that is not a route of a FastAPI or APIRouter made in this file.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Iterator
 
-from hangdebug.fixes._bindings import parameters, walk
-from hangdebug.fixes import _blocking
-from hangdebug.fixes._blocking import blocking
+from hangdebug.fixes import to_thread
+from hangdebug.fixes._bindings import walk
 from hangdebug.fixes._file import File, dotted
-from hangdebug.fixes._spans import Edit, Found
-from hangdebug.fixes._spot import Need
+from hangdebug.fixes._own import session, shares
+from hangdebug.fixes._spans import Edit, Found, Need, neighbours
 
 ID = "sync_endpoint"
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
 VERBS = frozenset("get post put patch delete head options trace api_route".split())
-PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom, ast.Global, ast.Nonlocal)
-LOOPED = ("asyncio", "anyio", "contextvars", "threading", "trio", "nest_asyncio", "uvloop")
-PACKAGES = {"requests", "httpx", "fastapi", "starlette", "pydantic", "builtins", "bcrypt", "sqlalchemy", "sqlmodel",
-            *"base64 collections csv datetime decimal email functools gzip hashlib hmac html http io itertools json "
-             "logging math os pathlib random re secrets shutil socket sqlite3 statistics string subprocess tempfile time "
-             "typing urllib uuid zipfile".split()}
-SESSIONS = ("sqlalchemy.orm.Session", "sqlalchemy.orm.session.Session", "sqlmodel.Session")
+PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
 ROUTES = ("FastAPI", "APIRouter")
-NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in _blocking.NEEDS))
+NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in to_thread.NEEDS))
 
 
 def search(file: File) -> Iterator[Found]:
     for node in walk(file.tree):
-        if isinstance(node, ast.AsyncFunctionDef) and route(file, node):
-            calls = blockers(file, node)
-            if calls and stays_itself(file, node):
-                yield found(file, node, calls)
+        if isinstance(node, ast.AsyncFunctionDef) and route(file, node) and not pauses(file, node):
+            known, queried = blockers(file, node)
+            if known or queried:
+                yield from found(file, node, (*known, *queried)[0], helped=bool(known))
 
 
-def found(file: File, node: ast.AsyncFunctionDef, calls: list[str]) -> Found:
+def found(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> Iterator[Found]:
+    """`helped`: whether other rules mend the calls one by one."""
+    said = f"the route {node.name}() awaits nothing, and {call}() blocks the event loop in it"
+    if named(file, node):
+        return
+    reason = shares(file, node)
+    if reason:
+        message = (f"{said}, but {reason}: hand the part that blocks to asyncio.to_thread(), with a session that is "
+                   "made there")
+        yield from () if helped else (Found(node, message, refused=True),)
+        return
     start = file.start(node)
     gap = len("async") + next(i for i, c in enumerate(file.text[start + len("async"):]) if not c.isspace())
-    message = (f"the route {node.name}() awaits nothing, and {calls[0]}() blocks the event loop in it; it becomes a "
-               "plain `def`, which FastAPI runs in a thread")
-    return Found(node, message, (Edit(start, start + gap, ""),))
+    message = f"{said}; it becomes a plain `def`, which FastAPI runs in a thread"
+    yield Found(node, message, (Edit(start, start + gap, ""),))
 
 
 def route(file: File, node: ast.AsyncFunctionDef) -> bool:
@@ -67,12 +76,17 @@ def route(file: File, node: ast.AsyncFunctionDef) -> bool:
     )
 
 
-def blockers(file: File, node: ast.AsyncFunctionDef) -> list[str]:
-    """The names of the calls in the function's own frame that are known to block."""
+def pauses(file: File, node: ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(each, PAUSES) or isinstance(each, ast.comprehension) and each.is_async
+               for each in file.run_by(node))
+
+
+def blockers(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:
+    """The names of the calls in the function's own frame that block: those that other rules know, and queries."""
     calls = [each for each in file.run_by(node) if isinstance(each, ast.Call)]
-    known = [item.name for each in calls for item in [blocking(file, each)] if item]
+    known = [item.name for each in calls for item in [to_thread.blocking(file, each)] if item]
     known += [file.source(each.func) for each in calls if file.qualified(each.func) == "time.sleep"] if known else []
-    return known or [dotted(each.func) for each in calls if queries(file, each, node)]
+    return known, [dotted(each.func) for each in calls if queries(file, each, node)]
 
 
 def queries(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
@@ -80,58 +94,15 @@ def queries(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in QUERIES:
         return False
     taken = [each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg == dotted(call.func.value)]
-    return any(file.qualified(inner) in SESSIONS for each in taken if each.annotation
-               for inner in walk(each.annotation))
+    return any(session(file, each) for each in taken)
 
 
-def stays_itself(file: File, node: ast.AsyncFunctionDef) -> bool:
-    """Whether the function does the same in a thread: it shares nothing, and needs no loop."""
+def named(file: File, node: ast.AsyncFunctionDef) -> bool:
+    """Whether anything names the function but FastAPI: an `await report()` needs a coroutine."""
     if any(item.node is not node for item in file.scopes.of[node].names[node.name]):
-        return False
-    if any(file.lookup(use, use.id)[0] is file.scopes.of[node] for use in file.scopes.reads.get(node.name, ())):
-        return False
-    return all(quiet(file, each, node) for each in walk(node) if each is not node)
-
-
-def quiet(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> bool:
-    ours = file.frame(each) is node
-    if isinstance(each, PAUSES) and (ours or isinstance(each, (ast.Global, ast.Nonlocal))):
-        return False
-    if isinstance(each, ast.comprehension) and each.is_async and ours:
-        return False
-    if isinstance(each, ast.Name) and file.qualified(each).split(".")[0] in LOOPED:
-        return False
-    if isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
-        return own(file, each, node) and not passed_in(file, each, node)
-    return not isinstance(each, ast.Call) or not ours or harmless(file, each.func, node)
-
-
-def own(file: File, each: ast.expr, node: ast.AsyncFunctionDef) -> bool:
-    """Whether the expression starts from a name that the function itself binds, or from what a harmless call gives."""
-    while isinstance(each, (ast.Attribute, ast.Subscript)):
-        each = each.value
-    if isinstance(each, ast.Call):
-        return harmless(file, each.func, node)
-    if not isinstance(each, ast.Name):
-        return isinstance(each, (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.ListComp, ast.BinOp))
-    scope = file.lookup(each, each.id)[0]
-    return scope is not None and node in (scope.node, *file.above(scope.node))
-
-
-def passed_in(file: File, each: ast.expr, node: ast.AsyncFunctionDef) -> bool:
-    """Whether what is written to belongs to a parameter: others may hold it too."""
-    names = {arg.arg for arg in parameters(node.args)}
-    return any(isinstance(part, ast.Name) and part.id in names for part in walk(each.value))
-
-
-def harmless(file: File, func: ast.expr, node: ast.AsyncFunctionDef) -> bool:
-    """A call that shares nothing: a package, a builtin, a class by its name, a method of the function's own value."""
-    name = file.qualified(func)
-    if name:
-        return name.split(".")[0] in PACKAGES or name.split(".")[-1][:1].isupper()
-    if isinstance(func, ast.Attribute) and file.maker(func.value) == "logging.getLogger":
         return True
-    if isinstance(func, ast.Name):
-        bound = file.lookup(func, func.id)[1]
-        return bool(bound) and all(isinstance(item.node, ast.ClassDef) for item in bound)
-    return own(file, func, node)
+    if any(file.lookup(use, use.id)[0] is file.scopes.of[node] for use in file.scopes.reads.get(node.name, ())):
+        return True
+    stem = Path(file.name).stem
+    used = re.compile(rf"\bimport\b[^\n]*\b{node.name}\b|\b{stem}\.{node.name}\b|^\s+{node.name},?\s*$".encode(), re.M)
+    return any(stem.encode() in text and used.search(text) for _, text in neighbours(file.name))
