@@ -8,6 +8,7 @@ from typing import Iterable
 
 from hangdebug.causes import cause_of
 from hangdebug.frames import package
+from hangdebug.loops import HELD, beside, of_another
 from hangdebug.model import (
     BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict, WaitsFor,
 )
@@ -22,24 +23,24 @@ RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "t
 WORTH = {"frames": 0.99, "tasks": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
 WORKER = "a synchronous worker"
-SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
-    seen = scenes(evidence)
-    found = [answered(scene) for scene in seen]
-    first = found[0]
-    if first.state == "healthy":  # the server's loop is fine; another thread's loop may not be
-        held = [one for one in found[1:] if one.state in ("loop-blocked", "loop-busy")]
-        first = replace(held[0], confidence=min(held[0].confidence, SECOND_LOOP), doubts=(
-            *held[0].doubts, "It is not the server's own loop: that one is fine.")) if held else first
-    return first
+    own, *others = scenes(evidence)
+    first = answered(own, *state_of(own))
+    if first.state != "healthy" or not others:
+        return first
+    held = [(other, *found) for other in others for found in [state_of(other)] if found[0].state in HELD and found[1] is not None]
+    judged = [(beside(own, other, verdict, wait), other, wait) for other, verdict, wait in held]
+    accused = next(((other, verdict, wait) for verdict, other, wait in judged if verdict is not None), None)
+    if accused is not None:
+        return answered(*accused)
+    return replace(first, exonerated=(*first.exonerated, *(of_another(wait) for _, _, wait in judged)))
 
 
-def answered(scene: Scene) -> Diagnosis:
+def answered(scene: Scene, verdict: Verdict, wait: Wait | None) -> Diagnosis:
     evidence = scene.evidence
-    verdict, wait = state_of(scene)
     cause, match = cause_of(verdict, wait, scene)
     thread = wait.view.thread if wait else None
     frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None

@@ -17,7 +17,7 @@ from hangdebug.frames import calls, is_application, package
 from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held, state_held
 from hangdebug.lifespans import lifespan_waits
-from hangdebug.loopless import tasks_alone, to_look_at
+from hangdebug.loops import tasks_alone, to_look_at
 from hangdebug.locks import wanted
 from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
