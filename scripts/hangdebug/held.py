@@ -26,6 +26,7 @@ WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _s
     sendall flush communicate _wait _communicate readline""".split())
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = ("fastapi/routing.py:serialize_response", "starlette/responses.py:render", "starlette/requests.py:json")
+LISTENERS, SERVING = "sanic/app.py:_server_event", "sanic/server/runners.py:_run_server_forever"  # of its start and end alike
 SAME_LOOP = ("nest_asyncio", "nest_asyncio2")
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 STALL = 0.7
@@ -187,6 +188,8 @@ def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
             return "exit-hang"
         if frame.name in ("__aenter__", "startup", "_startup"):
             return "startup-hang"
+    if any(calls(frame, LISTENERS) for frame in frames):
+        return "exit-hang" if any(calls(frame, SERVING) for frame in frames) else "startup-hang"
     if any(calls(frame, *STOPS) for frame in frames):
         return "exit-hang"
     return "startup-hang" if any(calls(frame, *STARTS) for frame in frames) else None

@@ -17,7 +17,8 @@ LOOP = (
     "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
     "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
     "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "aiohttp/worker.py:run",
-    "sanic/server/runners.py:_run_server_forever", "tornado/platform/asyncio.py:start", "twisted/internet/asyncioreactor.py:run", "taskgroup/runners.py:run",
+    "sanic/server/runners.py:_run_server_forever", "sanic/server/runners.py:_serve_http_1", "sanic/server/runners.py:_serve_http_3",
+    "tornado/platform/asyncio.py:start", "twisted/internet/asyncioreactor.py:run", "taskgroup/runners.py:run",
     *(f"granian/server/{kind}.py:_spawn_{protocol}_worker" for kind in ("mp", "mt")
       for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")),
 )

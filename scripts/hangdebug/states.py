@@ -20,7 +20,7 @@ from hangdebug.lifespans import lifespan_waits
 from hangdebug.loops import tasks_alone, to_look_at
 from hangdebug.locks import wanted
 from hangdebug.model import Frame, Verdict
-from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
+from hangdebug.pending import as_wait, own_code, queued, suspects, tasks_waiting, told_of, unanswered, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
 from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
@@ -180,10 +180,14 @@ def fine(scene: Scene) -> Answer:
     if total == 1:
         sure = 0.6
         doubts.append("One dump shows one moment.")
-    waiting = suspects(scene)
-    if waiting:
+    seen, slow = suspects(scene), unanswered(scene)
+    if seen:
         sure = min(sure, 0.6)
-        doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
+        doubts += [told_of(scene, seen[0]), *([f"{len(seen)} requests wait so."] if seen[1:] else [])]
+    elif slow:
+        sure = min(sure, 0.6)
+        doubts.append(f"{slow[0].name} serves a request and waits in {slow[0].frames[0]} all the time, without a timeout: for a slow "
+                      f"peer, or for ever.{f' {len(slow)} requests wait so.' if slow[1:] else ''}")
     elif not (scene.evidence.later or clients and not clients.open and not scene.evidence.unread) \
             or scene.evidence.unread and (clients is None or clients.open):
         sure = min(sure, 0.7)
@@ -194,6 +198,10 @@ def fine(scene: Scene) -> Answer:
     if locked:
         words.append(f"{len(locked)} pool thread{'s stand' if locked[1:] else ' stands'} before a lock all the time, in {locked[0].frame}.")
         return Verdict("inconclusive", 0.5, tuple(words), ("Whoever is inside of the lock may go on, or never leave it.",)), locked[0]
+    behind = queued(scene)
+    if behind is not None:
+        words.append(f"{told_of(scene, behind[0])[:-1]}, in {as_wait(scene, behind[1]).frame or behind[1].frames[0]}.")
+        return Verdict("inconclusive", 0.5, tuple(words), ("Whoever is inside of the lock may go on, or never leave it.",)), as_wait(scene, behind[0])
     brim = to_the_brim(scene)
     if brim is not None:
         doubts.append(f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")
