@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from dataclasses import replace
 from typing import Iterable
 
@@ -12,10 +13,12 @@ from hangdebug.loops import HELD, beside, of_another
 from hangdebug.model import (
     BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict, WaitsFor,
 )
+from hangdebug.pending import as_wait
+from hangdebug.pools import handed_over
 from hangdebug.rings import NOBODY, chain, drawing, label
 from hangdebug.scene import Scene, identity, scenes
 from hangdebug.states import name_of, state_of
-from hangdebug.waits import Wait, stuck_workers, wait as wait_of
+from hangdebug.waits import Wait, place, stuck_workers, wait as wait_of
 
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
         "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
@@ -43,8 +46,9 @@ def answered(scene: Scene, verdict: Verdict, wait: Wait | None) -> Diagnosis:
     evidence = scene.evidence
     cause, match = cause_of(verdict, wait, scene)
     thread = wait.view.thread if wait else None
-    frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None
-    confidence = sure(verdict, match, wait, scene)
+    asks = handing(verdict, wait, scene)
+    frame = blocking_frame(asks or wait) if wait and verdict.state != "healthy" else None
+    confidence = sure(verdict, match, asks or wait, scene)
     edges = verdict.waits_for or followed(verdict, wait, scene)
     return Diagnosis(
         verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
@@ -54,6 +58,15 @@ def answered(scene: Scene, verdict: Verdict, wait: Wait | None) -> Diagnosis:
         tuple(exonerated(verdict, scene, wait, edges)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
         bystander=verdict.bystander, waits_for=edges,
     )
+
+
+def handing(verdict: Verdict, wait: Wait | None, scene: Scene) -> Wait | None:
+    """The coroutine that handed a library's function to a full pool: the threads show no frame of the application."""
+    if verdict.state != "threadpool-exhausted" or wait is None or wait.frame is not None:
+        return None
+    waits = [as_wait(scene, task) for task in handed_over(scene)]
+    places = Counter(map(place, waits))
+    return max((one for one in waits if one.frame is not None), key=lambda one: places[place(one)], default=None)
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:

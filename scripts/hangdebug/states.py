@@ -23,9 +23,9 @@ from hangdebug.model import Frame, Verdict
 from hangdebug.pending import as_wait, own_code, queued, suspects, tasks_waiting, told_of, unanswered, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
-from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, supervises, whole
 from hangdebug.slow_steps import held_before
-from hangdebug.waitfor import is_timed, stands
+from hangdebug.waitfor import JOIN, is_timed, stands
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
 from hangdebug.workers import synchronous
 
@@ -106,9 +106,11 @@ def left_over(scene: Scene) -> Wait | None:
 def finalizing(scene: Scene) -> Answer:
     """An atexit hook: the main thread runs a function that no module, and no event loop, has called."""
     main = next((view for view in scene.last if view.role == "main"), None)
-    if main is None or main.frame is None or scene.loop:
+    if main is None or scene.loop:
         return None
     snapshot = scene.evidence.snapshots[-1]
+    if main.frame is None:
+        return joining_hook(scene, main) if whole(snapshot) else None
     if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])):
         return None
     bottom = main.thread.frames[-1]
@@ -118,6 +120,16 @@ def finalizing(scene: Scene) -> Answer:
         return None  # a server written in C may call the application, and listen
     words = (f"{main.thread.frames[-1]} is called by the interpreter itself, as it calls atexit hooks when it ends.",)
     return Verdict("exit-hang", 0.85, words), wait(scene, main)
+
+
+def joining_hook(scene: Scene, main: View) -> Answer:
+    """An atexit hook that is a library's own, such as QueueListener.stop, and joins a thread."""
+    bottom, held = main.thread.frames[-1], holder(scene)
+    joins = any(calls(frame, *JOIN) for frame in main.thread.frames)
+    if not joins or held is None or bottom.name == "<module>" or calls(bottom, *JOIN) or scene.evidence.process.listens or is_child(scene.evidence.snapshots[-1]):
+        return None
+    words = (f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends, and joins {name_of(held.view)}.",)
+    return Verdict("exit-hang", 0.85, words), held
 
 
 def runs_uvicorn(scene: Scene) -> bool:
