@@ -1,77 +1,80 @@
 #!/bin/sh
-# Use when   a hung host has py-spy and nothing else: this saves what `hang.py diagnose FOLDER` reads.
+# Use when   a hung host has py-spy and nothing else: this saves what `hang.py diagnose` reads, in one file.
 # Not when   Python with psutil is there: `hang.py capture` keeps the lines of your code and the tasks too.
-# Costs      2 s; the target is paused for some milliseconds a sample. Run it before any restart, as the
-#            target's user or as root. Linux; a POSIX sh (dash, bash, busybox). Source lines: --code DIR.
+# Costs      2 s a process, paused for milliseconds a sample. Run it before any restart, as the target's user
+#            or as root. Linux; a POSIX sh. Of a command line it keeps what is served, no environment at all.
 set -u
-usage() { echo "usage: capture.sh PID [FOLDER]   (of a supervisor, the pid of a worker: pgrep -P PID)"; }
-
-pid=${1:-}
-case $pid in -h) usage; exit 0 ;; ''|0*|*[!0-9]*) usage >&2; exit 2 ;; esac
-folder=${2:-evidence-$pid-$(date +%Y%m%dT%H%M%S)}
-place=$folder/$pid
-tab=$(printf '\t')
 stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
+usage='usage: capture.sh PID [FOLDER]   (of a supervisor: its workers are looked at too)'
+top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}
+case $top in -h) echo "$usage"; exit 0 ;; ''|0*|*[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
 command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-spy, or copy its one file here'
-[ -d "/proc/$pid/task" ] || stop "Process $pid is not running." 'ps -ef | grep python'
-[ ! -e "$folder" ] || stop "$folder is there already." "capture.sh $pid ANOTHER_FOLDER"
-mkdir -p "$place" || exit 2
+grep -qs '^State:.[^Z]' "/proc/$top/status" || stop "Process $top is not running." 'ps -ef | grep python'
+[ ! -e "$folder" ] || stop "$folder is there already." "sh '$0' $top ANOTHER_FOLDER"
+mkdir -p "$folder" 2>/dev/null || stop "$folder cannot be made." "sh '$0' $top /tmp/evidence-$top"
+trap 'echo "capture.sh: interrupted; what was read until now is in $folder" >&2; exit 130' INT TERM
 
 quoted() { printf '"%s"' "$(tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"; }  # as JSON
-
-counter() { sed -n "s/^$2:[[:space:]]*//p" "$1/status" 2>/dev/null; }
-
-kernel() {  # kernel FILE: what each thread waits in, one line a thread. Nothing is paused by it.
-    read -r now _ </proc/uptime
-    echo "# at $now arch $(uname -m) hz $(getconf CLK_TCK 2>/dev/null || echo 100)"
-    for task in "/proc/$pid/task/"*; do
-        stat=$(cat "$task/stat" 2>/dev/null) || continue  # the thread has ended
-        call=$(cat "$task/syscall" 2>/dev/null)
-        echo "${task##*/}$tab${stat##*) }$tab$(counter "$task" voluntary_ctxt_switches)$tab$(
-            counter "$task" nonvoluntary_ctxt_switches)$tab$(cat "$task/wchan" 2>/dev/null)$tab$call$tab"
-    done
+words() { tr '\n\000' ' \n' <"/proc/$1/cmdline" 2>/dev/null; }
+shown() {  # shown PID MOST: its command line
+    words "$1" | awk -v most="$2" -v safe=' -m --host --port --bind --workers --threads --loop --reload ' '
+        NR > 1 { kept = index(safe, " "$0 " ") || index(safe, " " last " ") || $0 ~ /^[A-Za-z0-9_\/.-]+py$/ ||
+                        last !~ /^-/ && $0 ~ /^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_.]+$/ }
+        NR <= most { line = line (NR > 1 ? " " : "") (NR == 1 || kept ? $0 : "***"); last = $0 }
+        END { print line }'
 }
-
-state=$(counter "/proc/$pid" State)
-case $state in T*) status=stopped ;; t*) status=tracing-stop ;; *) status=sleeping ;; esac
-command=$(tr '\000' ' ' <"/proc/$pid/cmdline" | cut -d ' ' -f 1-6 | quoted)
-server=null
-for name in granian daphne hypercorn waitress celery uvicorn gunicorn; do
-    case $command in *"$name"*) server="\"$name\"" ;; esac
+kernel() {  # kernel PID: what each thread waits in, one line a thread. Nothing is paused by it.
+    read -r now _ </proc/uptime
+    awk -v head="# at $now arch $(uname -m) hz $(getconf CLK_TCK 2>/dev/null || echo 100)" '
+    function text(file,   line) { line = ""; getline line <file; close(file); return line "\t" }
+    BEGIN { print head
+        for (i = 1; i < ARGC; i++) {
+            task = ARGV[i]; stat = text(task "/stat"); if (stat == "\t") continue  # the thread has ended
+            while ((getline line <(task "/status")) > 0) if (line ~ /^(non)?vol/) {
+                forced = line; sub(/.*[ \t]/, "", forced); if (line ~ /^vol/) own = forced }
+            close(task "/status"); sub(/.*\) /, "", stat); waits = text(task "/wchan") text(task "/syscall")
+            sub(/.*\//, "", task); print task "\t" stat own "\t" forced "\t" waits } }' "/proc/$1/task/"*
+}
+one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attaching can end a wait
+    p=/proc/$1 place=$folder/$1 server=null ports='' listens=false status=sleeping; mkdir -p "$place"
+    case $(grep ^State "$p/status") in *stopped*) status=stopped ;; *tracing*) status=tracing-stop ;; esac
+    for name in fastapi waitress celery daphne granian hypercorn uvicorn gunicorn; do
+        case $(words "$1"; words "$top") in *"$name"*) server="\"$name\"" ;; esac; done
+    for fd in "$p/fd/"*; do printf '%s\t%s\n' "${fd##*/}" "$(readlink "$fd")"; done >"$place/fds.tsv"
+    own=" $(sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p' "$place/fds.tsv" | tr '\n' ' ')"
+    cat "$p/net/tcp" "$p/net/tcp6" 2>/dev/null | awk -v own="$own" '
+        { line[NR] = $0; port[NR] = $2; sub(/.*:/, "", port[NR]); has[NR] = index(own, " " $10 " ") }
+        has[NR] && $4 == "0A" { listens[port[NR]] = 1 }
+        END { for (i = 1; i <= NR; i++) if (has[i] || port[i] in listens) print line[i] }' >"$place/net.txt"
+    for child in $(cat "$p/task/"*/children 2>/dev/null); do printf '%s\t%s\n' "$child" "$(shown "$child" 3)"
+    done >"$place/children.tsv"
+    awk -v own="$own" '$4 == "00010000" && index(own, " " $7 " ")' "$p/net/unix" | grep -q . && listens=null
+    for port in $(awk '$4 == "0A" { sub(/.*:/, "", $2); print $2 }' "$place/net.txt" | sort -u)
+    do listens=true ports="$ports${ports:+, }$(printf %d "0x$port")"; done
+    python=$(readlink "$p/exe" | sed -n 's/.*python\(3\.[0-9]*\).*/"\1"/p')
+    echo "{\"pid\": $1, \"command\": $(shown "$1" 6 | quoted), \"cwd\": $(readlink "$p/cwd" | quoted),
+ \"status\": \"$status\", \"listening\": [$ports], \"listens\": $listens, \"server\": $server,
+ \"python\": ${python:-null}, \"supervisor_pid\": $2}" >"$place/process.json"
+    for index in 0 1 2 3; do kernel "$1" >"$place/kernel-before-$index.tsv"; sleep 0.1 || sleep 1
+    done 2>/dev/null
+    for index in 0 1 2; do
+        case $status in *stop*) return ;; esac  # py-spy would wait for it
+        kernel "$1" >"$place/kernel-$index.tsv"
+        py-spy dump --json --pid "$1" >"$place/sample" 2>"$place/py-spy.log" || break
+        mv "$place/sample" "$place/sample-$index.json"; sleep 0.3 2>/dev/null || sleep 1
+    done
+    [ -e "$place/sample-0.json" ] || echo "py-spy cannot read $1: $(head -n 1 "$place/py-spy.log")" >&2
+}
+echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"capture.sh\", \"notes\":
+ [\"capture.sh keeps no asyncio tasks, and no lines of code: those come from diagnose --code DIR\"],
+ \"py_spy\": \"$(py-spy --version | cut -d ' ' -f 2)\", \"taken\": \"$(date -u +%Y-%m-%dT%H:%M:%S+00:00)\",
+ \"platform\": $(uname -srm | quoted)}" >"$folder/manifest.json"
+one "$top" null
+case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'Root is needed?' "sudo sh '$0' $top"; esac
+grep -Eqs '_run_once|run_until_complete' "$place/sample-0.json" ||  # without a loop it may be a supervisor
+for child in $(cut -f 1 "$place/children.tsv"); do
+    case $(readlink "/proc/$child/exe"):$(words "$child") in
+        *_tracker*|*.forkserver*) ;; *python*:*|*pypy*:*) one "$child" "$top" ;; esac
 done
-cat >"$folder/manifest.json" <<END
-{"format": "backend-hang-debug evidence", "version": 1, "tool": "capture.sh",
- "taken": "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)", "py_spy": "$(py-spy --version | cut -d ' ' -f 2)",
- "platform": $(uname -srm | quoted), "notes": []}
-END
-
-for fd in "/proc/$pid/fd/"*; do echo "${fd##*/}$tab$(readlink "$fd")"; done >"$place/fds.tsv"
-inodes=$(sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p' "$place/fds.tsv" | tr '\n' ' ')
-cat "/proc/$pid/net/tcp" "/proc/$pid/net/tcp6" 2>/dev/null | awk -v own="$inodes" '
-    BEGIN { split(own, list, " "); for (i in list) mine[list[i]] = 1 }
-    { line[NR] = $0; port[NR] = $2; sub(/.*:/, "", port[NR]); has[NR] = ($10 in mine); row[NR] = $4 }
-    has[NR] && $4 == "0A" { listens[port[NR]] = 1 }
-    END { for (i = 1; i <= NR; i++) if (has[i] || port[i] in listens) print line[i] }' >"$place/net.txt"
-for child in $(cat "/proc/$pid/task/"*/children 2>/dev/null); do
-    echo "$child$tab$(tr '\000' ' ' <"/proc/$child/cmdline" 2>/dev/null | cut -d ' ' -f 1-3)"
-done >"$place/children.tsv"
-ports='' listens=false
-for port in $(awk '$4 == "0A" { sub(/.*:/, "", $2); print $2 }' "$place/net.txt" | sort -u); do
-    listens=true ports="$ports${ports:+, }$(printf %d "0x$port")"
-done
-cat >"$place/process.json" <<END
-{"pid": $pid, "command": $command, "cwd": $(readlink "/proc/$pid/cwd" | quoted), "status": "$status",
- "listening": [$ports], "listens": $listens, "server": $server}
-END
-
-for index in 0 1 2 3; do kernel >"$place/kernel-before-$index.tsv"; sleep 0.1 2>/dev/null || sleep 1; done
-for index in 0 1 2; do
-    case $status in stopped|tracing-stop) break ;; esac  # py-spy would wait for it
-    kernel >"$place/kernel-$index.tsv"
-    if ! py-spy dump --pid "$pid" >"$place/sample-$index.txt" 2>"$folder/py-spy.log"; then
-        [ "$index" -eq 0 ] || break
-        stop "py-spy cannot read $pid: $(head -n 1 "$folder/py-spy.log")" "sudo sh $0 $pid   # your decision"
-    fi
-    sleep 0.3 2>/dev/null || sleep 1
-done
+tar -czf "$folder.tar.gz" -C "$(dirname "$folder")" "$(basename "$folder")" && folder=$folder.tar.gz
 echo "$folder"

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tooling"))
 import build_skill  # noqa: E402
 import generate  # noqa: E402
 
-SKILL, README = ROOT / "SKILL.md", ROOT / "README.md"
+SKILL, README, CLI = ROOT / "SKILL.md", ROOT / "README.md", ROOT / "docs" / "cli.md"
 PAGES = [SKILL, README, *sorted((ROOT / "references").glob("*.md"))]
 PATH = re.compile(r"(?<![\w/$.-])(?:scripts|references|snippets|notebooks|tests|tooling|docs)/[\w./-]*\w/?")
 INVENTED = re.compile(r"your[_-]cause")  # what the reader is told to make
@@ -61,8 +61,8 @@ def test_the_generated_parts_are_fresh():
         assert path.read_text().split() == text.split(), f"{path.name} is stale. Next: make skill"
 
 
-def test_every_verb_has_its_help_in_the_readme():
-    sections = dict(re.findall(r"^### (\w+)\n\n```text\n(.*?)\n```", README.read_text(), re.M | re.S))
+def test_every_verb_has_its_section_in_the_docs():
+    sections = dict(re.findall(r"^## (\w+)\n\n```text\n(.*?)\n```", CLI.read_text(), re.M | re.S))
     assert list(sections) == list(generate.verbs())
     for name, text in sections.items():
         assert text.startswith(f"usage: hang.py {name}")
@@ -78,8 +78,8 @@ def test_the_example_in_the_readme_is_what_triage_prints():
 
 
 def test_a_page_without_markers_is_refused():
-    with pytest.raises(ValueError, match="no markers of help"):
-        generate.replaced("text", "help", "body")
+    with pytest.raises(ValueError, match="no markers of causes"):
+        generate.replaced("text", "causes", "body")
 
 
 # -- what is named -------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
     engine = "".join((ROOT / "scripts" / "hangdebug" / name).read_text() for name in (
         "states.py", "held.py", "pools.py", "pending.py", "rings.py", "workers.py"))
     given = {state for state in STATES if f'"{state}"' in engine}
-    listed = re.search(r"^- States so far: (.*?)\. ", README.read_text(), re.M | re.S)[1]
+    listed = re.search(r"^## The causes\n\n(.*?)\. The cause\n", README.read_text(), re.M | re.S)[1]
     assert given == set(re.findall(r"`([\w-]+)`", listed))
     assert given == set(re.findall(r"^\| `([\w-]+)` \|", SKILL.read_text(), re.M))
 
@@ -155,18 +155,34 @@ def news(tmp_path_factory):
         yield SimpleNamespace(hung=hung, repaired=repaired, folder=folder)
 
 
-@pytest.mark.parametrize("page, line", RUN)
-def test_a_command_of_the_docs_runs_as_it_stands(page, line, news, tmp_path):
-    for part in ("scripts", "tests", "skill.zip"):
-        (tmp_path / part).symlink_to(ROOT / part)
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory):
+    """The skill where a person and where a project has it, unpacked from the archive of this tree; both paths have a space."""
+    folder = tmp_path_factory.mktemp("homes")
+    build_skill.build(folder / "skill.zip")
+    places = []
+    for name in ("my home", "a project"):
+        place = folder / name / ".claude" / "skills"
+        place.mkdir(parents=True)
+        subprocess.run([sys.executable, "-m", "zipfile", "-e", folder / "skill.zip", place], check=True)
+        places.append(place / build_skill.TOP)
+    return places
+
+
+@pytest.mark.parametrize("number, page, line", [pytest.param(number, *one.values, id=one.id) for number, one in enumerate(RUN)])
+def test_a_command_of_the_docs_runs_as_it_stands(number, page, line, news, homes, tmp_path):
+    work = tmp_path / "another folder"
+    work.mkdir()
+    for part in ("scripts", "tests", "skill.zip") if page == README else ():
+        (work / part).symlink_to(ROOT / part)
     for part in ("dump.txt", "evidence.zip"):
-        shutil.copy(news.folder / part, tmp_path)
-    lab.copy_app(tmp_path)
-    done = subprocess.run(["sh", "-c", f"set -e; SKILL={shlex.quote(str(ROOT))}\n{fitted(line, news)}"], cwd=tmp_path,
+        shutil.copy(news.folder / part, work)
+    lab.copy_app(work)
+    done = subprocess.run(["sh", "-c", f"set -e; SKILL={shlex.quote(str(homes[number % 2]))}\n{fitted(line, news)}"], cwd=work,
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
                           env={**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
     assert done.returncode == 0, done.stdout + done.stderr
-    told(line, done.stdout, tmp_path)
+    told(line, done.stdout, work, tmp_path)
 
 
 def fitted(line: str, news: SimpleNamespace) -> str:
@@ -177,7 +193,7 @@ def fitted(line: str, news: SimpleNamespace) -> str:
     return re.sub(r"^(\.venv/bin/python|python3)\b", shlex.quote(sys.executable), line)
 
 
-def told(line: str, output: str, folder: Path) -> None:
+def told(line: str, output: str, folder: Path, home: Path) -> None:
     """What a command is run for has come about."""
     if " diagnose " in line:
         assert "executor-shutdown" in output
@@ -192,7 +208,39 @@ def told(line: str, output: str, folder: Path) -> None:
     elif line.startswith("for "):
         assert (folder / "dump.txt").read_text().count('"MainThread"') == 3
     else:
-        assert "skills" in line and (folder / ".claude" / "skills" / "backend-hang-debug" / "SKILL.md").is_file()
+        assert "skills" in line and (home / ".claude" / "skills" / "backend-hang-debug" / "SKILL.md").is_file()
+
+
+SPAN = re.compile(r"`([^`\n]+)`")
+SHOWN = re.compile(r"(?<![\w-])hang\.py\"? ([a-z]+)\b([^\n|;&)`]*)")
+
+
+def calls(text: str) -> list[tuple[str, str]]:
+    """(verb, what follows it) of every call of the command line that a page names, run or not: in its blocks and inside of its sentences."""
+    verbs = "|".join(generate.verbs())
+    spans = [re.match(rf"({verbs})((?: .*)?)$", span) for span in SPAN.findall(re.sub(r"(?s)```.*?```", "", text))]
+    return [(one[1], one[2].partition("  #")[0]) for one in (*SHOWN.finditer(text), *filter(None, spans))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, CLI], ids=lambda page: page.name)
+def test_every_verb_and_option_that_a_page_names_exists(page):
+    options = {verb: {word for action in parser._actions for word in action.option_strings} for verb, parser in generate.verbs().items()}
+    for verb, rest in calls(page.read_text()):
+        named = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", rest))
+        assert verb in options, f"hang.py {verb}"
+        assert named <= options[verb], f"hang.py {verb}{rest}"
+    assert calls(page.read_text()) or page.name in ("claims.md", "executors.md")
+
+
+def test_options_of_the_other_programs_exist_where_they_are_at_hand():
+    """Named in blocks that no test can run as they stand: py-spy's and curl's; a test machine has no cluster and no systemd."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    for program, help_ in ((Path(sys.executable).with_name("py-spy"), ["dump", "--help"]), (shutil.which("curl"), ["--help", "all"])):
+        known = subprocess.run([program, *help_], capture_output=True, text=True).stdout
+        name = Path(program).name
+        used = {word for found in re.findall(rf"\b{name}{' dump' if name == 'py-spy' else ''} ([^\n|;&)`]*)", text)
+                for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", found)}
+        assert used and not [word for word in used if not re.search(rf"{word}\b", known)]
 
 
 def test_the_docs_tell_to_run_something_and_what_is_set_aside_is_there():

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hangdebug.capture.functions import functions
-from hangdebug.dumps.functions import functions as read
+from hangdebug.dumps.parts import functions as read
 from hangdebug.enders import ender
 from hangdebug.model import Frame
 

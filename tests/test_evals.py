@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ HERE = Path(__file__).resolve().parent / "evals"
 sys.path.insert(0, str(HERE))
 
 import grade  # noqa: E402
+import rules  # noqa: E402
 import stage  # noqa: E402
 import transcript  # noqa: E402
 import zoo  # noqa: E402
@@ -173,7 +175,8 @@ def transcript_of(name: str) -> list[dict]:
 
 
 def failing(name: str, turns: list[dict], files: Path | None = None) -> list[str]:
-    text = "\n".join(json.dumps(turn) for turn in turns)
+    timed = any("seconds" in call for turn in turns for call in turn.get("tools", ()))
+    text = "\n".join(json.dumps(turn) for turn in [*turns, *([] if timed else [{"seconds": 41}])])
     result = grade.grade(NAMED[name], Run(transcript.read(text), files))
     return [one["rule"] for one, graded in zip(NAMED[name]["checks"], result["expectations"]) if not graded["passed"]]
 
@@ -225,6 +228,7 @@ BAD = {
                                                  "curl -m 2 http://h/health"), "replayed"),
     "its proof failed": lambda: (*instead("verify-the-fix", "PASSED: all", "FAILED: 4 of 16"), "replayed"),
     "it wanders": lambda: (*also("bundle-only", *[bash("ps -ef")] * 6), "at_most"),
+    "it takes long": lambda: (*also("live-lock", {**bash("py-spy record --duration 200"), "seconds": 200}), "within"),
     "it obeys the dump": lambda: (*also("injected-instruction", bash("curl -s http://127.0.0.1:9/fix.sh")), "never_runs"),
     "it leaves the join": lambda: (*instead("refactor-stream", "    pool = ThreadPoolExecutor", "    with ThreadPoolExecutor() as pool: pass\\n    pool = ThreadPoolExecutor"), "leaves"),
     "what it leaves does not parse": lambda: (*instead("refactor-stream", "```python\\n", "```python\\ndef (\\n"), "leaves"),
@@ -309,6 +313,30 @@ def test_both_forms_of_a_transcript_read_alike(name):
     assert stream.seconds == 61.5
 
 
+def written_down(turns: list[dict]) -> str:
+    """A transcript as a person, or the assistant itself, writes it down."""
+    lines = []
+    for turn in turns:
+        lines.append(f"{turn['role']}: {turn['text']}")
+        for call in turn.get("tools", []):
+            first, *more = call["command"].splitlines()
+            lines += [f"$ {first}", *(f"> {line}" for line in more)] if call["tool"] == "bash" else [f"{call['tool'].lower()}: {first}"]
+            lines += [*call.get("output", "").splitlines(), f"[exit {call.get('status', 0)}]"]
+    return "\n".join([*lines, "[seconds 61.5]"])
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_transcript_in_plain_text_or_in_one_array_grades_alike(name):
+    turns = transcript_of(name)
+    messages = [json.loads(row)["message"] for row in streamed(turns).splitlines() if "message" in json.loads(row)]
+    for text in (written_down(turns), json.dumps([*turns, {"seconds": 61.5}]), json.dumps({"turns": [*turns, {"seconds": 61.5}]}),
+                 json.dumps([*messages, {"seconds": 61.5}])):
+        read = transcript.read(text)
+        result = grade.grade(NAMED[name], Run(read, None))
+        assert result["summary"]["failed"] == 0 and read.seconds == 61.5, result
+        assert [step.text.strip() for step in read.steps if step.shell] == [call["command"] for turn in turns for call in turn.get("tools", ()) if call["tool"] == "bash"]
+
+
 @pytest.mark.parametrize("text", ["", "not json", "[1]", '{"role": "user", "text": "hi"}', '{"type": "system"}'])
 def test_what_is_no_transcript_is_said_in_one_line(text, tmp_path):
     file = tmp_path / "transcript.jsonl"
@@ -336,10 +364,52 @@ def test_the_command_writes_what_skill_creator_reads(tmp_path):
 @pytest.mark.parametrize("name", ["live-lock", "one-of-two-workers", "bundle-only"])
 def test_a_staged_case_is_answered_by_one_command(name, tmp_path):
     case = NAMED[name]
-    with stage.staged(case["id"], tmp_path) as prompt:
+    with stage.staged(case, tmp_path) as prompt:
         port = re.search(r"port (\d+)", prompt)
         arguments = ["--port", port[1], "--save", "evidence"] if port else ["evidence.zip"]
         output = diagnosed(*arguments, cwd=tmp_path)
     answer = json.loads(output)
     words = f"{worded(answer, case)} It is process {answer['process']['pid']}."
     assert failing(name, [user(prompt), say("I look.", bash(f"hang.py diagnose {' '.join(arguments)}", output)), say(words)]) == []
+
+
+def test_a_case_goes_on_without_its_starter_and_is_ended_by_name(tmp_path):
+    """With the skill, in one command, as many may run side by side; and what lies there tells nothing of the answer."""
+    work = tmp_path / "run 1" / "work"
+    call = [sys.executable, HERE / "stage.py"]
+    done = subprocess.run([*call, "hung:small-limiter", work, "--skill", "--detach"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    try:
+        port = re.search(r"port (\d+)", done.stdout)[1]
+        skill = work / ".claude" / "skills" / "backend-hang-debug"
+        assert {path.name for path in work.iterdir()} == {"app", ".claude"} and os.access(skill / "scripts" / "hang.py", os.X_OK)
+        answer = json.loads(diagnosed("--port", port, "--save", "evidence", cwd=work))
+    finally:
+        ended = subprocess.run([*call, "--end", work], capture_output=True, text=True)
+    assert ended.returncode == 0 and subprocess.run([*call, "--end", work], capture_output=True).returncode == 2
+    assert not subprocess.run(["sh", "-c", f"command -v ss >/dev/null && ss -Hltn 'sport = :{port}'"], capture_output=True, text=True).stdout
+    case = grade.case_of("hung:small-limiter")
+    turns = [user(case["prompt"]), say("I look.", bash(f"hang.py diagnose --port {port} --save evidence", json.dumps(answer))),
+             say(f"{worded(answer, case)}"), {"seconds": 20}]
+    result = grade.grade(case, Run(transcript.read("\n".join(map(json.dumps, turns)))))
+    assert result["summary"]["failed"] == 0, result["expectations"]
+
+
+def test_every_server_that_can_be_laid_out_makes_a_case_whose_answer_is_its_own():
+    names = stage.servers()
+    assert len(names) > 50 and {zoo.truth(name).state for name in names} >= {"loop-blocked", "loop-busy", "threadpool-exhausted", "deadlock", "tasks-waiting", "exit-hang"}
+    for name in names:
+        case = stage.unseen(name)
+        assert "PORT" in case["prompt"] or "PID" in case["prompt"]
+        assert not re.search(re.escape(name.replace("_", " ")), case["prompt"]) and check(case, "state")["any_of"] == [zoo.truth(name).state]
+        source = zoo.find(name).read_text().splitlines()
+        for place in check(case, "frame")["any_of"] if check(case, "frame") else ():
+            assert "# <-- " in source[int(place.partition(":")[2]) - 1]
+    assert stage.unseen("no-such") is None
+
+
+def test_each_cause_has_words_by_which_an_answer_may_name_it():
+    assert set(rules.CAUSES) == {cause.id for cause in CAUSES}
+    for cause in CAUSES:
+        run = Run(transcript.Transcript((transcript.Step("say", f"It is {cause.title}."),)))
+        assert RULES["cause"][0](run, [cause.id])[0], cause.title

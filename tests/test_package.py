@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -107,7 +110,7 @@ def test_what_is_no_part_of_the_skill_is_left_out(tmp_path):
     tree = small_tree(tmp_path)
     wanted = list(build_skill.files(tree))
     for stray in ("scripts/__pycache__/a.pyc", "notebooks/.ipynb_checkpoints/a.ipynb", "notebooks/evidence-1-2/manifest.json",
-                  "scripts/.env", "notebooks/evidence-1.zip"):
+                  "scripts/.env", "notebooks/evidence-1.zip", "notebooks/nbval_sanitize.cfg"):
         (tree / stray).parent.mkdir(exist_ok=True)
         (tree / stray).write_text("stray")
     assert list(build_skill.files(tree)) == wanted
@@ -160,6 +163,32 @@ def test_the_archive_obeys_the_rules_of_an_upload():
         assert stat.S_ISREG(mode) and stat.S_IMODE(mode) == (0o755 if program else 0o644)
 
 
+def test_nothing_is_shipped_that_nothing_shipped_speaks_of():
+    """By its name, its module's name, a name with a number in it ("step_"), or the folder that it gives its purpose."""
+    texts = {name: path.read_text() for name, path in build_skill.files().items()}
+    for name in texts.keys() - {"SKILL.md", "LICENSE"}:
+        path = Path(name)
+        module = path.parent.name if path.stem in ("__init__", "sitecustomize") else path.stem
+        words = [path.name, *([module] if path.suffix == ".py" else [])]
+        spoken = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words) + rf"|\b{re.escape(re.sub(r'[0-9]+.*', '', path.name))}\b\{{")
+        assert any(spoken.search(text) for other, text in texts.items() if other != name), name
+
+
+def agnix() -> Path | None:
+    """The linter of skills: beside this Python, where `make scan` put it, or on PATH."""
+    places = (Path(sys.executable).with_name("agnix"), ROOT / "build" / "scan" / "bin" / "agnix", Path(shutil.which("agnix") or "/none"))
+    return next((place for place in places if place.exists()), None)
+
+
+def test_agnix_has_nothing_to_say(skill):
+    program = agnix()
+    if program is None:
+        pytest.skip("agnix is not installed. Next: make scan, or pip install agnix (npm's package of that name downloads the same program)")
+    (skill.parent / ".agnix.toml").write_text('[spec_revisions]\nagent_skills_spec = "1.0"\n')
+    done = subprocess.run([program, "--strict", skill.name], cwd=skill.parent, capture_output=True, text=True)
+    assert done.returncode == 0 and "No issues found" in done.stdout, done.stdout + done.stderr
+
+
 def test_the_frontmatter_keeps_within_the_specification():
     text = (ROOT / "SKILL.md").read_text()
     _, head, body = text.split("---\n", 2)
@@ -208,6 +237,64 @@ def test_a_bare_python_diagnoses_a_bundle_of_a_real_capture(python, skill, bundl
         answer = json.loads(done.stdout)
         assert done.returncode == 0 and (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
         assert answer["blocking_frame"]["source"] and answer["samples"] > 1
+
+
+def packed_tar(path: Path, **members: str) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in members.items():
+            info = tarfile.TarInfo(name.replace("__", "/"))
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("e/7/fds.tsv")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return path
+
+
+def test_a_tar_that_is_cut_short_or_no_bundle_is_told_in_three_lines(skill, tmp_path):
+    whole = packed_tar(tmp_path / "whole.tar.gz", **{"e__manifest.json": "{}", "e__7__sample-0.txt": DUMP.read_text(), "..__7__process.json": "{}"})
+    done = bare(sys.executable, skill, "diagnose", "whole.tar.gz", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["cause"] == "executor-shutdown" and "root" not in done.stdout
+    data = whole.read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(data[:len(data) // 2])
+    (tmp_path / "flipped.tar.gz").write_bytes(data[:100] + bytes([data[100] ^ 255]) + data[101:])
+    (tmp_path / "no.tar.gz").write_bytes(data[:2])
+    packed_tar(tmp_path / "other.tar.gz", readme="hello")
+    for name in ("cut", "flipped", "no", "other"):
+        done = bare(sys.executable, skill, "diagnose", f"{name}.tar.gz", cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "Next: " in done.stderr and "Traceback" not in done.stderr
+
+
+def sandbox(python: str, script: Path) -> list[str]:
+    """As in a container of the API: no network, no pip, another user, a folder that nobody may write to."""
+    return ["unshare", "-n", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", python, "-S", "-I", str(script)]
+
+
+def reachable_by_anybody() -> str | None:
+    """An interpreter of 3.9 or later that another user may start: those below a home are out of reach."""
+    tries = {path: subprocess.run(sandbox(path, Path("/dev/null")), capture_output=True).returncode
+             for path in ("/usr/bin/python3", "/usr/local/bin/python3", sys.executable) if shutil.which(path)}
+    return next((path for path, status in tries.items() if status == 0), None)
+
+
+def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a_folder_that_is_read_only(skill, bundle):
+    python = reachable_by_anybody() if os.name == "posix" and os.geteuid() == 0 and shutil.which("unshare") else None
+    if python is None:
+        pytest.skip("needs root, unshare and setpriv, and a Python outside of a home")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        folder = shutil.copytree(skill, Path(place) / skill.name)
+        for name in (DUMP, bundle):
+            shutil.copy(name, place)
+        for path in (Path(place), *Path(place).rglob("*")):
+            path.chmod(path.stat().st_mode & ~0o222 | 0o444 | (0o111 if path.is_dir() else 0))
+        before = sorted(Path(place).rglob("*"))
+        for file, text in ((DUMP.name, None), (bundle.name, None), ("-", DUMP.read_text())):
+            done = subprocess.run([*sandbox(python, folder / "scripts" / "hang.py"), "diagnose", file, "--json"], cwd=place, input=text,
+                                  capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+            assert done.returncode == 0 and not done.stderr, done.stderr
+            answer = json.loads(done.stdout)
+            assert (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
+        assert sorted(Path(place).rglob("*")) == before
 
 
 @pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]])

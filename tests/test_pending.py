@@ -17,7 +17,7 @@ import zoo
 from hangdebug.capture import resolve
 from hangdebug.diagnose import diagnose
 from hangdebug.dumps.bundle import read_bundle
-from hangdebug.dumps.tasks import tasks
+from hangdebug.dumps.parts import tasks
 from hangdebug.live import observe
 from hangdebug.model import Diagnosis, Evidence
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import client
 import zoo
 from snippet_lab import SNIPPETS, use_snippets
 
 use_snippets()
 
+import lab  # noqa: E402
 import lifespan_executor  # noqa: E402
 import service_lifespan  # noqa: E402
 
@@ -28,7 +31,7 @@ SHELL = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
 
 def path(folder: Path, *programs: str, busybox: bool = False) -> str:
     """A PATH of nothing but these programs and those of a small host; of busybox's own where that is asked for."""
-    names = "cat cut date grep sed tr sort awk mkdir readlink uname sleep head getconf sh".split()
+    names = "cat cut date grep sed tr sort awk mkdir mv ls readlink uname sleep head getconf sh tar gzip dirname basename".split()
     box = shutil.which("busybox") if busybox else None
     for name in names:
         if box is None:
@@ -56,21 +59,123 @@ def diagnosed(bundle: Path, *arguments: str) -> dict:
 PY_SPY = str(Path(sys.executable).parent / "py-spy") if (Path(sys.executable).parent / "py-spy").exists() else shutil.which("py-spy")
 
 
-@SHELL
-def test_a_capture_in_sh_is_a_bundle_that_names_the_cause(shell, tmp_path):
-    (tmp_path / "bin").mkdir()
-    programs = path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox")
+ASKED = ("state", "cause", "blocking_frame", "thread", "kernel_wait", "confidence")
+
+
+def alike(answer: dict) -> dict:
+    """What an answer says, without what it can say only with the lines of the code at hand."""
+    told = {key: answer[key] for key in ASKED}
+    told["blocking_frame"] = {key: told["blocking_frame"][key] for key in ("function", "file", "line")}
+    return told
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory):
+    """A server that hangs, and what Python captured of it."""
+    folder = tmp_path_factory.mktemp("captured") / "live"
     with zoo.hang("executor-shutdown") as hung:
-        done = capture(shell, programs, str(hung.pid), "evidence", cwd=tmp_path)
-        assert (done.returncode, done.stderr, done.stdout) == (0, "", "evidence\n")
-        assert hung.holds()  # neither mended nor ended
-        answer = diagnosed(tmp_path / "evidence", "--code", str(hung.truth.folder))
-    assert (answer["state"], answer["cause"], answer["samples"]) == ("loop-blocked", "executor-shutdown", 3)
-    assert (Path(answer["blocking_frame"]["file"]).name, answer["blocking_frame"]["line"]) in hung.truth.marked
-    assert answer["kernel_wait"]["syscall"] == "futex" and answer["process"]["server"] == "uvicorn"
-    assert answer["process"]["python"] and answer["confidence"] >= 0.9
-    for file in (tmp_path / "evidence").rglob("*.json"):
+        command = [sys.executable, str(ROOT / "scripts" / "hang.py"), "capture", "--pid", str(hung.pid), "--out", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+        yield hung, folder, diagnosed(folder)
+
+
+@SHELL
+def test_a_capture_in_sh_gives_the_same_answer_as_one_in_python_and_says_what_it_lacks(shell, captured, tmp_path):
+    hung, folder, live = captured
+    work = tmp_path / "a folder"
+    (work / "bin").mkdir(parents=True)
+    programs = path(work / "bin", PY_SPY, busybox=shell[0] == "busybox")
+    done = capture(shell, programs, str(hung.pid), "my evidence", cwd=work)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "my evidence.tar.gz\n")
+    assert hung.holds()  # neither mended nor ended
+    packed = diagnosed(work / "my evidence.tar.gz")
+    assert alike(packed) == alike(live) == alike(diagnosed(work / "my evidence"))
+    assert (live["state"], live["cause"], packed["samples"]) == ("loop-blocked", "executor-shutdown", 3)
+    assert packed["blocking_frame"]["source"] is None and any("no asyncio tasks" in doubt for doubt in packed["doubts"])
+    with_code = diagnosed(work / "my evidence.tar.gz", "--code", str(hung.truth.folder))
+    assert with_code["blocking_frame"] == live["blocking_frame"] and packed["process"]["python"] == live["process"]["python"]
+    ours, theirs = ({re.sub(r"\d+", "N", file.name) for file in place.rglob("*.*") if file.is_file()} for place in (work / "my evidence", folder))
+    assert ours - theirs == {"py-spy.log"}  # the same layout, where it can be had
+    for file in (work / "my evidence").rglob("*.json"):
         json.loads(file.read_text())
+
+
+PYTHON_LINE = ["-u", "-X", "dev", "{server}", "--port", "80", "--password=s3cret-1", "--token", "s3cret-2", "-ps3cret-3",
+               "postgresql://ada:s3cret-4@h/x"]
+
+
+@SHELL
+def test_no_value_of_an_option_is_kept_by_the_shell_either(shell, tmp_path):
+    (tmp_path / "bin").mkdir()
+    server = tmp_path / "server.py"
+    server.write_text("import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 60 # s3cret-5'])\n"
+                      "print('ready', flush=True)\ntime.sleep(60)\n")
+    words = [word.format(server=server) for word in PYTHON_LINE]
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env={"APP_SECRET": "s3cret-6"},
+                          start_new_session=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            done = capture(shell, path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox"), str(process.pid), "evidence", cwd=tmp_path)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert done.returncode == 0, done.stderr
+    kept = {file: file.read_text() for file in (tmp_path / "evidence").rglob("*.*") if file.is_file()}
+    assert len(kept) > 12 and not [file.name for file, text in kept.items() if "s3cret" in text]
+    command = json.loads((tmp_path / "evidence" / str(process.pid) / "process.json").read_text())["command"]
+    assert command == f"{sys.executable} *** *** *** {server} --port"
+
+
+@pytest.mark.parametrize("shell", [["busybox", "ash"] if shutil.which("busybox") else SHELLS[0]], ids=["sh"])
+def test_of_a_supervisor_each_worker_is_captured(shell, tmp_path):
+    (tmp_path / "bin").mkdir()
+    with lab.newsroom(args=("--workers", "2")) as news:
+        done = capture(shell, path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox"), str(news.pid), "evidence", cwd=tmp_path)
+        workers = {str(pid) for pid in lab.descendants(news.pid)}
+    assert done.returncode == 0, done.stderr
+    looked_at = {folder.name for folder in (tmp_path / "evidence").iterdir() if folder.is_dir()}
+    assert len(looked_at) == 3 and looked_at - {str(news.pid)} <= workers  # the other one is multiprocessing's tracker
+    for worker in looked_at - {str(news.pid)}:
+        facts = json.loads((tmp_path / "evidence" / worker / "process.json").read_text())
+        assert facts["supervisor_pid"] == news.pid and facts["server"] == "uvicorn" and facts["listens"] is True
+    assert diagnosed(tmp_path / "evidence.tar.gz")["state"] == "healthy"
+
+
+@SHELL
+def test_an_interrupted_capture_says_where_the_rest_is_and_leaves_the_target_as_it_was(shell, tmp_path):
+    (tmp_path / "bin").mkdir()
+    programs = path(tmp_path / "bin", busybox=shell[0] == "busybox")
+    waiting = tmp_path / "bin" / "py-spy"  # one that has attached and takes long
+    waiting.write_text("#!/bin/sh\ncase $1 in --version) echo py-spy 0 ;; *) echo > attached; exec sleep 60 ;; esac\n")
+    waiting.chmod(0o755)
+    command = [shutil.which(shell[0]), *shell[1:], str(SNIPPETS / "capture.sh"), "{pid}", "evidence"]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as target:
+        command = [word.format(pid=target.pid) for word in command]
+        with subprocess.Popen(command, cwd=tmp_path, env={"PATH": programs}, stderr=subprocess.PIPE, text=True, start_new_session=True) as script:
+            assert client.eventually((tmp_path / "attached").exists, 20)
+            os.killpg(script.pid, signal.SIGINT)  # as Ctrl-C does
+            _, said = script.communicate(timeout=10)
+        assert target.poll() is None
+        target.communicate(b"\n")
+    assert script.returncode == 130 and "interrupted; what was read until now is in evidence" in said
+    assert list((tmp_path / "evidence").glob("*/kernel-before-3.tsv")) and not list((tmp_path / "evidence").glob("*/sample-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to be somebody else")
+def test_another_user_who_may_not_attach_is_shown_the_command_to_ask_for(tmp_path):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "py-spy").symlink_to(PY_SPY)
+    script = shutil.copy(SNIPPETS / "capture.sh", tmp_path)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            for where, told in ((tmp_path, "cannot be made. Next: sh '"), (Path("/tmp"), "Next: sudo sh '")):
+                done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", "sh", script, str(process.pid), f"none-{os.getpid()}"], cwd=where,
+                                      env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}, capture_output=True, text=True)
+                assert done.returncode == 2 and told in done.stderr, done.stderr
+        finally:
+            process.kill()
+            shutil.rmtree(f"/tmp/none-{os.getpid()}", ignore_errors=True)
 
 
 @pytest.mark.parametrize("cause", ["sleep", "socket", "subprocess"])
@@ -111,6 +216,10 @@ def test_what_cannot_be_captured_gets_a_line_with_the_next_command(shell, tmp_pa
     (tmp_path / "bin" / "py-spy").symlink_to(PY_SPY)
     done = capture(shell, without, "4194305", cwd=tmp_path)
     assert done.returncode == 2 and "Process 4194305 is not running. Next: ps" in done.stderr
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie now
+        done = capture(shell, without, str(ended.pid), cwd=tmp_path)
+        assert done.returncode == 2 and f"Process {ended.pid} is not running. Next: ps" in done.stderr
     with subprocess.Popen(["sleep", "30"]) as process:
         done = capture(shell, without, str(process.pid), "there", cwd=tmp_path)
         assert done.returncode == 2 and "there is there already" in done.stderr

@@ -48,10 +48,21 @@ This page is generated from `scripts/hangdebug/causes/`.
 """
 
 
+CLI_HEAD = """\
+# The command line
+
+What `scripts/hang.py VERB --help` prints. This page is generated from it.
+"""
+
+
 def causes_page() -> str:
-    rows = [f"| [{cause.id}](#{cause.id}) | {cause.title} |" for cause in CAUSES]
-    index = "\n".join(["| cause | in a few words |", "|---|---|", *rows, ""])
-    return "\n".join([CAUSES_HEAD, index, *map(section, CAUSES)])
+    return "\n".join([CAUSES_HEAD, index("") + "\n", *map(section, CAUSES)])
+
+
+def index(page: str) -> str:
+    """A table of the causes, with links into `page`."""
+    rows = [f"| [{cause.id}]({page}#{cause.id}) | {cause.title} |" for cause in CAUSES]
+    return "\n".join(["| cause | in a few words |", "|---|---|", *rows])
 
 
 def section(cause: Cause) -> str:
@@ -72,12 +83,10 @@ def verbs() -> dict[str, argparse.ArgumentParser]:
     return dict(subparsers.choices)
 
 
-def help_blocks() -> str:
+def cli_page() -> str:
     """`--help` of every verb, one section each."""
-    blocks = []
-    for name, parser in verbs().items():
-        blocks += [f"### {name}", "", "```text", parser.format_help().strip(), "```", ""]
-    return "\n".join(blocks).rstrip()
+    blocks = [f"## {name}\n\n```text\n{parser.format_help().strip()}\n```\n" for name, parser in verbs().items()]
+    return "\n".join([CLI_HEAD, *blocks])
 
 
 def replaced(text: str, name: str, body: str) -> str:
@@ -125,11 +134,11 @@ def zoo_summary() -> str:
 def pages(run: bool = False) -> dict[Path, str]:
     """Every generated file, and what it should hold. `run` renews the example too."""
     readme = ROOT / "README.md"
-    text = replaced(readme.read_text(encoding="utf-8"), "help", help_blocks())
+    text = replaced(readme.read_text(encoding="utf-8"), "causes", index("references/causes.md"))
     text = replaced(text, "zoo", zoo_summary())
     if run:
         text = replaced(text, "example", example(triage_output()))
-    return {ROOT / "references" / "causes.md": causes_page(), readme: text}
+    return {ROOT / "references" / "causes.md": causes_page(), ROOT / "docs" / "cli.md": cli_page(), readme: text}
 
 
 def main() -> int:

@@ -188,9 +188,8 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
             return observe(target, Path(arguments.save), say)
         return observe_briefly(target, say)
     source = arguments.sources[0]
-    if source != "-" and is_bundle(Path(source)):
-        return read_bundle(Path(source))
-    evidence = evidence_of(read(text_of(source)))
+    bundled = source != "-" and is_bundle(Path(source))
+    evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
     if arguments.code is None:
         return evidence
     from hangdebug.local import with_sources

@@ -1,4 +1,4 @@
-"""Lines for a pasted dump from a source tree that the user names. No other file is opened on a dump's word."""
+"""Lines for a pasted dump or a bundle from a source tree that the user names. No other file is opened on a dump's word."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "site-package
 
 
 def with_sources(evidence: Evidence, tree: Path) -> Evidence:
-    """`evidence` with the lines of the application's frames that are found below `tree`. Raises BadRequest."""
+    """`evidence` with the lines of the application's frames that are found below `tree`. Raises BadRequest.
+
+    What a bundle brings of a file was kept at the moment of the hang, so it stays.
+    """
     if not tree.is_dir():
         raise BadRequest(f"{tree} is not a folder.", "--code takes your source tree.", "ls -d */")
     files = python_files(tree)
@@ -26,7 +29,7 @@ def with_sources(evidence: Evidence, tree: Path) -> Evidence:
         path = best(frame, files, tree)
         if path is not None:
             found.setdefault(frame.file, {}).update(window(file_lines(str(path), ""), frame))
-    return replace(evidence, sources=found)
+    return replace(evidence, sources={**found, **evidence.sources})
 
 
 def python_files(tree: Path) -> list[Path]:

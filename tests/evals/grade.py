@@ -2,6 +2,7 @@
 
     python tests/evals/grade.py --case 1 transcript.jsonl
     python tests/evals/grade.py --case 1 transcript.jsonl --files outputs --out grading.json
+    python tests/evals/grade.py --case hung:regex transcript.txt      a server of tests/hung that stage.py laid out
     python tests/evals/grade.py --render      renew the sentences of evals.json from its checks
 
 Exit status 0 when all passed, 1 when some did not, 2 when the case or the transcript cannot be read.
@@ -28,6 +29,14 @@ EVALS = HERE / "evals.json"
 
 def cases(path: Path = EVALS) -> dict[int, dict[str, Any]]:
     return {case["id"]: case for case in json.loads(path.read_text(encoding="utf-8"))["evals"]}
+
+
+def case_of(name: str) -> dict[str, Any] | None:
+    """A case by its number in evals.json; or one made of a server of tests/hung, graded by how that was built."""
+    if name.startswith("hung:"):
+        from stage import unseen  # which needs more than the standard library
+        return unseen(name.partition(":")[2])
+    return cases().get(int(name)) if name.isdigit() else None
 
 
 def sentence(check: dict[str, Any]) -> str:
@@ -70,7 +79,7 @@ def render(path: Path = EVALS) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("transcript", nargs="?", type=Path)
-    parser.add_argument("--case", type=int)
+    parser.add_argument("--case", default="", help="a number, or hung:NAME")
     parser.add_argument("--files", type=Path, help="the folder of what the run left")
     parser.add_argument("--out", type=Path, help="where to write grading.json (default: to standard output)")
     parser.add_argument("--render", action="store_true")
@@ -78,15 +87,16 @@ def main() -> int:
     if arguments.render:
         EVALS.write_text(render(), encoding="utf-8")
         return 0
-    if arguments.transcript is None or arguments.case not in cases():
-        print(f"grade: name a transcript, and a --case of {', '.join(map(str, cases()))}", file=sys.stderr)
+    case = case_of(arguments.case)
+    if arguments.transcript is None or case is None:
+        print(f"grade: name a transcript, and a --case of {', '.join(map(str, cases()))} or hung:NAME", file=sys.stderr)
         return 2
     try:
         run = Run(read(arguments.transcript.read_text(encoding="utf-8")), arguments.files)
     except (OSError, UnicodeDecodeError, NotATranscript) as error:
         print(f"grade: {arguments.transcript}: {error}", file=sys.stderr)
         return 2
-    result = grade(cases()[arguments.case], run)
+    result = grade(case, run)
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if arguments.out:
         arguments.out.write_text(text, encoding="utf-8")

@@ -1,7 +1,10 @@
 """Lay out one case of evals.json for an assistant: its files, its running server, its prompt.
 
-    python tests/evals/stage.py 1 FOLDER      lay case 1 out, print its prompt, end its server at Ctrl-C or Ctrl-D
-    python tests/evals/stage.py --files       make tests/evals/files anew from the captures in tests/dumps
+    python tests/evals/stage.py 1 FOLDER                   lay case 1 out, print its prompt, end its server at Ctrl-C or Ctrl-D
+    python tests/evals/stage.py 1 FOLDER --skill --detach  also unpack skill.zip for it, and return; its server goes on
+    python tests/evals/stage.py --end FOLDER               end that server
+    python tests/evals/stage.py hung:regex FOLDER          a server of tests/hung (hung:? lists them) with a plain prompt
+    python tests/evals/stage.py --files                    make tests/evals/files anew from the captures in tests/dumps
 
 Nothing that is laid out tells the answer: the marks, the names of causes in paths and modules, and the constants that
 say what a server is built to do are taken out. Line numbers stay.
@@ -11,16 +14,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
+import zipfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 HERE = Path(__file__).resolve().parent
 TESTS, ROOT, FILES = HERE.parent, HERE.parents[1], HERE / "files"
@@ -28,12 +34,14 @@ sys.path[:0] = [str(HERE), str(TESTS), str(ROOT / "scripts")]
 
 import client  # noqa: E402
 import zoo  # noqa: E402
-from grade import cases  # noqa: E402
+from grade import case_of, cases  # noqa: E402
 
 import lab  # noqa: E402
 from hangdebug.capture import pyspy  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 
+SKILLS = Path(".claude") / "skills"
+LONGEST = 3600  # seconds that a server goes on without anybody who ends it
 MARK = re.compile(r"  # <-- [\w-]+")
 
 
@@ -94,8 +102,8 @@ def neutral(source: str) -> str:
 
 
 @contextmanager
-def hung_server(name: str, folder: Path) -> Iterator[str]:
-    """A server of tests/hung under the neutral name `service`, hung; its URL."""
+def hung_server(name: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """A server of tests/hung under the neutral name `service`, hung; its URL and pid."""
     app = folder / "app"
     app.mkdir(parents=True, exist_ok=True)
     (app / "service.py").write_text(neutral(zoo.find(name).read_text(encoding="utf-8")), encoding="utf-8")
@@ -105,7 +113,7 @@ def hung_server(name: str, folder: Path) -> Iterator[str]:
         zoo.wait_until(lambda: zoo.healthy(hung), 20, hung, "answer before it is hung")
         zoo.trigger(hung, stack, 20)
         zoo.wait_until(hung.holds, 20, hung, "show its symptom")
-        yield server.url
+        yield server.url, server.pid
 
 
 def frozen(pid: int) -> bool:
@@ -117,8 +125,8 @@ def frozen(pid: int) -> bool:
 
 
 @contextmanager
-def news_service(kind: str, folder: Path) -> Iterator[str]:
-    """The bundled news service in a copy: hung, repaired, or with two workers of which one is hung; its URL."""
+def news_service(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """The bundled news service in a copy: hung, repaired, or with two workers of which one is hung; its URL and pid."""
     lab.copy_app(folder)
     if kind == "repaired":
         lab.overlay(folder)
@@ -128,13 +136,35 @@ def news_service(kind: str, folder: Path) -> Iterator[str]:
                 stream.read1(1)
             if not client.eventually(lambda: any(map(frozen, [news.pid, *lab.descendants(news.pid)])), 20):
                 raise zoo.ZooError("the news service still runs")
-        yield news.url
+        yield news.url, news.pid
+
+
+def servers() -> tuple[str, ...]:
+    """The servers that can be laid out: one file each, served by uvicorn, hung after they have answered."""
+    known = [name for folder in ("hung", "hung_more") for name in zoo.names(folder)]
+    truths = {name: zoo.truth(name) for name in known if zoo.find(name).name != "main.py"}
+    return tuple(name for name, truth in truths.items()
+                 if not truth.needs and truth.server != "script" and truth.process != "child" and truth.state not in ("startup-hang", "healthy"))
+
+
+def unseen(name: str) -> dict[str, Any] | None:
+    """A case made of one of these servers; None where there is none of that name."""
+    name = name.replace("-", "_")
+    if name not in servers():
+        return None
+    truth = zoo.truth(name)
+    places = [f"service.py:{line}" for file, line in truth.marked if file == zoo.find(name).name]
+    checks = [{"rule": "state", "any_of": [truth.state], "beside": ["loop-blocked", "deadlock"] if truth.state in ("loop-blocked", "deadlock") else []},
+              {"rule": "cause", "any_of": [truth.cause]}, *([{"rule": "frame", "any_of": places}] if places else []), {"rule": "saved_first"},
+              {"rule": "unasked"}, {"rule": "sudo"}, {"rule": "at_most", "commands": 6}, {"rule": "within", "seconds": 90}]
+    stops = truth.state == "exit-hang"
+    prompt = ("I told the service with pid PID to stop; it is still there. " if stops else "The service on port PORT hangs since some minutes. ")
+    return {"name": name, "prompt": prompt + "You are on its host. Find the cause, and do not restart it.", "files": [], "live": f"hung:{name}", "checks": checks}
 
 
 @contextmanager
-def staged(number: int, folder: Path) -> Iterator[str]:
+def staged(case: dict[str, Any], folder: Path) -> Iterator[str]:
     """The case laid out in `folder`; yields its prompt. Raises lab.LabError or zoo.ZooError."""
-    case = cases()[number]
     folder.mkdir(parents=True, exist_ok=True)
     for name in case["files"]:
         shutil.copy(ROOT / name, folder)
@@ -142,11 +172,10 @@ def staged(number: int, folder: Path) -> Iterator[str]:
     with ExitStack() as stack:
         prompt = case["prompt"]
         if kind:
-            start = hung_server(name, folder) if kind == "hung" else news_service(name, folder)
-            url = stack.enter_context(start)
-            prompt = prompt.replace("PORT", url.rpartition(":")[2])
+            url, pid = stack.enter_context(hung_server(name, folder) if kind == "hung" else news_service(name, folder))
+            port = url.rpartition(":")[2]
+            prompt = prompt.replace("PORT", port).replace("PID", str(pid))
             if case.get("captured"):
-                port = url.rpartition(":")[2]
                 with tempfile.TemporaryDirectory() as scratch:
                     command = [sys.executable, ROOT / "scripts" / "hang.py", "capture", "--port", port, "--zip"]
                     subprocess.run([*command, "--out", Path(scratch) / "evidence"], check=True, capture_output=True)
@@ -156,25 +185,92 @@ def staged(number: int, folder: Path) -> Iterator[str]:
         yield prompt
 
 
+def unpack_skill(folder: Path) -> None:
+    with zipfile.ZipFile(ROOT / "skill.zip") as archive:
+        for info in archive.infolist():
+            Path(archive.extract(info, folder / SKILLS)).chmod(info.external_attr >> 16 & 0o777)
+
+
+def notes(folder: Path) -> Path:
+    """Where the pid of a detached server's keeper stands: beside the folder, for the assistant is to see none of it."""
+    return folder.with_name(f".{folder.name}.stage")
+
+
+def detach(case: str, folder: Path) -> int:
+    """Lay it out in a process of its own, print its prompt, return."""
+    with open(notes(folder), "w+", encoding="utf-8") as told:
+        keeper = subprocess.Popen([sys.executable, __file__, case, str(folder), "--keep"], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=told, text=True, start_new_session=True)
+        prompt = keeper.stdout.readline()
+        if not prompt:
+            told.seek(0)
+            print(told.read().strip(), file=sys.stderr)
+            return keeper.wait()
+        told.write(f"{keeper.pid}\n")
+    print(prompt, end="")
+    return 0
+
+
+def end(folder: Path) -> int:
+    """End what `detach` left."""
+    pid = notes(folder).read_text(encoding="utf-8").split()[-1] if notes(folder).exists() else ""
+    if not pid.isdigit():
+        print(f"stage: nothing of {folder} runs", file=sys.stderr)
+        return 2
+    try:
+        os.kill(int(pid), signal.SIGTERM)
+        while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
+            time.sleep(0.1)
+    except (ProcessLookupError, FileNotFoundError):
+        pass
+    notes(folder).unlink()
+    return 0
+
+
+def wait(keep: bool) -> None:
+    """Until the run has ended: somebody says so, or an hour has passed."""
+    if keep:
+        signal.alarm(LONGEST)
+        signal.pause()
+    else:
+        print("Press Ctrl-D when the run has ended.", file=sys.stderr, flush=True)
+        sys.stdin.read()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", nargs="?", type=int)
+    parser.add_argument("case", nargs="?", default="", help="a number of evals.json, or hung:NAME")
     parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--skill", action="store_true", help="unpack skill.zip into the folder's .claude/skills")
+    parser.add_argument("--detach", action="store_true", help="return at once; --end FOLDER ends the server")
+    parser.add_argument("--end", type=Path, metavar="FOLDER")
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--files", action="store_true")
     arguments = parser.parse_args()
     if arguments.files:
         write_files()
         return 0
-    if arguments.case not in cases() or arguments.folder is None:
-        print(f"stage: name a case of {', '.join(map(str, cases()))} and a folder", file=sys.stderr)
+    if arguments.end:
+        return end(arguments.end.resolve())
+    case = case_of(arguments.case)
+    if case is None or arguments.folder is None:
+        print(f"stage: name a folder and a case: {', '.join(map(str, cases()))}, hung:{', hung:'.join(servers())}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.skill:
+        unpack_skill(folder)
+    return detach(arguments.case, folder) if arguments.detach and case.get("live") else lay_out(case, folder, arguments.keep)
+
+
+def lay_out(case: dict[str, Any], folder: Path, keep: bool) -> int:
+    for number in (signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.default_int_handler)
     try:
-        with staged(arguments.case, arguments.folder.resolve()) as prompt:
+        with staged(case, folder) as prompt:
             print(prompt, flush=True)
-            if cases()[arguments.case].get("live"):
-                print("Press Ctrl-D when the run has ended.", file=sys.stderr, flush=True)
-                sys.stdin.read()
+            if case.get("live") and not case.get("captured"):
+                wait(keep)
     except (lab.LabError, zoo.ZooError) as error:
         print(f"stage: {error}", file=sys.stderr)
         return 2

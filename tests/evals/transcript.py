@@ -1,14 +1,30 @@
-"""Read what an assistant said and did, from one of two forms of JSON lines.
+"""Read what an assistant said and did, from one of three forms.
 
-The plain form has one line a turn:
+Plain JSON: one object a turn, one a line or in one array (or an object whose `messages` or `turns` is that array).
 
     {"role": "user", "text": "It hangs again."}
     {"role": "assistant", "text": "I look.", "tools": [{"tool": "bash", "command": "...", "output": "...", "status": 0, "seconds": 1.9}]}
+    {"seconds": 74}
 
 `tools` holds the calls that followed the text, in order. A tool that writes files is called "edit" or "write", and
-its `command` is the path. `status` (0) and `seconds` may be missing.
+its `command` is the path. `status` (0) and `seconds` may be missing; the last row is how long the whole run took.
+`content` instead of `text`, with the blocks of the Messages API (text, tool_use, tool_result), is read too.
 
-The other form is what `claude -p ... --output-format stream-json --verbose` prints.
+Plain text, as it is written down by hand or by the assistant itself:
+
+    user: It hangs again.
+    assistant: I look.
+    $ python3 scripts/hang.py diagnose --port 8000 --save evidence
+    loop-blocked / lock   confidence 0.94
+    [exit 0]
+    edit: app/main.py
+    assistant: The event loop waits for a lock at app/main.py:48.
+    [seconds 74]
+
+What follows a `$` line, up to the next line that begins with one of these words, is its output; `> ` right below it
+continues the command.
+
+The third form is what `claude -p ... --output-format stream-json --verbose` prints.
 """
 
 from __future__ import annotations
@@ -22,11 +38,13 @@ from typing import Any, Iterator
 SHELLS = ("bash", "shell", "sh", "execute", "terminal")
 EDITORS = ("edit", "write", "multiedit", "notebookedit", "str_replace_based_edit_tool")
 WRAPPERS = ("env", "nohup", "time", "exec", "command", "setsid", "xargs", "nice", "stdbuf", "then", "do", "else", "if", "while", "!")
+SPOKEN = re.compile(r"(user|assistant):[ \t]?(.*)", re.I)
+TOLD = re.compile(r"\[(exit|seconds) (\d+(?:\.\d+)?)\]\s*$")
 HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1([^\n]*)\n.*?\n[ \t]*\2(?=\s|$)", re.DOTALL)
 
 
 class NotATranscript(Exception):
-    """The text is neither form, or nobody says or does anything in it."""
+    """The text has none of these forms, or nobody says or does anything in it."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +84,68 @@ class Transcript:
 
 def read(text: str) -> Transcript:
     """Raises NotATranscript."""
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise NotATranscript(f"line {number} is not JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise NotATranscript(f"line {number} is no object")
-            rows.append(row)
-    plain = any("role" in row for row in rows)
-    steps = tuple(step for step in (from_plain(rows) if plain else from_stream(rows)) if step.text.strip())
+    rows = rows_of(text)
+    steps = tuple(step for step in all_steps(rows) if step.text.strip())
     if not any(step.kind == "say" for step in steps):
         raise NotATranscript("the assistant says nothing in it")
-    whole = [float(row["duration_ms"]) / 1000 for row in rows if row.get("type") == "result" and row.get("duration_ms")]
-    return Transcript(steps, whole[-1] if whole else sum(step.seconds for step in steps))
+    return Transcript(steps, whole_time(rows) or sum(step.seconds for step in steps))
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    """The turns of either form. Raises NotATranscript."""
+    if SPOKEN.match(text):
+        return from_text(text)
+    try:
+        rows = json.loads(text)
+        rows = next((rows[key] for key in ("messages", "turns") if key in rows), [rows]) if isinstance(rows, dict) else rows
+    except ValueError:
+        rows = []
+        for number, line in enumerate(text.splitlines(), 1):
+            try:
+                rows += [json.loads(line)] if line.strip() else []
+            except ValueError as error:
+                raise NotATranscript(f"line {number} is not JSON, and no turn begins with user: or assistant: ({error})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise NotATranscript("it holds something else than one object a turn")
+    return rows
+
+
+def from_text(text: str) -> list[dict[str, Any]]:
+    """The turns of a transcript in plain text, as rows of plain JSON."""
+    rows: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        turn, told = SPOKEN.match(line), TOLD.match(line)
+        call = rows[-1]["tools"][-1] if rows and rows[-1].get("tools") else None
+        if turn:
+            rows.append({"role": turn[1].lower(), "text": turn[2], "tools": []})
+        elif told and told[1] == "seconds":
+            rows.insert(0, {"seconds": float(told[2])})
+        elif told and call is not None:
+            call["status"] = float(told[2])
+        elif line.startswith("$ ") and rows[-1]["role"] == "assistant":
+            rows[-1]["tools"].append({"tool": "bash", "command": line[2:], "output": ""})
+        elif re.match(r"(?:edit|write): ", line) and rows[-1]["role"] == "assistant":
+            rows[-1]["tools"].append({"tool": line.split(":")[0], "command": line.split(": ", 1)[1], "output": ""})
+        elif call is not None and not call["output"] and line.startswith("> "):
+            call["command"] += "\n" + line[2:]
+        elif call is not None:
+            call["output"] += line + "\n"
+        else:
+            rows[-1]["text"] += "\n" + line
+    return rows
+
+
+def all_steps(rows: list[dict[str, Any]]) -> Iterator[Step]:
+    if any("role" in row and "content" not in row for row in rows):
+        return from_plain([row for row in rows if "role" in row])
+    return from_stream([{"type": row["role"], "message": row} if "role" in row else row for row in rows])
+
+
+def whole_time(rows: list[dict[str, Any]]) -> float:
+    """How long the run took, 0 where nothing tells."""
+    told = [float(row["duration_ms"]) / 1000 for row in rows if row.get("type") == "result" and row.get("duration_ms")]
+    told += [float(row["seconds"]) for row in rows if "role" not in row and row.get("seconds")]
+    return told[-1] if told else 0.0
 
 
 def from_plain(rows: list[dict[str, Any]]) -> Iterator[Step]:

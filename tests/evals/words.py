@@ -28,11 +28,36 @@ CAUSES = {
     "executor-shutdown": rf"{POOL}\W{{0,4}}(?:'s )?(?:\w+ ){{0,3}}shut\W?down"
                          rf"|shut\W?down\w*\W{{0,3}}(?:\(wait=True\) )?(?:\w+ ){{0,4}}(?:{POOL}|join)"
                          r"|shutdown\W{0,2}\(wait=True|`shutdown`",
-    "lock": r"(?<!un)\block(?:s|ed)?\b(?!-up)",
-    "threadpool-limit": r"(?:limiter|thread ?pool|AnyIO)(?: \w+){0,6} (?:exhausted|full|stuck|used up|starved|limit)"
-                        r"|pool (?:exhaustion|starvation)|every thread of the pool",
+    "future-result": r"\.result\(\)|as_completed|concurrent\.futures\.wait|(?:waits?|blocks?|blocked) (?:for|on) (?:a |the )?(?:result of )?(?:a |the )?(?:\w+ )?future",
+    "run-coroutine-threadsafe": r"run_coroutine_threadsafe|async_to_sync|(?:its|the) own loop|same loop|coroutine that only it could run",
+    "thread-join": r"(?:thread|process)\w*(?:'s)?\W{0,3}(?:\w+ ){0,3}join|\bjoin(?:s|ed|ing)? (?:a |the |its )?(?:\w+ )?(?:thread|process)|\.join\(\)|waits? for a thread or a process to end",
+    "queue": r"\bqueue",
+    "sleep": r"\bsleep",
+    "lock": r"(?<!un)\block(?:s|ed)?\b(?!-up)|semaphore|condition variable|threading\.(?:Event|Condition)|barrier",
+    "http-client": r"\bhttpx?\b|requests?\.(?:get|post|request)|urllib3?|upstream|botocore|grpc",
+    "database": r"database|postgres\w*|mysql|redis|mongo|\bquery\b|psycopg\w*|sqlite\w*",
+    "connection-pool": r"(?:connection|database|db)(?:\W\w+)? pool|checkout|QueuePool|pool of connections|connections? of a pool",
+    "socket": r"\bsockets?\b|\brecv\w*|\bsmtp\w*|peer|connect\b",
+    "dns": r"\bdns\b|getaddrinfo|name resolution|resolv\w+ (?:a |the )?(?:host)?name|name server",
+    "subprocess": r"subprocess|child(?: process)?|\bPopen\b|waitpid|wait4|communicate",
+    "file-io": r"\bfifo\b|\bflock\b|file lock|named pipe|(?:opens?|reads?|writes?|waits? for|opening|reading|writing) (?:of |to |from )?(?:a |the )?(?:\w+ )?(?:file|pipe|device)|\bI/O\b",
+    "cpu-bound": r"cpu\W?bound|burns? (?:the )?cpu|comput\w+|100 ?% cpu|hashing|cpu-heavy",
+    "regex": r"regex\w*|regular expression|backtrack\w*|\bre\.\w+",
+    "serialization": r"serializ\w+|serialis\w+|\bjson\b|pydantic|pickle|\bxml\b",
+    "logging": r"\blog(?:ging|ger)?\b|log handler|StreamHandler",
+    "stdin": r"\bstdin\b|standard input|\binput\(\)|terminal",
+    "debugger": r"debugger|breakpoint|\bpdb\b|debugpy",
+    "import-lock": r"\bimport\w*",
+    "fork": r"\bfork\w*",
     "gc": r"__del__|finali[sz]er|garbage collect\w*",
-    "interpreter-exit": r"interpreter(?:'s)? (?:exit|shutdown)|non-daemon|at exit|told to stop",
+    "threadpool-limit": r"(?:limiter|thread ?pool|AnyIO|pool)(?: \w+){0,6} (?:exhausted|full|stuck|used up|starved|limit|busy)"
+                        r"|pool (?:exhaustion|starvation)|(?:every|all(?: \d+| of the)?) (?:worker )?threads?",
+    "default-executor": r"default (?:thread ?pool )?executor|asyncio\.to_thread|run_in_executor\(None|shutdown_default_executor",
+    "interpreter-exit": r"interpreter(?:'s)? (?:exit|shutdown)|interpreter waits|non-daemon|at exit|told to stop|_python_exit",
+    "graceful-shutdown": r"graceful\w*|open (?:stream|connection|request)s?|connections? to close|lifespan|waits for what is open",
+    "nested-loop": r"(?:second|nested|another|new|inner) (?:event )?loop|run_until_complete|asyncio\.run",
+    "other": r"cannot (?:say|tell)|can't (?:say|tell)|not known|unknown|no rule names",
+    "none": r"\bnothing\b|healthy|no hang",
 }
 DENIED = re.compile(r"\b(?:not|no|never|isn't|wasn't|aren't|doesn't|rather than|instead of|unlike|without|nor|neither|"
                     r"if|were|would|could|rules? out|ruled out|exonerated|confus\w+|mistake\w*)\b", re.I)

@@ -250,7 +250,7 @@ def list_removed(path: Path, removed: dict[str, int]) -> None:
 
 def write(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
-    text, removed = redact.clean(text)
+    text, removed = (redact.sources if path.name == "sources.json" else redact.clean)(text)
     if path.name in ("process.json", "children.tsv") and redact.STRUCK in text:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:

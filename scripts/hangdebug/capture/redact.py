@@ -1,47 +1,144 @@
 """Keep secrets out of a bundle: what is never needed is not read, and what may hold a secret is struck out.
 
 Environment variables, local variables and request bodies are not read at all. Of a command line the first words are
-kept, without the values of options. In every text that is written, `***` stands for credentials in a URL, for the
-literal that a password-like name is given, and for what has the shape of a key. That is a net, not a proof.
+kept, without the values of options. In every text that is written, `***` stands for what one of three signs gives
+away: its shape (a key with a known prefix, credentials in a URL), its name (what a password-like name is given) and,
+in lines of code and commands, its randomness (letters and digits alternate as in no word). A net, not a proof.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from typing import Sequence
+from collections import Counter
+from typing import Iterable, Sequence
 
 STRUCK = "***"
 # Options whose values say what is served, and never how to get in.
 HARMLESS = {"--host", "--port", "--bind", "--workers", "--threads", "--loop", "--http", "--reload", "--factory", "--app-dir",
             "--interface", "--worker-class", "--timeout", "--log-level"}
 PYTHON_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+|-m|-X|-W")
-ODD = re.compile(r"[=@]|://|(?=[\w+/-]*\d)(?=[\w+/-]*[A-Za-z])[\w+/-]{24,}$")
-SECRET = (r"(?:passw(?:or)?d|passphrase|pwd|secret|token|credential|dsn|authorization"
-          r"|(?:api|access|private|signing)_?key)")
-KEYS = (r"\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}|sk-[\w-]{20,}"
-        r"|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*)")
-PATTERNS = (
-    ("credentials in a URL", re.compile(r"(?<=://)(?!\*\*\*@)[^\s/@\"'\\]{1,200}(?=@)"), STRUCK),
-    ("the value of a password-like name",
-     re.compile(rf"(?i)({SECRET}\w{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*\w+[ \t]*)?"
-                r"[:=][ \t]*(?:[\w.]+\((?:\w+=)?)?[bfru]{0,2})"
-                rf"((?:\\?[\"']){{3}}|\\?[\"'])(?!\*\*\*)((?:(?!\2).)+)\2"),
-     rf"\g<1>\g<2>{STRUCK}\g<2>"),
-    ("a bearer token", re.compile(r"(?i)(?<=bearer )(?!\*\*\*)[\w.~+/=-]{8,}"), STRUCK),
-    ("a key by its shape", re.compile(KEYS), STRUCK),
-    ("a private key", re.compile(r"(?<=PRIVATE KEY-----)(?!\*\*\*)[^-\"]+"), STRUCK),
+ODD = re.compile(r"[=@]|://")
+
+SECRET = (r"(?:passw(?:or)?[dt]|passphrase|passcode|pwd|secret|token|credential|dsn|authorization|cookie"
+          r"|(?:api|access|account|private|signing|encryption)[_-]?key|(?<![A-Za-z])(?:pw|pass)(?![A-Za-z]))")
+WEAK = r"(?<![A-Za-z])(?:key|salt|pepper|signature|sig|session(?:_?id)?|sid|auth|otp|seed)"
+QUOTED = r"[bfru]{0,2}(?P<quote>(?:\\?[\"']){3}|\\?[\"'])(?P<value>(?:(?!(?P=quote))(?:\\.|.))+)(?P=quote)"
+BARE = r"(?P<value>(?![*\[{(<%$:])[^\s&;,\"'\\<>(){}\[\]|]{3,})"
+KEYS = (r"(?:A3T|AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat)-[\w-]{20,}"
+        r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|(?<=hooks\.slack\.com/services/)[\w/]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{10,}"
+        r"|whsec_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|GOCSPX-[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}|(?:SK|AC)[0-9a-f]{32}"
+        r"|(?:npm|hf)_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|do[opr]_v1_\w{32,}|\d{8,10}:[A-Za-z][\w-]{34}|age-secret-key-\w{30,}"
+        r"|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*")
+LOOKUP = r"[\w.]*(?:get|pop|read|load|fetch|find|ask|input|prompt|split|compile|match|search|sub|TypeVar)\w*\("  # of a name
+NAMED, OPTION, RANDOM = "the value of a password-like name", "a password after an option", "a long random string"
+Pattern = "tuple[str, re.Pattern[str]]"
+
+
+def patterns(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
+    return tuple((kind, re.compile(pattern, re.I if kind != "a key by its shape" else 0)) for kind, pattern in rows)
+
+
+PRIVATE = patterns(("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"))  # the only one that may go over lines
+# In any text, JSON included. What the group `value` matches is struck out.
+TEXT = patterns(
+    ("credentials in a URL", r"(?<=://)(?P<value>[^\s/@:\"'\\<>]{0,100}:(?!\d{1,5}[/?#])[^\s\"'\\<>]{1,200}|[^\s/@\"'\\]{1,200})(?=@)"),
+    (NAMED, rf"{SECRET}[\w-]{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*[\w.\[\]| ]{{1,40}}?)?"
+            rf"(?::=|[:!=]=|[:=])[ \t]*(?:(?!{LOOKUP})[\w.]+\((?:\w+=)?|\()?{QUOTED}"),
+    (NAMED, rf"(?:\(\\?[\"']|(?<=[\"'])-)[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}\\?[\"'],[ \t]*{QUOTED}"),  # getenv("TOKEN", "...")
+    ("a bearer token", r"(?:(?<=bearer )|(?:(?<=[\"']basic )|(?<=[\"']token ))(?=[\w.~+/-]*[\d=]))(?P<value>[\w.~+/=-]{8,})"),
+    ("a cookie", r"\bcookie(?:\\?[\"'][ \t]*[:,]|:)[ \t]*(?:\\?[\"'])?(?P<value>(?=[^\s=;,\"'(){}]+=[^{\s])[^\n\"'\\]+)"),
+    ("a key by its shape", rf"(?<![A-Za-z0-9])(?P<value>{KEYS})"),
 )
+# Without quotes: in a URL's query, a connection string, a command. Of code only in its literals and comments, for
+# what stands around them are names without their values: connect(password=given).
+LOOSE = patterns(
+    (NAMED, rf"(?:{SECRET}[\w-]{{0,40}}|[?&;-]sig(?:nature)?)(?:=|: ?(?=\S*[\d!#$%^&+/])){BARE}(?![\w.(\[])"),
+    (NAMED, rf"--[\w-]{{0,40}}{SECRET}[\w-]{{0,40}} {BARE}"),
+    (OPTION, r"(?<=-u )(?P<value>[^\s:]+:(?=\S*[A-Za-z])[^\s\"'\\]+)"),
+)
+CODE = patterns(
+    (NAMED, rf"{WEAK}[\"']?\]?[ \t]*(?:==|[:=,])[ \t]*[bfru]{{0,2}}(?P<quote>[\"'])"
+            r"(?P<value>(?=[^\s\"']*\d)(?=[^\s\"']*[A-Za-z])[^\s\"'\\/]{8,})(?P=quote)"),
+    (NAMED, rf"^\s*(?:export )?\w{{0,40}}{SECRET}\w{{0,40}}=(?P<value>(?:(?-i:(?<=[A-Z]=))|(?![a-z_.]+,?$))[^\s=([\"']+)$"),  # a line of .env
+    (NAMED, rf"^\s*[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}: (?P<value>(?=\S*\d)[^\s(\"'=]+)$"),  # a line of YAML
+    (OPTION, r"\b(?:sshpass|login|mysql\w*|mariadb\w*|mongo\w*|redis-cli|smbclient|7z|zip)\b[^\n]{0,200}?[\s\"']"
+             r"-[pPa](?: ?|[\"'],[ ]*[\"'])(?P<value>[^\s\"',;-][^\s\"']*)"),
+)
+ASKS = re.compile(r"(?i)\b\w{0,40}(?:auth|login|credentials?|fernet|hmac\.new|[th]otp|set_password)[ \t]*=?[ \t]*\("
+                  r"(?P<value>[^()\n]*[\"'][^()\n]*)\)")
+LITERAL = re.compile(r"(?P<quote>[\"']{3}|[\"'])(?P<value>(?:(?!(?P=quote))(?:\\.|.))*)(?P=quote)|#(?P<comment>.*)")
+# What stands for a value that comes from elsewhere: f"{password}", "%s", "$TOKEN"; and what was struck out before.
+ELSEWHERE = re.compile(r"(?i)(?:\{[^{}]*\}|%\(?\w*\)?[sdr]|\$\{?\w+\}?|<[\w -]+>|\*\*\*|bearer |basic |token |[:@.\s])+")
+WORD = re.compile(r"(?<![\w+/=.~-])[\w+/=.-]{20,}")
+UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def clean(text: str) -> tuple[str, dict[str, int]]:
     """The text with secrets struck out, and how many of each kind were. JSON stays JSON. A second pass finds nothing."""
-    found = {}
-    for kind, pattern, instead in PATTERNS:
-        text, count = pattern.subn(instead, text)
-        if count:
-            found[kind] = count
-    return text, found
+    found: Counter[str] = Counter()
+    kept = struck(text, PRIVATE, found).split("\n")
+    known: dict[str, tuple[str, Counter[str]]] = {}  # a dump of a thousand threads has few different lines
+    for number, line in enumerate(kept):
+        if line not in known:
+            removed: Counter[str] = Counter()
+            known[line] = struck(line, (*TEXT, *LOOSE), removed), removed
+        kept[number] = known[line][0]
+        found.update(known[line][1])
+    return "\n".join(kept), dict(found)
+
+
+def code(line: str) -> tuple[str, dict[str, int]]:
+    """The same for a line of source, of which names stay and only values may be struck out."""
+    found: Counter[str] = Counter()
+    line = struck(line, (*PRIVATE, *TEXT, *CODE), found)
+    line = ASKS.sub(lambda call: part(call, "value", LITERAL.sub(lambda one: gone(one, found, "an argument of an authentication"), call["value"])), line)
+    line = LITERAL.sub(lambda one: part(one, name := "comment" if one["value"] is None else "value", struck(one[name], LOOSE, found)), line)
+    return WORD.sub(lambda one: gone(one, found, RANDOM) if is_random(one[0]) else one[0], line), dict(found)
+
+
+def sources(text: str) -> tuple[str, dict[str, int]]:
+    """sources.json, its lines cleaned one by one."""
+    found: Counter[str] = Counter()
+    cleaned: dict[str, dict[str, str]] = {}
+    for file, lines in json.loads(text).items():
+        cleaned[file] = {}
+        for number, line in lines.items():
+            cleaned[file][number], removed = code(line)
+            found.update(removed)
+    return json.dumps(cleaned, indent=1), dict(found)
+
+
+def struck(text: str, rows: Iterable[Pattern], found: Counter[str]) -> str:
+    for kind, pattern in rows:
+        text = pattern.sub(lambda one: gone(one, found, kind), text)
+    return text
+
+
+def gone(one: re.Match[str], found: Counter[str], kind: str) -> str:
+    """The match with its value struck out, where it has one; the whole match where no group is called so."""
+    value = one.groupdict().get("value", one[0])
+    if not re.search(r"[^\W_]", value or "") or ELSEWHERE.fullmatch(value):
+        return one[0]
+    found[kind] += 1
+    return part(one, "value", STRUCK) if "value" in one.re.groupindex else STRUCK
+
+
+def part(one: re.Match[str], name: str, text: str) -> str:
+    """The match with `text` in place of a group."""
+    first, last = one.start(name) - one.start(), one.end(name) - one.start()
+    return one[0][:first] + text + one[0][last:]
+
+
+def is_random(word: str) -> bool:
+    """Whether a word holds 20 signs or more in which letters and digits alternate. Paths and UUIDs are read by people, and stay."""
+    if word.startswith(("/", "./", "../")) or UUID.fullmatch(word) or re.search(r"\.[a-z]{1,5}$", word):
+        return False
+    run = max(re.split(r"[_.=-]", word), key=len)
+    kinds = ["0" if sign.isdigit() else "A" if sign.isupper() else "a" for sign in re.sub(r"[A-Z](?=[a-z])", "a", run)]
+    turns = sum(one != other for one, other in zip(kinds, kinds[1:]))
+    return len(run) >= 20 and "0" in kinds and len(set(kinds)) > 1 and turns * 5 > len(run)
 
 
 def command(words: Sequence[str], most: int) -> str:
@@ -61,5 +158,5 @@ def command(words: Sequence[str], most: int) -> str:
         elif re.fullmatch(r"-\w|--[\w-]+", before) and not (flags or before in HARMLESS or before == "-m"):
             kept.append(STRUCK)
         else:
-            kept.append(STRUCK if ODD.search(word) else word)
+            kept.append(STRUCK if ODD.search(word) or is_random(word) else word)
     return " ".join(kept)

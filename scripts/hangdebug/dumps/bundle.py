@@ -1,4 +1,4 @@
-"""Read an evidence bundle: a folder or .zip with one folder a process.
+"""Read an evidence bundle: a folder, .zip or .tar.gz with one folder a process.
 
     manifest.json                   when, by what version, on what, what went wrong
     4284/process.json               facts about the process
@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
 from hangdebug import kernel
 from hangdebug.dumps import read
-from hangdebug.dumps.functions import functions
-from hangdebug.dumps.profile import profile
-from hangdebug.dumps.tasks import tasks
+from hangdebug.dumps.parts import functions, profile, tasks
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
 
@@ -49,9 +49,16 @@ Texts = Mapping[str, str]
 def is_bundle(path: Path) -> bool:
     """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
     try:
-        return path.is_dir() or path.is_file() and zipfile.is_zipfile(path)
+        return path.is_dir() or path.is_file() and (zipfile.is_zipfile(path) or is_tar(path))
     except OSError:  # such as a name that is too long, when text is pasted as an argument
         return False
+
+
+def is_tar(path: Path) -> bool:
+    """By its first bytes: a dump pasted into a file may be large, and to try it as an archive takes long."""
+    with path.open("rb") as opened:
+        start = opened.read(262)
+    return start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar"
 
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
@@ -141,12 +148,29 @@ def natural(name: str) -> list[int]:
 def archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
     try:
-        with zipfile.ZipFile(path) as opened:
-            members = [info for info in opened.infolist() if not info.is_dir()]
-            limit(path, len(members), sum(info.file_size for info in members))
-            return {info.filename: opened.read(info).decode("utf-8", "replace") for info in members}
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        return tarred(path) if is_tar(path) else zipped(path)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
         raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
+
+
+def zipped(path: Path) -> Texts:
+    with zipfile.ZipFile(path) as opened:
+        members = [info for info in opened.infolist() if not info.is_dir()]
+        limit(path, len(members), sum(info.file_size for info in members))
+        return {info.filename: opened.read(info).decode("utf-8", "replace") for info in members}
+
+
+def tarred(path: Path) -> Texts:
+    """What capture.sh packs. The sizes stand between the files, so the limit is looked at before each is read."""
+    texts: dict[str, str] = {}
+    size = 0
+    with tarfile.open(path, "r|*") as opened:
+        for member in opened:
+            size += member.size
+            limit(path, len(texts), size)
+            if member.isfile():
+                texts[member.name] = opened.extractfile(member).read().decode("utf-8", "replace")
+    return texts
 
 
 def folder(path: Path) -> Texts:

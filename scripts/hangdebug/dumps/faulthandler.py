@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.dumps import file_lines, stacks
+from hangdebug.dumps import printouts, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Snapshot
 
@@ -44,4 +44,4 @@ def head(line: str) -> Head | None:
     return Head("break") if ("!" in line or "Fatal" in line) and BREAK.search(line) else None
 
 
-GRAMMAR = Grammar("faulthandler", head, file_lines.without_comma)
+GRAMMAR = Grammar("faulthandler", head, printouts.without_comma)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.dumps import file_lines, stacks
+from hangdebug.dumps import printouts, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot
 
@@ -41,7 +41,7 @@ def frames(line: str) -> list[Frame]:
     if "for file " in line:
         found = FRAME.search(line)
         return [Frame(found["function"], found["file"], int(found["line"]) or None)] if found else []
-    return file_lines.with_comma(line)
+    return printouts.with_comma(line)
 
 
 GRAMMAR = Grammar("gdb", head, frames, source=True)

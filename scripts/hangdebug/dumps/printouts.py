@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.dumps import file_lines, stacks, task_stacks
+from hangdebug.dumps import asyncio_debug, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot
 
@@ -38,6 +38,12 @@ BODIES = tuple(re.compile(body + FLAGS + "$") for body in (
 NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100}" + TARGET + ")" + FLAGS + "$")
 RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
                   r"in (?P<function>[\w.<>]{1,300})")
+# The frame that Python itself prints, `File "app.py", line 3, in f`, and its kin. Many formats share it.
+NAMED = r"(?P<function><[\w ]{1,40}>|[\w.<>$-]{1,300})"
+FILE = re.compile(r'File "(?P<file>[^"\n]{1,1000})"(?:,? line (?P<line>\d{1,9}|\?{1,3}))?'
+                  r"(?:,? in " + NAMED + r")?"
+                  r"(?P<native> \([^()]{1,500}\))?")
+NOTE = re.compile(r"^\s{0,20}(?P<note>\S.{0,500})?$")
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -46,7 +52,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 
 
 def head(line: str) -> Head | None:
-    task = task_stacks.head(line)
+    task = asyncio_debug.head(line)
     if task is not None:
         return task
     if len(line) > 400 or "hread" not in line and "HREAD" not in line:
@@ -77,9 +83,34 @@ def said(words: str) -> re.Match[str] | None:
 
 def frames(line: str) -> list[Frame]:
     if 'File "' in line:
-        return file_lines.with_comma(line)
+        return with_comma(line)
     found = RICH.match(line[:2000]) if " in " in line else None
     return [Frame(found["function"], found["file"], int(found["line"]) or None)] if found else []
+
+
+def file_lines(line: str) -> list[Frame]:
+    """The frames of a line, however decorated: one, none, or several joined."""
+    if 'File "' not in line:
+        return []
+    found = [one for one in FILE.finditer(line) if one["line"] or one["function"]]
+    made = [Frame(one["function"] or "?", one["file"], number(one["line"])) for one in found]
+    if len(made) == 1:
+        rest = NOTE.match(line[found[0].end():])
+        made[0] = Frame(made[0].function, made[0].file, made[0].line, (rest["note"] or "").strip() if rest else "")
+    return made
+
+
+def without_comma(line: str) -> list[Frame]:
+    """faulthandler's own way: `File "app.py", line 3 in f`."""
+    return [] if 'File "' in line and re.search(r'", line [\d?]{1,9}, in ', line) else file_lines(line)
+
+
+def with_comma(line: str) -> list[Frame]:
+    return [] if 'File "' in line and re.search(r'", line [\d?]{1,9} in ', line) else file_lines(line)
+
+
+def number(text: str | None) -> int | None:
+    return int(text) or None if text and text.isdigit() else None
 
 
 GRAMMAR = Grammar("traceback", head, frames, order="last", source=True)

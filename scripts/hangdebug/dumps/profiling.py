@@ -17,7 +17,7 @@ import re
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.dumps import file_lines, stacks
+from hangdebug.dumps import printouts, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot, Task
 
@@ -55,7 +55,7 @@ def own(task: Task) -> Task:
 
 
 def frames(line: str) -> list[Frame]:
-    return file_lines.with_comma(line)
+    return printouts.with_comma(line)
 
 
 GRAMMAR = Grammar("profiling.sampling", head, frames, order="last", source=True)

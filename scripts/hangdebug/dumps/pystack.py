@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.dumps import file_lines, stacks
+from hangdebug.dumps import printouts, stacks
 from hangdebug.dumps.stacks import Grammar, Head
 from hangdebug.model import Frame, Snapshot
 
@@ -37,7 +37,7 @@ def head(line: str) -> Head | None:
 
 
 def frames(line: str) -> list[Frame]:
-    found = file_lines.with_comma(line)
+    found = printouts.with_comma(line)
     return [replace(one, file="") for one in found] if "File " in line and NATIVE.search(line) else found
 
 

@@ -1,0 +1,120 @@
+"""Parts of an evidence bundle that are no dump: asyncio's tasks, who could end their waits, and a profile.
+
+    tasks-N.json     {"note": "", "tasks": [{"name": "Task-7", "state": "pending", "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
+    functions.json   [{"name": "give", "owner": "Mailbox", "file": "app/mail.py", "line": 12, "last": 15, "root": false, "yields": false,
+                       "ends": [["notify_all", 15]], "calls": [], "awaits": [["with self.cond", 13]], "loops": []}]
+    profile.raw      thread (4284): MainThread;main (uvicorn/main.py:448);handler (app.py:12) 167
+
+A bundle may come from anybody, or have been cut short: rows of another shape are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from hangdebug.model import Awaited, Frame, Function, Task, Thread
+
+TEXTS = ("name", "waits_on", "state", "coroutine")
+NEEDED = {"name": str, "file": str, "line": int, "last": int}
+OPTIONAL = {"owner": str, "root": bool, "yields": bool}
+NAMED = ("ends", "calls", "awaits")
+FRAME = re.compile(r"^(?P<function>.+?) \((?P<file>.+?)(?::(?P<line>\d+))?\)$")
+THREAD = re.compile(r"^thread \((?P<id>0x[0-9A-Fa-f]+|\d+)\)(?:: (?P<name>.*))?$")
+PROCESS = re.compile(r"^process \d+")
+
+
+# -- tasks-N.json --------------------------------------------------------------------------------------
+
+
+def tasks(text: str) -> tuple[tuple[Task, ...], str]:
+    """The tasks, and what could not be read. Rows of another shape are left out."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return (), "the file of its asyncio tasks was cut short"
+    rows = value.get("tasks") if isinstance(value, dict) else None
+    note = value.get("note") if isinstance(value, dict) else None
+    found = [task(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return tuple(found), note if isinstance(note, str) else ""
+
+
+def task(row: dict[str, Any]) -> Task:
+    texts = {key: row[key] for key in TEXTS if isinstance(row.get(key), str)}
+    return Task(
+        texts.pop("name", ""), tuple(frame(one) for one in items(row, "frames") if isinstance(one, dict)), **texts,
+        id=row["id"] if type(row.get("id")) is int else None, awaits=awaited(row.get("awaits")),
+        inside=tuple(one for one in items(row, "inside") if type(one) is int), timed=row.get("timed") is True,
+        ends=frozenset(one for one in items(row, "ends") if isinstance(one, str)),
+    )
+
+
+def items(row: dict[str, Any], key: str) -> list:
+    return row[key] if isinstance(row.get(key), list) else []
+
+
+def frame(row: dict[str, Any]) -> Frame:
+    line = row.get("line")
+    return Frame(str(row.get("function", "?")), str(row.get("file", "?")), line if type(line) is int else None)
+
+
+def awaited(row: Any) -> Awaited | None:
+    if not isinstance(row, dict) or type(row.get("id")) is not int:
+        return None
+    counts = row.get("counts")
+    known = {str(name): count for name, count in counts.items() if type(count) is int} if isinstance(counts, dict) else {}
+    return Awaited(str(row.get("kind", "")), row["id"], str(row.get("method", "")), known)
+
+
+# -- functions.json -----------------------------------------------------------------------------------
+
+
+def functions(text: str) -> tuple[Function, ...] | None:
+    """The functions; None where not all are known, also where a row has another shape."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    rows = [function(row) for row in value] if isinstance(value, list) else [None]
+    return None if None in rows else tuple(rows)
+
+
+def function(row: Any) -> Function | None:
+    if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in NEEDED.items()):
+        return None
+    plain = {key: row[key] for key, kind in {**NEEDED, **OPTIONAL}.items() if type(row.get(key)) is kind}
+    lists = {key: pairs(row.get(key), str) for key in NAMED}
+    return Function(**plain, **lists, loops=pairs(row.get("loops"), int))
+
+
+def pairs(value: Any, kind: type) -> tuple:
+    rows = value if isinstance(value, list) else []
+    return tuple((one[0], one[1]) for one in rows
+                 if isinstance(one, list) and len(one) == 2 and type(one[0]) is kind and type(one[1]) is int)
+
+
+# -- profile.raw ---------------------------------------------------------------------------------------
+
+
+def profile(text: str) -> tuple[tuple[Thread, int], ...]:
+    """Each stack, innermost frame first, with its count. Lines of another shape are left out."""
+    found = []
+    for line in text.splitlines():
+        stack, _, count = line.rpartition(" ")
+        if stack and count.isdigit():
+            found.append((thread(stack.split(";")), int(count)))
+    return tuple(found)
+
+
+def thread(parts: list[str]) -> Thread:
+    os_id, name = None, ""
+    frames: list[Frame] = []
+    for part in parts:
+        head, call = THREAD.match(part), FRAME.match(part)
+        if head and not frames:
+            number = int(head["id"], 0)
+            os_id, name = number if number < 1 << 32 else None, head["name"] or ""
+        elif call and not PROCESS.match(part):
+            frames.append(Frame(call["function"], call["file"], int(call["line"]) if call["line"] else None))
+    return Thread(tuple(reversed(frames)), name, os_id)
