@@ -197,11 +197,15 @@ def is_started(thread: Thread) -> bool:
 
 
 def lone_root(snapshot: Snapshot) -> Thread | None:
-    """The main thread of a dump that names no thread: the only one of several that threading did not start."""
+    """The main thread of a dump that names no thread: the only one that threading did not start.
+
+    A lone stack may be any thread's whose lower end was cut off, unless it goes down to a module.
+    """
     if any(one.name and not ANONYMOUS.match(one.name) for one in snapshot.threads):
         return None
     roots = [one for one in snapshot.threads if one.frames and not is_started(one)]
-    return roots[0] if len(roots) == 1 < len(snapshot.threads) else None
+    alone = len(snapshot.threads) == 1
+    return roots[0] if len(roots) == 1 and not (alone and not ends_whole(roots[0].frames)) else None
 
 
 def since_fork(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

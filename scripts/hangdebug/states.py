@@ -217,6 +217,10 @@ def fine(scene: Scene) -> Answer:
     brim = to_the_brim(scene)
     if brim is not None:
         doubts.append(f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")
+    at_work = [one for one in stuck_workers(scene) if one.frame is not None]
+    if total > 1 and at_work and not scene.evidence.readings:
+        sure = min(sure, 0.6)
+        doubts.append(f"{len(at_work)} pool thread{'s stand' if at_work[1:] else ' stands'} in one place in every dump, in {at_work[0].frame}.")
     if idle < total or brim is not None:
         sure = min(sure, 0.7)
     greedy = [view for view in scene.last if view.role != "event-loop"
