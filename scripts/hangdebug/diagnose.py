@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from dataclasses import replace
 from typing import Iterable
 
 from hangdebug.causes import cause_of
 from hangdebug.frames import package
+from hangdebug.loops import HELD, beside, of_another
 from hangdebug.model import (
     BlockingFrame, Cause, Diagnosis, Evidence, Match, Process, Remedy, Snapshot, Verdict, WaitsFor,
 )
+from hangdebug.pending import as_wait
+from hangdebug.pools import handed_over
 from hangdebug.rings import NOBODY, chain, drawing, label
 from hangdebug.scene import Scene, identity, scenes
 from hangdebug.states import name_of, state_of
-from hangdebug.waits import Wait, stuck_workers, wait as wait_of
+from hangdebug.waits import Wait, place, stuck_workers, wait as wait_of
 
 RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
         "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
@@ -22,28 +26,29 @@ RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "t
 WORTH = {"frames": 0.99, "tasks": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
 WORKER = "a synchronous worker"
-SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
-    seen = scenes(evidence)
-    found = [answered(scene) for scene in seen]
-    first = found[0]
-    if first.state == "healthy":  # the server's loop is fine; another thread's loop may not be
-        held = [one for one in found[1:] if one.state in ("loop-blocked", "loop-busy")]
-        first = replace(held[0], confidence=min(held[0].confidence, SECOND_LOOP), doubts=(
-            *held[0].doubts, "It is not the server's own loop: that one is fine.")) if held else first
-    return first
+    own, *others = scenes(evidence)
+    first = answered(own, *state_of(own))
+    if first.state != "healthy" or not others:
+        return first
+    held = [(other, *found) for other in others for found in [state_of(other)] if found[0].state in HELD and found[1] is not None]
+    judged = [(beside(own, other, verdict, wait), other, wait) for other, verdict, wait in held]
+    accused = next(((other, verdict, wait) for verdict, other, wait in judged if verdict is not None), None)
+    if accused is not None:
+        return answered(*accused)
+    return replace(first, exonerated=(*first.exonerated, *(of_another(wait) for _, _, wait in judged)))
 
 
-def answered(scene: Scene) -> Diagnosis:
+def answered(scene: Scene, verdict: Verdict, wait: Wait | None) -> Diagnosis:
     evidence = scene.evidence
-    verdict, wait = state_of(scene)
     cause, match = cause_of(verdict, wait, scene)
     thread = wait.view.thread if wait else None
-    frame = blocking_frame(wait) if wait and verdict.state != "healthy" else None
-    confidence = sure(verdict, match, wait, scene)
+    asks = handing(verdict, wait, scene)
+    frame = blocking_frame(asks or wait) if wait and verdict.state != "healthy" else None
+    confidence = sure(verdict, match, asks or wait, scene)
     edges = verdict.waits_for or followed(verdict, wait, scene)
     return Diagnosis(
         verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
@@ -53,6 +58,15 @@ def answered(scene: Scene) -> Diagnosis:
         tuple(exonerated(verdict, scene, wait, edges)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
         bystander=verdict.bystander, waits_for=edges,
     )
+
+
+def handing(verdict: Verdict, wait: Wait | None, scene: Scene) -> Wait | None:
+    """The coroutine that handed a library's function to a full pool: the threads show no frame of the application."""
+    if verdict.state != "threadpool-exhausted" or wait is None or wait.frame is not None:
+        return None
+    waits = [as_wait(scene, task) for task in handed_over(scene)]
+    places = Counter(map(place, waits))
+    return max((one for one in waits if one.frame is not None), key=lambda one: places[place(one)], default=None)
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from hangdebug.causes import cause_of
 from hangdebug.frames import calls, is_application, package
 from hangdebug.model import Frame, Verdict
 from hangdebug.rings import nobody_gives, nobody_seen, ring
@@ -24,8 +25,11 @@ STOPS = ("quart/app.py:shutdown", "aiohttp/web_app.py:shutdown", "aiohttp/web_ap
 WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
     select poll get result _try_wait create_connection wait_for_read wait_for_write do_handshake connect accept send
     sendall flush communicate _wait _communicate readline""".split())
+# Causes that a library's frames alone show, and that wait for somebody.
+WAITS = frozenset("http-client database connection-pool socket dns subprocess queue file-io future-result thread-join".split())
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = ("fastapi/routing.py:serialize_response", "starlette/responses.py:render", "starlette/requests.py:json")
+LISTENERS, SERVING = "sanic/app.py:_server_event", "sanic/server/runners.py:_run_server_forever"  # of its start and end alike
 SAME_LOOP = ("nest_asyncio", "nest_asyncio2")
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 STALL = 0.7
@@ -103,6 +107,8 @@ def single(scene: Scene, one: Wait) -> Answer:
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
         alone = one.starts_with(*RESULT) and (nobody_seen(scene) or nobody_gives(scene))  # whoever should complete the future is not shown
         return Verdict(state, 0.85 if never_right(one) and (state == "deadlock" or not alone) else 0.7, (), doubts), one
+    if one.running is None and one.view.inner and cause_of(Verdict(state, 0.5), one, scene)[0].id in WAITS:
+        return Verdict(state, 0.5, (), (*doubts, "The dump does not say whether the call waits or computes.")), one
     if one.running or one.running is None and one.view.inner:
         words = (f"The event loop's thread is at work in {one.frame}.",)
         return Verdict("loop-busy", 0.5 if one.running else 0.4, words, (*doubts, "A healthy server is caught at work now and then.")), one
@@ -187,6 +193,8 @@ def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
             return "exit-hang"
         if frame.name in ("__aenter__", "startup", "_startup"):
             return "startup-hang"
+    if any(calls(frame, LISTENERS) for frame in frames):
+        return "exit-hang" if any(calls(frame, SERVING) for frame in frames) else "startup-hang"
     if any(calls(frame, *STOPS) for frame in frames):
         return "exit-hang"
     return "startup-hang" if any(calls(frame, *STARTS) for frame in frames) else None

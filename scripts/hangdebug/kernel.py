@@ -130,6 +130,18 @@ def endless(args: tuple[int, ...]) -> bool:
     return len(args) > 3 and args[3] == 0
 
 
+def ends_by_itself(wait: KernelWait) -> bool:
+    """Whether the call has a timeout: a sleep, a timed lock, a poll that waits for so long and no longer."""
+    args = wait.args
+    if wait.syscall in ("futex", "ppoll", "pselect6", "select"):
+        place = {"futex": 3, "ppoll": 2}.get(wait.syscall, 4)
+        return len(args) > place and args[place] != 0
+    if wait.syscall in ("poll", "epoll_wait", "epoll_pwait"):
+        place = 2 if wait.syscall == "poll" else 3
+        return len(args) > place and signed(args[place]) > 0
+    return wait.syscall in ("nanosleep", "clock_nanosleep")
+
+
 def signed(value: int) -> int:
     """A pid as the kernel prints it, a C int in hexadecimal: 0xffffffff is -1."""
     value &= 0xFFFFFFFF

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from hangdebug.frames import calls, is_application
-from hangdebug.held import lifespan_state
+from hangdebug.held import LISTENERS, STARTS as BEGINS, STOPS, lifespan_state
 from hangdebug.model import Task, Verdict
 from hangdebug.pending import as_wait, waiting
 from hangdebug.pools import hands_over
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait, stuck_workers
 
-RUNS = ("uvicorn/lifespan/on.py:main", "hypercorn/asyncio/lifespan.py:handle_lifespan", "starlette/routing.py:lifespan")
+RUNS = ("uvicorn/lifespan/on.py:main", "hypercorn/asyncio/lifespan.py:handle_lifespan", "starlette/routing.py:lifespan", LISTENERS,
+        *BEGINS, *STOPS)
 # How a server waits for its application to be through, whatever the application is made with.
 STARTS = ("uvicorn/lifespan/on.py:startup", "hypercorn/asyncio/lifespan.py:wait_for_startup")
 ENDS = ("uvicorn/lifespan/on.py:shutdown", "hypercorn/asyncio/lifespan.py:wait_for_shutdown")
@@ -59,4 +60,4 @@ def phase(scene: Scene, task: Task) -> str | None:
         return "exit-hang"
     if any(calls(frame, *STARTS) for frame in others):
         return "startup-hang"
-    return lifespan_state(task.frames)
+    return lifespan_state((*task.frames, *scene.loop[-1].thread.frames))

@@ -16,6 +16,7 @@ from hangdebug.errors import BadBundle
 from hangdebug.model import Diagnosis, Evidence
 
 CLEAR = 0.8
+WATCHED = ("threadpool-exhausted", "inconclusive")
 
 Say = Callable[[str], None]
 
@@ -39,9 +40,9 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tupl
 
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
-    if answer.state in ("threadpool-exhausted", "inconclusive") and answer.role == "worker":
+    if answer.state in WATCHED and answer.role in ("worker", "other") or answer.state == "inconclusive" and answer.role == "event-loop":
         watch(pid, place, say)
-    elif answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
+    if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
         profile(pid, place, say)
 
 

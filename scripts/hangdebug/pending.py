@@ -30,7 +30,8 @@ ENDS = {
     "MemoryObjectSendStream.send": {"receive", "receive_nowait", "close", "aclose"},
     "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
-STARTED = ("starlette/responses.py", "starlette/websockets.py", "sse_starlette/", "fastapi/sse.py", "uvicorn/protocols/websockets/")
+STARTED = ("starlette/responses.py", "starlette/websockets.py", "starlette/background.py", "sse_starlette/", "fastapi/sse.py",
+           "uvicorn/protocols/websockets/", "aiohttp/web_ws.py", "sanic/server/websockets/", "quart/wrappers/websocket.py")
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,11 @@ def tasks_waiting(scene: Scene) -> Answer:
 
 def ring(scene: Scene, seen: Waiting, task: Task) -> Answer:
     """The task waits for a lock that it holds itself, or for others that wait for it in turn."""
-    if not lock_like(task) or task.timed or not closed(seen, task, ()):
+    if task.timed or not (lock_like(task) or task.awaits.kind == "Task") or not closed(seen, task, ()):
         return None
+    if task.awaits.kind == "Task":
+        words = (f"{task.name} waits for {seen.tasks[task.awaits.id].name}, which waits for it in turn: none of them can go on.",)
+        return verdict(scene, seen, task, 0.95, words, ())
     holders = seen.inside(task.awaits.id)
     own = any(one.id == task.id for one in holders)
     who = "itself" if own else ", ".join(one.name for one in holders[:4]) + ", which waits in turn"
@@ -114,7 +118,8 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
         return None
     if any(task.awaits.id in one.inside for one in scene.evidence.tasks):
         return None  # it changes hands
-    if task.awaits.method != "__aenter__" and "release" not in task.ends:
+    by_hand = task.awaits.method != "__aenter__" and "release" not in task.ends
+    if by_hand and any(name.lstrip("+") == "release" for one in scene.evidence.functions or () for name, _ in one.ends):
         return None  # a semaphore that counts work is taken here, and released by whoever brings the work
     others = [one for one in seen.tasks.values() if not waits_for(seen, one, task.awaits.id) and own_code(one)]
     if any(one.id in seen.served or "release" in one.ends for one in others):
@@ -122,7 +127,8 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
     if scene.evidence.functions is None or not direct(task) or ended_by(scene, seen, task, {"release"}):
         return None
     words = (f"{task.name} waits for {task.awaits}, and no task is inside of it: it was taken and never released.",)
-    return verdict(scene, seen, task, 0.9 if not others else 0.8, words, ())
+    doubts = ("No function of the application releases any; a library to which it was handed could.",) if by_hand else ()
+    return verdict(scene, seen, task, 0.9 if not others and not by_hand else 0.8, words, doubts)
 
 
 def nobody_ends(scene: Scene, seen: Waiting, task: Task) -> Answer:
@@ -224,6 +230,22 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
     seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
     return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
                  and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working))
+
+
+def queued(scene: Scene) -> tuple[Task, Task] | None:
+    """A request that waits for a lock, and the task inside of it, which waits for something untimed all the time."""
+    seen = waiting(scene)
+    pairs = ((task, holder) for task in suspects(scene) if lock_like(task) for holder in seen.inside(task.awaits.id))
+    return next(((task, holder) for task, holder in pairs if holder.id in seen.stuck and not holder.timed), None)
+
+
+def unanswered(scene: Scene) -> tuple[Task, ...]:
+    """Requests without an answer that wait in a library, without a timeout, for as long as one looked: slow, or for ever."""
+    if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
+        return ()
+    seen = waiting(scene)
+    return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
+                 and own_code(task) and not direct(task) and task.awaits.kind == "Future")
 
 
 def told_of(scene: Scene, task: Task) -> str:

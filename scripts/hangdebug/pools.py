@@ -115,8 +115,17 @@ def at_work(pool: Pool, held: list[Wait]) -> tuple[Verdict, Wait | None]:
 
 def queue_of(scene: Scene, pool: Pool) -> int | None:
     """How many calls wait for a thread of the pool, None where that is not known."""
+    if is_anyio_worker(pool.members[0].thread):
+        return in_line(scene)
     known = [scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued]
     return max(known, default=None)
+
+
+def in_line(scene: Scene) -> int | None:
+    """How many tasks wait for a token of one of AnyIO's limiters, None where not all tasks are known."""
+    if not scene.evidence.later or scene.evidence.unread:
+        return None
+    return sum(task.awaits is not None and task.awaits.kind == "CapacityLimiter" for task in scene.evidence.later)
 
 
 def to_the_brim(scene: Scene) -> Pool | None:
@@ -158,14 +167,18 @@ def handed_over(scene: Scene) -> tuple[Task, ...]:
 
 
 def hands_over(scene: Scene, task: Task) -> bool:
-    for frame in task.frames:
-        if calls(frame, *LIBRARY_HANDS_OVER):
-            return True
-        if is_application(frame):
-            statement = statement_at(scene.evidence.sources, frame)
-            made = (maker for name in re.findall(r"\w+", statement) for maker in makers(scene.evidence.sources, frame, name))
-            return any(word in text for text in (statement, *made) for word in HANDS_OVER)
-    return False
+    own = next((index for index, frame in enumerate(task.frames) if is_application(frame)), len(task.frames))
+    return any(calls(frame, *LIBRARY_HANDS_OVER) for frame in task.frames[:own]) or says(scene, task, HANDS_OVER)
+
+
+def says(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
+    """Whether the application's innermost line has one of the words, or the line that made what it names."""
+    frame = next((one for one in task.frames if is_application(one)), None)
+    if frame is None:
+        return False
+    statement = statement_at(scene.evidence.sources, frame)
+    made = (maker for name in re.findall(r"\w+", statement) for maker in makers(scene.evidence.sources, frame, name))
+    return any(word in text for text in (statement, *made) for word in words)
 
 
 def woke(scene: Scene, one: Wait) -> bool:

@@ -17,7 +17,8 @@ LOOP = (
     "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
     "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
     "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "aiohttp/worker.py:run",
-    "sanic/server/runners.py:_run_server_forever", "tornado/platform/asyncio.py:start", "twisted/internet/asyncioreactor.py:run", "taskgroup/runners.py:run",
+    "sanic/server/runners.py:_run_server_forever", "sanic/server/runners.py:_serve_http_1", "sanic/server/runners.py:_serve_http_3",
+    "tornado/platform/asyncio.py:start", "twisted/internet/asyncioreactor.py:run", "taskgroup/runners.py:run",
     *(f"granian/server/{kind}.py:_spawn_{protocol}_worker" for kind in ("mp", "mt")
       for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")),
 )
@@ -210,11 +211,15 @@ def is_started(thread: Thread) -> bool:
 
 
 def lone_root(snapshot: Snapshot) -> Thread | None:
-    """The main thread of a dump that names no thread: the only one of several that threading did not start."""
+    """The main thread of a dump that names no thread: the only one that threading did not start.
+
+    A lone stack may be any thread's whose lower end was cut off, unless it goes down to a module.
+    """
     if any(one.name and not ANONYMOUS.match(one.name) for one in snapshot.threads):
         return None
     roots = [one for one in snapshot.threads if one.frames and not is_started(one)]
-    return roots[0] if len(roots) == 1 < len(snapshot.threads) else None
+    alone = len(snapshot.threads) == 1
+    return roots[0] if len(roots) == 1 and not (alone and not ends_whole(roots[0].frames)) else None
 
 
 def since_fork(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

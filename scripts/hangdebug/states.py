@@ -17,15 +17,15 @@ from hangdebug.frames import calls, is_application, package
 from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held, state_held
 from hangdebug.lifespans import lifespan_waits
-from hangdebug.loopless import tasks_alone, to_look_at
+from hangdebug.loops import tasks_alone, to_look_at
 from hangdebug.locks import wanted
 from hangdebug.model import Frame, Verdict
-from hangdebug.pending import as_wait, own_code, suspects, tasks_waiting, told_of, waiting
+from hangdebug.pending import as_wait, own_code, queued, suspects, tasks_waiting, told_of, unanswered, waiting
 from hangdebug.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.rings import deadlock
-from hangdebug.scene import SERVERS, Scene, is_child, is_supervisor, not_cut, since_fork, supervises, whole
+from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_cut, since_fork, supervises, whole
 from hangdebug.slow_steps import held_before
-from hangdebug.waitfor import is_timed, stands
+from hangdebug.waitfor import JOIN, is_timed, stands
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
 from hangdebug.workers import synchronous
 
@@ -106,9 +106,11 @@ def left_over(scene: Scene) -> Wait | None:
 def finalizing(scene: Scene) -> Answer:
     """An atexit hook: the main thread runs a function that no module, and no event loop, has called."""
     main = next((view for view in scene.last if view.role == "main"), None)
-    if main is None or main.frame is None or scene.loop:
+    if main is None or scene.loop:
         return None
     snapshot = scene.evidence.snapshots[-1]
+    if main.frame is None:
+        return joining_hook(scene, main) if whole(snapshot) else None
     if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])):
         return None
     bottom = main.thread.frames[-1]
@@ -118,6 +120,16 @@ def finalizing(scene: Scene) -> Answer:
         return None  # a server written in C may call the application, and listen
     words = (f"{main.thread.frames[-1]} is called by the interpreter itself, as it calls atexit hooks when it ends.",)
     return Verdict("exit-hang", 0.85, words), wait(scene, main)
+
+
+def joining_hook(scene: Scene, main: View) -> Answer:
+    """An atexit hook that is a library's own, such as QueueListener.stop, and joins a thread."""
+    bottom, held = main.thread.frames[-1], holder(scene)
+    joins = any(calls(frame, *JOIN) for frame in main.thread.frames)
+    if not joins or held is None or bottom.name == "<module>" or calls(bottom, *JOIN) or scene.evidence.process.listens or is_child(scene.evidence.snapshots[-1]):
+        return None
+    words = (f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends, and joins {name_of(held.view)}.",)
+    return Verdict("exit-hang", 0.85, words), held
 
 
 def runs_uvicorn(scene: Scene) -> bool:
@@ -180,10 +192,14 @@ def fine(scene: Scene) -> Answer:
     if total == 1:
         sure = 0.6
         doubts.append("One dump shows one moment.")
-    waiting = suspects(scene)
-    if waiting:
+    seen, slow = suspects(scene), unanswered(scene)
+    if seen:
         sure = min(sure, 0.6)
-        doubts += [told_of(scene, waiting[0]), *([f"{len(waiting)} requests wait so."] if waiting[1:] else [])]
+        doubts += [told_of(scene, seen[0]), *([f"{len(seen)} requests wait so."] if seen[1:] else [])]
+    elif slow:
+        sure = min(sure, 0.6)
+        doubts.append(f"{slow[0].name} serves a request and waits in {slow[0].frames[0]} all the time, without a timeout: for a slow "
+                      f"peer, or for ever.{f' {len(slow)} requests wait so.' if slow[1:] else ''}")
     elif not (scene.evidence.later or clients and not clients.open and not scene.evidence.unread) \
             or scene.evidence.unread and (clients is None or clients.open):
         sure = min(sure, 0.7)
@@ -194,9 +210,17 @@ def fine(scene: Scene) -> Answer:
     if locked:
         words.append(f"{len(locked)} pool thread{'s stand' if locked[1:] else ' stands'} before a lock all the time, in {locked[0].frame}.")
         return Verdict("inconclusive", 0.5, tuple(words), ("Whoever is inside of the lock may go on, or never leave it.",)), locked[0]
+    behind = queued(scene)
+    if behind is not None:
+        words.append(f"{told_of(scene, behind[0])[:-1]}, in {as_wait(scene, behind[1]).frame or behind[1].frames[0]}.")
+        return Verdict("inconclusive", 0.5, tuple(words), ("Whoever is inside of the lock may go on, or never leave it.",)), as_wait(scene, behind[0])
     brim = to_the_brim(scene)
     if brim is not None:
         doubts.append(f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")
+    at_work = [one for one in stuck_workers(scene) if one.frame is not None]
+    if total > 1 and at_work and not scene.evidence.readings:
+        sure = min(sure, 0.6)
+        doubts.append(f"{len(at_work)} pool thread{'s stand' if at_work[1:] else ' stands'} in one place in every dump, in {at_work[0].frame}.")
     if idle < total or brim is not None:
         sure = min(sure, 0.7)
     greedy = [view for view in scene.last if view.role != "event-loop"

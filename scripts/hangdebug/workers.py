@@ -13,6 +13,7 @@ from typing import Optional, Tuple
 from hangdebug.causes import cause_of
 from hangdebug.frames import calls, is_application, library_path
 from hangdebug.model import Verdict
+from hangdebug.pools import woke
 from hangdebug.scene import Scene, View, is_child, is_supervisor, stands_in
 from hangdebug.waits import Wait, elsewhere, name_of, place, wait
 
@@ -105,12 +106,23 @@ def served(scene: Scene, seen: Crew) -> Answer:
     if seen.free or seen.moving:
         words = f"{seen.free} threads wait for requests." if seen.free else f"{len(seen.moving)} requests go on."
         return fine(scene, words, f"{alike} requests stand in {first.frame}: slow or stuck, but others are served.")
+    if all(one.view.role == "other" and naps(one) for one in seen.stuck) and not single:
+        return napping(scene, seen)
     fixed = any(calls(frame, *FIXED) for one in seen.stuck for frame in one.view.thread.frames)
     words = (f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line.",)
     if fixed or alike > 1 and not (single and naps(first)):
         return Verdict("sync-worker-blocked", sure(first, 0.92 if fixed else 0.86), (*words, *movement(first)), doubts), first
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return Verdict("inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts), first
+
+
+def napping(scene: Scene, seen: Crew) -> Answer:
+    """A server that starts a thread for each request, and all of them sleep or compute: the next one gets a thread too."""
+    awake = [one for one in seen.stuck if woke(scene, one)]
+    words, doubt = f"All {len(seen.stuck)} requests sleep or compute, each in a thread of its own.", "Slow requests, streams too, look alike."
+    if awake or any(one.running for one in seen.stuck):
+        return fine(scene, f"{words} {len(awake)} of them woke while they were watched.", doubt)
+    return Verdict("inconclusive", 0.5, (words,), (doubt,)), seen.stuck[0]
 
 
 def never_out(scene: Scene, one: Wait) -> Answer:

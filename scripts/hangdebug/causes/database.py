@@ -22,7 +22,9 @@ DRIVERS = ("sqlite3", "psycopg", "psycopg2", "psycopg_pool", "psycopg_binary", "
            "mysql", "mariadb", "oracledb", "cx_Oracle", "pyodbc", "pymssql", "duckdb", "snowflake", "sqlalchemy",
            "sqlmodel", "peewee", "pony", "pymongo", "mongoengine", "redis", "rediscluster", "valkey", "hiredis", "pymemcache",
            "pylibmc", "memcache", "bmemcached", "cassandra", "clickhouse_driver", "clickhouse_connect", "neo4j",
-           "elasticsearch", "opensearchpy", "influxdb_client", "etcd3", "ldap3", "happybase", "dbutils", "playhouse")
+           "elasticsearch", "opensearchpy", "influxdb_client", "etcd3", "ldap3", "happybase", "dbutils", "playhouse",
+           "asyncpg", "aiosqlite", "aiomysql", "asyncmy", "aiopg", "motor", "databases", "tortoise", "aioredis", "coredis", "aiomcache",
+           "beanie")
 DJANGO = "django/db/"
 METHODS = ("execute", "executemany", "executescript", "commit", "rollback", "fetchone", "fetchall", "fetchmany", "callproc")
 SERVERS = {1433: "SQL Server", 1521: "Oracle", 3306: "MySQL", 5432: "PostgreSQL", 6379: "Redis", 6432: "PgBouncer",

@@ -17,6 +17,7 @@ from hangdebug.waits import Wait
 
 NAMES = ("asyncio", "uvloop")  # each loop's prefix for the names of its default executor's threads
 SHUTDOWN = "concurrent/futures/thread.py:shutdown"
+JOINS = "asyncio/base_events.py:_do_shutdown"  # it tells also where a dump has no names of threads
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
@@ -34,10 +35,10 @@ def is_default(view: View) -> bool:
 
 def joined(scene: Scene) -> View | None:
     """The thread that the loop started to join its default executor, while a call is still at work there."""
-    if not any(is_default(view) and not view.idle for view in scene.last):
-        return None
-    return next((view for view in scene.threads("other") if any(calls(frame, SHUTDOWN) for frame in view.thread.frames)
-                 and not any(map(is_application, view.thread.frames))), None)
+    busy = any(is_default(view) and not view.idle for view in scene.last)
+    joining = [view for view in scene.threads("other") if any(calls(frame, SHUTDOWN) for frame in view.thread.frames)
+               and not any(map(is_application, view.thread.frames))]
+    return next((view for view in joining if busy or any(calls(frame, JOINS) for frame in view.thread.frames)), None)
 
 
 CAUSE = Cause(

@@ -45,6 +45,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return Match(frozenset(kinds), words)
     if futex and wait.entered:
         return Match(frozenset({"source", "kernel"}), (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",))
+    if futex and verdict.waits_for and verdict.waits_for[0].kind == "lock":
+        return Match(frozenset({"source", "kernel"}), (f"Its line takes {verdict.waits_for[0].through}.",))
     return None
 
 

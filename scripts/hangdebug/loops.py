@@ -1,0 +1,83 @@
+"""Loops that are not the server's own: another thread's, beside it, and none at all.
+
+A thread may run an event loop of its own and block it on purpose: a poller that sleeps, a consumer that waits for the
+next message. That hangs nobody who does not wait for it.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from hangdebug.frames import is_application, package
+from hangdebug.held import outermost
+from hangdebug.kernel import ends_by_itself
+from hangdebug.model import Verdict
+from hangdebug.pending import as_wait, waiting
+from hangdebug.pools import says, woke
+from hangdebug.scene import PARKED, SERVERS, Scene, polls_its_own
+from hangdebug.waitfor import HANDS_OVER, asks_loop
+from hangdebug.waits import Wait, elsewhere, name_of, wait
+
+Answer = Optional[Tuple[Verdict, Optional[Wait]]]
+
+SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
+HELD = ("loop-blocked", "loop-busy")
+
+
+def beside(own: Scene, other: Scene, found: Verdict, held: Wait) -> Verdict | None:
+    """What the held loop of another thread means where the server's is fine; None where it goes on and nobody waits for it."""
+    doubt = "It is not the server's own loop: that one is fine."
+    if not serves(own) or needed(own):
+        return Verdict(found.state, min(found.confidence, SECOND_LOOP), found.evidence, (*found.doubts, doubt))
+    if goes_on(other, held):
+        return None
+    doubts = (doubt, "Nobody is seen to wait for it: it may block on purpose, as a consumer does between two messages.")
+    return Verdict("inconclusive", 0.5, found.evidence, (*found.doubts, *doubts))
+
+
+def of_another(held: Wait) -> str:
+    """Why it is not to blame, for the report."""
+    return f"{name_of(held.view)}, whose own event loop stands in {held.frame}: it goes on, and nobody is seen to wait for it."
+
+
+def serves(own: Scene) -> bool:
+    """Whether it is the server's loop for certain: a server runs it, or it polls the socket that accepts connections."""
+    one = own.loop[-1]
+    return any(package(frame) in SERVERS for frame in one.thread.frames) or polls_its_own(one.kernel, own.evidence.process)
+
+
+def needed(own: Scene) -> bool:
+    """Whether a thread or a coroutine waits for something that was handed to another thread's loop."""
+    if any(asks_loop(wait(own, view), own) for view in own.last if view.role != "event-loop" and not view.idle):
+        return True
+    return any(says(own, task, (HANDS_OVER, "wrap_future")) for task in waiting(own).stuck.values())
+
+
+def goes_on(scene: Scene, held: Wait) -> bool:
+    """Whether it computes, moves, or is in a wait that ends by itself."""
+    seen = elsewhere(scene, held.view, outermost(scene) or held.frame) if held.frame else None
+    timed = held.kernel is not None and ends_by_itself(held.kernel)
+    return bool(held.running) or timed or woke(scene, held) or bool(seen and seen[0]) or held.motion.same < held.motion.samples
+
+
+def to_look_at(scene: Scene) -> Wait | None:
+    """Where a person would look first: at the main thread, or at one that is inside of the application's code.
+
+    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue, are
+    passed over while there are others: most do so on purpose.
+    """
+    seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
+
+    def telling(one: Wait) -> tuple[bool, bool, bool]:
+        main, parked = one.view.role == "main", one.starts_with(*PARKED)
+        active = bool(one.view.thread.owns_gil or one.view.thread.active)
+        return main and not one.starts_with("threading.py:join") or not main and not parked, main, active
+
+    return max(seen, key=telling, default=None)
+
+
+def tasks_alone(scene: Scene) -> Answer:
+    """A list of tasks, and no thread: where the only one of the application's own waits."""
+    own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
+    words = (f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack.",)
+    return Verdict("inconclusive", 0.3, words, (), True), as_wait(scene, own[0]) if len(own) == 1 else None
