@@ -13,6 +13,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 import zoo
@@ -147,6 +148,18 @@ def test_nothing_that_a_dump_says_is_markup(tmp_path):
     assert re.sub(r"\\[<>]|<!-- -->", "", outside).count("<") == 0
     assert not re.search(r"(?<!\\)\]\((?!timeline\.svg|waits\.svg)", outside) and "://" not in outside and not re.search(r"[@#]\w", outside)
     assert not re.search(r"(?<!\\)[*_~|`]", outside.replace("![", "").replace("](", ""))
+
+
+def test_every_format_that_is_read_is_reported(tmp_path):
+    """Dumps of all tools, tasks without threads among them, and what people paste: none breaks the page or a picture."""
+    files = [file for file in sorted((ROOT / "tests" / "dumps").rglob("*.*")) if ".truth." not in file.name]
+    files = files[::9] + [file for file in sorted((ROOT / "tests" / "pasted").rglob("*")) if file.is_file() and file.suffix != ".py"]
+    for file in files:
+        found = gather(file)
+        harmless(page.as_html(found))
+        for _, picture in found.pictures:
+            ElementTree.fromstring(picture.data)
+    assert len(files) > 70
 
 
 def test_a_fence_cannot_be_closed_from_within():

@@ -19,7 +19,7 @@ from typing import Any, Mapping, Sequence
 from hangdebug import svg
 from hangdebug.causes import cause_of
 from hangdebug.diagnose import diagnose
-from hangdebug.errors import MissingTool
+from hangdebug.errors import HangError, MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
 from hangdebug.pressure import DURING, FIRST, Pressure
@@ -89,11 +89,16 @@ class Row:
 
 
 def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture:
-    """Every thread over the samples, coloured by what it waits in: the loop's row on top, the hang one solid bar."""
+    """Every thread over the samples, coloured by what it waits in: the loop's row on top, the hang one solid bar.
+
+    Raises HangError where there is none, as of a process that the kernel has stopped.
+    """
     scene = seen if isinstance(seen, Scene) else scene_of(seen)
     answer = answer or diagnose(scene.evidence)
     columns = spread(len(scene.samples))
     rows, hidden = shown(rows_of(scene, answer, columns))
+    if not rows:
+        raise HangError("There is no thread to draw.", answer.summary)
     times = moments(scene.evidence, columns)
     alt, caption = told(rows, hidden, answer, len(columns), sum(len(sample) > 0 for sample in scene.samples))
     parts, y = heading(times), TOP
