@@ -21,7 +21,7 @@ from hangdebug.capture import redact
 from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read, text_of
 from hangdebug.dumps.bundle import is_bundle, mapping, read_bundle
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.errors import HangError, MissingTool
 from hangdebug.local import with_sources
 from hangdebug.model import Diagnosis, Evidence, KernelWait, Patch, Thread

@@ -27,7 +27,7 @@ from typing import Any, Mapping
 from hangdebug import kernel
 from hangdebug.dumps import read
 from hangdebug.dumps.functions import functions
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.dumps.tasks import tasks
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
