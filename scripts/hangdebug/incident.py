@@ -29,7 +29,7 @@ from hangdebug.pressure import Check, Pressure, read_check, report as pressure_t
 from hangdebug.recording import STACKS
 from hangdebug.report import short
 from hangdebug.svg import Picture
-from hangdebug.verify import Verification, table
+from hangdebug.verify import table
 
 AROUND = 10  # lines of source before and after the marked one
 MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20

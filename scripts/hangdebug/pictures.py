@@ -36,7 +36,7 @@ __all__ = ["Picture", "flame", "latency", "threads_over_aborts", "timeline", "wa
 
 MOST_ROWS, MOST_COLUMNS = 22, 40
 LEFT, TOP, ROW, LOOP_ROW = 196, 44, 24, 34
-LETTER_ROOM = 11
+WORDS_ROOM, LETTER_ROOM = 90, 11  # what words, or a letter, need of a bar
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def drawn(row: Row, y: float, height: float, count: int) -> list[str]:
         ink = svg.PAPER if one.kind.colour in svg.DARK else svg.INK
         words = f"{row.count} x {one.words}" if row.count > 1 and one.kind is not IDLE else one.words
         room = width - 12
-        if room > 50:
+        if room > WORDS_ROOM:
             parts.append(svg.text(x + 6, middle, words, room, ink, bold=hang))
         elif width > LETTER_ROOM and one.kind.letter:
             parts.append(svg.text(x + width / 2, middle, one.kind.letter, width, ink, anchor="middle"))
@@ -293,7 +293,9 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
     faults = [row for row in rows if row.fault]
     loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
     if not faults:
-        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {'nothing hangs' if answer.state == 'healthy' else answer.state}."
+        moves = " Rows in pieces move on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
+        why = "nothing hangs" if answer.state == "healthy" else answer.state
+        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {why}.{moves}"
     words = next(one.words for one in reversed(faults[0].cells) if one)
     solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
     who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
