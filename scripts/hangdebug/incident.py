@@ -101,7 +101,8 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
 def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
     """Its name, the bundle's own files by name, the text of a dump, and the evidence."""
     if isinstance(source, Path) and is_bundle(source):
-        return source.name, dict(top_files(source)), "", read_bundle(source)
+        found = read_bundle(source)  # first: it says what is wrong with an archive that is broken
+        return source.name, dict(top_files(source)), "", found
     if isinstance(source, Path):
         text = text_of(str(source))
         return source.name, {}, text, evidence_of(read(text))
@@ -149,7 +150,7 @@ def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Che
     if stacks:
         wanted["flame.svg"] = lambda: pictures.flame(stacks)
     if checks:
-        wanted["latency.png"] = lambda: pictures.latency({name: one.result if isinstance(one, Pressure) else one for name, one in checks.items()})
+        wanted["latency.png"] = lambda: pictures.latency(checks)
     if runs:
         wanted["threads.png"] = lambda: pictures.threads_over_aborts(runs)
     drawn, absent = [], []

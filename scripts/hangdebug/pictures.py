@@ -22,7 +22,7 @@ from hangdebug.diagnose import diagnose
 from hangdebug.errors import HangError, MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
-from hangdebug.pressure import DURING, FIRST, Pressure
+from hangdebug.pressure import DURING, FIRST, Check, Pressure
 from hangdebug.recording import flame
 from hangdebug.rings import label as name_in_ring
 from hangdebug.scene import Scene, View, identity, scene as scene_of
@@ -313,9 +313,10 @@ STYLES = (("-", "X"), ("--", "o"), ("-.", "s"), (":", "^"))
 FLOOR = 2e-4  # seconds: what is faster is drawn here
 
 
-def latency(runs: Verification | Mapping[str, Verification]) -> Picture:
+def latency(runs: Check | Mapping[str, Check]) -> Picture:
     """How long the first URL took before, during and after the aborts, a panel a run. Raises MissingTool (no matplotlib)."""
-    runs = {"verification": runs} if isinstance(runs, Verification) else runs
+    named = runs if isinstance(runs, Mapping) else {"verification": runs}
+    runs = {name: one.result if isinstance(one, Pressure) else one for name, one in named.items()}
     figure = canvas(0.6 + 2.1 * len(runs))
     panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     words = [one_run(axis, run, name) for axis, (name, run) in zip(panels, runs.items())]
