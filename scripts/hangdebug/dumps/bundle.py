@@ -28,7 +28,8 @@ from typing import Any, Mapping
 
 from hangdebug import kernel
 from hangdebug.dumps import read
-from hangdebug.dumps.parts import functions, profile, tasks
+from hangdebug.dumps.collapsed import profile
+from hangdebug.dumps.parts import functions, tasks
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
 
@@ -149,7 +150,8 @@ def archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
     try:
         return tarred(path) if is_tar(path) else zipped(path)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError,
+            ValueError) as error:
         raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
 
 
