@@ -52,9 +52,9 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
         awk '$4 == "00010000" { print "unix", $7 }' "$p/net/unix"
         for fd in $(sed -n 's/[^0-9]*anon_inode:\[eventpoll\]$//p' "$place/fds.tsv"); do
             sed -n "s/^tfd: *\([0-9]*\).*/epoll $fd \1/p" "$p/fdinfo/$fd"; done; } 2>&- >"$place/sockets.txt"
-    python=$(readlink "$p/exe" | sed -n 's/.*python\(3\.[0-9]*\).*/"\1"/p')
+    version=$(readlink "$p/exe" | sed -n 's/.*python\(3\.[0-9]*\).*/, "python": "\1"/p')
     echo "{\"pid\": $1, \"command\": $(shown "$1" 6 | quoted), \"cwd\": $(readlink "$p/cwd" | quoted),
- \"status\": \"$status\", \"server\": $server, \"python\": ${python:-null}, \"supervisor_pid\": $2,
+ \"status\": \"$status\", \"server\": $server, \"supervisor_pid\": $2$version,
  \"cpus\": $(grep -c ^processor /proc/cpuinfo || echo null)}" >"$place/process.json"
     for n in 0 1 2 3; do kernel "$1" >"$place/kernel-before-$n.tsv"; sleep 0.1 || sleep 1; done 2>/dev/null
     for index in 0 1 2; do
