@@ -3,10 +3,9 @@
 # Not when   Python with psutil is there: `hang.py capture` keeps the lines of your code and the tasks too.
 # Costs      2 s a process, paused for milliseconds a sample. Run it before any restart, as the target's user
 #            or as root. Linux; a POSIX sh. Of a command line it keeps what is served, no environment at all.
-set -u
-stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
+set -u; stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
 usage='usage: capture.sh PID [FOLDER]   (of a supervisor: its workers are looked at too)'
-top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}
+top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}; packed=$folder.tar.gz
 case $top in -h) echo "$usage"; exit 0 ;; ''|0*|*[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
 command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-spy, or copy its one file here'
 grep -qs '^State:.[^Z]' "/proc/$top/status" || stop "Process $top is not running." 'ps -ef | grep python'
@@ -71,10 +70,11 @@ echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"
  \"platform\": $(uname -srm | quoted)}" >"$folder/manifest.json"
 one "$top" null
 case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'Root is needed?' "sudo sh '$0' $top"; esac
-grep -Eqs '_run_once|run_until_complete' "$place/sample-0.json" ||  # without a loop it may be a supervisor
-for child in $(cut -f 1 "$place/children.tsv"); do
+loops=$(grep -Es '_run_once|run_until_complete' "$place/sample-0.json") held=' 0x[^ ]*[89a-f]. 0x[^ ]* 0x0 '
+for child in $(cut -f 1 "$place/children.tsv"); do  # of a loop's own, only what is stuck for good
+    set -- "/proc/$child/task/"*  # that is: its only thread waits for a lock of its own, without a timeout
+    [ -z "$loops" ] || { [ $# = 1 ] && grep -Eqs "^(202|98) 0x[^ ]*$held" "$1/syscall"; } || continue
     case $(readlink "/proc/$child/exe"):$(words "$child") in
         *_tracker*|*.forkserver*) ;; *python*:*|*pypy*:*) one "$child" "$top" ;; esac
 done
-tar -czf "$folder.tar.gz" -C "$(dirname "$folder")" "$(basename "$folder")" && folder=$folder.tar.gz
-echo "$folder"
+tar -czf "$packed" -C "$(dirname "$folder")" "$(basename "$folder")" && folder=$packed; echo "$folder"

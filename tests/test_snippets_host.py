@@ -117,6 +117,15 @@ def test_what_the_sockets_and_the_cpus_tell_is_told_by_both(cause, tmp_path):
     assert (answer["state"], answer["cause"]) == (hung.truth.state, hung.truth.cause)
 
 
+def test_of_a_server_with_a_loop_the_child_that_is_stuck_for_good_is_captured_too(tmp_path):
+    (tmp_path / "bin").mkdir()
+    with zoo.hang("fork") as hung:
+        done = capture(SHELLS[0], path(tmp_path / "bin", PY_SPY), str(hung.pid), "evidence", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    answer = diagnosed(tmp_path / "evidence.tar.gz")
+    assert (answer["state"], answer["cause"], answer["process"]["supervisor_pid"]) == ("deadlock", "fork", hung.pid)
+
+
 def test_what_only_tasks_show_is_no_sure_answer(tmp_path):
     (tmp_path / "bin").mkdir()
     with zoo.hang("never-set") as hung:
