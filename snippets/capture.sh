@@ -68,8 +68,8 @@ echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"
  [\"capture.sh keeps no asyncio tasks, and no lines of code: those come from diagnose --code DIR\"],
  \"py_spy\": \"$(py-spy --version | cut -d ' ' -f 2)\", \"taken\": \"$(date -u +%Y-%m-%dT%H:%M:%S+00:00)\",
  \"platform\": $(uname -srm | quoted)}" >"$folder/manifest.json"
-one "$top" null
-case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'Root is needed?' "sudo sh '$0' $top"; esac
+one "$top" null; case $status$(ls "$place") in *stop*|*sample-0*) ;;
+    *) stop 'It may need root.' "sudo env PATH=\"\$PATH\" sh '$0' $top   # your decision" ;; esac
 loops=$(grep -Es '_run_once|run_until_complete' "$place/sample-0.json") held=' 0x[^ ]*[89a-f]. 0x[^ ]* 0x0 '
 for child in $(cut -f 1 "$place/children.tsv"); do  # of a loop's own, only what is stuck for good
     set -- "/proc/$child/task/"*  # that is: its only thread waits for a lock of its own, without a timeout

@@ -205,7 +205,7 @@ def test_another_user_who_may_not_attach_is_shown_the_command_to_ask_for(tmp_pat
     script = shutil.copy(SNIPPETS / "capture.sh", tmp_path)
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
-            for where, told in ((tmp_path, "cannot be made. Next: sh '"), (Path("/tmp"), "Next: sudo sh '")):
+            for where, told in ((tmp_path, "cannot be made. Next: sh '"), (Path("/tmp"), "Next: sudo env PATH=\"$PATH\" sh '")):
                 done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", "sh", script, str(process.pid), f"none-{os.getpid()}"], cwd=where,
                                       env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}, capture_output=True, text=True)
                 assert done.returncode == 2 and told in done.stderr, done.stderr
