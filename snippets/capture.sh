@@ -3,17 +3,15 @@
 # Not when   Python with psutil is there: `hang.py capture` keeps the lines of your code and the tasks too.
 # Costs      2 s a process, paused for milliseconds a sample. Run it before any restart, as the target's user
 #            or as root. Linux; a POSIX sh. Of a command line it keeps what is served, no environment at all.
-set -u
-stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
+set -u; stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
 usage='usage: capture.sh PID [FOLDER]   (of a supervisor: its workers are looked at too)'
-top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}
+top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}; packed=$folder.tar.gz
 case $top in -h) echo "$usage"; exit 0 ;; ''|0*|*[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
 command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-spy, or copy its one file here'
 grep -qs '^State:.[^Z]' "/proc/$top/status" || stop "Process $top is not running." 'ps -ef | grep python'
 [ ! -e "$folder" ] || stop "$folder is there already." "sh '$0' $top ANOTHER_FOLDER"
 mkdir -p "$folder" 2>/dev/null || stop "$folder cannot be made." "sh '$0' $top /tmp/evidence-$top"
 trap 'echo "capture.sh: interrupted; what was read until now is in $folder" >&2; exit 130' INT TERM
-
 quoted() { printf '"%s"' "$(tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"; }  # as JSON
 words() { tr '\n\000' ' \n' <"/proc/$1/cmdline" 2>/dev/null; }
 shown() {  # shown PID MOST: its command line
@@ -36,7 +34,7 @@ kernel() {  # kernel PID: what each thread waits in, one line a thread. Nothing 
             sub(/.*\//, "", task); print task "\t" stat own "\t" forced "\t" waits } }' "/proc/$1/task/"*
 }
 one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attaching can end a wait
-    p=/proc/$1 place=$folder/$1 server=null ports='' listens=false status=sleeping; mkdir -p "$place"
+    p=/proc/$1 place=$folder/$1 server=null status=sleeping; mkdir -p "$place"
     case $(grep ^State "$p/status") in *stopped*) status=stopped ;; *tracing*) status=tracing-stop ;; esac
     for name in fastapi waitress celery daphne granian hypercorn uvicorn gunicorn; do
         case $(words "$1"; words "$top") in *"$name"*) server="\"$name\"" ;; esac; done
@@ -48,15 +46,16 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
         END { for (i = 1; i <= NR; i++) if (has[i] || port[i] in listens) print line[i] }' >"$place/net.txt"
     for child in $(cat "$p/task/"*/children 2>/dev/null); do printf '%s\t%s\n' "$child" "$(shown "$child" 3)"
     done >"$place/children.tsv"
-    awk -v own="$own" '$4 == "00010000" && index(own, " " $7 " ")' "$p/net/unix" | grep -q . && listens=null
-    for port in $(awk '$4 == "0A" { sub(/.*:/, "", $2); print $2 }' "$place/net.txt" | sort -u)
-    do listens=true ports="$ports${ports:+, }$(printf %d "0x$port")"; done
-    python=$(readlink "$p/exe" | sed -n 's/.*python\(3\.[0-9]*\).*/"\1"/p')
+    {   sed 's/^/range /' /proc/sys/net/ipv4/ip_local_port_range  # for: does it listen, does it still serve?
+        awk '$4 == "0A" { sub(/.*:/, "", $2); print "listened", $2 }' "$p/net/tcp" "$p/net/tcp6"
+        awk '$4 == "00010000" { print "unix", $7 }' "$p/net/unix"
+        for fd in $(sed -n 's/[^0-9]*anon_inode:\[eventpoll\]$//p' "$place/fds.tsv"); do
+            sed -n "s/^tfd: *\([0-9]*\).*/epoll $fd \1/p" "$p/fdinfo/$fd"; done; } 2>&- >"$place/sockets.txt"
+    version=$(readlink "$p/exe" | sed -n 's/.*python\(3\.[0-9]*\).*/, "python": "\1"/p')
     echo "{\"pid\": $1, \"command\": $(shown "$1" 6 | quoted), \"cwd\": $(readlink "$p/cwd" | quoted),
- \"status\": \"$status\", \"listening\": [$ports], \"listens\": $listens, \"server\": $server,
- \"python\": ${python:-null}, \"supervisor_pid\": $2}" >"$place/process.json"
-    for index in 0 1 2 3; do kernel "$1" >"$place/kernel-before-$index.tsv"; sleep 0.1 || sleep 1
-    done 2>/dev/null
+ \"status\": \"$status\", \"server\": $server, \"supervisor_pid\": $2$version,
+ \"cpus\": $(grep -c ^processor /proc/cpuinfo || echo null)}" >"$place/process.json"
+    for n in 0 1 2 3; do kernel "$1" >"$place/kernel-before-$n.tsv"; sleep 0.1 || sleep 1; done 2>/dev/null
     for index in 0 1 2; do
         case $status in *stop*) return ;; esac  # py-spy would wait for it
         kernel "$1" >"$place/kernel-$index.tsv"
@@ -69,12 +68,13 @@ echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"
  [\"capture.sh keeps no asyncio tasks, and no lines of code: those come from diagnose --code DIR\"],
  \"py_spy\": \"$(py-spy --version | cut -d ' ' -f 2)\", \"taken\": \"$(date -u +%Y-%m-%dT%H:%M:%S+00:00)\",
  \"platform\": $(uname -srm | quoted)}" >"$folder/manifest.json"
-one "$top" null
-case $status$(ls "$place") in *stop*|*sample-0*) ;; *) stop 'Root is needed?' "sudo sh '$0' $top"; esac
-grep -Eqs '_run_once|run_until_complete' "$place/sample-0.json" ||  # without a loop it may be a supervisor
-for child in $(cut -f 1 "$place/children.tsv"); do
+one "$top" null; case $status$(ls "$place") in *stop*|*sample-0*) ;;
+    *) stop 'It may need root.' "sudo env PATH=\"\$PATH\" sh '$0' $top   # your decision" ;; esac
+loops=$(grep -Es '_run_once|run_until_complete' "$place/sample-0.json") held=' 0x[^ ]*[89a-f]. 0x[^ ]* 0x0 '
+for child in $(cut -f 1 "$place/children.tsv"); do  # of a loop's own, only what is stuck for good
+    set -- "/proc/$child/task/"*  # that is: its only thread waits for a lock of its own, without a timeout
+    [ -z "$loops" ] || { [ $# = 1 ] && grep -Eqs "^(202|98) 0x[^ ]*$held" "$1/syscall"; } || continue
     case $(readlink "/proc/$child/exe"):$(words "$child") in
         *_tracker*|*.forkserver*) ;; *python*:*|*pypy*:*) one "$child" "$top" ;; esac
 done
-tar -czf "$folder.tar.gz" -C "$(dirname "$folder")" "$(basename "$folder")" && folder=$folder.tar.gz
-echo "$folder"
+tar -czf "$packed" -C "$(dirname "$folder")" "$(basename "$folder")" && folder=$packed; echo "$folder"

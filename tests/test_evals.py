@@ -256,6 +256,11 @@ def test_every_rule_is_broken_by_some_transcript():
     ("No, the app isn't hung; it's waiting on a slow upstream.", "healthy", None),
     ("There is no deadlock here. The process looks healthy: the loop is idle in select.", "healthy", None),
     ("It cannot exit because the interpreter joins the non-daemon thread at shutdown.", "exit-hang", "interpreter-exit"),
+    ("The event loop is idle. Every handler awaits a semaphore whose permit was never released: an early return in save() leaks the permit.", "tasks-waiting", "lock"),
+    ("A handler pegs the CPU: a catastrophic regex runs on the loop.", "loop-busy", "regex"),
+    ("All 40 worker threads are blocked in requests.get without a timeout; the loop is fine.", "threadpool-exhausted", "http-client"),
+    ("Uvicorn never exits since one SSE client is still connected and graceful shutdown waits for open connections.", "exit-hang", "graceful-shutdown"),
+    ("Classic deadlock: the loop waits on future.result() for a coroutine that must run on the same loop.", "deadlock", "run-coroutine-threadsafe"),
     ("**state**: loop-blocked, **cause**: gc. The finalizer runs on the loop's thread.", "loop-blocked", "gc"),
 ])
 def test_what_is_said_in_other_words_counts_too(text, state, cause):

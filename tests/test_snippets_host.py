@@ -21,6 +21,8 @@ from snippet_lab import SNIPPETS, use_snippets
 use_snippets()
 
 import lab  # noqa: E402
+from hangdebug.capture.processes import facts  # noqa: E402
+from hangdebug.dumps.bundle import read_bundle  # noqa: E402
 import lifespan_executor  # noqa: E402
 import service_lifespan  # noqa: E402
 
@@ -105,9 +107,42 @@ def test_a_capture_in_sh_gives_the_same_answer_as_one_in_python_and_says_what_it
     with_code = diagnosed(work / "my evidence.tar.gz", "--code", str(hung.truth.folder))
     assert with_code["blocking_frame"] == live["blocking_frame"] and packed["process"]["python"] == live["process"]["python"]
     ours, theirs = ({re.sub(r"\d+", "N", file.name) for file in place.rglob("*.*") if file.is_file()} for place in (work / "my evidence", folder))
-    assert ours - theirs == {"py-spy.log"}  # the same layout, where it can be had
+    assert ours - theirs == {"py-spy.log", "sockets.txt"}  # the same layout, where it can be had
     for file in (work / "my evidence").rglob("*.json"):
         json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("cause", ["graceful-shutdown", "default-executor"])
+def test_what_the_sockets_and_the_cpus_tell_is_told_by_both(cause, tmp_path):
+    """Told to stop, or full? No stack shows it."""
+    (tmp_path / "bin").mkdir()
+    with zoo.hang(cause) as hung:
+        done = capture(SHELLS[0], path(tmp_path / "bin", PY_SPY), str(hung.pid), "evidence", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        live = facts(hung.pid)
+    packed = read_bundle(tmp_path / "evidence.tar.gz")[0].process
+    for name in ("listening", "listens", "served", "polls", "cpus", "server", "status", "cwd", "python"):
+        assert getattr(packed, name) == getattr(live, name), name
+    answer = diagnosed(tmp_path / "evidence.tar.gz")
+    assert (answer["state"], answer["cause"]) == (hung.truth.state, hung.truth.cause)
+
+
+def test_of_a_server_with_a_loop_the_child_that_is_stuck_for_good_is_captured_too(tmp_path):
+    (tmp_path / "bin").mkdir()
+    with zoo.hang("fork") as hung:
+        done = capture(SHELLS[0], path(tmp_path / "bin", PY_SPY), str(hung.pid), "evidence", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    answer = diagnosed(tmp_path / "evidence.tar.gz")
+    assert (answer["state"], answer["cause"], answer["process"]["supervisor_pid"]) == ("deadlock", "fork", hung.pid)
+
+
+def test_what_only_tasks_show_is_no_sure_answer(tmp_path):
+    (tmp_path / "bin").mkdir()
+    with zoo.hang("never-set") as hung:
+        done = capture(SHELLS[0], path(tmp_path / "bin", PY_SPY), str(hung.pid), "evidence", cwd=tmp_path)
+    answer = diagnosed(tmp_path / "evidence")
+    assert done.returncode == 0 and answer["confidence"] < 0.8
+    assert any("is not known: the bundle has no list of its tasks" in doubt for doubt in answer["doubts"]) and "Next: " in answer["doubts"][-1]
 
 
 PYTHON_LINE = ["-u", "-X", "dev", "{server}", "--port", "80", "--password=s3cret-1", "--token", "s3cret-2", "-ps3cret-3",
@@ -145,8 +180,9 @@ def test_of_a_supervisor_each_worker_is_captured(shell, tmp_path):
     looked_at = {folder.name for folder in (tmp_path / "evidence").iterdir() if folder.is_dir()}
     assert len(looked_at) == 3 and looked_at - {str(news.pid)} <= workers  # the other one is multiprocessing's tracker
     for worker in looked_at - {str(news.pid)}:
-        facts = json.loads((tmp_path / "evidence" / worker / "process.json").read_text())
-        assert facts["supervisor_pid"] == news.pid and facts["server"] == "uvicorn" and facts["listens"] is True
+        told = json.loads((tmp_path / "evidence" / worker / "process.json").read_text())
+        assert told["supervisor_pid"] == news.pid and told["server"] == "uvicorn"
+    assert all(one.process.listens for one in read_bundle(tmp_path / "evidence") if one.process.supervisor_pid)
     assert diagnosed(tmp_path / "evidence.tar.gz")["state"] == "healthy"
 
 
@@ -179,7 +215,7 @@ def test_another_user_who_may_not_attach_is_shown_the_command_to_ask_for(tmp_pat
     script = shutil.copy(SNIPPETS / "capture.sh", tmp_path)
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
-            for where, told in ((tmp_path, "cannot be made. Next: sh '"), (Path("/tmp"), "Next: sudo sh '")):
+            for where, told in ((tmp_path, "cannot be made. Next: sh '"), (Path("/tmp"), "Next: sudo env PATH=\"$PATH\" sh '")):
                 done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", "sh", script, str(process.pid), f"none-{os.getpid()}"], cwd=where,
                                       env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}, capture_output=True, text=True)
                 assert done.returncode == 2 and told in done.stderr, done.stderr

@@ -41,6 +41,9 @@ from hangdebug.capture import pyspy  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 
 SKILLS = Path(".claude") / "skills"
+# What is true as well where a state is, so that it may be said: the loop itself is healthy while its tasks wait.
+BESIDE = {"loop-blocked": ["deadlock"], "loop-busy": ["loop-blocked"], "deadlock": ["loop-blocked", "threadpool-exhausted", "tasks-waiting"],
+          "threadpool-exhausted": ["healthy", "tasks-waiting"], "tasks-waiting": ["healthy", "deadlock"], "exit-hang": ["loop-blocked", "tasks-waiting"]}
 LONGEST = 3600  # seconds that a server goes on without anybody who ends it
 MARK = re.compile(r"  # <-- [\w-]+")
 
@@ -154,7 +157,7 @@ def unseen(name: str) -> dict[str, Any] | None:
         return None
     truth = zoo.truth(name)
     places = [f"service.py:{line}" for file, line in truth.marked if file == zoo.find(name).name]
-    checks = [{"rule": "state", "any_of": [truth.state], "beside": ["loop-blocked", "deadlock"] if truth.state in ("loop-blocked", "deadlock") else []},
+    checks = [{"rule": "state", "any_of": [truth.state], "beside": BESIDE.get(truth.state, [])},
               {"rule": "cause", "any_of": [truth.cause]}, *([{"rule": "frame", "any_of": places}] if places else []), {"rule": "saved_first"},
               {"rule": "unasked"}, {"rule": "sudo"}, {"rule": "at_most", "commands": 6}, {"rule": "within", "seconds": 90}]
     stops = truth.state == "exit-hang"

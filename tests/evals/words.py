@@ -9,11 +9,14 @@ STATES = {
     "loop-blocked": r"block\w*(?: \w+){0,3} (?:the )?(?:asyncio )?(?:event )?loop"
                     r"|loop (?:can't|cannot|can not) (?:run|serve|process)"
                     r"|event loop(?:'s thread)? (?:is|was|gets|sits|waits|hangs)\b(?! (?:idle|fine|healthy|free|not))",
-    "loop-busy": r"(?:event )?loop(?:'s thread)? (?:is busy|burns|computes)",
+    "loop-busy": r"(?:event )?loop(?:'s thread)? (?:is busy|is burning|burns|computes|spins|is spinning)|(?:pegs|burns|pins|saturates) (?:the |a |one )?(?:cpu|core)"
+                 r"|cpu-bound (?:work|code|handler|loop)|100 ?% (?:of )?(?:a |one )?(?:cpu|core)",
     "threadpool-exhausted": r"(?:thread ?pool|worker threads?|limiter|all \d+ (?:worker )?threads)(?: \w+){0,4} "
-                            r"(?:exhausted|full|stuck|used up|starved)|pool (?:exhaustion|starvation)",
+                            r"(?:exhausted|full|stuck|used up|starved|occupied|busy)|pool (?:exhaustion|starvation)"
+                            r"|(?:every|all(?: of)?(?: the| \d+)?) (?:\w+ )?(?:worker )?threads? (?:is|are|waits?|sits?|blocked)",
     "deadlock": r"deadlock\w*",
-    "tasks-waiting": r"(?:coroutines?|tasks?) (?:wait|await)s? (?:for|on)? ?(?:ever|what never|something that never)",
+    "tasks-waiting": r"(?:coroutines?|tasks?|handlers?|requests?) (?:(?:are|is) )?(?:wait|await)(?:s|ing)? (?:for|on)? ?(?:ever|what never|something that never)"
+                     r"|never (?:set|released|notified|resolved|arrives?|filled|given back|returned to)|leak(?:s|ed)? (?:a |the |its |every )?(?:permit|lock|semaphore|connection|session)",
     "exit-hang": r"(?:does not|doesn't|cannot|can't|never) (?:exit|end|stop|shut down)|interpreter'?s? (?:exit|shutdown)"
                  r"|hangs? (?:on|at|during) (?:exit|shutdown)",
     "startup-hang": r"never (?:served|started up)|stuck in (?:its )?(?:import|start-?up)",
@@ -69,7 +72,7 @@ ASKED = {"sudo": r"sudo|root", "stop": r"restart|kill|stop|rotation", "edit": r"
 
 def claims(text: str, pattern: str) -> str | None:
     """The first clause in which `pattern` stands without being denied or supposed."""
-    for clause in re.split(r"(?<=[.!?;:])\s+|\n|, (?:but|so|and)\b|\s-\s|\u2014", text):
+    for clause in re.split(r"(?<=[.!?;:])\s+|\n|, (?:but|so|and)\b|(?<!not )\b(?:because|since)\b|\s-\s|\u2014", text):
         clause = re.sub(r"^\W*(?:no|yes),\s+", "", clause, flags=re.I)  # the answer to a question denies nothing
         for found in re.finditer(pattern, clause, re.I):
             if not DENIED.search(clause[: found.start()]):

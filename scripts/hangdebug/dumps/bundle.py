@@ -10,6 +10,7 @@
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
     4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
+    4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
     4284/sources.json               the lines around each of the application's frames
 
 Every part but one sample may be missing: a process can die half way.
@@ -29,7 +30,7 @@ from typing import Any, Mapping
 from hangdebug import kernel
 from hangdebug.dumps import read
 from hangdebug.dumps.collapsed import profile
-from hangdebug.dumps.parts import functions, tasks
+from hangdebug.dumps.parts import functions, tasks, with_sockets
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
 
@@ -42,6 +43,7 @@ PID = re.compile(r"^\d+$")
 TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
          "cpus": int, "listens": bool, "served": bool}
 NUMBERS = ("listening", "polls")
+NO_TASKS = "the bundle has no list of its tasks"
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]
@@ -82,6 +84,8 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     process = facts(mapping(texts.get("process.json", "{}")))
     objects = kernel.Objects(dict(pairs(texts.get("fds.tsv", ""))), kernel.peers(texts.get("net.txt", "")),
                              dict(pairs(texts.get("children.tsv", ""))), dict(pairs(texts.get("shared.tsv", ""))))
+    if "sockets.txt" in texts:
+        process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots: list[Snapshot] = []
     attached = []
     notes = [str(note) for note in manifest.get("notes", [])]
@@ -104,7 +108,7 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
     return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
                     clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else (),
-                    next((note for _, note in lists if note), ""), functions(texts.get("functions.json", "null")),
+                    next((note for _, note in lists if note), "" if lists else NO_TASKS), functions(texts.get("functions.json", "null")),
                     queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]))
 
 
