@@ -111,8 +111,11 @@ def test_readiness_tells_a_full_thread_pool_a_lagging_loop_and_an_end_while_live
         assert answer(f"{url}/health/live")[0] == 200
         get(f"{url}/release")
     assert eventually(lambda: answer(f"{url}/health/ready")[0] == 200)
-    get(f"{url}/lag", 3)
-    assert eventually(lambda: "the loop lags" in answer(f"{url}/health/ready")[1]["status"], 1)
+    with ThreadPoolExecutor(2) as aside:
+        lag = aside.submit(get, f"{url}/lag", 3)
+        time.sleep(0.2)
+        status, body = aside.submit(answer, f"{url}/health/ready", 3).result()  # answered first after the stall
+        assert lag.result() is not None and status == 503 and "the loop lags" in body["status"]
     assert answer(f"{url}/health/ready")[1]["worst_lag_seconds"] > 0.5
     get(f"{url}/closing")
     status, body = answer(f"{url}/health/ready")
