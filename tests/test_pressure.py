@@ -16,6 +16,7 @@ import pytest
 import lab
 from client import reading
 from hangdebug import pressure as pressing
+from hangdebug import verify as verifying
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.model import Probe
 from hangdebug.pressure import BASELINE, DURING, FIRST, Pressure, pressure, report
@@ -125,7 +126,8 @@ def test_threads_that_pile_up_are_no_pass_although_every_probe_was_answered(fold
     assert blind.passed and blind.baseline is None and "Threads" not in report(blind)
 
 
-def test_a_server_that_hangs_half_way_costs_two_deadlines(folder):
+def test_a_server_that_hangs_half_way_costs_two_deadlines(folder, monkeypatch):
+    monkeypatch.setattr(verifying, "FIRST_BYTE", 1.5)
     with lab.start(folder, "crowd:app") as server:
         def hang(phase: str) -> None:
             if phase == DURING:
@@ -133,7 +135,7 @@ def test_a_server_that_hangs_half_way_costs_two_deadlines(folder):
         try:
             began = time.monotonic()
             found = pressure(f"{server.url}/busy", f"{server.url}/good", concurrency=5, deadline=0.5, pid=server.pid, on_phase=hang)
-            assert time.monotonic() - began < 12
+            assert time.monotonic() - began < 9
         finally:
             os.kill(server.pid, signal.SIGCONT)
     assert not found.passed and found.result.failed and found.back is None

@@ -305,11 +305,11 @@ async def test_awaits_nothing(number):  # so the guard's own thread has not been
     pass
 
 async def test_blocks():
-    time.sleep(1)
+    time.sleep(0.4)
 
 async def test_blocks_in_a_task():
     async def handler():
-        time.sleep(1)
+        time.sleep(0.4)
     await asyncio.create_task(handler())
 
 def test_no_coroutine():
@@ -327,4 +327,4 @@ def test_the_guard_fails_the_test_that_blocks_and_no_other(folder):
     assert {verdicts.pop(f"test_awaits_nothing[{number}]") for number in range(20)} == {"PASSED"}, done.stdout
     assert verdicts == {"test_waits": "PASSED", "test_blocks": "FAILED", "test_blocks_in_a_task": "FAILED",
                         "test_no_coroutine": "ERROR"}, done.stdout
-    assert done.stdout.count("time.sleep(1)") >= 2 and "await the handler itself" in done.stdout
+    assert done.stdout.count("time.sleep(0.4)") >= 2 and "await the handler itself" in done.stdout
