@@ -34,7 +34,7 @@ async def stream_results(
     work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int = 4,
     pool: Optional[ThreadPoolExecutor] = None,
 ) -> AsyncGenerator[Result, None]:
-    """Yield `work(item, stop)` for each item, as they end. The calls run in `pool`, or in threads of their own.
+    """Yield `work(item, stop)` for each item, as they end. They run in `pool`, or in threads of their own.
 
     Back-pressure: the next item starts only when a result was taken, so a slow client has at most `workers`
     results waiting and `items` may be endless. What `work` raises ends the stream.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import base64
+import html
+import re
 import shutil
 
 import nbformat
@@ -43,24 +45,42 @@ def test_what_is_compared_is_the_story(notebook):
 
 
 def test_the_log_has_each_step_in_order(notebook):
-    steps = ["stop: SIGINT, open streams end now", "Shutting down", "analysis: told to stop", "reports: told to stop",
-             "analysis: stopped", "reports: stopped", "Application shutdown complete.", "-- gone "]
-    last = text(code(notebook)[-7])
-    places = [last.index(step, last.index(steps[0])) for step in steps]
-    assert places == sorted(places)
+    steps = ["stop: {}, open streams end now", "Shutting down", "readers: told to stop", "analysis: told to stop",
+             "reports: told to stop", "readers: stopped", "analysis: stopped", "reports: stopped",
+             "Application shutdown complete.", "-- gone "]
+    last = next(text(cell) for cell in code(notebook) if "both(3)" in cell.source)
+    for number in ("SIGTERM", "SIGINT"):
+        rest = last[last.index(f"stop: {number}"):]
+        places = [rest.index(step.format(number)) for step in steps]
+        assert places == sorted(places)
 
 
 def test_outputs_name_no_place_of_a_machine_and_pictures_have_words(notebook):
-    pictures = []
+    pictures = {}
     for cell in code(notebook):
-        shown = text(cell) + "".join(one.get("data", {}).get("text/html", "") for one in cell.outputs)
-        assert not MACHINE.search(shown) and "Traceback" not in shown, shown
-        pictures += [one for one in cell.outputs if "image/png" in one.get("data", {})]
-    assert len(pictures) == 2
-    for output in pictures:
-        assert len(base64.b64decode(output.data["image/png"])) < 100_000
-        assert "as it was" in output.metadata["image/png"]["alt"]
-    assert "PASSED: all" in everything(notebook) and "200 of 200 streams were cut off" in everything(notebook)
+        for one in cell.outputs:
+            data = one.get("data", {})
+            page = data.get("text/html", "")
+            if "image/png" in data:
+                pictures[one.metadata["image/png"]["alt"]] = data["image/png"]
+            pictures.update(re.findall(r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"', page))
+            words = re.sub(r'src="data:image/png;base64,[^"]*"', "", page) + text(cell)
+            assert not MACHINE.search(words) and "Traceback" not in words, words
+    assert len(pictures) == 3 and all(len(base64.b64decode(data)) < 100_000 for data in pictures.values())
+    exits, latency, threads = map(html.unescape, pictures)
+    assert exits.count("never: ") == 5 and "as it was: 2 of 5 without an answer" in latency
+    assert re.search(r"wait=False for each stream: \d+ before, 2\d\d at most", threads)
+
+
+def test_a_crowd_shows_what_each_repair_is_worth(notebook):
+    rows = {line.partition("  ")[0]: line for cell in code(notebook) if "crowds(" in cell.source
+            for line in text(cell).splitlines()}
+    assert "no answer" in rows["as it was"] and "0 of 200" in rows["as it was"]
+    for name, threads in (("wait=False for each stream", "left behind"), ("one pool, calls that stop", "back within 1 s")):
+        assert "200 of 200" in rows[name] and "none" in rows[name] and rows[name].endswith(threads)
+    words = everything(notebook)
+    assert words.count("PASSED: all") == 1 and words.count("FAILED: threads were left behind") == 1
+    assert float(re.search(r"([\d.]+) s +back within", rows["one pool, calls that stop"])[1]) <= 0.05
 
 
 def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp_path):

@@ -34,6 +34,11 @@ def test_the_output_on_the_page_is_the_notebook_s():
     assert len(blocks) == 3 and all(shape(block) in real for block in blocks)
 
 
+def test_the_crowds_on_the_executors_page_are_the_notebook_s():
+    block = re.findall(r"^```text\n(.*?)\n```$", (ROOT / "references" / "executors.md").read_text(), re.M | re.S)
+    assert len(block) == 1 and shape(block[0]) in shape(everything(nbformat.read(SHUTDOWN, as_version=4)))
+
+
 def test_the_clocks_on_the_page_are_those_of_the_snippets():
     import yaml
     compose = yaml.safe_load((ROOT / "snippets" / "debug.compose.yaml").read_text())["services"]["app"]

@@ -17,13 +17,17 @@ from app.services.feeds import fetch_feed
 router = APIRouter()
 
 
-async def headlines(settings: Settings, pool: ThreadPoolExecutor) -> AsyncIterator[str]:
+async def headlines(
+    settings: Settings, pool: ThreadPoolExecutor, stops: set[threading.Event]
+) -> AsyncIterator[str]:
     """Fetch all feeds side by side and hand each one on as soon as it is complete.
 
-    When the client leaves, the fetches are told to stop and nobody waits for them.
+    When the client leaves, the fetches are told to stop and nobody waits for them. When the server is told to
+    stop, it sets the events in `stops`: what is still open ends early, and so does the stream.
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
+    stops.add(stop)
     fetches = [loop.run_in_executor(pool, fetch_feed, name, settings, stop) for name in settings.feeds]
     try:
         for fetch in asyncio.as_completed(fetches):
@@ -33,6 +37,7 @@ async def headlines(settings: Settings, pool: ThreadPoolExecutor) -> AsyncIterat
         yield "event: end\ndata: {}\n\n"
     finally:
         stop.set()
+        stops.discard(stop)
         for fetch in fetches:
             fetch.cancel()  # what is still queued never starts
 
@@ -40,7 +45,7 @@ async def headlines(settings: Settings, pool: ThreadPoolExecutor) -> AsyncIterat
 @router.get("/stream")
 async def stream(request: Request) -> StreamingResponse:
     return StreamingResponse(
-        headlines(get_settings(), request.app.state.feed_pool),
+        headlines(get_settings(), request.app.state.feed_pool, request.app.state.stops),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
