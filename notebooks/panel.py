@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import ipywidgets as w
+from IPython import get_ipython
 
 import practice
 import targets
@@ -104,13 +105,18 @@ class Panel(Control):
         self.find()
         threading.Thread(target=self.keep_looking, name="health", daemon=True).start()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        if as_page():
+            get_ipython().input_transformers_cleanup.append(lambda lines: ["\n"])  # no cell below it runs
+        return super()._repr_mimebundle_(**kwargs)
+
     # -- its parts ------------------------------------------------------------------------------------
 
     def built(self) -> w.VBox:
         self.head, self.log = w.HTML(), w.HTML()
         self.place = self.log
         actions = w.HBox(self.action_part()).add_class("hang-actions")
-        parts = [w.HTML(f"<style>{STYLE}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
+        parts = [w.HTML(f"<style>{STYLE}{ALONE if as_page() else ''}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
@@ -441,8 +447,9 @@ class Panel(Control):
             self.picked = DEMO
         self.rows = {pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
                      for pid in [DEMO, *(one.pid for one in servers)]}
+        self.lines = {pid: w.HBox(list(pair)).add_class("hang-line") for pid, pair in self.rows.items()}
         self.list.children = [w.HTML(f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'),
-                              *(w.HBox(list(pair)).add_class("hang-line") for pair in self.rows.values())]
+                              *self.lines.values()]
         self.show_servers(servers)
         self.show()
 
@@ -462,6 +469,7 @@ class Panel(Control):
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
         for one in (self.demo_now(), *servers):
             if one.pid in self.rows:
+                only(self.lines[one.pid], one.health.sign != "gone" or one.pid == self.picked)
                 self.rows[one.pid][1].value = f'<div class="hang-row">{targets.row(one)}</div>'
 
     def demo_now(self) -> targets.Server:
@@ -470,6 +478,11 @@ class Panel(Control):
         if desk is None or desk.demo is None:
             return targets.Server(DEMO, "demo", "a news service that hangs when a reader leaves", health=targets.Health("quiet", "not started"))
         return replace(self.watch.one(desk.pid), pid=DEMO, health=targets.asked(desk.demo.news.health_url))
+
+
+def as_page() -> bool:
+    """Whether Voila serves the notebook as a page: that is the panel, and nothing below it."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
 def desk_for(kind: str, *what: Any) -> Desk:
@@ -565,6 +578,7 @@ def card(desk: Desk) -> str:
             f"<div>{escape(views.neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
 
 
+ALONE = ".jp-Cell:has(.hang) ~ .jp-Cell { display: none; }"
 STYLE = """
 .hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
 .hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
