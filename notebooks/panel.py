@@ -43,8 +43,9 @@ VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 SHOWN: list[Panel] = []
 
 
-def button(text: str, tip: str, act: Callable[[], object], icon: str = "") -> w.Button:
-    one = w.Button(description=text, tooltip=tip, icon=icon, layout=w.Layout(width="auto"))
+def button(text: str, tip: str, act: Callable[[], object]) -> w.Button:
+    """Words alone: an icon's letter would be read out as part of the name."""
+    one = w.Button(description=text, tooltip=tip, layout=w.Layout(width="auto"))
     one.on_click(lambda _: act())
     return one
 
@@ -127,7 +128,7 @@ class Panel(Control):
         self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
-        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set, "stop")
+        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
         self.other = button("Another target", "Show the list of targets again", self.on_other)
         return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
 
@@ -137,7 +138,7 @@ class Panel(Control):
         given = os.environ.get("HANG_PID", "")
         self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
         self.picked, self.list = DEMO, w.VBox()
-        self.again = button("Look again", "List the Python servers that listen now", self.find, "refresh")
+        self.again = button("Look again", "List the Python servers that listen now", self.find)
         self.ask, self.asked = tick("ask a health URL every 2 s"), w.HTML()
         self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
         self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
@@ -157,8 +158,8 @@ class Panel(Control):
         self.card, self.timeline, self.when = w.HTML(), w.HTML(), w.HTML()
         self.slider = w.IntSlider(1, 1, 1, description="sample", readout=False, layout=w.Layout(width="22em"))
         self.slider.observe(lambda _: self.turned(), "value")
-        earlier = button("", "Earlier sample", lambda: self.turn(-1), "chevron-left")
-        later = button("", "Later sample", lambda: self.turn(1), "chevron-right")
+        earlier = button("Earlier", "Show the sample before", lambda: self.turn(-1))
+        later = button("Later", "Show the next sample", lambda: self.turn(1))
         turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
         self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
         self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
@@ -171,7 +172,7 @@ class Panel(Control):
     def diff_part(self) -> list[Any]:
         self.own = tick("write it into my own file, not into a copy")
         self.apply = button("Apply the rewrite", "Write it to disk", self.on_apply)
-        self.undo = button("Undo", "Put back what was there, byte by byte", self.on_undo, "undo")
+        self.undo = button("Undo", "Put back what was there, byte by byte", self.on_undo)
         self.rewriting = w.HBox([self.apply, self.undo, self.own]).add_class("hang-actions")
         return [self.rewriting]
 
@@ -180,7 +181,7 @@ class Panel(Control):
         self.agreed = tick("send these requests to my own service")
         self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
         self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
-        self.stop_too = button("Stop", "Stop asking", self.stopped.set, "stop")
+        self.stop_too = button("Stop", "Stop asking", self.stopped.set)
         self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
         return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
 
@@ -365,7 +366,7 @@ class Panel(Control):
         self.place.value = meter(self.doing, self.steps, self.most) if busy else said(self.words, self.fault)
         self.head.value = heading(desk)
         for pid, (pick, line) in self.rows.items():
-            pick.icon = "check" if pid == self.picked else ""
+            (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
             pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
         only(self.found, desk and desk.answer)
         if desk and desk.answer:
@@ -578,7 +579,7 @@ def card(desk: Desk) -> str:
             f"<div>{escape(views.neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
 
 
-ALONE = ".jp-Cell:has(.hang) ~ .jp-Cell { display: none; }"
+ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
 STYLE = """
 .hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
 .hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
@@ -598,6 +599,7 @@ STYLE = """
 .hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
 .hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
 .hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
+.hang button.hang-picked { font-weight: 600; box-shadow: inset 3px 0 var(--jp-brand-color1, #0072b2); }
 .hang i { font-style: normal; }
 .hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
 .hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }

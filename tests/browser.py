@@ -110,7 +110,7 @@ def copied(folder: Path, name: str = "triage.ipynb") -> Path:
 def opened(chrome: Any, site: Site, name: str, width: int = 1360, height: int = 1000) -> Any:
     """The notebook in JupyterLab, without its side bar, once its kernel is ready."""
     page = chrome.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(30_000)
     page.goto(site.at(f"lab/tree/{name}?reset"))
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")

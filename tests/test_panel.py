@@ -115,7 +115,7 @@ def test_the_other_panels_refresh_ends_with_a_new_one(panel):
 def test_evidence_is_saved_before_anything_else_is_offered(panel, hung, tmp_path):
     panel.again.click()
     panel.rows[hung.pid][0].click()
-    assert panel.rows[hung.pid][0].icon == "check" and primary(panel) == ["Save evidence"] and not seen(panel.found)
+    assert "hang-picked" in panel.rows[hung.pid][0]._dom_classes and primary(panel) == ["Save evidence"] and not seen(panel.found)
     words = pressed(panel, panel.save)
     assert words.index("read the kernel's evidence") < words.index("took 5 samples")
     (folder,) = tmp_path.glob(f"evidence-{hung.pid}-*")
