@@ -62,10 +62,10 @@ def tab(page: Any, name: str) -> Any:
     return page.locator(".hang [role=tabpanel]:visible, .hang .widget-tab-contents > :not(.lm-mod-hidden)").last
 
 
-def take(page: Any, name: str, folder: Path) -> None:
-    """A screenshot of the panel; of the README's pictures where they are wanted."""
+def take(page: Any, name: str, folder: Path, kept: bool = True) -> None:
+    """A screenshot of the panel; one that is kept goes to where the README's pictures are wanted."""
     browser.settled(page)
-    page.locator(".hang").first.screenshot(path=str(Path(PICTURES or folder) / name))
+    page.locator(".hang").first.screenshot(path=str(Path(PICTURES if PICTURES and kept else folder).resolve() / name))
 
 
 def trouble(page: Any) -> list[str]:
@@ -96,7 +96,7 @@ def test_the_whole_path_by_click_in_light_and_dark(shown, tmp_path):
     press(page, "Let a reader leave")
     inside.get_by_text("FAILED: 4 of 16 probes").wait_for()
     inside.get_by_text("no answer within 1 s").wait_for()  # and now it does not
-    take(page, "panel-target.png", tmp_path)
+    take(page, "panel-target.png", tmp_path, kept=False)  # with whatever else runs on this machine
     press(page, "Save evidence")
     inside.get_by_text("loop-blocked / executor-shutdown").first.wait_for()
     assert "one solid bar" in page.locator(".hang figcaption").first.inner_text()
@@ -163,7 +163,7 @@ def contrast(page: Any, selector: str) -> float:
 def test_a_second_server_by_keyboard_alone(shown, tmp_path):
     page, inside = shown, shown.locator(".hang")
     with zoo.hang("run-coroutine-threadsafe") as hung:
-        press(page, "Another target").focus()
+        press(page, "Another target", click=False).focus()
         page.keyboard.press("Space")
         press(page, "Look again", click=False).focus()
         page.keyboard.press("Space")
