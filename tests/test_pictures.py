@@ -101,6 +101,11 @@ def test_a_thread_that_moves_has_a_bar_for_each_place():
     assert len([rect for y, _, rect in bars(pictures.timeline(moved)) if y == bars(pictures.timeline(moved))[0][0]]) == 3
 
 
+def test_a_process_without_a_stack_has_no_timeline():
+    with pytest.raises(HangError, match="no thread to draw"):
+        pictures.timeline(Evidence((Snapshot((), 1, "x"),)))
+
+
 def test_many_samples_leave_letters_for_words():
     seen = evidence("sleep/py311-pyspy043.txt")
     one, other = seen.snapshots[0], evidence("none/py311-pyspy043.txt").snapshots[0]

@@ -13,13 +13,14 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 import zoo
 
 from hangdebug import page
 from hangdebug.capture import pack, resolve
-from hangdebug.errors import NotADump
+from hangdebug.errors import HangError, NotADump
 from hangdebug.incident import gather
 from hangdebug.live import observe
 from hangdebug.model import Probe
@@ -149,6 +150,18 @@ def test_nothing_that_a_dump_says_is_markup(tmp_path):
     assert not re.search(r"(?<!\\)[*_~|`]", outside.replace("![", "").replace("](", ""))
 
 
+def test_every_format_that_is_read_is_reported(tmp_path):
+    """Dumps of all tools, tasks without threads among them, and what people paste: none breaks the page or a picture."""
+    files = [file for file in sorted((ROOT / "tests" / "dumps").rglob("*.*")) if ".truth." not in file.name]
+    files = files[::9] + [file for file in sorted((ROOT / "tests" / "pasted").rglob("*")) if file.is_file() and file.suffix != ".py"]
+    for file in files:
+        found = gather(file)
+        harmless(page.as_html(found))
+        for _, picture in found.pictures:
+            ElementTree.fromstring(picture.data)
+    assert len(files) > 70
+
+
 def test_a_fence_cannot_be_closed_from_within():
     assert page.fenced("a\n```\n# b\n`````\n") .startswith("``````text\n")
     assert page.plain("# head\n- item\n1. one") == "\\# head - item 1. one" and page.plain("1. one").startswith("\\1")
@@ -186,6 +199,19 @@ def test_a_source_tree_gives_a_pasted_dump_its_lines_and_the_diff(tmp_path):
 def test_what_cannot_be_done_is_one_sentence_and_the_next_step(words, tmp_path):
     done = report(*words, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "\nNext: " in done.stderr
+
+
+def test_a_zip_that_was_damaged_on_its_way_is_one_sentence(bundle, tmp_path):
+    """Each of its bytes that is looked at may be another one: what can still be read is, what cannot be is told."""
+    whole = pack(bundle).read_bytes()
+    refused = 0
+    for at in range(40, len(whole), len(whole) // 60):
+        (tmp_path / "sent.zip").write_bytes(whole[:at] + bytes(byte ^ 0x55 for byte in whole[at:at + 8]) + whole[at + 8:])
+        try:
+            gather(tmp_path / "sent.zip")
+        except HangError as error:
+            refused += bool(error.what and error.next)
+    assert refused > 20
 
 
 def test_verifications_come_back_as_they_were_and_nonsense_does_not(tmp_path):

@@ -21,7 +21,7 @@ from hangdebug.capture import redact
 from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read, text_of
 from hangdebug.dumps.bundle import is_bundle, mapping, read_bundle
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.errors import HangError, MissingTool
 from hangdebug.local import with_sources
 from hangdebug.model import Diagnosis, Evidence, KernelWait, Patch, Thread
@@ -29,7 +29,7 @@ from hangdebug.pressure import Check, Pressure, read_check, report as pressure_t
 from hangdebug.recording import STACKS
 from hangdebug.report import short
 from hangdebug.svg import Picture
-from hangdebug.verify import Verification, table
+from hangdebug.verify import table
 
 AROUND = 10  # lines of source before and after the marked one
 MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
@@ -101,7 +101,8 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
 def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
     """Its name, the bundle's own files by name, the text of a dump, and the evidence."""
     if isinstance(source, Path) and is_bundle(source):
-        return source.name, dict(top_files(source)), "", read_bundle(source)
+        found = read_bundle(source)  # first: it says what is wrong with an archive that is broken
+        return source.name, dict(top_files(source)), "", found
     if isinstance(source, Path):
         text = text_of(str(source))
         return source.name, {}, text, evidence_of(read(text))
@@ -149,7 +150,7 @@ def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Che
     if stacks:
         wanted["flame.svg"] = lambda: pictures.flame(stacks)
     if checks:
-        wanted["latency.png"] = lambda: pictures.latency({name: one.result if isinstance(one, Pressure) else one for name, one in checks.items()})
+        wanted["latency.png"] = lambda: pictures.latency(checks)
     if runs:
         wanted["threads.png"] = lambda: pictures.threads_over_aborts(runs)
     drawn, absent = [], []

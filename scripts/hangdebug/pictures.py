@@ -19,10 +19,10 @@ from typing import Any, Mapping, Sequence
 from hangdebug import svg
 from hangdebug.causes import cause_of
 from hangdebug.diagnose import diagnose
-from hangdebug.errors import MissingTool
+from hangdebug.errors import HangError, MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
-from hangdebug.pressure import DURING, FIRST, Pressure
+from hangdebug.pressure import DURING, FIRST, Check, Pressure
 from hangdebug.recording import flame
 from hangdebug.rings import label as name_in_ring
 from hangdebug.scene import Scene, View, identity, scene as scene_of
@@ -36,7 +36,7 @@ __all__ = ["Picture", "flame", "latency", "threads_over_aborts", "timeline", "wa
 
 MOST_ROWS, MOST_COLUMNS = 22, 40
 LEFT, TOP, ROW, LOOP_ROW = 196, 44, 24, 34
-LETTER_ROOM = 11
+WORDS_ROOM, LETTER_ROOM = 90, 11  # what words, or a letter, need of a bar
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,16 @@ class Row:
 
 
 def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture:
-    """Every thread over the samples, coloured by what it waits in: the loop's row on top, the hang one solid bar."""
+    """Every thread over the samples, coloured by what it waits in: the loop's row on top, the hang one solid bar.
+
+    Raises HangError where there is none, as of a process that the kernel has stopped.
+    """
     scene = seen if isinstance(seen, Scene) else scene_of(seen)
     answer = answer or diagnose(scene.evidence)
     columns = spread(len(scene.samples))
     rows, hidden = shown(rows_of(scene, answer, columns))
+    if not rows:
+        raise HangError("There is no thread to draw.", answer.summary)
     times = moments(scene.evidence, columns)
     alt, caption = told(rows, hidden, answer, len(columns), sum(len(sample) > 0 for sample in scene.samples))
     parts, y = heading(times), TOP
@@ -247,7 +252,7 @@ def drawn(row: Row, y: float, height: float, count: int) -> list[str]:
         ink = svg.PAPER if one.kind.colour in svg.DARK else svg.INK
         words = f"{row.count} x {one.words}" if row.count > 1 and one.kind is not IDLE else one.words
         room = width - 12
-        if room > 50:
+        if room > WORDS_ROOM:
             parts.append(svg.text(x + 6, middle, words, room, ink, bold=hang))
         elif width > LETTER_ROOM and one.kind.letter:
             parts.append(svg.text(x + width / 2, middle, one.kind.letter, width, ink, anchor="middle"))
@@ -288,7 +293,9 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
     faults = [row for row in rows if row.fault]
     loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
     if not faults:
-        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {'nothing hangs' if answer.state == 'healthy' else answer.state}."
+        moves = " Rows in pieces move on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
+        why = "nothing hangs" if answer.state == "healthy" else answer.state
+        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {why}.{moves}"
     words = next(one.words for one in reversed(faults[0].cells) if one)
     solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
     who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
@@ -306,9 +313,10 @@ STYLES = (("-", "X"), ("--", "o"), ("-.", "s"), (":", "^"))
 FLOOR = 2e-4  # seconds: what is faster is drawn here
 
 
-def latency(runs: Verification | Mapping[str, Verification]) -> Picture:
+def latency(runs: Check | Mapping[str, Check]) -> Picture:
     """How long the first URL took before, during and after the aborts, a panel a run. Raises MissingTool (no matplotlib)."""
-    runs = {"verification": runs} if isinstance(runs, Verification) else runs
+    named = runs if isinstance(runs, Mapping) else {"verification": runs}
+    runs = {name: one.result if isinstance(one, Pressure) else one for name, one in named.items()}
     figure = canvas(0.6 + 2.1 * len(runs))
     panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     words = [one_run(axis, run, name) for axis, (name, run) in zip(panels, runs.items())]

@@ -194,7 +194,7 @@ def keep_check(check: Check, file: Path) -> None:
 
 
 def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
 
 
 def read_check(text: str) -> Check | None:

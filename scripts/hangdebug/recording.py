@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 from hangdebug import __version__, svg
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.frames import is_application, library_path
 from hangdebug.model import Frame, Thread
