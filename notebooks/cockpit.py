@@ -170,7 +170,7 @@ class Desk:
         self.refusal = "There is no evidence yet."
         self.undo_all = ExitStack()
         self.keep = folder_to_keep()
-        views.shorten([Path(sys.executable).parent])
+        views.shorten([Path(sys.executable).parent, Path.cwd()])
 
     @classmethod
     def given(cls, source: Path | str) -> Desk:

@@ -393,7 +393,7 @@ class Panel(Control):
             self.timeline.value = "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
             if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
                 self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
-            self.links = ""
+            self.links, self.tabs.selected_index = "", 0
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
             if not desk.guessing:

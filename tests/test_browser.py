@@ -14,6 +14,7 @@ import pytest
 
 import browser
 import zoo
+from panel import TABS
 
 PICTURES = os.environ.get("HANG_PICTURES")
 CI = os.environ.get("CI") == "true"
@@ -79,9 +80,12 @@ def nameless(page: Any) -> list[str]:
     """Controls and pictures of the page's accessibility tree below the panel that have no name."""
     session = page.context.new_cdp_session(page)
     root = session.send("DOM.getDocument")["root"]["nodeId"]
-    node = session.send("DOM.querySelector", {"nodeId": root, "selector": ".hang"})["nodeId"]
-    below = {session.send("DOM.describeNode", {"nodeId": one})["node"]["backendNodeId"]
-             for one in [node, *session.send("DOM.querySelectorAll", {"nodeId": node, "selector": "*"})["nodeIds"]]}
+    panel = session.send("DOM.querySelector", {"nodeId": root, "selector": ".hang"})["nodeId"]
+    below, rest = set(), [session.send("DOM.describeNode", {"nodeId": panel, "depth": -1})["node"]]
+    while rest:
+        node = rest.pop()
+        below.add(node["backendNodeId"])
+        rest += node.get("children", [])
     tree = session.send("Accessibility.getFullAXTree")["nodes"]
     mine = [one for one in tree if one.get("backendDOMNodeId") in below and not one.get("ignored")]
     assert len(mine) > 50
@@ -162,7 +166,7 @@ def contrast(page: Any, selector: str) -> float:
 
 def test_a_second_server_by_keyboard_alone(shown, tmp_path):
     page, inside = shown, shown.locator(".hang")
-    with zoo.hang("run-coroutine-threadsafe") as hung:
+    with zoo.hang("lock") as hung:
         press(page, "Another target", click=False).focus()
         page.keyboard.press("Space")
         press(page, "Look again", click=False).focus()
@@ -176,13 +180,13 @@ def test_a_second_server_by_keyboard_alone(shown, tmp_path):
             if save.evaluate("one => one === document.activeElement"):
                 break
         page.keyboard.press("Space")
-        inside.get_by_text("deadlock / run-coroutine-threadsafe").first.wait_for()
+        inside.get_by_text("loop-blocked / lock").first.wait_for()
         page.locator(".hang [role=tab][aria-selected=true]").focus()
-        for key in ("Home", *["ArrowRight"] * 4, "Space"):
+        for key in (*["ArrowRight"] * TABS.index("Wait-for graph"), "Space"):
             page.keyboard.press(key)
-        ring = inside.get_by_role("img", name=re.compile("^Graph of waits, a ring"))
-        ring.wait_for()
-        take(page, "panel-ring.png", tmp_path)
+        chain = inside.get_by_role("img", name=re.compile("^Graph of waits, a chain: MainThread -> "))
+        chain.wait_for()
+        take(page, "panel-waits.png", tmp_path)
         tab(page, "Verification")
         press(page, "Verify with curl")
         inside.get_by_role("alert").get_by_text("Nothing was sent.").wait_for()
