@@ -97,7 +97,7 @@ class Panel(Control):
         self.answered: object = None  # the answer that the tabs show
         self.turned_to = False  # whether the targets are shown although there is an answer
         self.fault: BaseException | None = None
-        self.words, self.doing, self.steps, self.most = "", "", 0, 1
+        self.words, self.doing, self.steps, self.most, self.brief = "", "", 0, 1, False
         self.probes: list[Probe] = []
         self.stopped, self.over = threading.Event(), threading.Event()
         self.watch = targets.Watch()
@@ -129,8 +129,9 @@ class Panel(Control):
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
         self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
+        self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
-        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
+        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.onward, self.other, self.stop]
 
     def target_part(self) -> w.VBox:
         tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
@@ -166,6 +167,7 @@ class Panel(Control):
         parts = {"Diff": self.diff_part(), "Verification": self.proof_part(), "Report": [w.HBox([self.tell]).add_class("hang-actions")]}
         pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
         self.tabs = w.Tab(pages, titles=TABS)
+        self.tabs.observe(lambda _: self.show(), "selected_index")
         self.found = w.VBox([self.card, self.timeline, turning, self.tabs])
         return self.found
 
@@ -209,13 +211,13 @@ class Panel(Control):
             folder = self.desk.capture(said.append, self.pause)
             said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
             return "\n".join([*said, f"kept in {folder}"])
-        self.run(take, "Saving the evidence")
+        self.run(take, "Saving the evidence", brief=True)
 
     def on_read(self) -> None:
         def understand() -> str:
             self.open()
             return str(self.desk)
-        self.run(understand, "Reading")
+        self.run(understand, "Reading", brief=True)
 
     def on_other(self) -> None:
         self.turned_to = True
@@ -257,12 +259,15 @@ class Panel(Control):
 
     # -- work -----------------------------------------------------------------------------------------
 
-    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0) -> None:
-        """Do it beside the kernel, one thing at a time; then show what it says, or why it could not."""
+    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0, brief: bool = False) -> None:
+        """Do it beside the kernel, one thing at a time; then show what it says, or why it could not.
+
+        What a `brief` one says is not shown where an answer says more.
+        """
         if not WORK.idle.is_set():
             return
         self.stopped.clear()
-        self.probes = []
+        self.probes, self.brief = [], brief
         self.fault, self.words, self.doing, self.steps, self.most = None, "", doing, 0, most
         self.place = self.notes[place] if place else self.log
         WORK.idle.clear()
@@ -354,7 +359,7 @@ class Panel(Control):
         only(self.choosing, self.turned_to or not answered)
         only(self.other, answered and not self.turned_to)
         only(self.health_url, self.ask.value)
-        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check):
+        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check, self.onward):
             only(one, one is next_ or one is self.save and again)
             one.button_style, one.disabled = "primary" if one is next_ else "", busy
         self.save.description = "Save evidence again" if again else "Save evidence"
@@ -363,7 +368,8 @@ class Panel(Control):
             only(one, busy)
         for one in (self.apply, self.undo, self.verify, self.tell):
             one.disabled = busy
-        self.place.value = meter(self.doing, self.steps, self.most) if busy else said(self.words, self.fault)
+        silent = self.brief and answered and not self.fault and not self.stopped.is_set()
+        self.place.value = meter(self.doing, self.steps, self.most) if busy else "" if silent else said(self.words, self.fault)
         self.head.value = heading(desk)
         for pid, (pick, line) in self.rows.items():
             (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
@@ -374,7 +380,7 @@ class Panel(Control):
 
     def next(self, desk: Desk | None, key: tuple) -> w.Button | None:
         if desk and desk.answer:
-            return self.check if desk.guessing else None
+            return self.check if desk.guessing else self.onward
         if key[0] == "practice" and desk is None:
             return self.begin
         if key[0] in ("paste", "file"):
@@ -382,6 +388,15 @@ class Panel(Control):
         if key != ("here", DEMO):
             return self.save
         return self.start if desk is None else self.hang if desk.before is None else self.save
+
+    def ahead(self, desk: Desk) -> tuple[str, str]:
+        """The next step in words, and its tab."""
+        if desk.patches and not desk.written:
+            return "See the rewrite", "Diff"
+        return ("Prove it", "Verification") if desk.written and desk.after is None else ("Report it", "Report")
+
+    def turn_to(self, name: str) -> None:
+        self.tabs.selected_index = TABS.index(name)
 
     def show_answer(self, desk: Desk) -> None:
         if self.answered != (desk.answer, desk.guessing):
@@ -399,6 +414,8 @@ class Panel(Control):
             if not desk.guessing:
                 self.pages["Source"].value = explained(desk)
         self.card.value = card(desk)
+        self.onward.description, tab = self.ahead(desk)
+        only(self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab))  # there it has a button of its own
         self.turned()
         only(self.rewriting, desk.patches)
         only(self.own, desk.demo is None)
@@ -435,7 +452,7 @@ class Panel(Control):
 
     def look(self, name: str) -> views.Shown | pictures.Picture:
         """Turn to a tab, and give back what it shows. Raises HangError."""
-        self.tabs.selected_index = TABS.index(name)
+        self.turn_to(name)
         return self.page(name)
 
     # -- the servers of this machine ------------------------------------------------------------------
@@ -613,7 +630,8 @@ STYLE = """
 .hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
 .hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
 .hang-turning { align-items: center; margin: 4px 0 8px; }
-.hang-beside { display: grid; grid-template-columns: minmax(0, 5fr) minmax(220px, 2fr); gap: 24px; }
+.hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
+.hang-beside td, .hang-beside th { font-size: 12px; }
 .hang-beside > div { overflow-x: auto; }
 .hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
 .hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }

@@ -57,7 +57,7 @@ def seen(one: Any) -> bool:
 
 def primary(panel: Panel) -> list[str]:
     """The words on the primary buttons above the tabs."""
-    buttons = (panel.start, panel.hang, panel.save, panel.read, panel.begin, panel.check)
+    buttons = (panel.start, panel.hang, panel.save, panel.read, panel.begin, panel.check, panel.onward)
     return [one.description for one in buttons if seen(one) and one.button_style == "primary"]
 
 
@@ -119,7 +119,7 @@ def test_evidence_is_saved_before_anything_else_is_offered(panel, hung, tmp_path
     words = pressed(panel, panel.save)
     assert words.index("read the kernel's evidence") < words.index("took 5 samples")
     (folder,) = tmp_path.glob(f"evidence-{hung.pid}-*")
-    assert (folder / "manifest.json").is_file() and seen(panel.found) and primary(panel) == []
+    assert (folder / "manifest.json").is_file() and seen(panel.found) and primary(panel) == ["See the rewrite"]
     assert "loop-blocked / executor-shutdown" in panel.card.value and "<svg" in panel.timeline.value
     assert [name for name in TABS if "hang-alert" in panel.pages[name].value] == []
     assert hung.holds()
