@@ -10,7 +10,6 @@ time runs in one thread beside the kernel, which stays free.
 
 from __future__ import annotations
 
-import base64
 import os
 import queue
 import threading
@@ -39,7 +38,6 @@ TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are th
 EVERY = 2.0  # seconds between two looks at the servers
 LOOKS = 9  # of a capture, at each process
 DEMO = 0  # among the pids
-VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 SHOWN: list[Panel] = []
 
 
@@ -117,7 +115,7 @@ class Panel(Control):
         self.head, self.log = w.HTML(), w.HTML()
         self.place = self.log
         actions = w.HBox(self.action_part()).add_class("hang-actions")
-        parts = [w.HTML(f"<style>{STYLE}{ALONE if as_page() else ''}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
+        parts = [w.HTML(f"<style>{views.STYLE}{views.ALONE if as_page() else ''}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
@@ -246,7 +244,7 @@ class Panel(Control):
     def on_tell(self) -> None:
         def write() -> str:
             page, text = self.about().report()
-            self.links = links(page, text)
+            self.links = views.links(page, text)
             return f"written: {page} and {text.name}"
         self.run(write, "Writing the report", place="Report")
 
@@ -284,7 +282,7 @@ class Panel(Control):
             self.show()
         except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
             self.fault, self.doing = error, ""
-            self.place.value = said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
+            self.place.value = views.said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
 
     def done(self) -> str:
         """Wait for what was begun, and give back its words. Raises what it raised."""
@@ -302,13 +300,13 @@ class Panel(Control):
     def pause(self, seconds: float) -> bool:
         """Between two looks of a capture."""
         self.steps += 1
-        self.place.value = meter(self.doing, self.steps, self.most)
+        self.place.value = views.meter(self.doing, self.steps, self.most)
         return self.stopped.wait(seconds)
 
     def probed(self, probe: Probe) -> None:
         self.probes.append(probe)
         self.pause(0)
-        self.place.value += asked_so_far(self.probes)
+        self.place.value += views.asked_so_far(self.probes)
         if self.stopped.is_set():
             raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to begin anew")
 
@@ -369,8 +367,8 @@ class Panel(Control):
         for one in (self.apply, self.undo, self.verify, self.tell):
             one.disabled = busy
         silent = self.brief and answered and not self.fault and not self.stopped.is_set()
-        self.place.value = meter(self.doing, self.steps, self.most) if busy else "" if silent else said(self.words, self.fault)
-        self.head.value = heading(desk)
+        self.place.value = views.meter(self.doing, self.steps, self.most) if busy else "" if silent else views.said(self.words, self.fault)
+        self.head.value = views.heading(desk)
         for pid, (pick, line) in self.rows.items():
             (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
             pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
@@ -412,8 +410,9 @@ class Panel(Control):
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
             if not desk.guessing:
-                self.pages["Source"].value = explained(desk)
-        self.card.value = card(desk)
+                self.pages["Source"].value = views.explained(desk.answer, *(
+                    inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack)))
+        self.card.value = views.card(desk)
         self.onward.description, tab = self.ahead(desk)
         only(self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab))  # there it has a button of its own
         self.turned()
@@ -531,111 +530,5 @@ def inner(make: Callable[[], Any]) -> str:
     try:
         shown = make()
     except expected() as error:
-        return said(views.neutral(sentence(error)), error)
+        return views.said(views.neutral(sentence(error)), error)
     return shown.html() if isinstance(shown, pictures.Picture) else shown.html
-
-
-def explained(desk: Desk) -> str:
-    """The blocking frame in its source, beside it what says so, and below the stack that leads there."""
-    left, below = (inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack))
-    lines = [("", desk.answer.evidence), ("Doubts", desk.answer.doubts), ("Not the cause", desk.answer.exonerated),
-             ("Other processes", desk.answer.others)]
-    right = "".join(f"<h4>{title or 'What says so'}</h4><ul>{''.join(f'<li>{escape(views.neutral(line))}</li>' for line in some)}</ul>"
-                    for title, some in lines if some)
-    return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{below}'
-
-
-def links(*files: Path) -> str:
-    """The files to take along: a browser may be far from this machine."""
-    kinds = {".html": "text/html", ".md": "text/markdown"}
-    return " ".join(f'<a class="hang-link" download="{escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
-                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {escape(file.name)}</a>' for file in files)
-
-
-def meter(doing: str, steps: int, most: int) -> str:
-    done = f'value="{min(steps, most)}" max="{most}"' if most else ""
-    return f'<div class="hang-said" role="status"><progress aria-label="{escape(doing)}" {done}></progress> {escape(doing)}</div>'
-
-
-def said(words: str, fault: BaseException | None = None) -> str:
-    """What came of it: a few lines, or what went wrong with the next step set off."""
-    if fault is None:
-        lines = [f"<b>{escape(line)}</b>" if line.startswith(VERDICTS) else escape(line) for line in words.splitlines()]
-        return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
-    lines = [f"<div>{escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
-    after = [f"<div>Next: <code>{escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
-    return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
-
-
-def asked_so_far(probes: list[Probe]) -> str:
-    """The last requests, newest last."""
-    lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
-    return f'<pre class="hang-said">{escape(chr(10).join(lines))}</pre>'
-
-
-def heading(desk: Desk | None) -> str:
-    """Where one is on the way."""
-    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
-    now = have.index(False) if False in have else len(have)
-    names = ("target", "evidence", "answer", "repair", "proof")
-    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
-                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
-    return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
-
-
-def card(desk: Desk) -> str:
-    """The answer in a sentence."""
-    answer = desk.answer
-    if desk.guessing:
-        return f'<div class="hang-card"><b>{escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
-    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
-    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
-    said_of = "".join(f"<span>{escape(views.neutral(fact))}</span>" for fact in facts)
-    well = "hang-well" if answer.state == "healthy" else ""
-    return (f'<div class="hang-card {well}"><b>{escape(answer.state)} / {escape(answer.cause)}</b>'
-            f"<div>{escape(views.neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
-
-
-ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
-STYLE = """
-.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
-.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
-.hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
-.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
-.hang-head b { font-size: 16px; }
-.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
-.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
-.hang-target { margin: 12px 0 4px; }
-.hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
-.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
-.hang-row { display: grid; gap: 12px; align-items: center;
-  grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
-.hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
-.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
-.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
-.hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
-.hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
-.hang button.hang-picked { font-weight: 600; box-shadow: inset 3px 0 var(--jp-brand-color1, #0072b2); }
-.hang i { font-style: normal; }
-.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
-.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
-.hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
-.hang button { border-radius: 3px; }
-.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
-.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
-.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
-.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
-.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
-.hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
-.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
-.hang-turning { align-items: center; margin: 4px 0 8px; }
-.hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
-.hang-beside td, .hang-beside th { font-size: 12px; }
-.hang-beside > div { overflow-x: auto; }
-.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
-.hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
-.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
-.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
-.hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
-"""

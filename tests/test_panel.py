@@ -367,7 +367,7 @@ def test_every_control_has_a_name(panel):
 
 def test_colours_are_the_themes_or_stand_on_both(panel):
     """Whatever is written is in the theme's colour; fixed colours are for edges and signs, translucent for grounds."""
-    from panel import STYLE
+    from views import STYLE
     for rule in re.findall(r"[{;]\s*([\w-]+): ([^;}]+)", STYLE):
         name, value = rule
         if name == "color":
