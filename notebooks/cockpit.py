@@ -103,7 +103,10 @@ def ready() -> views.Shown:
     rows.append(("permission to attach to what is yours", free,
                  "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID"))
     shown = [(use, "yes", "") if there else (use, "MISSING", then) for use, there, then in rows]
-    return views.table(("needed", "there", "next"), shown)
+    away = sum(not there for _, there, _ in rows)
+    every = views.table(("needed", "there", "next"), shown)
+    head = f"Missing: {away} of {len(rows)}" if away else f"All {len(rows)} things that are needed are here"
+    return views.Shown(every.text, f"<details {'open' if away else ''}><summary>{head}</summary>{every.html}</details>")
 
 
 class Control:
@@ -167,7 +170,7 @@ class Desk:
         self.refusal = "There is no evidence yet."
         self.undo_all = ExitStack()
         self.keep = folder_to_keep()
-        views.shorten([Path(sys.executable).parent])
+        views.shorten([Path(sys.executable).parent, Path.cwd()])
 
     @classmethod
     def given(cls, source: Path | str) -> Desk:

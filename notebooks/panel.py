@@ -10,7 +10,6 @@ time runs in one thread beside the kernel, which stays free.
 
 from __future__ import annotations
 
-import base64
 import os
 import queue
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import ipywidgets as w
+from IPython import get_ipython
 
 import practice
 import targets
@@ -38,12 +38,12 @@ TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are th
 EVERY = 2.0  # seconds between two looks at the servers
 LOOKS = 9  # of a capture, at each process
 DEMO = 0  # among the pids
-VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 SHOWN: list[Panel] = []
 
 
-def button(text: str, tip: str, act: Callable[[], object], icon: str = "") -> w.Button:
-    one = w.Button(description=text, tooltip=tip, icon=icon, layout=w.Layout(width="auto"))
+def button(text: str, tip: str, act: Callable[[], object]) -> w.Button:
+    """Words alone: an icon's letter would be read out as part of the name."""
+    one = w.Button(description=text, tooltip=tip, layout=w.Layout(width="auto"))
     one.on_click(lambda _: act())
     return one
 
@@ -95,7 +95,7 @@ class Panel(Control):
         self.answered: object = None  # the answer that the tabs show
         self.turned_to = False  # whether the targets are shown although there is an answer
         self.fault: BaseException | None = None
-        self.words, self.doing, self.steps, self.most = "", "", 0, 1
+        self.words, self.doing, self.steps, self.most, self.brief = "", "", 0, 1, False
         self.probes: list[Probe] = []
         self.stopped, self.over = threading.Event(), threading.Event()
         self.watch = targets.Watch()
@@ -104,13 +104,18 @@ class Panel(Control):
         self.find()
         threading.Thread(target=self.keep_looking, name="health", daemon=True).start()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        if as_page():
+            get_ipython().input_transformers_cleanup.append(lambda lines: ["\n"])  # no cell below it runs
+        return super()._repr_mimebundle_(**kwargs)
+
     # -- its parts ------------------------------------------------------------------------------------
 
     def built(self) -> w.VBox:
         self.head, self.log = w.HTML(), w.HTML()
         self.place = self.log
         actions = w.HBox(self.action_part()).add_class("hang-actions")
-        parts = [w.HTML(f"<style>{STYLE}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
+        parts = [w.HTML(f"<style>{views.STYLE}{views.ALONE if as_page() else ''}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
@@ -121,9 +126,10 @@ class Panel(Control):
         self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
-        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set, "stop")
+        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
+        self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
-        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
+        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.onward, self.other, self.stop]
 
     def target_part(self) -> w.VBox:
         tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
@@ -131,7 +137,7 @@ class Panel(Control):
         given = os.environ.get("HANG_PID", "")
         self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
         self.picked, self.list = DEMO, w.VBox()
-        self.again = button("Look again", "List the Python servers that listen now", self.find, "refresh")
+        self.again = button("Look again", "List the Python servers that listen now", self.find)
         self.ask, self.asked = tick("ask a health URL every 2 s"), w.HTML()
         self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
         self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
@@ -151,21 +157,22 @@ class Panel(Control):
         self.card, self.timeline, self.when = w.HTML(), w.HTML(), w.HTML()
         self.slider = w.IntSlider(1, 1, 1, description="sample", readout=False, layout=w.Layout(width="22em"))
         self.slider.observe(lambda _: self.turned(), "value")
-        earlier = button("", "Earlier sample", lambda: self.turn(-1), "chevron-left")
-        later = button("", "Later sample", lambda: self.turn(1), "chevron-right")
+        earlier = button("Earlier", "Show the sample before", lambda: self.turn(-1))
+        later = button("Later", "Show the next sample", lambda: self.turn(1))
         turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
         self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
         self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
         parts = {"Diff": self.diff_part(), "Verification": self.proof_part(), "Report": [w.HBox([self.tell]).add_class("hang-actions")]}
         pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
         self.tabs = w.Tab(pages, titles=TABS)
+        self.tabs.observe(lambda _: self.show(), "selected_index")
         self.found = w.VBox([self.card, self.timeline, turning, self.tabs])
         return self.found
 
     def diff_part(self) -> list[Any]:
         self.own = tick("write it into my own file, not into a copy")
         self.apply = button("Apply the rewrite", "Write it to disk", self.on_apply)
-        self.undo = button("Undo", "Put back what was there, byte by byte", self.on_undo, "undo")
+        self.undo = button("Undo", "Put back what was there, byte by byte", self.on_undo)
         self.rewriting = w.HBox([self.apply, self.undo, self.own]).add_class("hang-actions")
         return [self.rewriting]
 
@@ -174,7 +181,7 @@ class Panel(Control):
         self.agreed = tick("send these requests to my own service")
         self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
         self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
-        self.stop_too = button("Stop", "Stop asking", self.stopped.set, "stop")
+        self.stop_too = button("Stop", "Stop asking", self.stopped.set)
         self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
         return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
 
@@ -202,13 +209,13 @@ class Panel(Control):
             folder = self.desk.capture(said.append, self.pause)
             said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
             return "\n".join([*said, f"kept in {folder}"])
-        self.run(take, "Saving the evidence")
+        self.run(take, "Saving the evidence", brief=True)
 
     def on_read(self) -> None:
         def understand() -> str:
             self.open()
             return str(self.desk)
-        self.run(understand, "Reading")
+        self.run(understand, "Reading", brief=True)
 
     def on_other(self) -> None:
         self.turned_to = True
@@ -237,7 +244,7 @@ class Panel(Control):
     def on_tell(self) -> None:
         def write() -> str:
             page, text = self.about().report()
-            self.links = links(page, text)
+            self.links = views.links(page, text)
             return f"written: {page} and {text.name}"
         self.run(write, "Writing the report", place="Report")
 
@@ -250,12 +257,15 @@ class Panel(Control):
 
     # -- work -----------------------------------------------------------------------------------------
 
-    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0) -> None:
-        """Do it beside the kernel, one thing at a time; then show what it says, or why it could not."""
+    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0, brief: bool = False) -> None:
+        """Do it beside the kernel, one thing at a time; then show what it says, or why it could not.
+
+        What a `brief` one says is not shown where an answer says more.
+        """
         if not WORK.idle.is_set():
             return
         self.stopped.clear()
-        self.probes = []
+        self.probes, self.brief = [], brief
         self.fault, self.words, self.doing, self.steps, self.most = None, "", doing, 0, most
         self.place = self.notes[place] if place else self.log
         WORK.idle.clear()
@@ -272,7 +282,7 @@ class Panel(Control):
             self.show()
         except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
             self.fault, self.doing = error, ""
-            self.place.value = said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
+            self.place.value = views.said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
 
     def done(self) -> str:
         """Wait for what was begun, and give back its words. Raises what it raised."""
@@ -290,13 +300,13 @@ class Panel(Control):
     def pause(self, seconds: float) -> bool:
         """Between two looks of a capture."""
         self.steps += 1
-        self.place.value = meter(self.doing, self.steps, self.most)
+        self.place.value = views.meter(self.doing, self.steps, self.most)
         return self.stopped.wait(seconds)
 
     def probed(self, probe: Probe) -> None:
         self.probes.append(probe)
         self.pause(0)
-        self.place.value += asked_so_far(self.probes)
+        self.place.value += views.asked_so_far(self.probes)
         if self.stopped.is_set():
             raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to begin anew")
 
@@ -347,7 +357,7 @@ class Panel(Control):
         only(self.choosing, self.turned_to or not answered)
         only(self.other, answered and not self.turned_to)
         only(self.health_url, self.ask.value)
-        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check):
+        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check, self.onward):
             only(one, one is next_ or one is self.save and again)
             one.button_style, one.disabled = "primary" if one is next_ else "", busy
         self.save.description = "Save evidence again" if again else "Save evidence"
@@ -356,10 +366,11 @@ class Panel(Control):
             only(one, busy)
         for one in (self.apply, self.undo, self.verify, self.tell):
             one.disabled = busy
-        self.place.value = meter(self.doing, self.steps, self.most) if busy else said(self.words, self.fault)
-        self.head.value = heading(desk)
+        silent = self.brief and answered and not self.fault and not self.stopped.is_set()
+        self.place.value = views.meter(self.doing, self.steps, self.most) if busy else "" if silent else views.said(self.words, self.fault)
+        self.head.value = views.heading(desk)
         for pid, (pick, line) in self.rows.items():
-            pick.icon = "check" if pid == self.picked else ""
+            (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
             pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
         only(self.found, desk and desk.answer)
         if desk and desk.answer:
@@ -367,7 +378,7 @@ class Panel(Control):
 
     def next(self, desk: Desk | None, key: tuple) -> w.Button | None:
         if desk and desk.answer:
-            return self.check if desk.guessing else None
+            return self.check if desk.guessing else self.onward
         if key[0] == "practice" and desk is None:
             return self.begin
         if key[0] in ("paste", "file"):
@@ -375,6 +386,15 @@ class Panel(Control):
         if key != ("here", DEMO):
             return self.save
         return self.start if desk is None else self.hang if desk.before is None else self.save
+
+    def ahead(self, desk: Desk) -> tuple[str, str]:
+        """The next step in words, and its tab."""
+        if desk.patches and not desk.written:
+            return "See the rewrite", "Diff"
+        return ("Prove it", "Verification") if desk.written and desk.after is None else ("Report it", "Report")
+
+    def turn_to(self, name: str) -> None:
+        self.tabs.selected_index = TABS.index(name)
 
     def show_answer(self, desk: Desk) -> None:
         if self.answered != (desk.answer, desk.guessing):
@@ -386,12 +406,15 @@ class Panel(Control):
             self.timeline.value = "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
             if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
                 self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
-            self.links = ""
+            self.links, self.tabs.selected_index = "", 0
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
             if not desk.guessing:
-                self.pages["Source"].value = explained(desk)
-        self.card.value = card(desk)
+                self.pages["Source"].value = views.explained(desk.answer, *(
+                    inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack)))
+        self.card.value = views.card(desk)
+        self.onward.description, tab = self.ahead(desk)
+        only(self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab))  # there it has a button of its own
         self.turned()
         only(self.rewriting, desk.patches)
         only(self.own, desk.demo is None)
@@ -428,7 +451,7 @@ class Panel(Control):
 
     def look(self, name: str) -> views.Shown | pictures.Picture:
         """Turn to a tab, and give back what it shows. Raises HangError."""
-        self.tabs.selected_index = TABS.index(name)
+        self.turn_to(name)
         return self.page(name)
 
     # -- the servers of this machine ------------------------------------------------------------------
@@ -441,8 +464,9 @@ class Panel(Control):
             self.picked = DEMO
         self.rows = {pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
                      for pid in [DEMO, *(one.pid for one in servers)]}
+        self.lines = {pid: w.HBox(list(pair)).add_class("hang-line") for pid, pair in self.rows.items()}
         self.list.children = [w.HTML(f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'),
-                              *(w.HBox(list(pair)).add_class("hang-line") for pair in self.rows.values())]
+                              *self.lines.values()]
         self.show_servers(servers)
         self.show()
 
@@ -462,6 +486,7 @@ class Panel(Control):
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
         for one in (self.demo_now(), *servers):
             if one.pid in self.rows:
+                only(self.lines[one.pid], one.health.sign != "gone" or one.pid == self.picked)
                 self.rows[one.pid][1].value = f'<div class="hang-row">{targets.row(one)}</div>'
 
     def demo_now(self) -> targets.Server:
@@ -470,6 +495,11 @@ class Panel(Control):
         if desk is None or desk.demo is None:
             return targets.Server(DEMO, "demo", "a news service that hangs when a reader leaves", health=targets.Health("quiet", "not started"))
         return replace(self.watch.one(desk.pid), pid=DEMO, health=targets.asked(desk.demo.news.health_url))
+
+
+def as_page() -> bool:
+    """Whether Voila serves the notebook as a page: that is the panel, and nothing below it."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
 def desk_for(kind: str, *what: Any) -> Desk:
@@ -500,108 +530,5 @@ def inner(make: Callable[[], Any]) -> str:
     try:
         shown = make()
     except expected() as error:
-        return said(views.neutral(sentence(error)), error)
+        return views.said(views.neutral(sentence(error)), error)
     return shown.html() if isinstance(shown, pictures.Picture) else shown.html
-
-
-def explained(desk: Desk) -> str:
-    """The blocking frame in its source, beside it what says so, and below the stack that leads there."""
-    left, below = (inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack))
-    lines = [("", desk.answer.evidence), ("Doubts", desk.answer.doubts), ("Not the cause", desk.answer.exonerated),
-             ("Other processes", desk.answer.others)]
-    right = "".join(f"<h4>{title or 'What says so'}</h4><ul>{''.join(f'<li>{escape(views.neutral(line))}</li>' for line in some)}</ul>"
-                    for title, some in lines if some)
-    return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{below}'
-
-
-def links(*files: Path) -> str:
-    """The files to take along: a browser may be far from this machine."""
-    kinds = {".html": "text/html", ".md": "text/markdown"}
-    return " ".join(f'<a class="hang-link" download="{escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
-                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {escape(file.name)}</a>' for file in files)
-
-
-def meter(doing: str, steps: int, most: int) -> str:
-    done = f'value="{min(steps, most)}" max="{most}"' if most else ""
-    return f'<div class="hang-said" role="status"><progress aria-label="{escape(doing)}" {done}></progress> {escape(doing)}</div>'
-
-
-def said(words: str, fault: BaseException | None = None) -> str:
-    """What came of it: a few lines, or what went wrong with the next step set off."""
-    if fault is None:
-        lines = [f"<b>{escape(line)}</b>" if line.startswith(VERDICTS) else escape(line) for line in words.splitlines()]
-        return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
-    lines = [f"<div>{escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
-    after = [f"<div>Next: <code>{escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
-    return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
-
-
-def asked_so_far(probes: list[Probe]) -> str:
-    """The last requests, newest last."""
-    lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
-    return f'<pre class="hang-said">{escape(chr(10).join(lines))}</pre>'
-
-
-def heading(desk: Desk | None) -> str:
-    """Where one is on the way."""
-    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
-    now = have.index(False) if False in have else len(have)
-    names = ("target", "evidence", "answer", "repair", "proof")
-    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
-                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
-    return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
-
-
-def card(desk: Desk) -> str:
-    """The answer in a sentence."""
-    answer = desk.answer
-    if desk.guessing:
-        return f'<div class="hang-card"><b>{escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
-    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
-    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
-    said_of = "".join(f"<span>{escape(views.neutral(fact))}</span>" for fact in facts)
-    well = "hang-well" if answer.state == "healthy" else ""
-    return (f'<div class="hang-card {well}"><b>{escape(answer.state)} / {escape(answer.cause)}</b>'
-            f"<div>{escape(views.neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
-
-
-STYLE = """
-.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
-.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
-.hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
-.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
-.hang-head b { font-size: 16px; }
-.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
-.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
-.hang-target { margin: 12px 0 4px; }
-.hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
-.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
-.hang-row { display: grid; gap: 12px; align-items: center;
-  grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
-.hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
-.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
-.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
-.hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
-.hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
-.hang i { font-style: normal; }
-.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
-.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
-.hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
-.hang button { border-radius: 3px; }
-.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
-.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
-.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
-.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
-.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
-.hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
-.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
-.hang-turning { align-items: center; margin: 4px 0 8px; }
-.hang-beside { display: grid; grid-template-columns: minmax(0, 5fr) minmax(220px, 2fr); gap: 24px; }
-.hang-beside > div { overflow-x: auto; }
-.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
-.hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
-.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
-.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
-.hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
-"""

@@ -94,9 +94,11 @@ class Watch:
 
 
 def app_of(process: Any) -> str:
-    """What it serves, "app.main:app", or else the end of its command line."""
+    """What it serves, "app.main:app", or else its module or script."""
     words = processes.shorten(process).split()
-    return next((word for word in words if APP.match(word) and not word[0].isdigit()), " ".join(words[1:])[-40:])
+    named = [word for word in words if APP.match(word) and not word[0].isdigit()]
+    modules = [after for word, after in zip(words, words[1:]) if word == "-m"]
+    return next(iter(named + modules + [Path(word).name for word in words if word.endswith(".py")]), "")
 
 
 def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:

@@ -6,6 +6,7 @@ so that light and dark both read well, and they are never the only sign: marks s
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from collections import Counter
@@ -18,7 +19,7 @@ from typing import Any, Iterable, Sequence
 from hangdebug import fix
 from hangdebug.errors import HangError
 from hangdebug.frames import calls, is_application, library_path, package
-from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Task
+from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Probe, Task
 from hangdebug.scene import Scene, View
 from hangdebug.svg import Picture
 
@@ -46,6 +47,7 @@ PACKAGES = {
     "uvicorn": "the server, from its start", "click": "the command line",
     "runpy": "python -m", "<frozen runpy>": "python -m",
 }
+VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 LOOPS = ("asyncio", "uvloop", "selectors", "nest_asyncio", "trio")
 _shortened: list[tuple[str, str]] = []
 
@@ -314,3 +316,111 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
     """(number and sign, text) pairs, filled up with empty ones."""
     filled = [(f"{number + 1} {sign}".strip(), lines[number]) for number in range(first, last)]
     return filled + [("", "")] * (height - len(filled))
+
+
+# -- the panel, as HTML ---------------------------------------------------------------------------------
+
+
+def explained(answer: Diagnosis, source: str, stack: str) -> str:
+    """The blocking frame in its source, beside it what says so, and below the stack that leads there; both as HTML."""
+    lines = [("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
+             ("Other processes", answer.others)]
+    right = "".join(f"<h4>{title}</h4><ul>{''.join(f'<li>{html.escape(neutral(line))}</li>' for line in some)}</ul>"
+                    for title, some in lines if some)
+    return f'<div class="hang-beside"><div>{source}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{stack}'
+
+
+def links(*files: Path) -> str:
+    """The files to take along: a browser may be far from this machine."""
+    kinds = {".html": "text/html", ".md": "text/markdown"}
+    return " ".join(f'<a class="hang-link" download="{html.escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
+                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {html.escape(file.name)}</a>' for file in files)
+
+
+def meter(doing: str, steps: int, most: int) -> str:
+    done = f'value="{min(steps, most)}" max="{most}"' if most else ""
+    return f'<div class="hang-said" role="status"><progress aria-label="{html.escape(doing)}" {done}></progress> {html.escape(doing)}</div>'
+
+
+def said(words: str, fault: BaseException | None = None) -> str:
+    """What came of it: a few lines, or what went wrong with the next step set off."""
+    if fault is None:
+        lines = [f"<b>{html.escape(line)}</b>" if line.startswith(VERDICTS) else html.escape(line) for line in words.splitlines()]
+        return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
+    lines = [f"<div>{html.escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
+    after = [f"<div>Next: <code>{html.escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
+    return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
+
+
+def asked_so_far(probes: list[Probe]) -> str:
+    """The last requests, newest last."""
+    lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
+    return f'<pre class="hang-said">{html.escape(chr(10).join(lines))}</pre>'
+
+
+def heading(desk: Any) -> str:
+    """Where one is on the way."""
+    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
+    now = have.index(False) if False in have else len(have)
+    names = ("target", "evidence", "answer", "repair", "proof")
+    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
+                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
+    return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
+
+
+def card(desk: Any) -> str:
+    """The answer in a sentence."""
+    answer = desk.answer
+    if desk.guessing:
+        return f'<div class="hang-card"><b>{html.escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
+    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
+    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
+    said_of = "".join(f"<span>{html.escape(neutral(fact))}</span>" for fact in facts)
+    well = "hang-well" if answer.state == "healthy" else ""
+    return (f'<div class="hang-card {well}"><b>{html.escape(answer.state)} / {html.escape(answer.cause)}</b>'
+            f"<div>{html.escape(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
+
+
+ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
+STYLE = """
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
+.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
+.hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
+.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
+.hang-head b { font-size: 16px; }
+.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
+.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
+.hang-target { margin: 12px 0 4px; }
+.hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
+.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
+.hang-row { display: grid; gap: 12px; align-items: center;
+  grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
+.hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
+.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
+.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
+.hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
+.hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
+.hang button.hang-picked { font-weight: 600; box-shadow: inset 3px 0 var(--jp-brand-color1, #0072b2); }
+.hang i { font-style: normal; }
+.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
+.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
+.hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
+.hang button { border-radius: 3px; }
+.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
+.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
+.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
+.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
+.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
+.hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
+.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-turning { align-items: center; margin: 4px 0 8px; }
+.hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
+.hang-beside td, .hang-beside th { font-size: 12px; }
+.hang-beside > div { overflow-x: auto; }
+.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
+.hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
+.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
+.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
+"""

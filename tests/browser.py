@@ -9,7 +9,6 @@ Servers have config, data and home folders of their own, listen on 127.0.0.1 onl
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,16 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
+from postgres import free_port
+
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
              "--disable-component-update --disable-sync").split()
 TOKEN = "only-for-this-test"
 ROOT = Path(__file__).resolve().parents[1]
 SERVERS = {
-    "jupyterlab": ["jupyterlab", "--no-browser", "--ServerApp.root_dir={folder}", "--expose-app-in-browser"],
-    "voila": ["voila", "--no-browser", "--show_tracebacks=True", "--theme=light"],
+    "jupyterlab": ["jupyterlab", "--ip=127.0.0.1", "--allow-root", f"--IdentityProvider.token={TOKEN}", "--expose-app-in-browser"],
+    "voila": ["voila", "--Voila.ip=127.0.0.1", f"--token={TOKEN}", "--show_tracebacks=True"],
 }
-LISTENS = re.compile(r"http://(?:127\.0\.0\.1|localhost):(\d+)/")
+SETTINGS = {"apputils-extension/notification": '{"fetchNews": "false"}',  # or it asks whether it may
+            "notebook-extension/tracker": '{"windowingMode": "none"}'}  # every cell is on the page, also far below
 FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
            "JUPYTERLAB_WORKSPACES_DIR", "HOME")
 
@@ -57,19 +59,20 @@ def missing() -> str:
 def serving(folder: Path, program: str = "jupyterlab", *more: str, **env: str) -> Iterator[Site]:
     """The server of the notebooks in `folder`. Raises RuntimeError with the end of its log where it does not come up."""
     home = folder / ".server"
-    news = home / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    news.parent.mkdir(parents=True, exist_ok=True)
-    news.write_text('{"fetchNews": "false"}')  # or it asks whether it may
+    for name, text in SETTINGS.items():
+        file = home / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HANG_", "JUPYTER", "PYTEST"))}
     clean.update({name: str(home / name.lower()) for name in FOLDERS}, HANG_DEBUG_HOME=str(ROOT), **env)
-    words = [word.format(folder=folder) for word in SERVERS[program]]
-    token = [f"--IdentityProvider.token={TOKEN}", "--ip=127.0.0.1", "--allow-root"] if program == "jupyterlab" else [f"--token={TOKEN}", "--Voila.ip=127.0.0.1"]
-    command = [sys.executable, "-m", *words, "--port=0", *token, *more]
+    port = free_port()  # Voila cannot say which one the kernel chose
+    command = [sys.executable, "-m", *SERVERS[program], "--no-browser", f"--port={port}", "--ServerApp.port_retries=0", *more]
     log = home / f"{program}.log"
     with open(log, "w") as output:
         process = subprocess.Popen(command, cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     try:
-        yield Site(f"http://127.0.0.1:{listening(process, log)}", folder)
+        wait_for(process, log)
+        yield Site(f"http://127.0.0.1:{port}", folder)
     finally:
         process.terminate()
         try:
@@ -79,12 +82,11 @@ def serving(folder: Path, program: str = "jupyterlab", *more: str, **env: str) -
             process.wait()
 
 
-def listening(process: subprocess.Popen, log: Path, seconds: float = 60) -> int:
+def wait_for(process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
-        found = LISTENS.search(log.read_text(errors="replace"))
-        if found:
-            return int(found[1])
+        if "running at" in log.read_text(errors="replace"):
+            return
         time.sleep(0.05)
     raise RuntimeError(f"The server did not come up. Its log ends:\n{log.read_text(errors='replace')[-2000:]}")
 
@@ -105,10 +107,10 @@ def copied(folder: Path, name: str = "triage.ipynb") -> Path:
     return Path(shutil.copy(ROOT / "notebooks" / name, folder / name))
 
 
-def opened(chrome: Any, site: Site, name: str, width: int = 1360, height: int = 1000) -> Any:
+def opened(chrome: Any, site: Site, name: str, width: int = 1360, height: int = 2000) -> Any:
     """The notebook in JupyterLab, without its side bar, once its kernel is ready."""
     page = chrome.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(30_000)
     page.goto(site.at(f"lab/tree/{name}?reset"))
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
@@ -117,3 +119,8 @@ def opened(chrome: Any, site: Site, name: str, width: int = 1360, height: int = 
 
 def command(page: Any, name: str, arguments: dict | None = None) -> None:
     page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments or {}])
+
+
+def settled(page: Any) -> None:
+    """Wait until what the kernel sent is drawn, and nothing moves."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")

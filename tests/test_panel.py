@@ -57,7 +57,7 @@ def seen(one: Any) -> bool:
 
 def primary(panel: Panel) -> list[str]:
     """The words on the primary buttons above the tabs."""
-    buttons = (panel.start, panel.hang, panel.save, panel.read, panel.begin, panel.check)
+    buttons = (panel.start, panel.hang, panel.save, panel.read, panel.begin, panel.check, panel.onward)
     return [one.description for one in buttons if seen(one) and one.button_style == "primary"]
 
 
@@ -115,11 +115,11 @@ def test_the_other_panels_refresh_ends_with_a_new_one(panel):
 def test_evidence_is_saved_before_anything_else_is_offered(panel, hung, tmp_path):
     panel.again.click()
     panel.rows[hung.pid][0].click()
-    assert panel.rows[hung.pid][0].icon == "check" and primary(panel) == ["Save evidence"] and not seen(panel.found)
+    assert "hang-picked" in panel.rows[hung.pid][0]._dom_classes and primary(panel) == ["Save evidence"] and not seen(panel.found)
     words = pressed(panel, panel.save)
     assert words.index("read the kernel's evidence") < words.index("took 5 samples")
     (folder,) = tmp_path.glob(f"evidence-{hung.pid}-*")
-    assert (folder / "manifest.json").is_file() and seen(panel.found) and primary(panel) == []
+    assert (folder / "manifest.json").is_file() and seen(panel.found) and primary(panel) == ["See the rewrite"]
     assert "loop-blocked / executor-shutdown" in panel.card.value and "<svg" in panel.timeline.value
     assert [name for name in TABS if "hang-alert" in panel.pages[name].value] == []
     assert hung.holds()
@@ -367,7 +367,7 @@ def test_every_control_has_a_name(panel):
 
 def test_colours_are_the_themes_or_stand_on_both(panel):
     """Whatever is written is in the theme's colour; fixed colours are for edges and signs, translucent for grounds."""
-    from panel import STYLE
+    from views import STYLE
     for rule in re.findall(r"[{;]\s*([\w-]+): ([^;}]+)", STYLE):
         name, value = rule
         if name == "color":
