@@ -71,11 +71,11 @@ def attempt(
     """
     from libcst import ParserSyntaxError
 
-    after, mended = before, []
+    after, mended, done = before, [], {}
     try:
         for _ in range(ROUNDS):
             there = line and moved(before, after, line)
-            now, findings = once(wanted, after, name, there, exact)
+            now, findings = once(wanted, after, name, there, exact, done)
             findings = [onto(item, after, before) for item in findings]
             mended += [item for item in findings if not item.refused]
             if now == after:
@@ -91,18 +91,31 @@ def attempt(
         raise BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet") from error
 
 
-def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool) -> tuple[str, list[Finding]]:
-    """Each rule on what the rules before it made; every finding with its line in the text as it was given."""
+def once(
+    wanted: Sequence, text: str, name: str, line: int | None, exact: bool, done: dict
+) -> tuple[str, list[Finding]]:
+    """Each rule on what the rules before it made; every finding with its line in the text as it was given.
+
+    `done` keeps for a slow rule what it made and what it refused, so that it need not look again at its own text.
+    """
     from hangdebug.fixes import each_once, with_imports
 
-    after, findings, imports, seen = text, [], set(), check_depth(text)
+    after, findings, imports, seen, slow = text, [], set(), check_depth(text), None
     for rule in wanted:
-        if rule.concerns(text, seen):
-            there = line and moved(text, after, line)
-            changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
-            findings += [onto(item, after, text) for item in found]
-            after = changed
-    return with_imports(after, imports), each_once(findings)
+        if not rule.concerns(text, seen):
+            continue
+        if rule.id in done and done[rule.id][0] == after:
+            findings += done[rule.id][1]
+            continue
+        there = line and moved(text, after, line)
+        changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
+        findings += [onto(item, after, text) for item in found]
+        slow = (rule.id, after, changed, found) if rule.slow else slow
+        after = changed
+    made = with_imports(after, imports)
+    if slow and slow[2] == after:  # no rule changed the text behind it
+        done[slow[0]] = made, [onto(item, slow[1], made) for item in slow[3] if item.refused]
+    return made, each_once(findings)
 
 
 def onto(item: Finding, after: str, before: str) -> Finding:

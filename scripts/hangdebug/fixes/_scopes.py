@@ -48,7 +48,7 @@ class Tree:
 
 def parse(source: str) -> Tree:
     """Raises cst.ParserSyntaxError, and RecursionError where the source nests too deeply."""
-    wrapper = metadata.MetadataWrapper(cst.parse_module(source))
+    wrapper = metadata.MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)  # the parser gives each node once
     found = wrapper.resolve_many(
         [metadata.ParentNodeProvider, metadata.PositionProvider, metadata.ScopeProvider]
     )
