@@ -104,6 +104,15 @@ def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_ski
         list(scan.patches([scan.place("app/bad.py")], []))
 
 
+def test_a_file_for_a_newer_python_is_looked_at_in_part_and_that_is_said(tree: Path) -> None:
+    (tree / "new.py").write_text(SLEEPS + "type Later[T] = list[T]\ndef g[T](): ...\n")
+    done = hang("fix", "--check", "new.py", cwd=tree)
+    if sys.version_info >= (3, 12):
+        assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and not done.stderr
+    else:
+        assert done.returncode == 0 and "new.py:4 is written for a newer Python" in done.stderr
+
+
 # -- from the line that blocks -----------------------------------------------------------------------------
 
 FEEDS = """import requests

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import stat
+import sys
 import tempfile
 import tokenize
 from dataclasses import replace
@@ -160,6 +161,18 @@ def check_depth(source: str):
             raise RecursionError(str(error)) from error
         parse_module(source)
         return None
+
+
+def newer(patch: Patch) -> str:
+    """What to say of a file with syntax that only libcst knows, "" for any other: most rules need Python's own parser."""
+    from hangdebug.fixes import tree_of
+    try:
+        tree_of(patch.before)
+    except SyntaxError as error:
+        version = ".".join(map(str, sys.version_info[:2]))
+        return (f"{patch.file}:{error.lineno} is written for a newer Python than the {version} that runs this; only the rule "
+                "nonblocking_executor looked at it. Run this with the Python of the file")
+    return ""
 
 
 def fault(source: str, line: int, message: str) -> tuple[int, str]:
