@@ -51,6 +51,14 @@ def test_write_changes_each_file_of_a_tree_once(tree: Path) -> None:
     assert hang("fix", "app", cwd=tree).stdout == ""
 
 
+def test_a_file_that_cannot_be_written_keeps_no_other_from_being_rewritten(tree: Path) -> None:
+    (tree / "app" / "a.py").chmod(0o444)
+    done = hang("fix", "--write", "app", cwd=tree)
+    assert done.returncode == 2 and "skipped: app/a.py is read-only" in done.stderr
+    assert (tree / "app" / "a.py").read_text() == SLEEPS != (tree / "app" / "deep" / "b.py").read_text()
+    assert hang("fix", "--write", "app/a.py", cwd=tree).returncode == 2
+
+
 def test_check_lists_each_place_and_changes_nothing(tree: Path) -> None:
     done = hang("fix", "--check", "app", cwd=tree)
     assert done.returncode == 1 and (tree / "app" / "a.py").read_text() == SLEEPS

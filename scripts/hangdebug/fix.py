@@ -224,7 +224,7 @@ def write(patch: Patch) -> None:
         raise BadSource(what, why, f"python scripts/hang.py fix {patch.file}")
     facts = os.stat(target)
     if not facts.st_mode & 0o222:
-        raise BadSource(f"{patch.file} is read-only; nothing was written.", "", f"chmod u+w {patch.file}")
+        raise BadSource(f"{patch.file} is read-only; it was not rewritten.", "", f"chmod u+w {patch.file}")
     if not patch.changed:
         return
     try:
