@@ -16,10 +16,10 @@ from hangdebug.fixes import (
     _spans, asyncio_lock, await_future, lifespan, nonblocking_executor, sleep, sync_endpoint, to_thread,
 )
 from hangdebug.fixes._file import tree_of
-from hangdebug.fixes._spans import Need, Spot, with_imports
+from hangdebug.fixes._spans import Need, Spot, moved, onto, with_imports
 from hangdebug.model import Finding
 
-__all__ = ["RULES", "Rule", "each_once", "Spot", "spot", "tree_of", "with_imports"]
+__all__ = ["RULES", "Rule", "Spot", "each_once", "moved", "onto", "spot", "tree_of", "with_imports"]
 
 EXECUTORS = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 DEFINITIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
