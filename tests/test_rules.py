@@ -372,6 +372,116 @@ def test_the_lock_of_threads_hangs_for_ever_and_that_of_asyncio_keeps_the_order(
     assert done.stdout.split() == ["a", "a", "b", "b"], done.stderr
 
 
+# -- an executor that others use too -----------------------------------------------------------------------
+
+SHARED = """
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+    class Renderer:
+        def __init__(self):
+            self.pool = ThreadPoolExecutor(1)
+        async def render(self, work):
+            return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+        async def close(self):
+            self.pool.shutdown(wait=True)
+"""
+
+
+def test_a_shared_pool_s_exit_waits_as_before_off_the_loop_and_drops_nothing_that_others_await() -> None:
+    async def closed(module: types.ModuleType) -> list:
+        renderer, begun = module.Renderer(), threading.Event()
+
+        def work() -> str:
+            begun.set()
+            return slow()
+
+        pages = [asyncio.ensure_future(renderer.render(work)) for _ in range(2)]
+        while not begun.is_set():
+            await asyncio.sleep(0.005)
+        await renderer.close()
+        return await asyncio.gather(*pages, return_exceptions=True)
+    (bad, stall), (good, calm) = (stalled(lambda text=text: closed(load(text))) for text in both("nonblocking_executor", SHARED))
+    assert bad == good == ["page", "page"]
+    assert stall > 0.4 and calm < 0.25
+
+
+def test_a_map_that_fails_raises_the_first_of_its_inputs_and_drops_what_is_queued() -> None:
+    source = """
+        from concurrent.futures import ThreadPoolExecutor
+        pool = ThreadPoolExecutor(1)
+        async def handler(work, items):
+            return list(pool.map(work, items))
+    """
+
+    def tried(text: str) -> tuple[str, list[int]]:
+        ran, module, begun, release = [], load(text), threading.Event(), threading.Event()
+
+        def work(item: int) -> int:
+            ran.append(item)
+            if item == 0:
+                begun.wait(5)
+                raise ValueError("first")
+            release.wait(5)
+            return item
+
+        threading.Timer(0.05, begun.set).start()
+        with pytest.raises(ValueError, match="first") as caught:
+            asyncio.run(module.handler(work, range(6)))
+        release.set()
+        module.pool.shutdown()
+        return str(caught.value), ran
+    bad, good = both("await_future", source)
+    for text in (bad, good):
+        words, ran = tried(text)
+        assert words == "first" and ran in ([0], [0, 1])  # the worker may have taken the next one up already
+
+
+RACE = """
+    import asyncio, time
+    class Seats:
+        taken = 0
+        async def take(self):
+            if self.taken:
+                return False
+            time.sleep(0.01)
+            self.taken += 1
+            return True
+"""
+
+
+def test_an_await_between_check_and_act_would_let_two_in_so_there_is_none() -> None:
+    source = textwrap.dedent(RACE)
+    after, (finding,) = BY_ID["sleep"].rewrite(source, "app.py")
+    assert after == source and finding.refused and "`self.taken`" in finding.message
+
+    async def both_take(text: str) -> list[bool]:
+        seats = load(text).Seats()
+        return await asyncio.gather(seats.take(), seats.take())
+    assert sorted(asyncio.run(both_take(source))) == [False, True]
+    assert asyncio.run(both_take(source.replace("time.sleep", "await asyncio.sleep"))) == [True, True]  # what is refused
+
+
+LOOP_S = """
+    import asyncio, requests
+    from fastapi import FastAPI
+    app = FastAPI()
+    ready = asyncio.Event()
+    @app.get("/report")
+    async def report(url: str):
+        page = requests.get(url)
+        ready.set()
+        return page.text
+"""
+
+
+def test_a_route_that_touches_what_belongs_to_the_loop_stays_on_it() -> None:
+    source = textwrap.dedent(LOOP_S)
+    assert BY_ID["sync_endpoint"].rewrite(source, "app.py") == (source, ())
+    after, findings = fix.attempt(RULES, source, "app.py", None)
+    assert "async def report" in after and "await asyncio.to_thread(requests.get, url)" in after
+    assert [item.rule for item in findings] == ["to_thread"]
+
+
 # -- several rules on one file -----------------------------------------------------------------------------
 
 

@@ -51,6 +51,14 @@ def test_write_changes_each_file_of_a_tree_once(tree: Path) -> None:
     assert hang("fix", "app", cwd=tree).stdout == ""
 
 
+def test_a_file_that_cannot_be_written_keeps_no_other_from_being_rewritten(tree: Path) -> None:
+    (tree / "app" / "a.py").chmod(0o444)
+    done = hang("fix", "--write", "app", cwd=tree)
+    assert done.returncode == 2 and "skipped: app/a.py is read-only" in done.stderr
+    assert (tree / "app" / "a.py").read_text() == SLEEPS != (tree / "app" / "deep" / "b.py").read_text()
+    assert hang("fix", "--write", "app/a.py", cwd=tree).returncode == 2
+
+
 def test_check_lists_each_place_and_changes_nothing(tree: Path) -> None:
     done = hang("fix", "--check", "app", cwd=tree)
     assert done.returncode == 1 and (tree / "app" / "a.py").read_text() == SLEEPS
@@ -102,6 +110,15 @@ def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_ski
     assert len(skipped) == 1
     with pytest.raises(BadSource, match="bad.py:1"):
         list(scan.patches([scan.place("app/bad.py")], []))
+
+
+def test_a_file_for_a_newer_python_is_looked_at_in_part_and_that_is_said(tree: Path) -> None:
+    (tree / "new.py").write_text(SLEEPS + "type Later[T] = list[T]\ndef g[T](): ...\n")
+    done = hang("fix", "--check", "new.py", cwd=tree)
+    if sys.version_info >= (3, 12):
+        assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and not done.stderr
+    else:
+        assert done.returncode == 0 and "new.py:4 is written for a newer Python" in done.stderr
 
 
 # -- from the line that blocks -----------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from hangdebug.model import Finding, Patch
 LOOPED = ("asyncio", "anyio", "trio", "uvloop")
 THREADS = ("asyncio.to_thread", "anyio.to_thread.run_sync", "starlette.concurrency.run_in_threadpool",
            "fastapi.concurrency.run_in_threadpool")
+AT_ONCE = "which several threads would do at once"
+MOST_CALLEES = 50
 DEPTH, MOST_FILES, MOST_CALLS = 4, 5000, 5
 ID = "to_thread"
 
@@ -93,32 +95,66 @@ def handed_over(file, calls: dict[tuple[int, str], str], blocked: str) -> Iterat
 
 def bound_to_loop(path: str, line: int) -> str:
     """Why the plain function around the line cannot run in a thread, "" where nothing is known against it."""
-    from hangdebug.fixes._file import dotted
     file = parsed(path)
     home = innermost(file, line) if file else None
-    for each in ast.walk(home) if home else ():
-        reason = ""
-        if isinstance(each, (ast.Yield, ast.YieldFrom)) and file.frame(each) is home:
+    return unfit(file, home, os.path.basename(path), {home}) if home else ""
+
+
+def unfit(file, home: ast.AST, name: str, seen: set) -> str:
+    """The same, of a function and of those of the file that it calls."""
+    for each in ast.walk(home):
+        if isinstance(each, (ast.Yield, ast.YieldFrom)) and file.frame(each) is home and len(seen) == 1:
             return f"{home.name}() is a generator, whose body runs where it is looped over, not in the thread"
-        if isinstance(each, (ast.Global, ast.Nonlocal)):
-            reason = f"changes `{each.names[0]}`, which several threads would do at once"
-        elif isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load) and home.name != "__init__":
-            root = next((part for part in ast.walk(each) if isinstance(part, ast.Name)), None)
-            if root is not None and file.lookup(root, root.id)[0] is not file.scopes.opened[home] or dotted(each).startswith("self."):
-                reason = f"changes `{file.short(each)}`, which several threads would do at once"
-        elif isinstance(each, (ast.Name, ast.Attribute)):
-            made = file.maker(each) if dotted(each) and isinstance(each.ctx, ast.Load) else ""
-            known = file.qualified(each) if isinstance(each, ast.Name) else ""
-            if known.split(".")[0] in LOOPED or made.split(".")[0] in ("asyncio", "anyio"):
-                reason = f"uses `{file.short(each)}`, which belongs to the event loop's thread"
-            elif made == "sqlite3.connect" and file.lookup(each, dotted(each).split(".")[0])[0] is not file.scopes.opened[home]:
-                reason = f"uses `{file.short(each)}`, and a sqlite3 connection belongs to the thread that made it"
-            elif made == "threading.local":
-                reason = f"uses `{file.short(each)}`, which is another one in another thread"
-            elif made == "contextvars.ContextVar" and getattr(file.parent(each), "attr", "") in ("set", "reset"):
-                reason = f"sets `{file.short(each)}`, which a thread does for itself alone"
+        reason = against(file, home, each)
         if reason:
-            return f"{home.name}() in line {each.lineno} of {os.path.basename(path)} {reason}"
+            return f"{home.name}() in line {each.lineno} of {name} {reason}"
+        for callee in called(file, home, each) - seen if isinstance(each, ast.Call) else ():
+            seen.add(callee)
+            words = unfit(file, callee, name, seen) if len(seen) < MOST_CALLEES else ""
+            if words:
+                return words
+    return ""
+
+
+def called(file, home: ast.AST, call: ast.Call) -> set:
+    """The plain function, or the method of the same class, that the call means."""
+    if isinstance(call.func, ast.Name):
+        return {item.node for item in file.lookup(call.func, call.func.id)[1] if isinstance(item.node, ast.FunctionDef)}
+    inside = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") in ("self", "cls")
+    owner = file.home(call) if inside else None
+    return {each for each in owner.body if isinstance(each, ast.FunctionDef) and each.name == call.func.attr} if owner else set()
+
+
+def against(file, home: ast.AST, each: ast.AST) -> str:
+    """What one node of the function has against a thread, in words."""
+    from hangdebug.fixes._file import dotted
+    from hangdebug.fixes._places import CHANGES
+    if isinstance(each, ast.Global):
+        return f"changes `{each.names[0]}`, {AT_ONCE}"
+    if isinstance(each, ast.Nonlocal):
+        around = file.lookup(home, each.names[0])[0]
+        return "" if around and isinstance(around.node, ast.AsyncFunctionDef) else f"changes `{each.names[0]}`, {AT_ONCE}"
+    held = each.func.value if isinstance(each, ast.Call) and getattr(each.func, "attr", "") in CHANGES else each
+    stored = held is not each or isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load)
+    if stored and home.name != "__init__":
+        root = next((part for part in ast.walk(held) if isinstance(part, ast.Name)), None)
+        scope, bound = file.lookup(root, root.id) if root is not None else (None, [])
+        own = scope is file.scopes.opened.get(file.frame(each)) and not any(isinstance(item.node, ast.arg) for item in bound)
+        if root is not None and not own:
+            return f"changes `{file.short(held)}`, {AT_ONCE}"
+    if not isinstance(each, (ast.Name, ast.Attribute)) or not dotted(each) or not isinstance(each.ctx, ast.Load):
+        return ""
+    made, known = file.maker(each), file.qualified(each)
+    if known.split(".")[0] in LOOPED or made.split(".")[0] in ("asyncio", "anyio"):
+        return f"uses `{file.short(each)}`, which belongs to the event loop's thread"
+    if known.split(".")[0] == "signal":
+        return f"uses `{file.short(each)}`, which only the main thread may"
+    if made == "sqlite3.connect" and file.lookup(each, dotted(each).split(".")[0])[0] is not file.scopes.opened[home]:
+        return f"uses `{file.short(each)}`, and a sqlite3 connection belongs to the thread that made it"
+    if made == "threading.local":
+        return f"uses `{file.short(each)}`, which is another one in another thread"
+    if made == "contextvars.ContextVar" and getattr(file.parent(each), "attr", "") in ("set", "reset"):
+        return f"sets `{file.short(each)}`, which a thread does for itself alone"
     return ""
 
 

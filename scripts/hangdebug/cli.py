@@ -13,7 +13,7 @@ from hangdebug.arguments import parser
 from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read, text_of
 from hangdebug.dumps.bundle import is_bundle, read_bundle
-from hangdebug.errors import BadRequest, HangError
+from hangdebug.errors import BadRequest, BadSource, HangError
 from hangdebug.model import Diagnosis, Evidence, Patch
 from hangdebug.groups import as_groups, as_json_groups
 from hangdebug.report import as_json, as_markdown, as_text
@@ -121,14 +121,21 @@ def run_fix(arguments: argparse.Namespace) -> int:
                          "python scripts/hang.py fix app/api/routes/stream.py:14")
     skipped: list[str] = []
     patches = scan.found(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
-    findings, changed = [], []
+    findings, changed, unwritten = [], [], []
     for patch in patches:
         findings += patch.findings
         changed += [patch] if patch.changed else []
-        if not listed:
-            show(patch, arguments)
-    for words in skipped:
+        try:
+            if not listed:
+                show(patch, arguments)
+        except BadSource as error:  # one file of a tree that cannot be written is no reason to leave the others
+            if patch.file in arguments.places:
+                raise
+            unwritten.append(f"{error.what} {error.why}".strip())
+    for words in (*skipped, *unwritten):
         say(f"skipped: {words}")
+    if unwritten:
+        return 2
     if listed:
         print(scan.listed(findings, skipped, arguments), end="")
         return 1 if findings else 0

@@ -10,12 +10,10 @@ import contextlib
 import difflib
 import io
 import os
-import re
 import stat
+import sys
 import tempfile
 import tokenize
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Iterable, Sequence
 
@@ -23,7 +21,6 @@ from hangdebug.errors import BadSource, MissingTool
 from hangdebug.model import Finding, Patch
 
 LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly generated
-LINE = re.compile(r"\bline (\d+)")
 ROUNDS = 5  # two are the rule: one that mends, one that finds nothing more to mend
 INSTALL = "python -m pip install libcst"
 
@@ -69,13 +66,13 @@ def attempt(
     What one rule mends may be what kept another from its place (a lock that is held, an exit that waits), so they
     run until nothing changes: a second run over the file finds nothing new.
     """
+    from hangdebug.fixes import moved, onto
     from libcst import ParserSyntaxError
-
-    after, mended = before, []
+    after, mended, done = before, [], {}
     try:
         for _ in range(ROUNDS):
             there = line and moved(before, after, line)
-            now, findings = once(wanted, after, name, there, exact)
+            now, findings = once(wanted, after, name, there, exact, done)
             findings = [onto(item, after, before) for item in findings]
             mended += [item for item in findings if not item.refused]
             if now == after:
@@ -89,53 +86,43 @@ def attempt(
     except (RecursionError, MemoryError) as error:
         why = "An expression nests deeper than the parser can follow."
         raise BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet") from error
+    except KeyError as error:  # of libcst, whose clean-up stumbles where Ctrl-C arrives in the middle of it
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__context__
+        raise (cause or error) from None
 
 
-def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool) -> tuple[str, list[Finding]]:
-    """Each rule on what the rules before it made; every finding with its line in the text as it was given."""
-    from hangdebug.fixes import each_once, with_imports
+def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool, done: dict) -> tuple:
+    """Each rule on what the rules before it made: the text, and the findings with lines as in the text given.
 
-    after, findings, imports, seen = text, [], set(), check_depth(text)
+    `done` keeps for a slow rule what it made and what it refused, so that it need not read its own text again.
+    """
+    from hangdebug.fixes import each_once, moved, onto, with_imports
+
+    after, findings, imports, seen, slow = text, [], set(), check_depth(text), None
     for rule in wanted:
-        if rule.concerns(text, seen):
-            there = line and moved(text, after, line)
-            changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
-            findings += [onto(item, after, text) for item in found]
-            after = changed
-    return with_imports(after, imports), each_once(findings)
-
-
-def onto(item: Finding, after: str, before: str) -> Finding:
-    """The finding with every line that it names as it is numbered in the text before."""
-    if after == before:
-        return item
-    words = LINE.sub(lambda found: f"line {moved(after, before, int(found[1]))}", item.message)
-    return replace(item, line=moved(after, before, item.line), message=words)
-
-
-def moved(old: str, new: str, line: int) -> int:
-    """Where a line of the old text stands in the new one; a line that is gone, where its neighbour does."""
-    place = 0
-    for start, end, there, until in changes(old, new):
-        if start < line <= end:
-            return min(there + line - start, max(until, there + 1))
-        place = until
-    return place or 1
-
-
-@lru_cache(maxsize=2)
-def changes(old: str, new: str) -> list[tuple[int, int, int, int]]:
-    """The blocks of lines that are the same, replaced, put in or taken out, in order."""
-    matcher = difflib.SequenceMatcher(None, old.split("\n"), new.split("\n"))
-    return [block for _, *block in matcher.get_opcodes()]
+        if not rule.concerns(text, seen):
+            continue
+        if rule.id in done and done[rule.id][0] == after:
+            findings += done[rule.id][1]
+            continue
+        there = line and moved(text, after, line)
+        changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
+        findings += [onto(item, after, text) for item in found]
+        slow = (rule.id, after, changed, found) if rule.slow else slow
+        after = changed
+    made = with_imports(after, imports)
+    if slow and slow[2] == after:  # no rule changed the text behind it
+        done[slow[0]] = made, [onto(item, slow[1], made) for item in slow[3] if item.refused]
+    return made, each_once(findings)
 
 
 def check_depth(source: str):
     """What the rules may find in the source, None where only libcst can tell.
 
-    Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process.
-
-    Any other fault of syntax is left to libcst, which knows syntax newer than the Python that runs this.
+    Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process. Any other
+    fault of syntax is left to libcst, which knows syntax newer than the Python that runs this.
     """
     from hangdebug.fixes import Spot, spot, tree_of
     from libcst import parse_module
@@ -147,6 +134,18 @@ def check_depth(source: str):
             raise RecursionError(str(error)) from error
         parse_module(source)
         return None
+
+
+def newer(patch: Patch) -> str:
+    """What to say of a file that only libcst can parse, "" for any other."""
+    from hangdebug.fixes import tree_of
+    try:
+        tree_of(patch.before)
+    except SyntaxError as error:
+        version = ".".join(map(str, sys.version_info[:2]))
+        return (f"{patch.file}:{error.lineno} is written for a newer Python than the {version} that runs this; only the rule "
+                "nonblocking_executor looked at it. Run this with the Python of the file")
+    return ""
 
 
 def fault(source: str, line: int, message: str) -> tuple[int, str]:
@@ -198,7 +197,7 @@ def write(patch: Patch) -> None:
         raise BadSource(what, why, f"python scripts/hang.py fix {patch.file}")
     facts = os.stat(target)
     if not facts.st_mode & 0o222:
-        raise BadSource(f"{patch.file} is read-only; nothing was written.", "", f"chmod u+w {patch.file}")
+        raise BadSource(f"{patch.file} is read-only; it was not rewritten.", "", f"chmod u+w {patch.file}")
     if not patch.changed:
         return
     try:

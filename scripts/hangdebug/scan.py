@@ -16,7 +16,7 @@ from urllib.parse import quote
 from hangdebug import __version__
 from hangdebug.callers import moved_to_threads, nowhere, synchronous
 from hangdebug.errors import BadRequest, BadSource
-from hangdebug.fix import propose, rules
+from hangdebug.fix import newer, propose, rules
 from hangdebug.model import Finding, Patch
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -105,7 +105,9 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
                 continue
             seen.add(real)
             try:
-                yield propose(path, one.line, only)
+                patch = propose(path, one.line, only)
+                skipped += filter(None, [newer(patch)])
+                yield patch
             except BadSource as error:
                 if not folder:
                     raise

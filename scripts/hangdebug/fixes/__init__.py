@@ -16,10 +16,10 @@ from hangdebug.fixes import (
     _spans, asyncio_lock, await_future, lifespan, nonblocking_executor, sleep, sync_endpoint, to_thread,
 )
 from hangdebug.fixes._file import tree_of
-from hangdebug.fixes._spans import Need, Spot, with_imports
+from hangdebug.fixes._spans import Need, Spot, moved, onto, with_imports
 from hangdebug.model import Finding
 
-__all__ = ["RULES", "Rule", "each_once", "Spot", "spot", "tree_of", "with_imports"]
+__all__ = ["RULES", "Rule", "Spot", "each_once", "moved", "onto", "spot", "tree_of", "with_imports"]
 
 EXECUTORS = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 DEFINITIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -40,6 +40,7 @@ class Rule:
     about: str
     needs: tuple[Need, ...]
     rewrite: Callable[..., "tuple[str, tuple[Finding, ...]]"]
+    slow: bool = False  # it reads the file with libcst
 
     def concerns(self, source: str, seen: Spot | None) -> bool:
         """`seen` is what `spot` says of the file, None where this Python cannot parse it."""
@@ -48,7 +49,7 @@ class Rule:
 
 def rule(module: ModuleType) -> Rule:
     rewrite = getattr(module, "rewrite", None) or partial(_spans.rewrite, module.ID, module.search)
-    return Rule(module.ID, module.__doc__.partition("\n")[0], module.NEEDS, rewrite)
+    return Rule(module.ID, module.__doc__.partition("\n")[0], module.NEEDS, rewrite, slow=hasattr(module, "rewrite"))
 
 
 # A route made synchronous needs no other rule; awaited futures let an executor's exit be mended; the handlers of a
@@ -163,8 +164,9 @@ def function(seen: Seen, node: ast.FunctionDef | ast.AsyncFunctionDef, running: 
     made = [each.value.func for each in node.body if isinstance(each, ast.Return) and isinstance(each.value, ast.Call)]
     seen.classes |= {node.name} if any(last(each) in EXECUTORS for each in made) else set()
     for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
-        said = ast.walk(each.annotation) if each.annotation is not None else ()
-        if any(last(part).endswith("Executor") or "Executor" in str(getattr(part, "value", "")) for part in said):
+        said = each.annotation
+        parts = (said,) if said.__class__ in (ast.Name, ast.Attribute, type(None)) else ast.walk(said)
+        if any(last(part).endswith("Executor") or "Executor" in str(getattr(part, "value", "")) for part in parts):
             seen.made.append((each.arg, EXECUTORS[0]))
 
 

@@ -10,6 +10,7 @@ from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._futures import executor, starts
 from hangdebug.fixes._spans import Found
 
+STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
 OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"
 CANCELLED = ("concurrent.futures.CancelledError", "concurrent.futures._base.CancelledError", "concurrent.futures.Error")
 DRAINS = frozenset(f"builtins.{name}" for name in
@@ -152,8 +153,11 @@ def polls(node: ast.Call) -> bool:
 
 
 def cancelled(file: File, taken: ast.expr) -> str:
-    """Why a future that the function cancels is not awaited: asyncio raises another CancelledError; "" for any other."""
-    names = origin(file, taken)[0]
+    """Why a future is not awaited that the function cancels, or that may raise what asyncio cannot; "" for any other."""
+    names, made = origin(file, taken)
+    made += [taken] if isinstance(taken, ast.Call) else []
+    if any(each.args and file.qualified(each.args[0]) == "builtins.next" for each in made):
+        return STOPS
     for each in file.run_by(file.frame(taken)):
         if isinstance(each, ast.Attribute) and each.attr == "cancel":
             base = each.value.value if isinstance(each.value, ast.Subscript) else each.value
@@ -164,6 +168,8 @@ def cancelled(file: File, taken: ast.expr) -> str:
             kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
             if any(kind is not None and file.qualified(kind) in CANCELLED for kind in kinds):
                 return f"line {handler.lineno} catches its CancelledError, {OTHER_CANCEL}"
+            if any(kind is not None and file.qualified(kind) == "builtins.StopIteration" for kind in kinds):
+                return STOPS
     return ""
 
 

@@ -55,7 +55,7 @@ def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
 
 def other_loop(file: File) -> bool:
     """Whether the file is about trio or curio, whose loops cannot await what belongs to asyncio."""
-    loop = OTHER_LOOPS.search(file.text)
+    loop = OTHER_LOOPS.search(file.text) if "trio" in file.text or "curio" in file.text else None
     return loop is not None and (imported(file, loop[1]) or not imported(file, "asyncio"))
 
 

@@ -1,7 +1,6 @@
 """A parsed file that knows its scopes: which function runs a node, what a name stands for.
 
-Scope is a stack, not a flag: a `def` inside an `async def` is synchronous, an `async def` inside a `def` is
-not, and a lambda or a class body is neither. A comprehension runs where it stands.
+Scope is a stack, not a flag: a `def` inside an `async def` is synchronous. A comprehension runs where it stands.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Tree:
 
 def parse(source: str) -> Tree:
     """Raises cst.ParserSyntaxError, and RecursionError where the source nests too deeply."""
-    wrapper = metadata.MetadataWrapper(cst.parse_module(source))
+    wrapper = metadata.MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)  # the parser gives each node once
     found = wrapper.resolve_many(
         [metadata.ParentNodeProvider, metadata.PositionProvider, metadata.ScopeProvider]
     )
@@ -98,16 +97,15 @@ def qualified(tree: Tree, node: cst.CSTNode) -> set[str]:
 def executor_class(tree: Tree, node: cst.CSTNode, depth: int = 5) -> bool:
     """Whether `node` names an executor of concurrent.futures, whatever the name it was imported under.
 
-    Followed: a second name (`Pool = ThreadPoolExecutor`) and a subclass in the same file, as long as it
-    leaves the exit alone. One that overrides it may do anything there, so it is not recognised.
+    Followed: a second name (`Pool = ThreadPoolExecutor`) and a subclass in the same file that leaves the exit alone.
     """
     if isinstance(node, cst.IfExp):  # Pool = ProcessPoolExecutor if heavy else ThreadPoolExecutor
         return executor_class(tree, node.body, depth) and executor_class(tree, node.orelse, depth)
     names = qualified(tree, node)
     if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name) and node.value in tree.scopes:
         values = filter(None, [assigned(tree, getattr(item, "node", node)) for item in tree.scopes[node.value][node.value.value]])
-        names |= {f"{name}.{node.attr.value}" for value in values for name in qualified(tree, value)}  # a second name
-        names = {name for name in names if name in EXECUTORS} or names
+        second = {f"{name}.{node.attr.value}" for value in values for name in qualified(tree, value)}
+        names = second & EXECUTORS or names
     if names and names <= EXECUTORS:
         return True
     if not isinstance(node, cst.Name) or node not in tree.scopes or not depth:
@@ -198,9 +196,9 @@ def cached(tree: Tree, node: cst.CSTNode) -> list:
     """What the property of the class returns that `self.pool` reads, if it keeps it."""
     home = next((up for up in tree.above(node) if isinstance(up, cst.ClassDef)), None)
     own = home.body.body if home and isinstance(node, cst.Attribute) and dotted(node.value) == "self" else ()
-    found = [item for item in own if isinstance(item, cst.FunctionDef) and item.name.value == node.attr.value
-             and any(dotted(each.decorator).endswith("cached_property") for each in item.decorators)]
-    return [each.value for item in found for each in subtree(item.body) if isinstance(each, cst.Return)]
+    return [each.value for item in own if isinstance(item, cst.FunctionDef) and item.name.value == node.attr.value
+            and any(dotted(part.decorator).endswith("cached_property") for part in item.decorators)
+            for each in subtree(item.body) if isinstance(each, cst.Return)]
 
 
 def targets(tree: Tree, node: cst.CSTNode) -> list[cst.CSTNode]:

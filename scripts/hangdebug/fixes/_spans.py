@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import difflib
 import itertools
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
@@ -18,6 +20,7 @@ from hangdebug.fixes._bindings import FUNCTIONS, walk
 from hangdebug.fixes._file import File, parse
 from hangdebug.model import Finding
 
+LINE = re.compile(r"\bline (\d+)")
 SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
 MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 
@@ -176,6 +179,34 @@ def brings(node: ast.Import | ast.ImportFrom, base: str, member: str) -> bool:
 
 def sorts(node: ast.Import | ast.ImportFrom) -> str:
     return node.names[0].name if isinstance(node, ast.Import) else "." * node.level + (node.module or "")
+
+
+# -- the lines that findings name, in the text as it was -----------------------------------------------------
+
+
+def onto(item: Finding, after: str, before: str) -> Finding:
+    """The finding with every line that it names as it is numbered in the text before."""
+    if after == before:
+        return item
+    words = LINE.sub(lambda found: f"line {moved(after, before, int(found[1]))}", item.message)
+    return replace(item, line=moved(after, before, item.line), message=words)
+
+
+def moved(old: str, new: str, line: int) -> int:
+    """Where a line of the old text stands in the new one; a line that is gone, where its neighbour does."""
+    place = 0
+    for start, end, there, until in changes(old, new):
+        if start < line <= end:
+            return min(there + line - start, max(until, there + 1))
+        place = until
+    return place or 1
+
+
+@lru_cache(maxsize=2)
+def changes(old: str, new: str) -> list[tuple[int, int, int, int]]:
+    """The blocks of lines that are the same, replaced, put in or taken out, in order."""
+    matcher = difflib.SequenceMatcher(None, old.split("\n"), new.split("\n"))
+    return [block for _, *block in matcher.get_opcodes()]
 
 
 # -- the files around it -----------------------------------------------------------------------------------

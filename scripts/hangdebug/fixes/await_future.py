@@ -9,7 +9,7 @@ early, by a `break`, an exception or a reader that goes; a `gather` in front of 
 which asyncio would report as never retrieved.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there; it drops
-the work if it still is in the queue. Where a call of a `map` fails, those behind it run still.
+the work if it still is in the queue.
 
 Known are the futures of `submit` on an executor that the file shows to be one, and of `run_coroutine_threadsafe`,
 kept in a local name or list that is used for nothing else.
@@ -86,7 +86,7 @@ def read(file: File, node: ast.Call) -> Found | None:
     limit = node.args[0] if node.args else next((each.value for each in node.keywords), None)
     if isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None:
         return None
-    named = dotted(taken) or f"{file.short(taken.func)}(...)"
+    named = f"{file.short(taken.func)}(...)" if isinstance(taken, ast.Call) else file.short(taken)
     said = f"{named}.{node.func.attr}() waits on the event loop's thread"
     late = limit is not None and not (isinstance(limit, ast.Constant) and limit.value is None)
     reason = LATE if late else RAISES * (node.func.attr == "exception") or cancelled(file, taken) or obstacle(file, node)
@@ -134,8 +134,8 @@ def completed(file: File, node: ast.Call) -> Found | None:
     else:
         spot = only_result(file, loop)
         if spot is None:
-            reason = reason or ("the loop uses its futures for more than one result each, and asyncio.as_completed() "
-                                "gives other objects: wrap each job in a coroutine that returns what belongs to it")
+            reason = reason or ("the loop does more with its futures than to read the result of each, first and once, and "
+                                "asyncio.as_completed() gives other objects: wrap each job in a coroutine that returns all of it")
         reason = reason or obstacle(file, spot) or ODD * (file.start(spot.func.value) != file.start(spot))
         edges = (file.start(node), file.start(node.args[0])), (file.end(node.args[0]), file.end(node))
         reason = reason or LOST * any("#" in file.text[one:other] for one, other in edges)
@@ -144,8 +144,7 @@ def completed(file: File, node: ast.Call) -> Found | None:
         return Found(node, f"{said}, but {reason}", refused=True)
     before, after = wrap(file, spot)
     statement, name = file.statement(node), fresh(file, "waiting")
-    start = file.start(statement)
-    margin = file.text[file.starts[statement.lineno - 1]:start]
+    start, margin = file.start(statement), indent(file, statement)
     lines = (f"{name} = {wrapped(file, node.args[0])}", f"asyncio.gather(*{name}, return_exceptions=True)  {TAKES}", "")
     edits = (Edit(start, start, f"{file.newline}{margin}".join(lines)),
              Edit(file.start(node), file.end(node), f"asyncio.as_completed({name})"),
@@ -157,15 +156,17 @@ def completed(file: File, node: ast.Call) -> Found | None:
 
 def first_of_line(file: File, node: ast.Call, statement: ast.stmt) -> bool:
     """Whether what the call is given can be computed in a line of its own in front of its statement."""
-    if file.text[file.starts[statement.lineno - 1]:file.start(statement)].strip():
+    if indent(file, statement).strip():
         return False
     if isinstance(statement, ast.For):
         return file.parent(node) is statement
     up = list(itertools.takewhile(lambda each: each is not statement, file.above(node)))
-    around = sum(isinstance(each, COMPREHENSIONS) for each in up) == 1 and not any(isinstance(each, CHOICES) for each in up)
+    drawn = isinstance(file.parent(node), ast.comprehension)
+    around = sum(isinstance(each, COMPREHENSIONS) for each in up) == drawn and not any(isinstance(each, CHOICES) for each in up)
     earlier = [each for each in walk(statement) if isinstance(each, EFFECTS) and file.end(each) <= file.start(node)
                and not any(isinstance(part, COMPREHENSIONS) for part in file.above(each) if part in up)]
-    return around and not earlier and isinstance(statement, (ast.Return, ast.Assign, ast.AnnAssign, ast.Expr))
+    return around and not earlier and isinstance(statement, (ast.Return, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)) \
+        and not (isinstance(statement, ast.AugAssign) and not isinstance(statement.target, ast.Name))
 
 
 def wrapped(file: File, jobs: ast.expr) -> str:
@@ -221,12 +222,24 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     pool, (work, items), each = file.source(call.func.value), map(file.source, call.args), fresh(file, "item")
     if not isinstance(call.args[0], ast.Lambda) and not dotted(call.args[0]):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
+    statement = file.statement(node)
+    rest = file.text[file.end(statement):file.starts[statement.end_lineno]]
+    if not first_of_line(file, node, statement) or rest.strip() and not rest.lstrip().startswith("#"):
+        return Found(node, f"{said}, but {MIXED}", refused=True)
     items = items if isinstance(call.args[1], PLAIN) else f"({items})"
-    job = fresh(file, "job")
-    new = f"[await {WRAP}({job}) for {job} in [{pool}.submit({work}, {each}) for {each} in {items}]]"
+    jobs, job, start, margin = fresh(file, "jobs"), fresh(file, "job"), file.start(statement), indent(file, statement)
+    step, line_end = "\t" if "\t" in margin else " " * 4, file.end(statement) + len(rest.rstrip("\r\n"))
+    head = (f"{jobs} = [{pool}.submit({work}, {each}) for {each} in {items}]", "try:", step)
+    tail = ("", "finally:", f"{step}for {job} in {jobs}:", f"{step * 2}{job}.cancel()  # a map() drops the others where one fails")
     before, after = wrap(file, node)
-    edits = (*before, Edit(file.start(node), file.end(node), new), *after)
+    edits = (Edit(start, start, f"{file.newline}{margin}".join(head)), *before,
+             Edit(file.start(node), file.end(node), f"[await {WRAP}({job}) for {job} in {jobs}]"), *after,
+             Edit(line_end, line_end, f"{file.newline}{margin}".join(tail)))
     return Found(node, f"{said}; it becomes a list of `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))
+
+
+def indent(file: File, statement: ast.stmt) -> str:
+    return file.text[file.starts[statement.lineno - 1]:file.start(statement)]
 
 
 def fresh(file: File, name: str) -> str:

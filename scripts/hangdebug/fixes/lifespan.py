@@ -26,6 +26,7 @@ Left alone: handlers of a router, of an app that another file makes, and of anyt
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Iterator
 
@@ -38,8 +39,7 @@ NEEDS = (Need((("on_event",),)),)
 APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
 OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
 READ = (".lifespan_context", "router.startup(", "router.shutdown(")
-SERVERS = ("uvicorn.run", "uvicorn.Config", "hypercorn.asyncio.serve", "fastapi.testclient.TestClient",
-           "starlette.testclient.TestClient", "httpx.ASGITransport", "mangum.Mangum")
+SERVES = re.compile(r"(Middleware|[Cc]lient|[Tt]ransport|Config|Server|Mangum|(^|\.)(run|serve))$")  # it runs the app, or wraps it
 
 
 def search(file: File) -> Iterator[Found]:
@@ -120,7 +120,7 @@ def given_away(file: File, app: ast.Name) -> str:
 def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
     """Whether the call serves or wraps the app, or is of a function of the file that only uses its attributes."""
     name = file.qualified(call.func) or dotted(call.func)
-    if name in SERVERS or name.endswith("Middleware"):
+    if SERVES.search(name):
         return True
     found = [item.node for item in file.lookup(call.func, call.func.id)[1]] if isinstance(call.func, ast.Name) else []
     if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or use not in call.args:

@@ -8,31 +8,31 @@
 
 The end of the `with` block calls `shutdown(wait=True)`: the event loop's thread joins the workers and serves
 nothing until the slowest returns. `pool.shutdown()` in a coroutine does the same. `cancel_futures` needs
-Python 3.9.
+Python 3.9. An executor that others use too, or that holds work which nothing else waits for, is still waited for:
+its `pool.shutdown()` becomes `await asyncio.to_thread(pool.shutdown)`.
 
-What changes: nothing on the normal way out, because the rewrite is made only where the coroutine has
+What changes: nothing on the normal way out, because a `with` is rewritten only where the coroutine has
 awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer
 that sends to an asyncio.Queue has sent by then what the coroutine awaits; what it does after that is no
 longer waited for, and the finding says so. A function beside the block that sends in a loop gets a stop event: it
-looks at it before each round, and the exit sets it. On a cancellation, an exception or an early `return` or `break`,
+looks at it before each round, and the exit sets it. On a cancellation or an exception that leaves the function,
 work that is still queued is dropped, where it used to run; a call that runs already ends in its own thread,
-after the block is left, and interpreter exit still waits for it. An executor that other functions share
-drops their queued work too.
+after the block is left, and interpreter exit still waits for it.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
-- only the exit waits for some work (a bare `pool.submit(save)`, a future that is stored, read after the block, or
-  returned to callers in the file that do not all await it, one of many
-  awaited, several producers for one queue), `shield()` protects it from being dropped, or the executor is
-  returned, stored or handed to code that this file does not show
+- only the exit of a `with` waits for some work (a bare `pool.submit(save)`, a future that is read after the block, one
+  of many awaited, several producers for one queue, a loop with a `break`, a timeout or a failure that is caught
+  in the block), `shield()` protects it from being dropped, or the executor is returned, stored or handed on
 - the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `queue.Queue.get()`)
   and never awaits. Where it also awaits, the exit is mended and the waiting line is reported as refused
-- `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block
+- an executor that is known less well: a parameter, one of several, the loop's own, a subclass with an exit of its own
+- `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block; no await can stand
+  where `shutdown()` does
 - a lifespan or shutdown handler that joins the pool: by then the loop serves nothing, and the wait lets
   running work finish. It can also hold the exit for ever, so snippets/lifespan_executor.py bounds it
 
 Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of processes, a shutdown handed to a thread
-(`asyncio.to_thread(pool.shutdown)`), receivers that are not known to be an executor, and subclasses whose own
-exit is not the executor's. A subclass in the same file that defines none is an executor like any other.
+(`asyncio.to_thread(pool.shutdown)`), and receivers that are not known to be an executor.
 """
 
 from __future__ import annotations
