@@ -15,6 +15,7 @@ from hangdebug.frames import calls, is_application, library_path
 from hangdebug.model import Verdict
 from hangdebug.pools import woke
 from hangdebug.scene import Scene, View, is_child, is_supervisor, stands_in
+from hangdebug.source import in_endless_loop
 from hangdebug.waits import Wait, elsewhere, name_of, place, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -159,6 +160,8 @@ def owes(scene: Scene, one: Wait) -> str | None:
     if parked(one) or is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http"):
         return None
     cause, match = cause_of(Verdict("sync-worker-blocked", 0.7), one, scene)
+    if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in one.view.thread.frames if is_application(frame)):
+        return None  # a consumer: it waits for the next message, and then for the one after
     return cause.id if cause.id in OWED and match.kinds else None
 
 
