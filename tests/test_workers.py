@@ -83,6 +83,18 @@ ready()
 while True:
     print(take())
 """
+MAIN_HAS_ENDED = SILENT + """
+threading.Thread(target=lambda: [jobs.get() for jobs in [queue.Queue()]]).start()
+ready()
+"""
+MAIN_HAS_ENDED_BESIDE_A_LOOP = SILENT + """
+import asyncio
+async def beat():
+    while True:
+        await asyncio.sleep(60)
+threading.Thread(target=lambda: asyncio.run(beat())).start()
+ready()
+"""
 POLLS = SILENT + """
 ready()
 while True:
@@ -104,8 +116,9 @@ def test_a_script_that_waits_for_an_answer(text: str, state: str, cause: str, tm
     assert (answer.blocking_frame.line, cause) in zoo.marks(text)
 
 
-@pytest.mark.parametrize("text", [WAITS_FOR_JOBS, WAITS_FOR_CLIENTS, WAITS_FOR_AN_EVENT, WAITS_FOR_MESSAGES, TAKES_MESSAGES, POLLS],
-                         ids=["jobs", "clients", "event", "messages", "messages-by-hand", "polls"])
+@pytest.mark.parametrize("text", [WAITS_FOR_JOBS, WAITS_FOR_CLIENTS, WAITS_FOR_AN_EVENT, WAITS_FOR_MESSAGES, TAKES_MESSAGES, MAIN_HAS_ENDED,
+                                  MAIN_HAS_ENDED_BESIDE_A_LOOP, POLLS],
+                         ids=["jobs", "clients", "event", "messages", "messages-by-hand", "main-has-ended", "main-has-ended-loop", "polls"])
 def test_a_wait_on_purpose_is_never_accused(text: str, tmp_path: Path) -> None:
     answer = started(text, tmp_path)
     assert answer.state in ("healthy", "inconclusive"), answer
@@ -193,3 +206,14 @@ def test_gunicorns_blocked_worker_is_found_and_its_idle_one_is_not_accused(tmp_p
             answer = worst(map(diagnose, observe_briefly(on_port(port), lambda line: None)))
     assert (answer.state, answer.cause) == ("sync-worker-blocked", "http-client"), answer
     assert answer.process.pid != server.pid and answer.confidence > 0.8
+
+
+def test_a_stream_in_one_of_gunicorns_threads_that_nobody_waits_for(tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn is not installed: its threads are not tested")
+    (tmp_path / "main.py").write_text(STREAMS.partition("class Server")[0])
+    command = [sys.executable, "-m", "gunicorn", "--threads", "4", "-b", "127.0.0.1:0", "main:app"]
+    with lab.launch(command, tmp_path, {"HOME": str(tmp_path)}, GUNICORN, 20) as server, ExitStack() as streams:
+        for _ in range(2):
+            streams.enter_context(zoo.request(server.url, "/", 5)).recv(100)
+        answer = worst(map(diagnose, observe_briefly(on_port(int(server.url.rpartition(":")[2])), lambda line: None)))
+    assert answer.state in ("healthy", "inconclusive"), answer

@@ -16,6 +16,7 @@ from hangdebug.checkouts import awaited_in_vain, lent_out
 from hangdebug.frames import calls, is_application, package
 from hangdebug.gil import starved
 from hangdebug.held import LOADS, loop_held, state_held
+from hangdebug.kernel import ends_by_itself
 from hangdebug.lifespans import lifespan_waits
 from hangdebug.loops import tasks_alone, to_look_at
 from hangdebug.locks import wanted
@@ -27,7 +28,7 @@ from hangdebug.scene import SERVERS, Scene, View, is_child, is_supervisor, not_c
 from hangdebug.slow_steps import held_before
 from hangdebug.waitfor import JOIN, is_timed, stands
 from hangdebug.waits import Wait, name_of, stuck_workers, wait
-from hangdebug.workers import synchronous
+from hangdebug.workers import expects, parked, synchronous
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -82,6 +83,8 @@ def exiting(scene: Scene) -> Answer:
     joining = scene.shows(*JOINS)
     if joining is not None and not serves(scene):
         held = holder(scene)
+        if any(calls(frame, *JOINS[:3]) for frame in joining.thread.frames) and not served_once(scene) and goes_on_by_itself(scene):
+            return None  # a program whose main thread has done its part, and whose other threads work on
         words = (f"{name_of(joining)} is in {joining.thread.frames[0]}: the interpreter joins threads before it exits.",)
         doubts = () if held else ("The stack of the thread that it waits for is not in the evidence.",)
         return Verdict("exit-hang", 0.95 if held else 0.75, words, doubts), held
@@ -95,6 +98,20 @@ def exiting(scene: Scene) -> Answer:
         words = (f"{name_of(ending)} is in {step}: asyncio ends, and waits for what is left.",)
         return Verdict("exit-hang", 0.85, words), holder(scene) or left_over(scene)
     return finalizing(scene)
+
+
+def served_once(scene: Scene) -> bool:
+    """Whether the process was a server, as far as its command and its sources tell: then it ends because it was told to."""
+    lines = (line for known in scene.evidence.sources.values() for line in known.values())
+    return bool(scene.evidence.process.server) or not scene.evidence.readings or any(SERVES.search(line) for line in lines)
+
+
+def goes_on_by_itself(scene: Scene) -> bool:
+    """Whether no thread that is left is stuck for good: they run a loop, accept, wait for work or for a while, or move."""
+    loops = [view for view in scene.last if view.role == "event-loop"]
+    rest = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
+    return bool(rest or loops) and all(view.idle for view in loops) and all(parked(one) or not stands(one) or one.kernel is not None and ends_by_itself(one.kernel)
+                              or expects(one.view) for one in rest)
 
 
 def left_over(scene: Scene) -> Wait | None:
