@@ -116,7 +116,8 @@ def served(scene: Scene, seen: Crew) -> Answer:
     if fixed or alike > 1 and not (single and naps(first)):
         slow = not fixed and first.view.role == "other" and not single and not locked(first)
         doubts += ("Each request has a thread of its own, and a slow peer looks alike: look again in a minute.",) if slow else ()
-        return Verdict("sync-worker-blocked", sure(first, 0.92 if fixed else 0.75 if slow else 0.86), (*words, *movement(first)), doubts), first
+        value = sure(first, 0.92 if fixed else 0.75 if slow else 0.86)
+        return Verdict("sync-worker-blocked", value, (*words, *movement(first)), doubts), first
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return Verdict("inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts), first
 
@@ -132,7 +133,9 @@ def others_served(scene: Scene, seen: Crew, first: Wait) -> Answer:
         return None
     if len(awake) * 2 > len(seen.stuck):
         return fine(scene, f"Each request has a thread of its own, and {len(awake)} of them woke while they were watched.", doubt)
-    if all(naps(one) or ends_by_itself(one.kernel) for one in seen.stuck if one.kernel) or not (scene.evidence.watch or locked(first)):
+    for_a_while = all(naps(one) or one.kernel is not None and ends_by_itself(one.kernel) for one in seen.stuck)
+    unwatched = bool(scene.evidence.readings) and not scene.evidence.watch
+    if for_a_while or unwatched and not locked(first):
         doubts = ("Each has a thread of its own: slow requests, and streams, look alike.",)
         return Verdict("inconclusive", 0.5, (f"All {len(seen.stuck)} requests that are served stand still.",), doubts), first
     return None
@@ -177,7 +180,8 @@ def owes(scene: Scene, one: Wait) -> str | None:
     if parked(one) or is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http"):
         return None
     cause, match = cause_of(Verdict("sync-worker-blocked", 0.7), one, scene)
-    if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in one.view.thread.frames if is_application(frame)):
+    own = [frame for frame in one.view.thread.frames if is_application(frame)]
+    if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
         return None  # a consumer: it waits for the next message, and then for the one after
     return cause.id if cause.id in OWED and match.kinds else None
 
