@@ -30,6 +30,12 @@ def docker_json(text: str) -> str:
                      for line in text.splitlines())
 
 
+def broken(text: str, width: int) -> str:
+    """As a terminal shows it: colours take no columns, and a line ends where the width does."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
+    return "\n".join(line[at:at + width] for line in lines for at in range(0, max(len(line), 1), width))
+
+
 DIRT = {
     "markdown fence": lambda text: f"It hangs, see below (app.py).\n\n```text\n{text}\n```\nAny idea?\n",
     "quoted twice": each_line("> > "),
@@ -58,6 +64,8 @@ DIRT = {
     "double spacing": lambda text: text.replace("\n", "\n\n"),
     "elisions": lambda text: text.replace("\n\n", "\n    ...\n\n    [...]\n\n"),
     "prose after": lambda text: text + "\n\nThe main thread is stuck in headlines() I think (see the docs).\nThanks!\n",
+    "broken at 80 columns": lambda text: broken(text, 80),
+    "broken at 66 columns, quoted": lambda text: each_line("> ")(broken(text, 66)),
     "newest line first": lambda text: "\n".join(reversed(text.splitlines())),
 }
 

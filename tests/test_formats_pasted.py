@@ -210,3 +210,37 @@ def test_a_joined_pool_is_a_blocked_loop_though_the_application_has_no_frame_the
             '    __call__ (django/core/handlers/asgi.py:165)\n')
     answer = told(text)
     assert (answer.state, answer.cause) == ("loop-blocked", "executor-shutdown") and answer.confidence <= 0.6
+
+
+TIMER = "import faulthandler\nfaulthandler.dump_traceback_later(0.5, exit=True)\n"
+IMPORTS = {"main.py": "import rates\n", "rates.py": "import socket\nours, theirs = socket.socketpair()\n" + TIMER + "ours.recv(1)\n"}
+ENDS = {"main.py": TIMER + """
+import asyncio, socket
+ours, theirs = socket.socketpair()
+async def main():
+    asyncio.get_running_loop().run_in_executor(None, ours.recv, 1)
+asyncio.run(main())
+"""}
+ASKS = {"main.py": TIMER + """
+import asyncio, socket
+from redis import Redis
+silent = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and nobody ever answers
+async def main():
+    Redis(port=silent.getsockname()[1], socket_timeout=None).get("key")
+asyncio.run(main())
+"""}
+
+
+@pytest.mark.parametrize("files, command, state, cause", [
+    (IMPORTS, ("-m", "uvicorn", "main:app"), "startup-hang", None),
+    (ENDS, ("main.py",), "exit-hang", "default-executor"),
+    (ASKS, ("main.py",), "loop-blocked", "database"),
+], ids=["a start, in one stack", "threads without names", "a client, and no word of waiting"])
+def test_what_faulthandler_prints_of_a_live_process(files, command, state, cause, tmp_path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+    [evidence] = evidence_of(read(done.stderr))
+    answer = diagnose(evidence)
+    assert answer.state == state and cause in (None, answer.cause), answer
+    assert answer.confidence < 0.9  # one dump shows one moment

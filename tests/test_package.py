@@ -32,7 +32,7 @@ import build_skill  # noqa: E402
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A module imports only from its left. A name stands for the module or the package of that name.
 ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "locks", "waitfor", "rings", "causes", "gil", "held",
-         "pools", "enders", "pending", "lifespans", "checkouts", "slow_steps", "loops", "workers", "states", "diagnose", "report", "capture", "live",
+         "pools", "enders", "pending", "checkouts", "slow_steps", "loops", "workers", "phases", "states", "diagnose", "report", "capture", "live",
          "local", "fixes", "fix", "callers", "scan", "curl", "verify", "pressure", "svg", "recording", "pictures", "incident", "page", "triage",
          "groups", "arguments", "cli")
 NOT_BARE = {"capture", "fixes", "fix", "callers", "scan", "triage"}  # these need more than the standard library

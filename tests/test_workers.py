@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import lab
@@ -73,6 +74,27 @@ class Channel:
 ready()
 Channel().start_consuming()
 """
+TAKES_MESSAGES = SILENT + """
+line = socket.create_connection(silent.getsockname())
+def take():
+    line.sendall(b"BLPOP jobs 0\\r\\n")
+    return line.recv(1000)
+ready()
+while True:
+    print(take())
+"""
+MAIN_HAS_ENDED = SILENT + """
+threading.Thread(target=lambda: [jobs.get() for jobs in [queue.Queue()]]).start()
+ready()
+"""
+MAIN_HAS_ENDED_BESIDE_A_LOOP = SILENT + """
+import asyncio
+async def beat():
+    while True:
+        await asyncio.sleep(60)
+threading.Thread(target=lambda: asyncio.run(beat())).start()
+ready()
+"""
 POLLS = SILENT + """
 ready()
 while True:
@@ -94,8 +116,9 @@ def test_a_script_that_waits_for_an_answer(text: str, state: str, cause: str, tm
     assert (answer.blocking_frame.line, cause) in zoo.marks(text)
 
 
-@pytest.mark.parametrize("text", [WAITS_FOR_JOBS, WAITS_FOR_CLIENTS, WAITS_FOR_AN_EVENT, WAITS_FOR_MESSAGES, POLLS],
-                         ids=["jobs", "clients", "event", "messages", "polls"])
+@pytest.mark.parametrize("text", [WAITS_FOR_JOBS, WAITS_FOR_CLIENTS, WAITS_FOR_AN_EVENT, WAITS_FOR_MESSAGES, TAKES_MESSAGES, MAIN_HAS_ENDED,
+                                  MAIN_HAS_ENDED_BESIDE_A_LOOP, POLLS],
+                         ids=["jobs", "clients", "event", "messages", "messages-by-hand", "main-has-ended", "main-has-ended-loop", "polls"])
 def test_a_wait_on_purpose_is_never_accused(text: str, tmp_path: Path) -> None:
     answer = started(text, tmp_path)
     assert answer.state in ("healthy", "inconclusive"), answer
@@ -108,6 +131,54 @@ def test_a_server_with_a_thread_a_request_and_one_slow_request_is_not_accused() 
             answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
             assert zoo.ask(server.url, "/health", 5) == "answer"
     assert answer.state in ("healthy", "inconclusive") and answer.confidence < 0.7, answer
+
+
+STREAMS = """
+import time
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIServer, make_server
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    def ticks():
+        while True:
+            yield b"data: tick"
+            time.sleep(0.5)
+    return ticks()
+class Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+with make_server("127.0.0.1", 0, app, Server) as server:
+    print(f"Serving on http://127.0.0.1:{server.server_port}", flush=True)
+    server.serve_forever()
+"""
+
+
+def test_streams_that_sleep_between_two_events_in_threads_of_their_own_are_not_accused(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(STREAMS)
+    with lab.launch([sys.executable, "main.py"], tmp_path, None, zoo.SCRIPT, 20) as server, ExitStack() as streams:
+        for _ in range(4):
+            streams.enter_context(zoo.request(server.url, "/", 5)).recv(100)
+        answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+    assert answer.state in ("healthy", "inconclusive"), answer
+
+
+AT_EXIT = """
+import atexit, logging.handlers, queue, socket
+ours, theirs = socket.socketpair()  # nobody ever answers
+class Collector(logging.Handler):
+    def emit(self, record):
+        print("READY 1", flush=True)
+        ours.recv(1)  # <-- interpreter-exit
+listener = logging.handlers.QueueListener(queue.Queue(), Collector())
+listener.start()
+atexit.register(listener.stop)
+listener.queue.put(logging.makeLogRecord({"msg": "the last line"}))
+"""
+
+
+def test_a_librarys_atexit_hook_that_joins_a_thread(tmp_path: Path) -> None:
+    answer = started(AT_EXIT, tmp_path)
+    assert (answer.state, answer.cause) == ("exit-hang", "interpreter-exit"), answer
+    assert (answer.blocking_frame.line, answer.cause) in zoo.marks(AT_EXIT)
 
 
 WSGI = """
@@ -135,3 +206,14 @@ def test_gunicorns_blocked_worker_is_found_and_its_idle_one_is_not_accused(tmp_p
             answer = worst(map(diagnose, observe_briefly(on_port(port), lambda line: None)))
     assert (answer.state, answer.cause) == ("sync-worker-blocked", "http-client"), answer
     assert answer.process.pid != server.pid and answer.confidence > 0.8
+
+
+def test_a_stream_in_one_of_gunicorns_threads_that_nobody_waits_for(tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn", reason="gunicorn is not installed: its threads are not tested")
+    (tmp_path / "main.py").write_text(STREAMS.partition("class Server")[0])
+    command = [sys.executable, "-m", "gunicorn", "--threads", "4", "-b", "127.0.0.1:0", "main:app"]
+    with lab.launch(command, tmp_path, {"HOME": str(tmp_path)}, GUNICORN, 20) as server, ExitStack() as streams:
+        for _ in range(2):
+            streams.enter_context(zoo.request(server.url, "/", 5)).recv(100)
+        answer = worst(map(diagnose, observe_briefly(on_port(int(server.url.rpartition(":")[2])), lambda line: None)))
+    assert answer.state in ("healthy", "inconclusive"), answer

@@ -40,7 +40,8 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tupl
 
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
-    if answer.state in WATCHED and answer.role in ("worker", "other") or answer.state == "inconclusive" and answer.role == "event-loop":
+    second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
+    if answer.state in WATCHED and answer.role in ("worker", "other") or second_loop:
         watch(pid, place, say)
     if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
         profile(pid, place, say)

@@ -223,39 +223,8 @@ def as_wait(scene: Scene, task: Task) -> Wait:
     return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
 
 
-def suspects(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait, for as long as one looked, for something of the application's own."""
-    if not scene.evidence.later:
-        return ()
-    seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
-    return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
-                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working))
 
 
-def queued(scene: Scene) -> tuple[Task, Task] | None:
-    """A request that waits for a lock, and the task inside of it, which waits for something untimed all the time."""
-    seen = waiting(scene)
-    pairs = ((task, holder) for task in suspects(scene) if lock_like(task) for holder in seen.inside(task.awaits.id))
-    return next(((task, holder) for task, holder in pairs if holder.id in seen.stuck and not holder.timed), None)
-
-
-def unanswered(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait in a library, without a timeout, for as long as one looked: slow, or for ever."""
-    if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
-        return ()
-    seen = waiting(scene)
-    return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
-                 and own_code(task) and not direct(task) and task.awaits.kind == "Future")
-
-
-def told_of(scene: Scene, task: Task) -> str:
-    """Whom a suspect waits for, in a sentence."""
-    seen = waiting(scene)
-    holders = [one for one in seen.inside(task.awaits.id) if not waits_for(seen, one, task.awaits.id)]
-    inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
-    other = ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
-    later = f"; {other} could still end that" if other else ""
-    return f"{task.name} serves a request and waits for {task.awaits} all the time{inside}{later}."
 
 
 def ends_of(task: Task) -> set[str]:

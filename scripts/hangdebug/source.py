@@ -23,6 +23,7 @@ NOT_CALLS = frozenset("if elif while for and or not in is return yield await lam
 
 Sources = Mapping[str, Mapping[int, str]]
 
+ENDLESS = re.compile(r"\s*while (?:True|1)\s*:")
 
 def line_at(sources: Sources, frame: Frame) -> str | None:
     """The frame's line as it stands in its file, without indentation, or None where the file is unknown."""
@@ -166,6 +167,17 @@ def earlier(sources: Sources, frame: Frame) -> tuple[str, ...]:
             break
         found.append(text)
     return tuple(found)
+
+
+def in_endless_loop(sources: Sources, frame: Frame) -> bool:
+    """Whether the frame's line stands in a `while True:` of its function."""
+    depth = indent(sources.get(frame.file, {}).get(frame.line or 0, ""))
+    for text in earlier(sources, frame):
+        if text.strip() and indent(text) < depth:
+            depth = indent(text)
+            if ENDLESS.match(text):
+                return True
+    return False
 
 
 def following(lines: Mapping[int, str], number: int) -> Iterator[str]:

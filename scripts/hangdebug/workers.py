@@ -12,9 +12,11 @@ from typing import Optional, Tuple
 
 from hangdebug.causes import cause_of
 from hangdebug.frames import calls, is_application, library_path
+from hangdebug.kernel import ends_by_itself
 from hangdebug.model import Verdict
 from hangdebug.pools import woke
 from hangdebug.scene import Scene, View, is_child, is_supervisor, stands_in
+from hangdebug.source import in_endless_loop
 from hangdebug.waits import Wait, elsewhere, name_of, place, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -106,23 +108,42 @@ def served(scene: Scene, seen: Crew) -> Answer:
     if seen.free or seen.moving:
         words = f"{seen.free} threads wait for requests." if seen.free else f"{len(seen.moving)} requests go on."
         return fine(scene, words, f"{alike} requests stand in {first.frame}: slow or stuck, but others are served.")
-    if all(one.view.role == "other" and naps(one) for one in seen.stuck) and not single:
-        return napping(scene, seen)
     fixed = any(calls(frame, *FIXED) for one in seen.stuck for frame in one.view.thread.frames)
+    spare = None if fixed or single else others_served(scene, seen, first)
+    if spare is not None:
+        return spare
     words = (f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line.",)
     if fixed or alike > 1 and not (single and naps(first)):
-        return Verdict("sync-worker-blocked", sure(first, 0.92 if fixed else 0.86), (*words, *movement(first)), doubts), first
+        slow = not fixed and first.view.role == "other" and not single and not locked(first)
+        doubts += ("Each request has a thread of its own, and a slow peer looks alike: look again in a minute.",) if slow else ()
+        value = sure(first, 0.92 if fixed else 0.75 if slow else 0.86)
+        return Verdict("sync-worker-blocked", value, (*words, *movement(first)), doubts), first
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return Verdict("inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts), first
 
 
-def napping(scene: Scene, seen: Crew) -> Answer:
-    """A server that starts a thread for each request, and all of them sleep or compute: the next one gets a thread too."""
-    awake = [one for one in seen.stuck if woke(scene, one)]
-    words, doubt = f"All {len(seen.stuck)} requests sleep or compute, each in a thread of its own.", "Slow requests, streams too, look alike."
-    if awake or any(one.running for one in seen.stuck):
-        return fine(scene, f"{words} {len(awake)} of them woke while they were watched.", doubt)
-    return Verdict("inconclusive", 0.5, (words,), (doubt,)), seen.stuck[0]
+def others_served(scene: Scene, seen: Crew, first: Wait) -> Answer:
+    """Nobody waits where the queue of their pool is empty, or where each request gets a thread of its own and is only slow."""
+    known = [scene.evidence.queued[one.view.thread.os_id] for one in seen.stuck if one.view.thread.os_id in scene.evidence.queued]
+    awake = [one for one in seen.stuck if one.running or woke(scene, one)]
+    doubt = f"{len(seen.stuck)} requests stand in {first.frame} or elsewhere: slow or stuck, but others are served."
+    if known and not any(known):
+        return fine(scene, "No request waits for a thread of the pool.", doubt)
+    if known or any(one.view.role != "other" for one in seen.stuck):
+        return None
+    if len(awake) * 2 > len(seen.stuck):
+        return fine(scene, f"Each request has a thread of its own, and {len(awake)} of them woke while they were watched.", doubt)
+    for_a_while = all(naps(one) or one.kernel is not None and ends_by_itself(one.kernel) for one in seen.stuck)
+    unwatched = bool(scene.evidence.readings) and not scene.evidence.watch
+    if for_a_while or unwatched and not locked(first):
+        doubts = ("Each has a thread of its own: slow requests, and streams, look alike.",)
+        return Verdict("inconclusive", 0.5, (f"All {len(seen.stuck)} requests that are served stand still.",), doubts), first
+    return None
+
+
+def locked(one: Wait) -> bool:
+    """Whether it waits for a lock of its own process, without a timeout: no peer is slow there."""
+    return one.in_syscall("futex") and one.kernel is not None and not ends_by_itself(one.kernel)
 
 
 def never_out(scene: Scene, one: Wait) -> Answer:
@@ -159,6 +180,9 @@ def owes(scene: Scene, one: Wait) -> str | None:
     if parked(one) or is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http"):
         return None
     cause, match = cause_of(Verdict("sync-worker-blocked", 0.7), one, scene)
+    own = [frame for frame in one.view.thread.frames if is_application(frame)]
+    if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
+        return None  # a consumer: it waits for the next message, and then for the one after
     return cause.id if cause.id in OWED and match.kinds else None
 
 

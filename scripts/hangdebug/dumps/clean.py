@@ -30,6 +30,10 @@ LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(
 CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
 FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
 UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
+# What a line begins with that a terminal did not break off: a frame is indented, a head begins with a word.
+BEGINS = re.compile(r"^(?:\s{2}|\s*$|\s?(?:Thread|thread_id|Process|Python|Current|Traceback|File|Task|Stack|Extension|Fatal|\(Python\)|[#{}\[$-]))")
+WHOLE = re.compile(r":\d{1,9}\)$")  # py-spy's frame, to its end
+NARROWEST, WIDEST, LEAST_BROKEN = 60, 250, 3  # columns of a terminal, and different lines that it broke
 MOST_JOINED, LONGEST = 12, 3000  # lines, and the characters of one
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
@@ -52,7 +56,7 @@ def clean(text: str) -> list[str]:
     text = ANSI.sub("", text.translate(SPACES))
     lines = [bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     lines = [bare(part) for line in lines for part in parts(literal(line))]
-    lines = rejoined([part for line in lines for part in unfolded(line)])
+    lines = rejoined(unwrapped([part for line in lines for part in unfolded(line)]))
     return [plain(line) for line in lines if not FENCE.match(line)]
 
 
@@ -81,6 +85,20 @@ def literal(line: str) -> str:
     text = found["text"] if found else ""
     text = text[:-2] if text.endswith("\\n") else text
     return text.replace('\\"', '"').replace("\\'", "'") if text and "\\n" not in text else line
+
+
+def unwrapped(lines: list[str]) -> list[str]:
+    """The lines that a terminal broke at its width, wherever that fell, whole again: all broken ones are equally long."""
+    width = max(map(len, lines), default=0)
+    broken = [len(line) == width and not WHOLE.search(line) and not BEGINS.match(after) for line, after in zip(lines, lines[1:])]
+    if not NARROWEST <= width <= WIDEST or len({line for line, breaks in zip(lines, broken) if breaks}) < LEAST_BROKEN:
+        return lines
+    made: list[str] = []
+    goes_on = False
+    for line, breaks in zip(lines, [*broken, False]):
+        made[-1:] = [made[-1] + line] if goes_on else [*made[-1:], line]
+        goes_on = breaks and len(made[-1]) < LONGEST
+    return made
 
 
 def rejoined(lines: list[str]) -> list[str]:
