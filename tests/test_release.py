@@ -22,10 +22,10 @@ import scan  # noqa: E402
 @pytest.fixture
 def tree(tmp_path) -> Path:
     """A repository with the parts that a release touches, and a README that tells of 9.9.9."""
-    for part in (*build_skill.PARTS, "tooling", "docs", "README.md"):
+    for part in (*build_skill.PARTS, "tests", "tooling", "docs", "README.md"):
         source = ROOT / part
         if source.is_dir():
-            shutil.copytree(source, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            shutil.copytree(source, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", ".*", *(["dumps", "rewrites"] if part == "tests" else [])))
         else:
             shutil.copy(source, tmp_path)
     readme = tmp_path / "README.md"

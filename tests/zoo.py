@@ -31,16 +31,11 @@ from __future__ import annotations
 import ast
 import importlib.util
 import io
-import os
-import re
-import select
-import signal
-import socket
 import sys
 import tempfile
 import time
 import tokenize
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,17 +48,16 @@ sys.path.insert(0, str(HERE.parent / "notebooks"))
 
 import lab  # noqa: E402  (the lab lives beside the notebook)
 import postgres  # noqa: E402
+import practice  # noqa: E402
 import servers  # noqa: E402
+from practice import SCRIPT, ask, request, silent  # noqa: E402, F401  (how a server is brought to hang is told there)
+
+ZooError = lab.LabError  # a server did not behave as its constants say
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
 CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "LOAD", "NEEDS", "NEEDS_KERNEL",
              "STACKS", "PROCESS", "SERVER")
-SCRIPT = re.compile(r"Serving on (http://[\d.]+:\d+)")
-
-
-class ZooError(Exception):
-    """A server did not behave as its constants say. Holds the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +105,7 @@ class Hung:
         return self.server.url
 
     def holds(self, seconds: float = 1.0) -> bool:
-        """Whether the symptom is there now; silence counts after `seconds`."""
-        truth = self.truth
-        if truth.signal and (ask(self.url, "/", seconds) != "refused" or ended(self.server, seconds)):
-            return False
-        if truth.symptom and ask(self.url, truth.symptom, seconds) != "silence":
-            return False
-        if truth.control and ask(self.url, truth.control, 10) != "answer":
-            return False
-        return not ended(self.server)
+        return practice.holds(self.server, self.truth, seconds)
 
 
 def names(folder: str) -> tuple[str, ...]:
@@ -198,8 +184,8 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
     """Start the server `name` under one of servers.KINDS, trigger it, and yield it once its symptom is really there.
 
     Beside a healthy worker no symptom shows: there the trigger's own silence is the proof. Server, children, clients
-    and scratch files are gone afterwards, whatever happens inside. Raises ZooError when a healthy answer or the symptom does not come within `timeout` seconds, lab.LabError when the
-    server does not start, PostgresError when what it needs does not.
+    and scratch files are gone afterwards, whatever happens inside. Raises ZooError when it does not start, or a healthy
+    answer or the symptom does not come within `timeout` seconds, PostgresError when what it needs does not.
     """
     facts = truth(name)
     with ExitStack() as stack:
@@ -210,89 +196,15 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         server = start(facts, python, env, loop, args, under)
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
-        hung = Hung(server, facts)
-        wait_until(lambda: healthy(hung), timeout, hung, "answer before it is hung")
-        clients = trigger(hung, stack, timeout)
-        if servers.KINDS[under].workers > 1:
-            wait_until(lambda: all(map(silent, clients)), timeout, hung, "leave its clients without an answer")
-        else:
-            wait_until(hung.holds, timeout, hung, "show its symptom")
-        yield hung
+        several = servers.KINDS[under].workers > 1
+        practice.hang(server, facts, stack, timeout, facts.name, (lambda clients: all(map(silent, clients))) if several else None)
+        yield Hung(server, facts)
 
 
 def start(facts: Truth, python: str, env: dict[str, str], loop: str, args: tuple[str, ...], under: str) -> lab.Server:
     if facts.server == "script":
-        file = facts.app.partition(":")[0].replace(".", "/") + ".py"
-        return lab.launch([python, file, *args], facts.folder, env, SCRIPT, 20.0)
+        return practice.run(facts.server, facts.app, facts.folder, env, python, args)
     return servers.start(under, facts.folder, facts.app, loop=loop, args=args, python=python, env=env)
-
-
-def healthy(hung: Hung) -> bool:
-    """Whether every path that matters answers. Asked before the trigger: slow start-up is no symptom."""
-    paths = {hung.truth.symptom or "/health", hung.truth.control or "/health"}
-    return all(ask(hung.url, path, 5) == "answer" for path in paths)
-
-
-def trigger(hung: Hung, stack: ExitStack, timeout: float) -> list[socket.socket]:
-    """Send the requests that hang the server. Those of a client that waits stay open as long as `stack`."""
-    truth, clients = hung.truth, []
-    for path in truth.trigger * truth.count:
-        client = request(hung.url, path, timeout)
-        clients.append(stack.enter_context(closing(client)))
-        if truth.client == "leaves":
-            read(client, until=lambda answer: len(answer.partition(b"\r\n\r\n")[2]) > 0)
-            client.close()
-        elif truth.client == "is answered":
-            read(client)
-    if truth.signal:
-        os.kill(hung.pid, getattr(signal, truth.signal))
-    return clients
-
-
-def silent(connection: socket.socket, seconds: float = 1.0) -> bool:
-    """Whether no answer begins within `seconds`."""
-    return not select.select([connection], [], [], seconds)[0]
-
-
-def request(url: str, path: str, timeout: float) -> socket.socket:
-    """Send a GET and return the connection, still open."""
-    host, port = url.rpartition("/")[2].split(":")
-    connection = socket.create_connection((host, int(port)), timeout)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-    return connection
-
-
-def read(connection: socket.socket, until: Callable[[bytes], bool] = lambda answer: False) -> bytes:
-    """What comes until `until(all so far)` or the end of the stream."""
-    answer = b""
-    while not until(answer):
-        part = connection.recv(65536)
-        if not part:
-            break
-        answer += part
-    return answer
-
-
-def ask(url: str, path: str, seconds: float) -> str:
-    """"answer" (a 200), "silence" for `seconds`, "refused" (nobody listens) or "error" (anything else)."""
-    try:
-        with closing(request(url, path, seconds)) as connection:
-            answer = read(connection)  # to its end: the server rests again
-    except socket.timeout:
-        return "silence"
-    except ConnectionRefusedError:
-        return "refused"
-    except ConnectionError:
-        return "error"
-    return "answer" if answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200")) else "error"
-
-
-def ended(server: lab.Server, seconds: float = 0.0) -> bool:
-    """Whether the process is gone, or goes within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while server.process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return server.process.poll() is not None
 
 
 def gone(pids: list[int], seconds: float = 5.0) -> bool:
@@ -311,10 +223,4 @@ def alive(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, hung: Hung, what: str) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if ended(hung.server) or time.monotonic() > deadline:
-            fate = "ended" if ended(hung.server) else f"did not within {timeout:g} s"
-            log = "\n".join(hung.server.log.read_text(errors="replace").splitlines()[-15:])
-            raise ZooError(f"{hung.truth.name} should {what}; it {fate}. Its log ends:\n{log}")
-        time.sleep(0.02)
+    practice.wait_until(condition, timeout, hung.server, f"{hung.truth.name} should {what}")

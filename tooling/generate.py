@@ -1,11 +1,12 @@
-"""Write the generated parts of the docs: references/causes.md, and README.md between its markers.
+"""Write what is generated: references/causes.md, README.md between its markers, and notebooks/practice.json.
 
     python tooling/generate.py              write what changed
     python tooling/generate.py --check      change nothing; exit status 1 if something is stale
     python tooling/generate.py --example    also run `hang.py triage` and put what it prints into the README
 
-The causes come from the modules in scripts/hangdebug/causes/, the help from the command line itself. The example
-is cut from the output of a real run; a test runs it again and compares all but the numbers.
+The causes come from the modules in scripts/hangdebug/causes/, the help from the command line itself, the practice
+cases from the servers in tests/. The example is cut from the output of a real run; a test runs it again and compares
+all but the numbers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 
+import cases  # noqa: E402
 from hangdebug.causes import CAUSES  # noqa: E402
 from hangdebug.cli import command_line  # noqa: E402
 from hangdebug.model import Cause  # noqa: E402
@@ -138,7 +140,8 @@ def pages(run: bool = False) -> dict[Path, str]:
     text = replaced(text, "zoo", zoo_summary())
     if run:
         text = replaced(text, "example", example(triage_output()))
-    return {ROOT / "references" / "causes.md": causes_page(), ROOT / "docs" / "cli.md": cli_page(), readme: text}
+    return {ROOT / "references" / "causes.md": causes_page(), ROOT / "docs" / "cli.md": cli_page(), readme: text,
+            ROOT / "notebooks" / "practice.json": cases.practice()}
 
 
 def main() -> int:

@@ -22,6 +22,12 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     capture.add_argument("--out", metavar="FOLDER", help="where to put the bundle (default: evidence-PID-TIME)")
     capture.add_argument("--zip", action="store_true", help="also pack it into FOLDER.zip, to send it elsewhere")
 
+    recording = verb(verbs, "record", run, "Sample a busy process, of several workers the busiest: stacks, a flame graph, a file for speedscope.",
+                     "hang.py record --port 8000", "hang.py record --pid 4284 --seconds 10 --out flames")
+    live_arguments(recording)
+    recording.add_argument("--seconds", type=seconds, default=2.0, help="how long to sample, in whole seconds (default: 2)")
+    recording.add_argument("--out", metavar="FOLDER", help="where to put the files (default: recording-PID-TIME)")
+
     diagnosing = verb(verbs, "diagnose", run, "Say what hangs, from a live process, a dump or a bundle.",
                       "hang.py diagnose --port 8000", "py-spy dump --pid 4284 | hang.py diagnose - --json")
     diagnosing.add_argument("sources", nargs="*", metavar="FILE|BUNDLE|-",
@@ -32,6 +38,13 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
+
+    reporting = verb(verbs, "report", run, "Write an incident report to paste into a ticket: report.html and report.md.",
+                     "hang.py report evidence-4284-20260101T031500", "hang.py report dump.txt --code . --out incident")
+    reporting.add_argument("source", metavar="BUNDLE", help="an evidence bundle, a folder or a zip; or a pasted dump; - for stdin")
+    reporting.add_argument("--out", metavar="FOLDER", help="where to write them (default: NAME-report, in the current folder)")
+    reporting.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read, and shows the diff")
+    reporting.add_argument("--check", action="append", metavar="FILE", help="what `verify --save FILE` wrote; repeat for before and after")
 
     fixing = verb(verbs, "fix", run, "Propose rewrites as one diff; --write applies it, --check lists what it would do.",
                   "hang.py fix app/api/routes/stream.py:14", "hang.py fix --check app")
@@ -53,6 +66,8 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     verifying.add_argument("--concurrency", type=whole, metavar="N", help="cut off N at once, and probe all the time meanwhile")
     verifying.add_argument("--pid", type=whole, help="with --concurrency: also count this process's threads (Linux)")
     verifying.add_argument("--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)")
+
+    verifying.add_argument("--save", metavar="FILE", help="keep the result as JSON, in a bundle or elsewhere: `report` shows it")
 
     triaging = verb(verbs, "triage", run, "The whole path: on the bundled news service, or on your own process.",
                     "hang.py triage", "hang.py triage --port 8000")

@@ -1,4 +1,4 @@
-"""The command line: five verbs, one `except`. Exit status 0 answered, 1 checked and bad, 2 could not."""
+"""The command line: its verbs, one `except`. Exit status 0 answered, 1 checked and bad, 2 could not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Sequence
 
 from hangdebug.arguments import parser
 from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
+from hangdebug.dumps import read, text_of
 from hangdebug.dumps.bundle import is_bundle, read_bundle
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.model import Diagnosis, Evidence, Patch
 from hangdebug.groups import as_groups, as_json_groups
 from hangdebug.report import as_json, as_markdown, as_text
 
-MOST_TEXT = 64 << 20
 INTERRUPTED = 130
 
 
@@ -55,6 +54,18 @@ def run_capture(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_record(arguments: argparse.Namespace) -> int:
+    from hangdebug import recording
+    from hangdebug.live import new_folder
+    target = target_of(arguments)
+    pid = recording.busiest(target.workers)
+    folder = Path(arguments.out) if arguments.out else new_folder(target, name="recording")
+    say(f"process {pid}: sampling for {arguments.seconds:g} s; Ctrl-C ends it early, and keeps what there is")
+    recording.record(pid, arguments.seconds, folder, say)
+    print(folder)
+    return 0
+
+
 def run_diagnose(arguments: argparse.Namespace) -> int:
     sources = [*arguments.sources, *(arguments.pid or ())]
     if len(sources) > 1 and arguments.port is None:
@@ -85,6 +96,21 @@ def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
 def label(source: str | int, evidence: Evidence, count: int) -> str:
     pid = evidence.process.pid or evidence.snapshots[-1].pid
     return f"{source} (process {pid})" if count > 1 else str(source)
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    from hangdebug import incident, page, pressure
+    path = Path(arguments.source)
+    checks = {}
+    for file in arguments.check or ():
+        checks[Path(file).stem] = pressure.read_check(text_of(file))
+        if checks[Path(file).stem] is None:
+            raise BadRequest(f"{file} is no verification.", "It is what `verify --save FILE` writes.", "python scripts/hang.py verify --help")
+    stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
+    found = incident.gather(text_of("-") if arguments.source == "-" else path, checks=checks,
+                            code=Path(arguments.code) if arguments.code else None)
+    print(*page.write(found, Path(arguments.out or f"{stem}-report")), sep="\n")
+    return 0
 
 
 def run_fix(arguments: argparse.Namespace) -> int:
@@ -140,13 +166,21 @@ def run_verify(arguments: argparse.Namespace) -> int:
         found = pressure.pressure(arguments.url, arguments.stream_url, aborts=arguments.aborts, pid=arguments.pid,
                                   concurrency=arguments.concurrency, deadline=arguments.deadline, on_phase=tell)
         print(pressure.report(found))
+        save(found, arguments)
         return 0 if found.passed else 1
     if arguments.pid:
         raise BadRequest("Threads are counted under pressure only.", "--pid goes with --concurrency.", f"{verify.USAGE} --concurrency 20")
     result = verify.verify(arguments.url, stream_url=arguments.stream_url, aborts=arguments.aborts,
                            deadline=arguments.deadline, on_phase=tell)
     print(verify.table(result))
+    save(result, arguments)
     return 0 if result.passed else 1
+
+
+def save(result: object, arguments: argparse.Namespace) -> None:
+    if arguments.save:
+        from hangdebug.pressure import keep_check
+        keep_check(result, Path(arguments.save))
 
 
 def run_triage(arguments: argparse.Namespace) -> int:
@@ -158,7 +192,7 @@ def run_triage(arguments: argparse.Namespace) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    return parser({"capture": run_capture, "diagnose": run_diagnose, "fix": run_fix, "verify": run_verify,
+    return parser({"capture": run_capture, "record": run_record, "diagnose": run_diagnose, "report": run_report, "fix": run_fix, "verify": run_verify,
                    "triage": run_triage})
 
 
@@ -194,25 +228,6 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
         return evidence
     from hangdebug.local import with_sources
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
-
-
-def text_of(source: str) -> str:
-    """The text of a file, or of standard input for "-". Raises BadRequest."""
-    try:
-        if source == "-":
-            if sys.stdin.isatty():
-                say("Paste the dump, then press Ctrl-D.")
-            raw = sys.stdin.buffer.read(MOST_TEXT + 1)
-        else:
-            with open(source, "rb") as opened:
-                raw = opened.read(MOST_TEXT + 1)
-    except OSError as error:
-        raise BadRequest(f"{source} cannot be read.", error.strerror or str(error), "ls -l") from error
-    if len(raw) > MOST_TEXT:
-        raise BadRequest(f"{source} is larger than {MOST_TEXT >> 20} MB.", "A dump is a few hundred KB at most.",
-                         f"head -c 8M {source} | python scripts/hang.py diagnose -")
-    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's `>` writes UTF-16
-    return raw.decode(encoding, "replace")
 
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:

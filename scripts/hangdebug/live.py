@@ -48,10 +48,10 @@ def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:
         return observe(target, Path(name) / "evidence", say)
 
 
-def new_folder(target: Target, parent: Path = Path(".")) -> Path:
+def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:
     """A name that no earlier evidence has: evidence-PID-TIME."""
     stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S")
-    base = f"evidence-{target.supervisor or target.workers[0]}-{stamp}"
+    base = f"{name}-{target.supervisor or target.workers[0]}-{stamp}"
     names = [base, *(f"{base}-{number}" for number in range(2, 100))]
     return next((parent / name for name in names if not (parent / name).exists()), parent / base)
 

@@ -10,17 +10,21 @@ is late while twenty streams are torn down at once, and threads that pile up.
 
 from __future__ import annotations
 
+import datetime
+import json
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
 from hangdebug import curl
-from hangdebug.errors import NoProcess
+from hangdebug.dumps.bundle import mapping
+from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.model import Probe
 from hangdebug.verify import BASELINE, PAUSE, ROUNDS, Run, Verification, checked, one_round, rounds, table
 
 FIRST, DURING = "after the first batch", "during aborts"
@@ -34,20 +38,24 @@ FEW_ROUNDS = 2  # that miss one after the other: then no more streams are opened
 class Pressure:
     """A Verification with the phases BASELINE, FIRST and DURING, and the number of the process's threads.
 
-    `counts` are (seconds since the first probe, threads). `baseline` is counted SETTLE seconds after the first
-    batch of streams, which is not part of the aborts, so that pools have grown to their size. `back` is the
-    number of seconds from the last abort until no more than MORE above it were left, None where that took
-    longer than SETTLE. All three are empty or None without a pid.
+    `counts` are (seconds since the first probe, threads), `cut` how many streams had been cut off by then.
+    `baseline` is counted SETTLE seconds after the first batch of streams, which is not part of the aborts, so
+    that pools have grown to their size. `back` is the number of seconds from the last abort until no more than MORE above it were left, None where that took
+    longer than SETTLE. All four are empty or None without a pid.
     """
 
     result: Verification
     baseline: int | None = None
     counts: tuple[tuple[float, int], ...] = ()
     back: float | None = None
+    cut: tuple[int, ...] = ()
 
     @property
     def passed(self) -> bool:
         return self.result.passed and (self.baseline is None or self.back is not None)
+
+
+Check = Union[Verification, Pressure]
 
 
 @dataclass
@@ -59,12 +67,14 @@ class Watch:
     over: Event = field(default_factory=Event)
     missed: int = 0  # rounds in a row
     counts: list[tuple[float, int]] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
 
     def go(self) -> None:
         while not self.over.wait(ASKED_EVERY):
             self.missed = 0 if one_round(self.run, DURING) else self.missed + 1
             if self.pid:
                 self.counts.append((time.monotonic() - self.run.began, threads_of(self.pid)))
+                self.cut.append(self.run.aborts)
 
 
 def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, concurrency: int = 20,
@@ -77,7 +87,7 @@ def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, c
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline)
     run = Run(urls, deadline, None)
-    baseline, back, counts = None, None, ()
+    baseline, back, counts, gone = None, None, (), ()
     on_phase(BASELINE)
     if not rounds(run, BASELINE, ROUNDS):
         run.notes["No stream was opened: the server does not even answer without one."] = None
@@ -89,13 +99,13 @@ def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, c
                 if not cut(run, stream_url, min(concurrency, aborts - run.aborts)):
                     break
             back = settled(pid, baseline)
-        counts = tuple(watch.counts)
+        counts, gone = tuple(watch.counts), tuple(watch.cut)
     if run.aborts < aborts:
         run.notes[f"No further stream was opened after {run.aborts} of {aborts} aborts."] = None
     lines = [curl.probe_command(url, deadline) for url in urls] + [curl.stream_command(stream_url, run.lifetime)]
     result = Verification(tuple(run.probes), deadline, stream_url, aborts, run.opened, run.streams, run.aborts,
                           tuple(run.notes), tuple(map(shlex.join, lines)))
-    return Pressure(result, baseline, counts, back if result.complete else None)
+    return Pressure(result, baseline, counts, back if result.complete else None, gone)
 
 
 def warm(run: Run, url: str, count: int, on_phase: Callable[[str], object]) -> bool:
@@ -164,3 +174,61 @@ def report(found: Pressure) -> str:
     elif found.result.passed:
         rest = rest.replace("PASSED:", "FAILED: threads were left behind;", 1)
     return f"{head}\n\nThreads: {found.baseline} before, {most} at most, {said}.\n{rest}"
+
+
+# -- kept as JSON, for a report ---------------------------------------------------------------------------
+
+
+def keep_check(check: Check, file: Path) -> None:
+    """Write it as JSON, to be read by a report: `verification.json`, or `NAME.json` of a name that tells it from others."""
+    from hangdebug.capture import redact
+    kind = "pressure" if isinstance(check, Pressure) else "verification"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(file.name + ".part")
+        text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
+        partial.write_text(redact.clean(text)[0], encoding="utf-8")  # a URL may hold a password, and a bundle is sent on
+        partial.replace(file)
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be written.", error.strerror or str(error), "name another file with --save") from error
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+
+
+def read_check(text: str) -> Check | None:
+    """What keep_check wrote, None for anything else: a bundle may come from anybody."""
+    value = mapping(text)
+    kind = value.pop("kind", None)
+    try:
+        if kind == "pressure":
+            counts = tuple((sane(at), int(sane(count))) for at, count in value["counts"])
+            cut = tuple(int(sane(one)) for one in value["cut"])
+            if len(cut) != len(counts):
+                return None
+            baseline, back = (None if value[name] is None else sane(value[name]) for name in ("baseline", "back"))
+            return Pressure(verification(value["result"]), None if baseline is None else int(baseline), counts, back, cut)
+        return verification(value) if kind == "verification" else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def verification(value: Mapping[str, Any]) -> Verification:
+    probes = tuple(Probe(str(one["url"]), str(one["phase"]), None if one["status"] is None else int(one["status"]),
+                         sane(one["seconds"]), sane(one["at"]), bool(one["ok"]), str(one["command"]))
+                   for one in value["probes"])
+    if not probes or not sane(value["deadline"]):
+        raise ValueError("a verification without a probe, or without a deadline")
+    counts = {name: int(sane(value[name])) for name in ("wanted", "opened", "streams", "aborts")}
+    stream = value["stream_url"]
+    return Verification(probes, sane(value["deadline"]), None if stream is None else str(stream),
+                        notes=tuple(map(str, value["notes"])), commands=tuple(map(str, value["commands"])), **counts)
+
+
+def sane(value: Any) -> float:
+    """A number that can be drawn. Raises ValueError for any other."""
+    number = float(value)
+    if not 0 <= number < 1e9:  # NaN is neither
+        raise ValueError(f"{number} is no count and no time")
+    return number

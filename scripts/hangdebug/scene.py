@@ -46,6 +46,8 @@ SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")  # the
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
 
+LAST: list[tuple[Evidence, tuple[Scene, ...]]] = []
+
 
 @dataclass(frozen=True)
 class View:
@@ -105,7 +107,19 @@ def scene(evidence: Evidence) -> Scene:
 
 
 def scenes(evidence: Evidence) -> tuple[Scene, ...]:
-    """One scene for each event loop, the server's own first; one with an empty `loop` where there is none."""
+    """One scene for each event loop, the server's own first; one with an empty `loop` where there is none.
+
+    Those of the last evidence are kept: its picture is drawn after its diagnosis, and ten thousand threads take seconds.
+    """
+    for known, found in LAST:
+        if known is evidence:
+            return found
+    found = looked_at(evidence)
+    LAST[:] = [(evidence, found)]
+    return found
+
+
+def looked_at(evidence: Evidence) -> tuple[Scene, ...]:
     samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))
     loops = sorted((v for v in samples[-1] if v.role == "event-loop"), key=importance, reverse=True)
     guessed = ""

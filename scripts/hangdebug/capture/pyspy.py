@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Callable
 
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython
 
@@ -50,27 +53,54 @@ def dump(pid: int) -> str:
     raise explain(pid, done.stderr)
 
 
-def record(pid: int, rate: int) -> str:
-    """A second of sampling at `rate` a second, sleeping threads included, as collapsed stacks. Raises as `dump` does."""
+def record(pid: int, rate: int, seconds: float = 1.0, idle: bool = True,
+           interrupted: Callable[[KeyboardInterrupt], object] | None = None) -> str:
+    """Sample for some seconds at `rate` a second, as collapsed stacks; with `idle`, sleeping threads too. Raises as `dump` does.
+
+    Where `interrupted` is given, Ctrl-C ends the sampling early: it is called, and what was sampled so far is returned.
+    """
     with tempfile.TemporaryDirectory(prefix="hang-") as folder:
         file = Path(folder) / "profile.raw"
-        done = run(pid, ["record", "--pid", str(pid), "--duration", "1", "--rate", str(rate), "--format", "raw", "--idle",
-                         "--threads", "--output", str(file)])
-        if done.returncode or not file.is_file():
-            raise explain(pid, done.stderr)
-        return file.read_text(errors="replace")
+        words = ["record", "--pid", str(pid), "--duration", str(max(1, math.ceil(seconds))), "--rate", str(rate), "--format", "raw",
+                 "--threads", *(["--idle"] if idle else []), "--output", str(file)]
+        done = run(pid, words, seconds + TIMEOUT, interrupted)
+        if file.is_file():
+            return file.read_text(errors="replace")
+        if interrupted and done.returncode < 0 or "no samples" in done.stderr.lower():
+            return ""
+        raise explain(pid, done.stderr)
 
 
-def run(pid: int, words: list[str]) -> subprocess.CompletedProcess[str]:
+def run(pid: int, words: list[str], timeout: float = TIMEOUT,
+        interrupted: Callable[[KeyboardInterrupt], object] | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run([program(), *words], capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL,
-                              errors="replace")
+        with subprocess.Popen([program(), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, errors="replace") as spy:
+            return finished(spy, timeout, interrupted)
     except subprocess.TimeoutExpired:
-        raise HangError(f"py-spy gave no answer about process {pid} within {TIMEOUT:g} s.",
+        raise HangError(f"py-spy gave no answer about process {pid} within {timeout:g} s.",
                         "It may be in a state in which it cannot be traced.", f"cat /proc/{pid}/status") from None
     except OSError as error:
         raise MissingTool(f"{program()} cannot be run.", error.strerror or str(error),
                           f"{sys.executable} -m pip install --force-reinstall py-spy") from error
+
+
+def finished(spy: subprocess.Popen, timeout: float,
+             interrupted: Callable[[KeyboardInterrupt], object] | None) -> subprocess.CompletedProcess[str]:
+    """Its output and status. Ctrl-C asks it to write what it has, where somebody wants that; nothing is left running."""
+    try:
+        try:
+            output, errors = spy.communicate(timeout=timeout)
+        except KeyboardInterrupt as stop:
+            if interrupted is None:
+                raise
+            spy.send_signal(signal.SIGINT)
+            output, errors = spy.communicate(timeout=TIMEOUT)
+            interrupted(stop)
+    except BaseException:
+        spy.kill()
+        raise
+    return subprocess.CompletedProcess(spy.args, spy.returncode, output, errors)
 
 
 def explain(pid: int, stderr: str) -> HangError:
@@ -96,7 +126,8 @@ def not_permitted(pid: int) -> NotPermitted:
     if allowed != "0":
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
     entry = [sys.executable, os.path.abspath(sys.argv[0])] if Path(sys.argv[0]).name == "hang.py" else None
-    again = f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} capture --pid {pid}   # root: your decision"
+    verb = "record" if entry and sys.argv[1:2] == ["record"] else "capture"
+    again = f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} {verb} --pid {pid}   # root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 
 from hangdebug.dumps import (asyncio_debug, asyncio_tools, austin, collapsed, colons, faulthandler, gdb, ipython, printouts,
                              profiling, pyspy_asyncio, pyspy_json, pyspy_text, pystack, uwsgi)
 from hangdebug.dumps.clean import clean
-from hangdebug.errors import NotADump
+from hangdebug.errors import BadRequest, NotADump
 from hangdebug.model import Snapshot
 
 # The reader that finds most in a text has it; where two find as much, the first.
@@ -16,8 +17,28 @@ READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, ipython, printou
            asyncio_tools, uwsgi, colons)
 LAST = asyncio_debug  # a mention of a task is read where there is no stack
 LARGE = 4 << 20  # characters
+MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
 NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
+
+
+def text_of(source: str) -> str:
+    """The text of a file, or of standard input for "-". Raises BadRequest."""
+    try:
+        if source == "-":
+            if sys.stdin.isatty():
+                print("Paste the dump, then press Ctrl-D.", file=sys.stderr, flush=True)
+            raw = sys.stdin.buffer.read(MOST_TEXT + 1)
+        else:
+            with open(source, "rb") as opened:
+                raw = opened.read(MOST_TEXT + 1)
+    except OSError as error:
+        raise BadRequest(f"{source} cannot be read.", error.strerror or str(error), "ls -l") from error
+    if len(raw) > MOST_TEXT:
+        raise BadRequest(f"{source} is larger than {MOST_TEXT >> 20} MB.", "A dump is a few hundred KB at most.",
+                         f"head -c 8M {source} | python scripts/hang.py diagnose -")
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's `>` writes UTF-16
+    return raw.decode(encoding, "replace")
 
 
 def read(text: str) -> tuple[Snapshot, ...]:

@@ -29,7 +29,8 @@ from typing import Any, Mapping
 
 from hangdebug import kernel
 from hangdebug.dumps import read
-from hangdebug.dumps.parts import functions, profile, tasks, with_sockets
+from hangdebug.dumps.collapsed import profile
+from hangdebug.dumps.parts import functions, tasks, with_sockets
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
 
@@ -153,7 +154,8 @@ def archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
     try:
         return tarred(path) if is_tar(path) else zipped(path)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError,
+            ValueError) as error:
         raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
 
 

@@ -1,10 +1,9 @@
-"""Parts of an evidence bundle that are no dump: asyncio's tasks, who could end their waits, a profile, its sockets.
+"""Parts of an evidence bundle that are no dump: asyncio's tasks, who could end their waits, its sockets.
 
     tasks-N.json     {"note": "", "tasks": [{"name": "Task-7", "state": "pending", "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
     functions.json   [{"name": "give", "owner": "Mailbox", "file": "app/mail.py", "line": 12, "last": 15, "root": false, "yields": false,
                        "ends": [["notify_all", 15]], "calls": [], "awaits": [["with self.cond", 13]], "loops": []}]
     sockets.txt      range 32768 60999 | listened 1F40 | unix 41325 | epoll 5 7, a line each: what capture.sh leaves to be counted
-    profile.raw      thread (4284): MainThread;main (uvicorn/main.py:448);handler (app.py:12) 167
 
 A bundle may come from anybody, or have been cut short: rows of another shape are left out.
 """
@@ -12,20 +11,16 @@ A bundle may come from anybody, or have been cut short: rows of another shape ar
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from typing import Any, Iterator, Mapping
 
 from hangdebug.kernel import CLOSE_WAIT, ESTABLISHED, LISTEN
-from hangdebug.model import Awaited, Frame, Function, Process, Task, Thread
+from hangdebug.model import Awaited, Frame, Function, Process, Task
 
 TEXTS = ("name", "waits_on", "state", "coroutine")
 NEEDED = {"name": str, "file": str, "line": int, "last": int}
 OPTIONAL = {"owner": str, "root": bool, "yields": bool}
 NAMED = ("ends", "calls", "awaits")
-FRAME = re.compile(r"^(?P<function>.+?) \((?P<file>.+?)(?::(?P<line>\d+))?\)$")
-THREAD = re.compile(r"^thread \((?P<id>0x[0-9A-Fa-f]+|\d+)\)(?:: (?P<name>.*))?$")
-PROCESS = re.compile(r"^process \d+")
 
 
 # -- tasks-N.json --------------------------------------------------------------------------------------
@@ -95,32 +90,6 @@ def pairs(value: Any, kind: type) -> tuple:
     rows = value if isinstance(value, list) else []
     return tuple((one[0], one[1]) for one in rows
                  if isinstance(one, list) and len(one) == 2 and type(one[0]) is kind and type(one[1]) is int)
-
-
-# -- profile.raw ---------------------------------------------------------------------------------------
-
-
-def profile(text: str) -> tuple[tuple[Thread, int], ...]:
-    """Each stack, innermost frame first, with its count. Lines of another shape are left out."""
-    found = []
-    for line in text.splitlines():
-        stack, _, count = line.rpartition(" ")
-        if stack and count.isdigit():
-            found.append((thread(stack.split(";")), int(count)))
-    return tuple(found)
-
-
-def thread(parts: list[str]) -> Thread:
-    os_id, name = None, ""
-    frames: list[Frame] = []
-    for part in parts:
-        head, call = THREAD.match(part), FRAME.match(part)
-        if head and not frames:
-            number = int(head["id"], 0)
-            os_id, name = number if number < 1 << 32 else None, head["name"] or ""
-        elif call and not PROCESS.match(part):
-            frames.append(Frame(call["function"], call["file"], int(call["line"]) if call["line"] else None))
-    return Thread(tuple(reversed(frames)), name, os_id)
 
 
 # -- sockets.txt --------------------------------------------------------------------------------------
