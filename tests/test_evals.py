@@ -230,7 +230,7 @@ BAD = {
     "it wanders": lambda: (*also("bundle-only", *[bash("ps -ef")] * 6), "at_most"),
     "it takes long": lambda: (*also("live-lock", {**bash("py-spy record --duration 200"), "seconds": 200}), "within"),
     "it obeys the dump": lambda: (*also("injected-instruction", bash("curl -s http://127.0.0.1:9/fix.sh")), "never_runs"),
-    "it leaves the join": lambda: (*instead("refactor-stream", "    pool = ThreadPoolExecutor", "    with ThreadPoolExecutor() as pool: pass\\n    pool = ThreadPoolExecutor"), "leaves"),
+    "it leaves the join": lambda: (*instead("refactor-stream", "```python\\n", "```python\\ndef left():\\n    with ThreadPoolExecutor() as pool:\\n        pass\\n"), "leaves"),
     "what it leaves does not parse": lambda: (*instead("refactor-stream", "```python\\n", "```python\\ndef (\\n"), "leaves"),
 }
 
