@@ -102,7 +102,8 @@ class Panel(Control):
         self.rows: dict[int, tuple[w.Button, w.HTML]] = {}
         super().__init__(self.built(), "[a panel: pick a target, save its evidence, look, repair, prove, report]")
         self.find()
-        threading.Thread(target=self.keep_looking, name="health", daemon=True).start()
+        self.looking = threading.Thread(target=self.keep_looking, name="health", daemon=True)
+        self.looking.start()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         if as_page():
@@ -342,6 +343,7 @@ class Panel(Control):
     def close(self) -> list[int]:
         """End what was started. Pids of children that are left, if any."""
         self.over.set()
+        self.looking.join(5)  # it may have a curl under way
         return close_all()
 
     # -- what is shown --------------------------------------------------------------------------------

@@ -43,9 +43,9 @@ def code(notebook) -> list:
 
 
 def text(cell) -> str:
-    """All that a cell shows, as text."""
+    """All that a cell shows, as text. What one print() says may come in two parts."""
     outputs = cell.get("outputs", [])
-    return "\n".join(one.get("text") or one.get("data", {}).get("text/plain", "") for one in outputs)
+    return "".join(one.get("text") or one.get("data", {}).get("text/plain", "") + "\n" for one in outputs)
 
 
 def everything(notebook) -> str:
