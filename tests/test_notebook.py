@@ -57,10 +57,10 @@ def errors(notebook) -> list:
 
 
 def run(tmp_path: Path, cells: int | None = None, **environment: str):
-    """A fresh run of the notebook, or its first code `cells`, in a kernel that lives in tmp_path."""
+    """A fresh run of the notebook, or of its first code `cells` and its last, in a kernel that lives in tmp_path."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     if cells is not None:
-        notebook.cells = code(notebook)[:cells]
+        notebook.cells = code(notebook)[:cells] + code(notebook)[-1:]
     for cell in code(notebook):
         cell.outputs = []
     with pytest.MonkeyPatch.context() as patch:
@@ -224,7 +224,7 @@ def test_your_own_process_is_diagnosed_and_left_alone(tmp_path):
 
 
 def test_a_process_that_is_gone_gets_a_sentence(tmp_path):
-    shown = run(tmp_path, HANG_PID=GONE)
+    shown = run(tmp_path, 8, HANG_PID=GONE)
     assert not errors(shown)
     assert f"Process {GONE} is not running." in everything(shown)
     assert "There is no target yet." in everything(shown)
@@ -242,7 +242,7 @@ def test_without_a_package_it_says_how_to_get_it(tmp_path, module):
 
 
 def test_without_curl_it_says_how_to_get_it(tmp_path):
-    shown = run(tmp_path, PATH=str(tmp_path))
+    shown = run(tmp_path, 7, PATH=str(tmp_path))
     assert not errors(shown)
     assert "MISSING  sudo apt-get install curl" in everything(shown)
     assert "curl cannot be run." in everything(shown)
