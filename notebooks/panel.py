@@ -130,7 +130,7 @@ class Panel(Control):
         self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
         self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
-        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.onward, self.other, self.stop]
+        return [self.onward, self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
 
     def target_part(self) -> w.VBox:
         tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
