@@ -13,15 +13,17 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test notebook skill zoo claims peers scan release lock clean venv
+.PHONY: help triage test notebook app pictures skill zoo claims peers scan release lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
 	@echo 'make triage PID=1234   evidence, cause and a proposed diff for a process of yours; changes nothing'
 	@echo 'make triage PORT=8000  the same for whatever listens on a port'
 	@echo 'make notebook          the same path step by step, in JupyterLab'
+	@echo 'make app               its control panel alone, as a page in the browser (Voila)'
 	@echo 'make test              every test: unit, live, notebook, package'
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
+	@echo 'make pictures          take the screenshots that the README shows, in a real browser'
 	@echo 'make zoo               hang every test server under every Python found, diagnose it live, write docs/zoo.md (ZOO=--all)'
 	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
@@ -40,6 +42,14 @@ test: venv
 
 notebook: venv
 	@$(ENV_PYTHON) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/triage.ipynb
+
+app: venv
+	@$(ENV_PYTHON) -m voila notebooks/triage.ipynb
+
+pictures: venv
+	@sh tooling/need.sh curl chromium
+	@$(ENV_PYTHON) tooling/picture.py
+	@HANG_PICTURES=docs $(ENV_PYTHON) -m pytest -q tests/test_browser.py -k 'click or keyboard' </dev/null
 
 skill: venv
 	@$(ENV_PYTHON) tooling/generate.py

@@ -1,7 +1,8 @@
-"""The notebook's desk: finds the tools, picks the target, runs the demo, cleans up. It diagnoses nothing.
+"""The notebook's desk: what is needed, one target, and what came of it. It decides nothing: the engine does.
 
     with told():                  # a cell: what cannot be done becomes a sentence, never a traceback
-        desk = open_desk(panel.pid)
+        desk = open_desk(lambda: Desk(resolve(4284)))
+        desk.capture(); desk.answer
 """
 
 from __future__ import annotations
@@ -9,29 +10,38 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 sys.dont_write_bytecode = True  # a skills folder is often read-only, and never ours to litter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import targets  # noqa: E402
 import views  # noqa: E402
-from hangdebug import triage  # noqa: E402
-from hangdebug.capture import processes, pyspy, resolve  # noqa: E402
+from hangdebug import fix, incident, page, report, scan, triage  # noqa: E402
+from hangdebug.capture import Target, processes, pyspy, resolve  # noqa: E402
+from hangdebug.capture.bundle import Pause, rest  # noqa: E402
+from hangdebug.diagnose import diagnose, worst  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.model import Diagnosis, Patch  # noqa: E402
+from hangdebug.live import new_folder, observe  # noqa: E402
+from hangdebug.model import Evidence, Patch, Probe  # noqa: E402
+from hangdebug.pressure import Pressure, pressure  # noqa: E402
+from hangdebug.scene import scene  # noqa: E402
+from hangdebug.verify import Verification, verify  # noqa: E402
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
-DEMO = 0  # in the list of pids
-# What the cells below the target's call their results.
-FOUND = "desk urls before folder evidence answer mine patch tick chosen after left full least results".split()
 PIP = f"{Path(sys.executable).name} -m pip install"
+OnProbe = Callable[[Probe], object]
+
+
+def quiet(*what: object) -> None:
+    """Says nothing."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -93,23 +103,10 @@ def ready() -> views.Shown:
     rows.append(("permission to attach to what is yours", free,
                  "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID"))
     shown = [(use, "yes", "") if there else (use, "MISSING", then) for use, there, then in rows]
-    return views.table(("needed", "there", "next"), shown)
-
-
-def python_servers() -> dict[int, str]:
-    """Python processes that listen on a TCP port, by pid; workers are found through their parent."""
-    ps, found = processes.library(), {}
-    family = {os.getpid(), *(parent.pid for parent in ps.Process().parents())}
-    for process in ps.process_iter():
-        line = processes.command(process)
-        if process.pid in family or not processes.is_python(process) or re.search("ipykernel|jupyter", line):
-            continue
-        ports = sorted({c.laddr.port for c in processes.connections(process) if c.status == ps.CONN_LISTEN})
-        if ports and processes.quietly(process.ppid) not in found:
-            facts = (processes.shorten(process)[-60:], f"port {', '.join(map(str, ports))}",
-                     f"{processes.quietly(process.num_threads)} threads")
-            found[process.pid] = "  ".join((str(process.pid), *facts))
-    return found
+    away = sum(not there for _, there, _ in rows)
+    every = views.table(("needed", "there", "next"), shown)
+    head = f"Missing: {away} of {len(rows)}" if away else f"All {len(rows)} things that are needed are here"
+    return views.Shown(every.text, f"<details {'open' if away else ''}><summary>{head}</summary>{every.html}</details>")
 
 
 class Control:
@@ -125,131 +122,241 @@ class Control:
         return {**self.box._repr_mimebundle_(**kwargs), "text/plain": self.text}
 
 
-class Panel(Control):
-    """Picks the target: `pid` is None for the news service. HANG_PID in the environment fills in a pid."""
+class Demo:
+    """The bundled news service, hung on request, and the copy of it that a rewrite may change."""
 
-    def __init__(self) -> None:
-        import ipywidgets as w
-        style = {"description_width": "5em"}
-        self.choice = w.Dropdown(description="target", style=style, layout=w.Layout(width="46em"))
-        given = os.environ.get("HANG_PID", "")
-        self.typed = w.Text(given, description="or a pid", placeholder="4284", style=style)
-        self.again = w.Button(description="look again", tooltip="List the Python servers that listen now")
-        self.again.on_click(self.look)
-        self.look()
-        text = "[a panel: the news service, any Python server on this machine, or a pid that you type]"
-        super().__init__(w.VBox([w.HBox([self.choice, self.again]), self.typed]), text)
+    def __init__(self, undo: ExitStack, scratch: Path) -> None:
+        self.lab = triage.laboratory()
+        with triage.failures(self.lab):
+            self.news = undo.enter_context(self.lab.newsroom(delay=PATIENCE, args=("--loop", "asyncio")))
+            self.copy = self.lab.copy_app(scratch / "newsroom")
 
-    def look(self, button: object = None) -> None:
-        """List the servers anew; the choice stays if it is still there."""
-        chosen, found = self.choice.value, python_servers()
-        listed = [(text, pid) for pid, text in found.items()]
-        self.choice.options = [("the news service (demo)", DEMO), *listed]
-        self.choice.value = chosen if chosen in found else DEMO
+    def ask(self, news: Any, aborts: int, on_probe: OnProbe) -> Verification:
+        return verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=aborts, deadline=1, on_probe=on_probe)
 
-    @property
-    def pid(self) -> int | None:
-        """Raises HangError where something was typed that is no pid."""
-        text = self.typed.value.strip()
-        if text and not text.isdecimal():
-            raise HangError(f"{text!r} is no process id.", next="type a number, or leave the field empty")
-        return int(text) if text else self.choice.value or None
+    def hang(self, on_probe: OnProbe = quiet) -> Verification:
+        """One reader opens the stream, and leaves."""
+        return self.ask(self.news, 1, on_probe)
 
+    def repaired(self, aborts: int, on_probe: OnProbe = quiet) -> Verification:
+        """Readers leave the copy."""
+        with triage.failures(self.lab), self.lab.newsroom(self.copy) as news:
+            return self.ask(news, aborts, on_probe)
 
-def tick_box(desk: Desk) -> Control:
-    """To be ticked before a file of the user's is changed. It cannot be ticked in the demo."""
-    import ipywidgets as w
-    text = "write it into my own file" + ("" if desk.own else " (not in the demo: it has a copy)")
-    wide = w.Layout(width="40em")
-    box = w.Checkbox(False, description=text, disabled=not desk.own, indent=False, layout=wide)
-    return Control(box, f"[ ] {text}")
+    def crowds(self, aborts: int = 100) -> dict[str, Pressure]:
+        """Many readers leave, twenty at a time, while threads are counted: of the copy, and of one with the full pattern."""
+        full = self.lab.copy_app(self.copy.with_name("full"))
+        self.lab.overlay(full)
+
+        def crowd(app_dir: Path) -> Pressure:
+            with triage.failures(self.lab), self.lab.newsroom(app_dir, env={"NEWSROOM_FEED_WORKERS": "128"}) as news:
+                return pressure(news.health_url, news.stream_url, aborts=aborts, deadline=1, pid=news.pid)
+
+        with ThreadPoolExecutor(2) as aside:  # side by side: most of it is waiting
+            return dict(zip(("rewritten", "full pattern"), aside.map(crowd, (self.copy, full))))
 
 
 class Desk:
-    """The target of this session, the demo if it is the target, and the folders in use.
+    """One target, the evidence of it, and what came of it: each verb adds a part. Raises HangError.
 
-    Nothing of a process of the user's is started, signalled or loaded with requests. Raises HangError.
+    Nothing of a process of the user's is started, signalled, changed or sent a request, unless they said so.
     """
 
-    def __init__(self, pid: int | None = None) -> None:
-        self.own = pid is not None
+    def __init__(self, target: Target | None = None) -> None:
+        self.target, self.demo, self.source = target, None, None
+        self.answer = self.mine = self.scene = self.before = self.after = self.case = self.checked = None
+        self.patches: list[Patch] = []
+        self.written: list[Patch] = []
+        self.refusal = "There is no evidence yet."
+        self.undo_all = ExitStack()
+        self.keep = folder_to_keep()
+        views.shorten([Path(sys.executable).parent, Path.cwd()])
+
+    @classmethod
+    def given(cls, source: Path | str) -> Desk:
+        """A desk with a bundle or a dump on it: a file or folder, or text. Raises HangError."""
+        if not str(source).strip():
+            raise HangError("Nothing was given.", next="paste the output of: py-spy dump --pid PID")
+        desk = cls()
+        desk.source = source
+        desk.understand(incident.opened(source)[3])
+        return desk
+
+    @classmethod
+    def uploaded(cls, name: str, content: bytes) -> Desk:
+        """The same for what was uploaded, which is kept as long as the desk."""
+        with ExitStack() as undo:
+            scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="upload-")))
+            desk = cls.given(targets.kept(name, content, scratch))
+            desk.undo_all = undo.pop_all()
+        return desk
+
+    @classmethod
+    def demonstration(cls) -> Desk:
+        """A desk with the news service on it, in good health."""
+        desk = cls()
         with ExitStack() as undo:
             scratch = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="cockpit-")))
-            if pid is None:
-                self._lab = triage.laboratory()
-                with triage.failures(self._lab):
-                    service = self._lab.newsroom(delay=PATIENCE, args=("--loop", "asyncio"))
-                    self._news = undo.enter_context(service)
-                    self._copy = self._lab.copy_app(scratch / "newsroom")
-            self.target = resolve(self._news.pid if pid is None else pid)
-            self.keep = scratch if pid is None else folder_to_keep()
-            self._undo = undo.pop_all()
-        demo = [] if self.own else [self._news.app_dir, self._copy, scratch]
-        views.shorten([Path(sys.executable).parent, *demo])
+            desk.demo = Demo(undo, scratch)
+            desk.target, desk.keep = resolve(desk.demo.news.pid), scratch
+            desk.undo_all = undo.pop_all()
+        views.shorten([Path(sys.executable).parent, desk.demo.news.app_dir, desk.demo.copy, scratch])
+        return desk
+
+    @classmethod
+    def practice(cls, number: int) -> Desk:
+        """A desk with a server that hangs, and that the user is to find out about."""
+        import practice
+        case = practice.start(number)
+        desk = cls(resolve(case.pid))
+        desk.case, desk.keep = case, case.folder.parent
+        desk.undo_all.callback(case.stop)
+        views.shorten([Path(sys.executable).parent, case.folder, case.folder.parent])
+        return desk
 
     @property
-    def pid(self) -> int:
-        return self.target.workers[0]
+    def guessing(self) -> bool:
+        """Whether the answer is not to be shown yet."""
+        return self.case is not None and self.checked is None
+
+    def check(self, guess: str) -> Any:
+        """Compare a guess with the truth of the practice case: a practice.Answer."""
+        import practice
+        if self.case is None:
+            raise HangError("There is no case to guess at.", next="start one under Practice")
+        self.checked = practice.check(self.case, guess)
+        return self.checked
+
+    def leave(self, on_probe: OnProbe = quiet) -> Verification:
+        """A reader of the demo's stream walks away."""
+        self.before = self.news.hang(on_probe)
+        return self.before
 
     @property
-    def lab(self) -> ModuleType:
-        """The module that runs the demo's servers. Raises HangError for a process of the user's."""
-        self.demo_only()
-        return self._lab
-
-    @property
-    def news(self) -> Any:
-        """The running news service, a lab.Newsroom."""
-        self.demo_only()
-        return self._news
-
-    @property
-    def copy(self) -> Path:
-        """The copy of the news service that a rewrite may change."""
-        self.demo_only()
-        return self._copy
-
-    def demo_only(self) -> None:
-        if self.own:
-            raise HangError("This step needs the news service.",
-                            "Your own process is not restarted or sent requests from here.",
+    def news(self) -> Demo:
+        """Raises HangError for a target of the user's."""
+        if self.demo is None:
+            raise HangError("This step needs the news service.", "Your own process is not restarted or sent requests from here.",
                             "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL")
+        return self.demo
 
-    def to_write(self, patch: Patch | None, answer: Diagnosis, ticked: bool) -> Patch:
-        """The rewrite of the demo's copy, or of the user's file where they said so."""
-        if patch is None:
-            pattern = answer.remedy and answer.remedy.snippet
-            copied = f"copy snippets/{pattern}" if pattern else "see the report below"
-            raise HangError("There is no rewrite to write.", next=copied)
-        if self.own and not ticked:
-            raise HangError("Nothing was changed.", f"The rewrite would go into your file {patch.file}.",
-                            "tick the box above and run this cell again")
-        return patch if self.own else triage.patched(answer, self.news.app_dir, self.copy, print)
+    @property
+    def pid(self) -> int | None:
+        return self.target.workers[0] if self.target else None
 
-    def close(self) -> list[int]:
-        """End what this desk started, and drop its scratch folder. Pids of children that are left, if any."""
-        self._undo.close()
-        return [child.pid for child in processes.library().Process().children(recursive=True)]
+    def capture(self, say: triage.Say = quiet, pause: Pause = rest) -> Path:
+        """Save the evidence, then name what is wrong. `pause` may end it early: see hangdebug.live.observe."""
+        if self.target is None:
+            raise HangError("There is no process to look at.", "A dump or a bundle is evidence already.", "open its tabs")
+        folder = new_folder(self.target, self.keep)
+        self.understand(observe(self.target, folder, say, pause))
+        self.source = folder
+        return folder
+
+    def understand(self, evidence: tuple[Evidence, ...]) -> None:
+        self.answer = worst(map(diagnose, evidence))
+        self.mine = views.evidence_for(self.answer, evidence)
+        self.scene = scene(self.mine)
+        self.patches, self.refusal = self.proposal()
+
+    def proposal(self) -> tuple[list[Patch], str]:
+        """The rewrites of the blocking frame, or why there are none."""
+        pattern = self.answer.remedy and self.answer.remedy.snippet
+        instead = f"copy the pattern snippets/{pattern}" if pattern else "see what speaks for the answer, beside the source"
+        if self.answer.blocking_frame is None or self.answer.remedy is None or self.answer.remedy.fix is None:
+            return [], str(HangError("No rewrite is known for this cause.", next=instead))
+        try:
+            found = list(scan.found((), report.as_json(self.answer), []))
+        except HangError as error:
+            return [], str(error)
+        said = [str(finding) for patch in found for finding in patch.findings if finding.refused]
+        return [patch for patch in found if patch.changed], "\n".join(said) or str(HangError("There is nothing to rewrite.", next=instead))
+
+    def write(self, into_own: bool = False) -> list[Path]:
+        """Put the rewrite into a copy; into the user's own files only where they said so."""
+        if not self.patches:
+            raise HangError("There is no rewrite to write.", self.refusal)
+        if self.written:
+            raise HangError("It is written already.", next="undo it first")
+        for patch in self.patches:
+            patch = patch if into_own and not self.demo else replace(patch, file=str(self.copied(patch)))
+            fix.write(patch)
+            self.written.append(patch)
+        return [Path(patch.file) for patch in self.written]
+
+    def copied(self, patch: Patch) -> Path:
+        """The file's place in the demo's copy; for a file of the user's, a copy beside the evidence."""
+        if self.demo:
+            return self.demo.copy / Path(patch.file).resolve().relative_to(self.demo.news.app_dir.resolve())
+        place = (self.source if self.target else self.keep) / "repaired" / Path(patch.file).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(patch.file, place))
+
+    def undo(self) -> list[Path]:
+        """Put back what was there, byte by byte."""
+        if not self.written:
+            raise HangError("There is nothing to undo.", "No rewrite was written from here.")
+        undone = []
+        while self.written:
+            patch = self.written[-1]
+            fix.write(replace(patch, before=patch.after, after=patch.before))
+            undone.append(Path(self.written.pop().file))
+        return undone
+
+    def verify(self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False,
+               on_probe: OnProbe = quiet) -> Verification:
+        """Readers leave, curl asks: the demo's repaired copy, or a service of the user's where they agreed."""
+        if self.demo:
+            self.after = self.demo.repaired(aborts, on_probe)
+        elif not agreed:
+            raise HangError("Nothing was sent.", "Your own service is sent requests only if you say so.",
+                            "tick the box; or run: python scripts/hang.py verify --url YOUR_HEALTH_URL")
+        else:
+            self.after = verify(url, stream_url=stream_url or None, aborts=aborts, deadline=2, on_probe=on_probe)
+        return self.after
+
+    @property
+    def checks(self) -> dict[str, Verification]:
+        """What was verified so far, by name."""
+        return {name: one for name, one in (("as it was", self.before), ("rewritten", self.after)) if one is not None}
+
+    def report(self) -> tuple[Path, Path]:
+        """Write report.html, which needs nothing else, and report.md, beside the evidence."""
+        if self.source is None:
+            raise HangError("There is no evidence to report on.", next="save it first")
+        name = self.source.stem if isinstance(self.source, Path) else "paste"
+        return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
+
+    def close(self) -> None:
+        """End what this desk started, and drop its scratch folder."""
+        self.undo_all.close()
 
     def __str__(self) -> str:
-        facts = processes.facts(self.pid)
-        whose = "your process," if self.own else f"the news service, at {self._news.url},"
-        return f"The target is {whose} pid {self.pid}: {views.neutral(facts.command)}"
+        if self.target is None:
+            return f"The target is a dump of process {self.answer.process.pid or '(no pid in it)'}."
+        if self.case:
+            return f"The target is {self.case.title}"
+        whose = f"the news service, at {self.demo.news.url}," if self.demo else "your process,"
+        return f"The target is {whose} pid {self.pid}: {views.neutral(processes.facts(self.pid).command)}"
 
 
-def open_desk(pid: int | None) -> Desk:
-    """A new desk. The one before it is cleared first, with all that was found on it: no answer about an
-    earlier target may be taken for one about this. Raises HangError."""
-    while DESKS:
-        DESKS.pop().close()
-    for name in FOUND:
-        vars(sys.modules["__main__"]).pop(name, None)
-    DESKS.append(Desk(pid))
+def open_desk(make: Callable[[], Desk]) -> Desk:
+    """A new desk. The one before it is cleared first: no answer about an earlier target may be taken for one
+    about this. Raises HangError."""
+    close_all()
+    DESKS.append(make())
     return DESKS[-1]
 
 
+def close_all() -> list[int]:
+    """Clear every desk. Pids of children that are left, if any."""
+    while DESKS:
+        DESKS.pop().close()
+    return [child.pid for child in processes.library().Process().children(recursive=True)]
+
+
 DESKS: list[Desk] = []
-atexit.register(lambda: [desk.close() for desk in DESKS])
+atexit.register(close_all)
 
 
 def folder_to_keep() -> Path:

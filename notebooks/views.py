@@ -1,25 +1,27 @@
-"""What the notebook shows: tables, a stack, a source, a diff, a picture. Data in, `Shown` out.
+"""What the notebook shows: tables, a stack, a source, a diff. Data in, `Shown` out.
 
-Each view is HTML for a notebook and plain text for everything else. Colours are translucent, so that light
-and dark themes both read well, and they are never the only sign: marks stand beside them.
+Each view is HTML for a notebook and plain text for everything else. Colours are the theme's own or translucent,
+so that light and dark both read well, and they are never the only sign: marks stand beside them.
 """
 
 from __future__ import annotations
 
+import base64
 import html
-import io
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 from hangdebug import fix
 from hangdebug.errors import HangError
 from hangdebug.frames import calls, is_application, library_path, package
-from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch
+from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Probe, Task
 from hangdebug.scene import Scene, View
-from hangdebug.verify import LAST_ROUNDS, PHASES, Verification
+from hangdebug.svg import Picture
 
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change
@@ -27,6 +29,7 @@ LIBRARY = re.compile(r"[^\s(`]*/(?:(?:site|dist)-packages|lib(?:64)?/python3[.\d
 ORANGE, BLUE, AMBER = "#d55e00", "#0072b2", "rgba(230, 159, 0, .25)"  # apart also for the colour-blind
 REMOVED, ADDED = "rgba(213, 94, 0, .18)", "rgba(0, 114, 178, .18)"
 CELL = "text-align: left; vertical-align: top; padding: 1px 8px; white-space: "
+PLAIN = "list-style: none; margin: 0; padding: 0"
 SHORT = 30  # characters that are not wrapped
 
 # What stands below a handler that hangs, outwards. The first place that fits speaks.
@@ -44,6 +47,7 @@ PACKAGES = {
     "uvicorn": "the server, from its start", "click": "the command line",
     "runpy": "python -m", "<frozen runpy>": "python -m",
 }
+VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 LOOPS = ("asyncio", "uvloop", "selectors", "nest_asyncio", "trio")
 _shortened: list[tuple[str, str]] = []
 
@@ -79,7 +83,7 @@ def neutral(text: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: int | None = None) -> Shown:
     """Rows of text. The `marked` one (from 0) stands out by an arrow and a colour."""
-    rows = [tuple(map(neutral, row)) for row in rows]
+    rows = [tuple(cell if isinstance(cell, Coloured) else neutral(cell) for cell in row) for row in rows]
     if marked is not None:
         head = ("", *head)
         rows = [("->" if index == marked else "", *row) for index, row in enumerate(rows)]
@@ -106,7 +110,44 @@ def wrap(text: str) -> str:
 
 def code(text: str) -> str:
     style = "background: none; color: inherit; padding: 0; white-space: inherit"
-    return f'<code style="{style}">{html.escape(text)}</code>' if text else ""
+    inner = text.html if isinstance(text, Coloured) else html.escape(text)
+    return f'<code style="{style}">{inner}</code>' if text else ""
+
+
+class Coloured(str):
+    """A line of source. `html` is the same in colours."""
+
+    html = ""
+
+
+def coloured(lines: Sequence[str]) -> list[Coloured]:
+    """Lines of Python that follow one another, in the colours of the editor; plain where Pygments cannot tell."""
+    found = [Coloured(line) for line in lines]
+    for line, inner in zip(found, painted(lines)):
+        line.html = inner
+    return found
+
+
+def painted(lines: Sequence[str]) -> list[str]:
+    plain = [html.escape(line) for line in lines]
+    try:
+        from pygments.lexers import PythonLexer
+        from pygments.token import Token
+    except ImportError:
+        return plain
+    colours = [(Token.Literal.String, "string"), (Token.Comment, "comment"), (Token.Keyword, "keyword"),
+               (Token.Literal.Number, "number"), (Token.Name.Function, "def"), (Token.Name.Class, "def"),
+               (Token.Name.Builtin, "builtin"), (Token.Name.Decorator, "meta"), (Token.Operator.Word, "keyword")]
+    parts = []
+    for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
+        if kind in Token.Error:
+            return plain
+        name = next((name for token, name in colours if kind in token), "")
+        for piece in re.split("(\n)", text):  # a docstring goes over many lines
+            span = f'<span style="color: var(--jp-mirror-editor-{name}-color, inherit)">{html.escape(piece)}</span>'
+            parts.append(span if name and piece.strip() else html.escape(piece))
+    inner = "".join(parts).split("\n")
+    return inner if len(inner) == len(lines) else plain
 
 
 def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
@@ -115,10 +156,10 @@ def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
     return next(one for one in evidence if pid in (None, one.process.pid, one.snapshots[-1].pid))
 
 
-def threads(scene: Scene) -> Shown:
-    """One row a thread of the last sample: its role, your frame, and the call that it made last."""
+def threads(scene: Scene, sample: int = -1) -> Shown:
+    """One row a thread of a sample, of the last one unless another is named: its role, your frame, and its last call."""
     rows = []
-    for view in sorted(scene.last, key=order):
+    for view in sorted(scene.samples[sample], key=order):
         called = (view.inner or view.section or view.thread.frames)[0].name
         doing = ("waits for work", "") if view.idle else (place(view.frame), called)
         rows.append((view.thread.name or str(view.thread.os_id), view.role, *doing))
@@ -131,14 +172,49 @@ def order(view: View) -> tuple[int, str]:
 
 
 def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
-    """The stack in question, line by line, innermost first: the frame, whose it is, and what it does."""
+    """The stack in question, innermost first: the frame, whose it is, what it does. Libraries' frames are folded."""
     if answer.thread is None:
         raise HangError("No thread is stuck, so there is no stack to read.", answer.summary)
     mine = answer.blocking_frame
     key = mine and (mine.function, mine.file, mine.line)
-    same = [(frame.function, frame.file, frame.line) == key for frame in answer.thread.frames]
-    rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in answer.thread.frames]
-    return table(("frame", "where", "whose", "what it does"), rows, same.index(True) if any(same) else None)
+    frames = answer.thread.frames
+    same = [(frame.function, frame.file, frame.line) == key for frame in frames]
+    rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in frames]
+    text = table(("frame", "where", "whose", "what it does"), rows, same.index(True) if any(same) else None).text
+    parts = []
+    for yours, members in groupby(zip(frames, same, rows), lambda one: is_application(one[0])):
+        group = list(members)
+        items = "".join(item(row, AMBER if marked else "") for _, marked, row in group)
+        names = ", ".join(dict.fromkeys(package(frame) or "Python" for frame, _, _ in group))
+        head = f"{len(group)} frame{'s' * (len(group) > 1)} of {html.escape(names)}"
+        parts.append(items if yours else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .75">{head}'
+                                         f'</summary><ol style="{PLAIN}; padding-left: 1.2em">{items}</ol></details></li>')
+    return Shown(text, f'<ol style="{PLAIN}">{"".join(parts)}</ol>')
+
+
+def item(row: Sequence[str], colour: str) -> str:
+    """One frame of a list."""
+    function, where, whose, does = (html.escape(neutral(cell)) for cell in row)
+    paint = f"; background: {colour}; box-shadow: inset 3px 0 {ORANGE}" if colour else ""
+    said = f'<br><span style="opacity: .75">{does}</span>' if does else ""
+    mark = f" <b>{whose}</b>" if whose == "YOURS" else ""
+    return f'<li style="{PLAIN}; padding: 2px 8px{paint}"><code style="background: none">{function}</code> {where}{mark}{said}</li>'
+
+
+def tasks(evidence: Evidence) -> Shown:
+    """One row for all of asyncio's tasks that stand in the same place: what they wait for, and where."""
+    if not evidence.tasks and not evidence.later:
+        raise HangError("No task is known.", evidence.unread or "A dump of stacks alone does not show them.",
+                        "capture the live process: its tasks are read from its memory")
+    found = Counter(map(described, evidence.later or evidence.tasks))
+    rows = [(*row, str(count)) for row, count in found.most_common()]
+    shown = table(("coroutine", "waits for", "your frame", "tasks"), rows)
+    return Shown(f"{shown.text}\n{evidence.unread}".rstrip(), shown.html + html.escape(evidence.unread))
+
+
+def described(task: Task) -> tuple[str, str, str]:
+    mine = next((frame for frame in task.frames if is_application(frame)), None)
+    return task.coroutine or task.name, str(task.awaits or task.waits_on or task.state), place(mine)
 
 
 def place(frame: Frame | None) -> str:
@@ -182,35 +258,54 @@ def source(answer: Diagnosis, evidence: Evidence) -> Shown:
         raise HangError(f"The blocking frame is {frame.function}, line {frame.line} of {frame.file}.",
                         "That file is not on this machine.", "open it where the code is kept")
     near = [number for number in sorted(lines) if abs(number - frame.line) <= AROUND]
-    rows = [(str(number), lines[number]) for number in near]
+    rows = list(zip(map(str, near), coloured([neutral(lines[number]) for number in near])))
     return table(("line", neutral(frame.file)), rows, near.index(frame.line))
 
 
-def kernel(scene: Scene) -> Shown:
-    """One row a thread: the system call in which it waits, as read before anything was attached."""
-    if not scene.evidence.readings:
-        raise HangError("The kernel was not asked.", "Only Linux tells in which system call a thread is.")
-    waits = scene.evidence.readings[-1].waits
+def kernel(scene: Scene, sample: int | None = None) -> Shown:
+    """One row a thread: the system call in which it waits, as read before anything was attached, or at a sample."""
+    evidence, index = scene.evidence, -1 if sample is None else sample
+    readings = evidence.readings if sample is None else evidence.attached
+    if not readings or readings[index] is None:
+        raise HangError("The kernel was not asked.", "Only Linux tells in which system call a thread is, and only of a live process.")
     rows = []
-    for view in sorted(scene.last, key=order):
-        wait = waits.get(view.thread.os_id or -1, KernelWait())
+    for view in sorted(scene.samples[index], key=order):
+        wait = readings[index].waits.get(view.thread.os_id or -1, KernelWait())
         rows.append((view.thread.name, view.role, wait.syscall or "unknown", wait.detail or ""))
     return table(("thread", "role", "system call", "detail"), rows)
 
 
-def side_by_side(patch: Patch | None) -> Shown:
-    """Before and after in two columns, with `-` and `+` at the lines that differ. Raises HangError."""
+def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
+    """The rewrites, one under the other. Raises HangError where there are none."""
+    if not patches:
+        raise HangError("No rewrite is proposed.", refusal)
+    shown = [side_by_side(patch, coloured) for patch in patches]
+    return Shown("\n".join(one.text for one in shown), "".join(one.html for one in shown))
+
+
+def picture(drawn: Picture) -> Picture:
+    """The same with short names of files."""
+    data = drawn.data if drawn.is_png else neutral(drawn.data.decode()).encode()
+    return Picture(data, neutral(drawn.alt), neutral(drawn.caption))
+
+
+def nothing(what: str) -> Shown:
+    return Shown(what, f"<p>{html.escape(what)}</p>")
+
+
+def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list) -> Shown:
+    """Before and after in two columns, with `-` and `+` at the lines that differ. `paint` may be `coloured`. Raises HangError."""
     if patch is None:
         raise HangError("No rewrite is proposed for this place.", "", "see the remedy in the report below")
-    old, new, rows = patch.before.splitlines(), patch.after.splitlines(), []
+    old, new, rows = paint(patch.before.splitlines()), paint(patch.after.splitlines()), []
     for group in SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(CONTEXT):
         rows += [tr(("", "...", "", "..."))] if rows else []
         for kind, first, last, start, end in group:
             height = max(last - first, end - start)
             left = column(old, first, last, height, "" if kind == "equal" else "-")
             right = column(new, start, end, height, "" if kind == "equal" else "+")
-            paint = ("", "") if kind == "equal" else (REMOVED, ADDED)
-            rows += [tr((*one, *other), (*[paint[0] * bool(one[0])] * 2, *[paint[1] * bool(other[0])] * 2))
+            ground = ("", "") if kind == "equal" else (REMOVED, ADDED)
+            rows += [tr((*one, *other), (*[ground[0] * bool(one[0])] * 2, *[ground[1] * bool(other[0])] * 2))
                      for one, other in zip(left, right)]
     head = tr(("", f"{neutral(patch.file)} as it is", "", "as it would be"), tag="th")
     text = fix.diff(replace(patch, file=neutral(patch.file)))
@@ -223,42 +318,110 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
     return filled + [("", "")] * (height - len(filled))
 
 
-def picture(before: Verification, after: Verification) -> Shown:
-    """Two runs one above the other: the latency of the first URL probed, over time.
-
-    The same scales, so that one look compares them. The text says in words what the picture shows.
-    """
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 4.8), dpi=90, layout="constrained", facecolor="white")
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    words = [draw(axes[0], before, "as it was", ORANGE), draw(axes[1], after, "rewritten", BLUE)]
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
-    axes[1].set_xlabel("seconds since the first request")
-    figure.suptitle("How long a health check takes when readers leave the stream", fontsize=11)
-    held = io.BytesIO()
-    figure.savefig(held, format="png", metadata={"Software": None})
-    return Shown("\n".join(words), png=held.getvalue())
+# -- the panel, as HTML ---------------------------------------------------------------------------------
 
 
-def draw(axis: Any, run: Verification, name: str, colour: str) -> str:
-    """One run: dots are answers, crosses are probes without one, triangles clients that leave."""
-    probes = [probe for probe in run.probes if probe.url == run.probes[0].url]
-    good, lost = [probe for probe in probes if probe.ok], [probe for probe in probes if not probe.ok]
-    late = [probe.at for probe in probes if probe.phase == PHASES[-1]]
-    left = late[:-LAST_ROUNDS] or late[:1]  # clients leave just before these
-    axis.set(yscale="log", ylabel="latency", ylim=(2e-4, run.deadline * 5))
-    axis.set_yticks([0.001, 0.01, 0.1, 1], ["1 ms", "10 ms", "0.1 s", "1 s"])
-    axis.grid(axis="y", alpha=0.3)
-    axis.axhline(run.deadline, color="black", linestyle="--", linewidth=1, label="deadline")
-    for at in left:
-        axis.axvline(at, color="0.55", linestyle=":", linewidth=1)
-    axis.plot(left, [3e-4] * len(left), "^", color="black", markersize=8, label="readers leave the stream")
-    axis.plot([p.at for p in good], [p.seconds for p in good], "o-", color=colour, label="answered")
-    for p in lost:
-        axis.plot([p.at, p.at + p.seconds], [run.deadline] * 2, "-", color=colour, linewidth=5, alpha=0.4)
-    ends = [p.at + p.seconds for p in lost]
-    axis.plot(ends, [run.deadline] * len(lost), "X", color=colour, markersize=12, label="no answer")
-    slowest = max((probe.seconds for probe in good), default=0.0)
-    words = f"{name}: {len(lost)} of {len(probes)} checks without an answer; slowest answer {slowest:.3f} s"
-    axis.set_title(words, loc="left", fontsize=10)
-    return f"{words}; {run.aborts} reader{'' if run.aborts == 1 else 's'} left the stream."
+def explained(answer: Diagnosis, source: str, stack: str) -> str:
+    """The blocking frame in its source, beside it what says so, and below the stack that leads there; both as HTML."""
+    lines = [("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
+             ("Other processes", answer.others)]
+    right = "".join(f"<h4>{title}</h4><ul>{''.join(f'<li>{html.escape(neutral(line))}</li>' for line in some)}</ul>"
+                    for title, some in lines if some)
+    return f'<div class="hang-beside"><div>{source}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{stack}'
+
+
+def links(*files: Path) -> str:
+    """The files to take along: a browser may be far from this machine."""
+    kinds = {".html": "text/html", ".md": "text/markdown"}
+    return " ".join(f'<a class="hang-link" download="{html.escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
+                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {html.escape(file.name)}</a>' for file in files)
+
+
+def meter(doing: str, steps: int, most: int) -> str:
+    done = f'value="{min(steps, most)}" max="{most}"' if most else ""
+    return f'<div class="hang-said" role="status"><progress aria-label="{html.escape(doing)}" {done}></progress> {html.escape(doing)}</div>'
+
+
+def said(words: str, fault: BaseException | None = None) -> str:
+    """What came of it: a few lines, or what went wrong with the next step set off."""
+    if fault is None:
+        lines = [f"<b>{html.escape(line)}</b>" if line.startswith(VERDICTS) else html.escape(line) for line in words.splitlines()]
+        return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
+    lines = [f"<div>{html.escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
+    after = [f"<div>Next: <code>{html.escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
+    return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
+
+
+def asked_so_far(probes: list[Probe]) -> str:
+    """The last requests, newest last."""
+    lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
+    return f'<pre class="hang-said">{html.escape(chr(10).join(lines))}</pre>'
+
+
+def heading(desk: Any) -> str:
+    """Where one is on the way."""
+    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
+    now = have.index(False) if False in have else len(have)
+    names = ("target", "evidence", "answer", "repair", "proof")
+    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
+                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
+    return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
+
+
+def card(desk: Any) -> str:
+    """The answer in a sentence."""
+    answer = desk.answer
+    if desk.guessing:
+        return f'<div class="hang-card"><b>{html.escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
+    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
+    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
+    said_of = "".join(f"<span>{html.escape(neutral(fact))}</span>" for fact in facts)
+    well = "hang-well" if answer.state == "healthy" else ""
+    return (f'<div class="hang-card {well}"><b>{html.escape(answer.state)} / {html.escape(answer.cause)}</b>'
+            f"<div>{html.escape(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
+
+
+ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
+STYLE = """
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
+.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
+.hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
+.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
+.hang-head b { font-size: 16px; }
+.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
+.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
+.hang-target { margin: 12px 0 4px; }
+.hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
+.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
+.hang-row { display: grid; gap: 12px; align-items: center;
+  grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
+.hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
+.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
+.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
+.hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
+.hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
+.hang button.hang-picked { font-weight: 600; box-shadow: inset 3px 0 var(--jp-brand-color1, #0072b2); }
+.hang i { font-style: normal; }
+.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
+.hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
+.hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
+.hang button { border-radius: 3px; }
+.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
+.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
+.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
+.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
+.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
+.hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
+.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-turning { align-items: center; margin: 4px 0 8px; }
+.hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
+.hang td, .hang th { font-size: 12px; }
+.hang-beside td:last-child { white-space: pre !important; }
+.hang-beside > div { overflow-x: auto; }
+.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
+.hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
+.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
+.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
+"""

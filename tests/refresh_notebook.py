@@ -19,10 +19,13 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run every cell in place, with `folder` as the kernel's. Raises CellExecutionError."""
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False,
-                            record_timing=False, resources={"metadata": {"path": str(folder)}})
-    client.execute()
+    client_for(notebook, folder).execute()
     return notebook
+
+
+def client_for(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
+    return NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False,
+                          record_timing=False, resources={"metadata": {"path": str(folder)}})
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python tooling/picture.py [FILE.png]
 
-Each run is `verify`; the drawing is the notebook's own.
+Each run is `verify`; the drawing is the report's and the notebook's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
 
 import lab  # noqa: E402
-import views  # noqa: E402
+from hangdebug import pictures  # noqa: E402
 from hangdebug.verify import Verification, verify  # noqa: E402
 
 DEADLINE, ABORTS = 1.0, 10
@@ -37,7 +37,7 @@ def main() -> int:
         print("picture: the service did not hang before, or hung after; nothing was drawn.", file=sys.stderr)
         return 1
     file.parent.mkdir(exist_ok=True)
-    file.write_bytes(views.picture(before, after).png)
+    file.write_bytes(pictures.latency({"as it was": before, "repaired": after}).data)
     print(file)
     return 0
 

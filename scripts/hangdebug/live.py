@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug.capture import Target, capture
-from hangdebug.capture.bundle import AT_ONCE, profile, watch
+from hangdebug.capture.bundle import AT_ONCE, Pause, profile, rest, watch
 from hangdebug.diagnose import diagnose
 from hangdebug.dumps.bundle import read_bundle
 from hangdebug.errors import BadBundle
@@ -20,12 +20,15 @@ CLEAR = 0.8
 Say = Callable[[str], None]
 
 
-def observe(target: Target, folder: Path, say: Say) -> tuple[Evidence, ...]:
+def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tuple[Evidence, ...]:
     """Capture `target` into `folder`, and again where the evidence so far is in doubt; returns all of it.
 
+    `pause` is called between two looks; where it gives True no more is taken, and what was taken is returned.
     Raises HangError when nothing could be read.
     """
-    capture(target, folder, say=say)
+    capture(target, folder, say=say, pause=pause)
+    if pause(0):
+        return read_bundle(folder)
     known = [(diagnose(one), one.process.pid) for one in read_bundle(folder)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         again = [pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None]

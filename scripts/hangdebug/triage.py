@@ -113,13 +113,17 @@ def replay(news, aborts: int, say: Say) -> Verification:
 def recovered(lab: ModuleType, app_dir: Path, say: Say) -> tuple[Verification, int]:
     """The verification of the service in `app_dir`, and how many pool threads still work for readers who left."""
     with lab.newsroom(app_dir) as news:
-        result = replay(news, ABORTS, say)
-        deadline = time.monotonic() + SETTLE
-        busy = at_work(news.pid)
-        while busy and time.monotonic() < deadline:
-            time.sleep(0.2)
-            busy = at_work(news.pid)
-        return result, busy
+        return replay(news, ABORTS, say), still_at_work(news.pid)
+
+
+def still_at_work(pid: int) -> int:
+    """How many pool threads are not idle, up to SETTLE seconds from now."""
+    deadline = time.monotonic() + SETTLE
+    busy = at_work(pid)
+    while busy and time.monotonic() < deadline:
+        time.sleep(0.2)
+        busy = at_work(pid)
+    return busy
 
 
 def at_work(pid: int) -> int:

@@ -37,16 +37,25 @@ OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a proces
 manifest_in_hand = threading.RLock()  # processes are looked at side by side
 
 Say = Callable[[str], None]
+Pause = Callable[[float], bool]
 
 
-def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None) -> Path:
+def rest(seconds: float) -> bool:
+    """Between two looks. A caller's own can count them, and ends the capture early by giving True."""
+    time.sleep(seconds)
+    return False
+
+
+def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None,
+            pause: Pause = rest) -> Path:
     """Evidence of every process in `target`, one folder each below `folder`; returns `folder`.
 
-    What was taken stays when a process ends half way. Raises HangError when no process could be read.
+    What was taken stays when a process ends half way, or when `pause` says to stop, which one sample precedes.
+    Raises HangError when no process could be read.
     """
     pyspy.program()
     start(folder)
-    failed = look(target, folder, samples, say)
+    failed = look(target, folder, samples, say, pause)
     for pid, error in failed:
         note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
@@ -55,13 +64,13 @@ def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say:
     return folder
 
 
-def look(target: processes.Target, folder: Path, samples: int, say: Say) -> list[tuple[int, HangError]]:
+def look(target: processes.Target, folder: Path, samples: int, say: Say, pause: Pause) -> list[tuple[int, HangError]]:
     """The evidence of all processes, side by side: most of the time is waiting. Those that could not be read."""
     seen = threading.Event()  # the supervisor's first sample tells whether the processes below it are its workers
 
     def attempt(pid: int) -> tuple[int, HangError] | None:
         try:
-            one(pid, target.supervisor, folder, samples, say, seen)
+            one(pid, target.supervisor, folder, samples, say, seen, pause)
         except HangError as error:
             return pid, error
         finally:
@@ -72,17 +81,17 @@ def look(target: processes.Target, folder: Path, samples: int, say: Say) -> list
         first = [pool.submit(attempt, pid) for pid in target.workers if pid == target.supervisor]
         if first:
             seen.wait()
-        rest = [pool.submit(attempt, pid) for pid in below(target, folder)]
-        return [failed for failed in (done.result() for done in first + rest) if failed]
+        others = [pool.submit(attempt, pid) for pid in below(target, folder)]
+        return [failed for failed in (done.result() for done in first + others) if failed]
 
 
 def below(target: processes.Target, folder: Path) -> list[int]:
     """The target's processes but its supervisor. Of one that runs a loop itself no children, but one that is stuck for good."""
-    rest = [pid for pid in target.workers if pid != target.supervisor]
+    children = [pid for pid in target.workers if pid != target.supervisor]
     if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
-        return rest
+        return children
     note(folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at, unless stuck")
-    return [child for child in rest if proc.stuck_alone(child)][:1]
+    return [child for child in children if proc.stuck_alone(child)][:1]
 
 
 def runs_a_loop(place: Path) -> bool:
@@ -116,7 +125,8 @@ def note(folder: Path, text: str) -> None:
         write(path, json.dumps(manifest, indent=1))
 
 
-def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event) -> None:
+def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event,
+        pause: Pause) -> None:
     """The evidence of one process. The kernel speaks first, for attaching can end the very wait.
 
     `seen` is set when the first sample is on disk.
@@ -131,19 +141,18 @@ def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, 
             write(place / name, text)
         for index in range(BEFORE):
             write(place / f"kernel-before-{index}.tsv", kernel_now(pid))
-            if time.monotonic() - began > MOST_SECONDS / 3:
+            if time.monotonic() - began > MOST_SECONDS / 3 or pause(BEFORE_PAUSE):
                 break
-            time.sleep(BEFORE_PAUSE)
         write(place / "shared.tsv", proc.sharers(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks are left alone")
     else:
-        sample(pid, place, samples, say, seen)
+        sample(pid, place, samples, say, seen, pause)
 
 
-def sample(pid: int, place: Path, count: int, say: Say, seen: threading.Event) -> None:
+def sample(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:
     """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
@@ -161,9 +170,8 @@ def sample(pid: int, place: Path, count: int, say: Say, seen: threading.Event) -
         seen.set()
         snapshots += read(text)
         keep_sources(pid, place, snapshots)
-        if time.monotonic() - began > MOST_SECONDS / 2:
+        if time.monotonic() - began > MOST_SECONDS / 2 or pause(PAUSE):
             break
-        time.sleep(PAUSE)
     if proc.available(pid) and snapshots:
         keep_tasks(pid, place)
     say(f"process {pid}: took {len(snapshots)} samples")

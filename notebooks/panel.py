@@ -1,0 +1,536 @@
+"""The control panel: pick a target, save its evidence, look, repair, prove, report. Widgets, and no logic.
+
+    panel = Panel()
+    panel                              # shown, and worked by hand
+    panel.save.click(); panel.done()   # or by a cell: the same callbacks, waited for
+
+Each control calls one verb of the desk, of targets or of the engine, and shows what that gives back. Whatever takes
+time runs in one thread beside the kernel, which stays free.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any, Callable
+
+import ipywidgets as w
+from IPython import get_ipython
+
+import practice
+import targets
+import views
+from cockpit import Control, Desk, close_all, expected, open_desk, sentence
+from hangdebug import pictures, report
+from hangdebug.capture import on_port, resolve
+from hangdebug.errors import HangError
+from hangdebug.model import Probe
+from hangdebug.verify import table
+
+SOURCES = (("A server here", "here"), ("Pid or port", "number"), ("Pasted dump", "paste"), ("A file", "file"),
+           ("Practice", "practice"))
+TABS = ("Source", "Threads", "Kernel waits", "Tasks", "Wait-for graph", "Diff", "Verification", "Report")
+TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are there before a guess
+EVERY = 2.0  # seconds between two looks at the servers
+LOOKS = 9  # of a capture, at each process
+DEMO = 0  # among the pids
+SHOWN: list[Panel] = []
+
+
+def button(text: str, tip: str, act: Callable[[], object]) -> w.Button:
+    """Words alone: an icon's letter would be read out as part of the name."""
+    one = w.Button(description=text, tooltip=tip, layout=w.Layout(width="auto"))
+    one.on_click(lambda _: act())
+    return one
+
+
+def field(label: str, hint: str = "", kind: type = w.Text, wide: str = "26em", **more: Any) -> Any:
+    more.update({"placeholder": hint} if hint else {})
+    return kind(description=label, style={"description_width": "6em"}, layout=w.Layout(width=wide), **more)
+
+
+def tick(label: str) -> w.Checkbox:
+    return w.Checkbox(False, description=label, indent=False, layout=w.Layout(width="auto"))
+
+
+def only(one: Any, when: object) -> None:
+    one.layout.display = None if when else "none"
+
+
+class Work:
+    """One thread for all that takes time. A server ends with the thread that started it, so this one never does."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.Queue[Callable[[], object]] = queue.Queue()
+        self.idle = threading.Event()
+        self.idle.set()
+        threading.Thread(target=self.go, name="desk", daemon=True).start()
+
+    def do(self, job: Callable[[], object]) -> None:
+        self.idle.clear()
+        self.jobs.put(job)
+
+    def go(self) -> None:
+        while True:
+            self.jobs.get()()
+            self.idle.set()
+
+
+WORK = Work()
+
+
+class Panel(Control):
+    """All of it. `desk` is what the panel is about, None until there is a target. HANG_PID fills in a pid."""
+
+    def __init__(self) -> None:
+        while SHOWN:
+            SHOWN.pop().over.set()
+        SHOWN.append(self)
+        self.desk: Desk | None = None
+        self.of: tuple | None = None  # what the desk was opened for
+        self.answered: object = None  # the answer that the tabs show
+        self.turned_to = False  # whether the targets are shown although there is an answer
+        self.fault: BaseException | None = None
+        self.words, self.doing, self.steps, self.most, self.brief = "", "", 0, 1, False
+        self.probes: list[Probe] = []
+        self.stopped, self.over = threading.Event(), threading.Event()
+        self.watch = targets.Watch()
+        self.rows: dict[int, tuple[w.Button, w.HTML]] = {}
+        super().__init__(self.built(), "[a panel: pick a target, save its evidence, look, repair, prove, report]")
+        self.find()
+        self.looking = threading.Thread(target=self.keep_looking, name="health", daemon=True)
+        self.looking.start()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        if as_page():
+            get_ipython().input_transformers_cleanup.append(lambda lines: ["\n"])  # no cell below it runs
+        return super()._repr_mimebundle_(**kwargs)
+
+    # -- its parts ------------------------------------------------------------------------------------
+
+    def built(self) -> w.VBox:
+        self.head, self.log = w.HTML(), w.HTML()
+        self.place = self.log
+        actions = w.HBox(self.action_part()).add_class("hang-actions")
+        parts = [w.HTML(f"<style>{views.STYLE}{views.ALONE if as_page() else ''}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
+        return w.VBox(parts).add_class("hang")
+
+    def action_part(self) -> list[w.Button]:
+        self.guess = field("it is", kind=w.Dropdown, options=practice.guesses())
+        self.start = button("Start the demo", "Start the bundled news service", self.on_start)
+        self.hang = button("Let a reader leave", "Open its stream and walk away: that hangs it", self.on_hang)
+        self.save = button("Save evidence", "Read the kernel's word and five samples of all stacks into a folder", self.on_save)
+        self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
+        self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
+        self.check = button("That is it", "Compare your guess with the answer", self.on_check)
+        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
+        self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
+        self.other = button("Another target", "Show the list of targets again", self.on_other)
+        return [self.onward, self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
+
+    def target_part(self) -> w.VBox:
+        tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
+                "A server that hangs, and you find out why"]
+        given = os.environ.get("HANG_PID", "")
+        self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
+        self.picked, self.list = DEMO, w.VBox()
+        self.again = button("Look again", "List the Python servers that listen now", self.find)
+        self.ask, self.asked = tick("ask a health URL every 2 s"), w.HTML()
+        self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
+        self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
+        self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
+        self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
+        self.path = field("or its path", "evidence.zip on this machine", wide="40em")
+        self.case = field("case", kind=w.Dropdown, wide="40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
+        self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]), "paste": self.paste,
+                       "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path]), "practice": self.case}
+        for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
+            one.observe(lambda _: self.show(), "value")
+        self.ask.observe(lambda _: self.show(), "value")
+        self.choosing = w.VBox([self.source, *self.bodies.values()]).add_class("hang-target")
+        return self.choosing
+
+    def answer_part(self) -> w.VBox:
+        self.card, self.timeline, self.when = w.HTML(), w.HTML(), w.HTML()
+        self.slider = w.IntSlider(1, 1, 1, description="sample", readout=False, layout=w.Layout(width="22em"))
+        self.slider.observe(lambda _: self.turned(), "value")
+        earlier = button("Earlier", "Show the sample before", lambda: self.turn(-1))
+        later = button("Later", "Show the next sample", lambda: self.turn(1))
+        turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
+        self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
+        self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
+        parts = {"Diff": self.diff_part(), "Verification": self.proof_part(), "Report": [w.HBox([self.tell]).add_class("hang-actions")]}
+        pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
+        self.tabs = w.Tab(pages, titles=TABS)
+        self.tabs.observe(lambda _: self.show(), "selected_index")
+        self.found = w.VBox([self.card, self.timeline, turning, self.tabs])
+        return self.found
+
+    def diff_part(self) -> list[Any]:
+        self.own = tick("write it into my own file, not into a copy")
+        self.apply = button("Apply the rewrite", "Write it to disk", self.on_apply)
+        self.undo = button("Undo", "Put back what was there, byte by byte", self.on_undo)
+        self.rewriting = w.HBox([self.apply, self.undo, self.own]).add_class("hang-actions")
+        return [self.rewriting]
+
+    def proof_part(self) -> list[Any]:
+        self.url, self.stream = field("health URL", "http://127.0.0.1:8000/health"), field("stream URL", "of an open stream")
+        self.agreed = tick("send these requests to my own service")
+        self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
+        self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
+        self.stop_too = button("Stop", "Stop asking", self.stopped.set)
+        self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
+        return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
+
+    # -- one callback a control -----------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        def begin() -> str:
+            self.demo_only()
+            self.open()
+            return str(self.desk)
+        self.run(begin, "Starting the news service")
+
+    def on_hang(self) -> None:
+        def leave() -> str:
+            self.demo_only()
+            return table(self.opened().leave(self.probed))
+        self.run(leave, "A reader opens the stream, and leaves", most=16)
+
+    def on_save(self) -> None:
+        def take() -> str:
+            if self.desk is None or self.key() != self.of:
+                self.open()
+            said: list[str] = []
+            self.most = LOOKS * len(self.desk.target.workers if self.desk.target else ())
+            folder = self.desk.capture(said.append, self.pause)
+            said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
+            return "\n".join([*said, f"kept in {folder}"])
+        self.run(take, "Saving the evidence", brief=True)
+
+    def on_read(self) -> None:
+        def understand() -> str:
+            self.open()
+            return str(self.desk)
+        self.run(understand, "Reading", brief=True)
+
+    def on_other(self) -> None:
+        self.turned_to = True
+        self.show()
+
+    def on_begin(self) -> None:
+        def hang() -> str:
+            self.open()
+            return str(self.desk)
+        self.run(hang, "Starting a server, and hanging it")
+
+    def on_check(self) -> None:
+        self.run(lambda: str(self.about().check(self.guess.value)), "Comparing")
+
+    def on_apply(self) -> None:
+        self.run(lambda: f"written: {', '.join(map(str, self.about().write(self.own.value)))}", "Writing", place="Diff")
+
+    def on_undo(self) -> None:
+        self.run(lambda: f"as it was: {', '.join(map(str, self.about().undo()))}", "Undoing", place="Diff")
+
+    def on_verify(self) -> None:
+        self.run(lambda: table(self.about().verify(self.url.value.strip(), self.stream.value.strip(), self.aborts.value,
+                                                   self.agreed.value, self.probed)),
+                 "Readers leave, curl asks", place="Verification", most=12 + 4 * -(-self.aborts.value // 5) + 10)
+
+    def on_tell(self) -> None:
+        def write() -> str:
+            page, text = self.about().report()
+            self.links = views.links(page, text)
+            return f"written: {page} and {text.name}"
+        self.run(write, "Writing the report", place="Report")
+
+    def turn(self, by: int) -> None:
+        self.slider.value += by
+
+    def pick(self, pid: int) -> None:
+        self.picked = pid
+        self.show()
+
+    # -- work -----------------------------------------------------------------------------------------
+
+    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0, brief: bool = False) -> None:
+        """Do it beside the kernel, one thing at a time; then show what it says, or why it could not.
+
+        What a `brief` one says is not shown where an answer says more.
+        """
+        if not WORK.idle.is_set():
+            return
+        self.stopped.clear()
+        self.probes, self.brief = [], brief
+        self.fault, self.words, self.doing, self.steps, self.most = None, "", doing, 0, most
+        self.place = self.notes[place] if place else self.log
+        WORK.idle.clear()
+        self.show()
+        WORK.do(lambda: self.attempt(verb))
+
+    def attempt(self, verb: Callable[[], str]) -> None:
+        try:
+            try:
+                self.words = views.neutral(verb())
+            except expected() as error:
+                self.fault, self.words = error, views.neutral(sentence(error))
+            self.doing = ""
+            self.show()
+        except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
+            self.fault, self.doing = error, ""
+            self.place.value = views.said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
+
+    def done(self) -> str:
+        """Wait for what was begun, and give back its words. Raises what it raised."""
+        try:
+            while not WORK.idle.wait(0.1):
+                pass
+        except KeyboardInterrupt:
+            self.stopped.set()
+            WORK.idle.wait(10)
+            raise
+        if self.fault:
+            raise self.fault
+        return self.words
+
+    def pause(self, seconds: float) -> bool:
+        """Between two looks of a capture."""
+        self.steps += 1
+        self.place.value = views.meter(self.doing, self.steps, self.most)
+        return self.stopped.wait(seconds)
+
+    def probed(self, probe: Probe) -> None:
+        self.probes.append(probe)
+        self.pause(0)
+        self.place.value += views.asked_so_far(self.probes)
+        if self.stopped.is_set():
+            raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to begin anew")
+
+    def key(self) -> tuple:
+        """What the controls point at."""
+        given = {"here": (self.picked,), "number": (self.pid.value.strip(), self.port.value.strip()), "paste": (self.paste.value,),
+                 "practice": (self.case.value,),
+                 "file": (self.path.value.strip(), tuple((one["name"], bytes(one["content"])) for one in self.upload.value))}
+        return (self.source.value, *given[self.source.value])
+
+    def open(self) -> None:
+        """A desk for that; the one before is cleared. Raises HangError."""
+        self.desk, self.of = None, None
+        key = self.key()
+        self.desk = open_desk(lambda: desk_for(*key))
+        self.of = key
+
+    def demo_only(self) -> None:
+        if self.key() != ("here", DEMO):
+            raise HangError("This step needs the news service.", "Another target is chosen; it is not started or hung from here.", "go on below")
+
+    def opened(self) -> Desk:
+        if self.desk is None:
+            raise HangError("There is no target yet.", next="pick one in the panel")
+        return self.desk
+
+    def about(self) -> Desk:
+        """The desk with evidence on it. Raises HangError."""
+        if self.opened().answer is None:
+            raise HangError("There is no evidence yet.", next="press Save evidence in the panel")
+        return self.desk
+
+    def close(self) -> list[int]:
+        """End what was started. Pids of children that are left, if any."""
+        self.over.set()
+        self.looking.join(5)  # it may have a curl under way
+        return close_all()
+
+    # -- what is shown --------------------------------------------------------------------------------
+
+    def show(self) -> None:
+        """Everything as it stands now: one primary action, the answer where there is one about this target."""
+        busy, key, desk = bool(self.doing), self.key(), self.desk if self.key() == self.of else None
+        for name, body in self.bodies.items():
+            only(body, name == key[0])
+        next_ = self.next(desk, key)
+        answered = bool(desk and desk.answer)
+        again = bool(answered and desk.target)
+        only(self.choosing, self.turned_to or not answered)
+        only(self.other, answered and not self.turned_to)
+        only(self.health_url, self.ask.value)
+        for one in (self.start, self.hang, self.save, self.read, self.begin, self.check, self.onward):
+            only(one, one is next_ or one is self.save and again)
+            one.button_style, one.disabled = "primary" if one is next_ else "", busy
+        self.save.description = "Save evidence again" if again else "Save evidence"
+        only(self.guess, next_ is self.check)
+        for one in (self.stop, self.stop_too):
+            only(one, busy)
+        for one in (self.apply, self.undo, self.verify, self.tell):
+            one.disabled = busy
+        silent = self.brief and answered and not self.fault and not self.stopped.is_set()
+        self.place.value = views.meter(self.doing, self.steps, self.most) if busy else "" if silent else views.said(self.words, self.fault)
+        self.head.value = views.heading(desk)
+        for pid, (pick, line) in self.rows.items():
+            (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
+            pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
+        only(self.found, desk and desk.answer)
+        if desk and desk.answer:
+            self.show_answer(desk)
+
+    def next(self, desk: Desk | None, key: tuple) -> w.Button | None:
+        if desk and desk.answer:
+            return self.check if desk.guessing else self.onward
+        if key[0] == "practice" and desk is None:
+            return self.begin
+        if key[0] in ("paste", "file"):
+            return self.read
+        if key != ("here", DEMO):
+            return self.save
+        return self.start if desk is None else self.hang if desk.before is None else self.save
+
+    def ahead(self, desk: Desk) -> tuple[str, str]:
+        """The next step in words, and its tab."""
+        if desk.patches and not desk.written:
+            return "See the rewrite", "Diff"
+        return ("Prove it", "Verification") if desk.written and desk.after is None else ("Report it", "Report")
+
+    def turn_to(self, name: str) -> None:
+        self.tabs.selected_index = TABS.index(name)
+
+    def show_answer(self, desk: Desk) -> None:
+        if self.answered != (desk.answer, desk.guessing):
+            self.answered, self.turned_to = (desk.answer, desk.guessing), False
+            only(self.choosing, False)
+            only(self.other, True)
+            self.slider.max = len(desk.scene.samples)
+            self.slider.value = self.slider.max
+            self.timeline.value = "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
+            if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
+                self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
+            self.links, self.tabs.selected_index = "", 0
+            for name in TABS:
+                self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
+            if not desk.guessing:
+                self.pages["Source"].value = views.explained(desk.answer, *(
+                    inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack)))
+        self.card.value = views.card(desk)
+        self.onward.description, tab = self.ahead(desk)
+        only(self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab))  # there it has a button of its own
+        self.turned()
+        only(self.rewriting, desk.patches)
+        only(self.own, desk.demo is None)
+        only(self.mine, desk.demo is None)
+        self.undo.disabled |= not desk.written
+        self.apply.disabled |= bool(desk.written)
+        self.apply.button_style = "" if desk.written else "primary"
+        self.verify.button_style = self.tell.button_style = "primary"
+        for name in ("Verification", "Report"):
+            self.pages[name].value = inner(lambda: self.page(name))
+
+    def turned(self) -> None:
+        """The slider stands at another sample."""
+        for name in ("Threads", "Kernel waits"):
+            self.pages[name].value = inner(lambda: self.page(name))
+        self.when.value = f"{self.slider.value} of {self.slider.max}"
+
+    def page(self, name: str) -> views.Shown | pictures.Picture:
+        """What a tab shows. Raises HangError."""
+        desk, sample = self.about(), self.slider.value - 1
+        if desk.guessing and name not in TELL_NOTHING:
+            raise HangError("This tab tells the cause.", next="look at the threads and at what the kernel says, then guess")
+        return {
+            "Source": lambda: views.source(desk.answer, desk.mine),
+            "Threads": lambda: views.threads(desk.scene, sample),
+            "Kernel waits": lambda: views.kernel(desk.scene, sample),
+            "Tasks": lambda: views.tasks(desk.mine),
+            "Wait-for graph": lambda: views.picture(pictures.wait_graph(desk.answer)),
+            "Diff": lambda: views.diffs(desk.patches, desk.refusal),
+            "Verification": lambda: pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
+            "Report": lambda: views.Shown(report.as_markdown(desk.answer), self.links or "<p>Answer, pictures, source, diff and "
+                                          "verification on one page that needs nothing else, and as Markdown.</p>"),
+        }[name]()
+
+    def look(self, name: str) -> views.Shown | pictures.Picture:
+        """Turn to a tab, and give back what it shows. Raises HangError."""
+        self.turn_to(name)
+        return self.page(name)
+
+    # -- the servers of this machine ------------------------------------------------------------------
+
+    def find(self) -> None:
+        """List the servers anew; the choice stays if it is still there."""
+        self.watch.find(self.begun())
+        servers = self.watch.look()
+        if self.picked not in [one.pid for one in servers]:
+            self.picked = DEMO
+        self.rows = {pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
+                     for pid in [DEMO, *(one.pid for one in servers)]}
+        self.lines = {pid: w.HBox(list(pair)).add_class("hang-line") for pid, pair in self.rows.items()}
+        self.list.children = [w.HTML(f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'),
+                              *self.lines.values()]
+        self.show_servers(servers)
+        self.show()
+
+    def begun(self) -> set[int]:
+        """What the notebook itself started: a practice case's name would give it away."""
+        return {self.desk.pid} if self.desk and (self.desk.demo or self.desk.case) else set()
+
+    def keep_looking(self) -> None:
+        """In a thread of its own: the kernel stays free, and nothing is attached to."""
+        while not self.over.wait(EVERY):
+            try:
+                self.show_servers(self.watch.look())
+                self.asked.value = targets.dot(targets.asked(self.health_url.value.strip())) if self.ask.value else ""
+            except expected() as error:
+                self.asked.value = escape(sentence(error))
+
+    def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
+        for one in (self.demo_now(), *servers):
+            if one.pid in self.rows:
+                only(self.lines[one.pid], one.health.sign != "gone" or one.pid == self.picked)
+                self.rows[one.pid][1].value = f'<div class="hang-row">{targets.row(one)}</div>'
+
+    def demo_now(self) -> targets.Server:
+        """The demo as a row: it is ours, so it is sent a request."""
+        desk = self.desk
+        if desk is None or desk.demo is None:
+            return targets.Server(DEMO, "demo", "a news service that hangs when a reader leaves", health=targets.Health("quiet", "not started"))
+        return replace(self.watch.one(desk.pid), pid=DEMO, health=targets.asked(desk.demo.news.health_url))
+
+
+def as_page() -> bool:
+    """Whether Voila serves the notebook as a page: that is the panel, and nothing below it."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
+
+
+def desk_for(kind: str, *what: Any) -> Desk:
+    """The desk for what the controls point at. Raises HangError."""
+    if kind == "here":
+        return Desk(resolve(what[0])) if what[0] else Desk.demonstration()
+    if kind == "practice":
+        return Desk.practice(what[0])
+    if kind == "paste":
+        return Desk.given(what[0])
+    if kind == "file":
+        path, files = what
+        return Desk.given(Path(path).expanduser()) if path else Desk.uploaded(*files[0]) if files else Desk.given("")
+    pid, port = (number(text) for text in what)
+    if pid is None and port is None:
+        raise HangError("Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list")
+    return Desk(on_port(port) if pid is None else resolve(pid))
+
+
+def number(text: str) -> int | None:
+    if text and not text.isdecimal():
+        raise HangError(f"{text!r} is no number.", next="type the pid of a process, or the port on which it listens")
+    return int(text) if text else None
+
+
+def inner(make: Callable[[], Any]) -> str:
+    """What a tab shows, as HTML; a sentence where there is nothing to see."""
+    try:
+        shown = make()
+    except expected() as error:
+        return views.said(views.neutral(sentence(error)), error)
+    return shown.html() if isinstance(shown, pictures.Picture) else shown.html

@@ -1,0 +1,167 @@
+"""What can be looked at: the Python servers of this machine and how they fare, and an uploaded file.
+
+Nothing here attaches to a process, signals it or sends it a request, but for `asked`, which sends one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, Iterable
+
+from hangdebug import curl, kernel
+from hangdebug.capture import processes
+from hangdebug.dumps.bundle import STOPPED
+from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.model import Clients
+
+MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
+BUSY = 90  # per cent of a CPU
+APP = re.compile(r"[\w.]+:[\w.]+(?:\(\))?$")
+NOBODY = Clients()
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a server fares: `sign` is one of SIGNS, `words` say what was seen."""
+
+    sign: str
+    words: str
+
+
+SIGNS = {"answers": "&#9679;", "quiet": "&#9675;", "waits": "&#9670;", "busy": "&#9650;", "stopped": "&#9632;", "gone": "&#215;"}
+COLUMNS = ("server", "serves", "workers", "port", "CPU", "threads", "health")
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server: its supervisor or only process, and what the kernel says of it and of its workers."""
+
+    pid: int
+    kind: str
+    app: str
+    workers: int = 0
+    ports: tuple[int, ...] = ()
+    cpu: float = 0.0
+    threads: int = 0
+    health: Health = Health("quiet", "not asked")
+
+
+@dataclass
+class Watch:
+    """The Python servers that listen on this machine. `find` lists them, `look` says how they fare now."""
+
+    families: dict[int, list[Any]] = field(default_factory=dict)
+    facts: dict[int, tuple[str, str, tuple[int, ...]]] = field(default_factory=dict)
+    earlier: dict[int, Clients] = field(default_factory=dict)
+    one_at_a_time: Any = field(default_factory=threading.RLock)
+
+    def find(self, but: Iterable[int] = ()) -> None:
+        """List the servers anew, `but` some. Workers are found through their parent."""
+        ps, found = processes.library(), {}
+        own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
+        for process in ps.process_iter():
+            if process.pid in own or not processes.is_python(process) or processes.quietly(process.ppid) in found:
+                continue
+            if not re.search("ipykernel|jupyter|voila", processes.command(process)) and self.note(process):
+                found[process.pid] = self.families[process.pid]
+        with self.one_at_a_time:
+            self.families = found
+
+    def note(self, process: Any) -> bool:
+        """Remember what does not change of a server. Whether it listens at all."""
+        listening = {one.laddr.port for one in processes.connections(process) if one.status == processes.psutil.CONN_LISTEN}
+        if listening and process.pid not in self.families:
+            self.families[process.pid] = [process, *processes.python_family(process)]
+            kind = processes.server_of(processes.command(process)) or "python"
+            self.facts[process.pid] = (kind, app_of(process), tuple(sorted(listening)))
+        return bool(listening)
+
+    def look(self) -> tuple[Server, ...]:
+        """How each fares now. Two looks that agree are needed before one is said to be in trouble."""
+        with self.one_at_a_time:
+            return tuple(self.one(pid) for pid in self.families)
+
+    def one(self, pid: int) -> Server:
+        with self.one_at_a_time:
+            if pid not in self.families and not self.note(processes.alive(pid)):
+                raise NoProcess(f"Process {pid} listens on no port.")
+        members, (kind, app, ports) = self.families[pid], self.facts[pid]
+        cpu = sum(processes.quietly(lambda: one.cpu_percent(None)) or 0.0 for one in members)
+        threads = sum(processes.quietly(one.num_threads) or 0 for one in members)
+        now, before = clients_of(pid, ports), self.earlier.get(pid, NOBODY)
+        self.earlier[pid] = now
+        return Server(pid, kind, app, max(1, len(members) - 1), ports, cpu, threads, health(members[0], cpu, before, now))
+
+
+def app_of(process: Any) -> str:
+    """What it serves, "app.main:app", or else its module or script."""
+    words = processes.shorten(process).split()
+    named = [word for word in words if APP.match(word) and not word[0].isdigit()]
+    modules = [after for word, after in zip(words, words[1:]) if word == "-m"]
+    return next(iter(named + modules + [Path(word).name for word in words if word.endswith(".py")]), "")
+
+
+def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
+    """The connections to its ports, as the kernel counts them in the process's network namespace. Linux only."""
+    texts = []
+    for name in ("tcp", "tcp6"):
+        try:
+            texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
+        except OSError:
+            continue
+    return kernel.clients("\n".join(texts), ports)
+
+
+def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:
+    """Sockets and CPU alone: a request that nobody asked for is never sent."""
+    status = processes.quietly(process.status)
+    if status in (None, "zombie"):
+        return Health("gone", "has ended")
+    if status in STOPPED:
+        return Health("stopped", "stopped by the kernel")
+    kept = {"not accepted": (before.backlog, now.backlog), "not read": (before.unread, now.unread),
+            "left unnoticed": (before.abandoned, now.abandoned)}
+    said = [f"{min(pair)} {name}" for name, pair in kept.items() if min(pair)]
+    if said:
+        return Health("waits", f"clients: {', '.join(said)}")
+    if cpu >= BUSY:
+        return Health("busy", f"computes: {cpu:.0f} % CPU")
+    return Health("quiet", "nobody waits")
+
+
+def asked(url: str, deadline: float = 1.0) -> Health:
+    """Send one request by curl. Only for the demo, and where the user said so. Raises MissingTool, BadRequest."""
+    if not curl.is_url(url):
+        raise BadRequest(f"{url!r} is not an http or https URL.", next="such as http://127.0.0.1:8000/health")
+    (answer,) = curl.probe([curl.probe_command(url, deadline)], deadline)
+    if answer.status is None:
+        return Health("waits", f"no answer within {deadline:g} s")
+    return Health("answers", f"{answer.status} in {answer.seconds * 1000:.0f} ms")
+
+
+def kept(name: str, content: bytes, folder: Path) -> Path:
+    """An uploaded bundle or dump as a file in `folder`. Raises BadRequest."""
+    if len(content) > MOST_UPLOAD:
+        raise BadRequest(f"{name} has {len(content) >> 20} MB.", f"Up to {MOST_UPLOAD >> 20} MB can be uploaded.",
+                         "copy it to this machine and type its path instead")
+    file = folder / (Path(name.replace("\\", "/")).name or "upload")
+    file.write_bytes(content)
+    return file
+
+
+def dot(health: Health) -> str:
+    """A sign of its own shape, and the words, as HTML: never colour alone."""
+    sign = f'<i class="hang-{health.sign}" aria-hidden="true">{SIGNS[health.sign]}</i>'
+    return f'<span title="{escape(health.words)}">{sign} {escape(health.words)}</span>'
+
+
+def row(one: Server) -> str:
+    """A server as the cells of COLUMNS, as HTML."""
+    counts = (str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads)) if one.threads else [""] * 4
+    cells = (one.kind, one.app, *counts)
+    return "".join(f"<span>{escape(cell)}</span>" for cell in cells) + dot(one.health)
