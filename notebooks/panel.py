@@ -102,7 +102,8 @@ class Panel(Control):
         self.rows: dict[int, tuple[w.Button, w.HTML]] = {}
         super().__init__(self.built(), "[a panel: pick a target, save its evidence, look, repair, prove, report]")
         self.find()
-        threading.Thread(target=self.keep_looking, name="health", daemon=True).start()
+        self.looking = threading.Thread(target=self.keep_looking, name="health", daemon=True)
+        self.looking.start()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         if as_page():
@@ -129,7 +130,7 @@ class Panel(Control):
         self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
         self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
-        return [self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.onward, self.other, self.stop]
+        return [self.onward, self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
 
     def target_part(self) -> w.VBox:
         tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
@@ -342,6 +343,7 @@ class Panel(Control):
     def close(self) -> list[int]:
         """End what was started. Pids of children that are left, if any."""
         self.over.set()
+        self.looking.join(5)  # it may have a curl under way
         return close_all()
 
     # -- what is shown --------------------------------------------------------------------------------

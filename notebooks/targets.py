@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Iterable
 from hangdebug import curl, kernel
 from hangdebug.capture import processes
 from hangdebug.dumps.bundle import STOPPED
-from hangdebug.errors import BadRequest
+from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.model import Clients
 
 MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
@@ -57,6 +58,7 @@ class Watch:
     families: dict[int, list[Any]] = field(default_factory=dict)
     facts: dict[int, tuple[str, str, tuple[int, ...]]] = field(default_factory=dict)
     earlier: dict[int, Clients] = field(default_factory=dict)
+    one_at_a_time: Any = field(default_factory=threading.RLock)
 
     def find(self, but: Iterable[int] = ()) -> None:
         """List the servers anew, `but` some. Workers are found through their parent."""
@@ -67,7 +69,8 @@ class Watch:
                 continue
             if not re.search("ipykernel|jupyter|voila", processes.command(process)) and self.note(process):
                 found[process.pid] = self.families[process.pid]
-        self.families = found
+        with self.one_at_a_time:
+            self.families = found
 
     def note(self, process: Any) -> bool:
         """Remember what does not change of a server. Whether it listens at all."""
@@ -80,11 +83,13 @@ class Watch:
 
     def look(self) -> tuple[Server, ...]:
         """How each fares now. Two looks that agree are needed before one is said to be in trouble."""
-        return tuple(self.one(pid) for pid in list(self.families))
+        with self.one_at_a_time:
+            return tuple(self.one(pid) for pid in self.families)
 
     def one(self, pid: int) -> Server:
-        if pid not in self.families:
-            self.note(processes.alive(pid))
+        with self.one_at_a_time:
+            if pid not in self.families and not self.note(processes.alive(pid)):
+                raise NoProcess(f"Process {pid} listens on no port.")
         members, (kind, app, ports) = self.families[pid], self.facts[pid]
         cpu = sum(processes.quietly(lambda: one.cpu_percent(None)) or 0.0 for one in members)
         threads = sum(processes.quietly(one.num_threads) or 0 for one in members)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 from hangdebug import fix
 from hangdebug.errors import HangError
@@ -279,7 +279,7 @@ def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
     """The rewrites, one under the other. Raises HangError where there are none."""
     if not patches:
         raise HangError("No rewrite is proposed.", refusal)
-    shown = [side_by_side(patch) for patch in patches]
+    shown = [side_by_side(patch, coloured) for patch in patches]
     return Shown("\n".join(one.text for one in shown), "".join(one.html for one in shown))
 
 
@@ -293,19 +293,19 @@ def nothing(what: str) -> Shown:
     return Shown(what, f"<p>{html.escape(what)}</p>")
 
 
-def side_by_side(patch: Patch | None) -> Shown:
-    """Before and after in two columns, with `-` and `+` at the lines that differ. Raises HangError."""
+def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list) -> Shown:
+    """Before and after in two columns, with `-` and `+` at the lines that differ. `paint` may be `coloured`. Raises HangError."""
     if patch is None:
         raise HangError("No rewrite is proposed for this place.", "", "see the remedy in the report below")
-    old, new, rows = coloured(patch.before.splitlines()), coloured(patch.after.splitlines()), []
+    old, new, rows = paint(patch.before.splitlines()), paint(patch.after.splitlines()), []
     for group in SequenceMatcher(None, old, new, autojunk=False).get_grouped_opcodes(CONTEXT):
         rows += [tr(("", "...", "", "..."))] if rows else []
         for kind, first, last, start, end in group:
             height = max(last - first, end - start)
             left = column(old, first, last, height, "" if kind == "equal" else "-")
             right = column(new, start, end, height, "" if kind == "equal" else "+")
-            paint = ("", "") if kind == "equal" else (REMOVED, ADDED)
-            rows += [tr((*one, *other), (*[paint[0] * bool(one[0])] * 2, *[paint[1] * bool(other[0])] * 2))
+            ground = ("", "") if kind == "equal" else (REMOVED, ADDED)
+            rows += [tr((*one, *other), (*[ground[0] * bool(one[0])] * 2, *[ground[1] * bool(other[0])] * 2))
                      for one, other in zip(left, right)]
     head = tr(("", f"{neutral(patch.file)} as it is", "", "as it would be"), tag="th")
     text = fix.diff(replace(patch, file=neutral(patch.file)))
@@ -416,7 +416,8 @@ STYLE = """
 .hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
 .hang-turning { align-items: center; margin: 4px 0 8px; }
 .hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
-.hang-beside td, .hang-beside th { font-size: 12px; }
+.hang td, .hang th { font-size: 12px; }
+.hang-beside td:last-child { white-space: pre !important; }
 .hang-beside > div { overflow-x: auto; }
 .hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
 .hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }

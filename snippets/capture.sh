@@ -53,8 +53,7 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
             sed -n "s/^tfd: *\([0-9]*\).*/epoll $fd \1/p" "$p/fdinfo/$fd"; done; } 2>&- >"$place/sockets.txt"
     version=$(readlink "$p/exe" | sed -n 's/.*python\(3\.[0-9]*\).*/, "python": "\1"/p')
     echo "{\"pid\": $1, \"command\": $(shown "$1" 6 | quoted), \"cwd\": $(readlink "$p/cwd" | quoted),
- \"status\": \"$status\", \"server\": $server, \"supervisor_pid\": $2$version,
- \"cpus\": $(grep -c ^processor /proc/cpuinfo || echo null)}" >"$place/process.json"
+ \"status\": \"$status\", \"server\": $server, \"supervisor_pid\": $2$version}" >"$place/process.json"
     for n in 0 1 2 3; do kernel "$1" >"$place/kernel-before-$n.tsv"; sleep 0.1 || sleep 1; done 2>/dev/null
     for index in 0 1 2; do
         case $status in *stop*) return ;; esac  # py-spy would wait for it

@@ -195,9 +195,9 @@ def test_a_note_that_quotes_credentials_is_cleaned_too(tmp_path):
 
 def test_cleaning_a_large_text_takes_time_in_proportion():
     text = "".join(f'"name": "token_token_token", "file": "/srv/{number}' + "b" * 200 + '.py"\n' for number in range(5000))
-    began = time.perf_counter()
+    began = time.process_time()
     redact.clean(text)
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
 
 
 def test_the_engine_has_nothing_that_opens_a_connection():

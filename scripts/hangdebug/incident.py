@@ -9,7 +9,6 @@ it down escapes it. No file is opened on the word of a dump but the one that hol
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from hangdebug import fix, pictures
 from hangdebug.capture import redact
 from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read, text_of
-from hangdebug.dumps.bundle import is_bundle, mapping, read_bundle
+from hangdebug.dumps.bundle import archive, is_bundle, mapping, read_bundle
 from hangdebug.dumps.collapsed import profile
 from hangdebug.errors import HangError, MissingTool
 from hangdebug.local import python_files, with_sources
@@ -71,8 +70,8 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     """
     struck: Counter = Counter()
 
-    def clean(text: str) -> str:
-        cleaned, found = redact.clean(text)
+    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean) -> str:
+        cleaned, found = by(text)
         struck.update(found)
         return cleaned
 
@@ -85,9 +84,9 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     manifest = mapping(parts.get("manifest.json", "{}"))
     done = {**kept_checks(parts), **(checks or {})}
     drawn, absent = all_pictures(evidence, answer, done, parts)
-    lines = tuple((number, clean(text)) for number, text in around(evidence, answer))
+    lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
-    diff = clean(fix.diff(patch)) if patch is not None and patch.changed else ""
+    diff = "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True)) if patch is not None and patch.changed else ""
     shown = clean(cut(raw or printed(evidence)))
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
@@ -116,12 +115,10 @@ def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
             if file.is_file() and not file.is_symlink() and file.stat().st_size <= MOST_BYTES:
                 yield file.name, file.read_text(encoding="utf-8", errors="replace")
         return
-    with zipfile.ZipFile(bundle) as archive:
-        for info in archive.infolist():
-            name = info.filename.rpartition("/")[2]
-            if info.filename.count("/") < 2 and name.endswith((".json", STACKS)) and info.file_size <= MOST_BYTES:
-                if not re.match(r"\d+$", info.filename.split("/")[-2] if "/" in info.filename else ""):
-                    yield name, archive.read(info).decode("utf-8", "replace")
+    for path, text in archive(bundle).items():
+        *folders, name = path.split("/")
+        if len(folders) < 2 and name.endswith((".json", STACKS)) and len(text) <= MOST_BYTES and not re.match(r"\d+$", folders[-1] if folders else ""):
+            yield name, text
 
 
 def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
@@ -198,7 +195,7 @@ def agrees(file: Path, known: Mapping[int, str]) -> bool:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, ValueError):  # such as a name with a null byte in it
         return False
-    return all(0 < number <= len(lines) and redact.clean(lines[number - 1])[0] == redact.clean(text)[0]
+    return all(0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
                for number, text in known.items())
 
 
@@ -244,11 +241,11 @@ def cut(text: str) -> str:
     return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
 
 
-def cleaned(answer: Diagnosis, clean: Callable[[str], str]) -> Diagnosis:
+def cleaned(answer: Diagnosis, clean: Callable[..., str]) -> Diagnosis:
     frame, process = answer.blocking_frame, answer.process
     lists = {name: tuple(map(clean, getattr(answer, name))) for name in ("evidence", "doubts", "exonerated", "others")}
     return replace(answer, summary=clean(answer.summary), process=replace(process, command=clean(process.command)),
-                   blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source)), **lists)
+                   blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)), **lists)
 
 
 def next_commands(answer: Diagnosis, evidence: Evidence, checked: bool, flame: bool,

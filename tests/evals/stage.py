@@ -24,7 +24,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -37,6 +37,7 @@ import zoo  # noqa: E402
 from grade import case_of, cases  # noqa: E402
 
 import lab  # noqa: E402
+import practice  # noqa: E402
 from hangdebug.capture import pyspy  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 
@@ -112,10 +113,7 @@ def hung_server(name: str, folder: Path) -> Iterator[tuple[str, int]]:
     (app / "service.py").write_text(neutral(zoo.find(name).read_text(encoding="utf-8")), encoding="utf-8")
     with ExitStack() as stack:
         server = stack.enter_context(lab.start(app, "service:app"))
-        hung = zoo.Hung(server, replace(zoo.truth(name), folder=app))
-        zoo.wait_until(lambda: zoo.healthy(hung), 20, hung, "answer before it is hung")
-        zoo.trigger(hung, stack, 20)
-        zoo.wait_until(hung.holds, 20, hung, "show its symptom")
+        practice.hang(server, zoo.truth(name), stack, 20, "service")
         yield server.url, server.pid
 
 

@@ -143,17 +143,21 @@ def all_steps(rows: list[dict[str, Any]]) -> Iterator[Step]:
 
 def whole_time(rows: list[dict[str, Any]]) -> float:
     """How long the run took, 0 where nothing tells."""
-    told = [float(row["duration_ms"]) / 1000 for row in rows if row.get("type") == "result" and row.get("duration_ms")]
-    told += [float(row["seconds"]) for row in rows if "role" not in row and row.get("seconds")]
-    return told[-1] if told else 0.0
+    told = [seconds(row.get("duration_ms")) / 1000 for row in rows if row.get("type") == "result"]
+    told += [seconds(row.get("seconds")) for row in rows if "role" not in row]
+    return next(filter(None, reversed(told)), 0.0)
+
+
+def seconds(value: Any) -> float:
+    return float(value) if type(value) in (int, float) else 0.0
 
 
 def from_plain(rows: list[dict[str, Any]]) -> Iterator[Step]:
     for row in rows:
-        yield Step("user" if row.get("role") == "user" else "say", str(row.get("text", "")))
-        for call in row.get("tools", []):
+        yield Step("user" if row.get("role") == "user" else "say", str(row.get("text") or ""))
+        for call in row.get("tools") or ():
             yield Step("call", str(call.get("command", "")), str(call.get("tool", "bash")).lower(), str(call.get("output", "")),
-                       bool(call.get("status")), float(call.get("seconds", 0)))
+                       bool(call.get("status")), seconds(call.get("seconds")))
 
 
 def from_stream(rows: list[dict[str, Any]]) -> Iterator[Step]:
