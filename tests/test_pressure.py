@@ -89,7 +89,7 @@ def test_the_repaired_newsroom_serves_a_crowd_of_twenty_and_keeps_to_its_threads
 
 
 def test_the_repaired_newsroom_stops_within_its_grace_while_ten_read_it(newsroom):
-    grace = 2
+    grace = 3  # longer than the 2 s after which a fetch that hears nothing gives up
 
     def stop(number: int) -> tuple[float, str]:
         with lab.newsroom(newsroom, delay=30, args=("--timeout-graceful-shutdown", str(grace))) as news, ExitStack() as stack:
