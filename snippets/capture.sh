@@ -5,6 +5,7 @@
 #            target's user or as root. Linux; a POSIX sh (dash, bash, busybox). Source lines: --code DIR.
 set -u
 usage() { echo "usage: capture.sh PID [FOLDER]   (of a supervisor, the pid of a worker: pgrep -P PID)"; }
+
 pid=${1:-}
 case $pid in -h) usage; exit 0 ;; ''|0*|*[!0-9]*) usage >&2; exit 2 ;; esac
 folder=${2:-evidence-$pid-$(date +%Y%m%dT%H%M%S)}
@@ -15,17 +16,11 @@ command -v py-spy >/dev/null || stop 'py-spy is not on PATH.' 'pip install py-sp
 [ -d "/proc/$pid/task" ] || stop "Process $pid is not running." 'ps -ef | grep python'
 [ ! -e "$folder" ] || stop "$folder is there already." "capture.sh $pid ANOTHER_FOLDER"
 mkdir -p "$place" || exit 2
+
 quoted() { printf '"%s"' "$(tr -d '\000-\037' | sed 's/[\\"]/\\&/g')"; }  # as JSON
-words() {  # words PID COUNT: the first of its command line, with *** for what may be a secret
-    tr '\000' '\n' <"/proc/$1/cmdline" 2>/dev/null | head -n "$2" | awk '
-        BEGIN { harmless = "^(-[bBdEiIOPqsSuvx]+|-m|--(host|port|bind|workers|loop|reload|factory))$" }
-        { shown = $0; at = index($0, "=")
-          if (NR == 1 || $0 ~ harmless) {} else if (/^-/ && at) shown = substr($0, 1, at) "***"
-          else if (/^-[^-]./) shown = substr($0, 1, 2) "***"
-          else if (!/^-/ && (before ~ /^-/ && before !~ harmless || /[=@]|:\/\//)) shown = "***"
-          printf "%s%s", NR == 1 ? "" : " ", shown; before = $0 }'
-}
+
 counter() { sed -n "s/^$2:[[:space:]]*//p" "$1/status" 2>/dev/null; }
+
 kernel() {  # kernel FILE: what each thread waits in, one line a thread. Nothing is paused by it.
     read -r now _ </proc/uptime
     echo "# at $now arch $(uname -m) hz $(getconf CLK_TCK 2>/dev/null || echo 100)"
@@ -36,9 +31,10 @@ kernel() {  # kernel FILE: what each thread waits in, one line a thread. Nothing
             counter "$task" nonvoluntary_ctxt_switches)$tab$(cat "$task/wchan" 2>/dev/null)$tab$call$tab"
     done
 }
+
 state=$(counter "/proc/$pid" State)
 case $state in T*) status=stopped ;; t*) status=tracing-stop ;; *) status=sleeping ;; esac
-command=$(words "$pid" 6)
+command=$(tr '\000' ' ' <"/proc/$pid/cmdline" | cut -d ' ' -f 1-6 | quoted)
 server=null
 for name in granian daphne hypercorn waitress celery uvicorn gunicorn; do
     case $command in *"$name"*) server="\"$name\"" ;; esac
@@ -48,33 +44,34 @@ cat >"$folder/manifest.json" <<END
  "taken": "$(date -u +%Y-%m-%dT%H:%M:%S+00:00)", "py_spy": "$(py-spy --version | cut -d ' ' -f 2)",
  "platform": $(uname -srm | quoted), "notes": []}
 END
+
 for fd in "/proc/$pid/fd/"*; do echo "${fd##*/}$tab$(readlink "$fd")"; done >"$place/fds.tsv"
 inodes=$(sed -n 's/.*socket:\[\([0-9]*\)\]$/\1/p' "$place/fds.tsv" | tr '\n' ' ')
 cat "/proc/$pid/net/tcp" "/proc/$pid/net/tcp6" 2>/dev/null | awk -v own="$inodes" '
     BEGIN { split(own, list, " "); for (i in list) mine[list[i]] = 1 }
-    { line[NR] = $0; port[NR] = $2; sub(/.*:/, "", port[NR]); has[NR] = ($10 in mine) }
+    { line[NR] = $0; port[NR] = $2; sub(/.*:/, "", port[NR]); has[NR] = ($10 in mine); row[NR] = $4 }
     has[NR] && $4 == "0A" { listens[port[NR]] = 1 }
     END { for (i = 1; i <= NR; i++) if (has[i] || port[i] in listens) print line[i] }' >"$place/net.txt"
-for child in $(cat "/proc/$pid/task/"*/children 2>/dev/null); do echo "$child$tab$(words "$child" 3)"
+for child in $(cat "/proc/$pid/task/"*/children 2>/dev/null); do
+    echo "$child$tab$(tr '\000' ' ' <"/proc/$child/cmdline" 2>/dev/null | cut -d ' ' -f 1-3)"
 done >"$place/children.tsv"
 ports='' listens=false
 for port in $(awk '$4 == "0A" { sub(/.*:/, "", $2); print $2 }' "$place/net.txt" | sort -u); do
     listens=true ports="$ports${ports:+, }$(printf %d "0x$port")"
 done
 cat >"$place/process.json" <<END
-{"pid": $pid, "command": $(printf %s "$command" | quoted), "cwd": $(readlink "/proc/$pid/cwd" | quoted),
- "status": "$status", "listening": [$ports], "listens": $listens, "server": $server}
+{"pid": $pid, "command": $command, "cwd": $(readlink "/proc/$pid/cwd" | quoted), "status": "$status",
+ "listening": [$ports], "listens": $listens, "server": $server}
 END
+
 for index in 0 1 2 3; do kernel >"$place/kernel-before-$index.tsv"; sleep 0.1 2>/dev/null || sleep 1; done
 for index in 0 1 2; do
     case $status in stopped|tracing-stop) break ;; esac  # py-spy would wait for it
     kernel >"$place/kernel-$index.tsv"
-    if ! dump=$(py-spy dump --pid "$pid" 2>"$folder/py-spy.log"); then
+    if ! py-spy dump --pid "$pid" >"$place/sample-$index.txt" 2>"$folder/py-spy.log"; then
         [ "$index" -eq 0 ] || break
         stop "py-spy cannot read $pid: $(head -n 1 "$folder/py-spy.log")" "sudo sh $0 $pid   # your decision"
     fi
-    { printf 'Process %s: %s\n' "$pid" "$command"  # py-spy has it with all secrets
-    printf '%s\n' "$dump" | sed '1,/^Python v/{/^Python v/!d;}'; } >"$place/sample-$index.txt"
     sleep 0.3 2>/dev/null || sleep 1
 done
 echo "$folder"
