@@ -77,7 +77,7 @@ def test_the_threads_of_a_full_pool_are_one_row_below_the_idle_loop():
 
 def test_a_healthy_process_has_no_dark_edge():
     picture = pictures.timeline(evidence("none/py311-pyspy043.txt", samples=3))
-    assert not any(dark(rect) for _, _, rect in bars(picture)) and "No bar has a dark edge: healthy." in picture.caption
+    assert not any(dark(rect) for _, _, rect in bars(picture)) and "No bar has a dark edge: nothing hangs." in picture.caption
 
 
 def test_a_coroutine_that_waits_has_a_row_of_its_own():
@@ -99,6 +99,11 @@ def test_a_thread_that_moves_has_a_bar_for_each_place():
     seen = Evidence((first, replace(second, pid=first.pid), first))
     moved = Evidence(tuple(replace(one, threads=(replace(one.threads[0], os_id=1, name="MainThread"),)) for one in seen.snapshots))
     assert len([rect for y, _, rect in bars(pictures.timeline(moved)) if y == bars(pictures.timeline(moved))[0][0]]) == 3
+
+
+def test_a_process_without_a_stack_has_no_timeline():
+    with pytest.raises(HangError, match="no thread to draw"):
+        pictures.timeline(Evidence((Snapshot((), 1, "x"),)))
 
 
 def test_many_samples_leave_letters_for_words():

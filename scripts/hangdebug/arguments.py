@@ -22,7 +22,7 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     capture.add_argument("--out", metavar="FOLDER", help="where to put the bundle (default: evidence-PID-TIME)")
     capture.add_argument("--zip", action="store_true", help="also pack it into FOLDER.zip, to send it elsewhere")
 
-    recording = verb(verbs, "record", run, "Sample a busy process: stacks, a flame graph, a file for speedscope.",
+    recording = verb(verbs, "record", run, "Sample a busy process, of several workers the busiest: stacks, a flame graph, a file for speedscope.",
                      "hang.py record --port 8000", "hang.py record --pid 4284 --seconds 10 --out flames")
     live_arguments(recording)
     recording.add_argument("--seconds", type=seconds, default=2.0, help="how long to sample, in whole seconds (default: 2)")

@@ -8,7 +8,6 @@ it down escapes it. No file is opened on the word of a dump but the one that hol
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections import Counter
@@ -21,15 +20,15 @@ from hangdebug.capture import redact
 from hangdebug.diagnose import diagnose, evidence_of, worst
 from hangdebug.dumps import read, text_of
 from hangdebug.dumps.bundle import is_bundle, mapping, read_bundle
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.errors import HangError, MissingTool
-from hangdebug.local import with_sources
+from hangdebug.local import python_files, with_sources
 from hangdebug.model import Diagnosis, Evidence, KernelWait, Patch, Thread
 from hangdebug.pressure import Check, Pressure, read_check, report as pressure_table
 from hangdebug.recording import STACKS
 from hangdebug.report import short
 from hangdebug.svg import Picture
-from hangdebug.verify import Verification, table
+from hangdebug.verify import table
 
 AROUND = 10  # lines of source before and after the marked one
 MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
@@ -93,15 +92,17 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
     tables = tuple((title, clean(words_of(one))) for title, one in done.items())
-    return Incident(answer, name, str(manifest.get("taken", "")), source if isinstance(source, Path) else None, drawn, absent, lines,
-                    diff, tables, rows, shown, tuple(next_commands(answer, evidence, done, drawn, diff)),
-                    told(mapping(json.dumps(manifest.get("removed", {}))), struck))
+    then = tuple(next_commands(answer, evidence, bool(done), "flame.svg" in dict(drawn), bool(diff)))
+    kept = source if isinstance(source, Path) else None
+    return Incident(answer, name, str(manifest.get("taken", "")), kept, drawn, absent, lines, diff, tables, rows, shown,
+                    then, told(manifest.get("removed"), struck))
 
 
 def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
     """Its name, the bundle's own files by name, the text of a dump, and the evidence."""
     if isinstance(source, Path) and is_bundle(source):
-        return source.name, dict(top_files(source)), "", read_bundle(source)
+        found = read_bundle(source)  # first: it says what is wrong with an archive that is broken
+        return source.name, dict(top_files(source)), "", found
     if isinstance(source, Path):
         text = text_of(str(source))
         return source.name, {}, text, evidence_of(read(text))
@@ -127,7 +128,8 @@ def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
     """The verifications of a bundle by name, the one that was taken first as the first."""
     texts = {(CHECKS.match(name) or ["", ""])[1] or "verification": text for name, text in parts.items()
              if name.endswith(".json") and name != "manifest.json"}
-    found = {name: read_check(texts[name]) for name in sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))}
+    order = sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))
+    found = {name: read_check(texts[name]) for name in order}
     return {name: check for name, check in found.items() if check is not None}
 
 
@@ -149,7 +151,7 @@ def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Che
     if stacks:
         wanted["flame.svg"] = lambda: pictures.flame(stacks)
     if checks:
-        wanted["latency.png"] = lambda: pictures.latency({name: one.result if isinstance(one, Pressure) else one for name, one in checks.items()})
+        wanted["latency.png"] = lambda: pictures.latency(checks)
     if runs:
         wanted["threads.png"] = lambda: pictures.threads_over_aborts(runs)
     drawn, absent = [], []
@@ -157,7 +159,8 @@ def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Che
         try:
             drawn.append((name, draw()))
         except MissingTool:
-            absent.append(f"The picture {name.partition('.')[0]} needs matplotlib, which is not installed here; the numbers are in the tables.")
+            absent.append(f"The picture {name.partition('.')[0]} needs matplotlib, which is not installed here; "
+                          "the numbers are in the tables.")
         except HangError:  # nothing to draw
             continue
     return tuple(drawn), tuple(absent)
@@ -177,8 +180,10 @@ def proposal(evidence: Evidence, answer: Diagnosis, code: Path | None) -> Patch 
     if frame is None or frame.line is None or answer.remedy is None or answer.remedy.fix is None:
         return None
     known = evidence.sources.get(frame.file, {})
-    file = Path(frame.file) if code is None else next((one for one in code.rglob(Path(frame.file).name) if agrees(one, known)), None)
-    if file is None or len(known) < KNOWN_LINES or not agrees(file, known):
+    name = re.split(r"[/\\]", frame.file)[-1]
+    files = [Path(frame.file)] if code is None else [file for file in python_files(code) if file.name == name]
+    file = next((file for file in files if agrees(file, known)), None)
+    if file is None or len(known) < KNOWN_LINES:
         return None
     try:
         return fix.propose(str(file), frame.line)
@@ -191,9 +196,10 @@ def agrees(file: Path, known: Mapping[int, str]) -> bool:
         if not file.is_file() or file.stat().st_size > MOST_BYTES:
             return False
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    except (OSError, ValueError):  # such as a name with a null byte in it
         return False
-    return all(number <= len(lines) and redact.clean(lines[number - 1])[0] == redact.clean(text)[0] for number, text in known.items())
+    return all(0 < number <= len(lines) and redact.clean(lines[number - 1])[0] == redact.clean(text)[0]
+               for number, text in known.items())
 
 
 def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
@@ -212,7 +218,8 @@ def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
 
 
 def state(wait: KernelWait) -> str:
-    return {"S": "asleep", "D": "asleep, not to be woken", "R": "runs", "T": "stopped", "t": "traced", "Z": "ended"}.get(wait.state, wait.state)
+    words = {"S": "asleep", "D": "asleep, not to be woken", "R": "runs", "T": "stopped", "t": "traced", "Z": "ended"}
+    return words.get(wait.state, wait.state)
 
 
 def printed(evidence: Evidence) -> str:
@@ -244,25 +251,28 @@ def cleaned(answer: Diagnosis, clean: Callable[[str], str]) -> Diagnosis:
                    blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source)), **lists)
 
 
-def next_commands(answer: Diagnosis, evidence: Evidence, checks: Mapping[str, Check], drawn: tuple, diff: str) -> Iterator[tuple[str, str]]:
+def next_commands(answer: Diagnosis, evidence: Evidence, checked: bool, flame: bool,
+                  diff: bool) -> Iterator[tuple[str, str]]:
     pid = answer.process.pid or "PID"
     for doubt in answer.doubts:
         if doubt.startswith("Next: "):
             yield doubt[len("Next: "):], "to be surer of the answer"
     if answer.remedy is not None and answer.remedy.command:
-        yield answer.remedy.command, f"shows {'the diff above again' if diff else 'the repair as a diff'}; --write applies it, on your decision"
-    if answer.state == "loop-busy" and "flame.svg" not in dict(drawn):
+        shows = "the diff above again" if diff else "the repair as a diff"
+        yield answer.remedy.command, f"shows {shows}; --write applies it, on your decision"
+    if answer.state == "loop-busy" and not flame:
         yield f"python scripts/hang.py record --pid {pid}", "shows where the time goes, as a flame graph"
     if not evidence.readings:
         yield f"python scripts/hang.py capture --pid {pid} --zip", "on the host: several samples, and the kernel's word"
-    if not checks and answer.state not in ("healthy", "inconclusive"):
-        yield "python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL", "on the repaired code: replays the disconnects, and probes"
+    if not checked and answer.state not in ("healthy", "inconclusive"):
+        yield ("python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",
+               "on the repaired code: replays the disconnects, and probes")
 
 
-def told(removed: Mapping[str, Any], struck: Mapping[str, int]) -> tuple[str, ...]:
+def told(removed: Any, struck: Mapping[str, int]) -> tuple[str, ...]:
     """What was struck out, when the evidence was taken and now."""
     before: Counter = Counter()
-    for kinds in removed.values():
+    for kinds in removed.values() if isinstance(removed, dict) else ():
         if isinstance(kinds, dict):
             before.update({str(kind): count for kind, count in kinds.items() if type(count) is int})
     return tuple([f"when the evidence was taken: {kind}, {count} x" for kind, count in sorted(before.items())]

@@ -29,8 +29,8 @@ from hangdebug.report import facts, marked, printable, short
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #595959; --paper: #ffffff; --edge: #d0d0d0; --code: #f5f5f5;
   --mark: #fdf0cc; --gone: #fbe3d6; --new: #dcebf5; --link: #005a94; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --paper: #16181c; --edge: #41454d; --code: #1f2228;
-  --mark: #4d3f12; --gone: #4f2a14; --new: #143a55; --link: #7cc4f4; } }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --paper: #16181c; --edge: #41454d;
+  --code: #1f2228; --mark: #4d3f12; --gone: #4f2a14; --new: #143a55; --link: #7cc4f4; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem; max-width: 62rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
@@ -56,7 +56,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 summary { cursor: pointer; color: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 .wide { overflow-x: auto; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--edge); overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--edge);
+  overflow-wrap: anywhere; }
 a { color: var(--link); }
 @media print { :root { --ink: #000000; --soft: #333333; --paper: #ffffff; --edge: #999999; --code: #ffffff; --mark: #eeeeee;
     --gone: #ffffff; --new: #ffffff; --link: #000000; }
@@ -64,6 +65,7 @@ a { color: var(--link); }
   .code, .code div { white-space: pre-wrap; overflow: visible; width: auto; }
   details:not(.long)::details-content { content-visibility: visible; block-size: auto; } }
 """
+NOTHING = "Nothing that looks like a secret was found."
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
 
 
@@ -93,21 +95,25 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     parts += [picture.html() for _, picture in incident.pictures]
     parts += [f'<p class="soft">{say(words)}</p>' for words in incident.absent]
     parts += [code_block(incident), stack(incident)]
-    parts += [listed(title, items) for title, items in (("What says so", answer.evidence), ("Doubts", answer.doubts),
-                                                        ("Not the cause", answer.exonerated), ("Other processes", answer.others))]
+    parts += [listed(title, items) for title, items in lists(answer)]
     parts.append(titled("The repair", diff(incident.diff)) if incident.diff else "")
     parts += [titled(f"Verification: {name}", f"<pre>{say(words)}</pre>") for name, words in incident.checks]
     if incident.then:
         rows = [(f"<code>{say(command)}</code>", say(what)) for command, what in incident.then]
         parts.append(titled("What to run next", table(("command", "what for"), rows)))
     parts.append(evidence(incident, out))
-    parts.append(listed("Struck out", incident.struck or ("Nothing that looks like a secret was found.",)))
+    parts.append(listed("Struck out", incident.struck or (NOTHING,)))
     return "\n".join([
         '<!doctype html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(digest)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">', '<meta name="referrer" content="no-referrer">',
         f"<title>{say(incident.title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body>", "<main>", *filter(None, parts),
         f'</main><p class="soft">Written by hang.py {__version__}.</p>', "</body>", "</html>", ""])
+
+
+def lists(answer: Diagnosis) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return (("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
+            ("Other processes", answer.others))
 
 
 def say(words: str) -> str:
@@ -139,10 +145,12 @@ def code_block(incident: Incident) -> str:
     if frame is None:
         return ""
     if not incident.code:
-        return titled("The line", f"<p><code>{say(f'{frame.function} ({frame.file}:{frame.line})')}</code>. Its source is not in the evidence.</p>")
+        where = say(f"{frame.function} ({frame.file}:{frame.line})")
+        return titled("The line", f"<p><code>{where}</code>. Its source is not in the evidence.</p>")
     lines = [f'<div{here(number == frame.line)}>{"-&gt;" if number == frame.line else "  "} {number:>4}  {say(text)}</div>'
              for number, text in incident.code]
-    return titled("The line", f'<p class="soft">{say(frame.file)}, in {say(frame.function)}</p><div class="code">{"".join(lines)}</div>')
+    where = f'<p class="soft">{say(frame.file)}, in {say(frame.function)}</p>'
+    return titled("The line", f'{where}<div class="code">{"".join(lines)}</div>')
 
 
 def here(is_here: bool) -> str:
@@ -157,7 +165,8 @@ def stack(incident: Incident) -> str:
     for mine, run in groupby(enumerate(answer.thread.frames), key=lambda pair: is_application(pair[1])):
         rows = [line(answer, index, frame) for index, frame in run]
         fold = len(rows) > 1 and not mine
-        blocks.append(f"<details><summary>{len(rows)} library calls</summary>{''.join(rows)}</details>" if fold else "".join(rows))
+        inner = "".join(rows)
+        blocks.append(f"<details><summary>{len(rows)} library calls</summary>{inner}</details>" if fold else inner)
     name = f'<p class="soft">Thread {say(answer.thread.name or str(answer.thread.os_id or "?"))}, innermost call first.</p>'
     return titled("The stack", f'{name}<div class="code">{"".join(blocks)}</div>')
 
@@ -168,8 +177,11 @@ def line(answer: Diagnosis, index: int, frame: Frame) -> str:
 
 
 def diff(text: str) -> str:
-    kinds = {"+": ' class="new"', "-": ' class="gone"'}
-    rows = [f'<div{kinds.get(row[:1], "") if not row.startswith(("+++", "---")) else ""}>{say(row) or " "}</div>' for row in text.splitlines()]
+    rows = []
+    for row in text.splitlines():
+        changed = row[:1] in ("+", "-") and not row.startswith(("+++", "---"))
+        kind = f' class="{"new" if row[0] == "+" else "gone"}"' if changed else ""
+        rows.append(f'<div{kind}>{say(row) or " "}</div>')
     return f'<div class="code">{"".join(rows)}</div>'
 
 
@@ -193,8 +205,9 @@ def evidence(incident: Incident, out: Path | None) -> str:
 def as_markdown(incident: Incident) -> str:
     """For a ticket. What comes from the dump is escaped, or stands in a fence that it cannot close."""
     answer, frame = incident.answer, incident.answer.blocking_frame
+    taken = f", taken {incident.taken}" if incident.taken else ""
     lines = [f"# {plain(incident.title)} (confidence {answer.confidence:.2f})", "", plain(answer.summary), "",
-             f"{plain(', '.join(facts(answer)))}. Evidence: {plain(incident.name)}{plain(f', taken {incident.taken}') if incident.taken else ''}."]
+             plain(f"{', '.join(facts(answer))}. Evidence: {incident.name}{taken}.")]
     for name, picture in incident.pictures:
         lines += ["", f"![{plain(picture.alt)}]({name})", "", plain(picture.caption)]
     lines += ["", *map(plain, incident.absent)] if incident.absent else []
@@ -204,18 +217,19 @@ def as_markdown(incident: Incident) -> str:
     if answer.thread is not None:
         lines += ["", "## The stack, innermost first", "", fenced("\n".join(
             f"{'  ' if is_application(one) else '    '}{short(one)}" for one in answer.thread.frames))]
-    for title, items in (("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
-                         ("Other processes", answer.others)):
+    for title, items in lists(answer):
         lines += ["", f"## {title}", "", *(f"- {plain(item)}" for item in items)] if items else []
     lines += ["", "## The repair", "", fenced(incident.diff, "diff")] if incident.diff else []
     for name, words in incident.checks:
         lines += ["", f"## Verification: {plain(name)}", "", fenced(words)]
     if incident.then:
-        lines += ["", "## What to run next", "", fenced("\n".join(f"{command}   # {what}" for command, what in incident.then), "sh")]
+        commands = "\n".join(f"{command}   # {what}" for command, what in incident.then)
+        lines += ["", "## What to run next", "", fenced(commands, "sh")]
     if incident.kernel:
         rows = "\n".join("  ".join(filter(None, row)) for row in incident.kernel)
         lines += ["", "## The kernel's word on each thread", "", fenced(rows)]
-    lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in incident.struck or ("nothing that looks like a secret was found",))]
+    struck = incident.struck or (NOTHING,)
+    lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in struck)]
     return printable("\n".join(lines)) + "\n"
 
 

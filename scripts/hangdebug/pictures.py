@@ -19,10 +19,10 @@ from typing import Any, Mapping, Sequence
 from hangdebug import svg
 from hangdebug.causes import cause_of
 from hangdebug.diagnose import diagnose
-from hangdebug.errors import MissingTool
+from hangdebug.errors import HangError, MissingTool
 from hangdebug.frames import calls
 from hangdebug.model import Diagnosis, Evidence, Frame, Verdict
-from hangdebug.pressure import DURING, FIRST, Pressure
+from hangdebug.pressure import DURING, FIRST, Check, Pressure
 from hangdebug.recording import flame
 from hangdebug.rings import label as name_in_ring
 from hangdebug.scene import Scene, View, identity, scene as scene_of
@@ -36,7 +36,7 @@ __all__ = ["Picture", "flame", "latency", "threads_over_aborts", "timeline", "wa
 
 MOST_ROWS, MOST_COLUMNS = 22, 40
 LEFT, TOP, ROW, LOOP_ROW = 196, 44, 24, 34
-LETTER_ROOM = 11
+WORDS_ROOM, LETTER_ROOM = 90, 11  # what words, or a letter, need of a bar
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,17 @@ CPU = Kind("computes", "C", svg.ORANGE, ("cpu-bound", "regex", "serialization"))
 OTHER = Kind("something else", "?", svg.PAPER)
 KINDS = (
     CPU,
-    Kind("another thread or a pool", "J", svg.VERMILLION, ("executor-shutdown", "thread-join", "future-result", "default-executor",
-                                                 "run-coroutine-threadsafe", "interpreter-exit", "threadpool-limit")),
+    Kind("another thread or a pool", "J", svg.VERMILLION,
+         ("executor-shutdown", "thread-join", "future-result", "default-executor", "run-coroutine-threadsafe",
+          "interpreter-exit", "threadpool-limit")),
     Kind("lock", "L", svg.BLUE, ("lock", "connection-pool", "import-lock", "fork"), ("futex", "futex_waitv")),
     Kind("queue", "Q", svg.GREY, ("queue",)),
     Kind("sleep", "S", svg.PURPLE, ("sleep",), ("clock_nanosleep", "nanosleep")),
     Kind("network", "N", svg.SKY, ("http-client", "database", "socket", "dns"),
-         ("connect", "accept", "accept4", "recvfrom", "recvmsg", "sendto", "sendmsg", "poll", "ppoll", "epoll_wait", "epoll_pwait")),
-    Kind("file or terminal", "F", svg.YELLOW, ("file-io", "stdin", "debugger", "logging"), ("flock", "fcntl", "openat", "fsync")),
+         ("connect", "accept", "accept4", "recvfrom", "recvmsg", "sendto", "sendmsg", "poll", "ppoll", "epoll_wait",
+          "epoll_pwait")),
+    Kind("file or terminal", "F", svg.YELLOW, ("file-io", "stdin", "debugger", "logging"),
+         ("flock", "fcntl", "openat", "fsync")),
     Kind("child process", "P", svg.GREEN, ("subprocess",), ("wait4", "waitid")),
     OTHER,
     IDLE,
@@ -89,11 +92,16 @@ class Row:
 
 
 def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture:
-    """Every thread over the samples, coloured by what it waits in: the loop's row on top, the hang one solid bar."""
+    """Every thread over the samples, coloured by what it waits in: the loop's row on top, the hang one solid bar.
+
+    Raises HangError where there is none, as of a process that the kernel has stopped.
+    """
     scene = seen if isinstance(seen, Scene) else scene_of(seen)
     answer = answer or diagnose(scene.evidence)
     columns = spread(len(scene.samples))
     rows, hidden = shown(rows_of(scene, answer, columns))
+    if not rows:
+        raise HangError("There is no thread to draw.", answer.summary)
     times = moments(scene.evidence, columns)
     alt, caption = told(rows, hidden, answer, len(columns), sum(len(sample) > 0 for sample in scene.samples))
     parts, y = heading(times), TOP
@@ -242,12 +250,13 @@ def drawn(row: Row, y: float, height: float, count: int) -> list[str]:
     for start, end in stretches(row.cells):
         one, x, width = row.cells[start], LEFT + start * span(count), (end - start) * span(count) - 2
         hang = row.fault and one.kind is not IDLE
-        parts.append(svg.box(x, y, width, height, one.kind.colour, svg.INK if hang else svg.GREY if one.kind is OTHER else "none",
-                             radius=3, thick=2.5 if hang else 1, dashed=one.kind is OTHER and not hang, title=f"{row.label}: {one.words}"))
+        edge = svg.INK if hang else svg.GREY if one.kind is OTHER else "none"
+        parts.append(svg.box(x, y, width, height, one.kind.colour, edge, radius=3, thick=2.5 if hang else 1,
+                             dashed=one.kind is OTHER and not hang, title=f"{row.label}: {one.words}"))
         ink = svg.PAPER if one.kind.colour in svg.DARK else svg.INK
         words = f"{row.count} x {one.words}" if row.count > 1 and one.kind is not IDLE else one.words
         room = width - 12
-        if room > 50:
+        if room > WORDS_ROOM:
             parts.append(svg.text(x + 6, middle, words, room, ink, bold=hang))
         elif width > LETTER_ROOM and one.kind.letter:
             parts.append(svg.text(x + width / 2, middle, one.kind.letter, width, ink, anchor="middle"))
@@ -284,11 +293,14 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
     """The picture in words, and what to see in it."""
     lines = [f"{row.label}: {', then '.join(dict.fromkeys(one.words for one in row.cells if one))}" for row in rows[:12]]
     count = sum(row.count for row in rows) + hidden
-    alt = f"Timeline of {count} thread{'s' * (count != 1)} over {samples} sample{'s' * (samples != 1)}. " + ". ".join(lines) + "."
+    threads, moments = f"{count} thread{'s' * (count != 1)}", f"{samples} sample{'s' * (samples != 1)}"
+    alt = f"Timeline of {threads} over {moments}. {'. '.join(lines)}."
     faults = [row for row in rows if row.fault]
     loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
     if not faults:
-        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {answer.state}."
+        moves = " Rows in pieces move on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
+        why = "nothing hangs" if answer.state == "healthy" else answer.state
+        return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {why}.{moves}"
     words = next(one.words for one in reversed(faults[0].cells) if one)
     solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
     who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
@@ -301,21 +313,23 @@ def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samp
 
 WORST, BEST = svg.VERMILLION, svg.BLUE  # of the runs that failed, and of those that passed
 MOST_LABEL = 110  # letters
-SHORTER = {**dict(zip(PHASES, ("before", "stream open", "after clients left"))), FIRST: "first batch", DURING: "clients leave all the time"}
+SHORTER = {**dict(zip(PHASES, ("before", "stream open", "after clients left"))),
+           FIRST: "first batch", DURING: "clients leave all the time"}
 STYLES = (("-", "X"), ("--", "o"), ("-.", "s"), (":", "^"))
 FLOOR = 2e-4  # seconds: what is faster is drawn here
 
 
-def latency(runs: Verification | Mapping[str, Verification]) -> Picture:
+def latency(runs: Check | Mapping[str, Check]) -> Picture:
     """How long the first URL took before, during and after the aborts, a panel a run. Raises MissingTool (no matplotlib)."""
-    runs = {"verification": runs} if isinstance(runs, Verification) else runs
+    named = runs if isinstance(runs, Mapping) else {"verification": runs}
+    runs = {name: one.result if isinstance(one, Pressure) else one for name, one in named.items()}
     figure = canvas(0.6 + 2.1 * len(runs))
     panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     words = [one_run(axis, run, name) for axis, (name, run) in zip(panels, runs.items())]
     panels[-1].set_xlabel("seconds since the first request")
     lost = any(run.failed for run in runs.values())
-    caption = "Each mark is one request by curl; look right of the triangles, where clients have left." + (
-        " Hatched bars are requests that got no answer before the deadline." if lost else " All were answered before the deadline.")
+    end = "Hatched bars are requests that got no answer" if lost else "All were answered"
+    caption = f"Each mark is one request by curl; look right of where clients have left. {end} before the deadline."
     return Picture(saved(figure), "Latency on a log scale. " + " ".join(words), caption)
 
 
@@ -335,18 +349,20 @@ def one_run(axis: Any, run: Verification, name: str) -> str:
     for index, phase in enumerate(dict.fromkeys(probe.phase for probe in probes)):
         begin = next(probe.at for probe in probes if probe.phase == phase)
         axis.axvline(begin, color="0.6", linewidth=1)
-        axis.annotate(SHORTER.get(phase, phase), (begin, 0.99), (3, -19 if index % 2 else -9), xycoords=("data", "axes fraction"),
-                      textcoords="offset points", fontsize=8)
+        axis.annotate(SHORTER.get(phase, phase), (begin, 0.99), (3, -19 if index % 2 else -9), fontsize=8,
+                      xycoords=("data", "axes fraction"), textcoords="offset points")
     axis.plot(left, [FLOOR * 1.5] * len(left), "^", color="black", markersize=8, zorder=3)
     if left:
         axis.annotate("clients leave", (left[-1], FLOOR * 1.5), (8, -3), textcoords="offset points", fontsize=8, zorder=3,
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     axis.plot([p.at for p in good], [max(p.seconds, FLOOR) for p in good], "o", color=colour, markersize=5)
     for p in lost:
-        axis.fill_between([p.at, p.at + max(p.seconds, 0.05)], FLOOR, run.deadline, facecolor="none", edgecolor=colour, hatch="///")
+        axis.fill_between([p.at, p.at + max(p.seconds, 0.05)], FLOOR, run.deadline, hatch="///",
+                          facecolor="none", edgecolor=colour)
         axis.plot(p.at + p.seconds, run.deadline, "X", color=colour, markeredgecolor="black", markersize=11)
     slowest = max((probe.seconds for probe in good), default=0.0)
-    verdict = f"{len(lost)} of {len(probes)} without an answer" if lost else f"all {len(probes)} answered, the slowest in {slowest:.3f} s"
+    verdict = f"{len(lost)} of {len(probes)} without an answer" if lost \
+        else f"all {len(probes)} answered, the slowest in {slowest:.3f} s"
     axis.set_title(f"{name}: {verdict}", loc="left", fontsize=10, fontweight="bold", parse_math=False)
     return f"{name}: {verdict}; {run.aborts} client{'s' * (run.aborts != 1)} left the stream."
 
@@ -357,13 +373,12 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     axis = figure.subplots()
     for (name, run), style in zip(runs.items(), cycle(STYLES)):
         words.append(one_count(axis, name, run, *style))
-    axis.set(xlabel="streams that were cut off", ylim=(0, None), xlim=(0, None))
-    axis.set_title("threads of the process", loc="left", fontsize=10)
+    axis.set(xlabel="streams that were cut off", ylabel="threads of the process", ylim=(0, None), xlim=(0, None))
     axis.grid(alpha=0.3)
     axis.margins(x=0.02)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="upper left", fontsize=9)
-    caption = "A line that climbs with every client who leaves is a leak: threads that nobody needs any more. A good one stays level."
+    figure.legend(loc="outside upper left", fontsize=9, frameon=False)
+    caption = ("A line that climbs with every client who leaves is a leak: threads that nobody needs any more. "
+               "A good one comes down again.")
     return Picture(saved(figure), "Threads over aborts. " + " ".join(words), caption)
 
 
@@ -371,13 +386,18 @@ def one_count(axis: Any, name: str, run: Pressure, dashes: str, mark: str) -> st
     colour = BEST if run.passed else WORST
     if not run.counts:
         why = run.result.notes[0].rstrip(".") if run.result.notes else "the threads were not asked for"
-        axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(f"{name}: not counted; {why}"[:MOST_LABEL]))
+        axis.plot([], [], color=colour, linestyle=dashes, marker=mark, label=literal(shortened(f"{name}: not counted; {why}")))
         return f"{name}: not counted; {why}."
     aborts, threads = run.cut, [count for _, count in run.counts]
     most, last = max(threads), threads[-1]
-    axis.plot(aborts, threads, color=colour, linestyle=dashes, linewidth=2, label=literal(f"{name}: {most} at most, {last} in the end"))
+    axis.plot(aborts, threads, color=colour, linestyle=dashes, linewidth=2,
+              label=literal(f"{name}: {most} at most, {last} in the end"))
     axis.plot(aborts[-1], last, mark, color=colour, markeredgecolor="black", markersize=9)
     return f"{name}: {run.baseline} before, {most} at most, {last} after {run.result.aborts} aborts."
+
+
+def shortened(words: str) -> str:
+    return words if len(words) <= MOST_LABEL else f"{words[:MOST_LABEL - 1].rstrip()}\u2026"
 
 
 def literal(words: str) -> str:
@@ -390,7 +410,8 @@ def canvas(height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingTool("This picture needs matplotlib.", f"{error.name} is not installed.", f"{sys.executable} -m pip install matplotlib") from error
+        raise MissingTool("This picture needs matplotlib.", f"{error.name} is not installed.",
+                          f"{sys.executable} -m pip install matplotlib") from error
     return Figure(figsize=(8.8, height), dpi=100, layout="constrained", facecolor="white")
 
 

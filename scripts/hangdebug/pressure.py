@@ -40,9 +40,9 @@ FEW_ROUNDS = 2  # that miss one after the other: then no more streams are opened
 class Pressure:
     """A Verification with the phases BASELINE, FIRST and DURING, and the number of the process's threads.
 
-    `counts` are (seconds since the first probe, threads), and `cut` is how many streams had been cut off by then. `baseline` is counted SETTLE seconds after the first
-    batch of streams, which is not part of the aborts, so that pools have grown to their size. `back` is the
-    number of seconds from the last abort until no more than MORE above it were left, None where that took
+    `counts` are (seconds since the first probe, threads), `cut` how many streams had been cut off by then.
+    `baseline` is counted SETTLE seconds after the first batch of streams, which is not part of the aborts, so
+    that pools have grown to their size. `back` is the number of seconds from the last abort until no more than MORE above it were left, None where that took
     longer than SETTLE. All four are empty or None without a pid.
     """
 
@@ -204,7 +204,7 @@ def keep_check(check: Check, file: Path) -> None:
 
 
 def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
 
 
 def read_check(text: str) -> Check | None:
@@ -225,14 +225,15 @@ def read_check(text: str) -> Check | None:
 
 
 def verification(value: Mapping[str, Any]) -> Verification:
-    probes = tuple(Probe(str(one["url"]), str(one["phase"]), None if one["status"] is None else int(one["status"]), sane(one["seconds"]),
-                         sane(one["at"]), bool(one["ok"]), str(one["command"])) for one in value["probes"])
+    probes = tuple(Probe(str(one["url"]), str(one["phase"]), None if one["status"] is None else int(one["status"]),
+                         sane(one["seconds"]), sane(one["at"]), bool(one["ok"]), str(one["command"]))
+                   for one in value["probes"])
     if not probes or not sane(value["deadline"]):
         raise ValueError("a verification without a probe, or without a deadline")
     counts = {name: int(sane(value[name])) for name in ("wanted", "opened", "streams", "aborts")}
     stream = value["stream_url"]
-    return Verification(probes, sane(value["deadline"]), None if stream is None else str(stream), notes=tuple(map(str, value["notes"])),
-                        commands=tuple(map(str, value["commands"])), **counts)
+    return Verification(probes, sane(value["deadline"]), None if stream is None else str(stream),
+                        notes=tuple(map(str, value["notes"])), commands=tuple(map(str, value["commands"])), **counts)
 
 
 def sane(value: Any) -> float:

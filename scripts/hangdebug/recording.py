@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 from hangdebug import __version__, svg
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.frames import is_application, library_path
 from hangdebug.model import Frame, Thread
@@ -63,7 +63,8 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
         count = sum(count for _, count in stacks)
         say(f"process {pid}: {count} samples in {', '.join((STACKS, FLAME, SPEEDSCOPE))}")
         if count < seconds * RATE * SELDOM and not stopped:
-            say(f"process {pid}: it mostly waits, and a flame graph shows no waits. Next: python scripts/hang.py diagnose --pid {pid}")
+            say(f"process {pid}: it mostly waits, and a flame graph shows no waits.\n"
+                f"Next: python scripts/hang.py diagnose --pid {pid}")
     if stopped:
         raise stopped[0]
     if not stacks:
@@ -87,7 +88,8 @@ def keep(folder: Path, files: dict[str, bytes]) -> None:
                 os.unlink(partial)
                 raise
     except OSError as error:
-        raise BadRequest(f"{folder} cannot be written to.", error.strerror or str(error), "name another one with --out FOLDER") from error
+        raise BadRequest(f"{folder} cannot be written to.", error.strerror or str(error),
+                         "name another one with --out FOLDER") from error
 
 
 # -- for speedscope ------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ def flame(stacks: Stacks) -> Picture:
 
 
 def tree(stacks: Stacks) -> Call:
-    """All stacks as one tree. What a thread's stacks have in common at the bottom, before your code, tells nothing: it is cut."""
+    """All stacks as one tree. What a thread's stacks have in common below your code tells nothing: it is cut."""
     root, threads = Call("all"), {}
     for thread, count in stacks:
         if thread.frames:

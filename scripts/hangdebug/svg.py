@@ -184,7 +184,8 @@ def wait_graph(answer: Diagnosis) -> Picture:
     names = f"{drawing(edges)}" if edges else nodes[0].head
     alt = f"Graph of waits, {'a ring' if ring else 'a chain'}: {names}. {said}"
     caption = ("A ring: follow the thick arrows and you are back where you began. None of these threads goes on by itself."
-               if ring else "A chain: follow the arrows to whoever has to move first.")
+               if ring else "A chain: follow the arrows to whoever has to move first." if edges
+               else "Where it stands, and what for. The evidence names no single thread that holds it up.")
     width = 2 * 24 + (max(column for column, _ in places) + 1) * (BOX + GAP) - GAP
     return Picture(card(height, parts, alt, width), alt, caption)
 
@@ -198,7 +199,8 @@ def nodes_of(answer: Diagnosis) -> list[Node]:
         return found
     if edges:
         name = edges[-1].waits_for
-        told = next((item[len(name):].strip(" .") for item in answer.evidence if item.startswith((f"{name} stands", f"{name} moves"))), "")
+        begins = (f"{name} stands", f"{name} moves")
+        told = next((item[len(name):].strip(" .") for item in answer.evidence if item.startswith(begins)), "")
         return [*found, Node(name, told, "")]
     if answer.thread is None or answer.state == "healthy":
         raise HangError("No thread waits for another, so there is no graph.", answer.summary)
@@ -210,8 +212,8 @@ def nodes_of(answer: Diagnosis) -> list[Node]:
     pools = [told for told in map(AT_WORK.match, answer.evidence) if told]
     count = sum(int(told[1]) for told in pools)
     behind = [Node(f"{count} pool thread{'s' * (count != 1)}", f"at work in {pools[0][2]}", "")] if pools else []
-    return [Node(answer.thread.name or "a thread", where, verb), Node(answer.cause, wait, "held up by" if pools else "", thread=False),
-            *behind]
+    between = Node(answer.cause, wait, "held up by" if pools else "", thread=False)
+    return [Node(answer.thread.name or "a thread", where, verb), between, *behind]
 
 
 def around(count: int) -> list[tuple[int, int]]:
@@ -224,7 +226,9 @@ def around(count: int) -> list[tuple[int, int]]:
 
 
 def snake(count: int) -> list[tuple[int, int]]:
-    return [(index % COLUMNS if index // COLUMNS % 2 == 0 else COLUMNS - 1 - index % COLUMNS, index // COLUMNS) for index in range(count)]
+    """Places in rows, one from the left and the next from the right: each next to the one before."""
+    rows = [divmod(index, COLUMNS) for index in range(count)]
+    return [(COLUMNS - 1 - column if row % 2 else column, row) for row, column in rows]
 
 
 def corner(place: tuple[int, int]) -> tuple[float, float]:
@@ -239,7 +243,8 @@ def joined(node: Node, start: tuple[int, int], end: tuple[int, int], ring: bool,
         right = to_x > x
         level, begin, stop = y + HEIGHT / 2, x + BOX if right else x, to_x if right else to_x + BOX
         label = text((begin + stop) / 2, level - 8, node.label, GAP - 8, FAINT, 11, anchor="middle")
-        return arrow((begin + (2 if right else -2), level), (stop + (-2 if right else 2), level), colour, thick, not node.sure) + label
+        edge = 2 if right else -2
+        return arrow((begin + edge, level), (stop - edge, level), colour, thick, not node.sure) + label
     down = to_y > y
     middle = x + BOX / 2 + (0 if not both_ways else -50 if down else 50)
     begin, stop = (y + HEIGHT + 2, to_y - 2) if down else (y - 2, to_y + HEIGHT + 2)
@@ -250,8 +255,9 @@ def joined(node: Node, start: tuple[int, int], end: tuple[int, int], ring: bool,
 def drawn(node: Node, place: tuple[int, int], ring: bool) -> str:
     x, y = corner(place)
     fill, edge = (PAPER, BLUE) if node.thread else ("#fff6d6", GREY)
-    shape = box(x, y, BOX, HEIGHT, fill, edge, radius=4 if node.thread else 22, thick=2.5 if ring else 1.5, dashed=not node.sure,
-                title=f"{node.head}: {node.words}")
+    shape = box(x, y, BOX, HEIGHT, fill, edge, radius=4 if node.thread else 22, thick=2.5 if ring else 1.5,
+                dashed=not node.sure, title=f"{node.head}: {node.words}")
     head = text(x + 14, y + 22, node.head, BOX - 22, bold=True)
     lines = wrapped(FOLDER.sub("", node.words), BOX - 28, 4, 11)
-    return shape + head + "".join(text(x + 14, y + 39 + 14 * index, words, BOX - 20, size=11) for index, words in enumerate(lines))
+    body = [text(x + 14, y + 39 + 14 * index, words, BOX - 20, size=11) for index, words in enumerate(lines)]
+    return "".join([shape, head, *body])

@@ -136,7 +136,7 @@ def python_family(process) -> list:
 
 def is_python(process) -> bool:
     try:
-        name = os.path.basename(process.exe() or process.name()).lower()
+        name = os.path.basename(quietly(process.exe) or process.name()).lower()  # another user's name is to be seen
         return name.startswith(("python", "pypy")) or any(part in process.name() for part in SERVERS)
     except psutil.Error:
         return False

@@ -126,7 +126,8 @@ def not_permitted(pid: int) -> NotPermitted:
     if allowed != "0":
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
     entry = [sys.executable, os.path.abspath(sys.argv[0])] if Path(sys.argv[0]).name == "hang.py" else None
-    again = f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} capture --pid {pid}   # root: your decision"
+    verb = "record" if entry and sys.argv[1:2] == ["record"] else "capture"
+    again = f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} {verb} --pid {pid}   # root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
@@ -27,7 +28,7 @@ from typing import Any, Mapping
 from hangdebug import kernel
 from hangdebug.dumps import read
 from hangdebug.dumps.functions import functions
-from hangdebug.dumps.profile import profile
+from hangdebug.dumps.collapsed import profile
 from hangdebug.dumps.tasks import tasks
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.model import Evidence, Process, Snapshot
@@ -145,7 +146,7 @@ def archive(path: Path) -> Texts:
             members = [info for info in opened.infolist() if not info.is_dir()]
             limit(path, len(members), sum(info.file_size for info in members))
             return {info.filename: opened.read(info).decode("utf-8", "replace") for info in members}
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
         raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
 
 

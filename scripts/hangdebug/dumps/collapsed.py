@@ -39,6 +39,12 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
                  for pid in pids)
 
 
+def profile(text: str) -> tuple[tuple[Thread, int], ...]:
+    """The same as it was recorded: each stack with its count. Lines of another shape are left out."""
+    found = (stack(line) for line in text.splitlines())
+    return tuple((Thread(frames, name, os_id), weight) for (_, name, os_id), frames, weight in filter(None, found))
+
+
 def snapshot(pid: int | None, found: dict[tuple, Counter], skipped: list[str]) -> Snapshot:
     threads, rarer = [], []
     for (_, name, os_id, *_), stacks in found.items():
