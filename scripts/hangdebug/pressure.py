@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import shlex
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -123,7 +122,7 @@ def warm(run: Run, url: str, count: int, on_phase: Callable[[str], object]) -> b
 def yield_the_processor() -> None:
     """Let the server and the probes come first. In life, readers start their browsers on machines of their own."""
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)  # on Linux, of this thread and what it starts
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + 5)  # Linux: of this thread only
     except (AttributeError, OSError):
         pass
 
