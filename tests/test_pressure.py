@@ -89,7 +89,7 @@ def test_the_repaired_newsroom_serves_a_crowd_of_twenty_and_keeps_to_its_threads
 
 
 def test_the_repaired_newsroom_stops_within_its_grace_while_ten_read_it(newsroom):
-    grace = 2
+    grace = 3  # longer than the 2 s after which a fetch that hears nothing gives up
 
     def stop(number: int) -> tuple[float, str]:
         with lab.newsroom(newsroom, delay=30, args=("--timeout-graceful-shutdown", str(grace))) as news, ExitStack() as stack:
@@ -170,3 +170,14 @@ def test_a_crowd_of_probes_in_a_row_is_counted_by_rank():
     probes = tuple(Probe("http://h/", DURING, 200, seconds, 0.0, True, "") for seconds in [0.001] * 99 + [9.0])
     assert p99(Pressure(Verification(probes, 2.0)), "http://h/") == 0.001
     assert pressing.MORE == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_the_crowd_yields_the_processor_and_the_probes_do_not():
+    def niceness() -> int:
+        code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    before = niceness()
+    with ThreadPoolExecutor(1, initializer=pressing.yield_the_processor) as crowd:
+        assert crowd.submit(niceness).result() == min(before + 5, 19) and niceness() == before

@@ -65,7 +65,7 @@ async def start_report():
 
 
 def page(number):
-    time.sleep(0.05 if number == 0 else 5)  # the first page is soon there
+    time.sleep(0.05 if number == 0 else 20)  # the first page is soon there
     return f"data: page {number}\n\n"
 
 
