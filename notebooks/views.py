@@ -322,12 +322,13 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
 
 
 def explained(answer: Diagnosis, source: str, stack: str) -> str:
-    """The blocking frame in its source, beside it what says so, and below the stack that leads there; both as HTML."""
+    """The blocking frame in its source, below the stack that leads there, both as HTML; and beside them what says so."""
     lines = [("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
              ("Other processes", answer.others)]
     right = "".join(f"<h4>{title}</h4><ul>{''.join(f'<li>{html.escape(neutral(line))}</li>' for line in some)}</ul>"
                     for title, some in lines if some)
-    return f'<div class="hang-beside"><div>{source}</div><div>{right}</div></div><h4>The stack, innermost call first</h4>{stack}'
+    left = f"{source}<h4>The stack, innermost call first</h4>{stack}"
+    return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div>'
 
 
 def links(*files: Path) -> str:
@@ -383,7 +384,7 @@ def card(desk: Any) -> str:
 
 ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
 STYLE = """
-.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1120px; overflow: hidden; }
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1280px; overflow: hidden; }
 .hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
 .hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
 .hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }

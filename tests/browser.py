@@ -107,7 +107,7 @@ def copied(folder: Path, name: str = "triage.ipynb") -> Path:
     return Path(shutil.copy(ROOT / "notebooks" / name, folder / name))
 
 
-def opened(chrome: Any, site: Site, name: str, width: int = 1360, height: int = 2000) -> Any:
+def opened(chrome: Any, site: Site, name: str, width: int = 1440, height: int = 2000) -> Any:
     """The notebook in JupyterLab, without its side bar, once its kernel is ready."""
     page = chrome.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(30_000)
