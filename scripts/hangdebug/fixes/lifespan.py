@@ -86,7 +86,8 @@ def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -
             file.text.count(each) for each in OTHER_WAYS):
         return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
     if any(each in file.text for each in READ):
-        return "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: look at that first"
+        return ("this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
+                "look at that first")
     away = given_away(file, app)
     if away:
         return away
@@ -126,7 +127,8 @@ def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
     if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or use not in call.args:
         return False
     taken = found[0].args.args[call.args.index(use):][:1]
-    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name) and each.id == taken[0].arg] if taken else []
+    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name)
+             and each.id in {arg.arg for arg in taken}]
     return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
 
 
@@ -135,7 +137,8 @@ def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.C
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
     between = body[body.index(statement):body.index(function)] if body.index(statement) < body.index(function) else ()
-    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return) and file.frame(each) is file.frame(statement)]
+    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return)
+             and file.frame(each) is file.frame(statement)]
     if early:
         return f"line {early[0].lineno} may return before it is defined"
     if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):

@@ -6,15 +6,15 @@
 In a coroutine such a call holds up every other request until it returns. In a thread it holds up its own alone.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there. The call
-itself cannot be cancelled: it ends in its thread, so it should have a timeout. The thread is one of the loop's
-default executor, which has a few more than the machine has processors.
+itself cannot be cancelled: it ends in its thread, one of the few of the loop's default executor, so give it a timeout.
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
 `open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
 receiver is.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
-response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each place where no await can stand: a held lock of threads, a `finally`, a generator expression.
+response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
+place where no await can stand: a held lock of threads, a `finally`, between two lines that rely on each other.
 
 Left alone: synchronous code, also inside a coroutine; receivers that are not known; calls that do not wait
 (`get(block=False)`, `acquire(blocking=False)`), or that look first whether there is anything; a lock that is given
