@@ -185,6 +185,7 @@ def assigns(seen: Seen, node: ast.Assign | ast.AnnAssign | ast.NamedExpr, runnin
             seen.made += [(last(target), last(each.func)) for each in ast.walk(value) if isinstance(each, ast.Call)]
         elif isinstance(value, (ast.Name, ast.Attribute)) and isinstance(target, ast.Name):
             seen.classes.add(target.id)
+            seen.drawn.append((target.id, last(value)))
 
 
 def loop(seen: Seen, node: ast.For, running: bool) -> None:

@@ -38,7 +38,7 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
         elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
-        elif joins(each, pools):
+        elif joins(each, pools) or getattr(each.func, "attr", "") == "exception" and dotted(each.func.value) in names:
             return True
     return False
 
