@@ -601,8 +601,9 @@ LINES = (
     "fs = [pool.submit(g, x) for x in u]", "[f.result() for f in fs]", "cf.wait(fs)", "list(pool.map(g, u))", "await u()",
     "self.n += 1", "self.n = self.m", "_lock.acquire()", "_lock.release()", "jobs.get(timeout=1)", "pool.shutdown()",
     "self.pool.shutdown()", "self.pool = T()", "return", "open(u).read()", "own = T()", "own.submit(g)", "own.shutdown()",
+    "r = (list(pool.map(g, u)), 1)", "r = [x.result() for x in cf.as_completed(fs)]",
 )
-OPENS = ("with _lock:", "async with u:", "with T() as own:", "for x in u:", "while u:", "if u:", "for job in cf.as_completed(fs):",
+OPENS = ("for x in list(pool.map(g, u)):", "with _lock:", "async with u:", "with T() as own:", "for x in u:", "while u:", "if u:", "for job in cf.as_completed(fs):",
          "for f in fs:", "async def inner(self, u):", "def inner(self, u):", "try:", "with asyncio.timeout(1):")
 
 

@@ -24,6 +24,7 @@ from hangdebug.model import Finding, Patch
 LOOPED = ("asyncio", "anyio", "trio", "uvloop")
 THREADS = ("asyncio.to_thread", "anyio.to_thread.run_sync", "starlette.concurrency.run_in_threadpool",
            "fastapi.concurrency.run_in_threadpool")
+ON_LOOP = frozenset("call_soon call_later call_at create_task create_future run_until_complete start_soon".split())
 AT_ONCE = "which several threads would do at once"
 MOST_CALLEES = 50
 DEPTH, MOST_FILES, MOST_CALLS = 4, 5000, 5
@@ -89,8 +90,10 @@ def handed_over(file, calls: dict[tuple[int, str], str], blocked: str) -> Iterat
     from hangdebug.fixes.to_thread import Blocking, found
     for node in file.calls:
         key = node.lineno, getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if key in calls and file.coroutine(node) and not isinstance(file.parent(node), ast.Await):
-            yield found(file, Blocking(node, file.short(node.func), f"blocks at {blocked},", calls[key]))
+        if key in calls and file.coroutine(node):
+            awaited = "what it returns is awaited: hand only its own part that blocks to a thread"
+            reason = calls[key] or (awaited if isinstance(file.parent(node), ast.Await) else "")
+            yield found(file, Blocking(node, file.short(node.func), f"blocks at {blocked},", reason))
 
 
 def bound_to_loop(path: str, line: int) -> str:
@@ -134,6 +137,8 @@ def against(file, home: ast.AST, each: ast.AST) -> str:
     if isinstance(each, ast.Nonlocal):
         around = file.lookup(home, each.names[0])[0]
         return "" if around and isinstance(around.node, ast.AsyncFunctionDef) else f"changes `{each.names[0]}`, {AT_ONCE}"
+    if isinstance(each, ast.Call) and getattr(each.func, "attr", "") in ON_LOOP:
+        return f"calls `{file.short(each.func)}`, which belongs to the event loop's thread"
     held = each.func.value if isinstance(each, ast.Call) and getattr(each.func, "attr", "") in CHANGES else each
     stored = held is not each or isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load)
     if stored and home.name != "__init__":
@@ -149,7 +154,8 @@ def against(file, home: ast.AST, each: ast.AST) -> str:
         return f"uses `{file.short(each)}`, which belongs to the event loop's thread"
     if known.split(".")[0] == "signal":
         return f"uses `{file.short(each)}`, which only the main thread may"
-    if made == "sqlite3.connect" and file.lookup(each, dotted(each).split(".")[0])[0] is not file.scopes.opened[home]:
+    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened[home]
+    if made == "sqlite3.connect" and (not inside or isinstance(each, ast.Attribute)):
         return f"uses `{file.short(each)}`, and a sqlite3 connection belongs to the thread that made it"
     if made == "threading.local":
         return f"uses `{file.short(each)}`, which is another one in another thread"

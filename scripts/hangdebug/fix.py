@@ -14,6 +14,7 @@ import stat
 import sys
 import tempfile
 import tokenize
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterable, Sequence
 
@@ -22,6 +23,7 @@ from hangdebug.model import Finding, Patch
 
 LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly generated
 ROUNDS = 5  # two are the rule: one that mends, one that finds nothing more to mend
+BROKEN = "but what came out does not parse, which is a fault of this tool: do it by hand"
 INSTALL = "python -m pip install libcst"
 
 
@@ -66,7 +68,7 @@ def attempt(
     What one rule mends may be what kept another from its place (a lock that is held, an exit that waits), so they
     run until nothing changes: a second run over the file finds nothing new.
     """
-    from hangdebug.fixes import moved, onto
+    from hangdebug.fixes import fault, moved, onto
     from libcst import ParserSyntaxError
     after, mended, done = before, [], {}
     try:
@@ -98,7 +100,7 @@ def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool, 
 
     `done` keeps for a slow rule what it made and what it refused, so that it need not read its own text again.
     """
-    from hangdebug.fixes import each_once, moved, onto, with_imports
+    from hangdebug.fixes import check_depth, each_once, moved, onto, parses, with_imports
 
     after, findings, imports, seen, slow = text, [], set(), check_depth(text), None
     for rule in wanted:
@@ -109,6 +111,8 @@ def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool, 
             continue
         there = line and moved(text, after, line)
         changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
+        if changed != after and seen is not None and not parses(changed):  # a fault of the rule: leave it alone
+            changed, found = after, [replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found]
         findings += [onto(item, after, text) for item in found]
         slow = (rule.id, after, changed, found) if rule.slow else slow
         after = changed
@@ -116,24 +120,6 @@ def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool, 
     if slow and slow[2] == after:  # no rule changed the text behind it
         done[slow[0]] = made, [onto(item, slow[1], made) for item in slow[3] if item.refused]
     return made, each_once(findings)
-
-
-def check_depth(source: str):
-    """What the rules may find in the source, None where only libcst can tell.
-
-    Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process. Any other
-    fault of syntax is left to libcst, which knows syntax newer than the Python that runs this.
-    """
-    from hangdebug.fixes import Spot, spot, tree_of
-    from libcst import parse_module
-    try:
-        tree = tree_of(source)
-        return spot(tree) if "async" in source or "on_event" in source else Spot()
-    except SyntaxError as error:
-        if "too many nested" in str(error):
-            raise RecursionError(str(error)) from error
-        parse_module(source)
-        return None
 
 
 def newer(patch: Patch) -> str:
@@ -146,16 +132,6 @@ def newer(patch: Patch) -> str:
         return (f"{patch.file}:{error.lineno} is written for a newer Python than the {version} that runs this; only the rule "
                 "nonblocking_executor looked at it. Run this with the Python of the file")
     return ""
-
-
-def fault(source: str, line: int, message: str) -> tuple[int, str]:
-    """Line and words of a syntax error: Python's own where it objects too, else those of libcst."""
-    from hangdebug.fixes import tree_of
-    try:
-        tree_of(source)
-    except SyntaxError as error:
-        line, message = error.lineno or line, error.msg
-    return line, " ".join(message.split())
 
 
 def nothing_at(name: str, source: str, line: int) -> Finding:

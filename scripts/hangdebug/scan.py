@@ -6,6 +6,8 @@ cannot be read or parsed in there is said and skipped; a file that you name your
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 from dataclasses import dataclass, replace
@@ -105,13 +107,26 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
                 continue
             seen.add(real)
             try:
-                patch = propose(path, one.line, only)
+                with undisturbed():
+                    patch = propose(path, one.line, only)
                 skipped += filter(None, [newer(patch)])
                 yield patch
             except BadSource as error:
                 if not folder:
                     raise
                 skipped.append(f"{error.what} {error.why}".strip())
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Without the garbage collector, which finds nothing in a syntax tree and takes a fifth of the time to look."""
+    ran = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if ran:
+            gc.enable()
 
 
 def python_files(folder: str) -> Iterator[str]:

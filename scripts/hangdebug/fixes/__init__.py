@@ -12,6 +12,8 @@ from functools import partial
 from types import ModuleType
 from typing import Callable
 
+from libcst import parse_module
+
 from hangdebug.fixes import (
     _spans, asyncio_lock, await_future, lifespan, nonblocking_executor, sleep, sync_endpoint, to_thread,
 )
@@ -19,7 +21,7 @@ from hangdebug.fixes._file import tree_of
 from hangdebug.fixes._spans import Need, Spot, moved, onto, with_imports
 from hangdebug.model import Finding
 
-__all__ = ["RULES", "Rule", "Spot", "each_once", "moved", "onto", "spot", "tree_of", "with_imports"]
+__all__ = ["RULES", "Rule", "Spot", "check_depth", "each_once", "fault", "moved", "onto", "parses", "spot", "tree_of", "with_imports"]
 
 EXECUTORS = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 DEFINITIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -62,6 +64,41 @@ def each_once(findings: list[Finding]) -> list[Finding]:
     """The findings without the waits in an executor's block that the rule for the wait itself tells of, and better."""
     told = {item.line for item in findings if item.rule != nonblocking_executor.ID}
     return [item for item in findings if item.line not in told or nonblocking_executor.WAITS not in item.message]
+
+
+# -- whether a text can be parsed ----------------------------------------------------------------------------
+
+
+def parses(text: str) -> bool:
+    try:
+        return bool(tree_of(text))
+    except (SyntaxError, RecursionError, MemoryError):
+        return False
+
+
+def check_depth(source: str):
+    """What the rules may find in the source, None where only libcst can tell.
+
+    Raises RecursionError or MemoryError for an expression so deep that libcst would crash the process. Any other
+    fault of syntax is left to libcst, which knows syntax newer than the Python that runs this.
+    """
+    try:
+        tree = tree_of(source)
+        return spot(tree) if "async" in source or "on_event" in source else Spot()
+    except SyntaxError as error:
+        if "too many nested" in str(error):
+            raise RecursionError(str(error)) from error
+        parse_module(source)
+        return None
+
+
+def fault(source: str, line: int, message: str) -> tuple[int, str]:
+    """Line and words of a syntax error: Python's own where it objects too, else those of libcst."""
+    try:
+        tree_of(source)
+    except SyntaxError as error:
+        line, message = error.lineno or line, error.msg
+    return line, " ".join(message.split())
 
 
 # -- which of them a file concerns, told at one walk before scopes or libcst look closer -----------------------
@@ -148,6 +185,7 @@ def assigns(seen: Seen, node: ast.Assign | ast.AnnAssign | ast.NamedExpr, runnin
             seen.made += [(last(target), last(each.func)) for each in ast.walk(value) if isinstance(each, ast.Call)]
         elif isinstance(value, (ast.Name, ast.Attribute)) and isinstance(target, ast.Name):
             seen.classes.add(target.id)
+            seen.drawn.append((target.id, last(value)))
 
 
 def loop(seen: Seen, node: ast.For, running: bool) -> None:

@@ -38,7 +38,7 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
         elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
-        elif joins(each, pools):
+        elif joins(each, pools) or getattr(each.func, "attr", "") == "exception" and dotted(each.func.value) in names:
             return True
     return False
 
@@ -87,7 +87,8 @@ def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
             loop = file.parent(item.node)
             loop = file.parent(loop) if isinstance(loop, ast.Tuple) else loop
             source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
-            inner = source.func.value if isinstance(source, ast.Call) and getattr(source.func, "attr", "") in ("items", "values") else source
+            called = isinstance(source, ast.Call) and getattr(source.func, "attr", "") in ("items", "values")
+            inner = source.func.value if called else source
             source = inner if isinstance(inner, ast.Name) else source
             calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
             todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
@@ -180,3 +181,17 @@ def unknown(file: File, node: ast.Call, said: str) -> Found | None:
         return None
     verb = file.qualified(node.func).split(".")[-1]
     return Found(node, f"{said}, but {BY_HAND.format(verb)}", refused=True)
+
+
+# -- what an edit needs -------------------------------------------------------------------------------------
+
+
+def indent(file: File, statement: ast.stmt) -> str:
+    return file.text[file.starts[statement.lineno - 1]:file.start(statement)]
+
+
+def fresh(file: File, name: str) -> str:
+    """A name that the file uses nowhere."""
+    taken = {each for scope in (file.scopes.module, *file.scopes.opened.values()) for each in scope.names}
+    taken |= set(file.scopes.reads)
+    return next(each for each in (name, *(f"{name}_{count}" for count in range(1, 999))) if each not in taken)

@@ -175,8 +175,8 @@ class File:
         given = [self.parent(self.parent(use)) for use in self.uses(node) if getattr(self.parent(use), "attr", "") == "append"]
         parts: list = [each.args[0] for each in given if isinstance(each, ast.Call) and len(each.args) == 1]
         for value in self.values(node):
-            several = getattr(value, "elts", None) if isinstance(value, (ast.List, ast.Tuple, ast.Set)) else [getattr(value, "elt", None)]
-            parts += several
+            written = isinstance(value, (ast.List, ast.Tuple, ast.Set))
+            parts += value.elts if written else [getattr(value, "elt", None)]
         return [value for part in parts for value in (self.values(part) if isinstance(part, ast.Name) else [part])]
 
     def private(self, node: ast.expr) -> bool:

@@ -11,7 +11,7 @@ import libcst as cst
 
 from hangdebug.fixes._queues import thread_queues, told
 from hangdebug.fixes._scopes import Tree, dotted, frame, references
-from hangdebug.fixes._waits import Trail, Verdict, Work, blocking, counts, verb
+from hangdebug.fixes._waits import Trail, Verdict, Work, blocking, counts, leaves_between, verb
 from hangdebug.fixes._work import walk
 
 ASKS = (cst.Comparison, cst.ComparisonTarget, cst.If, cst.WithItem, cst.UnaryOperation)
@@ -40,6 +40,8 @@ def follow(
         joined = [node for other, node in trail.joined if other == work]
         settled += [tree.start(node) for node in joined if counts(trail, node, work)]
         if any(position < end for position in settled):
+            line = leaves_between(trail, work, min(settled))
+            loose += [(tree.line(work.node), f"line {line} may leave before it is awaited")] if line else []
             continue
         if work not in trail.notes and not joined and told(trail, work):
             unwaited.add(tree.line(work.node))

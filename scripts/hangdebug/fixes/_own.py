@@ -24,7 +24,8 @@ PACKAGES = frozenset(
     "shutil socket sqlite3 statistics string subprocess tempfile time typing urllib uuid zipfile".split())
 PROCESS = re.compile(  # of these packages, what changes files, or what the whole process shares
     r"builtins\.(exec|eval|compile|input|breakpoint|setattr|delattr|getattr|globals|vars|__import__)$"
-    r"|os\.(?!path\.|getenv|environ\.(get|copy|items|keys)|listdir|stat|scandir|walk|getcwd|getpid|urandom|system|access|cpu_count|fspath)"
+    r"|os\.(?!path\.|getenv|environ\.(get|copy|items|keys)|listdir|stat|scandir|walk|getcwd|getpid|urandom|system|access"
+    r"|cpu_count|fspath)"
     r"|shutil\.(?!which|disk_usage)|logging\.(?!getLogger$|debug$|info$|warning$|error$|exception$|critical$)"
     r"|decimal\.(get|set|local)context|random\.seed|socket\.setdefault|time\.tzset|functools\.(lru_cache|cache)"
     r"|(fastapi|starlette)\.(?!.*\b([A-Z]\w*|jsonable_encoder)$)|.*\.(asyncio|concurrency|background)\.|urllib\.request\.install")
@@ -158,7 +159,8 @@ def kind(file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tu
     if isinstance(each, LITERALS):
         return FREE
     if isinstance(each, DISPLAYS):
-        parts = [*getattr(each, "elts", ()), *getattr(each, "values", ()), *filter(None, [getattr(each, "elt", None), getattr(each, "value", None)])]
+        parts = [*getattr(each, "elts", ()), *getattr(each, "values", ())]
+        parts += filter(None, [getattr(each, "elt", None), getattr(each, "value", None)])
         return min(map(again, parts), default=FREE)
     if isinstance(each, (ast.IfExp, ast.BoolOp)):
         return min(map(again, each.values if isinstance(each, ast.BoolOp) else (each.body, each.orelse)))

@@ -2,8 +2,7 @@
 
     page = requests.get(url)              page = await asyncio.to_thread(requests.get, url)
 
-An await lets other coroutines run, and a cancellation arrive. Where the program relies on neither happening,
-there is none to put in: the reasons below say so.
+An await lets other coroutines run, and a cancellation arrive. Where the program relies on neither, none is put in.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
 def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
-    """Why no `await` can be put at the node, which a coroutine's own frame runs; "" where one can.
-
-    With `last` it may end a `finally`: nothing follows there that could be cut off.
-    """
+    """Why no `await` can be put at the node, "" where one can. With `last` it may end a `finally`."""
     frame, inner, comprehensions = file.frame(node), node, 0
     for up in file.above(node):
         if up is frame:
@@ -54,14 +50,16 @@ def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
 
 
 def other_loop(file: File) -> bool:
-    """Whether the file is about trio or curio, whose loops cannot await what belongs to asyncio."""
+    """Whether the file is about trio or curio, whose loops cannot await what is asyncio's."""
     loop = OTHER_LOOPS.search(file.text) if "trio" in file.text or "curio" in file.text else None
     return loop is not None and (imported(file, loop[1]) or not imported(file, "asyncio"))
 
 
 def dead(file: File, node: ast.AST) -> bool:
-    """Whether the node stands behind an `if False`, or in the `else` of an `if True`."""
-    inner = node
+    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread that has a loop of its own."""
+    home, inner = file.home(node), node
+    if home is not None and any(file.qualified(base) == "threading.Thread" for base in home.bases):
+        return True
     for up in file.above(node):
         if isinstance(up, ast.If) and isinstance(up.test, ast.Constant):
             if inner in (up.orelse if up.test.value else up.body):
@@ -109,9 +107,9 @@ def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
 def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
     """Why an await may not stand between two lines that rely on each other: what one reads, the other changes.
 
-        if self.taken: return             two coroutines may both see that it is free,
+        if self.taken: return             two coroutines may both see that it is free, and both take it
         time.sleep(1)
-        self.taken = True                 and both take it
+        self.taken = True
     """
     start, end, reads, writes = file.start(node), file.end(node), {}, {}
     for path, at, until, changes in touches(file, frame, node):
@@ -163,7 +161,7 @@ def shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
 
 
 def apart(file: File, each: ast.AST, node: ast.AST) -> bool:
-    """Whether both stand in different branches of one `if`, of which only one runs."""
+    """Whether both stand in different branches of one `if`."""
     around, inner = set(file.above(node)) | {node}, each
     for up in file.above(each):
         if isinstance(up, ast.If) and up in around and inner is not up.test:

@@ -60,7 +60,8 @@ def by_annotation(tree: Tree, node: cst.BaseExpression) -> str:
 
 def known_less(tree: Tree, receiver: cst.BaseExpression) -> str:
     """The refusal for an executor that no single name stands for: a parameter, the loop's own, one of several."""
-    if isinstance(receiver, cst.Attribute) and receiver.attr.value == "_default_executor":
+    meant = assigned(tree, only(tree, receiver)) if isinstance(receiver, cst.Name) and only(tree, receiver) else receiver
+    if isinstance(meant, cst.Attribute) and meant.attr.value == "_default_executor":
         return ("it is the loop's own executor, on which asyncio.to_thread() and name lookups rely: leave it to the loop, or "
                 "await loop.shutdown_default_executor() where the program ends")
     if one_of_several(tree, receiver):

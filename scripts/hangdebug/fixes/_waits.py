@@ -164,6 +164,17 @@ def leaves_early(trail: Trail, node: cst.CSTNode, work: Work) -> bool:
     return False
 
 
+def leaves_between(trail: Trail, work: Work, awaited: tuple[int, int]) -> int:
+    """The line of a `return` or `raise` between the hand-over and the await, 0 where there is none."""
+    start, inside = trail.tree.end(work.node), set(trail.tree.above(work.node))
+    around = next((up for up in trail.tree.above(work.node) if up is trail.exit or up is trail.owner), trail.owner)
+    for each in subtree(around.body):
+        if isinstance(each, (cst.Return, cst.Raise)) and each not in inside and frame(trail.tree, each) is trail.owner:
+            if start < trail.tree.start(each) and trail.tree.end(each) < awaited:
+                return trail.tree.line(each)
+    return 0
+
+
 def again(trail: Trail, node: cst.CSTNode) -> set:
     """The loops that repeat `node` before the exit is reached."""
     around = set(trail.tree.above(trail.exit))

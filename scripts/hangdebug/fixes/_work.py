@@ -136,7 +136,9 @@ def picks(node: cst.Subscript) -> bool:
 def name(trail: Trail, target: cst.CSTNode, work: Work, kind: str, since: cst.CSTNode | None = None) -> None:
     """`target` now carries the work: follow every place that reads it, after the assignment `since`."""
     if isinstance(target, (cst.Tuple, cst.List)):
-        for element in target.elements:
+        waited = [each for each in target.elements if isinstance(each.value, cst.Name) and any(
+            isinstance(trail.tree.parents[use], cst.Await) for use in references(trail.tree, each.value))]
+        for element in waited or target.elements:  # of `for url, job in jobs` only the job is awaited
             name(trail, element.value, work, kind, since)
     elif isinstance(target, cst.Subscript):
         name(trail, target.value, work, kind)

@@ -29,7 +29,7 @@ import itertools
 from typing import Iterator
 
 from hangdebug.fixes._bindings import COMPREHENSIONS, walk
-from hangdebug.fixes._eager import MAP, cancelled, drained, finished, polls, unknown
+from hangdebug.fixes._eager import MAP, cancelled, drained, finished, fresh, indent, polls, unknown
 from hangdebug.fixes._file import File, dotted
 from hangdebug.fixes._futures import executor, future, futures
 from hangdebug.fixes._places import obstacle, other_loop, reach, wrap
@@ -194,8 +194,8 @@ def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | Non
     branches = (ast.IfExp, ast.BoolOp, ast.If, ast.For, ast.While, ast.Lambda, *COMPREHENSIONS)
     between = up[:up.index(body)] if body in up else None
     odd = between is None or any(isinstance(each, branches) for each in (*between, body))
-    risky = [each for each in walk(body) if isinstance(each, (*EFFECTS, ast.Subscript)) and isinstance(getattr(each, "ctx", None), (ast.Load, type(None)))
-             and file.end(each) <= file.start(call)]  # if it raises, what as_completed() gave is never awaited
+    risky = [each for each in walk(body) if isinstance(each, (*EFFECTS, ast.Subscript))
+             and not isinstance(getattr(each, "ctx", None), ast.Store) and file.end(each) <= file.start(call)]  # if it raises, what as_completed() gave is never awaited
     return None if odd or risky or loop.orelse else call
 
 
@@ -224,26 +224,21 @@ def mapped(file: File, node: ast.Call) -> Found | None:
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
     statement = file.statement(node)
     rest = file.text[file.end(statement):file.starts[statement.end_lineno]]
+    rest = "" if isinstance(statement, ast.For) else rest
     if not first_of_line(file, node, statement) or rest.strip() and not rest.lstrip().startswith("#"):
         return Found(node, f"{said}, but {MIXED}", refused=True)
     items = items if isinstance(call.args[1], PLAIN) else f"({items})"
     jobs, job, start, margin = fresh(file, "jobs"), fresh(file, "job"), file.start(statement), indent(file, statement)
     step, line_end = "\t" if "\t" in margin else " " * 4, file.end(statement) + len(rest.rstrip("\r\n"))
     head = (f"{jobs} = [{pool}.submit({work}, {each}) for {each} in {items}]", "try:", step)
-    tail = ("", "finally:", f"{step}for {job} in {jobs}:", f"{step * 2}{job}.cancel()  # a map() drops the others where one fails")
-    before, after = wrap(file, node)
-    edits = (Edit(start, start, f"{file.newline}{margin}".join(head)), *before,
-             Edit(file.start(node), file.end(node), f"[await {WRAP}({job}) for {job} in {jobs}]"), *after,
-             Edit(line_end, line_end, f"{file.newline}{margin}".join(tail)))
+    tail = ("", "finally:", f"{step}for {job} in {jobs}:", f"{step * 2}{job}.cancel()  # as a map() does where one fails")
+    (before, after), results = wrap(file, node), f"[await {WRAP}({job}) for {job} in {jobs}]"
+    if isinstance(statement, ast.For):
+        name = fresh(file, "results")
+        lines = (*head[:2], f"{step}{name} = {results}", *tail[1:], "")
+        edits = (Edit(start, start, f"{file.newline}{margin}".join(lines)), Edit(file.start(node), file.end(node), name))
+    else:
+        edits = (Edit(start, start, f"{file.newline}{margin}".join(head)), *before,
+                 Edit(file.start(node), file.end(node), results), *after,
+                 Edit(line_end, line_end, f"{file.newline}{margin}".join(tail)))
     return Found(node, f"{said}; it becomes a list of `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))
-
-
-def indent(file: File, statement: ast.stmt) -> str:
-    return file.text[file.starts[statement.lineno - 1]:file.start(statement)]
-
-
-def fresh(file: File, name: str) -> str:
-    """A name that the file uses nowhere."""
-    taken = {each for scope in (file.scopes.module, *file.scopes.opened.values()) for each in scope.names}
-    taken |= set(file.scopes.reads)
-    return next(each for each in (name, *(f"{name}_{count}" for count in range(1, 999))) if each not in taken)

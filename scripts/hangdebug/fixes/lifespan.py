@@ -45,10 +45,14 @@ SERVES = re.compile(r"(Middleware|[Cc]lient|[Tt]ransport|Config|Server|Mangum|(^
 def search(file: File) -> Iterator[Found]:
     for call in file.calls:
         statement = file.parent(call)
-        if file.qualified(call.func) in APPS and isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            handlers = registered(file, statement.targets[0])
+        if file.qualified(call.func) in APPS and isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            handlers = registered(file, target(statement))
             if handlers:
                 yield found(file, call, statement, handlers)
+
+
+def target(statement: ast.Assign | ast.AnnAssign) -> ast.expr:
+    return statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
 
 
 def registered(file: File, app: ast.expr) -> list[tuple[ast.AST, ast.Call]]:
@@ -61,7 +65,7 @@ def registered(file: File, app: ast.expr) -> list[tuple[ast.AST, ast.Call]]:
 
 def found(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> Found:
     first = handlers[0][0]
-    said = f"{len(handlers)} on_event handler{'s' * (len(handlers) > 1)} of `{dotted(statement.targets[0])}`"
+    said = f"{len(handlers)} on_event handler{'s' * (len(handlers) > 1)} of `{dotted(target(statement))}`"
     reason = why_not(file, call, statement, handlers)
     if reason:
         return Found(first, f"{said}, but {reason}", refused=True)
@@ -73,11 +77,13 @@ def found(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> 
 
 
 def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> str:
-    app, said = statement.targets[0], {each.arg for each in call.keywords}
+    app, said = target(statement), {each.arg for each in call.keywords}
     if len(file.values(app)) != 1:
         return f"`{app.id}` is made in more than one place"
     if None in said:
         return "its `**` arguments may hold a lifespan already, beside which FastAPI never runs them: name them first"
+    if isinstance(statement, ast.Assign) and len(statement.targets) > 1:
+        return "the app has two names"
     if "lifespan" in said:
         return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
     if call.args:
@@ -86,7 +92,8 @@ def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -
             file.text.count(each) for each in OTHER_WAYS):
         return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
     if any(each in file.text for each in READ):
-        return "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: look at that first"
+        return ("this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
+                "look at that first")
     away = given_away(file, app)
     if away:
         return away
@@ -126,7 +133,8 @@ def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
     if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or use not in call.args:
         return False
     taken = found[0].args.args[call.args.index(use):][:1]
-    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name) and each.id == taken[0].arg] if taken else []
+    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name)
+             and each.id in {arg.arg for arg in taken}]
     return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
 
 
@@ -135,7 +143,8 @@ def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.C
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
     between = body[body.index(statement):body.index(function)] if body.index(statement) < body.index(function) else ()
-    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return) and file.frame(each) is file.frame(statement)]
+    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return)
+             and file.frame(each) is file.frame(statement)]
     if early:
         return f"line {early[0].lineno} may return before it is defined"
     if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):
@@ -155,7 +164,8 @@ def elsewhere(file: File) -> str:
         includes = "include_router(" in file.text
         return "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first" * includes
     for other, text in neighbours(file.name):
-        if any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
+        near = Path(file.name).stem.encode() in text or other.stem in file.text  # one may import the other
+        if near and any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
             return f"{other.name} registers or runs handlers too, which FastAPI may forget beside a lifespan"
     return ""
 

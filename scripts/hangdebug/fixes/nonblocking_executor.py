@@ -128,7 +128,8 @@ def report(found: Exit, file: str) -> list[Finding]:
         return [Finding(ID, file, found.line, message, refused=True), *waits]
     if found.mended:
         return waits
-    becomes = "`await asyncio.to_thread(...)`, which waits as long, but off the loop" if found.thread else _blocks.CALM
+    becomes = ("`await asyncio.to_thread(...)`, which waits as long, but off the loop" if found.thread else
+               f"{_blocks.CALM}, which drops what is still queued when an error or a cancellation leaves it")
     message = f"{call} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in found.stop.lines:
         message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"

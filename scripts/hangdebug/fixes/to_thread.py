@@ -6,15 +6,15 @@
 In a coroutine such a call holds up every other request until it returns. In a thread it holds up its own alone.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there. The call
-itself cannot be cancelled: it ends in its thread, so it should have a timeout. The thread is one of the loop's
-default executor, which has a few more than the machine has processors.
+itself cannot be cancelled: it ends in its thread, one of the few of the loop's default executor, so give it a timeout.
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
 `open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
 receiver is.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
-response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each place where no await can stand: a held lock of threads, a `finally`, a generator expression.
+response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
+place where no await can stand: a held lock of threads, a `finally`, between two lines that rely on each other.
 
 Left alone: synchronous code, also inside a coroutine; receivers that are not known; calls that do not wait
 (`get(block=False)`, `acquire(blocking=False)`), or that look first whether there is anything; a lock that is given
@@ -34,8 +34,8 @@ from hangdebug.fixes._spans import Edit, Found, Need
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
-PEER, CHILD, HASH = "waits for its peer", "waits for a child process", "computes for long, on purpose"
-NAMES = "waits for the name service"
+PEER, CHILD, NAMES = "waits for its peer", "waits for a child process", "waits for the name service"
+HASH = "computes for long, on purpose"
 FUNCTIONS = {
     **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
     **{f"subprocess.{verb}": CHILD for verb in ("run", "call", "check_call", "check_output", "getoutput",
@@ -44,15 +44,15 @@ FUNCTIONS = {
     "os.system": CHILD, "bcrypt.hashpw": HASH, "bcrypt.checkpw": HASH, "hashlib.pbkdf2_hmac": HASH,
     "hashlib.scrypt": HASH,
 }
-QUEUES = ("queue.Queue", "queue.LifoQueue", "queue.PriorityQueue", "queue.SimpleQueue", "multiprocessing.Queue",
-          "multiprocessing.JoinableQueue", "multiprocessing.SimpleQueue")
+QUEUES = (*(f"queue.{kind}" for kind in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue")),
+          *(f"multiprocessing.{kind}" for kind in ("Queue", "JoinableQueue", "SimpleQueue")))
 METHODS = {
-    **{("requests.Session", verb): PEER for verb in VERBS}, **{("requests.session", verb): PEER for verb in VERBS},
-    **{("httpx.Client", verb): PEER for verb in VERBS},
+    **{(maker, verb): PEER for maker in ("requests.Session", "requests.session", "httpx.Client") for verb in VERBS},
     **{(f"{maker}", "join"): "waits until the other one has ended" for maker in
        ("threading.Thread", "multiprocessing.Process", "threading.Timer")},
     **{("subprocess.Popen", verb): CHILD for verb in ("wait", "communicate")},
     **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
+    **{(maker, "join"): "waits until all of it is done" for maker in ("queue.Queue", "multiprocessing.JoinableQueue")},
     **{(f"threading.{maker}", "acquire"): "waits until the lock is free" for maker in
        ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")},
     **{(f"{module}.{maker}", "wait"): "waits until another thread or process goes on" for module in
@@ -224,7 +224,7 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
         return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
-    if not timed and made in QUEUES:
+    if made in QUEUES and (verb == "join" or not timed):
         return ("without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
                 "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()")
     if made in ("requests.Session", "requests.session") and not file.private(receiver):
