@@ -159,3 +159,13 @@ def test_only_the_top_of_the_stack_is_enough() -> None:
     start = next(index for index, line in enumerate(lines) if "MainThread" in line)
     answer = told("\n".join(lines[start:start + 7]))
     assert answer.cause == "executor-shutdown" and answer.confidence < told(hung()).confidence
+
+
+def test_a_tree_adds_to_the_lines_that_a_dump_prints_unless_it_is_another_version(tmp_path):
+    evidence, = evidence_of(read((DUMPS / "lock" / "py311-pystack.txt").read_text()))
+    file, printed = next((file, lines) for file, lines in evidence.sources.items() if file.endswith("/lock.py"))
+    more = with_sources(evidence, zoo.HERE / "hung").sources[file]
+    assert set(more) > set(printed) and all(more[number].strip() == text for number, text in printed.items())
+    text = (zoo.HERE / "hung" / "lock.py").read_text()
+    (tmp_path / "lock.py").write_text("\n" + text)
+    assert with_sources(evidence, tmp_path).sources[file] == printed

@@ -212,20 +212,27 @@ def test_a_joined_pool_is_a_blocked_loop_though_the_application_has_no_frame_the
     assert (answer.state, answer.cause) == ("loop-blocked", "executor-shutdown") and answer.confidence <= 0.6
 
 
-TIMER = "import faulthandler\nfaulthandler.dump_traceback_later(0.5, exit=True)\n"
-IMPORTS = {"main.py": "import rates\n", "rates.py": "import socket\nours, theirs = socket.socketpair()\n" + TIMER + "ours.recv(1)\n"}
-ENDS = {"main.py": TIMER + """
-import asyncio, socket
+TIMER = "faulthandler.dump_traceback_later(1, exit=True)"  # set where nothing is left to do but to wait
+IMPORTS = {"main.py": "import rates\n", "rates.py": f"""
+import faulthandler, socket
+ours, theirs = socket.socketpair()
+{TIMER}
+ours.recv(1)
+"""}
+ENDS = {"main.py": f"""
+import asyncio, faulthandler, socket
 ours, theirs = socket.socketpair()
 async def main():
     asyncio.get_running_loop().run_in_executor(None, ours.recv, 1)
+    {TIMER}
 asyncio.run(main())
 """}
-ASKS = {"main.py": TIMER + """
-import asyncio, socket
+ASKS = {"main.py": f"""
+import asyncio, faulthandler, socket
 from redis import Redis
 silent = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and nobody ever answers
 async def main():
+    {TIMER}
     Redis(port=silent.getsockname()[1], socket_timeout=None).get("key")
 asyncio.run(main())
 """}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Mapping
 
 from hangdebug.capture.sources import file_lines, window
 from hangdebug.errors import BadRequest
@@ -17,7 +18,8 @@ SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", "site-package
 def with_sources(evidence: Evidence, tree: Path) -> Evidence:
     """`evidence` with the lines of the application's frames that are found below `tree`. Raises BadRequest.
 
-    What a bundle brings of a file was kept at the moment of the hang, so it stays.
+    What a bundle or a dump brings of a file was kept at the moment of the hang, so it stays; the tree adds to it where
+    the two say the same.
     """
     if not tree.is_dir():
         raise BadRequest(f"{tree} is not a folder.", "--code takes your source tree.", "ls -d */")
@@ -29,7 +31,13 @@ def with_sources(evidence: Evidence, tree: Path) -> Evidence:
         path = best(frame, files, tree)
         if path is not None:
             found.setdefault(frame.file, {}).update(window(file_lines(str(path), ""), frame))
-    return replace(evidence, sources={**found, **evidence.sources})
+    return replace(evidence, sources={**found, **{file: added(known, found.get(file, {})) for file, known in evidence.sources.items()}})
+
+
+def added(known: Mapping[int, str], lines: dict[int, str]) -> dict[int, str]:
+    """`known` and the file's other lines, unless they differ: then it is another version of the file."""
+    same = all(lines.get(number, text).strip() == text.strip() for number, text in known.items())
+    return {**lines, **{number: lines.get(number, text) for number, text in known.items()}} if same else dict(known)
 
 
 def python_files(tree: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from hangdebug.model import Verdict
 from hangdebug.pending import as_wait, waiting
 from hangdebug.pools import says, woke
 from hangdebug.scene import PARKED, SERVERS, Scene, polls_its_own
-from hangdebug.waitfor import HANDS_OVER, asks_loop
+from hangdebug.waitfor import HANDS_OVER, RESULT, hands_over
 from hangdebug.waits import Wait, elsewhere, name_of, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -48,9 +48,10 @@ def serves(own: Scene) -> bool:
 
 def needed(own: Scene) -> bool:
     """Whether a thread or a coroutine waits for something that was handed to another thread's loop."""
-    if any(asks_loop(wait(own, view), own) for view in own.last if view.role != "event-loop" and not view.idle):
+    waits = [wait(own, view) for view in own.last if view.role != "event-loop" and not view.idle]
+    if any(one.starts_with(*RESULT) and hands_over(one, own) and one.motion.same == one.motion.samples for one in waits):
         return True
-    return any(says(own, task, (HANDS_OVER, "wrap_future")) for task in waiting(own).stuck.values())
+    return any(says(own, task, (HANDS_OVER,)) for task in waiting(own).stuck.values())
 
 
 def goes_on(scene: Scene, held: Wait) -> bool:

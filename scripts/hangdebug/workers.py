@@ -125,20 +125,26 @@ def served(scene: Scene, seen: Crew) -> Answer:
 def others_served(scene: Scene, seen: Crew, first: Wait) -> Answer:
     """Nobody waits where the queue of their pool is empty, or where each request gets a thread of its own and is only slow."""
     known = [scene.evidence.queued[one.view.thread.os_id] for one in seen.stuck if one.view.thread.os_id in scene.evidence.queued]
-    awake = [one for one in seen.stuck if one.running or woke(scene, one)]
+    awake = [one for one in seen.stuck if one.running or woke(scene, one) or comes_or_goes(scene, one)]
     doubt = f"{len(seen.stuck)} requests stand in {first.frame} or elsewhere: slow or stuck, but others are served."
     if known and not any(known):
         return fine(scene, "No request waits for a thread of the pool.", doubt)
     if known or any(one.view.role != "other" for one in seen.stuck):
         return None
     if len(awake) * 2 > len(seen.stuck):
-        return fine(scene, f"Each request has a thread of its own, and {len(awake)} of them woke while they were watched.", doubt)
+        return fine(scene, f"Each request has a thread of its own, and {len(awake)} of them went on while they were watched.", doubt)
     for_a_while = all(naps(one) or one.kernel is not None and ends_by_itself(one.kernel) for one in seen.stuck)
     unwatched = bool(scene.evidence.readings) and not scene.evidence.watch
     if for_a_while or unwatched and not locked(first):
         doubts = ("Each has a thread of its own: slow requests, and streams, look alike.",)
         return Verdict("inconclusive", 0.5, (f"All {len(seen.stuck)} requests that are served stand still.",), doubts), first
     return None
+
+
+def comes_or_goes(scene: Scene, one: Wait) -> bool:
+    """Whether the thread was not there in every sample, or has ended by the time that the watch was over."""
+    watch = scene.evidence.watch
+    return one.motion.samples < len(scene.samples) or bool(watch) and one.view.thread.os_id not in watch[-1].waits
 
 
 def locked(one: Wait) -> bool:
