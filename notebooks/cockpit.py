@@ -16,6 +16,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -324,7 +325,8 @@ class Desk:
         """Write report.html, which needs nothing else, and report.md, beside the evidence."""
         if self.source is None:
             raise HangError("There is no evidence to report on.", next="save it first")
-        name = self.source.stem if isinstance(self.source, Path) else "paste"
+        given = self.source.stem if isinstance(self.source, Path) else "paste"
+        name = given if self.target else f"evidence-{date.today():%Y%m%d}-{given}"  # which no repository and no package takes up
         return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
 
     def close(self) -> None:

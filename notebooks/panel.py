@@ -482,8 +482,8 @@ class Panel(Control):
             try:
                 self.show_servers(self.watch.look())
                 self.asked.value = targets.dot(targets.asked(self.health_url.value.strip())) if self.ask.value else ""
-            except expected() as error:
-                self.asked.value = escape(sentence(error))
+            except Exception as error:  # a look that fails is no reason to look no more
+                self.asked.value = escape(str(error))
 
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
         for one in (self.demo_now(), *servers):

@@ -75,16 +75,17 @@ class Watch:
     def note(self, process: Any) -> bool:
         """Remember what does not change of a server. Whether it listens at all."""
         listening = {one.laddr.port for one in processes.connections(process) if one.status == processes.psutil.CONN_LISTEN}
-        if listening and process.pid not in self.families:
-            self.families[process.pid] = [process, *processes.python_family(process)]
-            kind = processes.server_of(processes.command(process)) or "python"
-            self.facts[process.pid] = (kind, app_of(process), tuple(sorted(listening)))
+        with self.one_at_a_time:
+            if listening and process.pid not in self.families:
+                kind = processes.server_of(processes.command(process)) or "python"
+                self.facts[process.pid] = (kind, app_of(process), tuple(sorted(listening)))
+                self.families[process.pid] = [process, *processes.python_family(process)]
         return bool(listening)
 
     def look(self) -> tuple[Server, ...]:
         """How each fares now. Two looks that agree are needed before one is said to be in trouble."""
         with self.one_at_a_time:
-            return tuple(self.one(pid) for pid in self.families)
+            return tuple(self.one(pid) for pid in list(self.families))
 
     def one(self, pid: int) -> Server:
         with self.one_at_a_time:

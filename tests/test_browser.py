@@ -37,17 +37,6 @@ def site(tmp_path_factory) -> Iterator[browser.Site]:
         yield one
 
 
-@pytest.fixture(scope="module")
-def shown(chrome, site) -> Iterator[Any]:
-    """The notebook with its first three cells run: the panel, and nothing picked yet."""
-    page = browser.opened(chrome, site, "panel.ipynb")
-    for _ in range(5):  # two of them are text
-        browser.command(page, "notebook:run-cell-and-select-next")
-    press(page, "Start the demo", click=False)
-    yield page
-    page.close()
-
-
 def press(page: Any, name: str, click: bool = True) -> Any:
     """The button of the panel with these very words, once it is there and may be pressed; pressed."""
     one = page.locator(".hang").get_by_role("button", name=name, exact=True).locator("visible=true")
@@ -92,8 +81,11 @@ def nameless(page: Any) -> list[str]:
     return [str(one) for one in mine if one["role"]["value"] in CONTROLS and not re.search("[A-Za-z0-9]", one.get("name", {}).get("value", ""))]
 
 
-def test_the_whole_path_by_click_in_light_and_dark(shown, tmp_path):
-    page, inside = shown, shown.locator(".hang")
+def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
+    page = browser.opened(chrome, site, "panel.ipynb")
+    for _ in range(5):  # the panel, and what is above it
+        browser.command(page, "notebook:run-cell-and-select-next")
+    inside = page.locator(".hang")
     press(page, "Start the demo")
     press(page, "Let a reader leave", click=False)
     inside.get_by_text(re.compile(r"200 in \d+ ms")).wait_for()  # the live dot: the demo answers
@@ -144,6 +136,7 @@ def test_the_whole_path_by_click_in_light_and_dark(shown, tmp_path):
     page.wait_for_selector("body[data-jp-theme-light=true]", state="attached")
     assert contrast(page, ".hang-card b") > 4.5 and contrast(page, ".hang-facts") > 4.5
     assert not trouble(page)
+    a_second_server_by_keyboard_alone(page, tmp_path)  # here, for two workers would start two servers
 
 
 CONTRAST = """one => {
@@ -164,8 +157,8 @@ def contrast(page: Any, selector: str) -> float:
     return min(one.evaluate(CONTRAST) for one in found)
 
 
-def test_a_second_server_by_keyboard_alone(shown, tmp_path):
-    page, inside = shown, shown.locator(".hang")
+def a_second_server_by_keyboard_alone(page: Any, tmp_path: Path) -> None:
+    inside = page.locator(".hang")
     with zoo.hang("lock") as hung:
         press(page, "Another target", click=False).focus()
         page.keyboard.press("Space")

@@ -226,7 +226,7 @@ def test_a_pasted_dump_is_read_and_reported(panel, tmp_path):
     assert panel.desk.answer.cause == "executor-shutdown" and seen(panel.found) and not seen(panel.save)
     assert "The kernel was not asked." in panel.pages["Kernel waits"].value
     pressed(panel, panel.tell)
-    assert (tmp_path / "paste-report" / "report.html").is_file()
+    assert list(tmp_path.glob("evidence-2*-paste-report/report.html"))
 
 
 def upload(panel: Panel, name: str, content: bytes) -> None:
