@@ -33,10 +33,10 @@ DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A module imports only from its left. A name stands for the module or the package of that name.
 ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "locks", "waitfor", "rings", "causes", "gil", "held",
          "pools", "enders", "pending", "checkouts", "slow_steps", "loops", "workers", "phases", "states", "diagnose", "report", "capture", "live",
-         "local", "fixes", "fix", "callers", "scan", "curl", "verify", "pressure", "svg", "recording", "pictures", "incident", "page", "triage",
+         "local", "fixes", "fix", "callers", "scan", "curl", "verify", "pressure", "svg", "recording", "charts", "pictures", "incident", "page", "triage",
          "groups", "arguments", "cli")
 NOT_BARE = {"capture", "fixes", "fix", "callers", "scan", "triage"}  # these need more than the standard library
-DRAWS = {"pictures": {"matplotlib"}}  # and this for some of what it does, inside of a function
+DRAWS = {"charts": {"matplotlib"}}  # and this for some of what it does, inside of a function
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
 
