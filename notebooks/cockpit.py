@@ -144,13 +144,13 @@ class Demo:
         with triage.failures(self.lab), self.lab.newsroom(self.copy) as news:
             return self.ask(news, aborts, on_probe)
 
-    def crowds(self, aborts: int = 100) -> dict[str, Pressure]:
+    def crowds(self, aborts: int = 200) -> dict[str, Pressure]:
         """Many readers leave, twenty at a time, while threads are counted: of the copy, and of one with the full pattern."""
         full = self.lab.copy_app(self.copy.with_name("full"))
         self.lab.overlay(full)
 
         def crowd(app_dir: Path) -> Pressure:
-            with triage.failures(self.lab), self.lab.newsroom(app_dir, env={"NEWSROOM_FEED_WORKERS": "128"}) as news:
+            with triage.failures(self.lab), self.lab.newsroom(app_dir) as news:
                 return pressure(news.health_url, news.stream_url, aborts=aborts, deadline=1, pid=news.pid)
 
         with ThreadPoolExecutor(2) as aside:  # side by side: most of it is waiting

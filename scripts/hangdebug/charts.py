@@ -80,7 +80,7 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     axis.margins(x=0.02)
     figure.legend(loc="outside upper left", fontsize=9, frameon=False)
     caption = ("A line that climbs with every client who leaves is a leak: threads that nobody needs any more. "
-               "A good one comes down again.")
+               "A good one stays level, or comes down again.")
     return Picture(saved(figure), "Threads over aborts. " + " ".join(words), caption)
 
 

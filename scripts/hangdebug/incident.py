@@ -24,7 +24,7 @@ from hangdebug.errors import HangError, MissingTool
 from hangdebug.local import python_files, with_sources
 from hangdebug.model import Diagnosis, Evidence, KernelWait, Patch, Thread
 from hangdebug.pressure import Check, Pressure, read_check, report as pressure_table
-from hangdebug.recording import STACKS
+from hangdebug.recording import STACKS, Stacks
 from hangdebug.report import short
 from hangdebug.svg import Picture
 from hangdebug.verify import table
@@ -39,7 +39,8 @@ class Incident:
     """`pictures` by the name of their file, `absent` says which are not there; `code` are numbered lines of source.
 
     `checks` are verifications as tables by name, `kernel` rows of words, `raw` the dump itself, `then` commands and what
-    they are for, `struck` what was struck out and how often, `kept` where the evidence lies, None for pasted text.
+    they are for, `struck` what was struck out and how often, `kept` where the evidence lies, None for pasted text, `stacks`
+    what was sampled of a busy process.
     """
 
     answer: Diagnosis
@@ -55,6 +56,7 @@ class Incident:
     raw: str = ""
     then: tuple[tuple[str, str], ...] = ()
     struck: tuple[str, ...] = ()
+    stacks: Stacks = ()
 
     @property
     def title(self) -> str:
@@ -83,7 +85,8 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     evidence = next((one for one, each in zip(found, answers) if each.process == answer.process), found[0])
     manifest = mapping(parts.get("manifest.json", "{}"))
     done = {**kept_checks(parts), **(checks or {})}
-    drawn, absent = all_pictures(evidence, answer, done, parts)
+    stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
+    drawn, absent = all_pictures(evidence, answer, done, stacks)
     lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
     diff = "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True)) if patch is not None and patch.changed else ""
@@ -94,7 +97,7 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     then = tuple(next_commands(answer, evidence, bool(done), "flame.svg" in dict(drawn), bool(diff)))
     kept = source if isinstance(source, Path) else None
     return Incident(answer, name, str(manifest.get("taken", "")), kept, drawn, absent, lines, diff, tables, rows, shown,
-                    then, told(manifest.get("removed"), struck))
+                    then, told(manifest.get("removed"), struck), stacks)
 
 
 def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
@@ -138,9 +141,8 @@ def words_of(check: Check) -> str:
 
 
 def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Check],
-                 parts: Mapping[str, str]) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
+                 stacks: Stacks) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
     """Those that there is something to draw for, and why others are not there."""
-    stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
     runs = {name: one for name, one in checks.items() if isinstance(one, Pressure)}
     wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: pictures.timeline(evidence, answer)}
     if answer.waits_for or answer.thread is not None and answer.state not in ("healthy", "inconclusive"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import os
 import re
 from itertools import groupby
@@ -23,7 +24,7 @@ from hangdebug.frames import is_application
 from hangdebug.incident import Incident, gather
 from hangdebug.model import Diagnosis, Frame, Patch
 from hangdebug.pressure import Check
-from hangdebug.recording import keep
+from hangdebug.recording import SPEEDSCOPE, keep, speedscope
 from hangdebug.report import facts, marked, printable, short
 
 STYLE = """
@@ -76,8 +77,11 @@ def report(source: Path | str, out: Path, *, code: Path | None = None, checks: M
 
 
 def write(incident: Incident, out: Path) -> tuple[Path, Path]:
-    """The reports, and each picture as a file for the Markdown; every file whole or not at all. Raises BadRequest."""
+    """The reports, each picture as a file for the Markdown, and what was sampled, for speedscope; every file whole or not at
+    all. Raises BadRequest."""
     files = {name: picture.data for name, picture in incident.pictures}
+    if incident.stacks:
+        files[SPEEDSCOPE] = json.dumps(speedscope(incident.stacks, incident.name, None), indent=1).encode()
     files["report.md"] = as_markdown(incident).encode("utf-8", "replace")
     files["report.html"] = as_html(incident, out).encode("utf-8", "replace")
     keep(out, files)

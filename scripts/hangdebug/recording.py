@@ -95,14 +95,18 @@ def keep(folder: Path, files: dict[str, bytes]) -> None:
 # -- for speedscope ------------------------------------------------------------------------------------
 
 
-def speedscope(stacks: Stacks, name: str, rate: int = RATE) -> dict[str, Any]:
-    """The stacks in speedscope's file format: shared frames, and one sampled profile a thread, outermost frame first."""
+def speedscope(stacks: Stacks, name: str, rate: int | None = RATE) -> dict[str, Any]:
+    """The stacks in speedscope's file format: shared frames, and one sampled profile a thread, outermost frame first.
+
+    The weights are seconds, or where the `rate` is not known, samples.
+    """
+    unit, rate = ("seconds", rate) if rate else ("none", 1)
     frames: dict[tuple, int] = {}
     threads: dict[tuple, list[tuple[list[int], int]]] = {}
     for thread, count in stacks:
         indexes = [frames.setdefault((one.function, one.file, one.line), len(frames)) for one in reversed(thread.frames)]
         threads.setdefault((thread.name, thread.os_id), []).append((indexes, count))
-    profiles = [{"type": "sampled", "name": title or f"thread {number or '?'}", "unit": "seconds", "startValue": 0,
+    profiles = [{"type": "sampled", "name": title or f"thread {number or '?'}", "unit": unit, "startValue": 0,
                  "endValue": sum(count for _, count in rows) / rate, "samples": [indexes for indexes, _ in rows],
                  "weights": [count / rate for _, count in rows]} for (title, number), rows in threads.items()]
     return {"$schema": "https://www.speedscope.app/file-format-schema.json", "name": name, "activeProfileIndex": 0,
