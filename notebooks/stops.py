@@ -24,7 +24,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import lab
 import views
-from hangdebug import fix, pictures
+from hangdebug import charts, fix
 from hangdebug.capture import resolve
 from hangdebug.diagnose import diagnose, worst
 from hangdebug.live import observe
@@ -147,7 +147,7 @@ def ended(one: Stop | None) -> str:
 
 def picture(found: Sequence[Stop]) -> views.Shown:
     """A bar for each stop: how long the process lived on. One that never ended is hatched, up to where we looked."""
-    figure = pictures.canvas(3.6)
+    figure = charts.canvas(3.6)
     axis, bars, names, words = figure.subplots(), list(reversed(found)), [], []
     for place, one in enumerate(bars):
         never = one.seconds is None
@@ -169,7 +169,7 @@ def picture(found: Sequence[Stop]) -> views.Shown:
                   va="center", fontsize=10)
     axis.set(xlim=(0, PATIENCE), ylim=(-0.5, len(bars) - 0.5), xlabel="seconds from the signal to the end of the process")
     axis.spines[["top", "right"]].set_visible(False)
-    return views.Shown("\n".join(words), png=pictures.saved(figure))
+    return views.Shown("\n".join(words), png=charts.saved(figure))
 
 
 def crowd(step: int, source: str = "", aborts: int = 200) -> Pressure:
@@ -194,4 +194,4 @@ def crowds(runs: Mapping[str, Pressure]) -> views.Shown:
 def under_pressure(runs: Mapping[str, Pressure]) -> tuple[Picture, Picture]:
     """/health under each crowd, and the threads of those that lived, over the readers that left."""
     counted = {name: one for name, one in runs.items() if one.counts}
-    return pictures.latency({name: one.result for name, one in runs.items()}), pictures.threads_over_aborts(counted)
+    return charts.latency({name: one.result for name, one in runs.items()}), charts.threads_over_aborts(counted)
