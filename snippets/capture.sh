@@ -44,8 +44,8 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
         { line[NR] = $0; port[NR] = $2; sub(/.*:/, "", port[NR]); has[NR] = index(own, " " $10 " ") }
         has[NR] && $4 == "0A" { listens[port[NR]] = 1 }
         END { for (i = 1; i <= NR; i++) if (has[i] || port[i] in listens) print line[i] }' >"$place/net.txt"
-    for child in $(cat "$p/task/"*/children 2>/dev/null); do printf '%s\t%s\n' "$child" "$(shown "$child" 3)"
-    done >"$place/children.tsv"
+    for child in $(cat "$p/task/"*/children 2>&-); do printf '%s\t%s\t%s\n' "$child" "$(shown "$child" 3)" \
+        "$(ls -l /proc/$child/fd 2>&- | sed -n 's/.*pipe://p' | tr '\n[]' '   ')"; done >"$place/children.tsv"
     {   sed 's/^/range /' /proc/sys/net/ipv4/ip_local_port_range  # for: does it listen, does it still serve?
         awk '$4 == "0A" { sub(/.*:/, "", $2); print "listened", $2 }' "$p/net/tcp" "$p/net/tcp6"
         awk '$4 == "00010000" { print "unix", $7 }' "$p/net/unix"

@@ -1,0 +1,61 @@
+"""Bundles that hold no line of the code: what the kernel's words alone tell, and what they cannot."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zoo
+from hangdebug.diagnose import diagnose
+from hangdebug.dumps.bundle import read_bundle
+from hangdebug.model import Diagnosis
+
+CAPTURE = Path(__file__).resolve().parent.parent / "snippets" / "capture.sh"
+pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
+
+
+def by_shell(pid: int, folder: Path) -> Path:
+    """What capture.sh keeps of a process: no lines of code, no tasks, no queues."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", CAPTURE, str(pid), folder], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def answer(folder: Path) -> Diagnosis:
+    return diagnose(read_bundle(folder)[0])
+
+
+def changed(folder: Path, name: str, old: str, new: str = "") -> None:
+    """The same capture with one of its facts taken away."""
+    for file in folder.glob(f"[0-9]*/{name}"):
+        text = file.read_text()
+        assert old in text, name
+        file.write_text(text.replace(old, new))
+
+
+def test_a_sleep_of_sqlite_is_told_from_one_of_python(tmp_path):
+    with zoo.hang("database") as hung:
+        folder = by_shell(hung.pid, tmp_path / "evidence")
+    one = answer(folder)
+    assert (one.state, one.cause) == ("loop-blocked", "database") and one.kernel_wait.syscall == "clock_nanosleep"
+    changed(folder, "fds.tsv", "orders.db", "orders.txt")
+    assert answer(folder).cause == "other"  # some C library sleeps: which, nothing tells
+
+
+def test_a_pipe_is_a_child_s_output_where_a_child_has_its_other_end(tmp_path):
+    with zoo.hang("child_output") as hung:
+        folder = by_shell(hung.pid, tmp_path / "evidence")
+    one = answer(folder)
+    assert (one.state, one.cause) == ("loop-blocked", "subprocess")
+    assert re.match(r"fd \d+ -> pipe, of child \d+: \S*python", one.kernel_wait.detail)
+    for file in folder.glob("[0-9]*/children.tsv"):
+        file.write_text("")
+    one = answer(folder)  # whose it is, nothing tells
+    assert one.confidence < 0.7 and any(doubt.startswith("No kind of evidence names") for doubt in one.doubts)
