@@ -59,3 +59,18 @@ def test_a_pipe_is_a_child_s_output_where_a_child_has_its_other_end(tmp_path):
         file.write_text("")
     one = answer(folder)  # whose it is, nothing tells
     assert one.confidence < 0.7 and any(doubt.startswith("No kind of evidence names") for doubt in one.doubts)
+
+
+def test_a_full_pool_is_accused_with_doubt_where_its_queue_was_not_read(tmp_path):
+    with zoo.hang("threadpool_limit") as hung:
+        folder = by_shell(hung.pid, tmp_path / "evidence")
+    one = answer(folder)
+    assert (one.state, one.cause) == ("threadpool-exhausted", "threadpool-limit") and 0.5 < one.confidence < 0.8
+    assert "Whether a call waits in its queue is not known." in one.doubts and one.doubts[-1].startswith("Next: ")
+
+
+def test_a_full_pool_with_a_thread_for_each_client_is_not_accused(tmp_path):
+    with zoo.hang("full_house") as busy:
+        folder = by_shell(busy.pid, tmp_path / "evidence")
+    one = answer(folder)
+    assert one.state == "inconclusive" and one.doubts[-1].startswith("Next: ")
