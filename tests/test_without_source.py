@@ -74,3 +74,16 @@ def test_a_full_pool_with_a_thread_for_each_client_is_not_accused(tmp_path):
         folder = by_shell(busy.pid, tmp_path / "evidence")
     one = answer(folder)
     assert one.state == "inconclusive" and one.doubts[-1].startswith("Next: ")
+
+
+def test_a_lock_that_a_killed_process_held_is_told_from_one_that_another_may_release(tmp_path):
+    with zoo.hang("killed_holder") as hung:
+        folder = by_shell(hung.pid, tmp_path / "evidence")
+    one = answer(folder)
+    assert (one.state, one.cause) == ("deadlock", "lock") and one.kernel_wait.detail == "shared with no other process"
+    assert one.confidence < 0.8 and any("a semaphore" in doubt for doubt in one.doubts)
+    for file in folder.glob("[0-9]*/shared.tsv"):
+        file.write_text("")
+    one = answer(folder)
+    assert (one.state, one.cause) == ("loop-blocked", "lock") and one.confidence < 0.8
+    assert any("another process is left that could release" in doubt for doubt in one.doubts)
