@@ -144,8 +144,12 @@ def name(one: Wait) -> str:
 
 
 def never_right(one: Wait) -> bool:
-    """A pool that is joined or a thread that is waited for holds the loop for as long as that one works."""
-    return one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+    """A pool that is joined or a thread that is waited for holds the loop for as long as that one works.
+
+    A thread that is started is waited for too, for as long as it takes it to begin: a moment.
+    """
+    waits = one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+    return waits and not one.inside("threading.py:start")
 
 
 def stalls(scene: Scene, one: Wait) -> Answer:
