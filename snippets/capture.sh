@@ -19,20 +19,17 @@ shown() {  # shown PID MOST: its command line
         NR > 1 { kept = index(safe, " "$0 " ") || index(safe, " " last " ") || $0 ~ /^[A-Za-z0-9_\/.-]+py$/ ||
                         last !~ /^-/ && $0 ~ /^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_.]+$/ }
         NR <= most { line = line (NR > 1 ? " " : "") (NR == 1 || kept ? $0 : "***"); last = $0 }
-        END { print line }'
-}
+        END { print line }'; }
 kernel() {  # kernel PID: what each thread waits in, one line a thread. Nothing is paused by it.
     read -r now _ </proc/uptime
     awk -v head="# at $now arch $(uname -m) hz $(getconf CLK_TCK 2>/dev/null || echo 100)" '
     function text(file,   line) { line = ""; getline line <file; close(file); return line "\t" }
-    BEGIN { print head
-        for (i = 1; i < ARGC; i++) {
+    BEGIN { print head; for (i = 1; i < ARGC; i++) {
             task = ARGV[i]; stat = text(task "/stat"); if (stat == "\t") continue  # the thread has ended
             while ((getline line <(task "/status")) > 0) if (line ~ /^(non)?vol/) {
                 forced = line; sub(/.*[ \t]/, "", forced); if (line ~ /^vol/) own = forced }
             close(task "/status"); sub(/.*\) /, "", stat); waits = text(task "/wchan") text(task "/syscall")
-            sub(/.*\//, "", task); print task "\t" stat own "\t" forced "\t" waits } }' "/proc/$1/task/"*
-}
+            sub(/.*\//, "", task); print task "\t" stat own "\t" forced "\t" waits } }' "/proc/$1/task/"*; }
 one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attaching can end a wait
     p=/proc/$1 place=$folder/$1 server=null status=sleeping; mkdir -p "$place"
     case $(grep ^State "$p/status") in *stopped*) status=stopped ;; *tracing*) status=tracing-stop ;; esac
@@ -44,8 +41,8 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
         { line[NR] = $0; port[NR] = $2; sub(/.*:/, "", port[NR]); has[NR] = index(own, " " $10 " ") }
         has[NR] && $4 == "0A" { listens[port[NR]] = 1 }
         END { for (i = 1; i <= NR; i++) if (has[i] || port[i] in listens) print line[i] }' >"$place/net.txt"
-    for child in $(cat "$p/task/"*/children 2>/dev/null); do printf '%s\t%s\n' "$child" "$(shown "$child" 3)"
-    done >"$place/children.tsv"
+    for child in $(cat "$p/task/"*/children 2>&-); do printf '%s\t%s\t%s\n' "$child" "$(shown "$child" 3)" \
+        "$(ls -l /proc/$child/fd 2>&- | sed -n 's/.*pipe://p' | tr '\n[]' '   ')"; done >"$place/children.tsv"
     {   sed 's/^/range /' /proc/sys/net/ipv4/ip_local_port_range  # for: does it listen, does it still serve?
         awk '$4 == "0A" { sub(/.*:/, "", $2); print "listened", $2 }' "$p/net/tcp" "$p/net/tcp6"
         awk '$4 == "00010000" { print "unix", $7 }' "$p/net/unix"
@@ -55,8 +52,12 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
     echo "{\"pid\": $1, \"command\": $(shown "$1" 6 | quoted), \"cwd\": $(readlink "$p/cwd" | quoted),
  \"status\": \"$status\", \"server\": $server, \"supervisor_pid\": $2$version}" >"$place/process.json"
     for n in 0 1 2 3; do kernel "$1" >"$place/kernel-before-$n.tsv"; sleep 0.1 || sleep 1; done 2>/dev/null
-    for index in 0 1 2; do
-        case $status in *stop*) return ;; esac  # py-spy would wait for it
+    for at in $(sed -nE 's/^(202|98) 0x([^ ]+) 0x([^ ]*[0-7])?. .*/\2/p' $p/task/*/syscall 2>&- | sort -u); do
+        file=$(awk -v at="$at" 'function w(t) { return sprintf("%16s", t) } { split($1, e, "-") }
+            w(e[1]) <= w(at) && w(at) < w(e[2]) && $5 { print $4, $5 }' "$p/maps"); [ -n "$file" ] || continue
+        printf '%d\t%s\n' "0x$at" "$(grep -ls " $file " /proc/[0-9]*/maps | awk -v own="$1" -F/ '
+     $3 != own { n = n " " $3 } END { print (n ? "" : "no other ") "process" n }')"; done >"$place/shared.tsv"
+    for index in 0 1 2; do case $status in *stop*) return ;; esac  # py-spy would wait for it
         kernel "$1" >"$place/kernel-$index.tsv"
         py-spy dump --json --pid "$1" >"$place/sample" 2>"$place/py-spy.log" || break
         mv "$place/sample" "$place/sample-$index.json"; sleep 0.3 2>/dev/null || sleep 1

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -175,3 +177,42 @@ def test_a_bundle_says_the_same_and_a_spoilt_one_says_less(tmp_path: Path) -> No
         first.write_text(text)
         spoilt_ = read_bundle(folder)[0]
         assert spoilt_.tasks == () and diagnose(spoilt_).state == "healthy"
+
+
+ASKED_TO_END = """
+import asyncio, sys
+async def scoped():
+    try:
+        async with asyncio.timeout(0):
+            await asyncio.sleep(86400)
+    except TimeoutError:
+        pass  # it was cancelled, and that was taken back
+    await work()
+async def work():
+    while True:
+        try:
+            print("READY", flush=True)
+            await asyncio.sleep(86400)  # <-- graceful-shutdown
+        except asyncio.CancelledError:
+            pass
+asyncio.run(scoped())
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a task does not count how often it was cancelled")
+def test_a_program_that_swallowed_its_end_is_told_from_one_that_was_not_told(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text(ASKED_TO_END)
+    with subprocess.Popen([sys.executable, tmp_path / "job.py"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            answers = []
+            for name in ("before", "after"):
+                assert process.stdout.readline() == "READY\n"
+                answers.append(diagnose(observe(resolve(process.pid), tmp_path / name, lambda line: None)[0]))
+                process.send_signal(signal.SIGINT)
+        finally:
+            process.kill()
+    before, after = answers
+    assert before.state == "healthy"
+    assert after.state == "exit-hang" and 0.7 < after.confidence < 0.8
+    assert (after.blocking_frame.line, "graceful-shutdown") in zoo.marks(ASKED_TO_END)
+    assert any("was cancelled once, as Ctrl-C does" in line for line in after.evidence)

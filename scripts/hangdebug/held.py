@@ -6,6 +6,8 @@ from typing import Optional, Tuple
 
 from hangdebug.causes import cause_of
 from hangdebug.frames import calls, is_application, package
+from hangdebug.kernel import FUTEX_PRIVATE, endless
+from hangdebug.locks import ENTERS
 from hangdebug.model import Frame, Verdict
 from hangdebug.rings import nobody_gives, nobody_seen, ring
 from hangdebug.scene import SERVERS, Scene, View
@@ -54,10 +56,20 @@ def together(scene: Scene, one: Wait) -> Answer:
     state = state_held(scene, one)
     if one.running or one.motion.often:
         return judged(scene, one, agree, "loop-busy" if one.running else state)
+    if between_processes(one) and state == "loop-blocked":
+        doubt = "Whether another process is left that could release what it waits for is not known."
+        return Verdict(state, 0.75, (agree,), (doubt,)), one
     if one.motion.woke is None:
         return Verdict(state, 0.9, (agree,)), one
     woke = f"It woke {times(one.motion.woke)} in the {one.motion.span:.1f} s before the first attach."
     return Verdict(state, 0.95 if one.motion.woke == 0 else 0.85, (agree, woke)), one
+
+
+def between_processes(one: Wait) -> bool:
+    """Whether it waits, without a timeout, for a lock that other processes may have as well: which, the evidence does not say."""
+    if not one.in_syscall("futex"):
+        return one.starts_with(*ENTERS[1:]) and (one.kernel is None or one.kernel.syscall is None)
+    return endless(one.kernel.args) and not one.kernel.args[1] & FUTEX_PRIVATE and not one.kernel.detail
 
 
 def moving(scene: Scene, one: Wait) -> Answer:
@@ -132,8 +144,12 @@ def name(one: Wait) -> str:
 
 
 def never_right(one: Wait) -> bool:
-    """A pool that is joined or a thread that is waited for holds the loop for as long as that one works."""
-    return one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+    """A pool that is joined or a thread that is waited for holds the loop for as long as that one works.
+
+    A thread that is started is waited for too, for as long as it takes it to begin: a moment.
+    """
+    waits = one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+    return waits and not one.inside("threading.py:start")
 
 
 def stalls(scene: Scene, one: Wait) -> Answer:

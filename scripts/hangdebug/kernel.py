@@ -37,20 +37,24 @@ AARCH64 = {
 TABLES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
 ON_FD = frozenset("""read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
     recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split())
+CHILDS = "of child"  # whose the other end of a pipe is
 ALONE = "no other process"  # what maps a semaphore whose other users have all ended
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
+UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
+SQLITE = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm")  # a database's file by custom, and what lies beside one
 ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
 class Objects:
     """What numbers in syscalls stand for: descriptors' targets, sockets' peers by inode, children's commands, and
-    which other processes map a semaphore that lies at an address."""
+    which other processes map a semaphore that lies at an address. `pipes` are the children by the pipes they have."""
 
     files: Mapping[int, str] = field(default_factory=dict)
     peers: Mapping[str, str] = field(default_factory=dict)
     children: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[int, str] = field(default_factory=dict)
+    pipes: Mapping[str, int] = field(default_factory=dict)
 
 
 def reading(text: str, objects: Objects = Objects()) -> Reading:
@@ -107,22 +111,36 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
         return f"child {pid}" if pid > 0 else "any child"
     if name == "futex" and args and args[0] in objects.shared:
         return f"shared with {objects.shared[args[0]]}"
+    if sleeps_in_c(name, args):
+        opened = sorted(target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE))
+        return f"with {opened[0]} open, as SQLite has its files" if opened else None
     return None
 
 
 def describe(fd: int, objects: Objects) -> str:
-    """A descriptor in words: "fd 17 -> 10.2.3.4:5432", "fd 9 -> pipe"."""
+    """A descriptor in words: "fd 17 -> 10.2.3.4:5432", "fd 9 -> pipe", "fd 9 -> pipe, of child 671: ffmpeg"."""
     target = objects.files.get(fd)
     if target is None:
         return f"fd {fd}"
     if target.startswith("socket:"):
         target = objects.peers.get(target[8:-1], "socket")
-    return f"fd {fd} -> {target.split(':[')[0] if target.startswith('pipe') else target}"
+    if not target.startswith("pipe:["):
+        return f"fd {fd} -> {target}"
+    child = objects.pipes.get(target[6:-1])
+    # A forked child has the pipes too of which both ends are the parent's: those are between its own threads.
+    if child is None or sum(other == target for other in objects.files.values()) > 1:
+        return f"fd {fd} -> pipe"
+    return f"fd {fd} -> pipe, {CHILDS} {child}: {objects.children.get(child, '')}"
 
 
 def forever(args: tuple[int, ...]) -> bool:
     """futex(address, operation, value, timeout, ...): of this process alone, and without a timeout."""
     return endless(args) and bool(args[1] & FUTEX_PRIVATE)
+
+
+def sleeps_in_c(name: str | None, args: tuple[int, ...]) -> bool:
+    """Whether it is a C library that sleeps, as with usleep(): Python itself has never slept in this way."""
+    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != UNTIL
 
 
 def endless(args: tuple[int, ...]) -> bool:

@@ -1,18 +1,19 @@
 """Loops that are not the server's own: another thread's, beside it, and none at all.
 
 A thread may run an event loop of its own and block it on purpose: a poller that sleeps, a consumer that waits for the
-next message. That hangs nobody who does not wait for it.
+next message. That hangs nobody who does not wait for it. A program that asyncio.run() runs may have been told to end.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Optional, Tuple
 
-from hangdebug.frames import is_application, package
-from hangdebug.held import outermost
+from hangdebug.frames import calls, is_application, package
+from hangdebug.held import outermost, times
 from hangdebug.kernel import ends_by_itself
-from hangdebug.model import Verdict
-from hangdebug.pending import as_wait, waiting
+from hangdebug.model import Task, Verdict
+from hangdebug.pending import as_wait, own_code, waiting
 from hangdebug.pools import says, woke
 from hangdebug.scene import PARKED, SERVERS, Scene, polls_its_own
 from hangdebug.waitfor import HANDS_OVER, RESULT, hands_over
@@ -22,6 +23,8 @@ Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 SECOND_LOOP = 0.7  # how sure an answer about a loop may be that is not the server's
 HELD = ("loop-blocked", "loop-busy")
+RUNNER, NUMBERED = "asyncio/runners.py:run", re.compile(r"^Task-(\d{1,9})$")
+TAKES_BACK = ("asyncio/taskgroups.py", "asyncio/timeouts.py", "anyio/_backends/_asyncio.py:__aexit__")
 
 
 def beside(own: Scene, other: Scene, found: Verdict, held: Wait) -> Verdict | None:
@@ -82,3 +85,22 @@ def tasks_alone(scene: Scene) -> Answer:
     own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
     words = (f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack.",)
     return Verdict("inconclusive", 0.3, words, (), True), as_wait(scene, own[0]) if len(own) == 1 else None
+
+
+def asked_to_end(scene: Scene) -> Answer:
+    """A program whose main coroutine was cancelled, as asyncio.run() does at Ctrl-C, and waits on for the same thing."""
+    runs = any(calls(frame, RUNNER) for view in scene.loop for frame in view.thread.frames)
+    task = main_task(scene) if runs and len(scene.threads("event-loop")) == 1 else None
+    if task is None or not task.cancels or task.id not in waiting(scene).stuck or not own_code(task):
+        return None
+    if any(calls(frame, *TAKES_BACK) for frame in task.frames):
+        return None  # a group or a timeout has cancelled it, and is not yet through
+    words = (f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C does, and "
+             f"waits for {task.awaits or task.waits_on} all the time: it has swallowed that.",)
+    return Verdict("exit-hang", 0.75, words, ("A library that cancels and does not take it back leaves the same trace.",)), as_wait(scene, task)
+
+
+def main_task(scene: Scene) -> Task | None:
+    """The first task of the loop: asyncio numbers them, and all others are made by it or by what it made."""
+    numbered = [(int(found[1]), task) for task in scene.evidence.later for found in [NUMBERED.match(task.name)] if found]
+    return min(numbered, key=lambda one: one[0], default=(0, None))[1]

@@ -91,7 +91,7 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         top = places[place(held[0])]
         if queue == 0:
             return at_work(pool, held)
-        queued = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "the next one waits"
+        queued = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "a further one would wait"
         words = (f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
                  f"It runs at most {pool.limit or len(held)} calls at a time, so {queued} in its queue.")
         if held[0].motion.samples == 1 and pool.said:
@@ -103,9 +103,18 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         if woken * 4 > len(held):
             words = (f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",)
             return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
-        unknown = ("Whether a call waits in its queue is not known.",) if pool.said and not queue else ()
-        return Verdict("threadpool-exhausted", 0.75 if unknown else 0.93, words, unknown), held[0]
+        return Verdict("threadpool-exhausted", 0.93, words) if queue else unqueued(scene, held, words), held[0]
     return None
+
+
+def unqueued(scene: Scene, held: list[Wait], words: tuple[str, ...]) -> Verdict:
+    """Of a full pool whose queue was not read: whether anybody suffers, only a further request can show."""
+    doubt = "Whether a call waits in its queue is not known."
+    clients = scene.evidence.clients
+    if clients is not None and clients.open <= len(held):
+        told = f"{clients.open} clients are connected, so each of them may have a thread of its own."
+        return Verdict("inconclusive", 0.5, (words[0], told), (doubt,))
+    return Verdict("threadpool-exhausted", 0.75, words, (doubt,))
 
 
 def at_work(pool: Pool, held: list[Wait]) -> tuple[Verdict, Wait | None]:

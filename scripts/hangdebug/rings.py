@@ -6,7 +6,7 @@ from typing import Optional, Tuple
 
 from hangdebug.frames import calls
 from hangdebug.kernel import ALONE
-from hangdebug.locks import wanted
+from hangdebug.locks import ENTERS, Lock, wanted
 from hangdebug.model import Match, Verdict, WaitsFor
 from hangdebug.scene import Scene, View, identity
 from hangdebug.source import makers
@@ -15,6 +15,7 @@ from hangdebug.waits import Wait, name_of, wait as wait_of
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
+UNNAMED = Lock("the lock", "", "", False, frozenset())
 NOBODY = "nobody that is left"
 COUNTED = {"Semaphore", "BoundedSemaphore"}  # any thread may release these
 
@@ -127,7 +128,7 @@ def label(scene: Scene, node: object) -> str:
 def nobody_left(scene: Scene, seen: Graph) -> Answer:
     """A thread waits for a lock without a timeout, and every other one is idle: nobody is inside who could release it."""
     for node, one in sorted(seen.waits.items(), key=lambda item: item[1].view.role != "event-loop"):
-        locks = wanted(one, scene.evidence.sources)
+        locks = wanted(one, scene.evidence.sources) or unnamed(one)
         if node in seen.edges or not locks or locks[0].kinds & COUNTED or not endless_alone(one):
             continue
         if one.view.role not in ("event-loop", "worker"):
@@ -142,8 +143,14 @@ def nobody_left(scene: Scene, seen: Graph) -> Answer:
                  f"releasing it{', or needs the event loop to go on' if on_loop else ''}.",
                  f"It woke not once in the {one.motion.span:.1f} s before the first attach.")
         doubt = "" if on_loop else "Another request could still release it by hand: look for who takes this lock."
-        return Verdict("deadlock", 0.9 if on_loop else 0.75, words, tuple(filter(None, [doubt])), waits_for=(edge,)), one
+        doubt = "Its line is not at hand: a semaphore, which whoever is idle might release later, looks alike." if locks[0] == UNNAMED else doubt
+        return Verdict("deadlock", 0.75 if doubt else 0.9, words, tuple(filter(None, [doubt])), waits_for=(edge,)), one
     return None
+
+
+def unnamed(one: Wait) -> tuple[Lock, ...]:
+    """A lock between processes of which the stack alone tells, where the loop waits for it and its line is not at hand."""
+    return (UNNAMED,) if not one.text and one.view.role == "event-loop" and one.starts_with(*ENTERS[1:]) else ()
 
 
 def endless_alone(one: Wait) -> bool:

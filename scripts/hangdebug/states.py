@@ -12,7 +12,7 @@ from hangdebug.checkouts import awaited_in_vain, lent_out
 from hangdebug.gil import starved
 from hangdebug.held import loop_held, state_held
 from hangdebug.locks import wanted
-from hangdebug.loops import tasks_alone, to_look_at
+from hangdebug.loops import asked_to_end, tasks_alone, to_look_at
 from hangdebug.model import Task, Verdict
 from hangdebug.pending import (
     as_wait, direct, ended_by, ends_of, lock_like, own_code, satisfied, started, tasks_waiting, waiting, waits_for,
@@ -201,5 +201,5 @@ def unknown(scene: Scene) -> Answer:
     return Verdict("inconclusive", 0.3, words, (), True), to_look_at(scene)
 
 
-RULES = (stopped, orphaned, supervising, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, tasks_waiting,
-         awaited_in_vain, held_before, fine, synchronous, unknown)
+RULES = (stopped, orphaned, supervising, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, asked_to_end,
+         tasks_waiting, awaited_in_vain, held_before, fine, synchronous, unknown)

@@ -23,6 +23,7 @@ from hangdebug.capture.memory import PAGE, Memory, Unreadable, mapping_of, opene
 SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 15)
+COUNTS = (3, 11)  # from here on a task has cancelling()
 LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
 HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16  # before an object stands its node, two bits of which are the collector's own
@@ -36,7 +37,7 @@ class Newer(Unreadable):
 class Layout:
     """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame.
 
-    The last six are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
+    `task_cancels` is known from COUNTS on, where a task counts how often it was told to end. The six before it are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
     one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
     """
 
@@ -70,6 +71,7 @@ class Layout:
     thread_tasks: int = 0
     task_node: int = 0
     collector: int = 0
+    task_cancels: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
         where(memory, [tuple(facts["failed"])], 256),
         where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
         where(memory, [tuple(facts["items"])], 64), facts["ascii"] - 1, facts["other"] - 4, *(lists(memory, facts) if version >= LINKED else ()),
+        task_cancels=where(memory, [tuple(one) for one in facts["cancels"]], 256, "<i") if version >= COUNTS else 0,
     )
 
 

@@ -87,7 +87,7 @@ def objects(pid: int, listening: tuple[int, ...]) -> dict[str, str]:
     return {"fds.tsv": files, "net.txt": sockets(pid, files, listening), "children.tsv": children(pid)}
 
 
-def descriptors(pid: int) -> str:
+def descriptors(pid: int | str) -> str:
     rows = []
     try:
         fds = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -117,13 +117,14 @@ def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
 
 
 def children(pid: int) -> str:
-    """Its children by the number that it knows them by, which is what its system calls name."""
+    """Its children by the number that it knows them by, which is what its system calls name, and the pipes that each has."""
     rows = []
     level = depth(pid)
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
         for child in (content(list_) or "").split():
             number = (numbers(f"/proc/{child}/status")[level - 1:] or [child])[0]
-            rows.append(f"{number}\t{command(child)}")
+            pipes = {line.split("pipe:[")[1][:-1] for line in descriptors(child).splitlines() if "\tpipe:[" in line}
+            rows.append(f"{number}\t{command(child)}\t{' '.join(sorted(pipes))}")
     return "\n".join(rows) + "\n"
 
 

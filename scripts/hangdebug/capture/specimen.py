@@ -18,6 +18,9 @@ class Plain:
         self.first, self.second = "eins", 2
 
 
+CANCELS = (7, 5)  # how often two tasks are told to end
+
+
 class Jobs:
     @staticmethod
     async def source(future):
@@ -77,6 +80,10 @@ def main():
 
     async def make():
         lock, future = asyncio.Lock(), loop.create_future()
+        asked = [loop.create_task(Jobs.end_badly()) for _ in CANCELS]
+        for task, times in zip(asked, CANCELS):
+            for _ in range(times):
+                task.cancel()  # it ends before it begins, and keeps the count
         made = [loop.create_task(Jobs.listen(future), name="listen-\u00e9"), loop.create_task(Jobs.enter_twice(lock), name="enter"),
                 loop.create_task(Jobs.end_badly(), name="bad"), loop.create_task(asyncio.sleep(0))]
         for _ in range(4):
@@ -84,7 +91,7 @@ def main():
         made[3].cancel()
         cancelled = loop.create_future()
         cancelled.cancel()
-        return made, cancelled, (lock, future)
+        return made, cancelled, (lock, future, asked)
 
     made, cancelled, kept = loop.run_until_complete(make())
     waiting, names = made[:2], Jobs.listen.__code__.co_varnames
@@ -98,6 +105,7 @@ def main():
         "coroutines": [coroutine_of(task.get_coro()) for task in waiting],
         "tasks": [task_of(task) for task in waiting],
         "futures": [[id(waiting[0]._fut_waiter), 0], [id(cancelled), 1], [id(made[2]), 2]],
+        "cancels": [[id(task), times] for task, times in zip(kept[2], CANCELS)],
         "failed": [id(made[2]), id(made[2]._exception)],
         "shared": [id(Plain), id(other.__dict__)], "items": [id(names), id(names[0])], "ascii": sys.getsizeof(""), "other": sys.getsizeof("\u0100"),
     }

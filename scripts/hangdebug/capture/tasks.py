@@ -232,7 +232,8 @@ def task_at(objects: Objects, at: int) -> Task | None:
     found = chain(objects, coroutine)
     what = awaited(objects, found, memory.word(at + layout.task_waiter))
     frames = tuple(one.frame for one in found.calls)
-    return Task(name, frames, str(what or ""), state, title, at, what, inside(objects, found), timed(objects, found), ends(found.calls))
+    return Task(name, frames, str(what or ""), state, title, at, what, inside(objects, found), timed(objects, found), ends(found.calls),
+                memory.small(at + layout.task_cancels) if layout.task_cancels else 0)
 
 
 def name_of(objects: Objects, at: int) -> str:

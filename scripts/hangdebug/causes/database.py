@@ -2,7 +2,8 @@
 
 It waits for a slow query, for a network that went away, or for a lock inside of the database: a row that another
 transaction has changed and not committed, a SQLite file that another connection writes. Key-value stores and
-caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel tell them.
+caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel tell them. Before a
+lock SQLite sleeps a tenth of a second and asks again, in C, where Python's own sleep would be another system call.
 
 Repair: an asynchronous driver (asyncpg, `psycopg.AsyncConnection`, `redis.asyncio`), or a `def` route; a
 `statement_timeout` or `lock_timeout` either way. For a lock, look for who holds it: `pg_stat_activity` shows
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import re
 
+from hangdebug.kernel import sleeps_in_c
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.source import makers
@@ -36,7 +38,7 @@ BUSY = ("loop-busy", "healthy", "threadpool-exhausted")
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or verdict.state in BUSY:
         return None
-    peer = f" Its peer: {wait.kernel.detail}." if wait.kernel and wait.kernel.detail else ""
+    peer = f" Its peer: {wait.kernel.detail}." if wait.descriptors else ""
     if wait.inside_package(*DRIVERS) or wait.inside_folder(DJANGO):
         kind = "an asynchronous" if wait.coroutine else "a synchronous"
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, {kind} driver.{peer}",))
@@ -48,7 +50,16 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     server = server_of(wait)
     if server and not wait.line_calls(*RAW):
         return Match(kernel, (f"The kernel has it in {wait.kernel}: that is {server}'s port.",))
+    if not wait.text and asks_again(wait):
+        words = f"The kernel has it in {wait.kernel}, and it wakes again and again: it is not Python that sleeps, but C code."
+        return Match(kernel, (words,))
     return None
+
+
+def asks_again(wait: Wait) -> bool:
+    """Short sleeps of a C library that follow each other, while a SQLite file is open: how that waits for a lock."""
+    known = wait.kernel is not None and sleeps_in_c(wait.kernel.syscall, wait.kernel.args) and wait.kernel.detail
+    return bool(known and wait.motion.woke)
 
 
 def connects(wait: Wait, scene: Scene) -> bool:

@@ -1,8 +1,8 @@
 """`time.sleep()` on the event loop's thread.
 
 It suspends the thread, not the coroutine. `time.sleep()` has no frame of its own: the stack ends in the line
-that calls it, and only that line or the kernel (`clock_nanosleep`; before Python 3.11 a `select` on nothing)
-tells it from any other C call.
+that calls it, and only that line or the kernel (`clock_nanosleep` up to a moment; before Python 3.11 a `select` on
+nothing) tells it from any other C call. A C library that sleeps, as SQLite does before a lock, sleeps for a while.
 
 Repair: `await asyncio.sleep()`.
 """
@@ -10,6 +10,7 @@ Repair: `await asyncio.sleep()`.
 from __future__ import annotations
 
 from hangdebug.frames import calls
+from hangdebug.kernel import sleeps_in_c
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
@@ -26,7 +27,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}.",)) if napping else None
     kinds, words = set(), []
     said = wait.leaf and any("sleep" in name.lower() for name in wait.called)
-    if said and (wait.kernel is None or wait.kernel.syscall in (None, "running", "restart_syscall") or sleeps(wait)):
+    if said and (wait.kernel is None or wait.kernel.syscall in (None, "running", "restart_syscall") or sleeps(wait) or in_c(wait)):
         kinds.add("source")
         words.append(f"Its line calls sleep: {wait.text}")
     # Drivers sleep too, such as sqlite3 for a lock: where the line is known, it has to agree.
@@ -38,10 +39,14 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 
 
 def sleeps(wait: Wait) -> bool:
-    """clock_nanosleep, or a select() that watches no descriptor."""
-    if wait.in_syscall("clock_nanosleep", "nanosleep"):
-        return True
+    """clock_nanosleep as Python calls it, or a select() that watches no descriptor."""
+    if wait.in_syscall("clock_nanosleep"):
+        return not in_c(wait)
     return wait.in_syscall("select", "pselect6") and wait.kernel.args[:4] == (0, 0, 0, 0)
+
+
+def in_c(wait: Wait) -> bool:
+    return wait.kernel is not None and sleeps_in_c(wait.kernel.syscall, wait.kernel.args)
 
 
 CAUSE = Cause(

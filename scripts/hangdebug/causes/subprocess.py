@@ -10,6 +10,7 @@ Repair: `await asyncio.create_subprocess_exec(...)` and `await child.communicate
 
 from __future__ import annotations
 
+from hangdebug.kernel import CHILDS
 from hangdebug.model import Cause, Match, Verdict
 from hangdebug.scene import Scene
 from hangdebug.waits import Wait
@@ -35,6 +36,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if childs_stream(wait, scene) and (pipe or wait.kernel is None or wait.kernel.syscall is None):
         kinds = {"source", "kernel"} if pipe and wait.descriptors else {"source"}
         return Match(frozenset(kinds), (f"Its line uses a child's stream: {wait.text}",))
+    if pipe and f"-> pipe, {CHILDS} " in (wait.kernel.detail or ""):
+        return Match(frozenset({"kernel"}), (f"The kernel has it in {wait.kernel}: a child has the other end.",))
     if (wait.kernel is None or wait.kernel.syscall is None) and wait.line_says(*WAITS):
         return Match(frozenset({"source"}), (f"Its line waits for a child process: {wait.text}",))
     return None

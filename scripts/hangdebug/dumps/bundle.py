@@ -82,8 +82,10 @@ def read_bundle(path: Path) -> tuple[Evidence, ...]:
 
 def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     process = facts(mapping(texts.get("process.json", "{}")))
+    children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
     objects = kernel.Objects(dict(pairs(texts.get("fds.tsv", ""))), kernel.peers(texts.get("net.txt", "")),
-                             dict(pairs(texts.get("children.tsv", ""))), dict(pairs(texts.get("shared.tsv", ""))))
+                             {pid: command for pid, (command, _, _) in children.items()}, dict(pairs(texts.get("shared.tsv", ""))),
+                             {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()})
     if "sockets.txt" in texts:
         process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots: list[Snapshot] = []

@@ -45,6 +45,7 @@ def task(row: dict[str, Any]) -> Task:
         id=row["id"] if type(row.get("id")) is int else None, awaits=awaited(row.get("awaits")),
         inside=tuple(one for one in items(row, "inside") if type(one) is int), timed=row.get("timed") is True,
         ends=frozenset(one for one in items(row, "ends") if isinstance(one, str)),
+        cancels=row["cancels"] if type(row.get("cancels")) is int else 0,
     )
 
 
