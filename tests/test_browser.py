@@ -197,7 +197,7 @@ def test_run_all_shows_the_path_to_its_end(chrome, site):
     for words in ("All 10 things that are needed are here", "FAILED: 4 of 16", "loop-blocked / executor-shutdown", "PASSED: all 28", "Right: lock."):
         assert words in said
     pictures = page.locator(".jp-OutputArea-output figure:not(.hang figure)")
-    assert pictures.count() == 4
+    assert pictures.count() == 5
     for one in pictures.all():
         drawn = one.locator("svg[role=img], img")
         assert len(drawn.get_attribute("aria-label") or drawn.get_attribute("alt") or "") > 40 and drawn.bounding_box()["height"] > 100

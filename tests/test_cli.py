@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -178,4 +179,4 @@ def test_what_is_missing_is_installed_by_one_line_that_then_asks_again(tmp_path:
     following = done.stderr.partition("Next: ")[2].strip()
     make, install, again = following.split(" && ")
     assert make == f"{python} -m venv hang-env" and install.startswith("hang-env/bin/python -m pip install")
-    assert again == f"hang-env/bin/python {HANG} diagnose --port 8 --json"
+    assert again == f"hang-env/bin/python {shlex.quote(str(HANG))} diagnose --port 8 --json"

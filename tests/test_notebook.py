@@ -106,7 +106,7 @@ def test_outputs_name_no_place_of_a_machine_and_hold_no_error(notebook):
 def test_pictures_are_modest_and_have_words(notebook):
     pages = [one.get("data", {}).get("text/html", "") for cell in code(notebook) for one in cell.outputs]
     pictures = [page for page in pages if "<figure>" in page]
-    assert len(pictures) == 4  # the timeline, latency, threads, a ring of waits
+    assert len(pictures) == 5  # the timeline, latency, threads, a ring of waits, a flame graph
     for page in pictures:
         assert len(page) < 150_000 and re.search(r'<(?:img alt|svg [^>]*aria-label)="[^"]{40,}', page)
         assert re.search("<figcaption>.{20,}</figcaption>", page)
