@@ -146,7 +146,8 @@ def painted(lines: Sequence[str]) -> list[str]:
         for piece in re.split("(\n)", text):  # a docstring goes over many lines
             span = f'<span style="color: var(--jp-mirror-editor-{name}-color, inherit)">{html.escape(piece)}</span>'
             parts.append(span if name and piece.strip() else html.escape(piece))
-    inner = "".join(parts).split("\n")
+    # An indent by itself is shrunk to one space where a notebook is made a page of: it goes into the span behind it.
+    inner = [re.sub(r"^( +)(<span [^>]*>)", r"\2\1", line) for line in "".join(parts).split("\n")]
     return inner if len(inner) == len(lines) else plain
 
 

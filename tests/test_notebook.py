@@ -319,3 +319,11 @@ def test_a_diff_pairs_the_lines_and_marks_what_changed():
     assert "-old <b>" in shown.text
     with pytest.raises(HangError, match="No rewrite"):
         views.side_by_side(None)
+
+
+def test_source_keeps_its_indents_where_the_notebook_is_made_a_page_of(notebook):
+    from nbconvert import HTMLExporter
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    lines = re.findall(r"<td[^>]*><code[^>]*>(.*?)</code></td>", page)
+    plain = [re.sub("<[^>]*>", "", line) for line in lines]
+    assert "        for fetch in asyncio.as_completed(fetches):" in plain and "    with ThreadPoolExecutor(" in "\n".join(plain)
