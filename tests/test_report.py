@@ -257,3 +257,15 @@ def test_in_a_browser_it_fits_the_window_in_both_themes_and_nothing_is_blocked_o
             assert wider == []
         browser.close()
     assert told == [] and {url.partition(":")[0] for url in asked} <= {"file", "data"} and len([url for url in asked if url.startswith("file")]) == 2
+
+
+def test_of_a_busy_loop_the_flame_graph_and_the_samples_are_kept_beside_the_report(tmp_path):
+    with zoo.hang("cpu-bound") as hung:
+        found = observe(resolve(hung.pid), tmp_path / "evidence", lambda line: None)
+    page.report(tmp_path / "evidence", tmp_path / "out")
+    assert (tmp_path / "out" / "flame.svg").read_bytes().startswith(b"<svg")
+    scope = json.loads((tmp_path / "out" / "speedscope.json").read_text())
+    counted = sum(sum(profile["weights"]) for profile in scope["profiles"])
+    assert counted == sum(count for _, count in found[0].profile) > 50
+    assert {profile["unit"] for profile in scope["profiles"]} == {"none"}  # samples: a bundle does not tell at which rate
+    assert any(frame["name"] == "shortest" for frame in scope["shared"]["frames"])

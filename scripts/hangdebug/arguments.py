@@ -41,7 +41,7 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
 
     reporting = verb(verbs, "report", run, "Write an incident report to paste into a ticket: report.html and report.md.",
                      "hang.py report evidence-4284-20260101T031500", "hang.py report dump.txt --code . --out incident")
-    reporting.add_argument("source", metavar="BUNDLE", help="an evidence bundle, a folder or a zip; or a pasted dump; - for stdin")
+    reporting.add_argument("source", metavar="BUNDLE", help="an evidence bundle: a folder, a zip or a .tar.gz; or a pasted dump; - for stdin")
     reporting.add_argument("--out", metavar="FOLDER", help="where to write them (default: NAME-report, in the current folder)")
     reporting.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read, and shows the diff")
     reporting.add_argument("--check", action="append", metavar="FILE", help="what `verify --save FILE` wrote; repeat for before and after")
