@@ -289,7 +289,8 @@ class Desk:
         """The file's place in the demo's copy; for a file of the user's, a copy beside the evidence."""
         if self.demo:
             return self.demo.copy / Path(patch.file).resolve().relative_to(self.demo.news.app_dir.resolve())
-        place = (self.source if self.target else self.keep) / "repaired" / Path(patch.file).name
+        base = os.path.commonpath([Path(one.file).resolve().parent for one in self.patches])  # two may have one name
+        place = (self.source if self.target else self.keep) / "repaired" / Path(patch.file).resolve().relative_to(base)
         place.parent.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(patch.file, place))
 

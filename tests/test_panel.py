@@ -22,7 +22,7 @@ import targets
 import zoo
 from hangdebug.capture import pack
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Clients
+from hangdebug.model import Clients, Patch
 from panel import TABS, WORK, Panel
 
 EVERY = 0.2  # seconds between two looks at the servers: sooner than by hand
@@ -378,3 +378,16 @@ def test_colours_are_the_themes_or_stand_on_both(panel):
 
 def test_the_panel_has_a_text(panel):
     assert repr(panel).startswith("[a panel") and panel._repr_mimebundle_()["text/plain"] == repr(panel)
+
+
+def test_copies_of_two_files_of_one_name_are_kept_apart(tmp_path):
+    desk = cockpit.Desk()
+    desk.keep = tmp_path / "kept"
+    for name, text in (("a", "first\n"), ("b", "second\n")):
+        (tmp_path / "app" / name).mkdir(parents=True)
+        file = tmp_path / "app" / name / "routes.py"
+        file.write_text(text)
+        desk.patches.append(Patch(str(file), text, text.upper()))
+    assert [one.read_text() for one in desk.write()] == ["FIRST\n", "SECOND\n"]
+    assert [one.read_text() for one in desk.undo()] == ["second\n", "first\n"]
+    assert (tmp_path / "app" / "a" / "routes.py").read_text() == "first\n"
