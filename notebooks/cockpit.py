@@ -25,16 +25,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import targets  # noqa: E402
 import views  # noqa: E402
-from hangdebug import fix, incident, page, report, scan, triage  # noqa: E402
-from hangdebug.capture import Target, processes, pyspy, resolve  # noqa: E402
+from hangdebug.repair import fix, scan  # noqa: E402
+from hangdebug.report import incident, page, text as report  # noqa: E402
+from hangdebug import triage  # noqa: E402
+from hangdebug.capture.processes import Target, resolve  # noqa: E402
+from hangdebug.capture import processes, pyspy  # noqa: E402
 from hangdebug.capture.bundle import Pause, rest  # noqa: E402
-from hangdebug.diagnose import diagnose, worst  # noqa: E402
+from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.live import new_folder, observe  # noqa: E402
-from hangdebug.model import Evidence, Patch, Probe  # noqa: E402
-from hangdebug.pressure import Pressure, pressure  # noqa: E402
-from hangdebug.scene import scene  # noqa: E402
-from hangdebug.verify import Verification, verify  # noqa: E402
+from hangdebug.observe import new_folder, observe  # noqa: E402
+from hangdebug.evidence.model import Evidence  # noqa: E402
+from hangdebug.repair.model import Patch, Probe  # noqa: E402
+from hangdebug.repair.proof.pressure import Pressure, pressure  # noqa: E402
+from hangdebug.scene.scene import scene  # noqa: E402
+from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
 PIP = f"{Path(sys.executable).name} -m pip install"
@@ -246,7 +250,7 @@ class Desk:
         return self.target.workers[0] if self.target else None
 
     def capture(self, say: triage.Say = quiet, pause: Pause = rest) -> Path:
-        """Save the evidence, then name what is wrong. `pause` may end it early: see hangdebug.live.observe."""
+        """Save the evidence, then name what is wrong. `pause` may end it early: see hangdebug.observe.observe."""
         if self.target is None:
             raise HangError("There is no process to look at.", "A dump or a bundle is evidence already.", "open its tabs")
         folder = new_folder(self.target, self.keep)

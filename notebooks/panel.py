@@ -25,11 +25,11 @@ import practice
 import targets
 import views
 from cockpit import Control, Desk, close_all, expected, open_desk, sentence
-from hangdebug import pictures, report
-from hangdebug.capture import on_port, resolve
+from hangdebug.report import pictures, text as report
+from hangdebug.capture.processes import on_port, resolve
 from hangdebug.errors import HangError
-from hangdebug.model import Probe
-from hangdebug.verify import table
+from hangdebug.repair.model import Probe
+from hangdebug.repair.proof.verify import table
 
 SOURCES = (("A server here", "here"), ("Pid or port", "number"), ("Pasted dump", "paste"), ("A file", "file"),
            ("Practice", "practice"))

@@ -24,14 +24,16 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import lab
 import views
-from hangdebug import charts, fix
-from hangdebug.capture import resolve
-from hangdebug.diagnose import diagnose, worst
-from hangdebug.live import observe
-from hangdebug.model import Diagnosis, Patch
-from hangdebug.pictures import Picture
-from hangdebug.pressure import DURING, Pressure, pressure
-from hangdebug.verify import percentile
+from hangdebug.report import charts
+from hangdebug.repair import fix
+from hangdebug.capture.processes import resolve
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.observe import observe
+from hangdebug.answer.model import Diagnosis
+from hangdebug.repair.model import Patch
+from hangdebug.report.pictures import Picture
+from hangdebug.repair.proof.pressure import DURING, Pressure, pressure
+from hangdebug.repair.proof.verify import percentile
 
 HERE = Path(__file__).resolve().parent
 GRACE, PATIENCE = 3, 4.5  # seconds: what the server is given to end, and how long the notebook looks on

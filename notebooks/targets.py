@@ -13,11 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any, Iterable
 
-from hangdebug import curl, kernel
+from hangdebug.repair.proof import curl
+from hangdebug.evidence import kernel
 from hangdebug.capture import processes
-from hangdebug.dumps.bundle import STOPPED
+from hangdebug.evidence.bundle import STOPPED
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.model import Clients
+from hangdebug.evidence.model import Clients
 
 MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
 BUSY = 90  # per cent of a CPU

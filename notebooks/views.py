@@ -16,12 +16,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence
 
-from hangdebug import fix
+from hangdebug.repair import fix
 from hangdebug.errors import HangError
-from hangdebug.frames import calls, is_application, library_path, package
-from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Patch, Probe, Task
-from hangdebug.scene import Scene, View
-from hangdebug.svg import Picture
+from hangdebug.evidence.frames import calls, is_application, library_path, package
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task
+from hangdebug.repair.model import Patch, Probe
+from hangdebug.scene.scene import Scene, View
+from hangdebug.report.svg import Picture
 
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change

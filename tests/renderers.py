@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Callable
 
-from hangdebug.model import Frame, Snapshot, Thread
+from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import zoo
 
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
-from hangdebug.local import with_sources
-from hangdebug.model import Diagnosis, Evidence
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.source_tree import with_sources
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence
 
 DUMPS = Path(__file__).parent / "dumps"
 SERVERS = [Path(__file__).parent / folder for folder in zoo.FOLDERS]

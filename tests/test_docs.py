@@ -17,7 +17,7 @@ import pytest
 
 import lab
 from hangdebug.causes import CAUSES
-from hangdebug.model import STATES
+from hangdebug.answer.model import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))
@@ -111,8 +111,8 @@ def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
 
 
 def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
-    engine = "".join((ROOT / "scripts" / "hangdebug" / name).read_text() for name in (
-        "states.py", "held.py", "pools.py", "pending.py", "rings.py", "workers.py"))
+    rooms = (ROOT / "scripts" / "hangdebug" / room for room in ("scene", "answer"))
+    engine = "".join(path.read_text() for room in rooms for path in room.rglob("*.py") if path.name != "model.py")
     given = {state for state in STATES if f'"{state}"' in engine}
     listed = re.search(r"^## The causes\n\n(.*?)\. The cause\n", README.read_text(), re.M | re.S)[1]
     assert given == set(re.findall(r"`([\w-]+)`", listed))

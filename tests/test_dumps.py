@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hangdebug.dumps import read
+from hangdebug.evidence.paste import read
 from hangdebug.errors import NotADump
-from hangdebug.model import Frame, Snapshot, Thread
+from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 DUMPS = Path(__file__).parent / "dumps"
 TEXTS = sorted(DUMPS.rglob("*-pyspy*.txt"))

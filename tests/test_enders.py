@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hangdebug.capture.functions import functions
-from hangdebug.dumps.parts import functions as read
-from hangdebug.enders import ender
-from hangdebug.model import Frame
+from hangdebug.evidence.records import functions as read
+from hangdebug.scene.could_end import ender
+from hangdebug.evidence.model import Frame
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}
 STILL = {

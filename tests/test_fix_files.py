@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug import errors, fix
+from hangdebug import errors
+from hangdebug.repair import fix
 
 BAD = """from concurrent.futures import ThreadPoolExecutor
 async def gen(loop):

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hangdebug.fixes import RULES, nonblocking_executor
-from hangdebug.fixes.nonblocking_executor import rewrite
+from hangdebug.repair.rules import RULES, nonblocking_executor
+from hangdebug.repair.rules.nonblocking_executor import rewrite
 
 TABLES = Path(__file__).with_name("rewrites") / "nonblocking_executor"
 FIXES = Path(nonblocking_executor.__file__).parent
@@ -392,7 +392,7 @@ def test_the_engine_imports_without_libcst_and_says_how_to_get_it(tmp_path: Path
     (tmp_path / "app.py").write_text("x = 1\n")
     code = (
         "import sys; sys.modules['libcst'] = None\n"
-        "from hangdebug import errors, fix\n"
+        "from hangdebug import errors; from hangdebug.repair import fix\n"
         "try: fix.propose('app.py')\n"
         "except errors.MissingTool as error: print(error)\n"
     )

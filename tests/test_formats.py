@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import zoo
 
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
-from hangdebug.model import Diagnosis, Frame, Snapshot
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Frame, Snapshot
 
 DUMPS = Path(__file__).parent / "dumps"
 NAMES = {"asyncio_ps": "python -m asyncio", "asyncio_pstree": "python -m asyncio", "asyncio_spy": "py-spy-asyncio text",

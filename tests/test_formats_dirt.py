@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hangdebug.dumps import read
+from hangdebug.evidence.paste import read
 from hangdebug.errors import NotADump
-from hangdebug.model import Snapshot
+from hangdebug.evidence.model import Snapshot
 
 DUMPS = Path(__file__).parent / "dumps" / "executor-shutdown"
 FORMS = ("pyspy043", "faulthandler", "pystack", "gdb", "current_frames", "austin_where", "asyncio_spy")

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
 from hangdebug.errors import NotADump
-from hangdebug.model import Diagnosis, Snapshot
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Snapshot
 
 HERE = Path(__file__).parent
 PASTED, DUMPS = HERE / "pasted", HERE / "dumps"

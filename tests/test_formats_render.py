@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from renderers import FORMATS, Format
 
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
-from hangdebug.model import Diagnosis, Frame, Snapshot, Thread
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 DUMPS = Path(__file__).parent / "dumps"
 CAPTURES = sorted(file for file in DUMPS.rglob("*-pyspy*.json") if ".truth." not in file.name)

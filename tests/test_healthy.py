@@ -22,11 +22,12 @@ import psutil
 import pytest
 import zoo
 
-from hangdebug.capture import on_port, pyspy, resolve
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
-from hangdebug.live import observe_briefly
-from hangdebug.model import Diagnosis
+from hangdebug.capture.processes import on_port, resolve
+from hangdebug.capture import pyspy
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
+from hangdebug.observe import observe_briefly
+from hangdebug.answer.model import Diagnosis
 
 LONG = bool(os.environ.get("HANG_LONG"))
 DUMPS, LOOKS = 60, 3 if LONG else 0

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug import kernel
+from hangdebug.evidence import kernel
 from hangdebug.capture import proc
-from hangdebug.model import Clients, KernelWait
+from hangdebug.evidence.model import Clients, KernelWait
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="Linux tells this in /proc, here is none")
 

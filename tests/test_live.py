@@ -20,11 +20,13 @@ import servers
 import zoo
 import zoo_matrix
 
-from hangdebug.capture import Target, on_port, pack, resolve
-from hangdebug.diagnose import diagnose, worst
+from hangdebug.capture.processes import Target, on_port, resolve
+from hangdebug.capture.bundle import pack
+from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.errors import NoProcess, NotPython
-from hangdebug.live import observe, observe_briefly
-from hangdebug.model import Diagnosis, Evidence
+from hangdebug.observe import observe, observe_briefly
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
 QUIET, BUSY = {"loop-blocked", "exit-hang"}, {"loop-busy"}

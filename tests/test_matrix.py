@@ -18,10 +18,11 @@ import zoo_matrix
 from test_tasks import KNOWN, marked, own, running
 from zoo_matrix import Cell, Row
 
-from hangdebug.capture import namespaces, own_tools, pyspy
-from hangdebug.capture.tasks import tasks_of, told
-from hangdebug.diagnose import diagnose
-from hangdebug.model import Evidence, Snapshot
+from hangdebug.capture import namespaces, pyspy
+from hangdebug.capture.interpreter import asyncio_pstree as own_tools
+from hangdebug.capture.interpreter.tasks import tasks_of, told
+from hangdebug.answer.diagnose import diagnose
+from hangdebug.evidence.model import Evidence, Snapshot
 
 sys.path.insert(0, str(zoo.HERE.parent / "tooling"))
 import generate  # noqa: E402

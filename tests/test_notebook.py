@@ -20,10 +20,10 @@ import cockpit
 import lab
 import views
 import zoo
-from hangdebug.capture import resolve
+from hangdebug.capture.processes import resolve
 from hangdebug.errors import HangError, NoProcess
-from hangdebug.model import Patch
-from hangdebug.verify import verify
+from hangdebug.repair.model import Patch
+from hangdebug.repair.proof.verify import verify
 from refresh_notebook import NOTEBOOK, WIDGET, client_for, execute
 
 ROOT = NOTEBOOK.parents[1]

@@ -22,7 +22,7 @@ import zoo
 
 import lab
 from hangdebug import __version__, causes
-from hangdebug.model import STATES
+from hangdebug.answer.model import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))
@@ -30,12 +30,11 @@ sys.path.insert(0, str(ROOT / "tooling"))
 import build_skill  # noqa: E402
 
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
-# A module imports only from its left. A name stands for the module or the package of that name.
-ORDER = ("model", "errors", "kernel", "dumps", "frames", "source", "scene", "waits", "locks", "waitfor", "rings", "causes", "gil", "held",
-         "pools", "enders", "pending", "checkouts", "slow_steps", "loops", "workers", "phases", "states", "diagnose", "report", "capture", "live",
-         "local", "fixes", "fix", "callers", "scan", "curl", "verify", "pressure", "svg", "recording", "charts", "pictures", "incident", "page", "triage",
-         "groups", "arguments", "cli")
-NOT_BARE = {"capture", "fixes", "fix", "callers", "scan", "triage"}  # these need more than the standard library
+# A room imports only from its left. A name stands for the module or the folder of that name.
+ORDER = (
+    "errors", "evidence", "capture", "scene", "causes", "answer", "repair", "report", "observe", "triage", "cli_arguments", "cli",
+)
+NOT_BARE = {"capture", "repair", "triage"}  # these need more than the standard library
 DRAWS = {"charts": {"matplotlib"}}  # and this for some of what it does, inside of a function
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
@@ -341,7 +340,7 @@ def test_a_cause_has_a_module_a_server_dumps_and_an_entry():
 
 
 def test_what_a_cause_points_to_is_there():
-    from hangdebug.fixes import RULES
+    from hangdebug.repair.rules import RULES
     named = {cause.snippet for cause in causes.CAUSES if cause.snippet}
     text = (ROOT / "SKILL.md").read_text()
     of_causes, aside = text.split("These no cause names.")  # the skill's own lists of what to copy

@@ -20,9 +20,10 @@ import lab
 import practice
 import targets
 import zoo
-from hangdebug.capture import pack
+from hangdebug.capture.bundle import pack
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.model import Clients, Patch
+from hangdebug.evidence.model import Clients
+from hangdebug.repair.model import Patch
 from panel import TABS, WORK, Panel
 
 EVERY = 0.2  # seconds between two looks at the servers: sooner than by hand

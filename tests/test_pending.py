@@ -20,12 +20,13 @@ import lab
 import pytest
 import zoo
 
-from hangdebug.capture import resolve
-from hangdebug.diagnose import diagnose
-from hangdebug.dumps.bundle import read_bundle
-from hangdebug.dumps.parts import tasks
-from hangdebug.live import observe
-from hangdebug.model import Diagnosis, Evidence
+from hangdebug.capture.processes import resolve
+from hangdebug.answer.diagnose import diagnose
+from hangdebug.evidence.bundle import read_bundle
+from hangdebug.evidence.records import tasks
+from hangdebug.observe import observe
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence
 
 OTHERS = [place for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
 PYTHONS = [sys.executable, *OTHERS]

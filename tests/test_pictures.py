@@ -13,16 +13,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hangdebug import pictures, svg
+from hangdebug.report import pictures, svg
 from hangdebug.causes import CAUSES
-from hangdebug.diagnose import diagnose, evidence_of
-from hangdebug.dumps import read
+from hangdebug.answer.diagnose import diagnose, evidence_of
+from hangdebug.evidence.paste import read
 from hangdebug.errors import HangError, MissingTool
-from hangdebug.model import Diagnosis, Evidence, Frame, Probe, Snapshot, Thread, WaitsFor
-from hangdebug.pressure import Pressure
-from hangdebug.recording import speedscope
-from hangdebug.scene import scene
-from hangdebug.verify import Verification
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence, Frame, Snapshot, Thread
+from hangdebug.repair.model import Probe
+from hangdebug.scene.model import WaitsFor
+from hangdebug.repair.proof.pressure import Pressure
+from hangdebug.report.recording import speedscope
+from hangdebug.scene.scene import scene
+from hangdebug.repair.proof.verify import Verification
 
 ROOT = Path(__file__).parents[1]
 DUMPS = ROOT / "tests" / "dumps"
@@ -90,7 +93,7 @@ def test_a_coroutine_that_waits_has_a_row_of_its_own():
 
 
 def pictures_frame(frame: Frame):
-    from hangdebug.model import BlockingFrame
+    from hangdebug.answer.model import BlockingFrame
     return BlockingFrame(frame.function, frame.file, frame.line)
 
 

@@ -33,9 +33,9 @@ PLAYED = """
 import json, sys
 sys.path.insert(0, {notebooks!r})
 import practice
-from hangdebug.capture import resolve
-from hangdebug.diagnose import diagnose, worst
-from hangdebug.live import observe_briefly
+from hangdebug.capture.processes import resolve
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.observe import observe_briefly
 for number in {numbers!r}:
     with practice.start(number) as case:
         answer = worst(map(diagnose, observe_briefly(resolve(case.pid), lambda line: None)))

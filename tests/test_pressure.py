@@ -15,12 +15,12 @@ import pytest
 
 import lab
 from client import reading
-from hangdebug import pressure as pressing
-from hangdebug import verify as verifying
+from hangdebug.repair.proof import pressure as pressing
+from hangdebug.repair.proof import verify as verifying
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.model import Probe
-from hangdebug.pressure import BASELINE, DURING, FIRST, Pressure, pressure, report
-from hangdebug.verify import Verification
+from hangdebug.repair.model import Probe
+from hangdebug.repair.proof.pressure import BASELINE, DURING, FIRST, Pressure, pressure, report
+from hangdebug.repair.proof.verify import Verification
 from snippet_lab import lay_out, seconds_to_stop
 from test_snippets import STREAM_APP
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import zoo
 
-from hangdebug import recording
-from hangdebug.dumps import read
+from hangdebug.report import recording
+from hangdebug.evidence.paste import read
 from hangdebug.errors import BadRequest, HangError
 
 ROOT = Path(__file__).parents[1]

@@ -18,14 +18,15 @@ from xml.etree import ElementTree
 import pytest
 import zoo
 
-from hangdebug import page
-from hangdebug.capture import pack, resolve
+from hangdebug.report import page
+from hangdebug.capture.bundle import pack
+from hangdebug.capture.processes import resolve
 from hangdebug.errors import HangError, NotADump
-from hangdebug.incident import gather
-from hangdebug.live import observe
-from hangdebug.model import Probe
-from hangdebug.pressure import Pressure, keep_check, read_check
-from hangdebug.verify import Verification
+from hangdebug.report.incident import gather
+from hangdebug.observe import observe
+from hangdebug.repair.model import Probe
+from hangdebug.repair.proof.pressure import Pressure, keep_check, read_check
+from hangdebug.repair.proof.verify import Verification
 from test_package import pythons
 
 ROOT = Path(__file__).parents[1]

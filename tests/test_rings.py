@@ -12,14 +12,16 @@ from typing import Callable
 import pytest
 import zoo
 
-from hangdebug.capture import pyspy, resolve
-from hangdebug.diagnose import diagnose, evidence_of
-from hangdebug.dumps import read
-from hangdebug.live import observe
-from hangdebug.local import with_sources
-from hangdebug.locks import held, inside, items
-from hangdebug.model import Diagnosis, Evidence, Frame, KernelWait, Reading
-from hangdebug.report import as_json, as_markdown, as_text
+from hangdebug.capture import pyspy
+from hangdebug.capture.processes import resolve
+from hangdebug.answer.diagnose import diagnose, evidence_of
+from hangdebug.evidence.paste import read
+from hangdebug.observe import observe
+from hangdebug.evidence.source_tree import with_sources
+from hangdebug.scene.locks import held, inside, items
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence, Frame, KernelWait, Reading
+from hangdebug.report.text import as_json, as_markdown, as_text
 
 DUMPS = Path(__file__).parent / "dumps"
 

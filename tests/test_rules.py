@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug import fix
-from hangdebug.fixes import RULES, spot
+from hangdebug.repair import fix
+from hangdebug.repair.rules import RULES, spot
 
 TABLES = Path(__file__).with_name("rewrites")
 MARK = re.compile(r"# <-- refused: (.*)")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug import fix, scan
+from hangdebug.repair import fix, scan
 from hangdebug.errors import BadRequest, BadSource
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
-from hangdebug.model import Diagnosis
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
+from hangdebug.answer.model import Diagnosis
 
 PROGRAM = """
 import asyncio, time

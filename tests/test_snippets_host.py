@@ -22,7 +22,7 @@ use_snippets()
 
 import lab  # noqa: E402
 from hangdebug.capture.processes import facts  # noqa: E402
-from hangdebug.dumps.bundle import read_bundle  # noqa: E402
+from hangdebug.evidence.bundle import read_bundle  # noqa: E402
 import lifespan_executor  # noqa: E402
 import service_lifespan  # noqa: E402
 

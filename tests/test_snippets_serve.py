@@ -20,9 +20,9 @@ import pytest
 
 import lab
 from client import eventually, get, reading, slowest
-from hangdebug.diagnose import diagnose
-from hangdebug.dumps import read
-from hangdebug.model import Evidence
+from hangdebug.answer.diagnose import diagnose
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.model import Evidence
 from snippet_lab import SNIPPETS, held, lay_out, seconds_to_stop, use_snippets
 
 use_snippets()

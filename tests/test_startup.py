@@ -10,10 +10,10 @@ import lab
 import pytest
 import zoo
 
-from hangdebug.capture import resolve
-from hangdebug.diagnose import diagnose, worst
-from hangdebug.live import observe_briefly
-from hangdebug.model import Diagnosis
+from hangdebug.capture.processes import resolve
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.observe import observe_briefly
+from hangdebug.answer.model import Diagnosis
 
 UVICORN = ("-m", "uvicorn", "main:app", "--port", "0")
 SILENT = """

@@ -14,13 +14,13 @@ from typing import Iterator
 
 import pytest
 
-from hangdebug.capture import layout, own_tools, tasks
-from hangdebug.capture.layout import LINKED, specimen
-from hangdebug.capture.linked import Moved
-from hangdebug.capture.memory import Memory, Unreadable, opened
-from hangdebug.capture.objects import Objects
-from hangdebug.capture.tasks import ended_of, layout_for, tasks_of, walked
-from hangdebug.model import Task
+from hangdebug.capture.interpreter import layout, asyncio_pstree as own_tools, tasks
+from hangdebug.capture.interpreter.layout import LINKED, specimen
+from hangdebug.capture.interpreter.task_lists import Moved
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, opened
+from hangdebug.capture.interpreter.objects import Objects
+from hangdebug.capture.interpreter.tasks import ended_of, layout_for, tasks_of, walked
+from hangdebug.evidence.model import Task
 
 KNOWN = Path(__file__).with_name("known_tasks.py")
 

@@ -13,10 +13,10 @@ import pytest
 
 import lab
 from client import get
-from hangdebug import verify as verifying
+from hangdebug.repair.proof import verify as verifying
 from hangdebug.errors import BadRequest, MissingTool, NoProcess
-from hangdebug.model import Probe
-from hangdebug.verify import PHASES, Verification, table, verify
+from hangdebug.repair.model import Probe
+from hangdebug.repair.proof.verify import PHASES, Verification, table, verify
 
 
 @pytest.fixture(scope="module")

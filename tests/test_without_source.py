@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import zoo
-from hangdebug.diagnose import diagnose
-from hangdebug.dumps.bundle import read_bundle
-from hangdebug.model import Diagnosis
+from hangdebug.answer.diagnose import diagnose
+from hangdebug.evidence.bundle import read_bundle
+from hangdebug.answer.model import Diagnosis
 
 CAPTURE = Path(__file__).resolve().parent.parent / "snippets" / "capture.sh"
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")

@@ -11,10 +11,10 @@ import lab
 import pytest
 import zoo
 
-from hangdebug.capture import on_port, resolve
-from hangdebug.diagnose import diagnose, worst
-from hangdebug.live import observe_briefly
-from hangdebug.model import Diagnosis
+from hangdebug.capture.processes import on_port, resolve
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.observe import observe_briefly
+from hangdebug.answer.model import Diagnosis
 
 SILENT = """
 import queue, socket, socketserver, subprocess, threading, time

@@ -15,7 +15,7 @@ import pytest
 import zoo
 
 from hangdebug import causes
-from hangdebug.dumps import read
+from hangdebug.evidence.paste import read
 
 CAUSES = {cause.id for cause in causes.CAUSES}
 DUMPS = zoo.HERE / "dumps"

@@ -35,9 +35,9 @@ import lab  # noqa: E402
 import servers  # noqa: E402
 import zoo  # noqa: E402
 
-from hangdebug.capture import on_port, resolve  # noqa: E402
-from hangdebug.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.live import observe_briefly  # noqa: E402
+from hangdebug.capture.processes import on_port, resolve  # noqa: E402
+from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
+from hangdebug.observe import observe_briefly  # noqa: E402
 
 KEPT = HERE.parent / "build" / "zoo"
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "requests", "sqlalchemy", "psycopg[binary,pool]", "redis",

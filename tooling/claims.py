@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks"), str(ROOT / "test
 
 import lab  # noqa: E402
 from client import eventually, get, reading  # noqa: E402
-from hangdebug.pressure import pressure  # noqa: E402
+from hangdebug.repair.proof.pressure import pressure  # noqa: E402
 
 ABORTS, AT_ONCE = 200, 20
 POOL = 16  # threads, of claims_app.py's one pool

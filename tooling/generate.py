@@ -27,7 +27,7 @@ os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 import cases  # noqa: E402
 from hangdebug.causes import CAUSES  # noqa: E402
 from hangdebug.cli import command_line  # noqa: E402
-from hangdebug.model import Cause  # noqa: E402
+from hangdebug.causes.model import Cause  # noqa: E402
 
 # Which lines of each step the README's example shows, after the step's heading.
 SHOWN = {

@@ -9,14 +9,16 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from hangdebug.arguments import parser
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read, text_of
-from hangdebug.dumps.bundle import is_bundle, read_bundle
+from hangdebug.cli_arguments import parser
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read, text_of
+from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.errors import BadRequest, BadSource, HangError
-from hangdebug.model import Diagnosis, Evidence, Patch
-from hangdebug.groups import as_groups, as_json_groups
-from hangdebug.report import as_json, as_markdown, as_text
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence
+from hangdebug.repair.model import Patch
+from hangdebug.report.groups import as_groups, as_json_groups
+from hangdebug.report.text import as_json, as_markdown, as_text
 
 INTERRUPTED = 130
 
@@ -45,8 +47,8 @@ def say(line: str) -> None:
 
 
 def run_capture(arguments: argparse.Namespace) -> int:
-    from hangdebug.capture import pack
-    from hangdebug.live import new_folder, observe
+    from hangdebug.capture.bundle import pack
+    from hangdebug.observe import new_folder, observe
     target = target_of(arguments)
     folder = Path(arguments.out) if arguments.out else new_folder(target)
     observe(target, folder, say)
@@ -55,8 +57,8 @@ def run_capture(arguments: argparse.Namespace) -> int:
 
 
 def run_record(arguments: argparse.Namespace) -> int:
-    from hangdebug import recording
-    from hangdebug.live import new_folder
+    from hangdebug.report import recording
+    from hangdebug.observe import new_folder
     target = target_of(arguments)
     pid = recording.busiest(target.workers)
     folder = Path(arguments.out) if arguments.out else new_folder(target, name="recording")
@@ -99,7 +101,8 @@ def label(source: str | int, evidence: Evidence, count: int) -> str:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    from hangdebug import incident, page, pressure
+    from hangdebug.report import incident, page
+    from hangdebug.repair.proof import pressure
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
@@ -114,7 +117,7 @@ def run_report(arguments: argparse.Namespace) -> int:
 
 
 def run_fix(arguments: argparse.Namespace) -> int:
-    from hangdebug import scan
+    from hangdebug.repair import scan
     listed = arguments.check or arguments.json or arguments.sarif
     if bool(arguments.places) == bool(arguments.diagnosis) or listed and arguments.write:
         raise BadRequest("Fix what?", "Give either paths or --from DIAGNOSIS, and either --check or --write.",
@@ -149,7 +152,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
 
 def show(patch: Patch, arguments: argparse.Namespace) -> None:
     """The findings, and the diff of one file; or the file rewritten."""
-    from hangdebug import fix
+    from hangdebug.repair import fix
     for finding in patch.findings:
         say(str(finding))
     if not patch.changed:
@@ -162,7 +165,7 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from hangdebug import pressure, verify
+    from hangdebug.repair.proof import pressure, verify
 
     def tell(phase: str) -> None:
         say(f"probing: {phase}")
@@ -186,7 +189,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def save(result: object, arguments: argparse.Namespace) -> None:
     if arguments.save:
-        from hangdebug.pressure import keep_check
+        from hangdebug.repair.proof.pressure import keep_check
         keep_check(result, Path(arguments.save))
 
 
@@ -207,7 +210,7 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def target_of(arguments: argparse.Namespace):
-    from hangdebug.capture import on_port, resolve
+    from hangdebug.capture.processes import on_port, resolve
     if arguments.pid:
         if len(arguments.pid) > 1:
             raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
@@ -223,7 +226,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
         raise BadRequest("Diagnose what?" if not live else "Diagnose which of them?", "Give one of --pid, --port, a file, a bundle, or - for standard input.",
                          "py-spy dump --pid PID | python scripts/hang.py diagnose -")
     if live:
-        from hangdebug.live import observe, observe_briefly
+        from hangdebug.observe import observe, observe_briefly
         target = target_of(arguments)
         if arguments.save:
             return observe(target, Path(arguments.save), say)
@@ -233,7 +236,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
     if arguments.code is None:
         return evidence
-    from hangdebug.local import with_sources
+    from hangdebug.evidence.source_tree import with_sources
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
 
 

@@ -11,16 +11,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Callable, Iterator
 
-from hangdebug import fix
-from hangdebug.capture import Target, pyspy, resolve
-from hangdebug.diagnose import diagnose, evidence_of, worst
-from hangdebug.dumps import read
+from hangdebug.repair import fix
+from hangdebug.capture.processes import Target, resolve
+from hangdebug.capture import pyspy
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read
 from hangdebug.errors import HangError, MissingTool, ServiceFailed
-from hangdebug.live import new_folder, observe
-from hangdebug.model import Diagnosis, Patch
-from hangdebug.report import as_text
-from hangdebug.scene import scene
-from hangdebug.verify import Verification, table, verify
+from hangdebug.observe import new_folder, observe
+from hangdebug.answer.model import Diagnosis
+from hangdebug.repair.model import Patch
+from hangdebug.report.text import as_text
+from hangdebug.scene.scene import scene
+from hangdebug.repair.proof.verify import Verification, table, verify
 
 DEADLINE = 1.0  # seconds for a health check that answers in milliseconds when all is well
 ABORTS = 10

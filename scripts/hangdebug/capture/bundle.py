@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__
-from hangdebug.capture import namespaces, processes, proc, pyspy, redact, tasks
+from hangdebug.capture import namespaces, processes, proc, pyspy, redact
+from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.functions import functions
-from hangdebug.capture.queues import queues_of
-from hangdebug.capture.sources import sources
-from hangdebug.dumps import read
-from hangdebug.dumps.bundle import STOPPED
+from hangdebug.capture.interpreter.queues import queues_of
+from hangdebug.evidence.excerpts import sources
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.frames import is_application
-from hangdebug.model import Snapshot, Task, Thread
-from hangdebug.scene import role_of, supervises
+from hangdebug.evidence.frames import is_application
+from hangdebug.evidence.model import Snapshot, Task, Thread
+from hangdebug.scene.scene import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1

@@ -11,8 +11,8 @@ import time
 from dataclasses import replace
 from typing import Iterable, Iterator
 
-from hangdebug.capture.sources import file_lines
-from hangdebug.model import Function
+from hangdebug.evidence.excerpts import file_lines
+from hangdebug.evidence.model import Function
 
 MOST_FILES, MOST_CHARACTERS, MOST_SECONDS = 1000, 400_000, 1.5
 # How many arguments the call that ends a wait can have: `event.set()` is one, `cache.set(key, value)` is none.

@@ -13,7 +13,7 @@ import platform
 import re
 from typing import Mapping
 
-from hangdebug.capture.memory import Unreadable, opened
+from hangdebug.capture.interpreter.memory import Unreadable, opened
 
 # Where `struct pthread` holds the thread's id, behind the address that pthread_self() gives: so since glibc 2.4.
 KEPT_AT = {"x86_64": 720, "amd64": 720}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hangdebug.capture import redact
 from hangdebug.capture.namespaces import depth, numbers
-from hangdebug.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
+from hangdebug.evidence.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16

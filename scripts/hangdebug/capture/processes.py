@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Iterator
 
 from hangdebug.capture import redact
-from hangdebug.capture.accepting import accepts, has_served, polls
-from hangdebug.capture.memory import Unreadable, mappings
+from hangdebug.capture.sockets import accepts, has_served, polls
+from hangdebug.capture.interpreter.memory import Unreadable, mappings
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.errors import MissingTool, NoProcess, NotPython, to_install
-from hangdebug.model import Process
+from hangdebug.evidence.model import Process
 
 try:
     import psutil

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from hangdebug.causes import (
-    connection_pool, cpu_bound, database, debugger, default_executor, dns, executor_shutdown, file_io, fork,
-    future_result, gc, graceful_shutdown, http_client, import_lock, interpreter_exit, lock, logging, nested_loop, none,
-    other, queue, regex, run_coroutine_threadsafe, serialization, sleep, socket, stdin, subprocess, thread_join,
+    connection_pool,
+    cpu_bound,
+    database,
+    debugger,
+    default_executor,
+    dns,
+    executor_shutdown,
+    file_io,
+    fork,
+    future_result,
+    gc,
+    graceful_shutdown,
+    http_client,
+    import_lock,
+    interpreter_exit,
+    lock,
+    logging,
+    nested_loop,
+    none,
+    other,
+    queue,
+    regex,
+    run_coroutine_threadsafe,
+    serialization,
+    sleep,
+    socket,
+    stdin,
+    subprocess,
+    thread_join,
     threadpool_limit,
 )
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 CAUSES: tuple[Cause, ...] = (
     none.CAUSE,

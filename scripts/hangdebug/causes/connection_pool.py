@@ -12,10 +12,12 @@ short `pool_timeout`; as many connections as threads that use them.
 from __future__ import annotations
 
 from hangdebug.causes.database import DRIVERS
-from hangdebug.frames import calls, library_path, package
-from hangdebug.model import Cause, Frame, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls, library_path, package
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.model import Frame
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 WAITS = ("threading.py:wait", "threading.py:acquire", "threading.py:__enter__", "queue.py:get")
 AWAITS = ("asyncio/queues.py:get", "asyncio/locks.py", "asyncio/tasks.py:wait_for", "sqlalchemy/util/compat.py:wait_for",

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.kernel import sleeps_in_c
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.source import makers
-from hangdebug.waits import Wait
+from hangdebug.evidence.kernel import sleeps_in_c
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.evidence.source import makers
+from hangdebug.scene.waits import Wait
 
 DRIVERS = ("sqlite3", "psycopg", "psycopg2", "psycopg_pool", "psycopg_binary", "psycopg_c", "pg8000", "pymysql", "MySQLdb",
            "mysql", "mariadb", "oracledb", "cx_Oracle", "pyodbc", "pymssql", "duckdb", "snowflake", "sqlalchemy",

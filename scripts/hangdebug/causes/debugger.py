@@ -9,9 +9,10 @@ your own.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 MODULES = ("pdb.py", "bdb.py", "code.py")
 PACKAGES = ("pdb", "bdb", "ipdb", "pudb", "remote_pdb", "web_pdb", "rpdb", "debugpy", "pydevd", "_pydevd_bundle", "IPython",

@@ -10,10 +10,11 @@ Repair: timeouts in the calls; an executor of their own for slow calls (`loop.ru
 
 from __future__ import annotations
 
-from hangdebug.frames import calls, is_application
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene, View
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls, is_application
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.waits import Wait
 
 NAMES = ("asyncio", "uvloop")  # each loop's prefix for the names of its default executor's threads
 SHUTDOWN = "concurrent/futures/thread.py:shutdown"

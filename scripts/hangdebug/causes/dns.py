@@ -10,10 +10,11 @@ name server itself.
 
 from __future__ import annotations
 
-from hangdebug.frames import calls, package
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls, package
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 LOOKUPS = ("socket.py:getaddrinfo", "socket.py:getfqdn")
 RESOLVERS = ("dns", "pycares")

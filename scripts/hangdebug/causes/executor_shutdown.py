@@ -12,9 +12,10 @@ cannot be taken back.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown", "concurrent/futures/process.py:shutdown")
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 import re
 
 from hangdebug.causes import lock
-from hangdebug.frames import calls, is_application
-from hangdebug.kernel import forever
-from hangdebug.model import Cause, Frame, Match, Verdict
-from hangdebug.scene import Scene, since_fork
-from hangdebug.source import earlier
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.kernel import forever
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.model import Frame
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene, since_fork
+from hangdebug.evidence.source import earlier
+from hangdebug.scene.waits import Wait
 
 FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")
 SPAWNED = "multiprocessing/spawn.py"  # a process of its own: it inherits no lock

@@ -9,10 +9,11 @@ asyncio task that is done does not block and is no cause.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.rings import nobody_seen
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.rings import nobody_seen
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 CALLS = tuple(f"concurrent/futures/_base.py:{name}" for name in (
     "result", "exception", "wait", "as_completed", "result_iterator", "_result_or_cancel"))

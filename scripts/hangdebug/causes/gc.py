@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.frames import calls, is_application, library_path
-from hangdebug.model import Cause, Frame, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.source import in_coroutine, in_generator, statement_at
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls, is_application, library_path
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.model import Frame
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.evidence.source import in_coroutine, in_generator, statement_at
+from hangdebug.scene.waits import Wait
 
 FINALISERS = ("weakref.py:__call__", "weakref.py:_exitfunc")
 # They run a generator because they were asked to. Any other library's frame below one means that nobody did.

@@ -10,9 +10,10 @@ a timeout in the call.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "botocore", "boto3", "s3transfer", "grpc")
 STANDARD = ("http/client.py", "urllib/request.py", "xmlrpc/client.py")

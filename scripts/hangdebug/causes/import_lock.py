@@ -11,10 +11,11 @@ do the work in the lifespan.
 
 from __future__ import annotations
 
-from hangdebug.frames import calls
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 MACHINERY = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>", "importlib/__init__.py",
              "importlib/_bootstrap.py")

@@ -10,10 +10,11 @@ Repair: stop events and timeouts in the work, and a bounded drain in the lifespa
 
 from __future__ import annotations
 
-from hangdebug.frames import calls
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene, View
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.waits import Wait
 
 JOINS = ("concurrent/futures/thread.py:_python_exit", "concurrent/futures/process.py:_python_exit",
          "threading.py:_shutdown", "multiprocessing/util.py:_exit_function")

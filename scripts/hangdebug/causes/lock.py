@@ -17,9 +17,10 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 CALLS = tuple(f"threading.py:{name}" for name in ("wait", "wait_for", "acquire", "__enter__")) + (
     "multiprocessing/synchronize.py:acquire", "multiprocessing/synchronize.py:__enter__",

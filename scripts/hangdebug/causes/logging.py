@@ -10,9 +10,10 @@ whoever should read the stream.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 MODULES = ("logging/__init__.py", "logging/handlers.py", "logging/config.py")
 PACKAGES = ("loguru", "structlog", "logbook", "eliot", "logging_loki", "logstash", "logstash_async")

@@ -9,9 +9,10 @@ a thread (`await asyncio.to_thread(...)`) and come back with `asyncio.run_corout
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import EPOLL, LOOP, Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import EPOLL, LOOP, Scene
+from hangdebug.scene.waits import Wait
 
 RUNS = ("run_until_complete", "run_forever", "asyncio.run", "trio.run", "anyio.run", "uvloop.run", "gevent.wait")
 GEVENT = ("gevent/hub.py", "eventlet/hubs/hub.py")

@@ -6,9 +6,10 @@ look alike in a stack: open the line.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:

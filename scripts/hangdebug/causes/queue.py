@@ -10,9 +10,10 @@ timeout, or `get_nowait()`.
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 MODULES = ("queue.py", "asyncio/queues.py", "multiprocessing/queues.py", "janus.py", "anyio/streams/memory.py")
 

@@ -10,10 +10,11 @@ matching, or use possessive quantifiers and atomic groups (Python 3.11), or an e
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.source import makers
-from hangdebug.waits import Wait, computing
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.evidence.source import makers
+from hangdebug.scene.waits import Wait, computing
 
 MODULES = ("re", "regex", "re2")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn")  # no str has these

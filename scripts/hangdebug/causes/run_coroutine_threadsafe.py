@@ -11,10 +11,11 @@ Repair: `await` the coroutine. A worker may hand coroutines to the loop as long 
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.rings import ring
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.rings import ring
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:

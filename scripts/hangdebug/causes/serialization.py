@@ -10,9 +10,10 @@ model where the data is trusted, or `await asyncio.to_thread(...)`, best with an
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait, computing
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait, computing
 
 CODECS = ("json", "orjson", "ujson", "simplejson", "rapidjson", "msgspec", "msgpack", "_msgpack", "cbor2", "pickle", "_pickle",
           "cloudpickle", "dill", "marshal", "pydantic", "pydantic_core", "marshmallow", "cattrs", "xml",

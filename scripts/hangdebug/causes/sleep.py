@@ -9,11 +9,12 @@ Repair: `await asyncio.sleep()`.
 
 from __future__ import annotations
 
-from hangdebug.frames import calls
-from hangdebug.kernel import sleeps_in_c
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls
+from hangdebug.evidence.kernel import sleeps_in_c
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 ASYNC_NAPS = ("asyncio/tasks.py:sleep", "anyio/_core/_eventloop.py:sleep", "anyio/_backends/_asyncio.py:sleep")
 NAPS = ("sleep", "_sleep", "nap", "backoff")  # library functions that call time.sleep

@@ -10,10 +10,11 @@ Repair: `asyncio.open_connection` or an asynchronous client; or the whole exchan
 
 from __future__ import annotations
 
-from hangdebug.frames import calls
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.evidence.frames import calls
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 PACKAGES = ("smtplib", "ftplib", "imaplib", "poplib", "nntplib", "telnetlib", "paramiko", "websocket", "websockets",
             "pika", "stomp", "zmq", "ldap3", "kombu", "amqp", "kafka", "paho", "nats", "pymodbus", "fabric", "telnetlib3")

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 PROMPTS = ("getpass.py", "click/termui.py", "fileinput.py", "cmd.py", "code.py", "_pyrepl/readline.py")
 PACKAGES = ("prompt_toolkit", "questionary", "inquirer", "readchar", "_pyrepl")

@@ -10,10 +10,11 @@ Repair: `await asyncio.create_subprocess_exec(...)` and `await child.communicate
 
 from __future__ import annotations
 
-from hangdebug.kernel import CHILDS
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.evidence.kernel import CHILDS
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 PACKAGES = ("subprocess", "pexpect", "ptyprocess", "sh", "plumbum", "invoke", "delegator", "git")
 WAITS = ("system", "waitpid", "wait3", "wait4", "waitid", "spawnl", "spawnv", "spawnlp", "spawnvp", "popen", "os.wait")

@@ -8,9 +8,10 @@ Repair: ask the thread to stop (an Event), and join it with `await asyncio.to_th
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 JOINS = ("threading.py:join", "multiprocessing/process.py:join", "multiprocessing/pool.py:join")
 

@@ -11,9 +11,10 @@ Repair: timeouts in the stuck calls; a limiter of their own for slow calls; more
 
 from __future__ import annotations
 
-from hangdebug.model import Cause, Match, Verdict
-from hangdebug.scene import Scene
-from hangdebug.waits import Wait
+from hangdebug.causes.model import Cause, Match
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:

@@ -1,0 +1,49 @@
+"""asyncio's tasks of a live CPython 3.14 or newer, by its own `python -m asyncio pstree PID`: where memory is not understood.
+
+It shows where each task waits, and nothing of what it waits for: not who is inside of a lock, nor whether a semaphore
+has a permit left. So its answer carries that as a note, and no rule concludes anything from what is not there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import zlib
+from dataclasses import replace
+
+from hangdebug.capture.interpreter.layout import command_like
+from hangdebug.capture.interpreter.memory import Unreadable
+from hangdebug.evidence.dumps import asyncio_tools
+from hangdebug.evidence.frames import library_path
+from hangdebug.evidence.model import Awaited, Task
+
+NOTE = "Python's own `asyncio pstree` shows where they wait, not who holds what they wait for"
+WITHIN = 5.0
+WAITED = ("asyncio/locks.py", "asyncio/queues.py")
+TIMED = ("sleep", "wait_for", "wait", "_wait")
+
+
+def tasks(pid: int) -> tuple[Task, ...]:
+    """The tasks that have not ended. Raises Unreadable with what the interpreter says."""
+    command, options = command_like(pid)
+    try:
+        done = subprocess.run([*command, "-I", "-m", "asyncio", "pstree", str(pid)], capture_output=True, text=True,
+                              errors="replace", timeout=WITHIN, stdin=subprocess.DEVNULL, **options)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+    if done.returncode:
+        raise Unreadable((done.stderr.strip() or "it gave no reason").splitlines()[-1])
+    found = asyncio_tools.read(done.stdout.splitlines())
+    return tuple(known(task) for snapshot in found for task in snapshot.tasks)
+
+
+def known(task: Task) -> Task:
+    """The task with what its frames say of its wait. It has no address here, so its name must do for the id."""
+    number = zlib.crc32(task.name.encode())
+    inner = next((frame for frame in task.frames if library_path(frame.file) in WAITED and "." in frame.function), None)
+    waits = [frame.name for frame in task.frames if library_path(frame.file) == "asyncio/tasks.py"]
+    if inner is not None:
+        kind, _, method = inner.function.rpartition(".")
+        awaits = Awaited(kind, number, method)
+    else:
+        awaits = Awaited("timer" if waits[:1] == ["sleep"] else "Future", number)
+    return replace(task, id=number, state="pending", awaits=awaits, waits_on=str(awaits), timed=any(one in TIMED for one in waits))

@@ -1,0 +1,259 @@
+"""Where things stand inside of CPython's objects: measured on a specimen, an interpreter like the target's.
+
+The target's own executable is started with specimen.py, which makes objects whose contents are known. Where a
+pointer to the one is found in the other, there its field is. Fields that no CPython from 3.9 on has moved are
+plain constants in objects.py. Nothing measured is believed until the specimen's own tasks were read with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Iterator
+
+from hangdebug.capture.interpreter.memory import PAGE, Memory, Unreadable, mapping_of, opened
+
+SPECIMEN = Path(__file__).with_name("specimen.py")
+STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
+OLDEST, NEWEST = (3, 9), (3, 15)
+COUNTS = (3, 11)  # from here on a task has cancelling()
+LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
+FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
+HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16  # before an object stands its node, two bits of which are the collector's own
+
+
+class Newer(Unreadable):
+    """An interpreter that is not understood, and has a tool for its tasks."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame.
+
+    `task_cancels` is known from COUNTS on, where a task counts how often it was told to end. The six before it are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
+    one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
+    """
+
+    version: tuple[int, int]
+    inode: str
+    runtime: int
+    interpreter: int
+    modules: int
+    code_name: int
+    code_file: int
+    code_table: int
+    code_names: int
+    code_first: int
+    code_size: int
+    qualname: int
+    code: int
+    frame: int
+    lasti: int
+    task_coroutine: int
+    task_waiter: int
+    task_name: int
+    future_state: int
+    future_exception: int
+    shared_keys: int
+    items: int
+    ascii: int
+    wide: int
+    threads: int = 0
+    left_tasks: int = 0
+    next_thread: int = 0
+    thread_tasks: int = 0
+    task_node: int = 0
+    collector: int = 0
+    task_cancels: int = 0
+
+
+@dataclass(frozen=True)
+class Specimen:
+    pid: int
+    facts: dict[str, Any]
+    layout: Layout
+
+
+@contextmanager
+def specimen(pid: int) -> Iterator[Specimen]:
+    """An interpreter like that of `pid`, measured; it is ended on the way out. Raises Unreadable."""
+    with started(pid) as process:
+        try:
+            facts = greeting(process)
+            layout = understood(process.pid, facts)
+        except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:  # it can print what it likes
+            raise Unreadable("the target's interpreter says something else than Python does") from error
+        yield Specimen(process.pid, facts, layout)
+
+
+@contextmanager
+def started(pid: int) -> Iterator[subprocess.Popen]:
+    """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
+    command, options = command_like(pid)
+    try:
+        code = SPECIMEN.read_text(encoding="utf-8")
+        process = subprocess.Popen([*command, "-S", "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL, **options)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
+    """The executable of `pid`, and the options for Popen with which to run it. Raises Unreadable."""
+    try:
+        program, owner = os.readlink(f"/proc/{pid}/exe"), os.stat(f"/proc/{pid}")
+    except OSError as error:
+        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+    user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    return [program], {"cwd": "/", **user}
+
+
+def greeting(process: subprocess.Popen) -> dict[str, Any]:
+    """What the specimen prints. Raises Unreadable for an interpreter that cannot be walked."""
+    line = first_line(process, STARTS_WITHIN)
+    try:
+        facts = json.loads(line)
+        version = tuple(facts["version"][:2])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreadable("the target's interpreter does not run by itself") from error
+    name = ".".join(map(str, version))
+    if facts["implementation"] != "cpython" or facts["bits"] != 64:
+        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known here")
+    if facts["flags"]:
+        kind = "a free-threaded" if "t" in facts["flags"] else "a debug"
+        raise Unreadable(f"{kind} build of Python keeps its objects differently")
+    if version < OLDEST:
+        raise Unreadable(f"Python {name} is older than this knows")
+    if version > NEWEST:
+        raise Newer(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
+    return facts
+
+
+def understood(pid: int, facts: dict[str, Any]) -> Layout:
+    """`measured`; where that fails, Newer is raised for one that has a tool."""
+    try:
+        with opened(pid) as memory:
+            return measured(memory, pid, facts)
+    except Unreadable as error:
+        raise Newer(str(error)) if tuple(facts["version"][:2]) >= LINKED else error
+
+
+def first_line(process: subprocess.Popen, seconds: float) -> bytes:
+    """What `process` prints up to the end of a line, b"" where that does not come in time."""
+    deadline, text = time.monotonic() + seconds, b""
+    descriptor = process.stdout.fileno()
+    while not text.endswith(b"\n"):
+        ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(descriptor, 65536) if ready else b""
+        if not part or len(text) > MOST_TEXT:
+            return b""
+        text += part
+    return text
+
+
+def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
+    """The layout, by looking for the specimen's known values in its memory. Raises Unreadable."""
+    runtime, version = facts["runtime"], tuple(facts["version"][:2])
+    library = mapping_of(pid, runtime)
+    if library is None:
+        raise Unreadable("the interpreter's image is not in its mappings")
+    codes, coroutines, tasks = facts["codes"], facts["coroutines"], facts["tasks"]
+    code_type = memory.word(codes[0]["at"] + 8)
+    size = memory.word(code_type + 32)
+    code = pointer(memory, coroutines, "code", last=True)  # 3.11 has it twice: in the coroutine, and in its frame
+    frame = pointer(memory, coroutines, "frame") if version < (3, 11) else code
+    return Layout(
+        version, library.inode, runtime - library.start,
+        where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
+        where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
+        *(pointer(memory, codes, name) for name in ("name", "file", "table", "names")),
+        where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"), size,
+        pointer(memory, coroutines, "qualname"), code, frame, last_instruction(memory, version, coroutines, frame, size),
+        pointer(memory, tasks, "coroutine"), pointer(memory, tasks, "waiter"), pointer(memory, tasks, "name"),
+        where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
+        where(memory, [tuple(facts["failed"])], 256),
+        where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
+        where(memory, [tuple(facts["items"])], 64), facts["ascii"] - 1, facts["other"] - 4, *(lists(memory, facts) if version >= LINKED else ()),
+        task_cancels=where(memory, [tuple(one) for one in facts["cancels"]], 256, "<i") if version >= COUNTS else 0,
+    )
+
+
+def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
+    """The last six offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
+    interpreter, (thread, following) = facts["interpreter"], facts["threads"]
+    one, other = (task["at"] for task in facts["tasks"])
+    node = next((at for at in range(16, 256, 8) if memory.word(one + at) == other + at and memory.word(other + at + 8) == one + at), 0)
+    head, left = memory.word(other + node), memory.word(facts["left"] + node)
+    tasks = head - facts["thread"]
+    if not node or memory.word(head) != one + node or memory.word(left) != facts["left"] + node or not 0 < tasks < FARTHEST_RUNTIME:
+        raise Unreadable("the interpreter keeps its tasks in an unknown way")
+    first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
+    following = where(memory, [(thread - 16, following)], 256) - 16
+    return first, left - interpreter, following, tasks, node, collector(memory, interpreter, one)
+
+
+def collector(memory: Memory, interpreter: int, task: int) -> int:
+    """Where the interpreter has the head of a ring of objects: the one that a known object is in. Raises Unreadable."""
+    node = task - HEAD
+    for _ in range(MOST_NODES):
+        node = memory.word(node) & ~FLAGS
+        if 0 < node - interpreter < FARTHEST_HEAD:
+            return node - interpreter
+    raise Unreadable("the interpreter keeps its objects in an unknown way")
+
+
+def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:
+    return where(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
+
+
+def last_instruction(memory: Memory, version: tuple, coroutines: list[dict[str, int]], frame: int, size: int) -> int:
+    """Up to 3.10 an int in the frame (in words of two bytes in 3.10); from 3.11 on a pointer into the code."""
+    if version < (3, 11):
+        unit = 2 if version == (3, 10) else 1
+        return where(memory, [(one["frame"], one["lasti"] // unit) for one in coroutines], 256, "<i")
+    return where(memory, [(one["at"] + frame, one["code"] + size + one["lasti"]) for one in coroutines], 256)
+
+
+def where(memory: Memory, pairs: Iterable[tuple[int, int]], farthest: int, form: str = "<Q", last: bool = False) -> int:
+    """The offset at which, behind each address, stands the value that belongs to it. Raises Unreadable."""
+    offsets = None
+    for at, value in pairs:
+        found = set(places(block(memory, at, farthest), struct.pack(form, value)))
+        offsets = found if offsets is None else offsets & found
+    if not offsets:
+        raise Unreadable("the interpreter keeps its objects in an unknown way")
+    return max(offsets) if last else min(offsets)
+
+
+def block(memory: Memory, at: int, size: int) -> bytes:
+    """Up to `size` bytes from `at` on, as many as there are."""
+    parts, end = [], at + size
+    while at < end:
+        step = min(end, (at // PAGE + 1) * PAGE) - at
+        try:
+            parts.append(memory.read(at, step))
+        except Unreadable:
+            break
+        at += step
+    return b"".join(parts)
+
+
+def places(text: bytes, wanted: bytes) -> Iterator[int]:
+    """Where `wanted` stands in `text`, aligned, and behind an object's head."""
+    at = text.find(wanted, 16)
+    while at >= 0:
+        if at % len(wanted) == 0:
+            yield at
+        at = text.find(wanted, at + 1)

@@ -1,0 +1,49 @@
+"""How many calls wait in the queue of each pool: concurrent.futures keeps a table of its threads and their queues.
+
+A pool whose threads are all at work is full. It is exhausted only when work waits for one of them.
+"""
+
+from __future__ import annotations
+
+from hangdebug.capture.interpreter.memory import Unreadable, opened
+from hangdebug.capture.interpreter.objects import FIRST, Objects
+from hangdebug.capture.interpreter.tasks import layout_for, modules_of
+
+MODULE, TABLE = "concurrent.futures.thread", "_threads_queues"
+# queue.SimpleQueue up to 3.12: a list, and how many of its first items are gone; from 3.13 on a ring with its count.
+LIST, GONE, CAPACITY, COUNT = 32, 40, 48, 56
+
+
+def queues_of(pid: int) -> dict[int, int]:
+    """The number of calls that wait, by the kernel's id of each pool thread; {} where that cannot be read."""
+    try:
+        layout = layout_for(pid)
+        with opened(pid) as memory:
+            objects = Objects(memory, layout)
+            module = modules_of(objects, pid).get(MODULE)
+            if module is None:
+                return {}
+            table = objects.attributes(objects.mapping(memory.word(module + FIRST))[TABLE])["data"]
+            return dict(waiting(objects, reference, queue) for reference, queue in objects.pairs(table))
+    except (Unreadable, LookupError, ValueError, OverflowError):
+        return {}
+
+
+def waiting(objects: Objects, reference: int, queue: int) -> tuple[int, int]:
+    """One row: the thread behind a weak reference, and the length of its queue. Raises Unreadable."""
+    thread = objects.memory.word(reference + FIRST)
+    return objects.integer(objects.attributes(thread)["_native_id"]), length(objects, queue)
+
+
+def length(objects: Objects, queue: int) -> int:
+    memory = objects.memory
+    if objects.type_name(queue) != "SimpleQueue":
+        raise Unreadable(f"no queue at {queue:#x}")
+    if objects.layout.version >= (3, 13):
+        count, capacity = memory.word(queue + COUNT), memory.word(queue + CAPACITY)
+    else:
+        capacity = objects.length(memory.word(queue + LIST))
+        count = capacity - memory.word(queue + GONE)
+    if not 0 <= count <= capacity:
+        raise Unreadable(f"no queue at {queue:#x}")
+    return count

@@ -1,0 +1,202 @@
+"""Read an evidence bundle: a folder, .zip or .tar.gz with one folder a process.
+
+    manifest.json                   when, by what version, on what, what went wrong
+    4284/process.json               facts about the process
+    4284/kernel-before-0.tsv ...    the kernel's word before the first attach
+    4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
+    4284/tasks-0.json  tasks-1.json  asyncio's tasks before the first attach, and after the last
+    4284/queues-0.json  queues-1.json   how many calls wait in the queue of each pool thread, at the same moments
+    4284/functions.json             the application's functions that could end the wait of one of them
+    4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
+    4284/profile.raw                a second of sampling, in doubt
+    4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
+    4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
+    4284/sources.json               the lines around each of the application's frames
+
+Every part but one sample may be missing: a process can die half way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Mapping
+
+from hangdebug.evidence import kernel
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.dumps.collapsed import profile
+from hangdebug.evidence.records import functions, tasks, with_sockets
+from hangdebug.errors import BadBundle, NotADump
+from hangdebug.evidence.model import Evidence, Process, Snapshot
+
+MOST_FILES, MOST_BYTES = 5000, 256 << 20
+NEXT = "python scripts/hang.py capture --pid PID"
+SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
+TASKS = re.compile(r"^tasks-\d+\.json$")
+QUEUES = re.compile(r"^queues-\d+\.json$")
+PID = re.compile(r"^\d+$")
+TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
+         "cpus": int, "listens": bool, "served": bool}
+NUMBERS = ("listening", "polls")
+NO_TASKS = "the bundle has no list of its tasks"
+STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
+
+Texts = Mapping[str, str]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
+    try:
+        return path.is_dir() or path.is_file() and (zipfile.is_zipfile(path) or is_tar(path))
+    except OSError:  # such as a name that is too long, when text is pasted as an argument
+        return False
+
+
+def is_tar(path: Path) -> bool:
+    """By its first bytes: a dump pasted into a file may be large, and to try it as an archive takes long."""
+    with path.open("rb") as opened:
+        start = opened.read(262)
+    return start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar"
+
+
+def read_bundle(path: Path) -> tuple[Evidence, ...]:
+    """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
+    texts = archive(path) if path.is_file() else folder(path)
+    inside = sorted({name.split("/")[-2] for name in texts if "/" in name})
+    root = next((name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), "")
+    manifest = mapping(texts.get(root + "manifest.json", "{}"))
+    pids = [name for name in inside if PID.match(name)]
+    found = [evidence({name[len(root + pid) + 1:]: text for name, text in texts.items()
+                       if name.startswith(f"{root}{pid}/")}, manifest) for pid in pids]
+    kept = tuple(one for one in found if one.snapshots)
+    if not kept:
+        notes = "; ".join(map(str, manifest.get("notes", []))) or "It has no folder with a sample in it."
+        raise BadBundle(f"{path} holds no evidence that can be read.", notes, NEXT)
+    return kept
+
+
+def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
+    process = facts(mapping(texts.get("process.json", "{}")))
+    children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
+    objects = kernel.Objects(dict(pairs(texts.get("fds.tsv", ""))), kernel.peers(texts.get("net.txt", "")),
+                             {pid: command for pid, (command, _, _) in children.items()}, dict(pairs(texts.get("shared.tsv", ""))),
+                             {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()})
+    if "sockets.txt" in texts:
+        process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+    snapshots: list[Snapshot] = []
+    attached = []
+    notes = [str(note) for note in manifest.get("notes", [])]
+    for number, name in sorted((int(found[1]), name) for name in texts for found in [SAMPLE.match(name)] if found):
+        try:
+            snapshot = read(texts[name])[0]
+        except NotADump:
+            notes.append(f"{name} holds no stack")
+            continue
+        snapshots.append(replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command))
+        row = texts.get(f"kernel-{number}.tsv")
+        attached.append(kernel.reading(row, objects) if row else None)
+    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
+        snapshots.append(Snapshot((), process.pid, process.command))
+    readings, watch = (tuple(kernel.reading(texts[name], objects) for name in sorted(texts, key=natural)
+                             if name.startswith(prefix)) for prefix in ("kernel-before-", "kernel-watch-"))
+    sources = {file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
+               for file, lines in mapping(texts.get("sources.json", "{}")).items() if isinstance(lines, dict)}
+    clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
+    lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
+    return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
+                    clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else (),
+                    next((note for _, note in lists if note), "" if lists else NO_TASKS), functions(texts.get("functions.json", "null")),
+                    queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]))
+
+
+def queued(readings: list[dict[str, Any]]) -> dict[int, int]:
+    """How many calls waited for each pool thread, at the least, in every reading that knows it."""
+    found: dict[int, int] = {}
+    for tid, count in (row for one in readings for row in one.items()):
+        if tid.isdigit() and type(count) is int:
+            found[int(tid)] = min(count, found.get(int(tid), count))
+    return found
+
+
+def facts(value: Mapping[str, Any]) -> Process:
+    """The fields that are there and of the right type: a bundle may come from anybody."""
+    kept: dict[str, Any] = {}
+    for key, item in value.items():
+        if key in NUMBERS and isinstance(item, list):
+            kept[key] = tuple(number for number in item if type(number) is int)
+        elif key in TYPES and type(item) is TYPES[key]:
+            kept[key] = item
+    return Process(**kept)
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """A JSON object, or {} for anything else: a bundle may have been cut short while it was written."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def pairs(text: str) -> list[tuple[int, str]]:
+    rows = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+    return [(int(key), value) for key, value in rows if key.isdigit()]
+
+
+def natural(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def archive(path: Path) -> Texts:
+    """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
+    try:
+        return tarred(path) if is_tar(path) else zipped(path)
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError,
+            ValueError) as error:
+        raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
+
+
+def zipped(path: Path) -> Texts:
+    with zipfile.ZipFile(path) as opened:
+        members = [info for info in opened.infolist() if not info.is_dir()]
+        limit(path, len(members), sum(info.file_size for info in members))
+        return {info.filename: opened.read(info).decode("utf-8", "replace") for info in members}
+
+
+def tarred(path: Path) -> Texts:
+    """What capture.sh packs. The sizes stand between the files, so the limit is looked at before each is read."""
+    texts: dict[str, str] = {}
+    size = 0
+    with tarfile.open(path, "r|*") as opened:
+        for member in opened:
+            size += member.size
+            limit(path, len(texts), size)
+            if member.isfile():
+                texts[member.name] = opened.extractfile(member).read().decode("utf-8", "replace")
+    return texts
+
+
+def folder(path: Path) -> Texts:
+    """The files of the layout above, and no others: any folder can be named by mistake."""
+    files = [file for pattern in ("manifest.json", "[0-9]*/*.*") for file in sorted(path.glob(pattern))
+             if file.is_file() and not file.is_symlink()]
+    limit(path, len(files), sum(file.stat().st_size for file in files))
+    return {file.relative_to(path).as_posix(): text_of(file) for file in files}
+
+
+def text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise BadBundle(f"{file} cannot be read.", str(error), f"ls -l {file}") from error
+
+
+def limit(path: Path, count: int, size: int) -> None:
+    if count > MOST_FILES or size > MOST_BYTES:
+        why = f"It has {count} files and {size >> 20} MB; the limits are {MOST_FILES} and {MOST_BYTES >> 20} MB."
+        raise BadBundle(f"{path} is no evidence bundle.", why, NEXT)

@@ -1,0 +1,50 @@
+"""Frames whose file, function and line stand beside each other, with colons or blanks between them.
+
+    140302382565184:                                          pyflame
+    /usr/lib64/python3.6/threading.py:join:1056
+    tests/dijkstra.py:main:200
+
+    app/worker.py:93: in run          app/worker.py:93 run          app/worker.py:93:run
+
+No line of them means much alone, so a lone one without a head is no stack.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable
+
+from hangdebug.evidence.dumps import printouts, pyspy_text, grammar as stacks
+from hangdebug.evidence.dumps.grammar import Grammar, Head
+from hangdebug.evidence.model import Frame, Snapshot
+
+IDENT = re.compile(r"^\s{0,12}(?P<id>\d{1,20})\*?:$")
+FILE = r"^\s{0,40}(?P<file>(?:[A-Za-z]:)?[^\s:;\"'()]{1,500}\.pyx?|<[^<>:]{1,200}>):"
+FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
+SHAPES = (re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
+          re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION))
+RAISED = re.compile(r"(?:Error|Exception|Warning|Failed|Interrupt|Skipped|Exit)$")
+
+
+def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
+    """One Snapshot a sample; () where a single frame is all. Python's ident stands for a thread's name."""
+    found = stacks.read(lines, GRAMMAR)
+    seen = [one for snapshot in found for one in snapshot.threads if one.frames]
+    return found if sum(len(one.frames) for one in seen) > 1 or any(one.name for one in seen) else ()
+
+
+def head(line: str) -> Head | None:
+    ident = IDENT.match(line[:100])
+    return Head("thread", ident["id"]) if ident else printouts.head(line) or pyspy_text.head(line)
+
+
+def frames(line: str) -> list[Frame]:
+    if ".py" not in line and "<" not in line or len(line) > 1000:
+        return []
+    found = next((one for shape in SHAPES for one in [shape.match(line.rstrip())] if one), None)
+    if found is None or RAISED.search(found["function"]):
+        return []
+    return [Frame(found["function"], found["file"], int(found["line"]) or None)]
+
+
+GRAMMAR = Grammar("file:function:line", head, frames)

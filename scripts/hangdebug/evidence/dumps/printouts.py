@@ -1,0 +1,116 @@
+"""Stacks that a program prints of itself, with `traceback`: home-made `sys._current_frames()` dumps, tracebacks.
+
+    # ThreadID: 140245           Thread 140245:          --- Thread: MainThread (140245) ---
+    <_MainThread(MainThread, started 140245)>            Stack for thread "Worker-1":
+      File "/srv/app/main.py", line 12, in confirm
+        time.sleep(answer["retry_after"])
+
+Stacks of tasks (`Task.print_stack()`) may stand among them. Rich's frames are read as well.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable
+
+from hangdebug.evidence.dumps import asyncio_debug, grammar as stacks
+from hangdebug.evidence.dumps.grammar import Grammar, Head
+from hangdebug.evidence.model import Frame, Snapshot
+
+LIST = re.compile(r"(?:^|\W)(?:Traceback|Stack) \(most recent call (?P<order>first|last)\)")
+ORDER = re.compile(r"\s*\(most recent call (?P<order>first|last)\)")
+OBJECT = re.compile(r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), "
+                    r"(?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>")
+RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
+PREFIX = re.compile(r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?"
+                    r"(?P<thread>(?:python |current )?thread)"
+                    r"(?P<said>[ _-]?(?:id|ident|name))?(?P<sign>\s{0,4}[:=#]\s{0,4}|\s{1,4}|(?=\())", re.IGNORECASE)
+ID = r"(?:(?:id|ident|tid|native_id)[=: ]{1,3})?(?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})"
+FLAGS = r"(?:[,;]? {0,2}\(?(?:daemon|alive|is_daemon|is_alive)[=: ]{0,3}(?:True|False)?\)?){0,3}"
+TARGET = r"(?: \([\w.<>]{1,80}\))?"  # of "Thread-3 (process_request)": what it was started with, since 3.10
+BODIES = tuple(re.compile(body + FLAGS + "$") for body in (
+    ID,
+    ID + r"[ ,:;-]{0,4}[(\[](?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[^()\[\]'\"]{1,100}?" + TARGET + r")['\"]?[)\]]",
+    r"['\"]?(?P<name>[\w.<>:@/-][\w.<>:@/ -]{0,99}?" + TARGET + r")['\"]? {0,2}[(\[,:;]\s?" + ID + r"[)\]]?",
+    ID + r"[ ,:;-]{1,4}(?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[\w.<>:@/-]{1,100}" + TARGET + r")['\"]?",
+    r"['\"](?P<name>[^'\"]{1,100})['\"]",
+))
+NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100}" + TARGET + ")" + FLAGS + "$")
+RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
+                  r"in (?P<function>[\w.<>]{1,300})")
+# The frame that Python itself prints, `File "app.py", line 3, in f`, and its kin. Many formats share it.
+NAMED = r"(?P<function><[\w ]{1,40}>|[\w.<>$-]{1,300})"
+FILE = re.compile(r'File "(?P<file>[^"\n]{1,1000})"(?:,? line (?P<line>\d{1,9}|\?{1,3}))?'
+                  r"(?:,? in " + NAMED + r")?"
+                  r"(?P<native> \([^()]{1,500}\))?")
+NOTE = re.compile(r"^\s{0,20}(?P<note>\S.{0,500})?$")
+
+
+def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
+    """One Snapshot a sample. A thread's Python ident stands for its name where none is printed."""
+    return stacks.read(lines, GRAMMAR)
+
+
+def head(line: str) -> Head | None:
+    task = asyncio_debug.head(line)
+    if task is not None:
+        return task
+    if len(line) > 400 or "hread" not in line and "HREAD" not in line:
+        found = LIST.search(line[:400]) if "most recent call" in line[:400] else None
+        return Head("thread", order=found["order"], anonymous=True) if found else None
+    order = ORDER.search(line)
+    found = OBJECT.search(line) or said(RULED.sub("", ORDER.sub("", line)))
+    if not found:
+        return None
+    groups = found.groupdict()
+    name, ident = (groups.get("name") or "").strip(), groups.get("id") or ""
+    return Head("thread", name or ident, order=order["order"] if order else "", key=f"{name} {ident}" if ident else "")
+
+
+def said(words: str) -> re.Match[str] | None:
+    """What a line that begins with "Thread" says of its name and ident; None for prose."""
+    prefix = PREFIX.match(words)
+    if not prefix:
+        return None
+    body = words[prefix.end():].strip()
+    for pattern in BODIES:
+        found = pattern.match(body)
+        if found:
+            return found
+    named = prefix["said"] or prefix["sign"].strip() or prefix.start("thread") > 0
+    return NAME.match(body) if named or body == "MainThread" else None
+
+
+def frames(line: str) -> list[Frame]:
+    if 'File "' in line:
+        return with_comma(line)
+    found = RICH.match(line[:2000]) if " in " in line else None
+    return [Frame(found["function"], found["file"], int(found["line"]) or None)] if found else []
+
+
+def file_lines(line: str) -> list[Frame]:
+    """The frames of a line, however decorated: one, none, or several joined."""
+    if 'File "' not in line:
+        return []
+    found = [one for one in FILE.finditer(line) if one["line"] or one["function"]]
+    made = [Frame(one["function"] or "?", one["file"], number(one["line"])) for one in found]
+    if len(made) == 1:
+        rest = NOTE.match(line[found[0].end():])
+        made[0] = Frame(made[0].function, made[0].file, made[0].line, (rest["note"] or "").strip() if rest else "")
+    return made
+
+
+def without_comma(line: str) -> list[Frame]:
+    """faulthandler's own way: `File "app.py", line 3 in f`."""
+    return [] if 'File "' in line and re.search(r'", line [\d?]{1,9}, in ', line) else file_lines(line)
+
+
+def with_comma(line: str) -> list[Frame]:
+    return [] if 'File "' in line and re.search(r'", line [\d?]{1,9} in ', line) else file_lines(line)
+
+
+def number(text: str | None) -> int | None:
+    return int(text) or None if text and text.isdigit() else None
+
+
+GRAMMAR = Grammar("traceback", head, frames, order="last", source=True)

@@ -1,0 +1,64 @@
+"""py-spy's JSON, as `py-spy dump --json` prints it: a list of threads, each with its frames, innermost first."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Iterable
+
+from hangdebug.evidence.dumps.grammar import python_of
+from hangdebug.evidence.model import Frame, Snapshot, Thread
+
+START = re.compile(r"\[\s*\{")
+MOST_STARTS = 64
+
+
+def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
+    """One Snapshot a list of threads; text before, between and after the lists is left out."""
+    text = "\n".join(lines)
+    found: list[Snapshot] = []
+    position = 0
+    for _ in range(MOST_STARTS):
+        start = START.search(text, position)
+        if not start:
+            break
+        try:
+            value, position = json.JSONDecoder().raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            position = start.end()
+            continue
+        if isinstance(value, list):
+            found += snapshots(value)
+    return tuple(found)
+
+
+def snapshots(value: list[Any]) -> list[Snapshot]:
+    """The threads of one list, a Snapshot for each pid among them (py-spy < 0.4 prints no pid)."""
+    threads = [item for item in value if isinstance(item, dict) and isinstance(item.get("frames"), list)]
+    pids = list(dict.fromkeys(number(item.get("pid")) for item in threads))
+    made = []
+    for pid in pids:
+        stacks = tuple(thread(item) for item in threads if number(item.get("pid")) == pid)
+        made.append(Snapshot(stacks, pid, "", python_of(stacks), "py-spy JSON"))
+    return made
+
+
+def thread(item: dict[str, Any]) -> Thread:
+    frames = tuple(frame(entry) for entry in item["frames"] if isinstance(entry, dict))
+    flags = [value if isinstance(value, bool) else None for value in (item.get("active"), item.get("owns_gil"))]
+    return Thread(frames, str(item.get("thread_name") or ""), number(item.get("os_thread_id")), flags[0], flags[1])
+
+
+def frame(entry: dict[str, Any]) -> Frame:
+    file = entry.get("filename") or entry.get("short_filename") or entry.get("module") or "?"
+    return Frame(str(entry.get("name") or "?"), str(file), number(entry.get("line")) or None, locals=addresses(entry.get("locals")))
+
+
+def addresses(value: Any) -> dict[str, str]:
+    """Where the objects of `--locals` are, by name, without what they hold."""
+    rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    return {str(row.get("name")): hex(row["addr"]) for row in rows if number(row.get("addr"))}
+
+
+def number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

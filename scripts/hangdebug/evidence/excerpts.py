@@ -1,0 +1,92 @@
+"""Keep the lines around the application's frames: the function that each stands in, and what its names are bound to."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import lru_cache
+from typing import Iterable
+
+from hangdebug.evidence.frames import is_application, is_known_library
+from hangdebug.evidence.model import Frame, Snapshot
+
+AROUND = 12
+MARGIN = 2  # lines before and after a function: its decorators, and what follows
+MOST_LINES, MOST_BYTES = 160, 1 << 20
+NAME = re.compile(r"\b(?:self\.|cls\.)?([A-Za-z_]\w*)\b")
+NO_NAMES = {"self", "cls", "with", "as", "await", "return", "async", "acquire", "submit"}
+TAKEN = re.compile(r"^\s*with\s|\.(?:acquire|submit)\(")  # what is held, and which pool works, is judged by name
+
+
+def sources(snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = "") -> dict[str, dict[int, str]]:
+    """`known`, and the lines around every application frame in `snapshots`, by file and number.
+
+    `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
+    """
+    frames = {frame for snapshot in snapshots for thread in snapshot.threads for frame in thread.frames
+              if frame.line and (is_application(frame) or not is_known_library(frame))}
+    missing = [frame for frame in sorted(frames, key=str) if not inside(known.get(frame.file, {}), frame.line or 0)]
+    for frame in missing:
+        lines = file_lines(frame.file, root)
+        if lines:
+            known.setdefault(frame.file, {}).update(window(lines, frame))
+    return known
+
+
+def inside(known: dict[int, str], line: int) -> bool:
+    """Whether the line is known by a window of its own function: the margin of another one's may reach it."""
+    return all(number in known or number < 1 for number in range(line - MARGIN, line + MARGIN + 1))
+
+
+def file_lines(file: str, root: str) -> list[str]:
+    for path in filter(None, (root and file.startswith("/") and root + file, file)):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as opened:
+                return opened.read(MOST_BYTES).splitlines()
+        except (OSError, ValueError):
+            continue
+    return []
+
+
+def window(lines: list[str], frame: Frame) -> dict[int, str]:
+    """The enclosing function if it is short, else some lines around; and where the line's names are bound."""
+    number = frame.line or 1
+    if number > len(lines):
+        return {}
+    first, last = enclosing(lines, number) or (number - AROUND, number + AROUND)
+    if last - first > MOST_LINES:
+        first, last = number - AROUND, number + AROUND
+    kept = set(range(max(1, first - MARGIN), min(len(lines), last + MARGIN) + 1)) | set(classes_around(lines, number))
+    taken = [lines[index - 1] for index in sorted(kept) if TAKEN.search(lines[index - 1])]
+    names = {name for text in (lines[number - 1], *taken) for name in NAME.findall(text)} - NO_NAMES
+    if names:
+        choice = "|".join(map(re.escape, sorted(names)))
+        bound = re.compile(rf"^\s*(?:(?:self\.|cls\.)?(?:{choice})\s*(?::[^=]+)?=[^=]|(?:from|import)\b.*\b(?:{choice})\b)")
+        kept |= {index for index, text in enumerate(lines, 1) if bound.match(text)}
+    kept |= {more for index, text in enumerate(lines, 1) if "PoolExecutor(" in text
+             for more in range(index, min(index + 4, len(lines) + 1))}  # how many threads a pool may have
+    return {index: lines[index - 1] for index in sorted(kept)}
+
+
+def enclosing(lines: list[str], number: int) -> tuple[int, int] | None:
+    """First and last line of the innermost function around a line, None where there is none or no parse."""
+    return max(around(lines, number, ast.FunctionDef, ast.AsyncFunctionDef), default=None)
+
+
+def classes_around(lines: list[str], number: int) -> list[int]:
+    """The `class` lines around a line: a bare function name does not tell whose method it is."""
+    return [first for first, _ in around(lines, number, ast.ClassDef)]
+
+
+def around(lines: list[str], number: int, *kinds: type) -> list[tuple[int, int]]:
+    tree = parsed("\n".join(lines))
+    return [(node.lineno, node.end_lineno or node.lineno) for node in ast.walk(tree)
+            if isinstance(node, kinds) and node.lineno <= number <= (node.end_lineno or node.lineno)]
+
+
+@lru_cache(maxsize=32)
+def parsed(text: str) -> ast.AST:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module([], [])

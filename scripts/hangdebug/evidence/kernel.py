@@ -1,0 +1,201 @@
+"""Read the kernel's evidence: rows that were copied from /proc/PID/task/TID, one file a reading.
+
+    # at 1042.221 arch x86_64 hz 100
+    4284<TAB>S 1 4284 ... <TAB>75<TAB>4<TAB>futex_do_wait<TAB>202 0x7f52 0x189 ...<TAB>
+
+The columns are the thread's id, `stat` from the state on, voluntary and involuntary context switches,
+`wchan`, `syscall` and, where the call is poll(), the file descriptors that it polls.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from hangdebug.evidence.model import Clients, KernelWait, Reading
+
+# Numbers from the kernel's tables: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
+X86_64 = {
+    0: "read", 1: "write", 2: "open", 7: "poll", 16: "ioctl", 17: "pread64", 18: "pwrite64", 19: "readv",
+    20: "writev", 23: "select", 34: "pause", 35: "nanosleep", 40: "sendfile", 42: "connect", 43: "accept",
+    44: "sendto", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 61: "wait4", 65: "semop", 72: "fcntl",
+    73: "flock", 74: "fsync", 75: "fdatasync", 128: "rt_sigtimedwait", 130: "rt_sigsuspend", 202: "futex",
+    219: "restart_syscall", 220: "semtimedop", 230: "clock_nanosleep", 232: "epoll_wait", 242: "mq_timedsend", 243: "mq_timedreceive",
+    247: "waitid", 257: "openat", 270: "pselect6", 271: "ppoll", 281: "epoll_pwait", 288: "accept4",
+    299: "recvmmsg", 426: "io_uring_enter", 441: "epoll_pwait2", 449: "futex_waitv",
+}
+AARCH64 = {
+    22: "epoll_pwait", 25: "fcntl", 29: "ioctl", 32: "flock", 56: "openat", 63: "read", 64: "write", 65: "readv",
+    66: "writev", 67: "pread64", 68: "pwrite64", 71: "sendfile", 72: "pselect6", 73: "ppoll", 82: "fsync",
+    83: "fdatasync", 95: "waitid", 98: "futex", 101: "nanosleep", 115: "clock_nanosleep", 128: "restart_syscall", 133: "rt_sigsuspend",
+    137: "rt_sigtimedwait", 182: "mq_timedsend", 183: "mq_timedreceive", 192: "semtimedop", 193: "semop",
+    202: "accept", 203: "connect", 206: "sendto", 207: "recvfrom", 211: "sendmsg", 212: "recvmsg", 242: "accept4",
+    243: "recvmmsg", 260: "wait4", 426: "io_uring_enter", 441: "epoll_pwait2", 449: "futex_waitv",
+}
+TABLES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
+ON_FD = frozenset("""read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
+    recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split())
+CHILDS = "of child"  # whose the other end of a pipe is
+ALONE = "no other process"  # what maps a semaphore whose other users have all ended
+FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
+UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
+SQLITE = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm")  # a database's file by custom, and what lies beside one
+ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What numbers in syscalls stand for: descriptors' targets, sockets' peers by inode, children's commands, and
+    which other processes map a semaphore that lies at an address. `pipes` are the children by the pipes they have."""
+
+    files: Mapping[int, str] = field(default_factory=dict)
+    peers: Mapping[str, str] = field(default_factory=dict)
+    children: Mapping[int, str] = field(default_factory=dict)
+    shared: Mapping[int, str] = field(default_factory=dict)
+    pipes: Mapping[str, int] = field(default_factory=dict)
+
+
+def reading(text: str, objects: Objects = Objects()) -> Reading:
+    """One reading from its file's text. Rows that make no sense are left out, for threads end while one reads."""
+    at, arch, hz = 0.0, "x86_64", 100.0
+    waits: dict[int, KernelWait] = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            words = line[1:].split()
+            facts = dict(zip(words[::2], words[1::2]))
+            at, arch, hz = float(facts.get("at", 0)), facts.get("arch", arch), float(facts.get("hz", hz))
+            continue
+        try:
+            tid, wait = row(line, TABLES.get(arch, {}), hz, objects)
+        except (ValueError, IndexError):
+            continue
+        waits[tid] = wait
+    return Reading(at, waits)
+
+
+def row(line: str, table: Mapping[int, str], hz: float, objects: Objects) -> tuple[int, KernelWait]:
+    tid, stat, voluntary, involuntary, wchan, call, polled = (line.split("\t") + [""] * 7)[:7]
+    fields = stat.split()
+    switches = int(voluntary) + int(involuntary) if voluntary and involuntary else None
+    cpu = (int(fields[11]) + int(fields[12])) / hz if len(fields) > 12 else None
+    name, args = syscall(call, table)
+    if name is None and fields and fields[0] == "R":
+        name = "running"
+    fds = [int(fd) for fd in polled.split(",") if fd]
+    detail = detail_of(name, args, fds, objects)
+    return int(tid), KernelWait(name, args, detail, fields[0] if fields else "", wchan, switches, cpu)
+
+
+def syscall(text: str, table: Mapping[int, str]) -> tuple[str | None, tuple[int, ...]]:
+    """The call and its six arguments. "-1 SP PC" means blocked outside of a call, such as by a page fault."""
+    words = text.split()
+    if not words or words[0] == "-1":
+        return None, ()
+    if words[0] == "running":
+        return "running", ()
+    number = int(words[0])
+    return table.get(number, f"syscall {number}"), tuple(int(word, 16) for word in words[1:7])
+
+
+def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], objects: Objects) -> str | None:
+    if name in ON_FD and args:
+        return describe(args[0], objects)
+    if name in ("poll", "ppoll") and polled:
+        return ", ".join(describe(fd, objects) for fd in polled)
+    if name in ("wait4", "waitid") and args:
+        pid = signed(args[0] if name == "wait4" else args[1])
+        if pid in objects.children:
+            return f"child {pid}: {objects.children[pid]}"
+        return f"child {pid}" if pid > 0 else "any child"
+    if name == "futex" and args and args[0] in objects.shared:
+        return f"shared with {objects.shared[args[0]]}"
+    if sleeps_in_c(name, args):
+        opened = sorted(target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE))
+        return f"with {opened[0]} open, as SQLite has its files" if opened else None
+    return None
+
+
+def describe(fd: int, objects: Objects) -> str:
+    """A descriptor in words: "fd 17 -> 10.2.3.4:5432", "fd 9 -> pipe", "fd 9 -> pipe, of child 671: ffmpeg"."""
+    target = objects.files.get(fd)
+    if target is None:
+        return f"fd {fd}"
+    if target.startswith("socket:"):
+        target = objects.peers.get(target[8:-1], "socket")
+    if not target.startswith("pipe:["):
+        return f"fd {fd} -> {target}"
+    child = objects.pipes.get(target[6:-1])
+    # A forked child has the pipes too of which both ends are the parent's: those are between its own threads.
+    if child is None or sum(other == target for other in objects.files.values()) > 1:
+        return f"fd {fd} -> pipe"
+    return f"fd {fd} -> pipe, {CHILDS} {child}: {objects.children.get(child, '')}"
+
+
+def forever(args: tuple[int, ...]) -> bool:
+    """futex(address, operation, value, timeout, ...): of this process alone, and without a timeout."""
+    return endless(args) and bool(args[1] & FUTEX_PRIVATE)
+
+
+def sleeps_in_c(name: str | None, args: tuple[int, ...]) -> bool:
+    """Whether it is a C library that sleeps, as with usleep(): Python itself has never slept in this way."""
+    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != UNTIL
+
+
+def endless(args: tuple[int, ...]) -> bool:
+    """A futex without a timeout, be it of this process alone or shared with others."""
+    return len(args) > 3 and args[3] == 0
+
+
+def ends_by_itself(wait: KernelWait) -> bool:
+    """Whether the call has a timeout: a sleep, a timed lock, a poll that waits for so long and no longer."""
+    args = wait.args
+    if wait.syscall in ("futex", "ppoll", "pselect6", "select"):
+        place = {"futex": 3, "ppoll": 2}.get(wait.syscall, 4)
+        return len(args) > place and args[place] != 0
+    if wait.syscall in ("poll", "epoll_wait", "epoll_pwait"):
+        place = 2 if wait.syscall == "poll" else 3
+        return len(args) > place and signed(args[place]) > 0
+    return wait.syscall in ("nanosleep", "clock_nanosleep")
+
+
+def signed(value: int) -> int:
+    """A pid as the kernel prints it, a C int in hexadecimal: 0xffffffff is -1."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
+
+
+def peers(text: str) -> dict[str, str]:
+    """Peers by inode from /proc/PID/net/{tcp,tcp6}: {"41325": "10.2.3.4:5432"}."""
+    found = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 9 and words[0].endswith(":") and words[3] != LISTEN:
+            found[words[9]] = address(words[2])
+    return found
+
+
+def clients(text: str, listening: tuple[int, ...]) -> Clients:
+    """Count the connections to `listening` ports. In a listening row the receive queue is the backlog."""
+    count = {"open": 0, "abandoned": 0, "unread": 0, "backlog": 0}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 10 or not words[0].endswith(":") or int(words[1].rpartition(":")[2], 16) not in listening:
+            continue
+        waiting = int(words[4].partition(":")[2], 16)
+        if words[3] == LISTEN:
+            count["backlog"] += waiting
+        elif words[3] in (ESTABLISHED, CLOSE_WAIT):
+            count["open" if words[3] == ESTABLISHED else "abandoned"] += 1
+            count["unread"] += waiting > (words[3] == CLOSE_WAIT)  # the end of the stream counts as a byte
+    return Clients(**count)
+
+
+def address(text: str) -> str:
+    """ "0100007F:1538" as "127.0.0.1:5432": each group of four bytes is little-endian."""
+    host, port = text.split(":")
+    raw = b"".join(struct.pack("<I", int(host[i:i + 8], 16)) for i in range(0, len(host), 8))
+    ip = ipaddress.ip_address(raw)
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return f"{mapped or ip}:{int(port, 16)}" if ip.version == 4 or mapped else f"[{ip}]:{int(port, 16)}"

@@ -1,0 +1,222 @@
+"""The nouns of the evidence: frames, threads, tasks, dumps, and what the kernel says. Frozen; every verb lives elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none.
+
+    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables.
+    """
+
+    function: str
+    file: str
+    line: int | None = None
+    note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
+    text: str = field(default="", compare=False)
+    locals: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The last component: `gen` of `stream.<locals>.gen`. CPython before 3.11 has nothing else."""
+        return self.function.rsplit(".", 1)[-1]
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{self.function} ({where})"
+
+
+@dataclass(frozen=True)
+class KernelWait:
+    """What the Linux kernel says a thread does, from `/proc/PID/task/TID/{syscall,wchan,stat,status}`.
+
+    `syscall` is a name ("futex"), "running" while the thread is on a CPU or queued for one, or None where
+    the kernel did not say. `detail` is the syscall's object in words ("fd 17 -> 10.2.3.4:5432").
+    `switches` counts voluntary and involuntary context switches, `cpu` is seconds of CPU time, both since
+    the thread began.
+    """
+
+    syscall: str | None = None
+    args: tuple[int, ...] = ()
+    detail: str | None = None
+    state: str = ""
+    wchan: str = ""
+    switches: int | None = None
+    cpu: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.syscall or 'unknown'}{f' ({self.detail})' if self.detail else ''}"
+
+
+@dataclass(frozen=True)
+class Thread:
+    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid."""
+
+    frames: tuple[Frame, ...]
+    name: str = ""
+    os_id: int | None = None
+    active: bool | None = None
+    owns_gil: bool | None = None
+
+    def __str__(self) -> str:
+        head = f'Thread {self.os_id} "{self.name}"'
+        return "\n    ".join([head, *map(str, self.frames)])
+
+
+@dataclass(frozen=True)
+class Awaited:
+    """The object that a task waits for: its type, its address, the method that waits, and its counts by name."""
+
+    kind: str
+    id: int
+    method: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return f"{self.kind}{'.' if self.method else ''}{self.method}{f' ({counts})' if counts else ''}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A coroutine that asyncio runs, innermost frame first. `waits_on` is what it awaits, in the dump's words.
+
+    The rest is known where the process's memory was read: `inside` are the addresses of the locks that it is
+    inside of by `async with`, `timed` whether a timeout ends its wait, `ends` the names in its application's
+    code that could end the wait of another ("release", "set"), `id` its own address, `cancels` how often it was
+    told to end and has not taken that back (3.11+).
+    """
+
+    name: str
+    frames: tuple[Frame, ...] = ()
+    waits_on: str = ""
+    state: str = ""
+    coroutine: str = ""
+    id: int | None = None
+    awaits: Awaited | None = None
+    inside: tuple[int, ...] = ()
+    timed: bool = False
+    ends: frozenset[str] = frozenset()
+    cancels: int = 0
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the application that could end a wait, or that leads to one; "<module>" is a module's own body.
+
+    `root` is whether somebody else may call it: a route, a callback. What it says, each with its line: `ends`
+    ("set" is called there, "+set" handed on), `calls` (names that it mentions), `awaits` ("ready.wait"); `loops`
+    are first and last lines. `yields` means that it can be suspended while no task's stack shows it.
+    """
+
+    name: str
+    file: str
+    line: int
+    last: int
+    owner: str = ""
+    root: bool = False
+    yields: bool = False
+    ends: tuple[tuple[str, int], ...] = ()
+    calls: tuple[tuple[str, int], ...] = ()
+    awaits: tuple[tuple[str, int], ...] = ()
+    loops: tuple[tuple[int, int], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{f'{self.owner}.' if self.owner else ''}{self.name} ({self.file}:{self.line})"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One dump of one process. `skipped` holds the first lines that the reader could not place."""
+
+    threads: tuple[Thread, ...]
+    pid: int | None = None
+    command: str = ""
+    python: str | None = None
+    format: str = ""
+    skipped: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The kernel's word on every thread at one moment. `at` is seconds on a monotonic clock."""
+
+    at: float
+    waits: Mapping[int, KernelWait]
+
+
+@dataclass(frozen=True)
+class Process:
+    """Facts about the target that do not change between samples.
+
+    `listening` holds its TCP ports. `listens` is whether it accepts connections: it has a listening socket, one that
+    its event loop watches if it has a loop. `served` is whether it holds a connection that it once accepted on a
+    port of which it no longer listens. Both are None where not known. `polls` are the descriptors of the epoll
+    instances that watch a listening socket: whoever waits in one of them runs the server's loop.
+    """
+
+    pid: int | None = None
+    command: str = ""
+    python: str | None = None
+    server: str | None = None
+    supervisor_pid: int | None = None
+    cwd: str | None = None
+    status: str | None = None
+    cpus: int | None = None
+    listening: tuple[int, ...] = ()
+    listens: bool | None = None
+    served: bool | None = None
+    polls: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clients:
+    """TCP connections to the ports on which the target listens, as the kernel counts them.
+
+    `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
+    that the server has not read, `backlog` wait to be accepted.
+    """
+
+    open: int = 0
+    abandoned: int = 0
+    unread: int = 0
+    backlog: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one process: what a bundle holds and a diagnosis starts from.
+
+    `readings` were taken before the first attach, when nothing had disturbed the target yet; `attached`
+    holds one reading per snapshot, taken just before it (None where the kernel was not asked).
+    `watch` are readings of a second without any attach, `profile` stacks and how often each was seen in a
+    second of sampling; both are taken only in doubt. `clients` is None where the kernel was not asked.
+    `tasks` are asyncio's, read before the first attach, `later` the same after the last sample;
+    `unread` says why they are not all, "" where they are.
+    `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
+    that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
+    by its kernel id, and holds the threads of concurrent.futures alone.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    readings: tuple[Reading, ...] = ()
+    attached: tuple[Reading | None, ...] = ()
+    watch: tuple[Reading, ...] = ()
+    profile: tuple[tuple[Thread, int], ...] = ()
+    process: Process = Process()
+    clients: Clients | None = None
+    sources: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    later: tuple[Task, ...] = ()
+    unread: str = ""
+    functions: tuple[Function, ...] | None = None
+    queued: Mapping[int, int] = field(default_factory=dict)

@@ -1,0 +1,111 @@
+"""Read what people paste: one module a format, told apart by content."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+
+from hangdebug.evidence.dumps import (
+    asyncio_debug,
+    asyncio_tools,
+    austin,
+    collapsed,
+    colons,
+    faulthandler,
+    gdb,
+    ipython,
+    printouts,
+    profiling,
+    pyspy_asyncio,
+    pyspy_json,
+    pyspy_text,
+    pystack,
+    uwsgi,
+)
+from hangdebug.evidence.dumps.clean import clean
+from hangdebug.errors import BadRequest, NotADump
+from hangdebug.evidence.model import Snapshot
+
+# The reader that finds most in a text has it; where two find as much, the first.
+READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, ipython, printouts, pystack, gdb, profiling, austin, collapsed,
+           asyncio_tools, uwsgi, colons)
+LAST = asyncio_debug  # a mention of a task is read where there is no stack
+LARGE = 4 << 20  # characters
+MOST_TEXT = 64 << 20  # bytes of a file
+HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
+NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
+
+
+def text_of(source: str) -> str:
+    """The text of a file, or of standard input for "-". Raises BadRequest."""
+    try:
+        if source == "-":
+            if sys.stdin.isatty():
+                print("Paste the dump, then press Ctrl-D.", file=sys.stderr, flush=True)
+            raw = sys.stdin.buffer.read(MOST_TEXT + 1)
+        else:
+            with open(source, "rb") as opened:
+                raw = opened.read(MOST_TEXT + 1)
+    except OSError as error:
+        raise BadRequest(f"{source} cannot be read.", error.strerror or str(error), "ls -l") from error
+    if len(raw) > MOST_TEXT:
+        raise BadRequest(f"{source} is larger than {MOST_TEXT >> 20} MB.", "A dump is a few hundred KB at most.",
+                         f"head -c 8M {source} | python scripts/hang.py diagnose -")
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's `>` writes UTF-16
+    return raw.decode(encoding, "replace")
+
+
+def read(text: str) -> tuple[Snapshot, ...]:
+    """The snapshots in `text`, in the order in which they stand: several processes, or several samples of one.
+
+    Raises NotADump when no reader finds a frame.
+    """
+    if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
+        found = tuple(filter(holds, pyspy_json.read([text])))
+        if found:
+            return found
+    kept, left_out = (text, 0) if len(text) < LARGE else sifted(text)
+    lines = clean(kept)
+    found = best(lines)
+    if upside_down(found):
+        turned = best(lines[::-1])
+        found = turned if turned and not upside_down(turned) else found
+    if found and left_out:
+        told = f"{left_out} lines that look like no part of a dump"
+        found = (replace(found[0], skipped=(told, *found[0].skipped[:-1])), *found[1:])
+    found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
+    if found:
+        return found
+    what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
+    raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def sifted(text: str) -> tuple[str, int]:
+    """The lines that could belong to a dump, and how many others there are: a day's log is read in seconds."""
+    lines = text.splitlines()
+    kept = [line for line in lines if HOPEFUL.search(line)]
+    return "\n".join(kept), len(lines) - len(kept)
+
+
+def best(lines: list[str]) -> tuple[Snapshot, ...]:
+    """What the most successful reader found: see `size`."""
+    answers = (tuple(filter(holds, reader.read(lines))) for reader in READERS)
+    return max(answers, key=size) or LAST.read(lines)
+
+
+def holds(snapshot: Snapshot) -> bool:
+    return any(one.frames for one in (*snapshot.threads, *snapshot.tasks))
+
+
+def size(found: tuple[Snapshot, ...]) -> tuple[int, int]:
+    """How much was read: frames of threads and tasks whose head was understood, then all frames."""
+    stacks = [one for snapshot in found for one in (*snapshot.threads, *snapshot.tasks) if one.frames]
+    headed = [one for one in stacks if one.name or getattr(one, "os_id", None)]
+    return sum(len(one.frames) for one in headed), sum(len(one.frames) for one in stacks)
+
+
+def upside_down(found: tuple[Snapshot, ...]) -> bool:
+    """Whether heads stand below their frames: a log viewer with the newest line first turned the text over."""
+    threads = [one for snapshot in found for one in snapshot.threads]
+    return len(threads) > 1 and not (threads[0].name or threads[0].os_id) and not threads[-1].frames

@@ -1,0 +1,191 @@
+"""What a source line calls. A C function has no frame: the user's own line is all that names it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Iterator, Mapping
+
+from hangdebug.evidence.model import Frame
+
+NOISE = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\#.*$""")
+AWAITED = re.compile(r"\bawait\s+[\w.]+\(")
+CALLED = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*(?:\([^()]*\)\.[A-Za-z_][\w.]*)*)\s*\(")
+WITH = re.compile(r"^\s*with\s+")
+WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
+FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
+ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)")
+MADE = re.compile(r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
+                  r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?:[\w.\[\]]+\s*=\s*)*(?P<maker>[A-Za-z_][\w.]*)\()")
+DEF = re.compile(r"^(?P<indent>\s*)(?P<kind>async def|def|class)\s")
+YIELD = re.compile(r"\byield\b")
+NOT_CALLS = frozenset("if elif while for and or not in is return yield await lambda assert with print def".split())
+
+Sources = Mapping[str, Mapping[int, str]]
+
+ENDLESS = re.compile(r"\s*while (?:True|1)\s*:")
+
+def line_at(sources: Sources, frame: Frame) -> str | None:
+    """The frame's line as it stands in its file, without indentation, or None where the file is unknown."""
+    if frame.line is None:
+        return None
+    text = sources.get(frame.file, {}).get(frame.line)
+    return text.strip() or None if text is not None else None
+
+
+def statement_at(sources: Sources, frame: Frame) -> str:
+    """The frame's line and those after it that belong to the same brackets, on one line; "" if unknown."""
+    lines = sources.get(frame.file, {})
+    number = frame.line or 0
+    text = ""
+    for offset in range(8):
+        more = lines.get(number + offset)
+        if more is None:
+            break
+        text += NOISE.sub(lambda found: '""' if found[1] else "", more).strip() + " "
+        if text.count("(") + text.count("[") + text.count("{") <= text.count(")") + text.count("]") + text.count("}"):
+            break
+    return text.strip()
+
+
+def called(statement: str) -> frozenset[str]:
+    """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`. What it awaits lets the loop go on."""
+    return frozenset(name for name in CALLED.findall(AWAITED.sub("(", statement)) if name not in NOT_CALLS)
+
+
+def unaliased(sources: Sources, frame: Frame, names: frozenset[str]) -> frozenset[str]:
+    """What `names` stand for by the file's known imports and assignments: {"time.sleep"} for {"pause"}."""
+    lines = sources.get(frame.file, {}).values()
+    found: dict[str, str] = {}
+    for line in lines:
+        module, single = FROM_IMPORT.match(line), ALIAS.match(line)
+        if module:
+            for item in module[2].strip("() ").split(","):
+                name, _, alias = item.strip().partition(" as ")
+                found[(alias or name).strip()] = f"{module[1]}.{name.strip()}"
+        elif single:
+            found[single["alias"] or single["target"]] = single["module"] or single["value"]
+    resolved = set()
+    for name in names:
+        head, dot, rest = name.partition(".")
+        if name in found:
+            resolved.add(found[name])
+        elif head in found:
+            resolved.add(f"{found[head]}{dot}{rest}")
+    return frozenset(resolved)
+
+
+def makers(sources: Sources, frame: Frame, name: str) -> frozenset[str]:
+    """What was called to make the object of that name: {"re.compile"} for NAME after `NAME = re.compile(...)`."""
+    found = [MADE.match(line) for line in sources.get(frame.file, {}).values()]
+    names = frozenset(one["maker"] or one["opened"] for one in found if one and name in (one["target"], one["name"]))
+    return names | unaliased(sources, frame, names)
+
+
+def with_line(sources: Sources, frame: Frame) -> Frame:
+    """The `with` statement whose end runs: CPython 3.9 names the last line of the block instead."""
+    lines = sources.get(frame.file, {})
+    if frame.line not in lines or WITH_STATEMENT.match(lines[frame.line]):
+        return frame
+    depth = indent(lines[frame.line])
+    for number in range(frame.line - 1, 0, -1):
+        text = lines.get(number)
+        if text is None or DEF.match(text):
+            break
+        if text.strip() and indent(text) < depth:
+            if WITH_STATEMENT.match(text):
+                return replace(frame, line=number)
+            depth = indent(text)
+    return frame
+
+
+def entered(statement: str) -> str | None:
+    """What a `with` statement enters when it calls nothing: "self._lock" for `with self._lock:`."""
+    items, _ = with_parts(statement)
+    if not items or "(" in items:
+        return None
+    return items.split(" as ")[0].strip()
+
+
+def with_parts(statement: str) -> tuple[str, str]:
+    """What a `with` statement enters, and the body on the same line: ("a, b as c", "x()") of `with a, b as c: x()`."""
+    found = WITH.match(statement)
+    depth = 0
+    for at in range(found.end() if found else len(statement), len(statement)):
+        depth += (statement[at] in "([{") - (statement[at] in ")]}")
+        if statement[at] == ":" and depth == 0:
+            return statement[found.end():at].strip(), statement[at + 1:].partition("#")[0].strip()
+    return (statement[found.end():].strip() if found else ""), ""
+
+
+def in_coroutine(sources: Sources, frame: Frame) -> bool | None:
+    """Whether the frame's function is an `async def`; None where the source does not show it."""
+    lines = sources.get(frame.file, {})
+    if frame.line is None or frame.line not in lines:
+        return None
+    depth = indent(lines[frame.line])
+    for number in range(frame.line, 0, -1):
+        text = lines.get(number)
+        if text is None:
+            return None
+        found = DEF.match(text)
+        if found and (len(found["indent"]) < depth or number == frame.line) and found["kind"] != "class":
+            return found["kind"] == "async def"
+    return None
+
+
+def in_generator(sources: Sources, frame: Frame) -> bool:
+    """Whether the frame's function is a `def` with a `yield` of its own, as far as the known lines show."""
+    lines = sources.get(frame.file, {})
+    if in_coroutine(sources, frame) is not False:
+        return False
+    number, depth = frame.line or 0, indent(lines[frame.line])
+    while not (DEF.match(lines[number]) and (indent(lines[number]) < depth or number == frame.line)):
+        number -= 1
+    border, nested = indent(lines[number]), None
+    for text in following(lines, number + 1):
+        if text.strip() and indent(text) <= border:
+            break
+        if nested is not None and text.strip() and indent(text) <= nested:
+            nested = None
+        if nested is None and DEF.match(text):
+            nested = indent(text)
+        elif nested is None and YIELD.search(NOISE.sub("", text)):
+            return True
+    return False
+
+
+def earlier(sources: Sources, frame: Frame) -> tuple[str, ...]:
+    """The lines of the frame's function above the frame's own, nearest first, as far as they are known."""
+    lines = sources.get(frame.file, {})
+    if frame.line not in lines:
+        return ()
+    depth, found = indent(lines[frame.line]), []
+    for number in range(frame.line - 1, 0, -1):
+        text = lines.get(number)
+        if text is None or DEF.match(text) and indent(text) < depth:
+            break
+        found.append(text)
+    return tuple(found)
+
+
+def in_endless_loop(sources: Sources, frame: Frame) -> bool:
+    """Whether the frame's line stands in a `while True:` of its function."""
+    depth = indent(sources.get(frame.file, {}).get(frame.line or 0, ""))
+    for text in earlier(sources, frame):
+        if text.strip() and indent(text) < depth:
+            depth = indent(text)
+            if ENDLESS.match(text):
+                return True
+    return False
+
+
+def following(lines: Mapping[int, str], number: int) -> Iterator[str]:
+    """The known lines from `number` on, up to the first unknown one."""
+    while number in lines:
+        yield lines[number]
+        number += 1
+
+
+def indent(text: str) -> int:
+    return len(text) - len(text.lstrip())

@@ -1,0 +1,69 @@
+"""Watch live processes: evidence first, more of it where the first answer is in doubt."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable
+
+from hangdebug.capture.processes import Target
+from hangdebug.capture.bundle import capture
+from hangdebug.capture.bundle import AT_ONCE, Pause, profile, rest, watch
+from hangdebug.answer.diagnose import diagnose
+from hangdebug.evidence.bundle import read_bundle
+from hangdebug.errors import BadBundle
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence
+
+CLEAR = 0.8
+WATCHED = ("threadpool-exhausted", "inconclusive")
+
+Say = Callable[[str], None]
+
+
+def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tuple[Evidence, ...]:
+    """Capture `target` into `folder`, and again where the evidence so far is in doubt; returns all of it.
+
+    `pause` is called between two looks; where it gives True no more is taken, and what was taken is returned.
+    Raises HangError when nothing could be read.
+    """
+    capture(target, folder, say=say, pause=pause)
+    if pause(0):
+        return read_bundle(folder)
+    known = [(diagnose(one), one.process.pid) for one in read_bundle(folder)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        again = [pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None]
+    for one in again:
+        one.result()
+    return read_bundle(folder)
+
+
+def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
+    """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
+    second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
+    if answer.state in WATCHED and answer.role in ("worker", "other") or second_loop:
+        watch(pid, place, say)
+    if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
+        profile(pid, place, say)
+
+
+def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:
+    """The same, with nothing left on disk."""
+    with tempfile.TemporaryDirectory(prefix="hang-") as name:
+        return observe(target, Path(name) / "evidence", say)
+
+
+def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:
+    """A name that no earlier evidence has: evidence-PID-TIME."""
+    stamp = datetime.datetime.now().strftime("%Y%m%dT%H%M%S")
+    base = f"{name}-{target.supervisor or target.workers[0]}-{stamp}"
+    names = [base, *(f"{base}-{number}" for number in range(2, 100))]
+    return next((parent / name for name in names if not (parent / name).exists()), parent / base)
+
+
+def answers(evidence: tuple[Evidence, ...]) -> tuple[Diagnosis, ...]:
+    if not evidence:
+        raise BadBundle("There is no evidence to diagnose.")
+    return tuple(diagnose(one) for one in evidence)

@@ -1,0 +1,197 @@
+"""Whether something has waited for a future already, and what is refused: a map() that something drains, for one."""
+
+from __future__ import annotations
+
+import ast
+from typing import Iterator
+
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.futures import executor, starts
+from hangdebug.repair.code.spans import Found
+
+STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
+OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"
+CANCELLED = ("concurrent.futures.CancelledError", "concurrent.futures._base.CancelledError", "concurrent.futures.Error")
+DRAINS = frozenset(f"builtins.{name}" for name in
+                   "list tuple set frozenset dict sum sorted min max any all next".split())
+LAZY = frozenset(f"builtins.{name}" for name in "zip enumerate iter map filter".split())
+MAP = "only `list` of a map with one iterable is rewritten: gather wrapped futures by hand"
+BY_HAND = ("what its futures are, or what else is done with them, is not plain here: use asyncio.{}() over wrapped "
+           "futures by hand")
+
+
+def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
+    """Whether something has waited for the future by then: `wait`, or the exit of the executor it was given to."""
+    names, made = origin(file, taken)
+    pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
+    for each in file.run_by(owner):
+        if not isinstance(each, (ast.Await, ast.Call, ast.With)) or file.start(each) >= file.start(node):
+            continue
+        if isinstance(each, ast.With):
+            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
+            if left and any(each in file.above(call) for call in made):
+                return True
+        elif isinstance(each, ast.Await):
+            if settles(file, each.value, names):
+                return True
+        elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
+            if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
+                return True
+        elif joins(each, pools) or getattr(each.func, "attr", "") == "exception" and dotted(each.func.value) in names:
+            return True
+    return False
+
+
+def joins(call: ast.Call, pools: set[str]) -> bool:
+    """Whether the call shuts one of the executors down and waits, itself or in a thread."""
+    names = {f"{pool}.shutdown" for pool in pools if pool}
+    given = [each.value for each in call.keywords if each.arg == "wait"] + call.args
+    patient = not any(isinstance(each, ast.Constant) and not each.value for each in given)
+    return patient and (dotted(call.func) in names or any(dotted(each) in names for each in call.args))
+
+
+def early(file: File, wait: ast.Call) -> bool:
+    """Whether it may return before all are done: a timeout, or the first of them is enough."""
+    limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
+    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
+               for each in limits)
+
+
+def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
+    """Whether an await of `gather`, `wait` or `wrap_future` ends only when the named futures are done, lists whole."""
+    name = file.qualified(awaited.func) if isinstance(awaited, ast.Call) else ""
+    if name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
+        return False
+    if name == "asyncio.wait" and (len(awaited.args) > 1 or awaited.keywords):
+        return False  # a timeout, or the first of them is enough
+    return any(isinstance(part, ast.Name) and not isinstance(file.parent(part), ast.Subscript)
+               and names & sources(file, part) for part in walk(awaited))
+
+
+def sources(file: File, node: ast.Name) -> set[str]:
+    """The lists that the variable of a loop is drawn from; the name itself where it is no such variable."""
+    loops = [file.parent(item.node) for item in file.lookup(node, node.id)[1] if item.node in file.scopes.parents]
+    drawn_from = [loop.iter for loop in loops if isinstance(loop, (ast.For, ast.comprehension))]
+    return {each.id for each in drawn_from if isinstance(each, ast.Name)} if drawn_from else {node.id}
+
+
+def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
+    """The names that a future goes by, its list's included, and the calls that gave it."""
+    taken = taken.value if isinstance(taken, ast.Subscript) else taken
+    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
+    while todo:
+        name = todo.pop()
+        names.add(name.id)
+        for item in file.lookup(name, name.id)[1]:
+            loop = file.parent(item.node)
+            loop = file.parent(loop) if isinstance(loop, ast.Tuple) else loop
+            source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
+            called = isinstance(source, ast.Call) and getattr(source.func, "attr", "") in ("items", "values")
+            inner = source.func.value if called else source
+            source = inner if isinstance(inner, ast.Name) else source
+            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
+            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
+        for use in file.uses(name):
+            call = file.parent(file.parent(use))
+            if isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" and isinstance(call, ast.Call):
+                calls += [part for part in walk(call) if part is not call and starts(file, part)]
+    return names, calls
+
+
+def drained(file: File, call: ast.Call) -> Iterator[Found]:
+    """Each place that waits for the results of `pool.map(...)`, but `list` and `tuple` of the call itself."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "map" or not executor(file, call.func.value):
+        return
+    parent = file.parent(call)
+    if isinstance(parent, ast.Call) and file.qualified(parent.func) in ("builtins.list", "builtins.tuple"):
+        return
+    places: list = [call]
+    target = parent.targets[0] if isinstance(parent, ast.Assign) and len(parent.targets) == 1 else None
+    if isinstance(target, ast.Name) and len(file.lookup(target, target.id)[1]) == 1:
+        places = [use for use in file.uses(target) if file.frame(use) is file.frame(call)]
+    for place in places:
+        words = drain(file, place)
+        if words and not left(file, place, call.func.value):
+            said = f"{words} {file.short(call.func)}(...) waits for its results on the event loop's thread"
+            yield Found(place, f"{said}, but {MAP}", refused=True)
+
+
+def drain(file: File, node: ast.expr) -> str:
+    """What draws all that the iterator gives, or the next of it; "" where nothing does."""
+    parent = file.parent(node)
+    if isinstance(parent, ast.Starred):
+        return "unpacking"
+    if isinstance(parent, ast.Assign) and isinstance(parent.targets[0], (ast.Tuple, ast.List)):
+        return "unpacking"
+    if isinstance(parent, ast.For) and parent.iter is node:
+        return "the loop over"
+    if isinstance(parent, ast.comprehension) and parent.iter is node:
+        around = file.parent(parent)
+        return drain(file, around) if isinstance(around, ast.GeneratorExp) else "the comprehension over"
+    if not isinstance(parent, ast.Call) or node is parent.func:
+        return ""
+    name = file.qualified(parent.func)
+    return drain(file, parent) if name in LAZY else f"{name.split('.')[-1]}() of" if name in DRAINS else ""
+
+
+def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
+    """Whether the executor's own rule reports the place (it stands in the block), or an exit has waited by then."""
+    for up in file.above(node):
+        if isinstance(up, ast.With) and any(executor(file, item.context_expr) for item in up.items):
+            return True
+    return any(
+        isinstance(each, ast.With) and any(executor(file, item.context_expr) for item in each.items)
+        or isinstance(each, ast.Call) and joins(each, {dotted(pool)})
+        for each in file.run_by(file.frame(node))
+        if isinstance(each, (ast.With, ast.Call)) and file.end(each) <= file.start(node))
+
+
+def polls(node: ast.Call) -> bool:
+    """Whether `wait(jobs, timeout=0)` only looks."""
+    limit = node.args[1] if len(node.args) > 1 else next((each.value for each in node.keywords if each.arg == "timeout"), None)
+    return isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None
+
+
+def cancelled(file: File, taken: ast.expr) -> str:
+    """Why a future is not awaited that the function cancels, or that may raise what asyncio cannot; "" for any other."""
+    names, made = origin(file, taken)
+    made += [taken] if isinstance(taken, ast.Call) else []
+    if any(each.args and file.qualified(each.args[0]) == "builtins.next" for each in made):
+        return STOPS
+    for each in file.run_by(file.frame(taken)):
+        if isinstance(each, ast.Attribute) and each.attr == "cancel":
+            base = each.value.value if isinstance(each.value, ast.Subscript) else each.value
+            if isinstance(base, ast.Name) and (base.id in names or sources(file, base) & names):
+                return f"line {each.lineno} may cancel it, {OTHER_CANCEL}"
+    for up in file.above(taken):
+        for handler in up.handlers if isinstance(up, ast.Try) else ():
+            kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+            if any(kind is not None and file.qualified(kind) in CANCELLED for kind in kinds):
+                return f"line {handler.lineno} catches its CancelledError, {OTHER_CANCEL}"
+            if any(kind is not None and file.qualified(kind) == "builtins.StopIteration" for kind in kinds):
+                return STOPS
+    return ""
+
+
+def unknown(file: File, node: ast.Call, said: str) -> Found | None:
+    """`wait(jobs)` and `as_completed(jobs)` of concurrent.futures, whose jobs are not plain."""
+    owner, taken = file.coroutine(node), node.args[0]
+    if left(file, node, taken) or finished(file, node, taken, owner):
+        return None
+    verb = file.qualified(node.func).split(".")[-1]
+    return Found(node, f"{said}, but {BY_HAND.format(verb)}", refused=True)
+
+
+# -- what an edit needs -------------------------------------------------------------------------------------
+
+
+def indent(file: File, statement: ast.stmt) -> str:
+    return file.text[file.starts[statement.lineno - 1]:file.start(statement)]
+
+
+def fresh(file: File, name: str) -> str:
+    """A name that the file uses nowhere."""
+    taken = {each for scope in (file.scopes.module, *file.scopes.opened.values()) for each in scope.names}
+    taken |= set(file.scopes.reads)
+    return next(each for each in (name, *(f"{name}_{count}" for count in range(1, 999))) if each not in taken)

@@ -1,0 +1,149 @@
+"""Concurrent futures of a coroutine: what is one, a list or a dictionary of them, each used for nothing else."""
+
+from __future__ import annotations
+
+import ast
+
+from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.scopes import EXECUTORS
+
+BASES = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
+READS = ("result", "exception", "cancel")
+ASKS = ("done", "running", "add_done_callback")
+
+
+def starts(file: File, node: ast.AST | None) -> bool:
+    """Whether the expression is a call that gives a concurrent future."""
+    if not isinstance(node, ast.Call):
+        return False
+    if file.qualified(node.func) == "asyncio.run_coroutine_threadsafe":
+        return True
+    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and executor(file, node.func.value)
+
+
+def executor(file: File, node: ast.expr) -> bool:
+    return file.maker(node) in EXECUTORS or annotated(file, node)
+
+
+def annotated(file: File, node: ast.expr) -> bool:
+    """Whether it is a parameter that says that it is one: `pool: ThreadPoolExecutor`, or an `Annotated` of that."""
+    found = file.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
+    if len(found) != 1 or not isinstance(found[0].node, ast.arg) or found[0].node.annotation is None:
+        return False
+    said = found[0].node.annotation
+    parts = [said, *(file.values(said) if isinstance(said, ast.Name) else [])]
+    return any(file.qualified(part) in EXECUTORS | BASES for each in parts if each is not None for part in walk(each))
+
+
+def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
+    """Whether the expression is such a call, or a local name for nothing but such futures, each used as one."""
+    if starts(file, node):
+        return True
+    if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+        return mapping(file, node.value, owner) or futures(file, node.value, owner) and not keyed(file, node.value)
+    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return False
+    bound = [item.node for item in file.lookup(node, node.id)[1]]
+    known = all(starts(file, value) for value in file.values(node)) or all(drawn(file, each, owner) for each in bound)
+    return bool(bound) and known and all(reads(file, use, owner) for use in file.uses(node))
+
+
+def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
+    """Whether the name is the variable of a loop over a list of such futures."""
+    loop = file.parent(target)
+    pair = isinstance(loop, ast.Tuple) and loop.elts[1:] == [target]  # for key, job in jobs.items()
+    loop, target = (file.parent(loop), loop) if pair else (loop, target)
+    if not isinstance(loop, (ast.For, ast.comprehension)) or loop.target is not target:
+        return False
+    func = loop.iter.func if isinstance(loop.iter, ast.Call) and not loop.iter.args else None
+    if isinstance(func, ast.Attribute):
+        return func.attr == ("items" if pair else "values") and mapping(file, func.value, owner)
+    return not pair and futures(file, loop.iter, owner)
+
+
+def mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
+    """Whether the expression is a local name for a dictionary whose values are such futures, used for nothing else."""
+    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return False
+    values = file.values(node)
+    made = [isinstance(value, ast.DictComp) and starts(file, value.value) or isinstance(value, ast.Dict)
+            and all(starts(file, each) for each in value.values) for value in values]
+    return bool(made) and all(made) and all(read_by_key(file, use, owner) for use in file.uses(node)) and not (
+        any(isinstance(value, ast.Dict) and not value.values for value in values))
+
+
+def read_by_key(file: File, use: ast.Name, owner: ast.AST) -> bool:
+    up = file.parent(use)
+    if isinstance(up, ast.Subscript):
+        return isinstance(up.ctx, ast.Load) and getattr(file.parent(up), "attr", "") in READS
+    loop = file.parent(file.parent(up)) if isinstance(up, ast.Attribute) and up.attr in ("items", "values") else up
+    if isinstance(loop, (ast.For, ast.comprehension)):
+        return calm(file, loop, owner)
+    return isinstance(up, ast.Call) and file.qualified(up.func) in ("builtins.len", "builtins.list")
+
+
+def keyed(file: File, node: ast.expr) -> bool:
+    """Whether the futures are the keys of a dictionary, so that a subscript gives something else."""
+    return any(isinstance(value, (ast.Dict, ast.DictComp)) for value in file.values(node))
+
+
+def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
+    """Whether the expression is a list of such futures, or a local name for one that is used for nothing else."""
+    if isinstance(node, (ast.ListComp, ast.SetComp)):
+        return starts(file, node.elt)
+    if isinstance(node, (ast.List, ast.Set, ast.Tuple)):
+        return all(starts(file, each) for each in node.elts)
+    if isinstance(node, ast.DictComp):
+        return starts(file, node.key)
+    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return False
+    values = file.values(node)
+    made = bool(values) and all(value is not None and not isinstance(value, ast.Name)
+                                and futures(file, value, owner) for value in values)
+    return made and all(lists(file, use, owner) for use in file.uses(node)) and filled(file, node)
+
+
+def filled(file: File, node: ast.Name) -> bool:
+    """An empty list has to get its futures from an append."""
+    empty = [value for value in file.values(node) if isinstance(value, ast.List) and not value.elts]
+    return not empty or any(isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append"
+                            for use in file.uses(node))
+
+
+def local(file: File, node: ast.Name, owner: ast.AST) -> bool:
+    scope = file.lookup(node, node.id)[0]
+    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
+        scope = scope.outer
+    return scope is not None and scope.node is owner
+
+
+def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
+    """Whether the use only reads the result, or puts the future into a list."""
+    parent = file.parent(use)
+    if isinstance(parent, ast.Attribute):
+        return parent.attr in READS and file.frame(use) is owner
+    return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "append"
+
+
+def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
+    parent = file.parent(use)
+    if isinstance(parent, ast.Subscript):
+        return isinstance(parent.ctx, ast.Load) and getattr(file.parent(parent), "attr", "") in READS
+    if isinstance(parent, ast.Attribute) and parent.attr == "append":
+        call = file.parent(parent)
+        given = call.args[0] if isinstance(call, ast.Call) and call.args else None
+        named = isinstance(given, ast.Name) and all(starts(file, value) for value in file.values(given))
+        return starts(file, given) or named
+    if isinstance(parent, ast.Call):
+        return file.qualified(parent.func) in ("concurrent.futures.wait", "concurrent.futures.as_completed",
+                                               "builtins.len")
+    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and calm(file, parent, owner)
+
+
+def calm(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) -> bool:
+    """Whether a loop over futures runs in the coroutine, and never asks whether they are done: then they may be."""
+    drawn_names = {part.id for part in walk(loop.target) if isinstance(part, ast.Name)}
+    body = file.parent(loop) if isinstance(loop, ast.comprehension) else loop
+    asks = any(isinstance(each, ast.Attribute) and each.attr in ASKS and dotted(each.value) in drawn_names for each in walk(body))
+    return file.frame(loop.iter) is owner and not asks

@@ -1,0 +1,50 @@
+"""The nouns of the repair: a finding in a source, a proposed edit, a timed request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place in a source file that a rewrite would change, or refuses to change and why."""
+
+    rule: str
+    file: str
+    line: int
+    message: str
+    refused: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.rule} {'refused: ' if self.refused else ''}{self.message}"
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A proposed edit of one file. `before` and `after` are whole texts; they are equal if nothing changes."""
+
+    file: str
+    before: str
+    after: str
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One timed request. `status` is None where no answer came by the deadline; times are in seconds.
+
+    `phase` says when it was sent ("baseline", "while streaming", "after aborts"), `at` is seconds since
+    the first probe, `command` the curl line that repeats it.
+    """
+
+    url: str
+    phase: str
+    status: int | None
+    seconds: float
+    at: float
+    ok: bool
+    command: str

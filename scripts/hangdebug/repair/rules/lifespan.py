@@ -1,0 +1,232 @@
+"""One lifespan in place of `on_event` handlers.
+
+    app = FastAPI()                       @asynccontextmanager
+                                          async def lifespan(app: FastAPI):
+    @app.on_event("startup")                  await connect()
+    async def connect(): ...                  try:
+                                                  yield
+    @app.on_event("shutdown")                 finally:
+    def close(): ...                              close()
+
+                                          app = FastAPI(lifespan=lifespan)
+
+`on_event` is deprecated. Start and stop stand apart, so that what one opens is easily left open by the other; a
+lifespan holds both, and is the place to bound how long the stop may take (snippets/lifespan_executor.py).
+
+What changes: nothing. The functions stay, and run in the same order, each on the event loop as before.
+
+Refused aloud: an app that has a lifespan already (its handlers never run), handlers that FastAPI would then forget
+(registered in another way, on a router that the app includes from another file, by what the app is handed to, or
+by the callers of the function that returns it), handlers below a condition or behind a `return`, with another
+decorator, with parameters, or of a name with two meanings.
+
+Left alone: handlers of a router, of an app that another file makes, and of anything that is no FastAPI.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Iterator
+
+from hangdebug.repair.code.bindings import parameters, walk
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.spans import Edit, Found, Need, neighbours
+
+ID = "lifespan"
+NEEDS = (Need((("on_event",),)),)
+APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
+OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
+READ = (".lifespan_context", "router.startup(", "router.shutdown(")
+SERVES = re.compile(r"(Middleware|[Cc]lient|[Tt]ransport|Config|Server|Mangum|(^|\.)(run|serve))$")  # it runs the app, or wraps it
+
+
+def search(file: File) -> Iterator[Found]:
+    for call in file.calls:
+        statement = file.parent(call)
+        if file.qualified(call.func) in APPS and isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            handlers = registered(file, target(statement))
+            if handlers:
+                yield found(file, call, statement, handlers)
+
+
+def target(statement: ast.Assign | ast.AnnAssign) -> ast.expr:
+    return statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+
+
+def registered(file: File, app: ast.expr) -> list[tuple[ast.AST, ast.Call]]:
+    """Each function that is decorated with the app's on_event, with that decorator, in order."""
+    uses = [file.parent(use) for use in file.uses(app) if isinstance(app, ast.Name)]
+    calls = [file.parent(each) for each in uses if isinstance(each, ast.Attribute) and each.attr == "on_event"]
+    calls = [each for each in calls if isinstance(each, ast.Call)]
+    return [(file.parent(each), each) for each in calls if each in getattr(file.parent(each), "decorator_list", ())]
+
+
+def found(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> Found:
+    first = handlers[0][0]
+    said = f"{len(handlers)} on_event handler{'s' * (len(handlers) > 1)} of `{dotted(target(statement))}`"
+    reason = why_not(file, call, statement, handlers)
+    if reason:
+        return Found(first, f"{said}, but {reason}", refused=True)
+    name = free(file)
+    edits = [*(undecorated(file, each) for _, each in handlers), given(file, call, name),
+             Edit(*[above(file, statement)] * 2, manager(file, call, statement, handlers, name))]
+    return Found(first, f"{said}: on_event is deprecated; one lifespan calls them in the same order", tuple(edits),
+                 ("contextlib:asynccontextmanager",))
+
+
+def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> str:
+    app, said = target(statement), {each.arg for each in call.keywords}
+    if len(file.values(app)) != 1:
+        return f"`{app.id}` is made in more than one place"
+    if None in said:
+        return "its `**` arguments may hold a lifespan already, beside which FastAPI never runs them: name them first"
+    if isinstance(statement, ast.Assign) and len(statement.targets) > 1:
+        return "the app has two names"
+    if "lifespan" in said:
+        return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
+    if call.args:
+        return "the app is made with arguments that have no name: name them first"
+    if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(
+            file.text.count(each) for each in OTHER_WAYS):
+        return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
+    if any(each in file.text for each in READ):
+        return ("this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
+                "look at that first")
+    away = given_away(file, app)
+    if away:
+        return away
+    for function, decorator in handlers:
+        reason = unfit(file, statement, function, decorator)
+        if reason:
+            return f"of {function.name}(): {reason}"
+    if file.lookup(statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
+        return "the name `asynccontextmanager` means something else here"
+    return elsewhere(file)
+
+
+def given_away(file: File, app: ast.Name) -> str:
+    """Who else may register handlers: what the app is handed to, or whoever gets it from the function that makes it."""
+    made_in = file.frame(app)
+    for use in file.uses(app):
+        up = file.parent(use)
+        if isinstance(up, ast.Attribute):
+            continue
+        if isinstance(up, ast.Return):
+            return (f"{getattr(made_in, 'name', 'its function')}() returns the app, and who calls it may register more, which "
+                    "FastAPI forgets beside a lifespan: look there first")
+        call = file.parent(up) if isinstance(up, ast.keyword) else up
+        if not isinstance(call, ast.Call) or not keeps(file, call, use):
+            to = f"{file.short(call.func)}()" if isinstance(call, ast.Call) else "another name"
+            return (f"line {use.lineno} gives the app to {to}, which may register more, and FastAPI forgets that beside a "
+                    "lifespan: look there first")
+    return ""
+
+
+def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
+    """Whether the call serves or wraps the app, or is of a function of the file that only uses its attributes."""
+    name = file.qualified(call.func) or dotted(call.func)
+    if SERVES.search(name):
+        return True
+    found = [item.node for item in file.lookup(call.func, call.func.id)[1]] if isinstance(call.func, ast.Name) else []
+    if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or use not in call.args:
+        return False
+    taken = found[0].args.args[call.args.index(use):][:1]
+    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name)
+             and each.id in {arg.arg for arg in taken}]
+    return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
+
+
+def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.Call) -> str:
+    body = getattr(file.parent(statement), "body", ())
+    if function not in body or statement not in body:
+        return "it is not defined next to the app, or only on a condition"
+    between = body[body.index(statement):body.index(function)] if body.index(statement) < body.index(function) else ()
+    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return)
+             and file.frame(each) is file.frame(statement)]
+    if early:
+        return f"line {early[0].lineno} may return before it is defined"
+    if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):
+        return "it has another decorator"
+    kinds = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
+    if kinds not in (["startup"], ["shutdown"]) or decorator.keywords:
+        return "its event is not written out"
+    if parameters(function.args):
+        return "it takes parameters"
+    again = [item for item in file.scopes.of[function].names[function.name] if item.node is not function]
+    return f"`{function.name}` has a second meaning" if again else ""
+
+
+def elsewhere(file: File) -> str:
+    """Whether another file of the tree may register handlers, on the app or on a router that it includes."""
+    if not Path(file.name).is_file():
+        includes = "include_router(" in file.text
+        return "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first" * includes
+    for other, text in neighbours(file.name):
+        near = Path(file.name).stem.encode() in text or other.stem in file.text  # one may import the other
+        if near and any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
+            return f"{other.name} registers or runs handlers too, which FastAPI may forget beside a lifespan"
+    return ""
+
+
+# -- the edits ---------------------------------------------------------------------------------------------
+
+
+def undecorated(file: File, decorator: ast.Call) -> Edit:
+    """The line of the decorator goes; a comment behind it stays."""
+    start, end = file.starts[decorator.lineno - 1], file.end(decorator)
+    rest = file.text[end:file.starts[decorator.end_lineno]]
+    margin = file.text[start:file.starts[decorator.lineno - 1] + decorator.col_offset - 1]
+    kept = rest.strip()
+    return Edit(start, file.starts[decorator.end_lineno], f"{margin}{kept}{file.newline}" if kept else "")
+
+
+def given(file: File, call: ast.Call, name: str) -> Edit:
+    """`lifespan=` behind the last argument, on a line of its own where that has one."""
+    arguments = sorted((*call.args, *call.keywords), key=lambda each: (each.end_lineno, each.end_col_offset))
+    if not arguments:
+        end = file.end(call) - 1
+        return Edit(end, end, f"lifespan={name}")
+    last, end = arguments[-1], file.end(arguments[-1])
+    margin = file.text[file.starts[last.lineno - 1]:file.start(last)]
+    gap = f",{file.newline}{margin}" if not margin.strip() else ", "
+    return Edit(end, end, f"{gap}lifespan={name}")
+
+
+def above(file: File, statement: ast.stmt) -> int:
+    """Where the statement starts, the comments that stand directly on it included."""
+    line = statement.lineno - 1
+    while line and file.text[file.starts[line - 1]:file.starts[line]].lstrip().startswith("#"):
+        line -= 1
+    return file.starts[line]
+
+
+def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, name: str) -> str:
+    margin, inner = indent(file, statement), deeper(file, handlers[0][0])
+    step = lambda function: f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"  # noqa: E731
+    start, stop = ([step(function) for function, each in handlers if each.args[0].value == kind]
+                   for kind in ("startup", "shutdown"))
+    lines = ["@asynccontextmanager", f"async def {name}(app: {file.source(call.func)}):", *(inner + row for row in start)]
+    if stop:
+        lines += [f"{inner}try:", f"{inner * 2}yield", f"{inner}finally:", *(inner * 2 + row for row in stop)]
+    else:
+        lines += [f"{inner}yield"]
+    text = file.newline.join(margin + row for row in lines)
+    return text + file.newline * (2 if statement.col_offset else 3)
+
+
+def indent(file: File, node: ast.stmt) -> str:
+    start = file.starts[node.lineno - 1]
+    return file.text[start:start + node.col_offset]
+
+
+def deeper(file: File, function: ast.AST) -> str:
+    """One step of the file's own indentation."""
+    step = indent(file, function.body[0])[len(indent(file, function)):]
+    return step if step and not step.strip() else "\t" if "\n\t" in file.text else " " * 4
+
+
+def free(file: File) -> str:
+    taken = {name for scope in (file.scopes.module, *file.scopes.opened.values()) for name in scope.names}
+    return next(name for name in ("lifespan", "app_lifespan", "lifespan_of_app", "lifespan_1") if name not in taken)

@@ -1,0 +1,47 @@
+"""Sleep without stopping the event loop.
+
+    time.sleep(0.5)                       await asyncio.sleep(0.5)
+
+`time.sleep` in a coroutine suspends the loop's thread: no request is served until it is over.
+
+What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) ends the sleep. Values
+that they share with this one may be others afterwards.
+
+Refused aloud: where a lock of threads is held around it, in a `finally` and behind a caught cancellation,
+in a generator expression.
+
+Left alone: synchronous code, also inside a coroutine; `time.sleep(0)`, which only offers the processor to
+another thread; a `sleep` that is not known to be that of `time`; files about trio or curio.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Iterator
+
+from hangdebug.repair.code.file import File
+from hangdebug.repair.code.places import dead, obstacle, other_loop, reach
+from hangdebug.repair.code.spans import Edit, Found, Need
+
+ID = "sleep"
+NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
+
+
+def search(file: File) -> Iterator[Found]:
+    for node in file.calls if not other_loop(file) else ():
+        if file.qualified(node.func) == "time.sleep" and file.coroutine(node) and not zero(node) and not dead(file, node):
+            yield found(file, node)
+
+
+def found(file: File, node: ast.Call) -> Found:
+    plain = len(node.args) == 1 and not node.keywords and file.start(node.func) == file.start(node)
+    reason = obstacle(file, node) or ("" if plain else "it is written in an unusual way: call it by its name first")
+    if reason:
+        return Found(node, f"time.sleep() stops the event loop, but {reason}", refused=True)
+    edit = Edit(file.start(node.func), file.end(node.func), "await asyncio.sleep")
+    message = f"time.sleep() stops the event loop; it becomes `await asyncio.sleep({file.short(node.args[0])})`"
+    return Found(node, message, (edit,), reach(file, node, "asyncio"))
+
+
+def zero(node: ast.Call) -> bool:
+    return len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0

@@ -1,0 +1,108 @@
+"""Make a route a plain `def` where it awaits nothing and calls what blocks.
+
+    @app.get("/report")                   @app.get("/report")
+    async def report():                   def report():
+        return requests.get(URL).text         return requests.get(URL).text
+
+FastAPI runs a `def` route in a thread of its pool, an `async def` route on the event loop: there each blocking
+call holds up every other request.
+
+What changes: several requests may run the function at once, in different threads (40 at most, by default), beside
+the event loop's own code; a client that leaves no longer matters to it. So the rewrite is made only where
+everything that the function touches is known: names of its own, what a request brings, constants, functions of
+known packages that only read or compute, models that are built and returned, a database session of its own request.
+
+Refused aloud, because there no other rule helps: a route that queries a Session and touches something else, such as
+a queue or an event of asyncio, a variable that others share, a file that it writes.
+
+Left to the rules `sleep`, `to_thread` and `await_future`, call by call: the same where it blocks otherwise.
+
+Left alone: routes that await anything, or block nowhere; routes with another decorator, or that this file or another
+one of its tree uses by name; everything that is not a route of a FastAPI or APIRouter made in this file.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterator
+
+from hangdebug.repair.rules import to_thread
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.own import session, shares
+from hangdebug.repair.code.spans import Edit, Found, Need, neighbours
+
+ID = "sync_endpoint"
+APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
+VERBS = frozenset("get post put patch delete head options trace api_route".split())
+PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
+QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
+ROUTES = ("FastAPI", "APIRouter")
+NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in to_thread.NEEDS))
+
+
+def search(file: File) -> Iterator[Found]:
+    for node in walk(file.tree):
+        if isinstance(node, ast.AsyncFunctionDef) and route(file, node) and not pauses(file, node):
+            known, queried = blockers(file, node)
+            if known or queried:
+                yield from found(file, node, (*known, *queried)[0], helped=bool(known))
+
+
+def found(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> Iterator[Found]:
+    """`helped`: whether other rules mend the calls one by one."""
+    said = f"the route {node.name}() awaits nothing, and {call}() blocks the event loop in it"
+    if named(file, node):
+        return
+    reason = shares(file, node)
+    if reason:
+        message = (f"{said}, but {reason}: hand the part that blocks to asyncio.to_thread(), with a session that is "
+                   "made there")
+        yield from () if helped else (Found(node, message, refused=True),)
+        return
+    start = file.start(node)
+    gap = len("async") + next(i for i, c in enumerate(file.text[start + len("async"):]) if not c.isspace())
+    message = f"{said}; it becomes a plain `def`, which FastAPI runs in a thread"
+    yield Found(node, message, (Edit(start, start + gap, ""),))
+
+
+def route(file: File, node: ast.AsyncFunctionDef) -> bool:
+    return bool(node.decorator_list) and all(
+        isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in VERBS
+        and file.maker(each.func.value) in APPS for each in node.decorator_list
+    )
+
+
+def pauses(file: File, node: ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(each, PAUSES) or isinstance(each, ast.comprehension) and each.is_async
+               for each in file.run_by(node))
+
+
+def blockers(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:
+    """The names of the calls in the function's own frame that block: those that other rules know, and queries."""
+    calls = [each for each in file.run_by(node) if isinstance(each, ast.Call)]
+    known = [item.name for each in calls for item in [to_thread.blocking(file, each)] if item]
+    known += [file.source(each.func) for each in calls if file.qualified(each.func) == "time.sleep"] if known else []
+    return known, [dotted(each.func) for each in calls if queries(file, each, node)]
+
+
+def queries(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
+    """Whether it is a method of a database session that FastAPI passes in: `db: Session = Depends(get_db)`."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in QUERIES:
+        return False
+    taken = [each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg == dotted(call.func.value)]
+    return any(session(file, each) for each in taken)
+
+
+def named(file: File, node: ast.AsyncFunctionDef) -> bool:
+    """Whether anything names the function but FastAPI: an `await report()` needs a coroutine."""
+    if any(item.node is not node for item in file.scopes.of[node].names[node.name]):
+        return True
+    if any(file.lookup(use, use.id)[0] is file.scopes.of[node] for use in file.scopes.reads.get(node.name, ())):
+        return True
+    stem = Path(file.name).stem
+    used = re.compile(rf"\bimport\b[^\n]*\b{node.name}\b|\b{stem}\.{node.name}\b|^\s+{node.name},?\s*$".encode(), re.M)
+    return any(stem.encode() in text and used.search(text) for _, text in neighbours(file.name))

@@ -1,0 +1,250 @@
+"""Hand a call that blocks to a thread, and await it.
+
+    page = requests.get(url, timeout=5)   page = await asyncio.to_thread(requests.get, url, timeout=5)
+    text = open(path).read()              text = await asyncio.to_thread(lambda: open(path).read())
+
+In a coroutine such a call holds up every other request until it returns. In a thread it holds up its own alone.
+
+What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there. The call
+itself cannot be cancelled: it ends in its thread, one of the few of the loop's default executor, so give it a timeout.
+
+Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
+`open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
+receiver is.
+
+Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
+response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
+place where no await can stand: a held lock of threads, a `finally`, between two lines that rely on each other.
+
+Left alone: synchronous code, also inside a coroutine; receivers that are not known; calls that do not wait
+(`get(block=False)`, `acquire(blocking=False)`), or that look first whether there is anything; a lock that is given
+back before the next await; a queue that never leaves the function; a join in a `finally`; files about trio or curio.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import Iterator
+
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.places import behind, dead, obstacle, other_loop, reach, wrap
+from hangdebug.repair.code.spans import Edit, Found, Need
+
+ID = "to_thread"
+VERBS = "get post put patch delete head options request".split()
+PEER, CHILD, NAMES = "waits for its peer", "waits for a child process", "waits for the name service"
+HASH = "computes for long, on purpose"
+FUNCTIONS = {
+    **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
+    **{f"subprocess.{verb}": CHILD for verb in ("run", "call", "check_call", "check_output", "getoutput",
+                                               "getstatusoutput")},
+    **{f"socket.{verb}": NAMES for verb in ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo")},
+    "os.system": CHILD, "bcrypt.hashpw": HASH, "bcrypt.checkpw": HASH, "hashlib.pbkdf2_hmac": HASH,
+    "hashlib.scrypt": HASH,
+}
+QUEUES = (*(f"queue.{kind}" for kind in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue")),
+          *(f"multiprocessing.{kind}" for kind in ("Queue", "JoinableQueue", "SimpleQueue")))
+METHODS = {
+    **{(maker, verb): PEER for maker in ("requests.Session", "requests.session", "httpx.Client") for verb in VERBS},
+    **{(f"{maker}", "join"): "waits until the other one has ended" for maker in
+       ("threading.Thread", "multiprocessing.Process", "threading.Timer")},
+    **{("subprocess.Popen", verb): CHILD for verb in ("wait", "communicate")},
+    **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
+    **{(maker, "join"): "waits until all of it is done" for maker in ("queue.Queue", "multiprocessing.JoinableQueue")},
+    **{(f"threading.{maker}", "acquire"): "waits until the lock is free" for maker in
+       ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")},
+    **{(f"{module}.{maker}", "wait"): "waits until another thread or process goes on" for module in
+       ("threading", "multiprocessing") for maker in ("Event", "Condition", "Barrier")},
+    ("argon2.PasswordHasher", "hash"): HASH, ("argon2.PasswordHasher", "verify"): HASH,
+    ("passlib.context.CryptContext", "hash"): HASH, ("passlib.context.CryptContext", "verify"): HASH,
+}
+READS = ("read", "readlines", "readline")
+SQLITE = ("execute", "executemany", "executescript", "commit")
+NEEDS = (
+    Need((), frozenset(VERBS), ("requests", "httpx")),
+    Need((), frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()), ("subprocess",)),
+    Need((), frozenset(name.split(".")[-1] for name in FUNCTIONS) - {*VERBS, "run", "call"} | {"urlopen"}),
+    Need((), frozenset(("join", "acquire", "wait")), ("threading", "multiprocessing")),
+    Need((), frozenset(("get",)), ("queue", "multiprocessing")),
+    Need((("open",),), frozenset(READS)),
+    Need((), frozenset(SQLITE), ("sqlite3",)),
+    Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
+)
+LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """One call that blocks: `name` as a person writes it, what it does, and why it must stay where it is."""
+
+    node: ast.Call
+    name: str
+    does: str
+    refusal: str = ""
+    whole: bool = False  # the whole chain goes to the thread, as a lambda
+
+
+def search(file: File) -> Iterator[Found]:
+    taken: list = []
+    for node in file.calls if not other_loop(file) else ():
+        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or dead(file, node):
+            continue
+        known = blocking(file, node)
+        if known and not any(up in taken for up in file.above(node)):
+            item = found(file, known)
+            taken += [node] if known.whole and item.edits else []
+            yield item
+
+
+def found(file: File, known: Blocking) -> Found:
+    node = known.node
+    said = f"{known.name}() {known.does} on the event loop's thread"
+    reason = known.refusal or obstacle(file, node)
+    edits = None if reason else lambda_call(file, node) if known.whole else behind(file, node, "asyncio.to_thread")
+    if edits is None:
+        reason = reason or "its parentheses or line breaks are unusual: write it plainly first"
+        return Found(node, f"{said}, but {reason}", refused=True)
+    shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
+    return Found(node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio"))
+
+
+def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
+    start, end = file.start(node), file.end(node)
+    before, after = wrap(file, node)
+    return (*before, Edit(start, start, "await asyncio.to_thread(lambda: "), Edit(end, end, ")"), *after)
+
+
+def blocking(file: File, node: ast.Call) -> Blocking | None:
+    """What is known of the call, None where nothing is, or where it does not wait."""
+    name = file.qualified(node.func)
+    if name == "socket.getaddrinfo" and (len(node.args) > 5 or any(each.arg == "flags" for each in node.keywords)):
+        return None  # AI_NUMERICHOST asks nobody
+    if name == "urllib.request.urlopen" and not isinstance(file.parent(node), ast.Attribute):
+        return Blocking(node, name, PEER, LATER.format("the body is", "opens and reads it"))
+    if name in FUNCTIONS:
+        return Blocking(node, name, FUNCTIONS[name], unfit(file, node, name))
+    if not isinstance(node.func, ast.Attribute):
+        return None
+    receiver, verb = node.func.value, node.func.attr
+    if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
+        return chain(file, node, f"{dotted(receiver.func)}(...).{verb}")
+    made = file.maker(receiver)
+    if made == "sqlite3.connect" and verb in SQLITE:
+        return sqlite(file, node, receiver)
+    does = METHODS.get((made, verb))
+    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, made, verb):
+        return None
+    written = dotted(receiver) or f"{made}()"
+    return Blocking(node, f"{written}.{verb}", does, unsafe(file, node, receiver, made, verb))
+
+
+def opens(file: File, node: ast.Call) -> bool:
+    return file.qualified(node.func) in ("builtins.open", "io.open", "urllib.request.urlopen")
+
+
+def chain(file: File, node: ast.Call, name: str) -> Blocking:
+    """`open(path).read()`: both calls wait, so that both go, if what they are given is worth nothing by itself."""
+    plain = (ast.Name, ast.Attribute, ast.Constant, ast.keyword, ast.expr_context, ast.JoinedStr, ast.FormattedValue)
+    given = [*node.func.value.args, *node.func.value.keywords, *node.args, *node.keywords]
+    odd = not all(isinstance(part, plain) for each in given for part in walk(each))
+    peer = file.qualified(node.func.value.func).startswith("urllib")
+    refusal = "what it is given is computed there: give that a name of its own first" if odd else ""
+    return Blocking(node, name, PEER if peer else "waits for the file", refusal, whole=True)
+
+
+def at_once(node: ast.Call, verb: str) -> bool:
+    """Whether the call says that it does not wait: `get(False)`, `acquire(blocking=False)`, `wait(0)`."""
+    first = node.args[0] if node.args else None
+    says = {each.arg: each.value for each in node.keywords}
+    flag = says.get("block", says.get("blocking", first if verb in ("get", "acquire") else None))
+    limit = says.get("timeout", first if verb in ("wait", "join") else None)
+    return any(isinstance(value, ast.Constant) and value.value in (False, 0) and value.value is not None
+               for value in (flag, limit) if value is not None)
+
+
+def asked(file: File, receiver: ast.expr, verb: str) -> bool:
+    """Whether the function looks first, so that the call has nothing to wait for."""
+    looks = {"get": ("empty", "qsize"), "wait": ("is_set", "poll"), "join": ("is_alive",),
+             "acquire": ("locked",), "communicate": ("poll",)}.get(verb, ())
+    return any(isinstance(each, ast.Attribute) and each.attr in looks and dotted(each.value) == dotted(receiver)
+               and file.start(each) < file.start(receiver) for each in file.run_by(file.frame(receiver)))
+
+
+def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
+    """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
+    receiver, frame = node.func.value, file.frame(node)
+    if made in QUEUES:
+        return file.private(receiver)
+    if verb == "join":
+        return has_ended(file, node, receiver)
+    if verb != "acquire" or held_long(file, receiver):
+        return False
+    back = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and file.start(each) > file.start(node)
+            and dotted(each.func) == f"{dotted(receiver)}.release"]
+    pauses = [file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
+
+
+def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
+    """Whether a thread is joined in a `finally`, or behind an await of what it was given to send: it ends by then."""
+    if any(isinstance(up, ast.Try) and file.statement(node) in up.finalbody for up in file.above(node)):
+        return True
+    given = {part.id for value in file.values(receiver) if isinstance(value, ast.Call) for part in walk(value)
+             if isinstance(part, ast.Name)}
+    return any(isinstance(each, ast.Await) and file.end(each) <= file.start(node)
+               and any(isinstance(part, ast.Name) and part.id in given for part in walk(each))
+               for each in file.run_by(file.frame(node)))
+
+
+def held_long(file: File, lock: ast.expr) -> bool:
+    """Whether a plain function of the file, which threads may run, holds the lock while it waits for something."""
+    blocks = [file.parent(file.parent(use)) for use in file.uses(lock) if isinstance(file.parent(use), ast.withitem)]
+    return any(isinstance(part, ast.Call) and (file.qualified(part.func) == "time.sleep" or file.qualified(part.func) in FUNCTIONS)
+               for block in blocks if file.coroutine(block) is None for line in block.body for part in walk(line))
+
+
+def unfit(file: File, node: ast.Call, name: str) -> str:
+    says = {each.arg: each.value for each in node.keywords}
+    streams = says.get("stream")
+    if streams is not None and not (isinstance(streams, ast.Constant) and not streams.value):
+        return LATER.format("the body is", "makes the request and reads all of it")
+    if "preexec_fn" in says:
+        return "preexec_fn is not safe beside threads"
+    return ""
+
+
+def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
+    timed = any(each.arg == "timeout" for each in node.keywords) or len(node.args) > (verb not in ("wait", "join"))
+    if verb == "acquire":
+        return ("a cancellation would leave the thread waiting, which then takes the lock for nobody: "
+                "guard coroutines with asyncio.Lock, and take this one only in functions that threads run")
+    if made == "threading.Condition":
+        return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
+    if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
+        return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
+    if made in QUEUES and (verb == "join" or not timed):
+        return ("without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
+                "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()")
+    if made in ("requests.Session", "requests.session") and not file.private(receiver):
+        return ("other coroutines share this Session, and a Session is not made for several threads at once: "
+                "one for each thread, or httpx.AsyncClient")
+    return ""
+
+
+def sqlite(file: File, node: ast.Call, receiver: ast.expr) -> Blocking | None:
+    values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
+    says = [{each.arg: each.value for each in value.keywords} for value in values]
+    if any(value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == ":memory:"
+           for value in values):
+        return None
+    free = all(isinstance(each.get("check_same_thread"), ast.Constant) and not each["check_same_thread"].value
+               for each in says)
+    verb = node.func.attr
+    chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
+    refusal = "" if free else ("a sqlite3 connection belongs to the thread that made it: connect, execute and close "
+                               "in one function, and hand that to asyncio.to_thread()")
+    if free and (chained or verb == "execute"):
+        refusal = LATER.format("the rows are", "executes and fetches them")
+    return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)

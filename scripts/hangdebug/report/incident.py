@@ -1,0 +1,281 @@
+"""What an incident report holds, gathered from a bundle or a dump.
+
+    incident = gather(Path("evidence-4284.zip"))
+
+All text in it comes from a dump that anybody may have written: secrets are struck out here, and whoever writes
+it down escapes it. No file is opened on the word of a dump but the one that holds the very lines the bundle has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping
+
+from hangdebug.repair import fix
+from hangdebug.report import pictures
+from hangdebug.capture import redact
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.evidence.paste import read, text_of
+from hangdebug.evidence.bundle import archive, is_bundle, mapping, read_bundle
+from hangdebug.evidence.dumps.collapsed import profile
+from hangdebug.errors import HangError, MissingTool
+from hangdebug.evidence.source_tree import python_files, with_sources
+from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.model import Evidence, KernelWait, Thread
+from hangdebug.repair.model import Patch
+from hangdebug.repair.proof.pressure import Check, Pressure, read_check, report as pressure_table
+from hangdebug.report.recording import STACKS, Stacks
+from hangdebug.report.text import short
+from hangdebug.report.svg import Picture
+from hangdebug.repair.proof.verify import table
+
+AROUND = 10  # lines of source before and after the marked one
+MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
+KNOWN_LINES = 3  # of a file, all of which have to agree before it is opened for a rewrite
+CHECKS = re.compile(r"^(?:verification-?)?([\w.-]*)\.json$")
+
+@dataclass(frozen=True)
+class Incident:
+    """`pictures` by the name of their file, `absent` says which are not there; `code` are numbered lines of source.
+
+    `checks` are verifications as tables by name, `kernel` rows of words, `raw` the dump itself, `then` commands and what
+    they are for, `struck` what was struck out and how often, `kept` where the evidence lies, None for pasted text, `stacks`
+    what was sampled of a busy process.
+    """
+
+    answer: Diagnosis
+    name: str
+    taken: str = ""
+    kept: Path | None = None
+    pictures: tuple[tuple[str, Picture], ...] = ()
+    absent: tuple[str, ...] = ()
+    code: tuple[tuple[int, str], ...] = ()
+    diff: str = ""
+    checks: tuple[tuple[str, str], ...] = ()
+    kernel: tuple[tuple[str, ...], ...] = ()
+    raw: str = ""
+    then: tuple[tuple[str, str], ...] = ()
+    struck: tuple[str, ...] = ()
+    stacks: Stacks = ()
+
+    @property
+    def title(self) -> str:
+        return f"{self.answer.state} / {self.answer.cause}"
+
+
+def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str, Check] | None = None,
+           patch: Patch | None = None) -> Incident:
+    """Everything about a bundle or a dump (a Path), or about pasted text (a str). Raises HangError where there is no stack.
+
+    `checks` are verifications that are not in the bundle, `patch` a rewrite that is not to be looked for. `code` is a
+    source tree for a dump without source lines.
+    """
+    struck: Counter = Counter()
+
+    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean) -> str:
+        cleaned, found = by(text)
+        struck.update(found)
+        return cleaned
+
+    name, parts, raw, found = opened(source)
+    if code is not None:
+        found = tuple(with_sources(one, code) for one in found)
+    answers = [diagnose(one) for one in found]
+    answer = worst(answers)
+    evidence = next((one for one, each in zip(found, answers) if each.process == answer.process), found[0])
+    manifest = mapping(parts.get("manifest.json", "{}"))
+    done = {**kept_checks(parts), **(checks or {})}
+    stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
+    drawn, absent = all_pictures(evidence, answer, done, stacks)
+    lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
+    patch = patch or proposal(evidence, answer, code)
+    diff = "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True)) if patch is not None and patch.changed else ""
+    shown = clean(cut(raw or printed(evidence)))
+    rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
+    answer = cleaned(answer, clean)
+    tables = tuple((title, clean(words_of(one))) for title, one in done.items())
+    then = tuple(next_commands(answer, evidence, bool(done), "flame.svg" in dict(drawn), bool(diff)))
+    kept = source if isinstance(source, Path) else None
+    return Incident(answer, name, str(manifest.get("taken", "")), kept, drawn, absent, lines, diff, tables, rows, shown,
+                    then, told(manifest.get("removed"), struck), stacks)
+
+
+def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
+    """Its name, the bundle's own files by name, the text of a dump, and the evidence."""
+    if isinstance(source, Path) and is_bundle(source):
+        found = read_bundle(source)  # first: it says what is wrong with an archive that is broken
+        return source.name, dict(top_files(source)), "", found
+    if isinstance(source, Path):
+        text = text_of(str(source))
+        return source.name, {}, text, evidence_of(read(text))
+    return "a pasted dump", {}, source, evidence_of(read(source))
+
+
+def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
+    """The manifest, verifications and recorded stacks at the top of a bundle; nothing else of a folder is looked at."""
+    if bundle.is_dir():
+        for file in sorted([*bundle.glob("*.json"), *bundle.glob(STACKS)]):
+            if file.is_file() and not file.is_symlink() and file.stat().st_size <= MOST_BYTES:
+                yield file.name, file.read_text(encoding="utf-8", errors="replace")
+        return
+    for path, text in archive(bundle).items():
+        *folders, name = path.split("/")
+        if len(folders) < 2 and name.endswith((".json", STACKS)) and len(text) <= MOST_BYTES and not re.match(r"\d+$", folders[-1] if folders else ""):
+            yield name, text
+
+
+def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
+    """The verifications of a bundle by name, the one that was taken first as the first."""
+    texts = {(CHECKS.match(name) or ["", ""])[1] or "verification": text for name, text in parts.items()
+             if name.endswith(".json") and name != "manifest.json"}
+    order = sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))
+    found = {name: read_check(texts[name]) for name in order}
+    return {name: check for name, check in found.items() if check is not None}
+
+
+def words_of(check: Check) -> str:
+    return pressure_table(check) if isinstance(check, Pressure) else table(check)
+
+
+# -- the parts -----------------------------------------------------------------------------------------
+
+
+def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Check],
+                 stacks: Stacks) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
+    """Those that there is something to draw for, and why others are not there."""
+    runs = {name: one for name, one in checks.items() if isinstance(one, Pressure)}
+    wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: pictures.timeline(evidence, answer)}
+    if answer.waits_for or answer.thread is not None and answer.state not in ("healthy", "inconclusive"):
+        wanted["waits.svg"] = lambda: pictures.wait_graph(answer)
+    if stacks:
+        wanted["flame.svg"] = lambda: pictures.flame(stacks)
+    if checks:
+        wanted["latency.png"] = lambda: pictures.latency(checks)
+    if runs:
+        wanted["threads.png"] = lambda: pictures.threads_over_aborts(runs)
+    drawn, absent = [], []
+    for name, draw in wanted.items():
+        try:
+            drawn.append((name, draw()))
+        except MissingTool:
+            absent.append(f"The picture {name.partition('.')[0]} needs matplotlib, which is not installed here; "
+                          "the numbers are in the tables.")
+        except HangError:  # nothing to draw
+            continue
+    return tuple(drawn), tuple(absent)
+
+
+def around(evidence: Evidence, answer: Diagnosis) -> list[tuple[int, str]]:
+    frame = answer.blocking_frame
+    if frame is None or frame.line is None:
+        return []
+    lines = evidence.sources.get(frame.file, {})
+    return [(number, lines[number]) for number in sorted(lines) if abs(number - frame.line) <= AROUND]
+
+
+def proposal(evidence: Evidence, answer: Diagnosis, code: Path | None) -> Patch | None:
+    """The rewrite, if the file is on this machine and is the one of which the evidence has lines. None where there is none."""
+    frame = answer.blocking_frame
+    if frame is None or frame.line is None or answer.remedy is None or answer.remedy.fix is None:
+        return None
+    known = evidence.sources.get(frame.file, {})
+    name = re.split(r"[/\\]", frame.file)[-1]
+    files = [Path(frame.file)] if code is None else [file for file in python_files(code) if file.name == name]
+    file = next((file for file in files if agrees(file, known)), None)
+    if file is None or len(known) < KNOWN_LINES:
+        return None
+    try:
+        return fix.propose(str(file), frame.line)
+    except HangError:
+        return None
+
+
+def agrees(file: Path, known: Mapping[int, str]) -> bool:
+    try:
+        if not file.is_file() or file.stat().st_size > MOST_BYTES:
+            return False
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, ValueError):  # such as a name with a null byte in it
+        return False
+    return all(0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
+               for number, text in known.items())
+
+
+def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
+    """The kernel's word on each thread before the first attach, alike ones as one row."""
+    reading = evidence.readings[-1] if evidence.readings else next((one for one in evidence.attached if one), None)
+    if reading is None:
+        return
+    names = {thread.os_id: thread.name for thread in evidence.snapshots[-1].threads}
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for tid, wait in reading.waits.items():
+        key = (wait.syscall or "unknown", wait.detail or "", state(wait))
+        groups.setdefault(key, []).append(f"{names.get(tid) or 'no Python thread'} ({tid})")
+    for (call, detail, letter), members in list(groups.items())[:MOST_ROWS]:
+        who = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
+        yield who, call, detail, letter
+
+
+def state(wait: KernelWait) -> str:
+    words = {"S": "asleep", "D": "asleep, not to be woken", "R": "runs", "T": "stopped", "t": "traced", "Z": "ended"}
+    return words.get(wait.state, wait.state)
+
+
+def printed(evidence: Evidence) -> str:
+    """The last sample as py-spy would print it, alike stacks once."""
+    snapshot = evidence.snapshots[-1]
+    groups: dict[tuple, list[Thread]] = {}
+    for thread in snapshot.threads:
+        groups.setdefault(thread.frames, []).append(thread)
+    blocks = [f"Process {snapshot.pid}: {snapshot.command}"]
+    for frames, threads in groups.items():
+        heads = [f'Thread {one.os_id or "?"}: "{one.name}"' for one in threads[:3]]
+        more = [f"and {len(threads) - 3} more threads in the same place"] if len(threads) > 3 else []
+        blocks.append("\n".join([*heads, *more, *(f"    {short(frame)}" for frame in frames)]))
+    return "\n\n".join(blocks)
+
+
+def cut(text: str) -> str:
+    """Its beginning, up to a line's end: a secret that was cut in two would not be known for one."""
+    if len(text) <= MOST_TEXT:
+        return text
+    end = text.rfind("\n", 0, MOST_TEXT) + 1 or MOST_TEXT
+    return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
+
+
+def cleaned(answer: Diagnosis, clean: Callable[..., str]) -> Diagnosis:
+    frame, process = answer.blocking_frame, answer.process
+    lists = {name: tuple(map(clean, getattr(answer, name))) for name in ("evidence", "doubts", "exonerated", "others")}
+    return replace(answer, summary=clean(answer.summary), process=replace(process, command=clean(process.command)),
+                   blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)), **lists)
+
+
+def next_commands(answer: Diagnosis, evidence: Evidence, checked: bool, flame: bool,
+                  diff: bool) -> Iterator[tuple[str, str]]:
+    pid = answer.process.pid or "PID"
+    for doubt in answer.doubts:
+        if doubt.startswith("Next: "):
+            yield doubt[len("Next: "):], "to be surer of the answer"
+    if answer.remedy is not None and answer.remedy.command:
+        shows = "the diff above again" if diff else "the repair as a diff"
+        yield answer.remedy.command, f"shows {shows}; --write applies it, on your decision"
+    if answer.state == "loop-busy" and not flame:
+        yield f"python scripts/hang.py record --pid {pid}", "shows where the time goes, as a flame graph"
+    if not evidence.readings:
+        yield f"python scripts/hang.py capture --pid {pid} --zip", "on the host: several samples, and the kernel's word"
+    if not checked and answer.state not in ("healthy", "inconclusive"):
+        yield ("python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",
+               "on the repaired code: replays the disconnects, and probes")
+
+
+def told(removed: Any, struck: Mapping[str, int]) -> tuple[str, ...]:
+    """What was struck out, when the evidence was taken and now."""
+    before: Counter = Counter()
+    for kinds in removed.values() if isinstance(removed, dict) else ():
+        if isinstance(kinds, dict):
+            before.update({str(kind): count for kind, count in kinds.items() if type(count) is int})
+    return tuple([f"when the evidence was taken: {kind}, {count} x" for kind, count in sorted(before.items())]
+                 + [f"for this report: {kind}, {count} x" for kind, count in sorted(struck.items())])

@@ -1,0 +1,28 @@
+"""The noun that other rooms draw: who waits for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hangdebug.evidence.model import Frame
+
+
+@dataclass(frozen=True)
+class WaitsFor:
+    """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
+
+    `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
+    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree and
+    it may still be another object.
+    """
+
+    thread: str
+    waits_for: str
+    through: str
+    frame: Frame | None = None
+    kind: str = "lock"
+    sure: bool = True
+
+    def __str__(self) -> str:
+        where = f" in {self.frame}" if self.frame else ""
+        return f"{self.thread} waits{where} for {self.through}."

@@ -1,0 +1,216 @@
+"""What one thread waits in, over all samples: its frame, the calls it made, its line, the kernel's word."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from hangdebug.evidence.frames import calls, library_path, package
+from hangdebug.evidence.model import Frame, KernelWait, Reading
+from hangdebug.answer.model import Verdict
+from hangdebug.scene.scene import Scene, View
+from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
+
+SLEEPING = ("S", "D")
+OFTEN = 10  # times a second
+WORD = re.compile(r"[A-Za-z_]\w*")
+ON_FD = re.compile(r"fd (\d+)(?: -> ([^,]+))?")
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How much a thread moved. `same` of `samples` show the commonest place, `idle` show it idle.
+
+    `woke` is how many context switches the kernel counted before the first attach, over `span` seconds;
+    `cpu` is the share of one CPU that it used then. Both are None where the kernel was not asked twice.
+    `runnable` is the share of all of the kernel's readings in which it was on a CPU or queued for one.
+    """
+
+    samples: int
+    same: int
+    idle: int
+    woke: int | None = None
+    cpu: float | None = None
+    span: float = 0.0
+    runnable: float = 0.0
+
+    @property
+    def computes(self) -> bool:
+        """It uses a CPU, or would if others did not, be it for CPUs or (woken every 5 ms) for the GIL."""
+        contends = self.often and (self.cpu or 0) > 0.1
+        return (self.cpu or 0) > 0.5 or self.runnable > 0.5 or contends
+
+    @property
+    def often(self) -> bool:
+        """It wakes so often that no single wait lasts: many short waits, or one that polls."""
+        return self.woke is not None and self.span > 0 and self.woke / self.span > OFTEN
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A thread that is not idle, where most samples have it."""
+
+    view: View
+    motion: Motion
+    text: str | None
+    called: frozenset[str]
+    entered: str | None
+    kernel: KernelWait | None
+    coroutine: bool = False  # a task's await, not a thread's call
+
+    @property
+    def frame(self) -> Frame | None:
+        return self.view.frame
+
+    @property
+    def leaf(self) -> bool:
+        """Whether the application's frame is innermost: what it calls, if anything, is written in C."""
+        return not self.view.inner
+
+    @property
+    def outermost(self) -> Frame | None:
+        """The library call that the application made, before that one called on."""
+        return self.view.inner[-1] if self.view.inner else None
+
+    @property
+    def running(self) -> bool | None:
+        """On a CPU: the kernel's word before py-spy's, None where neither gave one."""
+        if self.motion.cpu is not None and self.motion.span > 0:
+            return self.motion.computes
+        if self.kernel is not None and self.kernel.state:
+            return self.kernel.state == "R"
+        return self.view.thread.active
+
+    def inside(self, *places: str) -> bool:
+        """Whether one of these library calls was made by the application's frame, directly or not."""
+        return any(calls(frame, *places) for frame in self.view.inner)
+
+    def inside_package(self, *packages: str) -> bool:
+        return any(package(frame) in packages for frame in self.view.inner)
+
+    def inside_folder(self, *folders: str) -> bool:
+        """The same for a part of a package, such as "django/db/"."""
+        return any((library_path(frame.file) or "").startswith(folders) for frame in self.view.inner)
+
+    def starts_with(self, *places: str) -> bool:
+        """Whether the application's own line calls one of these."""
+        return self.outermost is not None and calls(self.outermost, *places)
+
+    def line_calls(self, *names: str) -> bool:
+        """Whether the source line calls a name that ends in one of `names` ("sleep", "time.sleep")."""
+        return any(full == name or full.endswith("." + name) for full in self.called for name in names)
+
+    def line_says(self, *words: str) -> bool:
+        """Whether the calls of the source line contain a word: "stdout" for `child.stdout.readline()`."""
+        return any(word in words for full in self.called for word in WORD.findall(full))
+
+    @property
+    def descriptors(self) -> dict[int, str]:
+        """What the kernel says the call is on: {17: "10.2.3.4:5432"}, {0: "/dev/pts/3"}, {9: "pipe"}."""
+        detail = self.kernel.detail if self.kernel is not None else None
+        return {int(fd): target for fd, target in ON_FD.findall(detail or "")}
+
+    @property
+    def on_network(self) -> bool:
+        """Whether the kernel says that all of its descriptors are sockets: a TCP peer, or another socket."""
+        found = self.descriptors.values()
+        return bool(found) and all(one == "socket" or one[-1:].isdigit() and ":" in one for one in found)
+
+    def in_syscall(self, *names: str) -> bool:
+        return self.kernel is not None and self.kernel.syscall in names
+
+
+def wait(scene: Scene, view: View) -> Wait:
+    """What `view`'s thread waits in, in the place where most samples have it."""
+    seen = scene.of(view)
+    common = Counter(other.key for other in seen if not other.idle).most_common(1)
+    place = [other for other in seen if not other.idle and common and other.key == common[0][0]] or [view]
+    best = next((other for other in reversed(place) if other.kernel and other.kernel.syscall), place[-1])
+    moved = motion(scene, view)
+    undisturbed = before(scene, view) if moved.same == moved.samples else None  # attaching restarts a system call
+    sources = scene.evidence.sources
+    if best.frame is not None and best.inner and best.inner[-1].name in ("__exit__", "__aexit__"):
+        best = replace(best, frame=with_line(sources, best.frame))
+    statement = statement_at(sources, best.frame) if best.frame else ""
+    text = line_at(sources, best.frame) if best.frame else None
+    names = called(statement)
+    if best.frame is not None:
+        names |= unaliased(sources, best.frame, names)
+    return Wait(best, moved, text, names, entered(statement),
+                undisturbed or best.kernel or before(scene, view))
+
+
+def motion(scene: Scene, view: View) -> Motion:
+    seen = scene.of(view)
+    keys = Counter(other.key for other in seen if not other.idle)
+    same = keys.most_common(1)[0][1] if keys else 0
+    woke, cpu, span = movement(scene.evidence.readings, view.thread.os_id)
+    words = [r.waits[view.thread.os_id] for r in (*scene.evidence.readings, *scene.evidence.attached)
+             if r is not None and view.thread.os_id in r.waits]
+    runnable = sum(word.state == "R" for word in words) / len(words) if words else 0.0
+    return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span, runnable)
+
+
+def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:
+    """Context switches, CPU share and seconds between the first and the last reading of one thread."""
+    seen = [(r.at, r.waits[os_id]) for r in readings if os_id is not None and os_id in r.waits]
+    if len(seen) < 2:
+        return None, None, 0.0
+    (start, first), (end, last) = seen[0], seen[-1]
+    span = end - start
+    woke = None if first.switches is None or last.switches is None else last.switches - first.switches
+    cpu = None if first.cpu is None or last.cpu is None or span <= 0 else (last.cpu - first.cpu) / span
+    return woke, cpu, span
+
+
+def elsewhere(scene: Scene, view: View, frame: Frame) -> tuple[int, int] | None:
+    """In how many samples of the profile the thread was outside of `frame`'s function, and of how many.
+
+    None without a profile. Its file names are short, so the function and the file's last part must do.
+    """
+    def inside(one: Frame) -> bool:
+        return one.name == frame.name and file_name(one) == file_name(frame)
+
+    own = [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+    total = sum(count for _, count in own)
+    if not total:
+        return None
+    return sum(count for thread, count in own if not any(map(inside, thread.frames))), total
+
+
+def file_name(frame: Frame) -> str:
+    return frame.file.replace("\\", "/").rpartition("/")[2]
+
+
+def before(scene: Scene, view: View) -> KernelWait | None:
+    """The kernel's last word before the first attach."""
+    for reading in reversed(scene.evidence.readings):
+        found = reading.waits.get(view.thread.os_id or -1)
+        if found:
+            return found
+    return None
+
+
+def computing(verdict: Verdict, wait: Wait | None) -> bool:
+    """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
+    left_open = verdict.state in ("sync-worker-blocked", "startup-hang", "exit-hang")
+    return verdict.state == "loop-busy" or left_open and wait is not None and bool(wait.running)
+
+
+def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
+    """The pool's threads that are at work and in one place in every sample, the commonest place first."""
+    found = [wait(scene, view) for view in scene.threads("worker") if not view.idle]
+    found = [one for one in found if one.motion.same == one.motion.samples]
+    places = Counter(place(one) for one in found)
+    return tuple(sorted(found, key=lambda one: -places[place(one)]))
+
+
+def place(one: Wait) -> tuple:
+    frame = one.frame or (one.view.section[0] if one.view.section else None)
+    return (frame.file, frame.line) if frame else ("", None)
+
+
+def name_of(view: View) -> str:
+    one = view.thread
+    return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
