@@ -1,8 +1,8 @@
 """The notebook's desk: what is needed, one target, and what came of it. It decides nothing: the engine does.
 
-    with told():                  # a cell: what cannot be done becomes a sentence, never a traceback
-        desk = open_desk(lambda: Desk(resolve(4284)))
-        desk.capture(); desk.answer
+with told():                  # a cell: what cannot be done becomes a sentence, never a traceback
+    desk = open_desk(lambda: Desk(resolve(4284)))
+    desk.capture(); desk.answer
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import targets  # noqa: E402
 import views  # noqa: E402
-from hangdebug.repair import fix, scan  # noqa: E402
-from hangdebug.report import incident, page, text as report  # noqa: E402
 from hangdebug import triage  # noqa: E402
-from hangdebug.capture.processes import Target, resolve  # noqa: E402
+from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
 from hangdebug.capture import processes, pyspy  # noqa: E402
 from hangdebug.capture.bundle import Pause, rest  # noqa: E402
-from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
+from hangdebug.capture.processes import Target, resolve  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.observe import new_folder, observe  # noqa: E402
 from hangdebug.evidence.model import Evidence  # noqa: E402
+from hangdebug.observe import new_folder, observe  # noqa: E402
+from hangdebug.repair import fix, scan  # noqa: E402
 from hangdebug.repair.model import Patch, Probe  # noqa: E402
 from hangdebug.repair.proof.pressure import Pressure, pressure  # noqa: E402
-from hangdebug.scene.scene import scene  # noqa: E402
 from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
+from hangdebug.report import incident, page  # noqa: E402
+from hangdebug.report import text as report
+from hangdebug.scene.scene import scene  # noqa: E402
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
 PIP = f"{Path(sys.executable).name} -m pip install"
@@ -69,8 +70,9 @@ def told() -> Iterator[None]:
 
 def expected() -> tuple[type[Exception], ...]:
     try:
-        import lab
         import psutil
+
+        import lab
     except ImportError:
         return (HangError, ImportError, NameError, OSError)
     return (HangError, ImportError, NameError, OSError, lab.LabError, psutil.Error)
@@ -96,17 +98,29 @@ def ready() -> views.Shown:
         spy, install = pyspy.program(), ""
     except HangError as error:
         spy, install = "", error.next
-    rows = [("py-spy reads stacks", spy, install),
-            ("curl asks the server", shutil.which("curl"), "sudo apt-get install curl")]
-    for use, module in (("psutil finds processes", "psutil"), ("libcst proposes the rewrite", "libcst"),
-                        ("ipywidgets shows the panel", "ipywidgets"), ("matplotlib draws", "matplotlib"),
-                        ("FastAPI is the demo", "fastapi"), ("uvicorn serves it", "uvicorn"),
-                        ("requests reads its feeds", "requests")):
+    rows = [
+        ("py-spy reads stacks", spy, install),
+        ("curl asks the server", shutil.which("curl"), "sudo apt-get install curl"),
+    ]
+    for use, module in (
+        ("psutil finds processes", "psutil"),
+        ("libcst proposes the rewrite", "libcst"),
+        ("ipywidgets shows the panel", "ipywidgets"),
+        ("matplotlib draws", "matplotlib"),
+        ("FastAPI is the demo", "fastapi"),
+        ("uvicorn serves it", "uvicorn"),
+        ("requests reads its feeds", "requests"),
+    ):
         rows.append((use, importlib.util.find_spec(module), f"{PIP} {module}"))
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")  # the demo opts in, so it is always allowed
     free = os.geteuid() == 0 or not scope.is_file() or scope.read_text().strip() == "0"
-    rows.append(("permission to attach to what is yours", free,
-                 "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID"))
+    rows.append(
+        (
+            "permission to attach to what is yours",
+            free,
+            "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID",
+        )
+    )
     shown = [(use, "yes", "") if there else (use, "MISSING", then) for use, there, then in rows]
     away = sum(not there for _, there, _ in rows)
     every = views.table(("needed", "there", "next"), shown)
@@ -137,7 +151,13 @@ class Demo:
             self.copy = self.lab.copy_app(scratch / "newsroom")
 
     def ask(self, news: Any, aborts: int, on_probe: OnProbe) -> Verification:
-        return verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=aborts, deadline=1, on_probe=on_probe)
+        return verify(
+            [news.health_url, news.articles_url],
+            stream_url=news.stream_url,
+            aborts=aborts,
+            deadline=1,
+            on_probe=on_probe,
+        )
 
     def hang(self, on_probe: OnProbe = quiet) -> Verification:
         """One reader opens the stream, and leaves."""
@@ -212,6 +232,7 @@ class Desk:
     def practice(cls, number: int) -> Desk:
         """A desk with a server that hangs, and that the user is to find out about."""
         import practice
+
         case = practice.start(number)
         desk = cls(resolve(case.pid))
         desk.case, desk.keep = case, case.folder.parent
@@ -227,6 +248,7 @@ class Desk:
     def check(self, guess: str) -> Any:
         """Compare a guess with the truth of the practice case: a practice.Answer."""
         import practice
+
         if self.case is None:
             raise HangError("There is no case to guess at.", next="start one under Practice")
         self.checked = practice.check(self.case, guess)
@@ -241,8 +263,11 @@ class Desk:
     def news(self) -> Demo:
         """Raises HangError for a target of the user's."""
         if self.demo is None:
-            raise HangError("This step needs the news service.", "Your own process is not restarted or sent requests from here.",
-                            "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL")
+            raise HangError(
+                "This step needs the news service.",
+                "Your own process is not restarted or sent requests from here.",
+                "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL",
+            )
         return self.demo
 
     @property
@@ -252,7 +277,9 @@ class Desk:
     def capture(self, say: triage.Say = quiet, pause: Pause = rest) -> Path:
         """Save the evidence, then name what is wrong. `pause` may end it early: see hangdebug.observe.observe."""
         if self.target is None:
-            raise HangError("There is no process to look at.", "A dump or a bundle is evidence already.", "open its tabs")
+            raise HangError(
+                "There is no process to look at.", "A dump or a bundle is evidence already.", "open its tabs"
+            )
         folder = new_folder(self.target, self.keep)
         self.understand(observe(self.target, folder, say, pause))
         self.source = folder
@@ -267,7 +294,9 @@ class Desk:
     def proposal(self) -> tuple[list[Patch], str]:
         """The rewrites of the blocking frame, or why there are none."""
         pattern = self.answer.remedy and self.answer.remedy.snippet
-        instead = f"copy the pattern snippets/{pattern}" if pattern else "see what speaks for the answer, beside the source"
+        instead = (
+            f"copy the pattern snippets/{pattern}" if pattern else "see what speaks for the answer, beside the source"
+        )
         if self.answer.blocking_frame is None or self.answer.remedy is None or self.answer.remedy.fix is None:
             return [], str(HangError("No rewrite is known for this cause.", next=instead))
         try:
@@ -275,7 +304,9 @@ class Desk:
         except HangError as error:
             return [], str(error)
         said = [str(finding) for patch in found for finding in patch.findings if finding.refused]
-        return [patch for patch in found if patch.changed], "\n".join(said) or str(HangError("There is nothing to rewrite.", next=instead))
+        return [patch for patch in found if patch.changed], "\n".join(said) or str(
+            HangError("There is nothing to rewrite.", next=instead)
+        )
 
     def write(self, into_own: bool = False) -> list[Path]:
         """Put the rewrite into a copy; into the user's own files only where they said so."""
@@ -309,14 +340,18 @@ class Desk:
             undone.append(Path(self.written.pop().file))
         return undone
 
-    def verify(self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False,
-               on_probe: OnProbe = quiet) -> Verification:
+    def verify(
+        self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False, on_probe: OnProbe = quiet
+    ) -> Verification:
         """Readers leave, curl asks: the demo's repaired copy, or a service of the user's where they agreed."""
         if self.demo:
             self.after = self.demo.repaired(aborts, on_probe)
         elif not agreed:
-            raise HangError("Nothing was sent.", "Your own service is sent requests only if you say so.",
-                            "tick the box; or run: python scripts/hang.py verify --url YOUR_HEALTH_URL")
+            raise HangError(
+                "Nothing was sent.",
+                "Your own service is sent requests only if you say so.",
+                "tick the box; or run: python scripts/hang.py verify --url YOUR_HEALTH_URL",
+            )
         else:
             self.after = verify(url, stream_url=stream_url or None, aborts=aborts, deadline=2, on_probe=on_probe)
         return self.after
@@ -331,7 +366,9 @@ class Desk:
         if self.source is None:
             raise HangError("There is no evidence to report on.", next="save it first")
         given = self.source.stem if isinstance(self.source, Path) else "paste"
-        name = given if self.target else f"evidence-{date.today():%Y%m%d}-{given}"  # which no repository and no package takes up
+        name = (
+            given if self.target else f"evidence-{date.today():%Y%m%d}-{given}"
+        )  # which no repository and no package takes up
         return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
 
     def close(self) -> None:

@@ -117,8 +117,15 @@ class Newsroom:
         self.stop()
 
 
-def start(app_dir: str | Path, app: str, *, args: tuple[str, ...] = (), env: dict[str, str] | None = None,
-          python: str = sys.executable, timeout: float = 20.0) -> Server:
+def start(
+    app_dir: str | Path,
+    app: str,
+    *,
+    args: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
+    python: str = sys.executable,
+    timeout: float = 20.0,
+) -> Server:
     """Run `python -m uvicorn APP --port 0 ARGS` in `app_dir` and wait until it listens.
 
     Raises LabError with the end of the log when it ends or stays silent for `timeout` seconds.
@@ -127,9 +134,15 @@ def start(app_dir: str | Path, app: str, *, args: tuple[str, ...] = (), env: dic
     return launch(command, app_dir, env, UVICORN, timeout)
 
 
-def newsroom(app_dir: str | Path = NEWSROOM, *, delay: float = 60.0, args: tuple[str, ...] = (),
-             env: dict[str, str] | None = None, python: str = sys.executable,
-             timeout: float = 20.0) -> Newsroom:
+def newsroom(
+    app_dir: str | Path = NEWSROOM,
+    *,
+    delay: float = 60.0,
+    args: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
+    python: str = sys.executable,
+    timeout: float = 20.0,
+) -> Newsroom:
     """Start the feed server and the news service of `app_dir`; the slow feeds take `delay` seconds.
 
     `args` and `env` go to the news service. Raises LabError as `start` does, with nothing left running.
@@ -140,15 +153,17 @@ def newsroom(app_dir: str | Path = NEWSROOM, *, delay: float = 60.0, args: tuple
         feeds = undo.enter_context(launch(command, NEWSROOM, None, FEEDS, timeout))
         settings = {"NEWSROOM_FEEDS_URL": feeds.url, **direct, **(env or {})}
         server = undo.enter_context(
-            start(app_dir, "app.main:app", args=args, env=settings, python=python, timeout=timeout))
+            start(app_dir, "app.main:app", args=args, env=settings, python=python, timeout=timeout)
+        )
         undo.pop_all()
     return Newsroom(server, feeds, Path(app_dir))
 
 
 def copy_app(target: str | Path) -> Path:
     """Copy the news service to `target`/app, for a patch to change. Gives `target` back, as an app_dir."""
-    app = shutil.copytree(NEWSROOM / "app", Path(target) / "app", dirs_exist_ok=True,
-                          ignore=shutil.ignore_patterns("__pycache__"))
+    app = shutil.copytree(
+        NEWSROOM / "app", Path(target) / "app", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
     for path in (app, *app.rglob("*")):  # a skill's folder is often read-only; a copy is to be changed
         path.chmod(path.stat().st_mode | stat.S_IWUSR)
     return Path(target)
@@ -163,8 +178,9 @@ def overlay(app_dir: str | Path) -> list[Path]:
     return [Path(shutil.copyfile(source, Path(app_dir) / source.relative_to(repaired))) for source in sources]
 
 
-def launch(command: list[str], folder: str | Path, env: dict[str, str] | None, listening: re.Pattern[str],
-           timeout: float) -> Server:
+def launch(
+    command: list[str], folder: str | Path, env: dict[str, str] | None, listening: re.Pattern[str], timeout: float
+) -> Server:
     """Run `command` until its log matches `listening`, whose first group is the URL. Raises LabError."""
     with ExitStack() as undo:
         with uninterrupted():  # so that no Ctrl-C falls between the start and the note of how to undo it
@@ -172,8 +188,13 @@ def launch(command: list[str], folder: str | Path, env: dict[str, str] | None, l
             try:
                 with os.fdopen(descriptor, "wb") as output:
                     process = subprocess.Popen(
-                        command, cwd=folder, env=environment(env), stdin=subprocess.DEVNULL, stdout=output,
-                        stderr=subprocess.STDOUT, start_new_session=True,  # Ctrl-C is ours to handle
+                        command,
+                        cwd=folder,
+                        env=environment(env),
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,  # Ctrl-C is ours to handle
                     )
             except OSError as error:
                 os.unlink(name)
@@ -187,12 +208,16 @@ def launch(command: list[str], folder: str | Path, env: dict[str, str] | None, l
 
 def environment(extra: dict[str, str] | None) -> dict[str, str]:
     paths = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1",
-            "LAB_PARENT": str(os.getpid()), **(extra or {})}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LAB_PARENT": str(os.getpid()),
+        **(extra or {}),
+    }
 
 
-def handshake(process: subprocess.Popen, log: Path, timeout: float,
-              listening: re.Pattern[str] = UVICORN) -> str:
+def handshake(process: subprocess.Popen, log: Path, timeout: float, listening: re.Pattern[str] = UVICORN) -> str:
     """The URL that the server's log names. Raises LabError."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -25,14 +25,20 @@ import practice
 import targets
 import views
 from cockpit import Control, Desk, close_all, expected, open_desk, sentence
-from hangdebug.report import pictures, text as report
 from hangdebug.capture.processes import on_port, resolve
 from hangdebug.errors import HangError
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.verify import table
+from hangdebug.report import pictures
+from hangdebug.report import text as report
 
-SOURCES = (("A server here", "here"), ("Pid or port", "number"), ("Pasted dump", "paste"), ("A file", "file"),
-           ("Practice", "practice"))
+SOURCES = (
+    ("A server here", "here"),
+    ("Pid or port", "number"),
+    ("Pasted dump", "paste"),
+    ("A file", "file"),
+    ("Practice", "practice"),
+)
 TABS = ("Source", "Threads", "Kernel waits", "Tasks", "Wait-for graph", "Diff", "Verification", "Report")
 TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are there before a guess
 EVERY = 2.0  # seconds between two looks at the servers
@@ -116,25 +122,50 @@ class Panel(Control):
         self.head, self.log = w.HTML(), w.HTML()
         self.place = self.log
         actions = w.HBox(self.action_part()).add_class("hang-actions")
-        parts = [w.HTML(f"<style>{views.STYLE}{views.ALONE if as_page() else ''}</style>"), self.head, self.target_part(), actions, self.log, self.answer_part()]
+        parts = [
+            w.HTML(f"<style>{views.STYLE}{views.ALONE if as_page() else ''}</style>"),
+            self.head,
+            self.target_part(),
+            actions,
+            self.log,
+            self.answer_part(),
+        ]
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
         self.guess = field("it is", kind=w.Dropdown, options=practice.guesses())
         self.start = button("Start the demo", "Start the bundled news service", self.on_start)
         self.hang = button("Let a reader leave", "Open its stream and walk away: that hangs it", self.on_hang)
-        self.save = button("Save evidence", "Read the kernel's word and five samples of all stacks into a folder", self.on_save)
+        self.save = button(
+            "Save evidence", "Read the kernel's word and five samples of all stacks into a folder", self.on_save
+        )
         self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
         self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
         self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
-        return [self.onward, self.start, self.hang, self.begin, self.save, self.read, self.guess, self.check, self.other, self.stop]
+        return [
+            self.onward,
+            self.start,
+            self.hang,
+            self.begin,
+            self.save,
+            self.read,
+            self.guess,
+            self.check,
+            self.other,
+            self.stop,
+        ]
 
     def target_part(self) -> w.VBox:
-        tips = ["Python servers that listen on this machine", "Any Python process", "A stack dump, as text", "A bundle or a dump",
-                "A server that hangs, and you find out why"]
+        tips = [
+            "Python servers that listen on this machine",
+            "Any Python process",
+            "A stack dump, as text",
+            "A bundle or a dump",
+            "A server that hangs, and you find out why",
+        ]
         given = os.environ.get("HANG_PID", "")
         self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
         self.picked, self.list = DEMO, w.VBox()
@@ -145,9 +176,21 @@ class Panel(Control):
         self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
         self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
         self.path = field("or its path", "evidence.zip on this machine", wide="40em")
-        self.case = field("case", kind=w.Dropdown, wide="40em", options=[(text, number) for number, text in enumerate(practice.cases(), 1)])
-        self.bodies = {"here": w.VBox([self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]), "paste": self.paste,
-                       "number": w.HBox([self.pid, self.port]), "file": w.HBox([self.upload, self.path]), "practice": self.case}
+        self.case = field(
+            "case",
+            kind=w.Dropdown,
+            wide="40em",
+            options=[(text, number) for number, text in enumerate(practice.cases(), 1)],
+        )
+        self.bodies = {
+            "here": w.VBox(
+                [self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]
+            ),
+            "paste": self.paste,
+            "number": w.HBox([self.pid, self.port]),
+            "file": w.HBox([self.upload, self.path]),
+            "practice": self.case,
+        }
         for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
             one.observe(lambda _: self.show(), "value")
         self.ask.observe(lambda _: self.show(), "value")
@@ -163,7 +206,11 @@ class Panel(Control):
         turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
         self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
         self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
-        parts = {"Diff": self.diff_part(), "Verification": self.proof_part(), "Report": [w.HBox([self.tell]).add_class("hang-actions")]}
+        parts = {
+            "Diff": self.diff_part(),
+            "Verification": self.proof_part(),
+            "Report": [w.HBox([self.tell]).add_class("hang-actions")],
+        }
         pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
         self.tabs = w.Tab(pages, titles=TABS)
         self.tabs.observe(lambda _: self.show(), "selected_index")
@@ -178,7 +225,10 @@ class Panel(Control):
         return [self.rewriting]
 
     def proof_part(self) -> list[Any]:
-        self.url, self.stream = field("health URL", "http://127.0.0.1:8000/health"), field("stream URL", "of an open stream")
+        self.url, self.stream = (
+            field("health URL", "http://127.0.0.1:8000/health"),
+            field("stream URL", "of an open stream"),
+        )
         self.agreed = tick("send these requests to my own service")
         self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
         self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
@@ -193,12 +243,14 @@ class Panel(Control):
             self.demo_only()
             self.open()
             return str(self.desk)
+
         self.run(begin, "Starting the news service")
 
     def on_hang(self) -> None:
         def leave() -> str:
             self.demo_only()
             return table(self.opened().leave(self.probed))
+
         self.run(leave, "A reader opens the stream, and leaves", most=16)
 
     def on_save(self) -> None:
@@ -210,12 +262,14 @@ class Panel(Control):
             folder = self.desk.capture(said.append, self.pause)
             said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
             return "\n".join([*said, f"kept in {folder}"])
+
         self.run(take, "Saving the evidence", brief=True)
 
     def on_read(self) -> None:
         def understand() -> str:
             self.open()
             return str(self.desk)
+
         self.run(understand, "Reading", brief=True)
 
     def on_other(self) -> None:
@@ -226,6 +280,7 @@ class Panel(Control):
         def hang() -> str:
             self.open()
             return str(self.desk)
+
         self.run(hang, "Starting a server, and hanging it")
 
     def on_check(self) -> None:
@@ -238,15 +293,23 @@ class Panel(Control):
         self.run(lambda: f"as it was: {', '.join(map(str, self.about().undo()))}", "Undoing", place="Diff")
 
     def on_verify(self) -> None:
-        self.run(lambda: table(self.about().verify(self.url.value.strip(), self.stream.value.strip(), self.aborts.value,
-                                                   self.agreed.value, self.probed)),
-                 "Readers leave, curl asks", place="Verification", most=12 + 4 * -(-self.aborts.value // 5) + 10)
+        self.run(
+            lambda: table(
+                self.about().verify(
+                    self.url.value.strip(), self.stream.value.strip(), self.aborts.value, self.agreed.value, self.probed
+                )
+            ),
+            "Readers leave, curl asks",
+            place="Verification",
+            most=12 + 4 * -(-self.aborts.value // 5) + 10,
+        )
 
     def on_tell(self) -> None:
         def write() -> str:
             page, text = self.about().report()
             self.links = views.links(page, text)
             return f"written: {page} and {text.name}"
+
         self.run(write, "Writing the report", place="Report")
 
     def turn(self, by: int) -> None:
@@ -283,7 +346,9 @@ class Panel(Control):
             self.show()
         except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
             self.fault, self.doing = error, ""
-            self.place.value = views.said(f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error)
+            self.place.value = views.said(
+                f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error
+            )
 
     def done(self) -> str:
         """Wait for what was begun, and give back its words. Raises what it raised."""
@@ -313,9 +378,13 @@ class Panel(Control):
 
     def key(self) -> tuple:
         """What the controls point at."""
-        given = {"here": (self.picked,), "number": (self.pid.value.strip(), self.port.value.strip()), "paste": (self.paste.value,),
-                 "practice": (self.case.value,),
-                 "file": (self.path.value.strip(), tuple((one["name"], bytes(one["content"])) for one in self.upload.value))}
+        given = {
+            "here": (self.picked,),
+            "number": (self.pid.value.strip(), self.port.value.strip()),
+            "paste": (self.paste.value,),
+            "practice": (self.case.value,),
+            "file": (self.path.value.strip(), tuple((one["name"], bytes(one["content"])) for one in self.upload.value)),
+        }
         return (self.source.value, *given[self.source.value])
 
     def open(self) -> None:
@@ -327,7 +396,11 @@ class Panel(Control):
 
     def demo_only(self) -> None:
         if self.key() != ("here", DEMO):
-            raise HangError("This step needs the news service.", "Another target is chosen; it is not started or hung from here.", "go on below")
+            raise HangError(
+                "This step needs the news service.",
+                "Another target is chosen; it is not started or hung from here.",
+                "go on below",
+            )
 
     def opened(self) -> Desk:
         if self.desk is None:
@@ -369,7 +442,13 @@ class Panel(Control):
         for one in (self.apply, self.undo, self.verify, self.tell):
             one.disabled = busy
         silent = self.brief and answered and not self.fault and not self.stopped.is_set()
-        self.place.value = views.meter(self.doing, self.steps, self.most) if busy else "" if silent else views.said(self.words, self.fault)
+        self.place.value = (
+            views.meter(self.doing, self.steps, self.most)
+            if busy
+            else ""
+            if silent
+            else views.said(self.words, self.fault)
+        )
         self.head.value = views.heading(desk)
         for pid, (pick, line) in self.rows.items():
             (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
@@ -405,18 +484,23 @@ class Panel(Control):
             only(self.other, True)
             self.slider.max = len(desk.scene.samples)
             self.slider.value = self.slider.max
-            self.timeline.value = "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
+            self.timeline.value = (
+                "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
+            )
             if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
                 self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
             self.links, self.tabs.selected_index = "", 0
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
             if not desk.guessing:
-                self.pages["Source"].value = views.explained(desk.answer, *(
-                    inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack)))
+                self.pages["Source"].value = views.explained(
+                    desk.answer, *(inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack))
+                )
         self.card.value = views.card(desk)
         self.onward.description, tab = self.ahead(desk)
-        only(self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab))  # there it has a button of its own
+        only(
+            self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab)
+        )  # there it has a button of its own
         self.turned()
         only(self.rewriting, desk.patches)
         only(self.own, desk.demo is None)
@@ -438,7 +522,9 @@ class Panel(Control):
         """What a tab shows. Raises HangError."""
         desk, sample = self.about(), self.slider.value - 1
         if desk.guessing and name not in TELL_NOTHING:
-            raise HangError("This tab tells the cause.", next="look at the threads and at what the kernel says, then guess")
+            raise HangError(
+                "This tab tells the cause.", next="look at the threads and at what the kernel says, then guess"
+            )
         return {
             "Source": lambda: views.source(desk.answer, desk.mine),
             "Threads": lambda: views.threads(desk.scene, sample),
@@ -446,9 +532,15 @@ class Panel(Control):
             "Tasks": lambda: views.tasks(desk.mine),
             "Wait-for graph": lambda: views.picture(pictures.wait_graph(desk.answer)),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
-            "Verification": lambda: pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
-            "Report": lambda: views.Shown(report.as_markdown(desk.answer), self.links or "<p>Answer, pictures, source, diff and "
-                                          "verification on one page that needs nothing else, and as Markdown.</p>"),
+            "Verification": lambda: (
+                pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet.")
+            ),
+            "Report": lambda: views.Shown(
+                report.as_markdown(desk.answer),
+                self.links
+                or "<p>Answer, pictures, source, diff and "
+                "verification on one page that needs nothing else, and as Markdown.</p>",
+            ),
         }[name]()
 
     def look(self, name: str) -> views.Shown | pictures.Picture:
@@ -464,11 +556,17 @@ class Panel(Control):
         servers = self.watch.look()
         if self.picked not in [one.pid for one in servers]:
             self.picked = DEMO
-        self.rows = {pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
-                     for pid in [DEMO, *(one.pid for one in servers)]}
+        self.rows = {
+            pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
+            for pid in [DEMO, *(one.pid for one in servers)]
+        }
         self.lines = {pid: w.HBox(list(pair)).add_class("hang-line") for pid, pair in self.rows.items()}
-        self.list.children = [w.HTML(f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'),
-                              *self.lines.values()]
+        self.list.children = [
+            w.HTML(
+                f'<div class="hang-row hang-names">{"".join(f"<span>{name}</span>" for name in targets.COLUMNS)}</div>'
+            ),
+            *self.lines.values(),
+        ]
         self.show_servers(servers)
         self.show()
 
@@ -495,7 +593,12 @@ class Panel(Control):
         """The demo as a row: it is ours, so it is sent a request."""
         desk = self.desk
         if desk is None or desk.demo is None:
-            return targets.Server(DEMO, "demo", "a news service that hangs when a reader leaves", health=targets.Health("quiet", "not started"))
+            return targets.Server(
+                DEMO,
+                "demo",
+                "a news service that hangs when a reader leaves",
+                health=targets.Health("quiet", "not started"),
+            )
         return replace(self.watch.one(desk.pid), pid=DEMO, health=targets.asked(desk.demo.news.health_url))
 
 
@@ -517,7 +620,9 @@ def desk_for(kind: str, *what: Any) -> Desk:
         return Desk.given(Path(path).expanduser()) if path else Desk.uploaded(*files[0]) if files else Desk.given("")
     pid, port = (number(text) for text in what)
     if pid is None and port is None:
-        raise HangError("Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list")
+        raise HangError(
+            "Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list"
+        )
     return Desk(on_port(port) if pid is None else resolve(pid))
 
 

@@ -85,14 +85,24 @@ class Case:
 @lru_cache(maxsize=1)
 def catalogue() -> tuple[Case, ...]:
     rows = json.loads(CATALOGUE.read_text(encoding="utf-8"))
-    return tuple(Case(**{**row, **{name: tuple(row.get(name, ())) for name in ("trigger", "needs")},
-                         "marked": tuple(map(tuple, row["marked"]))}) for row in rows)
+    return tuple(
+        Case(
+            **{
+                **row,
+                **{name: tuple(row.get(name, ())) for name in ("trigger", "needs")},
+                "marked": tuple(map(tuple, row["marked"])),
+            }
+        )
+        for row in rows
+    )
 
 
 def cases() -> list[str]:
     """What is known of each case before anybody looked: "case 7: GET /health gives no answer"."""
-    return [f"case {number}: {one.title}{f' ({one.missing})' if one.missing else ''}"
-            for number, one in enumerate(catalogue(), 1)]
+    return [
+        f"case {number}: {one.title}{f' ({one.missing})' if one.missing else ''}"
+        for number, one in enumerate(catalogue(), 1)
+    ]
 
 
 def guesses() -> list[str]:
@@ -165,8 +175,9 @@ def written(files: Mapping[str, str], folder: Path) -> Path:
     return folder
 
 
-def run(kind: str, app: str, folder: Path, env: dict[str, str], python: str = sys.executable,
-        args: Sequence[str] = ()) -> lab.Server:
+def run(
+    kind: str, app: str, folder: Path, env: dict[str, str], python: str = sys.executable, args: Sequence[str] = ()
+) -> lab.Server:
     """uvicorn with asyncio's loop, or a script that is a server of its own."""
     if kind == "script":
         return lab.launch([python, script_of(app), *args], folder, env, SCRIPT, TIMEOUT)
@@ -205,16 +216,31 @@ def check(case: Running, guess: str) -> Answer:
     file, line = truth.marked[0] if truth.marked else ("", None)
     source = truth.files[file].splitlines()[line - 1].strip() if line else ""
     named = next(cause for cause in CAUSES if cause.id == truth.cause)
-    return Answer(guess == truth.cause, guess, truth.state, truth.cause, file, line, source, truth.story,
-                  inspect.getdoc(inspect.getmodule(named.match)) or named.title)
+    return Answer(
+        guess == truth.cause,
+        guess,
+        truth.state,
+        truth.cause,
+        file,
+        line,
+        source,
+        truth.story,
+        inspect.getdoc(inspect.getmodule(named.match)) or named.title,
+    )
 
 
 # -- how a server is brought to hang, and how that is seen ---------------------------------------------
 # `how` is whatever has the fields of a Case: the tests have a noun of their own.
 
 
-def hang(server: lab.Server, how: Any, stack: ExitStack, timeout: float, name: str,
-         seen: Callable[[list[socket.socket]], bool] | None = None) -> None:
+def hang(
+    server: lab.Server,
+    how: Any,
+    stack: ExitStack,
+    timeout: float,
+    name: str,
+    seen: Callable[[list[socket.socket]], bool] | None = None,
+) -> None:
     """Wait until it answers, trigger it, and wait until the symptom (or `seen`, of the clients) is there. Raises LabError."""
     wait_until(lambda: answers(server, how), timeout, server, f"{name} should answer before it is hung")
     clients = trigger(server, how, stack, timeout)
@@ -279,7 +305,7 @@ def read(connection: socket.socket, until: Callable[[bytes], bool] = lambda answ
 
 
 def ask(url: str, path: str, seconds: float) -> str:
-    """"answer" (a 200), "silence" for `seconds`, "refused" (nobody listens) or "error" (anything else)."""
+    """ "answer" (a 200), "silence" for `seconds`, "refused" (nobody listens) or "error" (anything else)."""
     try:
         with closing(request(url, path, seconds)) as connection:
             answer = read(connection)  # to its end: the server rests again

@@ -1,9 +1,9 @@
 """The second notebook's desk: start a version of the back office, load it, tell it to stop, see what happens.
 
-    with office(0) as server:          # step_0.py of backoffice/, with the snippets beside it
-        ...
-    found = stop(0, signal.SIGINT)     # a report under way, a stream open, then the signal
-    print(log(found))
+with office(0) as server:          # step_0.py of backoffice/, with the snippets beside it
+    ...
+found = stop(0, signal.SIGINT)     # a report under way, a stream open, then the signal
+print(log(found))
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import lab
 import views
-from hangdebug.report import charts
-from hangdebug.repair import fix
-from hangdebug.capture.processes import resolve
 from hangdebug.answer.diagnose import diagnose, worst
-from hangdebug.observe import observe
 from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.processes import resolve
+from hangdebug.observe import observe
+from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
-from hangdebug.report.pictures import Picture
 from hangdebug.repair.proof.pressure import DURING, Pressure, pressure
 from hangdebug.repair.proof.verify import percentile
+from hangdebug.report import charts
+from hangdebug.report.pictures import Picture
 
 HERE = Path(__file__).resolve().parent
 GRACE, PATIENCE = 3, 4.5  # seconds: what the server is given to end, and how long the notebook looks on
@@ -154,10 +154,23 @@ def picture(found: Sequence[Stop]) -> views.Shown:
     for place, one in enumerate(bars):
         never = one.seconds is None
         said = f"never ends: {one.answer.cause}" if never else f"{one.seconds:.2f} s"
-        axis.barh(place, PATIENCE if never else one.seconds, color=views.ORANGE if never else views.BLUE,
-                  hatch="//" if never else None, edgecolor="white", height=0.84)
-        axis.text(0.06 if never else one.seconds + 0.06, place, said, va="center", fontsize=9, fontweight="bold",
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+        axis.barh(
+            place,
+            PATIENCE if never else one.seconds,
+            color=views.ORANGE if never else views.BLUE,
+            hatch="//" if never else None,
+            edgecolor="white",
+            height=0.84,
+        )
+        axis.text(
+            0.06 if never else one.seconds + 0.06,
+            place,
+            said,
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )
         names.append(one.number.name)
         words.insert(0, f"{NAMES[one.step]}, {one.number.name}: {ended(one)}")
         if place and bars[place - 1].step != one.step:
@@ -167,9 +180,18 @@ def picture(found: Sequence[Stop]) -> views.Shown:
     axis.set_yticks(range(len(bars)), names, fontsize=8)
     for step in {one.step for one in bars}:
         rows = [place for place, one in enumerate(bars) if one.step == step]
-        axis.text(-0.11, sum(rows) / len(rows), NAMES[step], transform=axis.get_yaxis_transform(), ha="right",
-                  va="center", fontsize=10)
-    axis.set(xlim=(0, PATIENCE), ylim=(-0.5, len(bars) - 0.5), xlabel="seconds from the signal to the end of the process")
+        axis.text(
+            -0.11,
+            sum(rows) / len(rows),
+            NAMES[step],
+            transform=axis.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=10,
+        )
+    axis.set(
+        xlim=(0, PATIENCE), ylim=(-0.5, len(bars) - 0.5), xlabel="seconds from the signal to the end of the process"
+    )
     axis.spines[["top", "right"]].set_visible(False)
     return views.Shown("\n".join(words), png=charts.saved(figure))
 
@@ -177,8 +199,13 @@ def picture(found: Sequence[Stop]) -> views.Shown:
 def crowd(step: int, source: str = "", aborts: int = 200) -> Pressure:
     """Readers leave, 20 at a time, while /health and /totals are asked."""
     with office(step, source) as server:
-        return pressure([f"{server.url}/health", f"{server.url}/totals"], f"{server.url}/pages", aborts=aborts,
-                        deadline=1, pid=server.pid)
+        return pressure(
+            [f"{server.url}/health", f"{server.url}/totals"],
+            f"{server.url}/pages",
+            aborts=aborts,
+            deadline=1,
+            pid=server.pid,
+        )
 
 
 def crowds(runs: Mapping[str, Pressure]) -> views.Shown:

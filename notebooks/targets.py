@@ -13,12 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any, Iterable
 
-from hangdebug.repair.proof import curl
-from hangdebug.evidence import kernel
 from hangdebug.capture import processes
-from hangdebug.evidence.bundle import STOPPED
 from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.evidence import kernel
+from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.model import Clients
+from hangdebug.repair.proof import curl
 
 MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
 BUSY = 90  # per cent of a CPU
@@ -34,7 +34,14 @@ class Health:
     words: str
 
 
-SIGNS = {"answers": "&#9679;", "quiet": "&#9675;", "waits": "&#9670;", "busy": "&#9650;", "stopped": "&#9632;", "gone": "&#215;"}
+SIGNS = {
+    "answers": "&#9679;",
+    "quiet": "&#9675;",
+    "waits": "&#9670;",
+    "busy": "&#9650;",
+    "stopped": "&#9632;",
+    "gone": "&#215;",
+}
 COLUMNS = ("server", "serves", "workers", "port", "CPU", "threads", "health")
 
 
@@ -75,7 +82,9 @@ class Watch:
 
     def note(self, process: Any) -> bool:
         """Remember what does not change of a server. Whether it listens at all."""
-        listening = {one.laddr.port for one in processes.connections(process) if one.status == processes.psutil.CONN_LISTEN}
+        listening = {
+            one.laddr.port for one in processes.connections(process) if one.status == processes.psutil.CONN_LISTEN
+        }
         with self.one_at_a_time:
             if listening and process.pid not in self.families:
                 kind = processes.server_of(processes.command(process)) or "python"
@@ -97,7 +106,9 @@ class Watch:
         threads = sum(processes.quietly(one.num_threads) or 0 for one in members)
         now, before = clients_of(pid, ports), self.earlier.get(pid, NOBODY)
         self.earlier[pid] = now
-        return Server(pid, kind, app, max(1, len(members) - 1), ports, cpu, threads, health(members[0], cpu, before, now))
+        return Server(
+            pid, kind, app, max(1, len(members) - 1), ports, cpu, threads, health(members[0], cpu, before, now)
+        )
 
 
 def app_of(process: Any) -> str:
@@ -126,8 +137,11 @@ def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:
         return Health("gone", "has ended")
     if status in STOPPED:
         return Health("stopped", "stopped by the kernel")
-    kept = {"not accepted": (before.backlog, now.backlog), "not read": (before.unread, now.unread),
-            "left unnoticed": (before.abandoned, now.abandoned)}
+    kept = {
+        "not accepted": (before.backlog, now.backlog),
+        "not read": (before.unread, now.unread),
+        "left unnoticed": (before.abandoned, now.abandoned),
+    }
     said = [f"{min(pair)} {name}" for name, pair in kept.items() if min(pair)]
     if said:
         return Health("waits", f"clients: {', '.join(said)}")
@@ -149,8 +163,11 @@ def asked(url: str, deadline: float = 1.0) -> Health:
 def kept(name: str, content: bytes, folder: Path) -> Path:
     """An uploaded bundle or dump as a file in `folder`. Raises BadRequest."""
     if len(content) > MOST_UPLOAD:
-        raise BadRequest(f"{name} has {len(content) >> 20} MB.", f"Up to {MOST_UPLOAD >> 20} MB can be uploaded.",
-                         "copy it to this machine and type its path instead")
+        raise BadRequest(
+            f"{name} has {len(content) >> 20} MB.",
+            f"Up to {MOST_UPLOAD >> 20} MB can be uploaded.",
+            "copy it to this machine and type its path instead",
+        )
     file = folder / (Path(name.replace("\\", "/")).name or "upload")
     file.write_bytes(content)
     return file
@@ -164,6 +181,10 @@ def dot(health: Health) -> str:
 
 def row(one: Server) -> str:
     """A server as the cells of COLUMNS, as HTML."""
-    counts = (str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads)) if one.threads else [""] * 4
+    counts = (
+        (str(one.workers), ", ".join(map(str, one.ports)), f"{one.cpu:.0f} %", str(one.threads))
+        if one.threads
+        else [""] * 4
+    )
     cells = (one.kind, one.app, *counts)
     return "".join(f"<span>{escape(cell)}</span>" for cell in cells) + dot(one.health)

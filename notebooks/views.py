@@ -16,14 +16,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Callable, Iterable, Sequence
 
-from hangdebug.repair import fix
+from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import HangError
 from hangdebug.evidence.frames import calls, is_application, library_path, package
-from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task
+from hangdebug.repair import fix
 from hangdebug.repair.model import Patch, Probe
-from hangdebug.scene.scene import Scene, View
 from hangdebug.report.svg import Picture
+from hangdebug.scene.scene import Scene, View
 
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change
@@ -44,10 +44,14 @@ MEANING = {
 }
 PACKAGES = {
     "starlette": "the framework: runs your handler, sends what it yields",
-    "fastapi": "the framework", "anyio": "runs a coroutine as a task",
-    "asyncio": "keeps the loop turning", "uvloop": "keeps the loop turning",
-    "uvicorn": "the server, from its start", "click": "the command line",
-    "runpy": "python -m", "<frozen runpy>": "python -m",
+    "fastapi": "the framework",
+    "anyio": "runs a coroutine as a task",
+    "asyncio": "keeps the loop turning",
+    "uvloop": "keeps the loop turning",
+    "uvicorn": "the server, from its start",
+    "click": "the command line",
+    "runpy": "python -m",
+    "<frozen runpy>": "python -m",
 }
 VERDICTS = ("PASSED", "FAILED", "NOT PROVED")
 LOOPS = ("asyncio", "uvloop", "selectors", "nest_asyncio", "trio")
@@ -98,8 +102,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: int | None
 def tr(cells: Sequence[str], colour: str | Sequence[str] = "", tag: str = "td") -> str:
     """One row; `colour` is one for all of it, or one a cell."""
     colours = [colour] * len(cells) if isinstance(colour, str) else colour
-    inner = [f'<{tag} style="{CELL}{wrap(cell)}; background: {paint or "none"}">{code(cell)}</{tag}>'
-             for cell, paint in zip(cells, colours)]
+    inner = [
+        f'<{tag} style="{CELL}{wrap(cell)}; background: {paint or "none"}">{code(cell)}</{tag}>'
+        for cell, paint in zip(cells, colours)
+    ]
     return f"<tr>{''.join(inner)}</tr>"
 
 
@@ -137,9 +143,17 @@ def painted(lines: Sequence[str]) -> list[str]:
         from pygments.token import Token
     except ImportError:
         return plain
-    colours = [(Token.Literal.String, "string"), (Token.Comment, "comment"), (Token.Keyword, "keyword"),
-               (Token.Literal.Number, "number"), (Token.Name.Function, "def"), (Token.Name.Class, "def"),
-               (Token.Name.Builtin, "builtin"), (Token.Name.Decorator, "meta"), (Token.Operator.Word, "keyword")]
+    colours = [
+        (Token.Literal.String, "string"),
+        (Token.Comment, "comment"),
+        (Token.Keyword, "keyword"),
+        (Token.Literal.Number, "number"),
+        (Token.Name.Function, "def"),
+        (Token.Name.Class, "def"),
+        (Token.Name.Builtin, "builtin"),
+        (Token.Name.Decorator, "meta"),
+        (Token.Operator.Word, "keyword"),
+    ]
     parts = []
     for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
         if kind in Token.Error:
@@ -190,8 +204,12 @@ def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
         items = "".join(item(row, AMBER if marked else "") for _, marked, row in group)
         names = ", ".join(dict.fromkeys(package(frame) or "Python" for frame, _, _ in group))
         head = f"{len(group)} frame{'s' * (len(group) > 1)} of {html.escape(names)}"
-        parts.append(items if yours else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .75">{head}'
-                                         f'</summary><ol style="{PLAIN}; padding-left: 1.2em">{items}</ol></details></li>')
+        parts.append(
+            items
+            if yours
+            else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .75">{head}'
+            f'</summary><ol style="{PLAIN}; padding-left: 1.2em">{items}</ol></details></li>'
+        )
     return Shown(text, f'<ol style="{PLAIN}">{"".join(parts)}</ol>')
 
 
@@ -207,8 +225,11 @@ def item(row: Sequence[str], colour: str) -> str:
 def tasks(evidence: Evidence) -> Shown:
     """One row for all of asyncio's tasks that stand in the same place: what they wait for, and where."""
     if not evidence.tasks and not evidence.later:
-        raise HangError("No task is known.", evidence.unread or "A dump of stacks alone does not show them.",
-                        "capture the live process: its tasks are read from its memory")
+        raise HangError(
+            "No task is known.",
+            evidence.unread or "A dump of stacks alone does not show them.",
+            "capture the live process: its tasks are read from its memory",
+        )
     found = Counter(map(described, evidence.later or evidence.tasks))
     rows = [(*row, str(count)) for row, count in found.most_common()]
     shown = table(("coroutine", "waits for", "your frame", "tasks"), rows)
@@ -245,8 +266,12 @@ def meaning(frame: Frame, evidence: Evidence) -> str:
 
 def reasons(answer: Diagnosis) -> Shown:
     """What speaks for the answer, what against it, and what was looked at and is not to blame."""
-    kinds = {"evidence": answer.evidence, "doubt": answer.doubts,
-             "exonerated": answer.exonerated, "other process": answer.others}
+    kinds = {
+        "evidence": answer.evidence,
+        "doubt": answer.doubts,
+        "exonerated": answer.exonerated,
+        "other process": answer.others,
+    }
     rows = [(kind, line) for kind, lines in kinds.items() for line in lines]
     return table(("", f"confidence {answer.confidence:.2f}"), rows)
 
@@ -258,8 +283,11 @@ def source(answer: Diagnosis, evidence: Evidence) -> Shown:
         raise HangError("There is no blocking frame.", answer.summary)
     lines = evidence.sources.get(frame.file, {})
     if not lines or frame.line is None:
-        raise HangError(f"The blocking frame is {frame.function}, line {frame.line} of {frame.file}.",
-                        "That file is not on this machine.", "open it where the code is kept")
+        raise HangError(
+            f"The blocking frame is {frame.function}, line {frame.line} of {frame.file}.",
+            "That file is not on this machine.",
+            "open it where the code is kept",
+        )
     near = [number for number in sorted(lines) if abs(number - frame.line) <= AROUND]
     rows = list(zip(map(str, near), coloured([neutral(lines[number]) for number in near])))
     return table(("line", neutral(frame.file)), rows, near.index(frame.line))
@@ -270,7 +298,10 @@ def kernel(scene: Scene, sample: int | None = None) -> Shown:
     evidence, index = scene.evidence, -1 if sample is None else sample
     readings = evidence.readings if sample is None else evidence.attached
     if not readings or readings[index] is None:
-        raise HangError("The kernel was not asked.", "Only Linux tells in which system call a thread is, and only of a live process.")
+        raise HangError(
+            "The kernel was not asked.",
+            "Only Linux tells in which system call a thread is, and only of a live process.",
+        )
     rows = []
     for view in sorted(scene.samples[index], key=order):
         wait = readings[index].waits.get(view.thread.os_id or -1, KernelWait())
@@ -308,8 +339,10 @@ def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list)
             left = column(old, first, last, height, "" if kind == "equal" else "-")
             right = column(new, start, end, height, "" if kind == "equal" else "+")
             ground = ("", "") if kind == "equal" else (REMOVED, ADDED)
-            rows += [tr((*one, *other), (*[ground[0] * bool(one[0])] * 2, *[ground[1] * bool(other[0])] * 2))
-                     for one, other in zip(left, right)]
+            rows += [
+                tr((*one, *other), (*[ground[0] * bool(one[0])] * 2, *[ground[1] * bool(other[0])] * 2))
+                for one, other in zip(left, right)
+            ]
     head = tr(("", f"{neutral(patch.file)} as it is", "", "as it would be"), tag="th")
     text = fix.diff(replace(patch, file=neutral(patch.file)))
     return Shown(text, f"<table>{head}{''.join(rows)}</table>")
@@ -326,10 +359,17 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
 
 def explained(answer: Diagnosis, source: str, stack: str) -> str:
     """The blocking frame in its source, below the stack that leads there, both as HTML; and beside them what says so."""
-    lines = [("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
-             ("Other processes", answer.others)]
-    right = "".join(f"<h4>{title}</h4><ul>{''.join(f'<li>{html.escape(neutral(line))}</li>' for line in some)}</ul>"
-                    for title, some in lines if some)
+    lines = [
+        ("What says so", answer.evidence),
+        ("Doubts", answer.doubts),
+        ("Not the cause", answer.exonerated),
+        ("Other processes", answer.others),
+    ]
+    right = "".join(
+        f"<h4>{title}</h4><ul>{''.join(f'<li>{html.escape(neutral(line))}</li>' for line in some)}</ul>"
+        for title, some in lines
+        if some
+    )
     left = f"{source}<h4>The stack, innermost call first</h4>{stack}"
     return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div>'
 
@@ -337,8 +377,11 @@ def explained(answer: Diagnosis, source: str, stack: str) -> str:
 def links(*files: Path) -> str:
     """The files to take along: a browser may be far from this machine."""
     kinds = {".html": "text/html", ".md": "text/markdown"}
-    return " ".join(f'<a class="hang-link" download="{html.escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
-                    f'{base64.b64encode(file.read_bytes()).decode()}">Download {html.escape(file.name)}</a>' for file in files)
+    return " ".join(
+        f'<a class="hang-link" download="{html.escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
+        f'{base64.b64encode(file.read_bytes()).decode()}">Download {html.escape(file.name)}</a>'
+        for file in files
+    )
 
 
 def meter(doing: str, steps: int, most: int) -> str:
@@ -349,10 +392,17 @@ def meter(doing: str, steps: int, most: int) -> str:
 def said(words: str, fault: BaseException | None = None) -> str:
     """What came of it: a few lines, or what went wrong with the next step set off."""
     if fault is None:
-        lines = [f"<b>{html.escape(line)}</b>" if line.startswith(VERDICTS) else html.escape(line) for line in words.splitlines()]
+        lines = [
+            f"<b>{html.escape(line)}</b>" if line.startswith(VERDICTS) else html.escape(line)
+            for line in words.splitlines()
+        ]
         return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
     lines = [f"<div>{html.escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
-    after = [f"<div>Next: <code>{html.escape(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")]
+    after = [
+        f"<div>Next: <code>{html.escape(line[6:])}</code></div>"
+        for line in words.splitlines()
+        if line.startswith("Next: ")
+    ]
     return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
 
 
@@ -364,11 +414,20 @@ def asked_so_far(probes: list[Probe]) -> str:
 
 def heading(desk: Any) -> str:
     """Where one is on the way."""
-    have = [desk is not None, bool(desk and desk.answer), bool(desk and desk.answer), bool(desk and desk.written), bool(desk and desk.after)]
+    have = [
+        desk is not None,
+        bool(desk and desk.answer),
+        bool(desk and desk.answer),
+        bool(desk and desk.written),
+        bool(desk and desk.after),
+    ]
     now = have.index(False) if False in have else len(have)
     names = ("target", "evidence", "answer", "repair", "proof")
-    items = "".join(f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
-                    f'{"&#10003; " if have[index] else ""}{name}</li>' for index, name in enumerate(names))
+    items = "".join(
+        f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
+        f"{'&#10003; ' if have[index] else ''}{name}</li>"
+        for index, name in enumerate(names)
+    )
     return f'<div class="hang-head"><b>A hung backend</b><ol>{items}</ol></div>'
 
 
@@ -378,11 +437,18 @@ def card(desk: Any) -> str:
     if desk.guessing:
         return f'<div class="hang-card"><b>{html.escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
     kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
-    facts = [str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"), f"confidence {answer.confidence:.2f}", f"{answer.samples} samples" if answer.samples > 1 else "1 sample", kept]
+    facts = [
+        str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"),
+        f"confidence {answer.confidence:.2f}",
+        f"{answer.samples} samples" if answer.samples > 1 else "1 sample",
+        kept,
+    ]
     said_of = "".join(f"<span>{html.escape(neutral(fact))}</span>" for fact in facts)
     well = "hang-well" if answer.state == "healthy" else ""
-    return (f'<div class="hang-card {well}"><b>{html.escape(answer.state)} / {html.escape(answer.cause)}</b>'
-            f"<div>{html.escape(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>")
+    return (
+        f'<div class="hang-card {well}"><b>{html.escape(answer.state)} / {html.escape(answer.cause)}</b>'
+        f"<div>{html.escape(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>"
+    )
 
 
 ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"

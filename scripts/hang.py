@@ -5,7 +5,9 @@ import os
 import sys
 
 if sys.version_info < (3, 9):
-    sys.exit("hang.py needs Python 3.9 or newer; this is %d.%d. Next: python3.11 %s" % (sys.version_info[:2] + (__file__,)))
+    sys.exit(
+        "hang.py needs Python 3.9 or newer; this is %d.%d. Next: python3.11 %s" % (sys.version_info[:2] + (__file__,))
+    )
 sys.dont_write_bytecode = True  # a skills folder is often read-only, and never ours to litter
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 

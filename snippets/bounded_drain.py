@@ -68,10 +68,12 @@ def running(prefix: str) -> list[str]:
 
 def exit_within(seconds: float, code: int = 1) -> None:
     """The last resort: end the process by then, whatever still runs. Logs are flushed, nothing else is."""
+
     def end() -> None:
         time.sleep(seconds)
         flush = threading.Thread(target=logging.shutdown, daemon=True)
         flush.start()
         flush.join(0.5)  # a call that hangs in a log handler holds its lock
         os._exit(code)
+
     threading.Thread(target=end, name="last-resort", daemon=True).start()

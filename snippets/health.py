@@ -65,6 +65,10 @@ async def ready(request: Request, response: Response) -> dict[str, object]:
     troubles = ["the loop lags"] * (lag > MOST_LAG) + ["the app stops"] * bool(state.closing)
     troubles += ["calls wait for a thread"] * (threads.tasks_waiting > MOST_WAITING)
     response.status_code = 503 if troubles else 200
-    return {"status": "; ".join(troubles) or "ready", "worst_lag_seconds": round(lag, 3),
-            "threads_busy": threads.borrowed_tokens, "threads": threads.total_tokens,
-            "calls_waiting": threads.tasks_waiting}
+    return {
+        "status": "; ".join(troubles) or "ready",
+        "worst_lag_seconds": round(lag, 3),
+        "threads_busy": threads.borrowed_tokens,
+        "threads": threads.total_tokens,
+        "calls_waiting": threads.tasks_waiting,
+    }

@@ -41,8 +41,11 @@ def loop_guard(request: pytest.FixtureRequest) -> None:
     async def guarded(*args: object, **kwargs: object) -> None:
         # pyleak counts a block only if one of these files is in the stack: a task of the app is to count too.
         # Where it waits for its own thread at the end, the last of them has to be this one.
-        files = {str(getattr(module, "__file__", "")) for name, module in list(sys.modules.items())
-                 if name != "threading" and not name.startswith("pyleak")}
+        files = {
+            str(getattr(module, "__file__", ""))
+            for name, module in list(sys.modules.items())
+            if name != "threading" and not name.startswith("pyleak")
+        }
         where = CallerContext(str(request.path), request.node.name, files=files)
         async with no_event_loop_blocking(
             LeakAction.RAISE, threshold=THRESHOLD, check_interval=0.02, caller_context=where

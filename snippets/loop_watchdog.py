@@ -30,6 +30,7 @@ from typing import Any, TextIO, cast
 async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterator[None]:
     """Watch the running loop. `limit` is in seconds; `file` needs a descriptor of its own."""
     loop, asked, last = asyncio.get_running_loop(), threading.Event(), time.monotonic()
+
     async def beat() -> None:
         nonlocal last
         while True:
@@ -49,10 +50,12 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
     on_signal = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGUSR1")
     if on_signal:
         before: Any = signal.getsignal(signal.SIGUSR1)
+
         def answer(number: int, frame: object) -> None:
             asked.set()
             if callable(before):  # gunicorn's worker has one
                 before(number, frame)
+
         signal.signal(signal.SIGUSR1, answer)
         faulthandler.register(signal.SIGUSR1, file=file, chain=True)  # stacks first, then the handler
     threading.Thread(target=watch, name="watchdog", daemon=True).start()

@@ -31,6 +31,7 @@ log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prin
 
 class PeriodicThread:
     """Calls `work` every `every` seconds, from now on. A run that fails is logged, and the next one comes."""
+
     def __init__(self, work: Callable[[], object], every: float) -> None:
         self._work, self._every = work, every
         self._stopping = threading.Event()
@@ -60,10 +61,9 @@ class PeriodicThread:
 
 
 @asynccontextmanager
-async def periodic_task(
-    work: Callable[[], Awaitable[object]], every: float
-) -> AsyncIterator[asyncio.Task[None]]:
+async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[asyncio.Task[None]]:
     """The twin on the event loop: `work` is awaited every `every` seconds until the block is left."""
+
     async def run() -> None:
         while True:
             await asyncio.sleep(every)

@@ -45,10 +45,12 @@ def begin() -> None:
     """In each worker: leave Ctrl-C, which the whole group gets, to the server; and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = multiprocessing.parent_process()
+
     def follow() -> None:
         if server:
             server.join()
             os._exit(1)
+
     threading.Thread(target=follow, daemon=True).start()
 
 

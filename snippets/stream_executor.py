@@ -31,7 +31,10 @@ Result = TypeVar("Result")
 
 
 async def stream_results(
-    work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int = 4,
+    work: Callable[[Item, threading.Event], Result],
+    items: Iterable[Item],
+    *,
+    workers: int = 4,
     pool: Optional[ThreadPoolExecutor] = None,
 ) -> AsyncGenerator[Result, None]:
     """Yield `work(item, stop)` for each item, as they end. They run in `pool`, or in threads of their own.
@@ -39,6 +42,7 @@ async def stream_results(
     Back-pressure: the next item starts only when a result was taken, so a slow client has at most `workers`
     results waiting and `items` may be endless. What `work` raises ends the stream.
     """
+
     def call(item: Item) -> Result:
         try:
             return work(item, stop)

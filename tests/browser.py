@@ -21,18 +21,35 @@ from typing import Any, Iterator
 from postgres import free_port
 
 CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-             "--disable-component-update --disable-sync").split()
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 TOKEN = "only-for-this-test"
 ROOT = Path(__file__).resolve().parents[1]
 SERVERS = {
-    "jupyterlab": ["jupyterlab", "--ip=127.0.0.1", "--allow-root", f"--IdentityProvider.token={TOKEN}", "--expose-app-in-browser"],
+    "jupyterlab": [
+        "jupyterlab",
+        "--ip=127.0.0.1",
+        "--allow-root",
+        f"--IdentityProvider.token={TOKEN}",
+        "--expose-app-in-browser",
+    ],
     "voila": ["voila", "--Voila.ip=127.0.0.1", f"--token={TOKEN}", "--show_tracebacks=True"],
 }
-SETTINGS = {"apputils-extension/notification": '{"fetchNews": "false"}',  # or it asks whether it may
-            "notebook-extension/tracker": '{"windowingMode": "none"}'}  # every cell is on the page, also far below
-FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "JUPYTERLAB_SETTINGS_DIR",
-           "JUPYTERLAB_WORKSPACES_DIR", "HOME")
+SETTINGS = {
+    "apputils-extension/notification": '{"fetchNews": "false"}',  # or it asks whether it may
+    "notebook-extension/tracker": '{"windowingMode": "none"}',
+}  # every cell is on the page, also far below
+FOLDERS = (
+    "JUPYTER_CONFIG_DIR",
+    "JUPYTER_DATA_DIR",
+    "JUPYTER_RUNTIME_DIR",
+    "IPYTHONDIR",
+    "JUPYTERLAB_SETTINGS_DIR",
+    "JUPYTERLAB_WORKSPACES_DIR",
+    "HOME",
+)
 
 
 @dataclass(frozen=True)
@@ -66,10 +83,20 @@ def serving(folder: Path, program: str = "jupyterlab", *more: str, **env: str) -
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HANG_", "JUPYTER", "PYTEST"))}
     clean.update({name: str(home / name.lower()) for name in FOLDERS}, HANG_DEBUG_HOME=str(ROOT), **env)
     port = free_port()  # Voila cannot say which one the kernel chose
-    command = [sys.executable, "-m", *SERVERS[program], "--no-browser", f"--port={port}", "--ServerApp.port_retries=0", *more]
+    command = [
+        sys.executable,
+        "-m",
+        *SERVERS[program],
+        "--no-browser",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        *more,
+    ]
     log = home / f"{program}.log"
     with open(log, "w") as output:
-        process = subprocess.Popen(command, cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=folder, env=clean, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         wait_for(process, log)
         yield Site(f"http://127.0.0.1:{port}", folder)
@@ -94,6 +121,7 @@ def wait_for(process: subprocess.Popen, log: Path, seconds: float = 60) -> None:
 @contextmanager
 def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as driver:
         one = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         try:
@@ -112,7 +140,9 @@ def opened(chrome: Any, site: Site, name: str, width: int = 1440, height: int = 
     page = chrome.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(30_000)
     page.goto(site.at(f"lab/tree/{name}?reset"))
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    )
     page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     return page
 

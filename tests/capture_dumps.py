@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
 import zoo
 
 FULL = ("3.11", "3.13")
@@ -77,7 +78,14 @@ def main() -> int:
         wanted = options.only or [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
         for name in wanted:
             capture(zoo.truth(name), pythons, spies, options.out)
-    except (zoo.ZooError, zoo.lab.LabError, zoo.postgres.PostgresError, LookupError, OSError, subprocess.SubprocessError) as error:
+    except (
+        zoo.ZooError,
+        zoo.lab.LabError,
+        zoo.postgres.PostgresError,
+        LookupError,
+        OSError,
+        subprocess.SubprocessError,
+    ) as error:
         print(f"capture_dumps: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -90,8 +98,10 @@ def interpreter(path: str) -> Interpreter:
     asked = subprocess.run([path, "-c", FACTS], capture_output=True, text=True)
     if asked.returncode:
         why = asked.stderr.strip().splitlines()[-1:]
-        raise zoo.ZooError(f"{path} cannot run the servers: {' '.join(why)}\n"
-                           f"Next: {path} -m pip install fastapi uvicorn requests uvloop")
+        raise zoo.ZooError(
+            f"{path} cannot run the servers: {' '.join(why)}\n"
+            f"Next: {path} -m pip install fastapi uvicorn requests uvloop"
+        )
     (major, minor), prefix, base, real = json.loads(asked.stdout)
     places = {prefix: "/srv/venv"}
     places.update({one: "/usr/local" for one in (base, real) if not one.startswith("/usr")})

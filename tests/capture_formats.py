@@ -28,8 +28,14 @@ import capture_dumps
 import zoo
 
 SITE = zoo.HERE / "formats_site"
-SUFFIX = {"austin": "collapsed", "pyspy_raw": "collapsed", "asyncio_ps": "tasks", "asyncio_pstree": "tasks",
-          "task_stacks": "tasks", "profiling_tasks": "tasks"}
+SUFFIX = {
+    "austin": "collapsed",
+    "pyspy_raw": "collapsed",
+    "asyncio_ps": "tasks",
+    "asyncio_pstree": "tasks",
+    "task_stacks": "tasks",
+    "profiling_tasks": "tasks",
+}
 NEWEST_LAST = ("pystack", "pystack_native", "current_frames", "austin_where", "profiling")
 FRAME = re.compile(r"(?:File \"|\()(?P<file>[^\"()]+)(?:\", line |:)(?P<line>\d+)")
 PLACES = """
@@ -51,13 +57,36 @@ def commands(tools: dict[str, str], python: str, pid: str) -> dict[str, list[str
         found["pystack"] = [tools["pystack"], "remote", pid]
         found["pystack_native"] = [tools["pystack"], "remote", "--native", "--locals", pid]
     if "gdb" in tools:
-        found["gdb"] = [tools["gdb"], "-p", pid, "-batch", "-iex", "set auto-load safe-path /", "-ex", "thread apply all py-bt"]
+        found["gdb"] = [
+            tools["gdb"],
+            "-p",
+            pid,
+            "-batch",
+            "-iex",
+            "set auto-load safe-path /",
+            "-ex",
+            "thread apply all py-bt",
+        ]
     if "austin" in tools:
         found["austin"] = [*tools["austin"].split(), "-x", "1", "-i", "100ms", "-p", pid]
         found["austin_where"] = [*tools["austin"].split(), "-w", pid]
     if "py-spy" in tools:
-        found["pyspy_raw"] = [tools["py-spy"], "record", "-f", "raw", "-d", "1", "-r", "5", "-t", "-i", "-o", "/dev/stdout",
-                              "--pid", pid]
+        found["pyspy_raw"] = [
+            tools["py-spy"],
+            "record",
+            "-f",
+            "raw",
+            "-d",
+            "1",
+            "-r",
+            "5",
+            "-t",
+            "-i",
+            "-o",
+            "/dev/stdout",
+            "--pid",
+            pid,
+        ]
         found["spy_locals"] = [tools["py-spy"], "dump", "--locals", "--pid", pid]
         found["spy_full"] = [tools["py-spy"], "dump", "--full-filenames", "--pid", pid]
     if "py-spy-asyncio" in tools:
@@ -112,8 +141,11 @@ def capture(truth: zoo.Truth, options: argparse.Namespace) -> None:
 def dumps(hung: zoo.Hung, options: argparse.Namespace, fifo: Path) -> dict[str, str]:
     wanted = options.format
     tools = dict(one.split("=", 1) for one in options.tool)
-    texts = {name: output(command) for name, command in commands(tools, options.python, str(hung.pid)).items()
-             if not wanted or name in wanted}
+    texts = {
+        name: output(command)
+        for name, command in commands(tools, options.python, str(hung.pid)).items()
+        if not wanted or name in wanted
+    }
     for name, what in (("current_frames", "stacks"), ("task_stacks", "tasks")):
         if not wanted or name in wanted:
             texts[name] = own(hung, fifo, what)
@@ -150,7 +182,13 @@ def neutral(text: str, truth: zoo.Truth, options: argparse.Namespace) -> str:
     prefix, base, real = json.loads(asked.stdout)
     text = re.sub(r"/[^\s\"]*/python-build[^/\s]*/", "/build/", text)
     places = [one.split("=", 1) for one in options.places]
-    places += [[str(SITE), "/srv/stacks"], [str(truth.folder), "/srv/app"], [prefix, "/srv/venv"], [base, "/usr/local"], [real, "/usr/local"]]
+    places += [
+        [str(SITE), "/srv/stacks"],
+        [str(truth.folder), "/srv/app"],
+        [prefix, "/srv/venv"],
+        [base, "/usr/local"],
+        [real, "/usr/local"],
+    ]
     return capture_dumps.neutral(text, [(path, name) for path, name in places])
 
 

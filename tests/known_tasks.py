@@ -82,10 +82,21 @@ async def main(inner):
 async def outer(more):
     jobs = Jobs()
     asyncio.current_task().set_name("main")
-    work = {"twice": jobs.enter_twice(), "list\u00e9n": jobs.listen(), "flag": jobs.wait_for_flag(), "put": jobs.put(),
-            "nap": asyncio.sleep(3600), "deep": jobs.deep(30), "timed": jobs.timed(), "bad": jobs.end_badly(),
-            "inner": jobs.release_later(), "subclass": jobs.gate.acquire(), "manager": jobs.behind_a_manager(),
-            "generator": jobs.behind_a_generator(), "door": jobs.at_the_door()}
+    work = {
+        "twice": jobs.enter_twice(),
+        "list\u00e9n": jobs.listen(),
+        "flag": jobs.wait_for_flag(),
+        "put": jobs.put(),
+        "nap": asyncio.sleep(3600),
+        "deep": jobs.deep(30),
+        "timed": jobs.timed(),
+        "bad": jobs.end_badly(),
+        "inner": jobs.release_later(),
+        "subclass": jobs.gate.acquire(),
+        "manager": jobs.behind_a_manager(),
+        "generator": jobs.behind_a_generator(),
+        "door": jobs.at_the_door(),
+    }
     tasks = [asyncio.create_task(one, name=name) for name, one in work.items()]
     tasks += [asyncio.create_task(asyncio.sleep(3600), name=f"more-{index}") for index in range(more)]
     for _ in range(5):

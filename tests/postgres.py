@@ -56,15 +56,23 @@ def running(timeout: float = 30.0) -> Iterator[str]:
         if os.geteuid() == 0:
             shutil.chown(folder, USER, USER)
             user = {"user": USER, "group": USER, "extra_groups": []}
-        made = subprocess.run([program("initdb"), "-D", folder / "data", "-U", "test", "--auth=trust", "--no-sync"],
-                              capture_output=True, text=True, cwd=folder, **user)
+        made = subprocess.run(
+            [program("initdb"), "-D", folder / "data", "-U", "test", "--auth=trust", "--no-sync"],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            **user,
+        )
         if made.returncode:
             raise PostgresError(made.stderr)
         port = free_port()
         command = [program("postgres"), "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
-        with (folder / "log").open("w") as log, \
-                subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True,
-                                 preexec_fn=die_with_parent, **user) as server:
+        with (
+            (folder / "log").open("w") as log,
+            subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent, **user
+            ) as server,
+        ):
             try:
                 wait_until_ready(server, port, folder / "log", timeout)
                 yield f"postgresql://test@127.0.0.1:{port}/postgres"

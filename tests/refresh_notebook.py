@@ -24,8 +24,14 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookN
 
 
 def client_for(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
-    return NotebookClient(notebook, timeout=120, kernel_name="python3", store_widget_state=False,
-                          record_timing=False, resources={"metadata": {"path": str(folder)}})
+    return NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        store_widget_state=False,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
 
 
 def main() -> None:

@@ -25,22 +25,40 @@ class Format:
 def pyspy_text(snapshot: Snapshot) -> str:
     lines = [f"Process {snapshot.pid}: {snapshot.command}"]
     for one in snapshot.threads:
-        lines.append(f'Thread {one.os_id} ({"active" if one.active else "idle"}{"+gil" * bool(one.owns_gil)}): "{one.name}"')
+        lines.append(
+            f'Thread {one.os_id} ({"active" if one.active else "idle"}{"+gil" * bool(one.owns_gil)}): "{one.name}"'
+        )
         lines += [f"    {frame}" for frame in one.frames]
     return "\n".join(lines)
 
 
 def pyspy_json(snapshot: Snapshot) -> str:
-    return json.dumps([{
-        "pid": snapshot.pid, "thread_name": one.name, "os_thread_id": one.os_id, "active": one.active, "owns_gil": one.owns_gil,
-        "frames": [{"name": f.function, "filename": f.file, "short_filename": None, "line": f.line or 0} for f in one.frames],
-    } for one in snapshot.threads], indent=2)
+    return json.dumps(
+        [
+            {
+                "pid": snapshot.pid,
+                "thread_name": one.name,
+                "os_thread_id": one.os_id,
+                "active": one.active,
+                "owns_gil": one.owns_gil,
+                "frames": [
+                    {"name": f.function, "filename": f.file, "short_filename": None, "line": f.line or 0}
+                    for f in one.frames
+                ],
+            }
+            for one in snapshot.threads
+        ],
+        indent=2,
+    )
 
 
 def faulthandler(snapshot: Snapshot) -> str:
     lines = ["Fatal Python error: Aborted"]
     for one in snapshot.threads:
-        lines += ["", f"{'Current thread' if one is snapshot.threads[-1] else 'Thread'} {address(one)} (most recent call first):"]
+        lines += [
+            "",
+            f"{'Current thread' if one is snapshot.threads[-1] else 'Thread'} {address(one)} (most recent call first):",
+        ]
         lines += [f'  File "{f.file}", line {f.line or "???"} in {f.name}' for f in one.frames]
     return "\n".join(lines)
 
@@ -55,9 +73,13 @@ def faulthandler_314(snapshot: Snapshot) -> str:
 def pystack(snapshot: Snapshot) -> str:
     lines = []
     for one in snapshot.threads:
-        lines.append(f"Traceback for thread {one.os_id} (python3.11) [{'Has the GIL' * bool(one.owns_gil)}] (most recent call last):")
+        lines.append(
+            f"Traceback for thread {one.os_id} (python3.11) [{'Has the GIL' * bool(one.owns_gil)}] (most recent call last):"
+        )
         for f in reversed(one.frames):
-            lines += [f'    (Python) File "{f.file}", line {f.line or "?"}, in {f.name}'] + [f"        {f.text}"] * bool(f.text)
+            lines += [f'    (Python) File "{f.file}", line {f.line or "?"}, in {f.name}'] + [
+                f"        {f.text}"
+            ] * bool(f.text)
         lines.append("")
     return "\n".join(lines)
 
@@ -65,7 +87,11 @@ def pystack(snapshot: Snapshot) -> str:
 def gdb(snapshot: Snapshot) -> str:
     lines = []
     for number, one in enumerate(snapshot.threads):
-        lines += ["", f'Thread {number + 1} (Thread 0x7f2e477136c0 (LWP {one.os_id}) "python"):', "Traceback (most recent call first):"]
+        lines += [
+            "",
+            f'Thread {number + 1} (Thread 0x7f2e477136c0 (LWP {one.os_id}) "python"):',
+            "Traceback (most recent call first):",
+        ]
         for f in one.frames:
             lines += [f'  File "{f.file}", line {f.line or "?"}, in {f.name}'] + [f"    {f.text}"] * bool(f.text)
     return "\n".join(lines)
@@ -92,13 +118,24 @@ def profiling(snapshot: Snapshot) -> str:
 
 
 def pyspy_raw(snapshot: Snapshot) -> str:
-    return "\n".join(";".join([f"thread ({one.os_id}): {one.name}", *map(str, reversed(one.frames))]) + " 5"
-                     for one in snapshot.threads)
+    return "\n".join(
+        ";".join([f"thread ({one.os_id}): {one.name}", *map(str, reversed(one.frames))]) + " 5"
+        for one in snapshot.threads
+    )
 
 
 def austin(snapshot: Snapshot) -> str:
-    return "\n".join(";".join([f"P{snapshot.pid}", f"T0:{one.os_id}", *[f"{f.file}:{f.function}:{f.line or 0}"
-                     for f in reversed(one.frames)]]) + " 100098" for one in snapshot.threads)
+    return "\n".join(
+        ";".join(
+            [
+                f"P{snapshot.pid}",
+                f"T0:{one.os_id}",
+                *[f"{f.file}:{f.function}:{f.line or 0}" for f in reversed(one.frames)],
+            ]
+        )
+        + " 100098"
+        for one in snapshot.threads
+    )
 
 
 def austin_where(snapshot: Snapshot) -> str:
@@ -112,15 +149,21 @@ def austin_where(snapshot: Snapshot) -> str:
 def uwsgi(snapshot: Snapshot) -> str:
     lines = ["*** uWSGI Python tracebacker output ***", ""]
     for one in snapshot.threads:
-        lines += [f"thread_id = {one.name} filename = {f.file} lineno = {f.line or 0} function = {f.name} line = {f.text}"
-                  for f in reversed(one.frames)] + [""]
+        lines += [
+            f"thread_id = {one.name} filename = {f.file} lineno = {f.line or 0} function = {f.name} line = {f.text}"
+            for f in reversed(one.frames)
+        ] + [""]
     return "\n".join(lines[2:])
 
 
 def pyflame(snapshot: Snapshot) -> str:
     lines = []
     for one in snapshot.threads:
-        lines += [f"{ident(one)}{'*' * bool(one.owns_gil)}:", *[f"{f.file}:{f.name}:{f.line or 0}" for f in one.frames], ""]
+        lines += [
+            f"{ident(one)}{'*' * bool(one.owns_gil)}:",
+            *[f"{f.file}:{f.name}:{f.line or 0}" for f in one.frames],
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -152,8 +195,11 @@ FORMATS = (
     Format("pystack", pystack, lambda one: Thread(bare(one.frames), "", one.os_id, None, one.owns_gil or None)),
     Format("gdb", gdb, lambda one: Thread(bare(one.frames), "", one.os_id)),
     Format("traceback", current_frames, lambda one: Thread(bare(one.frames), one.name)),
-    Format("profiling.sampling", profiling,
-           lambda one: Thread(one.frames, one.name if one.name == "MainThread" else "", one.os_id, False)),
+    Format(
+        "profiling.sampling",
+        profiling,
+        lambda one: Thread(one.frames, one.name if one.name == "MainThread" else "", one.os_id, False),
+    ),
     Format("collapsed stacks", pyspy_raw, lambda one: Thread(one.frames, one.name, one.os_id)),
     Format("collapsed stacks", austin, by_id, True),
     Format("austin --where", austin_where, by_id, True),

@@ -22,7 +22,13 @@ from typing import Callable
 import lab
 from postgres import free_port
 
-ELSEWHERE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")  # a container's pid namespace, and no more of one
+ELSEWHERE = (
+    "unshare",
+    "--pid",
+    "--fork",
+    "--mount-proc",
+    "--kill-child",
+)  # a container's pid namespace, and no more of one
 UVICORN_WORKERS = {"asyncio": "uvicorn_worker.UvicornH11Worker", "uvloop": "uvicorn_worker.UvicornWorker"}
 
 
@@ -58,19 +64,37 @@ def granian(app: str, loop: str, port: int) -> list[str]:
 
 KINDS = {
     "uvicorn": Kind(uvicorn(), lab.UVICORN, ("uvicorn",)),
-    "uvicorn --workers 2": Kind(uvicorn("--workers", "2"), re.compile(
-        r"(?s)(?=(?:.*Application startup complete){2}).*?Uvicorn running on (http://[\d.]+:\d+)"), ("uvicorn",), 2),
+    "uvicorn --workers 2": Kind(
+        uvicorn("--workers", "2"),
+        re.compile(r"(?s)(?=(?:.*Application startup complete){2}).*?Uvicorn running on (http://[\d.]+:\d+)"),
+        ("uvicorn",),
+        2,
+    ),
     "uvicorn --reload": Kind(uvicorn("--reload"), lab.UVICORN, ("uvicorn",)),
-    "gunicorn": Kind(gunicorn, re.compile(
-        r"(?s)(?=.*Application startup complete).*?Listening at: (http://[\d.]+:\d+)"), ("gunicorn", "uvicorn_worker")),
+    "gunicorn": Kind(
+        gunicorn,
+        re.compile(r"(?s)(?=.*Application startup complete).*?Listening at: (http://[\d.]+:\d+)"),
+        ("gunicorn", "uvicorn_worker"),
+    ),
     "hypercorn": Kind(hypercorn, re.compile(r"Running on (http://[\d.]+:\d+)"), ("hypercorn",)),
-    "granian": Kind(granian, re.compile(r"(?s)(?=.*Started worker-1\b).*?Listening at: (http://[\d.]+:\d+)"), ("granian",)),
+    "granian": Kind(
+        granian, re.compile(r"(?s)(?=.*Started worker-1\b).*?Listening at: (http://[\d.]+:\d+)"), ("granian",)
+    ),
     "uvicorn in a container": Kind(uvicorn(), lab.UVICORN, ("uvicorn",), before=ELSEWHERE),
 }
 
 
-def start(kind: str, folder: Path, app: str, *, loop: str = "asyncio", args: tuple[str, ...] = (),
-          python: str = sys.executable, env: dict[str, str] | None = None, timeout: float = 30.0) -> lab.Server:
+def start(
+    kind: str,
+    folder: Path,
+    app: str,
+    *,
+    loop: str = "asyncio",
+    args: tuple[str, ...] = (),
+    python: str = sys.executable,
+    env: dict[str, str] | None = None,
+    timeout: float = 30.0,
+) -> lab.Server:
     """Raises KeyError for an unknown kind, lab.LabError when it does not listen within `timeout` seconds."""
     one = KINDS[kind]
     env = {**(env or {}), **({"LAB_PARENT": "1"} if one.before else {})}  # its first process has this number
@@ -85,7 +109,9 @@ def missing(kind: str, python: str = sys.executable) -> str | None:
         if not has(module, python):
             return f"{module} is not installed for {python}. Next: {python} -m pip install {module.replace('_', '-')}"
     before = KINDS[kind].before
-    if before and (not shutil.which(before[0]) or subprocess.run([*before, "true"], stderr=subprocess.DEVNULL).returncode):
+    if before and (
+        not shutil.which(before[0]) or subprocess.run([*before, "true"], stderr=subprocess.DEVNULL).returncode
+    ):
         return f"`{' '.join(before)}` is not permitted here; it needs root."
     return None
 

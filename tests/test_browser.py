@@ -19,7 +19,18 @@ from panel import TABS
 PICTURES = os.environ.get("HANG_PICTURES")
 CI = os.environ.get("CI") == "true"
 pytestmark = pytest.mark.skipif(bool(browser.missing()) and not CI, reason=browser.missing())
-CONTROLS = {"button", "textbox", "checkbox", "combobox", "spinbutton", "tab", "radio", "listbox", "progressbar", "image"}
+CONTROLS = {
+    "button",
+    "textbox",
+    "checkbox",
+    "combobox",
+    "spinbutton",
+    "tab",
+    "radio",
+    "listbox",
+    "progressbar",
+    "image",
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +71,9 @@ def take(page: Any, name: str, folder: Path, kept: bool = True) -> None:
 
 def trouble(page: Any) -> list[str]:
     """What no reader may see: a traceback, an error output, what went to stderr."""
-    found = page.locator("[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']")
+    found = page.locator(
+        "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
+    )
     said = page.locator("body").inner_text()
     return found.all_inner_texts() + re.findall(r"Traceback|The notebook has a fault.*|Error displaying widget.*", said)
 
@@ -78,7 +91,11 @@ def nameless(page: Any) -> list[str]:
     tree = session.send("Accessibility.getFullAXTree")["nodes"]
     mine = [one for one in tree if one.get("backendDOMNodeId") in below and not one.get("ignored")]
     assert len(mine) > 50
-    return [str(one) for one in mine if one["role"]["value"] in CONTROLS and not re.search("[A-Za-z0-9]", one.get("name", {}).get("value", ""))]
+    return [
+        str(one)
+        for one in mine
+        if one["role"]["value"] in CONTROLS and not re.search("[A-Za-z0-9]", one.get("name", {}).get("value", ""))
+    ]
 
 
 def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
@@ -194,13 +211,22 @@ def test_run_all_shows_the_path_to_its_end(chrome, site):
     page.locator(".jp-OutputArea-output", has_text="processes left: 0").wait_for(timeout=100_000)
     assert not trouble(page)
     said = page.locator(".jp-Notebook").inner_text()
-    for words in ("All 10 things that are needed are here", "FAILED: 4 of 16", "loop-blocked / executor-shutdown", "PASSED: all 28", "Right: lock."):
+    for words in (
+        "All 10 things that are needed are here",
+        "FAILED: 4 of 16",
+        "loop-blocked / executor-shutdown",
+        "PASSED: all 28",
+        "Right: lock.",
+    ):
         assert words in said
     pictures = page.locator(".jp-OutputArea-output figure:not(.hang figure)")
     assert pictures.count() == 5
     for one in pictures.all():
         drawn = one.locator("svg[role=img], img")
-        assert len(drawn.get_attribute("aria-label") or drawn.get_attribute("alt") or "") > 40 and drawn.bounding_box()["height"] > 100
+        assert (
+            len(drawn.get_attribute("aria-label") or drawn.get_attribute("alt") or "") > 40
+            and drawn.bounding_box()["height"] > 100
+        )
     page.close()
 
 

@@ -12,13 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
-import zoo
 
+import zoo
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.evidence.paste import read
-from hangdebug.evidence.source_tree import with_sources
 from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.model import Evidence
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.source_tree import with_sources
 
 DUMPS = Path(__file__).parent / "dumps"
 SERVERS = [Path(__file__).parent / folder for folder in zoo.FOLDERS]
@@ -46,8 +46,13 @@ def case(file: Path) -> Case:
     text = file.read_text()
     snapshots = read(text)
     cause = file.parent.name
-    marked = {(Path(frame.file).name, frame.line) for one in snapshots for thread in one.threads
-              for frame in thread.frames if frame.note == f"# <-- {cause}"}
+    marked = {
+        (Path(frame.file).name, frame.line)
+        for one in snapshots
+        for thread in one.threads
+        for frame in thread.frames
+        if frame.note == f"# <-- {cause}"
+    }
     if file.suffix == ".json":
         frame = json.loads(file.with_suffix(".truth.json").read_text())["frame"]
         marked = {(Path(frame["file"]).name, frame["line"])} if frame else set()
@@ -83,7 +88,11 @@ def lesser(answer: Diagnosis, truth: Case) -> bool:
     """What stacks show of a ring: one of its members that waits, or nothing. Then they are not sure, and say so."""
     if truth.stacks is None or answer.state != truth.stacks:
         return False
-    return silent(answer) if truth.stacks == "healthy" else bool(answer.doubts) and names(answer, marked_in_servers(truth.cause))
+    return (
+        silent(answer)
+        if truth.stacks == "healthy"
+        else bool(answer.doubts) and names(answer, marked_in_servers(truth.cause))
+    )
 
 
 def vaguer(truth: Case) -> set[str]:
@@ -158,12 +167,12 @@ def test_the_ill_process_is_named_among_several() -> None:
 def test_only_the_top_of_the_stack_is_enough() -> None:
     lines = hung().splitlines()
     start = next(index for index, line in enumerate(lines) if "MainThread" in line)
-    answer = told("\n".join(lines[start:start + 7]))
+    answer = told("\n".join(lines[start : start + 7]))
     assert answer.cause == "executor-shutdown" and answer.confidence < told(hung()).confidence
 
 
 def test_a_tree_adds_to_the_lines_that_a_dump_prints_unless_it_is_another_version(tmp_path):
-    evidence, = evidence_of(read((DUMPS / "lock" / "py311-pystack.txt").read_text()))
+    (evidence,) = evidence_of(read((DUMPS / "lock" / "py311-pystack.txt").read_text()))
     file, printed = next((file, lines) for file, lines in evidence.sources.items() if file.endswith("/lock.py"))
     more = with_sources(evidence, zoo.HERE / "hung").sources[file]
     assert set(more) > set(printed) and all(more[number].strip() == text for number, text in printed.items())

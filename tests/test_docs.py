@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
-import client
 import pytest
 
+import client
 import lab
-from hangdebug.causes import CAUSES
 from hangdebug.answer.model import STATES
+from hangdebug.causes import CAUSES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))
@@ -49,7 +49,9 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("SKILL=")]
 
 
-RUN = [pytest.param(page, line, id=f"{page.stem}-{line}") for page in PAGES for line in commands(page) if line not in ASIDE]
+RUN = [
+    pytest.param(page, line, id=f"{page.stem}-{line}") for page in PAGES for line in commands(page) if line not in ASIDE
+]
 
 
 # -- what is generated ---------------------------------------------------------------------------------
@@ -107,7 +109,9 @@ def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
     text = SKILL.read_text()
     shipped = [name for name in build_skill.files() if name.startswith(("references/", "snippets/"))]
     assert not [name for name in shipped if f"({name})" not in text]
-    assert {name.split("/")[0] for name in build_skill.files()} - {"LICENSE", "SKILL.md"} <= set(re.findall(r"\w+(?=/)", text))
+    assert {name.split("/")[0] for name in build_skill.files()} - {"LICENSE", "SKILL.md"} <= set(
+        re.findall(r"\w+(?=/)", text)
+    )
 
 
 def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
@@ -121,7 +125,9 @@ def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
 
 def test_the_skill_names_only_states_and_causes_that_there_are():
     ids = {cause.id for cause in CAUSES}
-    quoted = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", SKILL.read_text() + (ROOT / "references" / "executors.md").read_text()))
+    quoted = set(
+        re.findall(r"`([a-z]+(?:-[a-z]+)+)`", SKILL.read_text() + (ROOT / "references" / "executors.md").read_text())
+    )
     assert quoted <= set(STATES) | ids
 
 
@@ -148,9 +154,20 @@ def news(tmp_path_factory):
         lab.overlay(copy)
         repaired = stack.enter_context(lab.newsroom(copy))
         beside = Path(sys.executable).parent
-        dump = subprocess.run([beside / "py-spy", "dump", "--pid", str(hung.pid)], capture_output=True, text=True, check=True)
+        dump = subprocess.run(
+            [beside / "py-spy", "dump", "--pid", str(hung.pid)], capture_output=True, text=True, check=True
+        )
         (folder / "dump.txt").write_text(dump.stdout)
-        command = [sys.executable, ROOT / "scripts" / "hang.py", "capture", "--pid", str(hung.pid), "--zip", "--out", folder / "evidence"]
+        command = [
+            sys.executable,
+            ROOT / "scripts" / "hang.py",
+            "capture",
+            "--pid",
+            str(hung.pid),
+            "--zip",
+            "--out",
+            folder / "evidence",
+        ]
         subprocess.run(command, check=True, capture_output=True)
         yield SimpleNamespace(hung=hung, repaired=repaired, folder=folder)
 
@@ -169,7 +186,9 @@ def homes(tmp_path_factory):
     return places
 
 
-@pytest.mark.parametrize("number, page, line", [pytest.param(number, *one.values, id=one.id) for number, one in enumerate(RUN)])
+@pytest.mark.parametrize(
+    "number, page, line", [pytest.param(number, *one.values, id=one.id) for number, one in enumerate(RUN)]
+)
 def test_a_command_of_the_docs_runs_as_it_stands(number, page, line, news, homes, tmp_path):
     work = tmp_path / "another folder"
     work.mkdir()
@@ -178,9 +197,15 @@ def test_a_command_of_the_docs_runs_as_it_stands(number, page, line, news, homes
     for part in ("dump.txt", "evidence.zip"):
         shutil.copy(news.folder / part, work)
     lab.copy_app(work)
-    done = subprocess.run(["sh", "-c", f"set -e; SKILL={shlex.quote(str(homes[number % 2]))}\n{fitted(line, news)}"], cwd=work,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120,
-                          env={**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    done = subprocess.run(
+        ["sh", "-c", f"set -e; SKILL={shlex.quote(str(homes[number % 2]))}\n{fitted(line, news)}"],
+        cwd=work,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        env={**os.environ, "HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     told(line, done.stdout, work, tmp_path)
 
@@ -224,7 +249,10 @@ def calls(text: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", [*PAGES, CLI], ids=lambda page: page.name)
 def test_every_verb_and_option_that_a_page_names_exists(page):
-    options = {verb: {word for action in parser._actions for word in action.option_strings} for verb, parser in generate.verbs().items()}
+    options = {
+        verb: {word for action in parser._actions for word in action.option_strings}
+        for verb, parser in generate.verbs().items()
+    }
     for verb, rest in calls(page.read_text()):
         named = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", rest))
         assert verb in options, f"hang.py {verb}"
@@ -235,11 +263,17 @@ def test_every_verb_and_option_that_a_page_names_exists(page):
 def test_options_of_the_other_programs_exist_where_they_are_at_hand():
     """Named in blocks that no test can run as they stand: py-spy's and curl's; a test machine has no cluster and no systemd."""
     text = "\n".join(page.read_text() for page in PAGES)
-    for program, help_ in ((Path(sys.executable).with_name("py-spy"), ["dump", "--help"]), (shutil.which("curl"), ["--help", "all"])):
+    for program, help_ in (
+        (Path(sys.executable).with_name("py-spy"), ["dump", "--help"]),
+        (shutil.which("curl"), ["--help", "all"]),
+    ):
         known = subprocess.run([program, *help_], capture_output=True, text=True).stdout
         name = Path(program).name
-        used = {word for found in re.findall(rf"\b{name}{' dump' if name == 'py-spy' else ''} ([^\n|;&)`]*)", text)
-                for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", found)}
+        used = {
+            word
+            for found in re.findall(rf"\b{name}{' dump' if name == 'py-spy' else ''} ([^\n|;&)`]*)", text)
+            for word in re.findall(r"(?<![\w-])--[a-z][\w-]*", found)
+        }
         assert used and not [word for word in used if not re.search(rf"{word}\b", known)]
 
 

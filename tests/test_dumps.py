@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hangdebug.evidence.paste import read
 from hangdebug.errors import NotADump
 from hangdebug.evidence.model import Frame, Snapshot, Thread
+from hangdebug.evidence.paste import read
 
 DUMPS = Path(__file__).parent / "dumps"
 TEXTS = sorted(DUMPS.rglob("*-pyspy*.txt"))
@@ -54,7 +54,8 @@ DIRT = {
 def test_dirt_changes_nothing(name: str) -> None:
     clean, dirty = read(HUNG)[0], read(DIRT[name](HUNG))[0]
     assert [(t.name, t.os_id, len(t.frames)) for t in dirty.threads] == [
-        (t.name, t.os_id, len(t.frames)) for t in clean.threads]
+        (t.name, t.os_id, len(t.frames)) for t in clean.threads
+    ]
     assert dirty.threads[0].frames[:3] == clean.threads[0].frames[:3]
 
 
@@ -65,13 +66,31 @@ def test_several_processes_are_several_snapshots() -> None:
 
 
 def test_locals_are_no_frames() -> None:
-    text = HUNG.replace("    Thread.join (threading.py:1119)\n", "    Thread.join (threading.py:1119)\n        Arguments:\n"
-                        "            self: <Thread at 0x7f>\n        Locals:\n            waiter: \"f (evil.py:3)\"\n")
+    text = HUNG.replace(
+        "    Thread.join (threading.py:1119)\n",
+        "    Thread.join (threading.py:1119)\n        Arguments:\n"
+        '            self: <Thread at 0x7f>\n        Locals:\n            waiter: "f (evil.py:3)"\n',
+    )
     assert [len(t.frames) for t in read(text)[0].threads] == [len(t.frames) for t in read(HUNG)[0].threads]
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "hello", "Thread 1 (idle): \"MainThread\"", "[]", "[{}]", '[{"frames": 3}]',
-                                  "[" * 100_000, '{"a": [{"frames": []}]}', "x (y) z", "\0" * 1000, "Process 1: x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  \n",
+        "hello",
+        'Thread 1 (idle): "MainThread"',
+        "[]",
+        "[{}]",
+        '[{"frames": 3}]',
+        "[" * 100_000,
+        '{"a": [{"frames": []}]}',
+        "x (y) z",
+        "\0" * 1000,
+        "Process 1: x",
+    ],
+)
 def test_text_without_a_stack_is_an_error_that_says_what_to_run(text: str) -> None:
     with pytest.raises(NotADump) as caught:
         read(text)
@@ -87,10 +106,20 @@ def test_any_text_gives_snapshots_or_an_error(text: str) -> None:
         pass
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner:
-                    st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(
-                        ["frames", "pid", "name", "line", "filename", "thread_name", "os_thread_id", "active"]), inner, max_size=6),
-                    max_leaves=20))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(["frames", "pid", "name", "line", "filename", "thread_name", "os_thread_id", "active"]),
+                inner,
+                max_size=6,
+            )
+        ),
+        max_leaves=20,
+    )
+)
 @settings(deadline=None, max_examples=200)
 def test_any_json_gives_snapshots_or_an_error(value: object) -> None:
     try:
@@ -99,7 +128,9 @@ def test_any_json_gives_snapshots_or_an_error(value: object) -> None:
         pass
 
 
-@pytest.mark.parametrize("line", ["a" * 200_000, "(" * 200_000, "a (" * 60_000, "a b " * 50_000 + "(x.py:1", " (" + "a)" * 90_000])
+@pytest.mark.parametrize(
+    "line", ["a" * 200_000, "(" * 200_000, "a (" * 60_000, "a b " * 50_000 + "(x.py:1", " (" + "a)" * 90_000]
+)
 def test_a_long_line_costs_bounded_time(line: str) -> None:
     began = time.perf_counter()
     with pytest.raises(NotADump):
@@ -108,17 +139,34 @@ def test_a_long_line_costs_bounded_time(line: str) -> None:
 
 
 WORD = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,12}", fullmatch=True)
-FRAME = st.builds(Frame, st.lists(WORD, min_size=1, max_size=3).map(".".join), WORD.map(lambda word: f"app/{word}.py"),
-                  st.none() | st.integers(1, 99999))
-THREAD = st.builds(Thread, st.lists(FRAME, min_size=1, max_size=6).map(tuple), WORD, st.integers(1, 1 << 22),
-                   st.booleans(), st.just(False))
-SNAPSHOT = st.builds(Snapshot, st.lists(THREAD, min_size=1, max_size=4, unique_by=lambda one: one.os_id).map(tuple), st.integers(1, 1 << 22), WORD)
+FRAME = st.builds(
+    Frame,
+    st.lists(WORD, min_size=1, max_size=3).map(".".join),
+    WORD.map(lambda word: f"app/{word}.py"),
+    st.none() | st.integers(1, 99999),
+)
+THREAD = st.builds(
+    Thread,
+    st.lists(FRAME, min_size=1, max_size=6).map(tuple),
+    WORD,
+    st.integers(1, 1 << 22),
+    st.booleans(),
+    st.just(False),
+)
+SNAPSHOT = st.builds(
+    Snapshot,
+    st.lists(THREAD, min_size=1, max_size=4, unique_by=lambda one: one.os_id).map(tuple),
+    st.integers(1, 1 << 22),
+    WORD,
+)
 
 
 @given(SNAPSHOT)
 @settings(deadline=None)
 def test_what_is_rendered_as_py_spy_text_reads_back_equal(snapshot: Snapshot) -> None:
-    assert read(rendered(snapshot)) == (Snapshot(snapshot.threads, snapshot.pid, snapshot.command, None, "py-spy text"),)
+    assert read(rendered(snapshot)) == (
+        Snapshot(snapshot.threads, snapshot.pid, snapshot.command, None, "py-spy text"),
+    )
 
 
 def rendered(snapshot: Snapshot) -> str:
@@ -134,4 +182,6 @@ def test_a_dump_in_a_days_log_is_found_in_bounded_time() -> None:
     began = time.perf_counter()
     found = read(noise + HUNG + "\n" + noise)
     assert time.perf_counter() - began < 10
-    assert [(t.name, len(t.frames)) for t in found[0].threads] == [(t.name, len(t.frames)) for t in read(HUNG)[0].threads]
+    assert [(t.name, len(t.frames)) for t in found[0].threads] == [
+        (t.name, len(t.frames)) for t in read(HUNG)[0].threads
+    ]

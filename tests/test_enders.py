@@ -15,21 +15,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hangdebug.capture.functions import functions
+from hangdebug.evidence.model import Frame
 from hangdebug.evidence.records import functions as read
 from hangdebug.scene.could_end import ender
-from hangdebug.evidence.model import Frame
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}
 STILL = {
-    "a route sets it": (SET, "fire", """
+    "a route sets it": (
+        SET,
+        "fire",
+        """
         @app.get("/wait")
         async def wait():
             await done.wait()  # waits
         @app.get("/fire")
         async def fire():
             done.set()
-        """),
-    "a route leads there": (PUT, "give", """
+        """,
+    ),
+    "a route leads there": (
+        PUT,
+        "give",
+        """
         class Box:
             async def take(self):
                 return await self.items.get()  # waits
@@ -38,8 +45,12 @@ STILL = {
         @app.get("/give")
         async def bring():
             box.give(1)
-        """),
-    "a job will lead there": (SET, "publish", """
+        """,
+    ),
+    "a job will lead there": (
+        SET,
+        "publish",
+        """
         async def hourly():
             while True:
                 await sleep(3600)  # runs
@@ -50,15 +61,23 @@ STILL = {
         @app.get("/wait")
         async def wait():
             await hub.news.wait()  # waits
-        """),
-    "it was handed to a callback": (SET, "start", """
+        """,
+    ),
+    "it was handed to a callback": (
+        SET,
+        "start",
+        """
         async def start():
             loop.add_signal_handler(SIGUSR1, done.set)
         @app.get("/wait")
         async def wait():
             await done.wait()  # waits
-        """),
-    "a library calls the method": (PUT, "on_message", """
+        """,
+    ),
+    "a library calls the method": (
+        PUT,
+        "on_message",
+        """
         class Listener:
             def __init__(self):
                 self.inbox = Queue()
@@ -69,16 +88,24 @@ STILL = {
         @app.get("/next")
         async def next_one():
             return await listener.inbox.get()  # waits
-        """),
-    "the second one sets it before the wait": (SET, "play", """
+        """,
+    ),
+    "the second one sets it before the wait": (
+        SET,
+        "play",
+        """
         @app.get("/play")
         async def play():
             if players:
                 players.pop().set()
                 return 2
             await started.wait()  # waits
-        """),
-    "a holder gives it back at the end of its block": (PUT, "__aexit__", """
+        """,
+    ),
+    "a holder gives it back at the end of its block": (
+        PUT,
+        "__aexit__",
+        """
         class Lease:
             async def __aenter__(self):
                 self.one = await pool.get()  # waits
@@ -88,8 +115,12 @@ STILL = {
         async def report():
             async with Lease():
                 await query()  # runs
-        """),
-    "a request holds a dependency open": (PUT, "connection", """
+        """,
+    ),
+    "a request holds a dependency open": (
+        PUT,
+        "connection",
+        """
         async def connection():
             one = await pool.get()  # waits
             yield one
@@ -97,36 +128,52 @@ STILL = {
         @app.get("/report")
         async def report(one=Depends(connection)):
             await query()  # runs
-        """),
-    "a lambda is called later": (SET, "wait", """
+        """,
+    ),
+    "a lambda is called later": (
+        SET,
+        "wait",
+        """
         @app.get("/wait")
         async def wait():
             loop.call_later(9, lambda: done.set())
             await done.wait()  # waits
-        """),
+        """,
+    ),
 }
 NEVER = {
-    "nobody names it": (SET, """
+    "nobody names it": (
+        SET,
+        """
         @app.get("/wait")
         async def wait():
             await done.wait()  # waits
-        """),
-    "a setter of something else": (SET, """
+        """,
+    ),
+    "a setter of something else": (
+        SET,
+        """
         @app.get("/wait")
         async def wait():
             await done.wait()  # waits
         @app.get("/put")
         async def put():
             cache.set("key", 1)
-        """),
-    "the producer was never started": (PUT, """
+        """,
+    ),
+    "the producer was never started": (
+        PUT,
+        """
         async def produce():
             await items.put(1)
         @app.get("/next")
         async def next_one():
             return await items.get()  # waits
-        """),
-    "the producer was started once, and has gone": (PUT, """
+        """,
+    ),
+    "the producer was started once, and has gone": (
+        PUT,
+        """
         async def produce():
             await items.put(1)
         @asynccontextmanager
@@ -137,14 +184,20 @@ NEVER = {
         @app.get("/next")
         async def next_one():
             return await items.get()  # waits
-        """),
-    "it is released behind the wait alone": (RELEASE, """
+        """,
+    ),
+    "it is released behind the wait alone": (
+        RELEASE,
+        """
         @app.get("/work")
         async def work():
             await permits.acquire()  # waits
             permits.release()
-        """),
-    "behind the same wait in another route": (RELEASE, """
+        """,
+    ),
+    "behind the same wait in another route": (
+        RELEASE,
+        """
         class Gate:
             async def enter(self):
                 await self.permits.acquire()  # waits
@@ -158,23 +211,33 @@ NEVER = {
         async def b(gate: Gate):
             await gate.enter()
             gate.leave()
-        """),
-    "a task is past it": (SET, """
+        """,
+    ),
+    "a task is past it": (
+        SET,
+        """
         async def warm_up():
             ready.set()
             await sleep(3600)  # runs
         @app.get("/wait")
         async def wait():
             await ready.wait()  # waits
-        """),
+        """,
+    ),
 }
 
 
 def found(source: str, ends: set[str], folder: Path, failed: tuple[str, ...] = ()):
     file = folder / "app.py"
     file.write_text(textwrap.dedent(source))
-    marked = {mark: [Frame("?", str(file), number) for number, line in enumerate(file.read_text().splitlines(), 1)
-                     if line.endswith(f"# {mark}")] for mark in ("waits", "runs")}
+    marked = {
+        mark: [
+            Frame("?", str(file), number)
+            for number, line in enumerate(file.read_text().splitlines(), 1)
+            if line.endswith(f"# {mark}")
+        ]
+        for mark in ("waits", "runs")
+    }
     known = functions([str(file)])
     assert known is not None and marked["waits"]
     assert read(json.dumps([asdict(one) for one in known])) == known
@@ -207,8 +270,17 @@ def test_where_a_module_cannot_be_read_nothing_is_concluded(text: str, tmp_path:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
-    st.sampled_from(["name", "file", "line", "last", "ends", "calls", "loops", "root"]), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["name", "file", "line", "last", "ends", "calls", "loops", "root"]), inner
+            )
+        ),
+    )
+)
 def test_any_file_of_functions_is_read_or_not_known(value: object) -> None:
     known = read(json.dumps(value))
     assert known is None or all(isinstance(one.name, str) and isinstance(one.line, int) for one in known)

@@ -77,10 +77,14 @@ def test_no_change_is_no_diff_and_no_write(app: Path) -> None:
     assert (fix.diff(patch), patch.findings, app.stat()) == ("", (), before)
 
 
-@pytest.mark.parametrize("head, encoding", [
-    ("", "utf-8-sig"), ("# -*- coding: latin-1 -*-\nname = 'caf\xe9'\n", "latin-1"),
-    ("# \u00fcber\n", "utf-8"),
-])
+@pytest.mark.parametrize(
+    "head, encoding",
+    [
+        ("", "utf-8-sig"),
+        ("# -*- coding: latin-1 -*-\nname = 'caf\xe9'\n", "latin-1"),
+        ("# \u00fcber\n", "utf-8"),
+    ],
+)
 def test_encoding_byte_order_mark_and_mode_are_kept(app: Path, head: str, encoding: str) -> None:
     app.write_bytes((head + BAD).encode(encoding))
     app.chmod(0o750)
@@ -163,10 +167,16 @@ def test_odd_content_is_a_bad_source(app: Path, kind: str) -> None:
     assert "Traceback" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name, words", [
-    ("none.py", "cannot be read"), ("folder", "is a folder"), ("pipe", "no regular file"),
-    ("loop.py", "cannot be read"), ("nul\0.py", "cannot be read"),
-])
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("none.py", "cannot be read"),
+        ("folder", "is a folder"),
+        ("pipe", "no regular file"),
+        ("loop.py", "cannot be read"),
+        ("nul\0.py", "cannot be read"),
+    ],
+)
 def test_what_is_no_file_is_a_bad_source(app: Path, name: str, words: str) -> None:
     app.with_name("folder").mkdir()
     os.mkfifo(app.with_name("pipe"))  # opening it would wait for a writer

@@ -100,18 +100,45 @@ def test_a_line_limits_the_rewrite_to_its_block_or_its_function() -> None:
 
 
 FRAGMENTS = (
-    "x = 1", "await one()", "yield 1", "pool.submit(f)", "jobs = [pool.submit(f)]", "return",
-    "await loop.run_in_executor(pool, f)", "jobs = [loop.run_in_executor(pool, f) for f in g]",
-    "await asyncio.gather(*jobs)", "pool.shutdown()", "pool.shutdown(wait=False)", "for j in jobs: await j",
-    "list(pool.map(f, g))", "cf.wait(jobs)", "pool = T()", "del pool", "# note", "lambda: pool.submit(f)",
-    "q = asyncio.Queue()", "q = queue.Queue()", "pool.submit(f, q)", "await q.get()", "q.get()",
+    "x = 1",
+    "await one()",
+    "yield 1",
+    "pool.submit(f)",
+    "jobs = [pool.submit(f)]",
+    "return",
+    "await loop.run_in_executor(pool, f)",
+    "jobs = [loop.run_in_executor(pool, f) for f in g]",
+    "await asyncio.gather(*jobs)",
+    "pool.shutdown()",
+    "pool.shutdown(wait=False)",
+    "for j in jobs: await j",
+    "list(pool.map(f, g))",
+    "cf.wait(jobs)",
+    "pool = T()",
+    "del pool",
+    "# note",
+    "lambda: pool.submit(f)",
+    "q = asyncio.Queue()",
+    "q = queue.Queue()",
+    "pool.submit(f, q)",
+    "await q.get()",
+    "q.get()",
     "await inner(pool)",
 )
 HEADS = (
-    "with T() as pool:", "with open(p) as o, T() as pool, o:",
+    "with T() as pool:",
+    "with open(p) as o, T() as pool, o:",
     "with (T() as pool, cf.ProcessPoolExecutor()):",
-    "async with gate:", "def inner():", "async def inner(pool):", "class Inner:", "if x:", "for x in g:",
-    "while x:", "with pool:", "with T():", "with (pool := T()):",
+    "async with gate:",
+    "def inner():",
+    "async def inner(pool):",
+    "class Inner:",
+    "if x:",
+    "for x in g:",
+    "while x:",
+    "with pool:",
+    "with T():",
+    "with (pool := T()):",
 )
 
 
@@ -127,9 +154,7 @@ def program(tree: list, depth: int = 0) -> list[str]:
 
 BODY = st.recursive(
     st.lists(st.sampled_from(FRAGMENTS), max_size=4),
-    lambda inner: st.lists(
-        st.one_of(st.sampled_from(FRAGMENTS), st.tuples(st.sampled_from(HEADS), inner)), max_size=4
-    ),
+    lambda inner: st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.tuples(st.sampled_from(HEADS), inner)), max_size=4),
     max_leaves=5,
 )
 
@@ -137,8 +162,10 @@ BODY = st.recursive(
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(BODY, st.sampled_from(["async def f():", "def f():"]))
 def test_any_composition_is_mended_once_and_still_compiles(body: list, head: str) -> None:
-    imports = ["import asyncio, queue, concurrent.futures as cf",
-               "from concurrent.futures import ThreadPoolExecutor as T"]
+    imports = [
+        "import asyncio, queue, concurrent.futures as cf",
+        "from concurrent.futures import ThreadPoolExecutor as T",
+    ]
     source = "\n".join([*imports, head, *program(body, 1), "    pass", ""])
     after, _ = rewrite(source, "app.py")
     assert rewrite(after, "app.py")[0] == after
@@ -220,6 +247,7 @@ def sources(form: str) -> tuple[str, str]:
 
 def frozen(source: str, seconds: float) -> float:
     """How long the loop serves nothing when the handler is cancelled while its worker runs `seconds`."""
+
     async def main() -> float:
         loop, running, release = asyncio.get_running_loop(), threading.Event(), threading.Event()
 
@@ -236,6 +264,7 @@ def frozen(source: str, seconds: float) -> float:
         spent = time.perf_counter() - started
         release.set()
         return spent
+
     return asyncio.run(main())
 
 
@@ -253,11 +282,14 @@ def test_awaited_work_is_complete_in_both(form: str) -> None:
 
         async def main(handler) -> None:
             await handler(asyncio.get_running_loop(), lambda: done.append(1))
+
         asyncio.run(main(load(source)))
         assert done == [1]
 
 
-PRODUCER = START.replace("handler(loop, job)", "handler(loop, feed, seen)") + """
+PRODUCER = (
+    START.replace("handler(loop, job)", "handler(loop, feed, seen)")
+    + """
     queue = asyncio.Queue()
     with T(1) as pool:
         job = loop.run_in_executor(pool, feed, queue)
@@ -275,6 +307,7 @@ PRODUCER = START.replace("handler(loop, job)", "handler(loop, feed, seen)") + ""
         seen.append("last in the block")
     seen.append("after the block")
 """
+)
 
 
 def streamed(source: str, items: list) -> tuple[list, float]:
@@ -298,6 +331,7 @@ def streamed(source: str, items: list) -> tuple[list, float]:
         spent = time.perf_counter() - started
         release.set()
         return spent
+
     return seen, asyncio.run(main())
 
 
@@ -345,19 +379,24 @@ async def handler(loop, rows):
                 if leaves:
                     break
             await stream.aclose()
+
         asyncio.run(main())
         while any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate()):
             time.sleep(0.01)
         return made, got
+
     assert taken(bad, False) == taken(good, False) == (list(range(30)), list(range(30)))
     assert len(taken(bad, True)[0]) == 30 and len(taken(good, True)[0]) < 15
 
 
 def test_items_are_left_in_the_same_order() -> None:
-    source = START + """
+    source = (
+        START
+        + """
     with loop("a"), T(1) as pool, loop("b"):
         raise KeyError("gone")
 """
+    )
     after = rewrite(source, "handler.py")[0]
     assert after != source
     for text in (source, after):
@@ -397,8 +436,14 @@ def test_the_engine_imports_without_libcst_and_says_how_to_get_it(tmp_path: Path
         "except errors.MissingTool as error: print(error)\n"
     )
     scripts = FIXES.parent.parent
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(scripts)},
-                         capture_output=True, text=True, timeout=30)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(scripts)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     assert "python -m pip install libcst" in run.stdout, run.stderr
 
 
@@ -409,7 +454,9 @@ KNOWN = ("jupyter_lsp/serverextension.py", "test/test_asyncio/test_events.py")
 def test_no_accusation_in_the_standard_library_and_the_installed_packages() -> None:
     folders = {Path(asyncio.__file__).parent.parent, Path(pytest.__file__).parent.parent}
     files = [
-        path for folder in sorted(folders) for path in sorted(folder.rglob("*.py"))
+        path
+        for folder in sorted(folders)
+        for path in sorted(folder.rglob("*.py"))
         if path.stat().st_size < 200_000 and path.relative_to(folder).parts[0] != "site-packages"
     ]
     files = [path for path in files if b"Executor" in (text := path.read_bytes()) and b"async def" in text]

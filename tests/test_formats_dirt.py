@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hangdebug.evidence.paste import read
 from hangdebug.errors import NotADump
 from hangdebug.evidence.model import Snapshot
+from hangdebug.evidence.paste import read
 
 DUMPS = Path(__file__).parent / "dumps" / "executor-shutdown"
 FORMS = ("pyspy043", "faulthandler", "pystack", "gdb", "current_frames", "austin_where", "asyncio_spy")
@@ -26,14 +26,16 @@ def each_line(prefix: str):
 
 
 def docker_json(text: str) -> str:
-    return "\n".join(json.dumps({"log": line + "\n", "stream": "stderr", "time": "2026-11-21T21:00:00.1Z"})
-                     for line in text.splitlines())
+    return "\n".join(
+        json.dumps({"log": line + "\n", "stream": "stderr", "time": "2026-11-21T21:00:00.1Z"})
+        for line in text.splitlines()
+    )
 
 
 def broken(text: str, width: int) -> str:
     """As a terminal shows it: colours take no columns, and a line ends where the width does."""
     lines = re.sub(r"\x1b\[[\d;]*m", "", text).splitlines()
-    return "\n".join(line[at:at + width] for line in lines for at in range(0, max(len(line), 1), width))
+    return "\n".join(line[at : at + width] for line in lines for at in range(0, max(len(line), 1), width))
 
 
 DIRT = {
@@ -72,8 +74,15 @@ DIRT = {
 
 def shape(snapshots: tuple[Snapshot, ...]) -> list:
     """What must not change. Source lines may: a text turned over has them above their frames."""
-    return [(one.format, one.pid, [(t.name, t.os_id, [(f.name, f.file, f.line) for f in t.frames]) for t in one.threads
-                                   if t.frames], len(one.tasks)) for one in snapshots]
+    return [
+        (
+            one.format,
+            one.pid,
+            [(t.name, t.os_id, [(f.name, f.file, f.line) for f in t.frames]) for t in one.threads if t.frames],
+            len(one.tasks),
+        )
+        for one in snapshots
+    ]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -86,9 +95,18 @@ def test_dirt_changes_nothing(form: str, dirt: str) -> None:
 
 
 BESIDE = {  # a frame in its clean form, and what people make of it
-    "bullets": "  - {}", "numbers": "{n}. {}", "hashes": "#{n}  {}", "arrows": "--> {}", "a tree": "\u2502   \u2514\u2500\u2500 {}",
-    "a remark behind": "    {}   <-- stuck here?", "an arrow behind": "    {}  \u2190 waits", "a comment behind": "    {}  # why?",
-    "inline code": "- `{}`", "brackets": "[{n}] {}", "a star": "* {}", "`at`": "    at {}",
+    "bullets": "  - {}",
+    "numbers": "{n}. {}",
+    "hashes": "#{n}  {}",
+    "arrows": "--> {}",
+    "a tree": "\u2502   \u2514\u2500\u2500 {}",
+    "a remark behind": "    {}   <-- stuck here?",
+    "an arrow behind": "    {}  \u2190 waits",
+    "a comment behind": "    {}  # why?",
+    "inline code": "- `{}`",
+    "brackets": "[{n}] {}",
+    "a star": "* {}",
+    "`at`": "    at {}",
 }
 
 
@@ -139,16 +157,48 @@ def test_utf_16_without_its_mark_is_still_read() -> None:
 
 def test_what_is_skipped_is_told_and_bounded() -> None:
     noise = "\n".join(f"note {n}: nothing to see here " + "x" * 5000 for n in range(5000))
-    found, = read(CLEAN["faulthandler"] + noise)
+    (found,) = read(CLEAN["faulthandler"] + noise)
     assert 0 < len(found.skipped) <= 50 and max(map(len, found.skipped)) <= 200
 
 
-PIECES = st.sampled_from([
-    "Thread ", "0x7f00", " (most recent call first):", "Traceback (most recent call last):", '  File "a.py", line 3', " in f", ", in f",
-    "Process 1: ", "    f (a.py:3)", "P1;T1;", "a.py:f:3", ";", " 17", "\n", "  ", "<Task pending name='x' coro=<f() running at a.py:3>>",
-    "└── (T) x", "Stack dump, thread 1 (task 2; most recent call last):", "#5 Frame 0x1, for file a.py, line 3, in f", "[{", "\\n", "&lt;",
-    "<", ">", "(", ")", '"', "Stack for <", "Locals:", "\x1b[", "|", "{", "}", "'",
-])
+PIECES = st.sampled_from(
+    [
+        "Thread ",
+        "0x7f00",
+        " (most recent call first):",
+        "Traceback (most recent call last):",
+        '  File "a.py", line 3',
+        " in f",
+        ", in f",
+        "Process 1: ",
+        "    f (a.py:3)",
+        "P1;T1;",
+        "a.py:f:3",
+        ";",
+        " 17",
+        "\n",
+        "  ",
+        "<Task pending name='x' coro=<f() running at a.py:3>>",
+        "└── (T) x",
+        "Stack dump, thread 1 (task 2; most recent call last):",
+        "#5 Frame 0x1, for file a.py, line 3, in f",
+        "[{",
+        "\\n",
+        "&lt;",
+        "<",
+        ">",
+        "(",
+        ")",
+        '"',
+        "Stack for <",
+        "Locals:",
+        "\x1b[",
+        "|",
+        "{",
+        "}",
+        "'",
+    ]
+)
 
 
 @given(st.lists(PIECES, max_size=60).map("".join))
@@ -160,9 +210,39 @@ def test_any_mixture_gives_snapshots_or_an_error(text: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("unit", ['File "', 'File "a.py", line 3 in ', "a (", "Thread (", "<Task pending name='", "<Task a", "coro=<f() ", ";a.py:f:3",
-                                  "Stack for <", "Thread: a ", "<Thread(", "\x1b]", "> ", "&lt;", "\\n  ", "Executing <Handle f(", " (T) ", "(most recent call",
-                                  "[1] ", "{\"a\":", "f (a.py:3) ", "for file ", "0x1 a ", " -> ", "wait_for=<", "\u2514", "web | ", "<br>"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        'File "',
+        'File "a.py", line 3 in ',
+        "a (",
+        "Thread (",
+        "<Task pending name='",
+        "<Task a",
+        "coro=<f() ",
+        ";a.py:f:3",
+        "Stack for <",
+        "Thread: a ",
+        "<Thread(",
+        "\x1b]",
+        "> ",
+        "&lt;",
+        "\\n  ",
+        "Executing <Handle f(",
+        " (T) ",
+        "(most recent call",
+        "[1] ",
+        '{"a":',
+        "f (a.py:3) ",
+        "for file ",
+        "0x1 a ",
+        " -> ",
+        "wait_for=<",
+        "\u2514",
+        "web | ",
+        "<br>",
+    ],
+)
 def test_a_long_line_costs_bounded_time(unit: str) -> None:
     began = time.perf_counter()
     try:

@@ -16,25 +16,25 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import Iterator
 
-import client
-import lab
 import psutil
 import pytest
-import zoo
 
-from hangdebug.capture.processes import on_port, resolve
-from hangdebug.capture import pyspy
+import client
+import lab
+import zoo
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
+from hangdebug.answer.model import Diagnosis
+from hangdebug.capture import pyspy
+from hangdebug.capture.processes import on_port, resolve
 from hangdebug.evidence.paste import read
 from hangdebug.observe import observe_briefly
-from hangdebug.answer.model import Diagnosis
 
 LONG = bool(os.environ.get("HANG_LONG"))
 DUMPS, LOOKS = 60, 3 if LONG else 0
 LATENCY = 2.0  # seconds: slow at most, on a loaded machine, and far below what any client gives up after
 NAMES = (*zoo.names("healthy"), "none")
 LOOPS = ("asyncio", "uvloop")
-SERVED = [(name, loop) for index, name in enumerate(NAMES) for loop in (LOOPS if LONG else LOOPS[index % 2:][:1])]
+SERVED = [(name, loop) for index, name in enumerate(NAMES) for loop in (LOOPS if LONG else LOOPS[index % 2 :][:1])]
 QUIET = ("healthy", "inconclusive")
 
 

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.evidence import kernel
 from hangdebug.capture import proc
+from hangdebug.evidence import kernel
 from hangdebug.evidence.model import Clients, KernelWait
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="Linux tells this in /proc, here is none")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/syscall").exists(), reason="Linux tells this in /proc, here is none"
+)
 
 
 def waiting(call) -> KernelWait:
     """What the kernel says of a thread of this process that runs `call`, once it is asleep in it."""
+
     def run() -> None:
         with suppress(OSError):  # the test closes what the call waits for
             call()
@@ -32,7 +35,9 @@ def waiting(call) -> KernelWait:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         objects = proc.objects(os.getpid(), ())
-        known = kernel.Objects(dict(pairs(objects["fds.tsv"])), kernel.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"])))
+        known = kernel.Objects(
+            dict(pairs(objects["fds.tsv"])), kernel.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
+        )
         found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):
             return found
@@ -123,10 +128,16 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
             one.close()
 
 
-@pytest.mark.parametrize(("text", "name", "args"), [
-    ("202 0x7f 0x189 0x0 0x0 0x0 0xffffffff 0x1 0x2", "futex", (127, 393, 0, 0, 0, 4294967295)),
-    ("running", "running", ()), ("-1 0x7ffd 0x7f52", None, ()), ("", None, ()), ("9999 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0", "syscall 9999", (0,) * 6),
-])
+@pytest.mark.parametrize(
+    ("text", "name", "args"),
+    [
+        ("202 0x7f 0x189 0x0 0x0 0x0 0xffffffff 0x1 0x2", "futex", (127, 393, 0, 0, 0, 4294967295)),
+        ("running", "running", ()),
+        ("-1 0x7ffd 0x7f52", None, ()),
+        ("", None, ()),
+        ("9999 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0", "syscall 9999", (0,) * 6),
+    ],
+)
 def test_a_syscall_line_is_a_name_and_its_arguments(text: str, name: str, args: tuple) -> None:
     assert kernel.syscall(text, kernel.X86_64) == (name, args)
 
@@ -138,9 +149,13 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
     assert str(found.waits[7]) == "read (fd 3 -> /dev/tty)" and found.waits[7].switches == 5
 
 
-@pytest.mark.parametrize(("text", "address"), [
-    ("0100007F:1538", "127.0.0.1:5432"), ("0000000000000000FFFF00000403020A:0050", "10.2.3.4:80"),
-    ("00000000000000000000000001000000:0050", "[::1]:80"),
-])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0100007F:1538", "127.0.0.1:5432"),
+        ("0000000000000000FFFF00000403020A:0050", "10.2.3.4:80"),
+        ("00000000000000000000000001000000:0050", "[::1]:80"),
+    ],
+)
 def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
     assert kernel.address(text) == address

@@ -13,20 +13,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
-import lab
 import psutil
 import pytest
+
+import lab
 import servers
 import zoo
 import zoo_matrix
-
-from hangdebug.capture.processes import Target, on_port, resolve
-from hangdebug.capture.bundle import pack
 from hangdebug.answer.diagnose import diagnose, worst
-from hangdebug.errors import NoProcess, NotPython
-from hangdebug.observe import observe, observe_briefly
 from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.bundle import pack
+from hangdebug.capture.processes import Target, on_port, resolve
+from hangdebug.errors import NoProcess, NotPython
 from hangdebug.evidence.model import Evidence
+from hangdebug.observe import observe, observe_briefly
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
 QUIET, BUSY = {"loop-blocked", "exit-hang"}, {"loop-busy"}
@@ -36,11 +36,18 @@ NAMES = [*zoo.names("hung"), *zoo.names("hung_more")[:: 1 if LONG else 2], *zoo.
 
 # Server programs, loops and cases so that each program is hung and each kind of state is met behind a supervisor.
 SERVED = [
-    ("uvicorn --workers 2", "asyncio", "sleep"), ("uvicorn --workers 2", "uvloop", "reentered"),
-    ("uvicorn --reload", "uvloop", "run_coroutine_threadsafe"), ("gunicorn", "asyncio", "executor_shutdown"),
-    ("gunicorn", "uvloop", "reentered"), ("gunicorn", "asyncio", "none"), ("hypercorn", "uvloop", "threadpool_limit"),
-    ("hypercorn", "asyncio", "regex"), ("granian", "uvloop", "thread_join"), ("granian", "asyncio", "slow_requests"),
-    ("uvicorn in a container", "asyncio", "subprocess"), ("uvicorn in a container", "uvloop", "threadpool_limit"),
+    ("uvicorn --workers 2", "asyncio", "sleep"),
+    ("uvicorn --workers 2", "uvloop", "reentered"),
+    ("uvicorn --reload", "uvloop", "run_coroutine_threadsafe"),
+    ("gunicorn", "asyncio", "executor_shutdown"),
+    ("gunicorn", "uvloop", "reentered"),
+    ("gunicorn", "asyncio", "none"),
+    ("hypercorn", "uvloop", "threadpool_limit"),
+    ("hypercorn", "asyncio", "regex"),
+    ("granian", "uvloop", "thread_join"),
+    ("granian", "asyncio", "slow_requests"),
+    ("uvicorn in a container", "asyncio", "subprocess"),
+    ("uvicorn in a container", "uvloop", "threadpool_limit"),
     ("uvicorn in a container", "asyncio", "none"),
 ]
 
@@ -59,7 +66,9 @@ def as_built(answer: Diagnosis, truth: zoo.Truth) -> bool:
 
 def curl(url: str, seconds: float) -> int:
     """curl's exit status: 0 answered, 28 timed out, 7 refused."""
-    return subprocess.run(["curl", "-sS", "-f", "-o", "/dev/null", "-m", str(seconds), url], stderr=subprocess.DEVNULL).returncode
+    return subprocess.run(
+        ["curl", "-sS", "-f", "-o", "/dev/null", "-m", str(seconds), url], stderr=subprocess.DEVNULL
+    ).returncode
 
 
 def cpu_of_main(pid: int) -> float:
@@ -78,7 +87,11 @@ def ahead(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future]]:
 
     Empty where pytest-xdist shares the tests out: then each of its workers would check them all.
     """
-    asked = [item.callspec.params["name"] for item in request.session.items if "ahead" in getattr(item, "fixturenames", ()) and not hasattr(request.config, "workerinput")]
+    asked = [
+        item.callspec.params["name"]
+        for item in request.session.items
+        if "ahead" in getattr(item, "fixturenames", ()) and not hasattr(request.config, "workerinput")
+    ]
     with ThreadPoolExecutor(2) as pool:
         checks = {name: pool.submit(hung_and_watched, name) for name in asked if not zoo.missing(name)}
         try:
@@ -89,7 +102,9 @@ def ahead(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_live_server_hangs_as_it_says_and_is_diagnosed_as_it_was_built(name: str, ahead: Mapping[str, Future]) -> None:
+def test_a_live_server_hangs_as_it_says_and_is_diagnosed_as_it_was_built(
+    name: str, ahead: Mapping[str, Future]
+) -> None:
     if zoo.missing(name):
         pytest.skip(zoo.missing(name))
     if name in ahead:
@@ -192,8 +207,13 @@ def test_a_bundle_elsewhere_says_the_same_as_the_live_process(tmp_path: Path) ->
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for bundle in (archive, tmp_path / "evidence"):
-        done = subprocess.run([sys.executable, "-S", "-I", str(HANG), "diagnose", str(bundle), "--json"], cwd=elsewhere,
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-S", "-I", str(HANG), "diagnose", str(bundle), "--json"],
+            cwd=elsewhere,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         answer = json.loads(done.stdout)
         assert (answer["state"], answer["cause"], answer["confidence"]) == (live.state, live.cause, live.confidence)
         assert answer["blocking_frame"]["source"] == live.blocking_frame.source
@@ -205,6 +225,7 @@ def test_evidence_is_kept_when_the_process_dies_half_way(tmp_path: Path) -> None
     with zoo.hang("sleep") as hung:
         lines: list[str] = []
         from hangdebug.capture import bundle
+
         taken = []
         real = bundle.pyspy.dump
 
@@ -256,6 +277,7 @@ def test_a_pid_that_is_gone_and_one_that_is_not_python() -> None:
 
 def test_a_port_without_a_listener() -> None:
     import socket
+
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it meanwhile
         with pytest.raises(NoProcess):

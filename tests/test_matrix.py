@@ -12,26 +12,38 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+
 import servers
 import zoo
 import zoo_matrix
-from test_tasks import KNOWN, marked, own, running
-from zoo_matrix import Cell, Row
-
+from hangdebug.answer.diagnose import diagnose
 from hangdebug.capture import namespaces, pyspy
 from hangdebug.capture.interpreter import asyncio_pstree as own_tools
 from hangdebug.capture.interpreter.tasks import tasks_of, told
-from hangdebug.answer.diagnose import diagnose
 from hangdebug.evidence.model import Evidence, Snapshot
+from test_tasks import KNOWN, marked, own, running
+from zoo_matrix import Cell, Row
 
 sys.path.insert(0, str(zoo.HERE.parent / "tooling"))
 import generate  # noqa: E402
 
 PYTHONS = [(f"/usr/bin/python3.{minor}", f"3.{minor}") for minor in zoo_matrix.MINORS]
 NAMES = [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
-RIGHT = Row("sleep 3.9 asyncio uvicorn", "sleep", "3.9", "asyncio", "uvicorn", "loop-blocked", "sleep", "sleep.py:33", 0.95, 1.4)
-WRONG = replace(RIGHT, key="none 3.10 uvloop granian", name="none", version="3.10", loop="uvloop", under="granian", confidence=0.91,
-                seconds=2.6, wrong="healthy, none", false_alarm=True)
+RIGHT = Row(
+    "sleep 3.9 asyncio uvicorn", "sleep", "3.9", "asyncio", "uvicorn", "loop-blocked", "sleep", "sleep.py:33", 0.95, 1.4
+)
+WRONG = replace(
+    RIGHT,
+    key="none 3.10 uvloop granian",
+    name="none",
+    version="3.10",
+    loop="uvloop",
+    under="granian",
+    confidence=0.91,
+    seconds=2.6,
+    wrong="healthy, none",
+    false_alarm=True,
+)
 NEWER = [path for path in map(shutil.which, ("python3.14", "python3.15")) if path]
 
 
@@ -41,7 +53,9 @@ def test_every_server_program_python_and_loop_meet_in_pairs() -> None:
     assert {(one.under, one.version) for one in cells} == set(product(servers.KINDS, versions))
     assert {(one.under, one.loop) for one in cells} == set(product(servers.KINDS, zoo_matrix.LOOPS))
     assert {(one.version, one.loop) for one in cells} == set(product(versions, zoo_matrix.LOOPS))
-    assert {(one.name, one.version) for one in cells if one.under == "uvicorn" and one.loop == "asyncio"} == set(product(NAMES, versions))
+    assert {(one.name, one.version) for one in cells if one.under == "uvicorn" and one.loop == "asyncio"} == set(
+        product(NAMES, versions)
+    )
     assert {one.name for one in cells if one.under == "uvicorn" and one.loop == "uvloop"} == set(NAMES)
     assert set(zoo_matrix.SAMPLE) <= {one.name for one in cells if one.under != "uvicorn"}
 
@@ -50,7 +64,9 @@ def test_everything_is_every_server_on_both_loops() -> None:
     cells = zoo_matrix.cells(NAMES, PYTHONS, everything=True)
     assert len({one.key for one in cells}) == len(cells)
     plain = [one for one in cells if one.under == "uvicorn"]
-    assert {(one.name, one.version, one.loop) for one in plain} == set(product(NAMES, (v for _, v in PYTHONS), zoo_matrix.LOOPS))
+    assert {(one.name, one.version, one.loop) for one in plain} == set(
+        product(NAMES, (v for _, v in PYTHONS), zoo_matrix.LOOPS)
+    )
 
 
 def test_beside_a_healthy_worker_only_a_waiting_client_shows_a_hang() -> None:
@@ -67,8 +83,10 @@ def test_what_was_answered_is_not_asked_again(tmp_path: Path) -> None:
 
 def test_the_summary_counts_what_is_right_and_how_sure_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = zoo_matrix.page([RIGHT, WRONG])
-    assert ("1 of 2 answers are as built: state, cause and frame. False alarms on healthy servers: 1. "
-            "Of 2 answers with a confidence above 0.9, 1 are right (50.0 %).") in page
+    assert (
+        "1 of 2 answers are as built: state, cause and frame. False alarms on healthy servers: 1. "
+        "Of 2 answers with a confidence above 0.9, 1 are right (50.0 %)."
+    ) in page
     assert "| 3.9 | asyncio | 1 of 1 | 0 | 1.4 | 1.4 |\n| 3.10 | uvloop | 0 of 1 | 1 | 2.6 | 2.6 |" in page
     assert "| granian | 0 of 1 | 1 | 2.6 | 2.6 |" in page and "| 0.91 | 2.6 | no: healthy, none |" in page
     (tmp_path / "docs").mkdir()
@@ -79,7 +97,9 @@ def test_the_summary_counts_what_is_right_and_how_sure_it_was(tmp_path: Path, mo
 
 
 def test_an_unknown_case_is_a_usage_error() -> None:
-    done = subprocess.run([sys.executable, "zoo_matrix.py", "--only", "slep"], cwd=zoo.HERE, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "zoo_matrix.py", "--only", "slep"], cwd=zoo.HERE, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "no case is called slep" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -89,7 +109,9 @@ def test_thread_ids_of_this_namespace_stay_as_they_are() -> None:
         assert namespaces.depth(server.pid) == 1 and namespaces.translated(server.pid, dump) == dump
 
 
-@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="where glibc keeps ids is known for x86_64")
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64", reason="where glibc keeps ids is known for x86_64"
+)
 def test_a_thread_without_an_id_is_known_by_its_address() -> None:
     with zoo.hang("small_limiter") as server:
         rows = json.loads(pyspy.dump(server.pid))

@@ -62,7 +62,7 @@ def test_the_stream_brings_every_feed_and_the_front_page_shows_it(app_dir):
         assert get(news.articles_url) == b"[]"
         with reading(news.stream_url) as stream:
             lines = [line for line in stream.read().decode().splitlines() if line.startswith("data: ")]
-        *feeds, last = [json.loads(line[len("data: "):]) for line in lines]
+        *feeds, last = [json.loads(line[len("data: ") :]) for line in lines]
         assert last == {}
         assert {feed["feed"] for feed in feeds} == {"city", "sport", "wire", "markets", "weather", "traffic"}
         assert all(len(feed["articles"]) >= 3 and feed["error"] is None for feed in feeds)
@@ -108,7 +108,7 @@ def test_a_start_that_fails_keeps_the_log_and_ends_the_feeds(tmp_path, monkeypat
     (tmp_path / "app" / "main.py").write_text("import no_such_module\n")
     with pytest.raises(lab.LabError, match="no_such_module") as raised:
         lab.newsroom(tmp_path)
-    log, = tmp_path.glob("lab-*.log")
+    (log,) = tmp_path.glob("lab-*.log")
     assert str(log) in str(raised.value)
     assert psutil.Process().children() == []
 
@@ -124,8 +124,9 @@ def test_a_python_that_is_not_there_is_said(tmp_path, monkeypatch):
 def owner(tmp_path):
     """A process of its own that runs the newsroom, with its temporary files in `tmp_path`."""
     env = {**os.environ, "PYTHONPATH": str(NOTEBOOKS), "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen([sys.executable, "-c", OWNER], env=env, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     yield process
     process.kill()
     process.communicate()

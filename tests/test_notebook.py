@@ -86,12 +86,19 @@ def test_every_cell_was_run_in_order_and_shows_something(notebook):
 
 
 def test_at_least_half_of_the_code_cells_are_compared(notebook):
-    compared = [cell for cell in code(notebook)
-                if cell.outputs and IGNORED not in cell.metadata.get("tags", [])]
+    compared = [cell for cell in code(notebook) if cell.outputs and IGNORED not in cell.metadata.get("tags", [])]
     assert 2 * len(compared) >= len(code(notebook))
     shown = "\n".join(map(text, compared))
-    for stable in ("loop-blocked / executor-shutdown", "->  22", "cancel_futures=True", "FAILED: 4 of 16",
-                   "PASSED: all 28", "as it was: app/api/routes/stream.py", "Right: lock.", "processes left: 0"):
+    for stable in (
+        "loop-blocked / executor-shutdown",
+        "->  22",
+        "cancel_futures=True",
+        "FAILED: 4 of 16",
+        "PASSED: all 28",
+        "as it was: app/api/routes/stream.py",
+        "Right: lock.",
+        "processes left: 0",
+    ):
         assert stable in shown
 
 
@@ -131,8 +138,18 @@ def test_no_cell_keeps_what_it_found_for_the_next(notebook):
 
 
 def nbval(notebook: Path, folder: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", str(notebook),
-               "--nbval-sanitize-with", str(notebook.with_name("nbval_sanitize.cfg"))]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--nbval",
+        str(notebook),
+        "--nbval-sanitize-with",
+        str(notebook.with_name("nbval_sanitize.cfg")),
+    ]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("HANG_", "PYTEST_"))}
     return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, timeout=120)
 
@@ -238,7 +255,9 @@ def test_without_a_package_it_says_how_to_get_it(tmp_path, module):
     assert not errors(shown)
     assert re.search(rf"MISSING  \S+ -m pip install {module}", everything(shown))
     if module != "libcst":  # that is missed with the rewrite, and no sooner
-        assert re.search(rf"{module} is not installed\.", everything(shown)) and "`panel` is not there yet." in everything(shown)
+        assert re.search(
+            rf"{module} is not installed\.", everything(shown)
+        ) and "`panel` is not there yet." in everything(shown)
 
 
 def test_without_curl_it_says_how_to_get_it(tmp_path):
@@ -255,7 +274,9 @@ AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 def for_nobody() -> str:
     """A Python of this version that another user may run too: this one may lie below root's home."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
-        pytest.skip("Only root can become another user, and needs setpriv for it. Next: sudo apt-get install util-linux")
+        pytest.skip(
+            "Only root can become another user, and needs setpriv for it. Next: sudo apt-get install util-linux"
+        )
     number = f"{sys.version_info.major}.{sys.version_info.minor}"
     test = "import sys; assert sys.version_info[:2] == (%d, %d); import subprocess; subprocess.check_call([sys.executable, '-c', ''])"
     for python in (sys.executable, f"/usr/bin/python{number}", f"/usr/local/bin/python{number}"):
@@ -268,12 +289,20 @@ def for_nobody() -> str:
 def test_where_the_kernel_lets_nobody_attach_it_says_so():
     """The notebook as another user's, before a server of root's."""
     python = for_nobody()
-    script = ("import nbformat, refresh_notebook as r; from pathlib import Path; n = nbformat.read(r.NOTEBOOK, 4); "
-              "n.cells = n.cells[:17]; nbformat.write(r.execute(n, Path('.')), 'ran.ipynb')")
+    script = (
+        "import nbformat, refresh_notebook as r; from pathlib import Path; n = nbformat.read(r.NOTEBOOK, 4); "
+        "n.cells = n.cells[:17]; nbformat.write(r.execute(n, Path('.')), 'ran.ipynb')"
+    )
     with zoo.hang("sleep") as hung, tempfile.TemporaryDirectory(prefix="nobody-") as home:
         os.chmod(home, 0o777)
-        env = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path[1:]]),
-               "HOME": home, "HANG_DEBUG_HOME": str(ROOT), "HANG_PID": str(hung.pid), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *sys.path[1:]]),
+            "HOME": home,
+            "HANG_DEBUG_HOME": str(ROOT),
+            "HANG_PID": str(hung.pid),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         done = subprocess.run([*AS_NOBODY, python, "-c", script], cwd=home, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         shown = nbformat.read(Path(home) / "ran.ipynb", as_version=4)
@@ -323,7 +352,11 @@ def test_a_diff_pairs_the_lines_and_marks_what_changed():
 
 def test_source_keeps_its_indents_where_the_notebook_is_made_a_page_of(notebook):
     from nbconvert import HTMLExporter
+
     page, _ = HTMLExporter().from_notebook_node(notebook)
     lines = re.findall(r"<td[^>]*><code[^>]*>(.*?)</code></td>", page)
     plain = [re.sub("<[^>]*>", "", line) for line in lines]
-    assert "        for fetch in asyncio.as_completed(fetches):" in plain and "    with ThreadPoolExecutor(" in "\n".join(plain)
+    assert (
+        "        for fetch in asyncio.as_completed(fetches):" in plain
+        and "    with ThreadPoolExecutor(" in "\n".join(plain)
+    )

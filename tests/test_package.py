@@ -16,11 +16,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import client
 import pytest
-import zoo
 
+import client
 import lab
+import zoo
 from hangdebug import __version__, causes
 from hangdebug.answer.model import STATES
 
@@ -32,7 +32,18 @@ import build_skill  # noqa: E402
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A room imports only from its left. A name stands for the module or the folder of that name.
 ORDER = (
-    "errors", "evidence", "capture", "scene", "causes", "answer", "repair", "report", "observe", "triage", "cli_arguments", "cli",
+    "errors",
+    "evidence",
+    "capture",
+    "scene",
+    "causes",
+    "answer",
+    "repair",
+    "report",
+    "observe",
+    "triage",
+    "cli_arguments",
+    "cli",
 )
 NOT_BARE = {"capture", "repair", "triage"}  # these need more than the standard library
 DRAWS = {"charts": {"matplotlib"}}  # and this for some of what it does, inside of a function
@@ -54,7 +65,16 @@ def bundle(tmp_path_factory) -> Path:
     """The evidence of a server that hangs, captured for real."""
     folder = tmp_path_factory.mktemp("bundle") / "evidence"
     with zoo.hang("executor-shutdown") as hung:
-        command = [sys.executable, str(ROOT / "scripts" / "hang.py"), "capture", "--pid", str(hung.pid), "--zip", "--out", str(folder)]
+        command = [
+            sys.executable,
+            str(ROOT / "scripts" / "hang.py"),
+            "capture",
+            "--pid",
+            str(hung.pid),
+            "--zip",
+            "--out",
+            str(folder),
+        ]
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     return folder.with_name("evidence.zip")
 
@@ -65,7 +85,9 @@ def pythons(recent: bool = True) -> list[str]:
     found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
     versions = {}
     for python in found:
-        asked = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
+        asked = subprocess.run(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True
+        )
         if asked.returncode == 0:
             versions.setdefault(tuple(map(int, asked.stdout.split())), python)
     return [python for version, python in sorted(versions.items()) if (version >= (3, 9)) == recent]
@@ -110,8 +132,14 @@ def small_tree(folder: Path) -> Path:
 def test_what_is_no_part_of_the_skill_is_left_out(tmp_path):
     tree = small_tree(tmp_path)
     wanted = list(build_skill.files(tree))
-    for stray in ("scripts/__pycache__/a.pyc", "notebooks/.ipynb_checkpoints/a.ipynb", "notebooks/evidence-1-2/manifest.json",
-                  "scripts/.env", "notebooks/evidence-1.zip", "notebooks/nbval_sanitize.cfg"):
+    for stray in (
+        "scripts/__pycache__/a.pyc",
+        "notebooks/.ipynb_checkpoints/a.ipynb",
+        "notebooks/evidence-1-2/manifest.json",
+        "scripts/.env",
+        "notebooks/evidence-1.zip",
+        "notebooks/nbval_sanitize.cfg",
+    ):
         (tree / stray).parent.mkdir(exist_ok=True)
         (tree / stray).write_text("stray")
     assert list(build_skill.files(tree)) == wanted
@@ -144,7 +172,10 @@ def test_a_stale_archive_is_told_by_what_differs(tmp_path):
     (tree / "snippets" / "a.py").rename(tree / "snippets" / "b.py")
     top = build_skill.TOP
     assert build_skill.differences(archive, tree) == [
-        f"only in the tree: {top}/snippets/b.py", f"only in the archive: {top}/snippets/a.py", f"differs: {top}/SKILL.md"]
+        f"only in the tree: {top}/snippets/b.py",
+        f"only in the archive: {top}/snippets/a.py",
+        f"differs: {top}/SKILL.md",
+    ]
 
 
 def test_the_archive_obeys_the_rules_of_an_upload():
@@ -171,20 +202,29 @@ def test_nothing_is_shipped_that_nothing_shipped_speaks_of():
         path = Path(name)
         module = path.parent.name if path.stem in ("__init__", "sitecustomize") else path.stem
         words = [path.name, *([module] if path.suffix == ".py" else [])]
-        spoken = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words) + rf"|\b{re.escape(re.sub(r'[0-9]+.*', '', path.name))}\b\{{")
+        spoken = re.compile(
+            "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
+            + rf"|\b{re.escape(re.sub(r'[0-9]+.*', '', path.name))}\b\{{"
+        )
         assert any(spoken.search(text) for other, text in texts.items() if other != name), name
 
 
 def agnix() -> Path | None:
     """The linter of skills: beside this Python, where `make scan` put it, or on PATH."""
-    places = (Path(sys.executable).with_name("agnix"), ROOT / "build" / "scan" / "bin" / "agnix", Path(shutil.which("agnix") or "/none"))
+    places = (
+        Path(sys.executable).with_name("agnix"),
+        ROOT / "build" / "scan" / "bin" / "agnix",
+        Path(shutil.which("agnix") or "/none"),
+    )
     return next((place for place in places if place.exists()), None)
 
 
 def test_agnix_has_nothing_to_say(skill):
     program = agnix()
     if program is None:
-        pytest.skip("agnix is not installed. Next: make scan, or pip install agnix (npm's package of that name downloads the same program)")
+        pytest.skip(
+            "agnix is not installed. Next: make scan, or pip install agnix (npm's package of that name downloads the same program)"
+        )
     (skill.parent / ".agnix.toml").write_text('[spec_revisions]\nagent_skills_spec = "1.0"\n')
     done = subprocess.run([program, "--strict", skill.name], cwd=skill.parent, capture_output=True, text=True)
     assert done.returncode == 0 and "No issues found" in done.stdout, done.stdout + done.stderr
@@ -198,13 +238,15 @@ def test_the_frontmatter_keeps_within_the_specification():
     assert f'version: "{__version__}"' in head
     description = re.search(r'^description: "([^"\n]+)"$', head, re.M)[1]
     assert 350 <= len(description) <= 512  # the specification allows more, some scanners do not
-    alone = description[:description.rindex(". ", 0, 200) + 1]
+    alone = description[: description.rindex(". ", 0, 200) + 1]
     for words in ("health check times out", "worker", "SSE", "uvicorn hangs", "py-spy dump", "does not shut down"):
         assert words in description
     assert len(alone) > 150 and "Use when" in alone and "py-spy dump" in alone
     assert len(re.findall(r"\bnot for\b", description, re.I)) == 1
     assert len(re.search(r'^compatibility: "([^"\n]+)"$', head, re.M)[1]) <= 500
-    assert len(re.findall(r"\w{1,8}|[^\w\s]", text)) < 5000  # words, long ones in pieces, and signs: an upper bound of tokens
+    assert (
+        len(re.findall(r"\w{1,8}|[^\w\s]", text)) < 5000
+    )  # words, long ones in pieces, and signs: an upper bound of tokens
     assert text.count("\n") < 300 and not re.search(r"\$\d", body) and "!`" not in body
 
 
@@ -253,32 +295,59 @@ def packed_tar(path: Path, **members: str) -> Path:
 
 
 def test_a_tar_that_is_cut_short_or_no_bundle_is_told_in_three_lines(skill, tmp_path):
-    whole = packed_tar(tmp_path / "whole.tar.gz", **{"e__manifest.json": "{}", "e__7__sample-0.txt": DUMP.read_text(), "..__7__process.json": "{}"})
+    whole = packed_tar(
+        tmp_path / "whole.tar.gz",
+        **{"e__manifest.json": "{}", "e__7__sample-0.txt": DUMP.read_text(), "..__7__process.json": "{}"},
+    )
     done = bare(sys.executable, skill, "diagnose", "whole.tar.gz", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["cause"] == "executor-shutdown" and "root" not in done.stdout
     data = whole.read_bytes()
-    (tmp_path / "cut.tar.gz").write_bytes(data[:len(data) // 2])
+    (tmp_path / "cut.tar.gz").write_bytes(data[: len(data) // 2])
     (tmp_path / "flipped.tar.gz").write_bytes(data[:100] + bytes([data[100] ^ 255]) + data[101:])
     (tmp_path / "no.tar.gz").write_bytes(data[:2])
     packed_tar(tmp_path / "other.tar.gz", readme="hello")
     for name in ("cut", "flipped", "no", "other"):
         done = bare(sys.executable, skill, "diagnose", f"{name}.tar.gz", cwd=tmp_path)
-        assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "Next: " in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 2
+            and done.stderr.startswith("hang.py: ")
+            and "Next: " in done.stderr
+            and "Traceback" not in done.stderr
+        )
 
 
 def sandbox(python: str, script: Path) -> list[str]:
     """As in a container of the API: no network, no pip, another user, a folder that nobody may write to."""
-    return ["unshare", "-n", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", python, "-S", "-I", str(script)]
+    return [
+        "unshare",
+        "-n",
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--no-new-privs",
+        python,
+        "-S",
+        "-I",
+        str(script),
+    ]
 
 
 def reachable_by_anybody() -> str | None:
     """An interpreter of 3.9 or later that another user may start: those below a home are out of reach."""
-    tries = {path: subprocess.run(sandbox(path, Path("/dev/null")), capture_output=True).returncode
-             for path in ("/usr/bin/python3", "/usr/local/bin/python3", sys.executable) if shutil.which(path)}
+    tries = {
+        path: subprocess.run(sandbox(path, Path("/dev/null")), capture_output=True).returncode
+        for path in ("/usr/bin/python3", "/usr/local/bin/python3", sys.executable)
+        if shutil.which(path)
+    }
     return next((path for path, status in tries.items() if status == 0), None)
 
 
-def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a_folder_that_is_read_only(skill, bundle):
+def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a_folder_that_is_read_only(
+    skill, bundle
+):
     python = reachable_by_anybody() if os.name == "posix" and os.geteuid() == 0 and shutil.which("unshare") else None
     if python is None:
         pytest.skip("needs root, unshare and setpriv, and a Python outside of a home")
@@ -290,15 +359,23 @@ def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a
             path.chmod(path.stat().st_mode & ~0o222 | 0o444 | (0o111 if path.is_dir() else 0))
         before = sorted(Path(place).rglob("*"))
         for file, text in ((DUMP.name, None), (bundle.name, None), ("-", DUMP.read_text())):
-            done = subprocess.run([*sandbox(python, folder / "scripts" / "hang.py"), "diagnose", file, "--json"], cwd=place, input=text,
-                                  capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+            done = subprocess.run(
+                [*sandbox(python, folder / "scripts" / "hang.py"), "diagnose", file, "--json"],
+                cwd=place,
+                input=text,
+                capture_output=True,
+                text=True,
+                env={"PATH": "/usr/bin:/bin"},
+            )
             assert done.returncode == 0 and not done.stderr, done.stderr
             answer = json.loads(done.stdout)
             assert (answer["state"], answer["cause"]) == ("loop-blocked", "executor-shutdown")
         assert sorted(Path(place).rglob("*")) == before
 
 
-@pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]])
+@pytest.mark.parametrize(
+    "arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]]
+)
 def test_a_verb_that_needs_a_package_says_so_in_a_bare_python(arguments, skill):
     done = bare(sys.executable, skill, *arguments, cwd=skill / "scripts")
     assert done.returncode == 2 and "Next: " in done.stderr and "Traceback" not in done.stderr
@@ -320,7 +397,9 @@ def test_the_unpacked_lab_hangs_and_the_unpacked_engine_sees_it(skill, tmp_path)
         assert client.eventually(lambda: client.get(news.health_url, 0.5) is None)
         command = [sys.executable, str(skill / "scripts" / "hang.py"), "diagnose", "--pid", str(news.pid), "--json"]
         answer = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
-    assert answer["cause"] == "executor-shutdown" and answer["blocking_frame"]["file"].endswith("app/api/routes/stream.py")
+    assert answer["cause"] == "executor-shutdown" and answer["blocking_frame"]["file"].endswith(
+        "app/api/routes/stream.py"
+    )
 
 
 # -- the house -----------------------------------------------------------------------------------------
@@ -341,6 +420,7 @@ def test_a_cause_has_a_module_a_server_dumps_and_an_entry():
 
 def test_what_a_cause_points_to_is_there():
     from hangdebug.repair.rules import RULES
+
     named = {cause.snippet for cause in causes.CAUSES if cause.snippet}
     text = (ROOT / "SKILL.md").read_text()
     of_causes, aside = text.split("These no cause names.")  # the skill's own lists of what to copy
@@ -348,7 +428,9 @@ def test_what_a_cause_points_to_is_there():
     link = r"\(snippets/([\w.]+)\)"
     assert named == set(re.findall(link, of_causes))
     assert named.isdisjoint(re.findall(link, aside + proof))
-    assert named | set(re.findall(link, aside + proof)) == {path.name for path in (ROOT / "snippets").iterdir() if path.is_file()}
+    assert named | set(re.findall(link, aside + proof)) == {
+        path.name for path in (ROOT / "snippets").iterdir() if path.is_file()
+    }
     assert {cause.fix for cause in causes.CAUSES if cause.fix} <= {rule.id for rule in RULES}
     assert {zoo.truth(name).state for folder in zoo.FOLDERS for name in zoo.names(folder)} <= set(STATES)
 
@@ -356,8 +438,11 @@ def test_what_a_cause_points_to_is_there():
 def modules() -> dict[Path, str]:
     """Every module of the engine, and the name by which ORDER knows it."""
     engine = ROOT / "scripts" / "hangdebug"
-    return {path: path.relative_to(engine).parts[0].removesuffix(".py") for path in engine.rglob("*.py")
-            if path != engine / "__init__.py"}
+    return {
+        path: path.relative_to(engine).parts[0].removesuffix(".py")
+        for path in engine.rglob("*.py")
+        if path != engine / "__init__.py"
+    }
 
 
 def imported(path: Path) -> set[str]:
@@ -390,8 +475,13 @@ def test_a_bare_module_imports_the_standard_library_alone():
 
 
 def make(*arguments: str, **environment: str) -> str:
-    done = subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True,
-                          env={**{k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, **environment})
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**{k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, **environment},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -409,8 +499,10 @@ def test_only_a_port_given_to_make_names_a_target():
 
 
 # `python -m venv FOLDER`, with the packages of another one.
-LINKED = ("import pathlib, sys, venv; folder, packages = map(pathlib.Path, sys.argv[1:]); venv.create(folder, symlinks=True); "
-          "site = next(folder.glob(\"lib/python3*\")) / \"site-packages\"; site.rmdir(); site.symlink_to(packages)")
+LINKED = (
+    "import pathlib, sys, venv; folder, packages = map(pathlib.Path, sys.argv[1:]); venv.create(folder, symlinks=True); "
+    'site = next(folder.glob("lib/python3*")) / "site-packages"; site.rmdir(); site.symlink_to(packages)'
+)
 
 
 def environment_maker(folder: Path, **programs: str) -> subprocess.CompletedProcess:
@@ -425,7 +517,9 @@ def environment_maker(folder: Path, **programs: str) -> subprocess.CompletedProc
     for name, text in programs.items():
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
-    return subprocess.run([shutil.which("sh"), "tooling/venv.sh"], cwd=folder, capture_output=True, text=True, env={"PATH": str(tools)})
+    return subprocess.run(
+        [shutil.which("sh"), "tooling/venv.sh"], cwd=folder, capture_output=True, text=True, env={"PATH": str(tools)}
+    )
 
 
 def test_an_environment_is_made_once_and_again_when_the_lock_changes_or_an_install_was_interrupted(tmp_path):
@@ -438,7 +532,7 @@ def test_an_environment_is_made_once_and_again_when_the_lock_changes_or_an_insta
     # From here on each is made of links to the first one's packages: unpacking pip takes most of the time.
     packages = next((folder / ".venv" / "lib").glob("python3*")) / "site-packages"
     packages.rename(folder / "packages")
-    linked = f"[ \"$2\" != venv ] || exec \"{sys.executable}\" -c '{LINKED}' .venv \"{tmp_path}\"/*/packages\n"
+    linked = f'[ "$2" != venv ] || exec "{sys.executable}" -c \'{LINKED}\' .venv "{tmp_path}"/*/packages\n'
     (folder / "bin" / "python3").write_text(f"#!/bin/sh\n{linked}{python}\n")
     (folder / ".venv" / "made-from").unlink()  # as an interrupted install leaves it
     again = [environment_maker(folder)]
@@ -450,12 +544,21 @@ def test_an_environment_is_made_once_and_again_when_the_lock_changes_or_an_insta
     assert (moved / ".venv" / "made-from").read_text().startswith(str(moved))
 
 
-@pytest.mark.parametrize("python, told", [
-    (None, "Python 3.10 or newer is needed; here is no Python. Next: sudo apt-get install python3"),
-    ('[ "$1" = --version ] || exit 1; echo Python 3.8.1', "here is Python 3.8.1. Next: "),
-    ('case "$2" in *ensurepip*) exit 1;; *print*) echo 3.12;; esac', "has no venv module. Next: sudo apt-get install python3-venv"),
-    ('case "$2" in *print*) echo 3.12;; esac; [ "$2" != venv ]', "could not be made. Next: sudo apt-get install python3-venv"),
-])
+@pytest.mark.parametrize(
+    "python, told",
+    [
+        (None, "Python 3.10 or newer is needed; here is no Python. Next: sudo apt-get install python3"),
+        ('[ "$1" = --version ] || exit 1; echo Python 3.8.1', "here is Python 3.8.1. Next: "),
+        (
+            'case "$2" in *ensurepip*) exit 1;; *print*) echo 3.12;; esac',
+            "has no venv module. Next: sudo apt-get install python3-venv",
+        ),
+        (
+            'case "$2" in *print*) echo 3.12;; esac; [ "$2" != venv ]',
+            "could not be made. Next: sudo apt-get install python3-venv",
+        ),
+    ],
+)
 def test_a_missing_python_or_venv_gets_one_line_with_the_next_command(tmp_path, python, told):
     done = environment_maker(tmp_path, **({"python3": python} if python else {}))
     assert done.returncode == 1 and told in done.stderr.splitlines()[-1]
@@ -469,12 +572,16 @@ def test_an_index_that_cannot_be_reached_is_told_in_the_last_line(tmp_path):
     for name in ("mkdir", "cp"):
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
     done = environment_maker(tmp_path, python3=pip)
-    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("The package index cannot be reached. Next: ")
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(
+        "The package index cannot be reached. Next: "
+    )
     assert not (tmp_path / ".venv" / "made-from").exists()
 
 
 def test_a_missing_program_gets_one_line_with_the_command_that_installs_it():
-    done = subprocess.run(["sh", str(ROOT / "tooling" / "need.sh"), "sh", "no-such-program"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", str(ROOT / "tooling" / "need.sh"), "sh", "no-such-program"], capture_output=True, text=True
+    )
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("no-such-program is not installed. Next: sudo apt-get install no-such-program")
 
@@ -493,12 +600,15 @@ def test_ci_ends_with_the_summary_of_the_tests_and_their_status(tmp_path, status
     assert done.stdout.splitlines()[-1] == "== 2 tests ==" and "***" not in done.stdout
 
 
-@pytest.mark.parametrize("who, sudo, told", [
-    ("0", None, "apt-get install -y -qq --no-install-recommends busybox"),
-    ("1000", '[ "$2" = true ] || echo "sudo $*" >&2', "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install"),
-    ("1000", "exit 1", "this user may not install it: busybox"),
-    ("1000", None, "this user may not install it: busybox"),
-])
+@pytest.mark.parametrize(
+    "who, sudo, told",
+    [
+        ("0", None, "apt-get install -y -qq --no-install-recommends busybox"),
+        ("1000", '[ "$2" = true ] || echo "sudo $*" >&2', "sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install"),
+        ("1000", "exit 1", "this user may not install it: busybox"),
+        ("1000", None, "this user may not install it: busybox"),
+    ],
+)
 def test_ci_installs_only_what_is_missing_and_only_where_it_may(tmp_path, who, sudo, told):
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
@@ -512,7 +622,9 @@ def test_ci_installs_only_what_is_missing_and_only_where_it_may(tmp_path, who, s
         if text:
             (tools / name).write_text(f"#!/bin/sh\n{text}\n")
             (tools / name).chmod(0o755)
-    done = subprocess.run([shutil.which("bash"), tmp_path / ".ci" / "run"], capture_output=True, text=True, env={"PATH": str(tools)})
+    done = subprocess.run(
+        [shutil.which("bash"), tmp_path / ".ci" / "run"], capture_output=True, text=True, env={"PATH": str(tools)}
+    )
     assert done.returncode == 0 and done.stdout == "== 1 test ==\n"
     assert told in done.stderr and done.stderr.count("busybox") == 1
 

@@ -15,18 +15,18 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import client
 import lab
-import pytest
 import zoo
-
-from hangdebug.capture.processes import resolve
 from hangdebug.answer.diagnose import diagnose
+from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.processes import resolve
 from hangdebug.evidence.bundle import read_bundle
+from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.records import tasks
 from hangdebug.observe import observe
-from hangdebug.answer.model import Diagnosis
-from hangdebug.evidence.model import Evidence
 
 OTHERS = [place for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
 PYTHONS = [sys.executable, *OTHERS]
@@ -34,7 +34,9 @@ HUNG = ("reentered", "leaked_permit", "never_set", "small_limiter")
 HEALTHY = ("waiting_streams", "patient_requests", "slow_requests")
 
 
-def looked_at(name: str, folder: Path, python: str = sys.executable, loop: str = "asyncio") -> tuple[Evidence, zoo.Truth]:
+def looked_at(
+    name: str, folder: Path, python: str = sys.executable, loop: str = "asyncio"
+) -> tuple[Evidence, zoo.Truth]:
     with zoo.hang(name, python=python, loop=loop) as server:
         found = observe(resolve(server.pid), folder / "evidence", lambda line: None)
         return found[0], server.truth
@@ -89,36 +91,57 @@ async def count():
 async def wait():
     entered.append(1)
 """
-NEVER_RELEASED = HEAD + """
+NEVER_RELEASED = (
+    HEAD
+    + """
     await permits.acquire()  # <-- lock
 """
-EACH_OTHER = HEAD + """
+)
+EACH_OTHER = (
+    HEAD
+    + """
     tasks = {}
     async def turn(other):
         await tasks[other]  # <-- other
     tasks.update({name: asyncio.create_task(turn(other)) for name, other in (("one", "two"), ("two", "one"))})
     await asyncio.gather(*tasks.values())
 """
-BEHIND_A_SLOW_ONE = HEAD + """
+)
+BEHIND_A_SLOW_ONE = (
+    HEAD
+    + """
     async with lock:  # <-- lock
         reader, _ = await asyncio.open_connection(*silent.getsockname())
         return await reader.readline()
 """
-IN_A_LIBRARY = HEAD + """
+)
+IN_A_LIBRARY = (
+    HEAD
+    + """
     child = await asyncio.create_subprocess_exec("sleep", "60")
     return await child.wait()
 """
-ELSEWHERE = HEAD.replace("app, entered", """other = asyncio.new_event_loop()
+)
+ELSEWHERE = HEAD.replace(
+    "app, entered",
+    """other = asyncio.new_event_loop()
 threading.Thread(target=other.run_forever, daemon=True, name="second").start()
 async def look_up():
     socket.create_connection(silent.getsockname()).recv(1)  # <-- socket
-app, entered""")
-WAITED_FOR = ELSEWHERE + """
+app, entered""",
+)
+WAITED_FOR = (
+    ELSEWHERE
+    + """
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(look_up(), other))
 """
-FOR_NOBODY = ELSEWHERE + """
+)
+FOR_NOBODY = (
+    ELSEWHERE
+    + """
     asyncio.run_coroutine_threadsafe(look_up(), other)
 """
+)
 
 
 def asked(text: str, folder: Path) -> Diagnosis:
@@ -132,14 +155,20 @@ def asked(text: str, folder: Path) -> Diagnosis:
         return diagnose(observe(resolve(server.pid), folder / "evidence", lambda line: None)[0])
 
 
-@pytest.mark.parametrize("text, state, cause, least, most", [
-    (NEVER_RELEASED, "tasks-waiting", "lock", 0.7, 0.85),
-    (EACH_OTHER, "tasks-waiting", "other", 0.5, 0.98),
-    (BEHIND_A_SLOW_ONE, "inconclusive", "lock", 0.3, 0.5),
-    (WAITED_FOR, "loop-blocked", "socket", 0.6, 0.7),
-    (FOR_NOBODY, "inconclusive", "socket", 0.3, 0.5),
-], ids=["never released", "each other", "behind a slow one", "another loop, waited for", "another loop, for nobody"])
-def test_a_wait_is_accused_as_far_as_it_shows_who_ends_it(text: str, state: str, cause: str, least: float, most: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text, state, cause, least, most",
+    [
+        (NEVER_RELEASED, "tasks-waiting", "lock", 0.7, 0.85),
+        (EACH_OTHER, "tasks-waiting", "other", 0.5, 0.98),
+        (BEHIND_A_SLOW_ONE, "inconclusive", "lock", 0.3, 0.5),
+        (WAITED_FOR, "loop-blocked", "socket", 0.6, 0.7),
+        (FOR_NOBODY, "inconclusive", "socket", 0.3, 0.5),
+    ],
+    ids=["never released", "each other", "behind a slow one", "another loop, waited for", "another loop, for nobody"],
+)
+def test_a_wait_is_accused_as_far_as_it_shows_who_ends_it(
+    text: str, state: str, cause: str, least: float, most: float, tmp_path: Path
+) -> None:
     answer = asked(text, tmp_path)
     assert (answer.state, answer.cause) == (state, cause), answer
     assert (answer.blocking_frame.line, cause) in zoo.marks(text) and least < answer.confidence <= most

@@ -13,25 +13,25 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hangdebug.report import pictures, svg
-from hangdebug.causes import CAUSES
 from hangdebug.answer.diagnose import diagnose, evidence_of
-from hangdebug.evidence.paste import read
-from hangdebug.errors import HangError, MissingTool
 from hangdebug.answer.model import Diagnosis
+from hangdebug.causes import CAUSES
+from hangdebug.errors import HangError, MissingTool
 from hangdebug.evidence.model import Evidence, Frame, Snapshot, Thread
+from hangdebug.evidence.paste import read
 from hangdebug.repair.model import Probe
-from hangdebug.scene.model import WaitsFor
 from hangdebug.repair.proof.pressure import Pressure
-from hangdebug.report.recording import speedscope
-from hangdebug.scene.scene import scene
 from hangdebug.repair.proof.verify import Verification
+from hangdebug.report import pictures, svg
+from hangdebug.report.recording import speedscope
+from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.scene import scene
 
 ROOT = Path(__file__).parents[1]
 DUMPS = ROOT / "tests" / "dumps"
 NS = "{http://www.w3.org/2000/svg}"
 ALLOWED = {"svg", "rect", "title", "text", "polyline", "polygon"}
-HOSTILE = '</title></svg><script>alert(1)</script> "\'&<b>\x1b[31m\n\n]]> $x_{ \U0001f600 \u202e' + "w" * 300
+HOSTILE = "</title></svg><script>alert(1)</script> \"'&<b>\x1b[31m\n\n]]> $x_{ \U0001f600 \u202e" + "w" * 300
 
 
 def evidence(*names: str, samples: int = 1) -> Evidence:
@@ -42,7 +42,9 @@ def parsed(picture: svg.Picture) -> ElementTree.Element:
     """Well-formed, of drawing elements alone, with a name for whoever does not see it."""
     root = ElementTree.fromstring(picture.data)
     assert {one.tag.removeprefix(NS) for one in root.iter()} <= ALLOWED
-    assert not [name for one in root.iter() for name in one.attrib if name.startswith("on") or name in ("href", "style", "id")]
+    assert not [
+        name for one in root.iter() for name in one.attrib if name.startswith("on") or name in ("href", "style", "id")
+    ]
     assert root.get("role") == "img" and root.get("aria-label") and picture.alt and picture.caption
     return root
 
@@ -65,9 +67,14 @@ def test_the_loop_is_on_top_and_the_hang_is_one_solid_bar():
     picture = pictures.timeline(seen)
     (_, width, first), (_, _, second) = bars(picture)
     assert width > 600 and dark(first) and not dark(second)
-    assert first.find(f"{NS}title").text.startswith("MainThread: event loop: executor-shutdown in headlines (executor_shutdown.py:37)")
+    assert first.find(f"{NS}title").text.startswith(
+        "MainThread: event loop: executor-shutdown in headlines (executor_shutdown.py:37)"
+    )
     assert "3 workers" in second.find(f"{NS}title").text
-    assert picture.caption == "The event loop, the top row, is one solid bar with a dark edge: executor-shutdown in headlines (executor_shutdown.py:37)."
+    assert (
+        picture.caption
+        == "The event loop, the top row, is one solid bar with a dark edge: executor-shutdown in headlines (executor_shutdown.py:37)."
+    )
     assert pictures.timeline(scene(seen)).data == picture.data
 
 
@@ -75,33 +82,48 @@ def test_the_threads_of_a_full_pool_are_one_row_below_the_idle_loop():
     picture = pictures.timeline(evidence("threadpool-limit/py311-pyspy043.txt"))
     (_, _, loop), (_, _, pool) = bars(picture)
     assert not dark(loop) and dark(pool) and "40 workers" in pool.find(f"{NS}title").text
-    assert "One sample is one moment" in picture.caption and "40 x http-client" in ElementTree.tostring(parsed(picture), "unicode")
+    assert "One sample is one moment" in picture.caption and "40 x http-client" in ElementTree.tostring(
+        parsed(picture), "unicode"
+    )
 
 
 def test_a_healthy_process_has_no_dark_edge():
     picture = pictures.timeline(evidence("none/py311-pyspy043.txt", samples=3))
-    assert not any(dark(rect) for _, _, rect in bars(picture)) and "No bar has a dark edge: nothing hangs." in picture.caption
+    assert (
+        not any(dark(rect) for _, _, rect in bars(picture))
+        and "No bar has a dark edge: nothing hangs." in picture.caption
+    )
 
 
 def test_a_coroutine_that_waits_has_a_row_of_its_own():
     seen = evidence("none/py311-pyspy043.txt")
     frame = Frame("price", "rates.py", 12)
-    answer = replace(diagnose(seen), state="tasks-waiting", cause="lock", thread=Thread((frame,), "Task-5"),
-                     blocking_frame=pictures_frame(frame))
+    answer = replace(
+        diagnose(seen),
+        state="tasks-waiting",
+        cause="lock",
+        thread=Thread((frame,), "Task-5"),
+        blocking_frame=pictures_frame(frame),
+    )
     rows = bars(pictures.timeline(seen, answer))
     assert dark(rows[1][2]) and rows[1][2].find(f"{NS}title").text == "coroutine Task-5: lock in price (rates.py:12)"
 
 
 def pictures_frame(frame: Frame):
     from hangdebug.answer.model import BlockingFrame
+
     return BlockingFrame(frame.function, frame.file, frame.line)
 
 
 def test_a_thread_that_moves_has_a_bar_for_each_place():
     first, second = (evidence(f"{name}/py311-pyspy043.txt").snapshots[0] for name in ("sleep", "none"))
     seen = Evidence((first, replace(second, pid=first.pid), first))
-    moved = Evidence(tuple(replace(one, threads=(replace(one.threads[0], os_id=1, name="MainThread"),)) for one in seen.snapshots))
-    assert len([rect for y, _, rect in bars(pictures.timeline(moved)) if y == bars(pictures.timeline(moved))[0][0]]) == 3
+    moved = Evidence(
+        tuple(replace(one, threads=(replace(one.threads[0], os_id=1, name="MainThread"),)) for one in seen.snapshots)
+    )
+    assert (
+        len([rect for y, _, rect in bars(pictures.timeline(moved)) if y == bars(pictures.timeline(moved))[0][0]]) == 3
+    )
 
 
 def test_a_process_without_a_stack_has_no_timeline():
@@ -123,8 +145,15 @@ def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
     answer = diagnose(evidence("threadpool-limit/py311-pyspy043.txt"))
     small = evidence("threadpool-limit/py311-pyspy043.txt").snapshots[0]
     worker = next(one for one in small.threads if one.name.startswith("AnyIO"))
-    crowd = tuple(replace(worker, name=f"w_{number}", os_id=number, frames=(replace(worker.frames[0], line=number % 60), *worker.frames[1:]))
-                  for number in range(100_000, 110_000))
+    crowd = tuple(
+        replace(
+            worker,
+            name=f"w_{number}",
+            os_id=number,
+            frames=(replace(worker.frames[0], line=number % 60), *worker.frames[1:]),
+        )
+        for number in range(100_000, 110_000)
+    )
     big = scene(Evidence((replace(small, threads=small.threads + crowd),)))
     began = time.process_time()
     picture = pictures.timeline(big, answer)
@@ -134,12 +163,23 @@ def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
 
 
 def test_the_same_evidence_gives_the_same_bytes_in_another_process():
-    code = ("import sys; sys.path[:0] = ['scripts', 'tests']; import test_pictures as t; from hangdebug import pictures as p; import hashlib\n"
-            "e = t.evidence('executor-shutdown/py311-pyspy043.txt', samples=3); d = t.diagnose(e)\n"
-            "print([hashlib.sha256(one.data).hexdigest() for one in (p.timeline(e), p.wait_graph(d), p.flame(t.STACKS), "
-            "p.latency(t.RUNS), p.threads_over_aborts(t.COUNTED))])")
-    seen = {subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True,
-                           text=True, check=True).stdout for seed in ("1", "2")}
+    code = (
+        "import sys; sys.path[:0] = ['scripts', 'tests']; import test_pictures as t; from hangdebug import pictures as p; import hashlib\n"
+        "e = t.evidence('executor-shutdown/py311-pyspy043.txt', samples=3); d = t.diagnose(e)\n"
+        "print([hashlib.sha256(one.data).hexdigest() for one in (p.timeline(e), p.wait_graph(d), p.flame(t.STACKS), "
+        "p.latency(t.RUNS), p.threads_over_aborts(t.COUNTED))])"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
     assert len(seen) == 1 and next(iter(seen)).count("'") == 10
 
 
@@ -147,7 +187,7 @@ def test_the_same_evidence_gives_the_same_bytes_in_another_process():
 
 
 def luminance(colour: str) -> float:
-    parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear))
 
@@ -181,8 +221,15 @@ def test_a_picture_brings_its_own_background():
 
 
 def ring(count: int, name: str = "worker ") -> Diagnosis:
-    edges = tuple(WaitsFor(f"{name}{at}", f"{name}{(at + 1) % count}", f"`lock {at}`, which somebody took", Frame("f", "/srv/app/a.py", at + 1))
-                  for at in range(count))
+    edges = tuple(
+        WaitsFor(
+            f"{name}{at}",
+            f"{name}{(at + 1) % count}",
+            f"`lock {at}`, which somebody took",
+            Frame("f", "/srv/app/a.py", at + 1),
+        )
+        for at in range(count)
+    )
     return Diagnosis("deadlock", "lock", 0.9, "x", thread=Thread((Frame("f", "a.py", 1),), f"{name}0"), waits_for=edges)
 
 
@@ -195,10 +242,16 @@ def test_a_ring_closes_and_its_arrows_join_neighbours(count):
     assert len(nodes) == len(heads) == 2 * count and {one.get("fill") for one in heads} == {svg.VERMILLION}
     spots = [(float(one.get("x")), float(one.get("y"))) for one in nodes]
     assert len(set(spots)) == 2 * count
-    steps = [(abs(a - c) / (svg.BOX + svg.GAP) + abs(b - d) / (svg.HEIGHT + svg.DROP)) for (a, b), (c, d) in zip(spots, spots[1:] + spots[:1])]
+    steps = [
+        (abs(a - c) / (svg.BOX + svg.GAP) + abs(b - d) / (svg.HEIGHT + svg.DROP))
+        for (a, b), (c, d) in zip(spots, spots[1:] + spots[:1])
+    ]
     assert all(abs(step - 1) < 0.01 for step in steps)
     width, height = float(root.get("width")), float(root.get("height"))
-    assert all(0 < x and x + svg.BOX < width and 0 < y and y + svg.HEIGHT < height for x, y in spots) and width <= svg.WIDTH
+    assert (
+        all(0 < x and x + svg.BOX < width and 0 < y and y + svg.HEIGHT < height for x, y in spots)
+        and width <= svg.WIDTH
+    )
     assert picture.caption.startswith("A ring") and "(a.py:1)" in ElementTree.tostring(root, "unicode")
 
 
@@ -210,7 +263,9 @@ def test_a_chain_is_no_ring_and_ends_at_whoever_has_to_move():
 
 
 def test_without_a_chain_the_thread_and_its_wait_are_shown_and_the_pool_behind_it():
-    words = ElementTree.tostring(parsed(pictures.wait_graph(diagnose(evidence("executor-shutdown/py311-pyspy043.txt")))), "unicode")
+    words = ElementTree.tostring(
+        parsed(pictures.wait_graph(diagnose(evidence("executor-shutdown/py311-pyspy043.txt")))), "unicode"
+    )
     assert "3 pool threads" in words and "held up by" in words and "MainThread" in words
     with pytest.raises(HangError, match="no graph"):
         pictures.wait_graph(diagnose(evidence("none/py311-pyspy043.txt")))
@@ -219,7 +274,10 @@ def test_without_a_chain_the_thread_and_its_wait_are_shown_and_the_pool_behind_i
 def test_an_edge_that_is_not_sure_is_dashed():
     answer = ring(2)
     unsure = replace(answer, waits_for=(replace(answer.waits_for[0], sure=False), answer.waits_for[1]))
-    dashes = [sum(one.get("stroke-dasharray") is not None for one in parsed(pictures.wait_graph(each)).iter()) for each in (answer, unsure)]
+    dashes = [
+        sum(one.get("stroke-dasharray") is not None for one in parsed(pictures.wait_graph(each)).iter())
+        for each in (answer, unsure)
+    ]
     assert dashes[0] == 0 and dashes[1] == 2  # the lock, and the arrow that says who holds it
 
 
@@ -228,16 +286,25 @@ def test_an_edge_that_is_not_sure_is_dashed():
 
 def stack(*calls: str, name: str = "MainThread") -> Thread:
     """Outermost call first: "lib:f" is a library's."""
-    frames = [Frame(one.partition(":")[2], "asyncio/runners.py" if one.startswith("lib") else "app.py", 7) for one in calls]
+    frames = [
+        Frame(one.partition(":")[2], "asyncio/runners.py" if one.startswith("lib") else "app.py", 7) for one in calls
+    ]
     return Thread(tuple(reversed(frames)), name, 1)
 
 
-STACKS = ((stack("lib:start", "lib:run", "app:handler", "app:slow"), 75), (stack("lib:start", "lib:run", "app:handler", "lib:loads"), 25))
+STACKS = (
+    (stack("lib:start", "lib:run", "app:handler", "app:slow"), 75),
+    (stack("lib:start", "lib:run", "app:handler", "lib:loads"), 25),
+)
 
 
 def test_widths_are_shares_and_your_code_stands_out():
     picture = pictures.flame(STACKS)
-    boxes = {one.find(f"{NS}title").text.split(" (")[0]: one for one in parsed(picture).iter(f"{NS}rect") if one.find(f"{NS}title") is not None}
+    boxes = {
+        one.find(f"{NS}title").text.split(" (")[0]: one
+        for one in parsed(picture).iter(f"{NS}rect")
+        if one.find(f"{NS}title") is not None
+    }
     width = {name: float(one.get("width")) + 0.5 for name, one in boxes.items()}
     assert abs(width["slow"] / width["handler"] - 0.75) < 0.01 and abs(width["loads"] / width["handler"] - 0.25) < 0.01
     assert boxes["slow"].get("fill") == boxes["handler"].get("fill") != boxes["loads"].get("fill")
@@ -258,16 +325,23 @@ def test_threads_stand_side_by_side_and_deep_stacks_are_cut():
 def test_the_file_for_speedscope_is_what_its_format_says():
     """https://www.speedscope.app/file-format-schema.json, FileFormat.File with sampled profiles."""
     made = speedscope([*STACKS, (stack("app:other", name="other"), 3)], "process 7", rate=100)
-    assert made["$schema"] == "https://www.speedscope.app/file-format-schema.json" and set(made) >= {"shared", "profiles"}
+    assert made["$schema"] == "https://www.speedscope.app/file-format-schema.json" and set(made) >= {
+        "shared",
+        "profiles",
+    }
     frames = made["shared"]["frames"]
-    assert all(isinstance(one["name"], str) and isinstance(one["file"], str) and isinstance(one["line"], int) for one in frames)
+    assert all(
+        isinstance(one["name"], str) and isinstance(one["file"], str) and isinstance(one["line"], int) for one in frames
+    )
     assert [one["name"] for one in made["profiles"]] == ["MainThread", "other"]
     for one in made["profiles"]:
         assert one["type"] == "sampled" and one["unit"] == "seconds" and one["startValue"] == 0
         assert len(one["samples"]) == len(one["weights"]) and abs(sum(one["weights"]) - one["endValue"]) < 1e-9
         assert all(0 <= index < len(frames) for sample in one["samples"] for index in sample)
     first = made["profiles"][0]
-    assert [frames[index]["name"] for index in first["samples"][0]] == ["start", "run", "handler", "slow"] and first["endValue"] == 1.0
+    assert [frames[index]["name"] for index in first["samples"][0]] == ["start", "run", "handler", "slow"] and first[
+        "endValue"
+    ] == 1.0
 
 
 # -- what was measured ---------------------------------------------------------------------------------
@@ -277,11 +351,18 @@ def probe(phase: str, at: float, ok: bool = True) -> Probe:
     return Probe("http://h/health", phase, 200 if ok else None, 0.002 if ok else 1.0, at, ok, "curl")
 
 
-BAD = Verification((probe("baseline", 0), probe("while streaming", 1), probe("after aborts", 2, False)), 1.0, aborts=1, wanted=1)
-GOOD = Verification((probe("baseline", 0), probe("while streaming", 1), probe("after aborts", 2)), 1.0, aborts=1, wanted=1)
+BAD = Verification(
+    (probe("baseline", 0), probe("while streaming", 1), probe("after aborts", 2, False)), 1.0, aborts=1, wanted=1
+)
+GOOD = Verification(
+    (probe("baseline", 0), probe("while streaming", 1), probe("after aborts", 2)), 1.0, aborts=1, wanted=1
+)
 RUNS = {"as it was": BAD, "rewritten $x_{": GOOD}
-COUNTED = {"_bad $": Pressure(GOOD, 10, ((0.0, 10), (1.0, 60)), None, (0, 200)), "good": Pressure(GOOD, 10, ((0.0, 10), (1.0, 12)), 0.1, (0, 200)),
-           "hung": Pressure(replace(GOOD, notes=("The stream gave nothing.",)))}
+COUNTED = {
+    "_bad $": Pressure(GOOD, 10, ((0.0, 10), (1.0, 60)), None, (0, 200)),
+    "good": Pressure(GOOD, 10, ((0.0, 10), (1.0, 12)), 0.1, (0, 200)),
+    "hung": Pressure(replace(GOOD, notes=("The stream gave nothing.",))),
+}
 
 
 def test_latency_says_in_words_what_it_shows():

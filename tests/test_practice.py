@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import zoo
 
 import lab
 import practice
+import zoo
 from hangdebug.causes import CAUSES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,8 +26,15 @@ import cases  # noqa: E402
 
 ALL = practice.catalogue()
 # A package, a server that is a script, one that was told to stop, and one on which nothing is wrong: each is started otherwise.
-SAMPLE = [next(number for number, one in enumerate(ALL, 1) if fits(one)) for fits in (
-    lambda one: len(one.files) > 1, lambda one: one.server == "script", lambda one: one.signal == "SIGINT", lambda one: one.state == "healthy")]
+SAMPLE = [
+    next(number for number, one in enumerate(ALL, 1) if fits(one))
+    for fits in (
+        lambda one: len(one.files) > 1,
+        lambda one: one.server == "script",
+        lambda one: one.signal == "SIGINT",
+        lambda one: one.state == "healthy",
+    )
+]
 CHOSEN = range(1, len(ALL) + 1) if os.environ.get("HANG_LONG") else SAMPLE
 PLAYED = """
 import json, sys
@@ -53,7 +60,9 @@ def test_every_cause_can_be_practised_and_no_title_tells_it():
     causes = {cause.id for cause in CAUSES}
     assert {one.cause for one in ALL} == causes and len(practice.cases()) == len(ALL) > len(causes)
     for title in practice.cases():
-        assert re.match(r"case \d+: (GET /\S+ gives no answer|after SIG[A-Z]+ it does not end|users say that it hangs)", title)
+        assert re.match(
+            r"case \d+: (GET /\S+ gives no answer|after SIG[A-Z]+ it does not end|users say that it hangs)", title
+        )
     assert practice.guesses() == sorted(causes) and sum(one.state == "healthy" for one in ALL) >= 3
 
 
@@ -62,8 +71,11 @@ def test_no_source_tells_more_than_its_code():
         for name, text in one.files.items():
             tree = ast.parse(text)
             assert "#" not in re.sub(r"""(["'])(?:\\.|(?!\1).)*\1""", "", text), name
-            assert not any(ast.get_docstring(node) for node in ast.walk(tree)
-                           if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)))
+            assert not any(
+                ast.get_docstring(node)
+                for node in ast.walk(tree)
+                if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            )
             assigned = {getattr(node.targets[0], "id", "") for node in tree.body if isinstance(node, ast.Assign)}
             assert not assigned & set(zoo.CONSTANTS) and name.startswith("service")
 
@@ -77,13 +89,22 @@ def test_what_is_left_is_the_servers_code_line_by_line():
         source, text = path.read_text(), made["files"]["service.py"]
         assert ast.dump(bare(ast.parse(source))) == ast.dump(bare(ast.parse(text)))
         old, new = source.splitlines(), text.splitlines()
-        assert [(old[line - 1].partition("#")[0].strip()) for line, _ in zoo.marks(source)] == [new[line - 1].strip() for _, line in made["marked"]]
+        assert [(old[line - 1].partition("#")[0].strip()) for line, _ in zoo.marks(source)] == [
+            new[line - 1].strip() for _, line in made["marked"]
+        ]
 
 
 def bare(tree: ast.Module) -> ast.Module:
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in zoo.CONSTANTS)]
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in zoo.CONSTANTS)
+    ]
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return tree
 
@@ -93,7 +114,9 @@ def test_a_guess_is_compared_and_the_answer_explained(monkeypatch):
     case = practice.Running(number, None, Path("."), ALL[number - 1], None)
     right, wrong = practice.check(case, "sleep"), practice.check(case, "lock")
     assert right.right and not wrong.right and str(wrong).startswith("Not lock: sleep.")
-    assert "time.sleep(" in right.source and "time.sleep(" in str(right) and right.story.startswith("A retry that sleeps")
+    assert (
+        "time.sleep(" in right.source and "time.sleep(" in str(right) and right.story.startswith("A retry that sleeps")
+    )
     with pytest.raises(lab.LabError, match="is no cause.\nNext: "):
         practice.check(case, "slep")
     for number in (0, len(ALL) + 1):
@@ -113,7 +136,13 @@ def test_cases_hang_from_the_unpacked_skill_and_the_engine_finds_them_out(tmp_pa
             (skill / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, skill / name)
     code = PLAYED.format(notebooks=str(skill / "notebooks"), numbers=list(CHOSEN))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
     assert done.returncode == 0, done.stderr
     played = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row[0] for row in played] == list(CHOSEN)

@@ -15,10 +15,10 @@ import pytest
 
 import lab
 from client import reading
-from hangdebug.repair.proof import pressure as pressing
-from hangdebug.repair.proof import verify as verifying
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.repair.model import Probe
+from hangdebug.repair.proof import pressure as pressing
+from hangdebug.repair.proof import verify as verifying
 from hangdebug.repair.proof.pressure import BASELINE, DURING, FIRST, Pressure, pressure, report
 from hangdebug.repair.proof.verify import Verification
 from snippet_lab import lay_out, seconds_to_stop
@@ -26,7 +26,9 @@ from test_snippets import STREAM_APP
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ATTEMPTS = 3
-APP = STREAM_APP + """
+APP = (
+    STREAM_APP
+    + """
 @app.get("/def")
 def of_a_thread():
     return "ok"
@@ -44,6 +46,7 @@ async def piling():  # non-blocking exits alone: one pool a stream, and calls th
 async def pile():
     return StreamingResponse(f"data: {each}\\n\\n" async for each in piling())
 """
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +58,11 @@ def folder(tmp_path_factory):
 
 def p99(found: Pressure, url: str) -> float:
     """Seconds, infinite where a probe got no answer."""
-    ranked = sorted(probe.seconds if probe.ok else float("inf")
-                    for probe in found.result.probes if probe.url == url and probe.phase == DURING)
+    ranked = sorted(
+        probe.seconds if probe.ok else float("inf")
+        for probe in found.result.probes
+        if probe.url == url and probe.phase == DURING
+    )
     return ranked[-(-len(ranked) * 99 // 100) - 1]
 
 
@@ -73,7 +79,9 @@ def test_during_200_aborts_side_by_side_the_repair_answers_in_time_and_gives_its
             break
     else:
         pytest.fail(report(found))
-    assert "PASSED" in report(found) and re.search(r"Threads: \d+ before, \d+ at most, back 0\.\d\d s after", report(found))
+    assert "PASSED" in report(found) and re.search(
+        r"Threads: \d+ before, \d+ at most, back 0\.\d\d s after", report(found)
+    )
 
 
 @pytest.fixture
@@ -92,7 +100,10 @@ def test_the_repaired_newsroom_stops_within_its_grace_while_ten_read_it(newsroom
     grace = 3  # longer than the 2 s after which a fetch that hears nothing gives up
 
     def stop(number: int) -> tuple[float, str]:
-        with lab.newsroom(newsroom, delay=30, args=("--timeout-graceful-shutdown", str(grace))) as news, ExitStack() as stack:
+        with (
+            lab.newsroom(newsroom, delay=30, args=("--timeout-graceful-shutdown", str(grace))) as news,
+            ExitStack() as stack,
+        ):
             for _ in range(10):
                 assert stack.enter_context(reading(news.stream_url)).readline()
             return seconds_to_stop(news.server, number), news.server.log.read_text()
@@ -100,7 +111,12 @@ def test_the_repaired_newsroom_stops_within_its_grace_while_ten_read_it(newsroom
     with ThreadPoolExecutor(2) as aside:
         for took, log in aside.map(stop, (signal.SIGTERM, signal.SIGINT)):
             assert took <= grace + 0.5
-            steps = ["streams: told to stop, 10 open", "Shutting down", "feeds: told to stop", "Application shutdown complete"]
+            steps = [
+                "streams: told to stop, 10 open",
+                "Shutting down",
+                "feeds: told to stop",
+                "Application shutdown complete",
+            ]
             assert [log.index(step) for step in steps] == sorted(map(log.index, steps)) and "Traceback" not in log
 
 
@@ -108,7 +124,9 @@ def test_before_the_repair_the_first_batch_ends_it(folder):
     phases = []
     with lab.start(folder, "crowd:app") as server:
         began = time.monotonic()
-        found = pressure(f"{server.url}/busy", f"{server.url}/bad", deadline=0.5, pid=server.pid, on_phase=phases.append)
+        found = pressure(
+            f"{server.url}/busy", f"{server.url}/bad", deadline=0.5, pid=server.pid, on_phase=phases.append
+        )
         assert time.monotonic() - began < 15
     assert not found.passed and phases == [BASELINE, FIRST] and found.result.aborts == 0
     assert [probe.status for probe in found.result.probes if probe.phase == FIRST] == [None, None]
@@ -129,12 +147,16 @@ def test_threads_that_pile_up_are_no_pass_although_every_probe_was_answered(fold
 def test_a_server_that_hangs_half_way_costs_two_deadlines(folder, monkeypatch):
     monkeypatch.setattr(verifying, "FIRST_BYTE", 1.5)
     with lab.start(folder, "crowd:app") as server:
+
         def hang(phase: str) -> None:
             if phase == DURING:
                 os.kill(server.pid, signal.SIGSTOP)
+
         try:
             began = time.monotonic()
-            found = pressure(f"{server.url}/busy", f"{server.url}/good", concurrency=5, deadline=0.5, pid=server.pid, on_phase=hang)
+            found = pressure(
+                f"{server.url}/busy", f"{server.url}/good", concurrency=5, deadline=0.5, pid=server.pid, on_phase=hang
+            )
             assert time.monotonic() - began < 9
         finally:
             os.kill(server.pid, signal.SIGCONT)
@@ -152,7 +174,9 @@ def test_what_cannot_be_done_is_refused(folder):
 
 
 def hang_py(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, f"{ROOT}/scripts/hang.py", "verify", *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, f"{ROOT}/scripts/hang.py", "verify", *words], capture_output=True, text=True, timeout=60
+    )
 
 
 def test_verify_prints_it(folder):

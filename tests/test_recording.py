@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import client
 import psutil
 import pytest
-import zoo
 
-from hangdebug.report import recording
-from hangdebug.evidence.paste import read
+import client
+import zoo
 from hangdebug.errors import BadRequest, HangError
+from hangdebug.evidence.paste import read
+from hangdebug.report import recording
 
 ROOT = Path(__file__).parents[1]
 HANG = [sys.executable, str(ROOT / "scripts" / "hang.py"), "record"]
@@ -32,7 +32,9 @@ def busy():
 
 
 def record(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*HANG, *map(str, words)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        [*HANG, *map(str, words)], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+    )
     assert "Traceback" not in done.stderr
     return done
 
@@ -52,15 +54,25 @@ def test_a_busy_server_is_recorded_as_stacks_a_picture_and_for_speedscope(busy, 
     scope = json.loads((folder / "speedscope.json").read_text())
     (own,) = {one["name"] for one in scope["shared"]["frames"] if one["file"] == file} - {"best_route"}
     assert own == "shortest" and 0.5 < scope["profiles"][0]["endValue"] < 1.5
-    diagnosed = subprocess.run([*HANG[:2], "diagnose", str(folder / "stacks.txt"), "--json"], capture_output=True, text=True)
+    diagnosed = subprocess.run(
+        [*HANG[:2], "diagnose", str(folder / "stacks.txt"), "--json"], capture_output=True, text=True
+    )
     assert json.loads(diagnosed.stdout)["blocking_frame"]["function"] == "shortest"
 
 
 def test_ctrl_c_keeps_what_there_is_and_leaves_no_tool_running(busy, tmp_path):
-    with subprocess.Popen([*HANG, "--pid", str(busy.pid), "--seconds", "60", "--out", "cut"], cwd=tmp_path, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as job:
+    with subprocess.Popen(
+        [*HANG, "--pid", str(busy.pid), "--seconds", "60", "--out", "cut"],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    ) as job:
         assert "sampling for 60 s" in job.stderr.readline()
-        assert client.eventually(lambda: tools(job.pid) and sum(tools(job.pid)[0].cpu_times()[:2]) >= 0.05, 20)  # it samples by now
+        assert client.eventually(
+            lambda: tools(job.pid) and sum(tools(job.pid)[0].cpu_times()[:2]) >= 0.05, 20
+        )  # it samples by now
         spies = tools(job.pid)
         job.send_signal(signal.SIGINT)
         errors = job.communicate(timeout=30)[1]
@@ -89,7 +101,9 @@ def test_a_process_that_is_not_there_or_not_python_is_one_sentence(tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user: sudo make test")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user: sudo make test"
+)
 def test_another_users_process_is_told_as_such_with_the_command_for_root(busy, tmp_path):
     """And not as one that is no Python process, though its executable is not to be seen."""
     tmp_path.chmod(0o777)
@@ -97,13 +111,22 @@ def test_another_users_process_is_told_as_such_with_the_command_for_root(busy, t
     if subprocess.run([*stranger, sys.executable, "-c", ""], capture_output=True).returncode:
         pytest.skip(f"another user may not run {sys.executable}")
     for verb in ("record", "diagnose"):
-        done = subprocess.run([*stranger, *HANG[:2], verb, "--pid", str(busy.pid)], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 2 and "The kernel does not let you attach" in done.stderr and "Next: sudo " in done.stderr
-        assert f"{'record' if verb == 'record' else 'capture'} --pid {busy.pid}" in done.stderr and names(tmp_path) == []
+        done = subprocess.run(
+            [*stranger, *HANG[:2], verb, "--pid", str(busy.pid)], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (
+            done.returncode == 2
+            and "The kernel does not let you attach" in done.stderr
+            and "Next: sudo " in done.stderr
+        )
+        assert (
+            f"{'record' if verb == 'record' else 'capture'} --pid {busy.pid}" in done.stderr and names(tmp_path) == []
+        )
 
 
 def test_a_process_that_ran_nothing_is_told_to_be_diagnosed(tmp_path, monkeypatch):
     from hangdebug.capture import pyspy
+
     monkeypatch.setattr(pyspy, "record", lambda *words, **more: "")
     with pytest.raises(HangError, match="ran no Python code") as raised:
         recording.record(4284, 2, tmp_path)

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-import zoo
 
+import zoo
+from hangdebug.answer.diagnose import diagnose, evidence_of
+from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import pyspy
 from hangdebug.capture.processes import resolve
-from hangdebug.answer.diagnose import diagnose, evidence_of
-from hangdebug.evidence.paste import read
-from hangdebug.observe import observe
-from hangdebug.evidence.source_tree import with_sources
-from hangdebug.scene.locks import held, inside, items
-from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Reading
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.source_tree import with_sources
+from hangdebug.observe import observe
 from hangdebug.report.text import as_json, as_markdown, as_text
+from hangdebug.scene.locks import held, inside, items
 
 DUMPS = Path(__file__).parent / "dumps"
 
@@ -31,15 +31,18 @@ def looked_at(name: str, folder: Path) -> Evidence:
         return observe(resolve(server.pid), folder / "evidence", lambda line: None)[0]
 
 
-@pytest.mark.parametrize("name, kinds, first", [
-    ("lock_order", ["lock", "lock"], "AnyIO worker thread"),
-    ("three_locks", ["lock"] * 3, ""),
-    ("across_await", ["lock", "task"], "MainThread"),
-    ("loop_and_worker", ["future", "loop"], "MainThread"),
-    ("join_in_lock", ["join", "lock"], "MainThread"),
-    ("nested_submit", ["pool", "pool"], "export_"),
-    ("entered_twice", ["lock"], "MainThread"),
-])
+@pytest.mark.parametrize(
+    "name, kinds, first",
+    [
+        ("lock_order", ["lock", "lock"], "AnyIO worker thread"),
+        ("three_locks", ["lock"] * 3, ""),
+        ("across_await", ["lock", "task"], "MainThread"),
+        ("loop_and_worker", ["future", "loop"], "MainThread"),
+        ("join_in_lock", ["join", "lock"], "MainThread"),
+        ("nested_submit", ["pool", "pool"], "export_"),
+        ("entered_twice", ["lock"], "MainThread"),
+    ],
+)
 def test_a_ring_is_drawn_as_it_was_built(name: str, kinds: list[str], first: str, tmp_path: Path) -> None:
     answer = diagnose(looked_at(name, tmp_path))
     ring = answer.waits_for
@@ -49,8 +52,10 @@ def test_a_ring_is_drawn_as_it_was_built(name: str, kinds: list[str], first: str
     assert all(edge.sure for edge in ring) and answer.confidence > 0.9
     drawn = " -> ".join([*(edge.thread for edge in ring), ring[0].thread])
     rows = json.loads(as_json(answer))["waits_for"]
-    assert rows == [{"thread": edge.thread, "waits_for": edge.waits_for, "through": edge.through, "frame": str(edge.frame)}
-                    for edge in ring]
+    assert rows == [
+        {"thread": edge.thread, "waits_for": edge.waits_for, "through": edge.through, "frame": str(edge.frame)}
+        for edge in ring
+    ]
     assert all(drawn in text for text in (as_text(answer), as_markdown(answer)))
     assert any(drawn in line for line in answer.evidence)
 
@@ -78,10 +83,12 @@ def test_addresses_in_locals_tell_two_objects_apart(form: tuple[str, ...]) -> No
 
     answer = told(text)
     assert answer.state == "deadlock" and all(edge.sure for edge in answer.waits_for) and answer.confidence > 0.7
-    counters = next(frame.locals["self"] for thread in read(text)[0].threads for frame in thread.frames if frame.name == "count")
+    counters = next(
+        frame.locals["self"] for thread in read(text)[0].threads for frame in thread.frames if frame.name == "count"
+    )
     old, new = (counters, "0x7f0000000000") if not form else (f'"addr": {int(counters, 16)}', '"addr": 139637976727552')
     first = text.index(old)  # one of its two frames has another object now
-    assert text.count(old) > 1 and told(text[:first] + new + text[first + len(old):]).state == "loop-blocked"
+    assert text.count(old) > 1 and told(text[:first] + new + text[first + len(old) :]).state == "loop-blocked"
 
 
 def test_a_timeout_or_a_thread_that_wakes_makes_no_ring(tmp_path: Path) -> None:
@@ -90,15 +97,26 @@ def test_a_timeout_or_a_thread_that_wakes_makes_no_ring(tmp_path: Path) -> None:
 
     def changed(change: Callable[[KernelWait, int], KernelWait]) -> Evidence:
         def all_of(readings: tuple[Reading | None, ...]) -> tuple[Reading | None, ...]:
-            return tuple(one and replace(one, waits={tid: change(word, index) if word.syscall == "futex" else word
-                                                     for tid, word in one.waits.items()}) for index, one in enumerate(readings))
+            return tuple(
+                one
+                and replace(
+                    one,
+                    waits={
+                        tid: change(word, index) if word.syscall == "futex" else word for tid, word in one.waits.items()
+                    },
+                )
+                for index, one in enumerate(readings)
+            )
+
         return replace(evidence, readings=all_of(evidence.readings), attached=all_of(evidence.attached))
 
     timed = changed(lambda word, index: replace(word, args=(*word.args[:3], 0x7F00, *word.args[4:])))
     waking = changed(lambda word, index: replace(word, switches=5 * index))
     assert [diagnose(one).state for one in (timed, waking)] == ["healthy"] * 2
     one_lock = changed(lambda word, index: replace(word, args=(0x1000, *word.args[1:])))
-    assert len(diagnose(one_lock).waits_for) == 1, "all wait for one lock: none of them is inside of it, whatever the names say"
+    assert len(diagnose(one_lock).waits_for) == 1, (
+        "all wait for one lock: none of them is inside of it, whatever the names say"
+    )
 
 
 def test_a_lock_whose_holder_is_gone_is_told_from_one_whose_holder_works(tmp_path: Path) -> None:
@@ -109,24 +127,35 @@ def test_a_lock_whose_holder_is_gone_is_told_from_one_whose_holder_works(tmp_pat
     works = diagnose(looked_at("lock", tmp_path / "works"))
     assert works.state == "loop-blocked"
     assert [(edge.thread, edge.waits_for) for edge in works.waits_for] == [("MainThread", "price-refresher")]
-    assert any(line.startswith("price-refresher stands in refresh") and "http-client" in line for line in works.evidence)
+    assert any(
+        line.startswith("price-refresher stands in refresh") and "http-client" in line for line in works.evidence
+    )
 
 
 def test_a_semaphore_that_another_process_has_too_is_nobodys_yet(tmp_path: Path) -> None:
     evidence = looked_at("killed_holder", tmp_path)
 
     def shared(one):
-        return one and replace(one, waits={tid: replace(word, detail=word.detail and "shared with 7: python job.py")
-                                           for tid, word in one.waits.items()})
+        return one and replace(
+            one,
+            waits={
+                tid: replace(word, detail=word.detail and "shared with 7: python job.py")
+                for tid, word in one.waits.items()
+            },
+        )
 
-    other = replace(evidence, readings=tuple(map(shared, evidence.readings)), attached=tuple(map(shared, evidence.attached)))
+    other = replace(
+        evidence, readings=tuple(map(shared, evidence.readings)), attached=tuple(map(shared, evidence.attached))
+    )
     assert diagnose(other).state == "loop-blocked"
 
 
 def test_a_dump_that_shows_nobody_at_work_is_a_ring_without_any_source() -> None:
     text = (DUMPS / "run-coroutine-threadsafe" / "py311-pyspy043-loop_and_worker.txt").read_text()
     assert [diagnose(one).state for one in evidence_of(read(text))] == ["deadlock"]
-    busy = text + '\nThread 99 (idle): "render_0"\n    render (app.py:3)\n    _worker (concurrent/futures/thread.py:83)\n'
+    busy = (
+        text + '\nThread 99 (idle): "render_0"\n    render (app.py:3)\n    _worker (concurrent/futures/thread.py:83)\n'
+    )
     assert [diagnose(one).state for one in evidence_of(read(busy))] == ["loop-blocked"]
 
 
@@ -155,16 +184,23 @@ def lines() -> dict[str, dict[int, str]]:
     return {"app.py": dict(enumerate(SOURCE.splitlines(), 1))}
 
 
-@pytest.mark.parametrize("call, names", [("work()", {"a", "self.b", "c"}), ("after()", {"a", "self.b"}), ("last()", set())])
+@pytest.mark.parametrize(
+    "call, names", [("work()", {"a", "self.b", "c"}), ("after()", {"a", "self.b"}), ("last()", set())]
+)
 def test_what_a_line_is_inside_of(call: str, names: set[str]) -> None:
     number = next(number for number, text in lines()["app.py"].items() if call in text)
     assert set(inside(lines(), Frame("f", "app.py", number))) == names
 
 
-@pytest.mark.parametrize("inner, number, names", [
-    (("Condition.wait",), 16, set()), (("wait",), 16, set()),
-    (("Condition.wait", "Event.wait"), 18, {"lock", "cond"}), (("wait", "wait"), 18, {"lock", "cond"}),
-])
+@pytest.mark.parametrize(
+    "inner, number, names",
+    [
+        (("Condition.wait",), 16, set()),
+        (("wait",), 16, set()),
+        (("Condition.wait", "Event.wait"), 18, {"lock", "cond"}),
+        (("wait", "wait"), 18, {"lock", "cond"}),
+    ],
+)
 def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], number: int, names: set[str]) -> None:
     frames = (*(Frame(name, "threading.py", 1) for name in inner), Frame("g", "app.py", number))
     known = lines()
@@ -172,19 +208,38 @@ def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], nu
     assert {one.lock.name for one in held(frames, known)} == names
 
 
-@pytest.mark.parametrize("text, names", [
-    ("with a:", ["a"]), ("with self.a as x, b:  # both", ["self.a", "b"]), ("with (a):", ["a"]), ("with locks[key]:", ["locks[key]"]),
-    ("with open(path):", []), ("async with a:", []), ("with", []), ("x = 3", []),
-])
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("with a:", ["a"]),
+        ("with self.a as x, b:  # both", ["self.a", "b"]),
+        ("with (a):", ["a"]),
+        ("with locks[key]:", ["locks[key]"]),
+        ("with open(path):", []),
+        ("async with a:", []),
+        ("with", []),
+        ("x = 3", []),
+    ],
+)
 def test_what_a_with_line_enters(text: str, names: list[str]) -> None:
     assert list(items(text)) == names
 
 
 def test_a_large_pool_that_waits_for_itself_is_judged_in_bounded_time(tmp_path: Path) -> None:
     evidence = looked_at("nested_submit", tmp_path)
-    snapshots = tuple(replace(one, threads=one.threads + tuple(
-        replace(thread, os_id=10_000 + index, name=f"export_{index + 2}") for thread in one.threads if thread.name == "export_0"
-        for index in range(60))) for one in evidence.snapshots)
+    snapshots = tuple(
+        replace(
+            one,
+            threads=one.threads
+            + tuple(
+                replace(thread, os_id=10_000 + index, name=f"export_{index + 2}")
+                for thread in one.threads
+                if thread.name == "export_0"
+                for index in range(60)
+            ),
+        )
+        for one in evidence.snapshots
+    )
     began = time.perf_counter()
     assert diagnose(replace(evidence, snapshots=snapshots)).cause == "threadpool-limit"
     assert time.perf_counter() - began < 10

@@ -60,7 +60,12 @@ def test_mended_once_compiles_and_is_concerned(rule: str, case: str) -> None:
 def test_left_alone_or_refused_with_the_reason(rule: str, source: str) -> None:
     got, findings = BY_ID[rule].rewrite(source, "app.py")
     assert got == source and all(item.refused for item in findings)
-    found = [(line, mark[1].strip()) for line, text in enumerate(source.split("\n"), 1) for mark in [MARK.search(text)] if mark]
+    found = [
+        (line, mark[1].strip())
+        for line, text in enumerate(source.split("\n"), 1)
+        for mark in [MARK.search(text)]
+        if mark
+    ]
     assert sorted({item.line for item in findings}) == [line for line, _ in found]
     for line, words in found:
         assert any(item.line == line and words in item.message for item in findings)
@@ -83,7 +88,16 @@ def test_ruff_has_nothing_against_what_comes_out(rule: str, tmp_path: Path) -> N
     for index, (_, case) in enumerate(table(rule, "mended.txt")):
         (tmp_path / f"case_{index}.py").write_text(case.split("---\n")[1])
     # Popen itself, a `with` over a file and a bare `while` are other findings, which no rewrite here is about
-    command = [ruff, "check", "--isolated", "--select", "ASYNC", "--ignore", "ASYNC110,ASYNC220,ASYNC230", str(tmp_path)]
+    command = [
+        ruff,
+        "check",
+        "--isolated",
+        "--select",
+        "ASYNC",
+        "--ignore",
+        "ASYNC110,ASYNC220,ASYNC230",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -115,6 +129,7 @@ def both(rule: str, source: str) -> tuple[str, str]:
 
 def stalled(run) -> tuple[object, float]:
     """What the coroutine returns, and the longest time for which the loop served nothing else."""
+
     async def main() -> tuple[object, float]:
         task, last, worst = asyncio.ensure_future(run()), time.perf_counter(), 0.0
         while not task.done():
@@ -122,17 +137,21 @@ def stalled(run) -> tuple[object, float]:
             now = time.perf_counter()
             last, worst = now, max(worst, now - last)
         return task.result(), worst
+
     return asyncio.run(main())
 
 
 BLOCKS = {
-    "sleep": ("""
+    "sleep": (
+        """
         import time
         async def handler(pool, work):
             time.sleep(0.5)
             return "page"
-    """),
-    "to_thread": ("""
+    """
+    ),
+    "to_thread": (
+        """
         import threading
         async def handler(pool, work):
             found = []
@@ -140,37 +159,46 @@ BLOCKS = {
             thread.start()
             thread.join()
             return found.pop()
-    """),
-    "await_future": ("""
+    """
+    ),
+    "await_future": (
+        """
         from concurrent.futures import ThreadPoolExecutor
         async def handler(pool, work):
             executor = ThreadPoolExecutor(1)
             future = executor.submit(work)
             return future.result()
-    """),
+    """
+    ),
 }
 MORE = {
-    "as_completed": ("""
+    "as_completed": (
+        """
         from concurrent.futures import ThreadPoolExecutor, as_completed
         async def handler(pool, work):
             with ThreadPoolExecutor() as executor:
                 jobs = [executor.submit(work), executor.submit(work)]
                 return {job.result() for job in as_completed(jobs)}.pop()
-    """),
-    "wait": ("""
+    """
+    ),
+    "wait": (
+        """
         from concurrent.futures import ThreadPoolExecutor, wait
         async def handler(pool, work):
             with ThreadPoolExecutor() as executor:
                 jobs = [executor.submit(work), executor.submit(work)]
                 wait(jobs)
                 return [job.result() for job in jobs].pop()
-    """),
-    "map": ("""
+    """
+    ),
+    "map": (
+        """
         from concurrent.futures import ThreadPoolExecutor
         async def handler(pool, work):
             with ThreadPoolExecutor() as executor:
                 return list(executor.map(lambda _: work(), "ab")).pop()
-    """),
+    """
+    ),
 }
 
 
@@ -181,7 +209,9 @@ def slow() -> str:
 
 @pytest.mark.parametrize("rule, source", [*BLOCKS.items(), *(("await_future", source) for source in MORE.values())])
 def test_the_bad_form_stalls_the_loop_and_the_good_one_gives_the_same_without(rule: str, source: str) -> None:
-    (bad, stall), (good, calm) = (stalled(lambda text=text: load(text).handler(None, slow)) for text in both(rule, source))
+    (bad, stall), (good, calm) = (
+        stalled(lambda text=text: load(text).handler(None, slow)) for text in both(rule, source)
+    )
     assert bad == good == "page"
     assert stall > 0.4 and calm < 0.25
 
@@ -198,7 +228,9 @@ def test_what_the_work_raises_arrives_in_both(rule: str, source: str) -> None:
 
 
 def test_a_cancellation_reaches_the_good_form_at_once_and_drops_what_is_queued() -> None:
-    _, good = both("await_future", """
+    _, good = both(
+        "await_future",
+        """
         import asyncio
         async def handler(executor, work):
             pass
@@ -208,7 +240,8 @@ def test_a_cancellation_reaches_the_good_form_at_once_and_drops_what_is_queued()
             first, second = pool.submit(started), None
             future = pool.submit(work)
             return future.result()
-    """)
+    """,
+    )
     ran, running, release = [], threading.Event(), threading.Event()
 
     async def main() -> float:
@@ -221,6 +254,7 @@ def test_a_cancellation_reaches_the_good_form_at_once_and_drops_what_is_queued()
         spent = time.perf_counter() - began
         release.set()
         return spent
+
     assert asyncio.run(main()) < 0.25 and ran == []
 
 
@@ -266,6 +300,7 @@ def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
             await asyncio.sleep(0.005)
         await asyncio.sleep(0.02)
         gc.collect()
+
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         asyncio.run(main())
@@ -294,22 +329,36 @@ ROUTE = """
 
 async def requested(app, path: str, query: bytes) -> tuple[int, bytes]:
     sent: list[dict] = []
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": path,
-             "raw_path": path.encode(), "query_string": query, "headers": [], "scheme": "http", "root_path": "",
-             "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1)}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": [],
+        "scheme": "http",
+        "root_path": "",
+        "server": ("127.0.0.1", 80),
+        "client": ("127.0.0.1", 1),
+    }
 
     async def receive() -> dict:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: dict) -> None:
         sent.append(message)
+
     await app(scope, receive, send)
     return sent[0]["status"], b"".join(each.get("body", b"") for each in sent)
 
 
 def test_a_route_made_synchronous_answers_the_same_and_leaves_the_loop_free() -> None:
-    (bad, stall), (good, calm) = (stalled(lambda text=text: requested(load(text).app, "/report", b"name=x"))
-                                  for text in both("sync_endpoint", ROUTE))
+    (bad, stall), (good, calm) = (
+        stalled(lambda text=text: requested(load(text).app, "/report", b"name=x"))
+        for text in both("sync_endpoint", ROUTE)
+    )
     assert bad == good == (200, b'{"name":"x"}')
     assert stall > 0.4 and calm < 0.25
 
@@ -345,6 +394,7 @@ def test_a_lifespan_calls_the_handlers_in_the_same_order(fails: bool) -> None:
         except ValueError:
             module.seen.append("failed")
         return module.seen
+
     before, after = (asyncio.run(lived(load(text))) for text in both("lifespan", EVENTS))
     assert before == after == ["one", "two", "served", "three", "four"] + ["failed"] * fails
 
@@ -368,7 +418,9 @@ def test_the_lock_of_threads_hangs_for_ever_and_that_of_asyncio_keeps_the_order(
     bad, good = both("asyncio_lock", LOCKED)
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run([sys.executable, "-c", f"{bad}\nasyncio.run(main())"], timeout=2, capture_output=True)
-    done = subprocess.run([sys.executable, "-c", f"{good}\nasyncio.run(main())"], timeout=30, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{good}\nasyncio.run(main())"], timeout=30, capture_output=True, text=True
+    )
     assert done.stdout.split() == ["a", "a", "b", "b"], done.stderr
 
 
@@ -400,7 +452,10 @@ def test_a_shared_pool_s_exit_waits_as_before_off_the_loop_and_drops_nothing_tha
             await asyncio.sleep(0.005)
         await renderer.close()
         return await asyncio.gather(*pages, return_exceptions=True)
-    (bad, stall), (good, calm) = (stalled(lambda text=text: closed(load(text))) for text in both("nonblocking_executor", SHARED))
+
+    (bad, stall), (good, calm) = (
+        stalled(lambda text=text: closed(load(text))) for text in both("nonblocking_executor", SHARED)
+    )
     assert bad == good == ["page", "page"]
     assert stall > 0.4 and calm < 0.25
 
@@ -430,6 +485,7 @@ def test_a_map_that_fails_raises_the_first_of_its_inputs_and_drops_what_is_queue
         release.set()
         module.pool.shutdown()
         return str(caught.value), ran
+
     bad, good = both("await_future", source)
     for text in (bad, good):
         words, ran = tried(text)
@@ -457,8 +513,12 @@ def test_an_await_between_check_and_act_would_let_two_in_so_there_is_none() -> N
     async def both_take(text: str) -> list[bool]:
         seats = load(text).Seats()
         return await asyncio.gather(seats.take(), seats.take())
+
     assert sorted(asyncio.run(both_take(source))) == [False, True]
-    assert asyncio.run(both_take(source.replace("time.sleep", "await asyncio.sleep"))) == [True, True]  # what is refused
+    assert asyncio.run(both_take(source.replace("time.sleep", "await asyncio.sleep"))) == [
+        True,
+        True,
+    ]  # what is refused
 
 
 LOOP_S = """
@@ -487,7 +547,8 @@ def test_a_route_that_touches_what_belongs_to_the_loop_stays_on_it() -> None:
 
 def test_awaited_futures_let_the_exit_be_mended_and_findings_name_the_lines_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "app.py"
-    path.write_text(textwrap.dedent("""\
+    path.write_text(
+        textwrap.dedent("""\
         import requests
         from concurrent.futures import ThreadPoolExecutor
 
@@ -499,12 +560,16 @@ def test_awaited_futures_let_the_exit_be_mended_and_findings_name_the_lines_of_t
             with ThreadPoolExecutor() as pool:
                 pool.submit(print)
             yield requests.get(urls[0])
-    """))
+    """)
+    )
     patch = fix.propose(path)
     compile(patch.after, "app.py", "exec")
     assert [(item.line, item.rule, item.refused) for item in patch.findings] == [
-        (5, "nonblocking_executor", False), (8, "await_future", False), (9, "nonblocking_executor", True),
-        (11, "to_thread", False)]
+        (5, "nonblocking_executor", False),
+        (8, "await_future", False),
+        (9, "nonblocking_executor", True),
+        (11, "to_thread", False),
+    ]
     assert "line 10 may leave work" in patch.findings[2].message
     assert patch.after.startswith("import asyncio\nimport requests\n")
     assert "yield await asyncio.wrap_future(job)\n    finally:\n        pool.shutdown(wait=False" in patch.after
@@ -514,7 +579,8 @@ def test_awaited_futures_let_the_exit_be_mended_and_findings_name_the_lines_of_t
 
 def test_a_lifespan_s_own_join_is_not_mended_after_its_decorators_are_gone(tmp_path: Path) -> None:
     path = tmp_path / "app.py"
-    path.write_text(textwrap.dedent("""\
+    path.write_text(
+        textwrap.dedent("""\
         from concurrent.futures import ThreadPoolExecutor
         from fastapi import FastAPI
         app = FastAPI()
@@ -522,7 +588,8 @@ def test_a_lifespan_s_own_join_is_not_mended_after_its_decorators_are_gone(tmp_p
         @app.on_event("shutdown")
         async def close():
             pool.shutdown()
-    """))
+    """)
+    )
     first = fix.propose(path)
     assert "pool.shutdown()" in first.after and "lifespan=lifespan" in first.after
     path.write_text(first.after)
@@ -533,24 +600,37 @@ def test_a_lifespan_s_own_join_is_not_mended_after_its_decorators_are_gone(tmp_p
 def test_the_scan_reads_no_libcst_where_no_executor_is_left() -> None:
     source = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()\n"
     left = [
-        "async def f():\n    with pool: pass\n", "async def f():\n    pool.shutdown()\n",
+        "async def f():\n    with pool: pass\n",
+        "async def f():\n    pool.shutdown()\n",
         "async def f(s):\n    s.enter_context(ThreadPoolExecutor())\n",
         "from concurrent.futures import ThreadPoolExecutor as T\nasync def f():\n    with T() as p: pass\n",
         "class P(ThreadPoolExecutor): pass\nasync def f():\n    with P() as p: pass\n",
         "P = ThreadPoolExecutor\nasync def f():\n    with open(1), (p := P()): pass\n",
     ]
-    kept = ["async def f():\n    with open(1): pass\n    app.shutdown()\n", "def f():\n    with pool: pass\n",
-            "async def f():\n    def g():\n        pool.shutdown()\n", "async def f():\n    await g(lambda: pool.shutdown())\n"]
+    kept = [
+        "async def f():\n    with open(1): pass\n    app.shutdown()\n",
+        "def f():\n    with pool: pass\n",
+        "async def f():\n    def g():\n        pool.shutdown()\n",
+        "async def f():\n    await g(lambda: pool.shutdown())\n",
+    ]
     assert all(spot(ast.parse(source + text)).leaves_executor for text in left)
     assert not any(spot(ast.parse(source + text)).leaves_executor for text in kept)
 
 
-@pytest.mark.parametrize("head, tail", [
-    ("import time; x = (1,\n2)", "import asyncio"), ('"""Doc."""; import time', ""), ("from __future__ import annotations; import time", ""),
-    ("import time, zlib\nimport os; y = [\n]\nx = 1", ""), ("#!/bin/python\n# -*- coding: utf-8 -*-\nimport time", ""),
-    ("if 1:\n    import time", ""), ("try:\n    import asyncio, time\nexcept ImportError:\n    pass", ""),
-    ("from time import sleep\n@print\ndef g(): ...\nimport time", ""), ("import time\\\n\\\n  , os", ""),
-])
+@pytest.mark.parametrize(
+    "head, tail",
+    [
+        ("import time; x = (1,\n2)", "import asyncio"),
+        ('"""Doc."""; import time', ""),
+        ("from __future__ import annotations; import time", ""),
+        ("import time, zlib\nimport os; y = [\n]\nx = 1", ""),
+        ("#!/bin/python\n# -*- coding: utf-8 -*-\nimport time", ""),
+        ("if 1:\n    import time", ""),
+        ("try:\n    import asyncio, time\nexcept ImportError:\n    pass", ""),
+        ("from time import sleep\n@print\ndef g(): ...\nimport time", ""),
+        ("import time\\\n\\\n  , os", ""),
+    ],
+)
 def test_an_import_goes_where_the_file_still_compiles(head: str, tail: str) -> None:
     for newline in ("\n", "\r\n"):
         source = f"{head}\nasync def f():\n    time.sleep(1)".replace("\n", newline)
@@ -558,7 +638,11 @@ def test_an_import_goes_where_the_file_still_compiles(head: str, tail: str) -> N
         module = ast.parse(after)
         compile(after, "app.py", "exec")
         assert findings and ast.get_docstring(module) == ast.get_docstring(ast.parse(source))
-        named = [node for node in ast.walk(module) if isinstance(node, ast.Import) and "asyncio" in {each.name for each in node.names}]
+        named = [
+            node
+            for node in ast.walk(module)
+            if isinstance(node, ast.Import) and "asyncio" in {each.name for each in node.names}
+        ]
         assert named and BY_ID["sleep"].rewrite(after, "app.py") == (after, ())
 
 
@@ -566,8 +650,12 @@ def test_an_import_goes_where_the_file_still_compiles(head: str, tail: str) -> N
 
 
 def tables() -> list:
-    return [pytest.param(case.split("---\n")[0], id=f"{rule}: {title}") for rule in BY_ID
-            for name in ("mended.txt", "left_alone.txt") for title, case in table(rule, name)]
+    return [
+        pytest.param(case.split("---\n")[0], id=f"{rule}: {title}")
+        for rule in BY_ID
+        for name in ("mended.txt", "left_alone.txt")
+        for title, case in table(rule, name)
+    ]
 
 
 def check_twice(source: str) -> str:
@@ -597,14 +685,48 @@ pool = T()
 jobs = queue.Queue()
 """
 LINES = (
-    "time.sleep(1)", "x = requests.get(u).text", "f = pool.submit(g)", "f.result()", "r = f.result()", "yield 1",
-    "fs = [pool.submit(g, x) for x in u]", "[f.result() for f in fs]", "cf.wait(fs)", "list(pool.map(g, u))", "await u()",
-    "self.n += 1", "self.n = self.m", "_lock.acquire()", "_lock.release()", "jobs.get(timeout=1)", "pool.shutdown()",
-    "self.pool.shutdown()", "self.pool = T()", "return", "open(u).read()", "own = T()", "own.submit(g)", "own.shutdown()",
-    "r = (list(pool.map(g, u)), 1)", "r = [x.result() for x in cf.as_completed(fs)]",
+    "time.sleep(1)",
+    "x = requests.get(u).text",
+    "f = pool.submit(g)",
+    "f.result()",
+    "r = f.result()",
+    "yield 1",
+    "fs = [pool.submit(g, x) for x in u]",
+    "[f.result() for f in fs]",
+    "cf.wait(fs)",
+    "list(pool.map(g, u))",
+    "await u()",
+    "self.n += 1",
+    "self.n = self.m",
+    "_lock.acquire()",
+    "_lock.release()",
+    "jobs.get(timeout=1)",
+    "pool.shutdown()",
+    "self.pool.shutdown()",
+    "self.pool = T()",
+    "return",
+    "open(u).read()",
+    "own = T()",
+    "own.submit(g)",
+    "own.shutdown()",
+    "r = (list(pool.map(g, u)), 1)",
+    "r = [x.result() for x in cf.as_completed(fs)]",
 )
-OPENS = ("for x in list(pool.map(g, u)):", "with _lock:", "async with u:", "with T() as own:", "for x in u:", "while u:", "if u:", "for job in cf.as_completed(fs):",
-         "for f in fs:", "async def inner(self, u):", "def inner(self, u):", "try:", "with asyncio.timeout(1):")
+OPENS = (
+    "for x in list(pool.map(g, u)):",
+    "with _lock:",
+    "async with u:",
+    "with T() as own:",
+    "for x in u:",
+    "while u:",
+    "if u:",
+    "for job in cf.as_completed(fs):",
+    "for f in fs:",
+    "async def inner(self, u):",
+    "def inner(self, u):",
+    "try:",
+    "with asyncio.timeout(1):",
+)
 
 
 def drawn(rng: random.Random, depth: int = 1) -> list[str]:
@@ -613,7 +735,9 @@ def drawn(rng: random.Random, depth: int = 1) -> list[str]:
         if depth < 4 and rng.random() < 0.4:
             head = rng.choice(OPENS)
             lines += [pad + head, *drawn(rng, depth + 1)]
-            lines += [pad + rng.choice(("finally:", "except ValueError:")), *drawn(rng, depth + 1)] if head == "try:" else []
+            lines += (
+                [pad + rng.choice(("finally:", "except ValueError:")), *drawn(rng, depth + 1)] if head == "try:" else []
+            )
         else:
             lines.append(pad + rng.choice(LINES))
     return lines

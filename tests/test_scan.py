@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.repair import fix, scan
 from hangdebug.errors import BadRequest, BadSource
+from hangdebug.repair import fix, scan
 
 ROOT = Path(__file__).resolve().parent.parent
 SLEEPS = "import time\nasync def f():\n    time.sleep(1)\n"
@@ -28,7 +28,15 @@ def hang(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two files with a finding, and copies where nobody wants any."""
     monkeypatch.chdir(tmp_path)
-    for name in ("app/a.py", "app/deep/b.py", ".venv/c.py", "env/c.py", "node_modules/c.py", "app/.hidden.py", "app/c.txt"):
+    for name in (
+        "app/a.py",
+        "app/deep/b.py",
+        ".venv/c.py",
+        "env/c.py",
+        "node_modules/c.py",
+        "app/.hidden.py",
+        "app/c.txt",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(SLEEPS)
     (tmp_path / "env" / "pyvenv.cfg").touch()
@@ -75,11 +83,15 @@ def test_check_as_json(tree: Path) -> None:
     assert done.returncode == 1 and answer["schema_version"] == 1 and "bad.py:1 is not valid" in answer["skipped"][0]
     assert set(answer["findings"][0]) == {"file", "line", "rule", "refused", "message"}
     assert [(row["file"], row["line"], row["rule"]) for row in answer["findings"]] == [
-        ("app/a.py", 3, "sleep"), ("app/deep/b.py", 3, "sleep")]
+        ("app/a.py", 3, "sleep"),
+        ("app/deep/b.py", 3, "sleep"),
+    ]
 
 
 def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
-    (tree / "app" / "my file.py").write_text(SLEEPS.replace("f()", "f(lock)").replace("    time", "    with lock: time"))
+    (tree / "app" / "my file.py").write_text(
+        SLEEPS.replace("f()", "f(lock)").replace("    time", "    with lock: time")
+    )
     done = hang("fix", "--check", "--sarif", "app", cwd=tree)
     log = json.loads(done.stdout)
     assert done.returncode == 1 and log["version"] == "2.1.0" and "sarif-2.1.0" in log["$schema"]
@@ -96,8 +108,17 @@ def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
     assert refused["message"]["text"].startswith("Not rewritten: ")
 
 
-@pytest.mark.parametrize("arguments", [["fix"], ["fix", "--check", "--write", "app"], ["fix", "--from", "x.json", "app"],
-                                       ["fix", "none.py"], ["fix", "--check", "none"], ["fix", "--json", "--sarif", "app"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fix"],
+        ["fix", "--check", "--write", "app"],
+        ["fix", "--from", "x.json", "app"],
+        ["fix", "none.py"],
+        ["fix", "--check", "none"],
+        ["fix", "--json", "--sarif", "app"],
+    ],
+)
 def test_what_does_not_fit_together_is_said(arguments: list, tree: Path) -> None:
     done = hang(*arguments, cwd=tree)
     assert done.returncode == 2 and not done.stdout and "Traceback" not in done.stderr
@@ -156,14 +177,21 @@ async def c(fetch):
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app" / "services").mkdir(parents=True)
-    for name, text in {"__init__.py": "", "services/__init__.py": "", "services/feeds.py": FEEDS, "main.py": MAIN}.items():
+    for name, text in {
+        "__init__.py": "",
+        "services/__init__.py": "",
+        "services/feeds.py": FEEDS,
+        "main.py": MAIN,
+    }.items():
         (tmp_path / "app" / name).write_text(text)
     return tmp_path
 
 
 def diagnosis(line: int, rule: str | None, file: str = "app/services/feeds.py") -> str:
     frame = {"function": "f", "file": file, "line": line, "source": None}
-    return json.dumps({"schema_version": 1, "blocking_frame": frame, "remedy": {"fix": rule, "snippet": None, "command": None}})
+    return json.dumps(
+        {"schema_version": 1, "blocking_frame": frame, "remedy": {"fix": rule, "snippet": None, "command": None}}
+    )
 
 
 def test_a_function_that_blocks_leads_to_the_coroutines_that_call_it(service: Path) -> None:
@@ -198,8 +226,17 @@ def test_the_rule_of_the_cause_comes_first_and_others_where_it_finds_nothing(ser
     assert "asyncio.sleep" in patch.after and "to_thread" in patch.after
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"blocking_frame": null}', '{"blocking_frame": {"file": "x"}}',
-                                  '{"blocking_frame": {"file": "gone.py", "line": 3}, "remedy": null}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"blocking_frame": null}',
+        '{"blocking_frame": {"file": "x"}}',
+        '{"blocking_frame": {"file": "gone.py", "line": 3}, "remedy": null}',
+    ],
+)
 def test_a_diagnosis_that_leads_nowhere_is_a_bad_request(text: str, service: Path) -> None:
     with pytest.raises(BadRequest) as caught:
         scan.found([], text, [])
@@ -211,8 +248,11 @@ def test_a_diagnosis_that_leads_nowhere_is_a_bad_request(text: str, service: Pat
 
 def test_a_check_takes_three_times_as_long_as_the_parser_at_most() -> None:
     library = Path(os.__file__).parent
-    files = [path for folder in ("asyncio", "concurrent", "multiprocessing", "http", "email", "json", "unittest", "importlib")
-             for path in sorted((library / folder).rglob("*.py"))]
+    files = [
+        path
+        for folder in ("asyncio", "concurrent", "multiprocessing", "http", "email", "json", "unittest", "importlib")
+        for path in sorted((library / folder).rglob("*.py"))
+    ]
     texts = [path.read_text(encoding="utf-8") for path in files]
     fix.rules()
     started = time.process_time()

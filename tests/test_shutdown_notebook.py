@@ -37,20 +37,34 @@ def test_what_is_compared_is_the_story(notebook):
     compared = [cell for cell in code(notebook) if cell.outputs and IGNORED not in cell.metadata.get("tags", [])]
     assert 2 * len(compared) >= len(code(notebook))
     shown = "\n".join(map(text, compared))
-    for stable in ("exit-hang / graceful-shutdown", "exit-hang / executor-shutdown", "exit-hang / interpreter-exit",
-                   "never: graceful-shutdown   never: graceful-shutdown", "processes left: 0"):
+    for stable in (
+        "exit-hang / graceful-shutdown",
+        "exit-hang / executor-shutdown",
+        "exit-hang / interpreter-exit",
+        "never: graceful-shutdown   never: graceful-shutdown",
+        "processes left: 0",
+    ):
         assert stable in shown
     last = next(line for line in shown.splitlines() if line.startswith("3: cleanup stops  "))
     assert last.count("within 3 + 0.5 s") == 2 and "NOT" not in last
 
 
 def test_the_log_has_each_step_in_order(notebook):
-    steps = ["stop: {}, open streams end now", "Shutting down", "readers: told to stop", "analysis: told to stop",
-             "reports: told to stop", "readers: stopped", "analysis: stopped", "reports: stopped",
-             "Application shutdown complete.", "-- gone "]
+    steps = [
+        "stop: {}, open streams end now",
+        "Shutting down",
+        "readers: told to stop",
+        "analysis: told to stop",
+        "reports: told to stop",
+        "readers: stopped",
+        "analysis: stopped",
+        "reports: stopped",
+        "Application shutdown complete.",
+        "-- gone ",
+    ]
     last = next(text(cell) for cell in code(notebook) if "both(3)" in cell.source)
     for number in ("SIGTERM", "SIGINT"):
-        rest = last[last.index(f"stop: {number}"):]
+        rest = last[last.index(f"stop: {number}") :]
         places = [rest.index(step.format(number)) for step in steps]
         assert places == sorted(places)
 
@@ -73,10 +87,17 @@ def test_outputs_name_no_place_of_a_machine_and_pictures_have_words(notebook):
 
 
 def test_a_crowd_shows_what_each_repair_is_worth(notebook):
-    rows = {line.partition("  ")[0]: line for cell in code(notebook) if "crowds(" in cell.source
-            for line in text(cell).splitlines()}
+    rows = {
+        line.partition("  ")[0]: line
+        for cell in code(notebook)
+        if "crowds(" in cell.source
+        for line in text(cell).splitlines()
+    }
     assert "no answer" in rows["as it was"] and "0 of 200" in rows["as it was"]
-    for name, threads in (("wait=False for each stream", "left behind"), ("one pool, calls that stop", "back within 1 s")):
+    for name, threads in (
+        ("wait=False for each stream", "left behind"),
+        ("one pool, calls that stop", "back within 1 s"),
+    ):
         assert "200 of 200" in rows[name] and "none" in rows[name] and rows[name].endswith(threads)
     words = everything(notebook)
     assert words.count("PASSED: all") == 1 and words.count("FAILED: threads were left behind") == 1

@@ -41,6 +41,7 @@ def test_the_crowds_on_the_executors_page_are_the_notebook_s():
 
 def test_the_clocks_on_the_page_are_those_of_the_snippets():
     import yaml
+
     compose = yaml.safe_load((ROOT / "snippets" / "debug.compose.yaml").read_text())["services"]["app"]
     rows = re.findall(r"^\| (the platform's|uvicorn's|yours).*\| (\d+) s \|$", PAGE.read_text(), re.M)
     dockerfile = (ROOT / "snippets" / "debug.Dockerfile").read_text()
@@ -153,10 +154,13 @@ async def daemon():
 """
 
 
-@pytest.mark.parametrize("path, after_sigint", [("/pool", NEVER), ("/default", NEVER), ("/thread", NEVER), ("/daemon", 1.5)])
+@pytest.mark.parametrize(
+    "path, after_sigint", [("/pool", NEVER), ("/default", NEVER), ("/thread", NEVER), ("/daemon", 1.5)]
+)
 def test_sigterm_ends_what_sigint_waits_for(tmp_path, path, after_sigint):
     lay_out(tmp_path)
     (tmp_path / "threads.py").write_text(DAEMON)
+
     def stop(number: int) -> float:
         with lab.start(tmp_path, "threads:app") as server:
             ask(server.url, path)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.evidence.paste import read
 from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.paste import read
 
 PROGRAM = """
 import asyncio, time

@@ -231,8 +231,14 @@ SHELLS = [shell for shell in (["sh"], ["bash"], ["busybox", "sh"]) if shutil.whi
 
 
 def smoke(shell: list[str], *arguments: str, **options: object) -> subprocess.CompletedProcess:
-    return subprocess.run([*shell, str(SNIPPETS / "smoke_check.sh"), *arguments], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=30, **options)
+    return subprocess.run(
+        [*shell, str(SNIPPETS / "smoke_check.sh"), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        **options,
+    )
 
 
 def urls(news: lab.Newsroom) -> list[str]:
@@ -262,8 +268,15 @@ def test_smoke_check_explains_itself(shell, tmp_path):
     shown = smoke(shell, "-h")
     assert shown.returncode == 0 and shown.stdout.startswith("usage: smoke_check.sh")
     url = "http://127.0.0.1:9/health"
-    for wrong in ([], ["-c"], ["-c", url, "-n", "some"], ["-c", url, "-n", "0"], ["-c", url, "-d", "0"],
-                  ["-c", url, "-d", "1s"], ["-x"]):
+    for wrong in (
+        [],
+        ["-c"],
+        ["-c", url, "-n", "some"],
+        ["-c", url, "-n", "0"],
+        ["-c", url, "-d", "0"],
+        ["-c", url, "-d", "1s"],
+        ["-x"],
+    ):
         refused = smoke(shell, *wrong)
         assert refused.returncode == 2 and "usage: smoke_check.sh" in refused.stderr, wrong
     found = shutil.which(shell[0])
@@ -283,10 +296,23 @@ def test_smoke_check_ends_its_curl_and_its_folder_on_ctrl_c(app_dir, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     with lab.start(app_dir, "streams:app") as server:
-        command = [*SHELLS[0], str(SNIPPETS / "smoke_check.sh"), "-c", f"{server.url}/busy", "-n", "1000",
-                   "-s", f"{server.url}/good"]
-        check = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True,
-                                 env={**os.environ, "TMPDIR": str(folder)})
+        command = [
+            *SHELLS[0],
+            str(SNIPPETS / "smoke_check.sh"),
+            "-c",
+            f"{server.url}/busy",
+            "-n",
+            "1000",
+            "-s",
+            f"{server.url}/good",
+        ]
+        check = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
         while "while streaming" not in check.stdout.readline():
             pass
         os.killpg(check.pid, signal.SIGINT)

@@ -20,11 +20,12 @@ from snippet_lab import SNIPPETS, use_snippets
 
 use_snippets()
 
+import lifespan_executor  # noqa: E402
+import service_lifespan  # noqa: E402
+
 import lab  # noqa: E402
 from hangdebug.capture.processes import facts  # noqa: E402
 from hangdebug.evidence.bundle import read_bundle  # noqa: E402
-import lifespan_executor  # noqa: E402
-import service_lifespan  # noqa: E402
 
 ROOT = SNIPPETS.parent
 SHELLS = [shell for shell in (["dash"], ["busybox", "ash"], ["bash", "--posix"]) if shutil.which(shell[0])]
@@ -47,18 +48,33 @@ def path(folder: Path, *programs: str, busybox: bool = False) -> str:
 
 def capture(shell: list[str], path: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     found = [shutil.which(shell[0]), *shell[1:], str(SNIPPETS / "capture.sh"), *arguments]
-    return subprocess.run(found, cwd=cwd, env={"PATH": path}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    return subprocess.run(
+        found, cwd=cwd, env={"PATH": path}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+    )
 
 
 def diagnosed(bundle: Path, *arguments: str) -> dict:
     """What a bare Python says of the bundle, as on another machine."""
-    command = [sys.executable, "-S", "-I", str(ROOT / "scripts" / "hang.py"), "diagnose", str(bundle), "--json", *arguments]
+    command = [
+        sys.executable,
+        "-S",
+        "-I",
+        str(ROOT / "scripts" / "hang.py"),
+        "diagnose",
+        str(bundle),
+        "--json",
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-PY_SPY = str(Path(sys.executable).parent / "py-spy") if (Path(sys.executable).parent / "py-spy").exists() else shutil.which("py-spy")
+PY_SPY = (
+    str(Path(sys.executable).parent / "py-spy")
+    if (Path(sys.executable).parent / "py-spy").exists()
+    else shutil.which("py-spy")
+)
 
 
 @pytest.fixture
@@ -86,7 +102,15 @@ def captured(tmp_path_factory):
     """A server that hangs, and what Python captured of it."""
     folder = tmp_path_factory.mktemp("captured") / "live"
     with zoo.hang("executor-shutdown") as hung:
-        command = [sys.executable, str(ROOT / "scripts" / "hang.py"), "capture", "--pid", str(hung.pid), "--out", str(folder)]
+        command = [
+            sys.executable,
+            str(ROOT / "scripts" / "hang.py"),
+            "capture",
+            "--pid",
+            str(hung.pid),
+            "--out",
+            str(folder),
+        ]
         subprocess.run(command, check=True, capture_output=True)
         yield hung, folder, diagnosed(folder)
 
@@ -105,8 +129,14 @@ def test_a_capture_in_sh_gives_the_same_answer_as_one_in_python_and_says_what_it
     assert (live["state"], live["cause"], packed["samples"]) == ("loop-blocked", "executor-shutdown", 3)
     assert packed["blocking_frame"]["source"] is None and any("no asyncio tasks" in doubt for doubt in packed["doubts"])
     with_code = diagnosed(work / "my evidence.tar.gz", "--code", str(hung.truth.folder))
-    assert with_code["blocking_frame"] == live["blocking_frame"] and packed["process"]["python"] == live["process"]["python"]
-    ours, theirs = ({re.sub(r"\d+", "N", file.name) for file in place.rglob("*.*") if file.is_file()} for place in (work / "my evidence", folder))
+    assert (
+        with_code["blocking_frame"] == live["blocking_frame"]
+        and packed["process"]["python"] == live["process"]["python"]
+    )
+    ours, theirs = (
+        {re.sub(r"\d+", "N", file.name) for file in place.rglob("*.*") if file.is_file()}
+        for place in (work / "my evidence", folder)
+    )
     assert ours - theirs == {"py-spy.log", "sockets.txt"}  # the same layout, where it can be had
     for file in (work / "my evidence").rglob("*.json"):
         json.loads(file.read_text())
@@ -151,25 +181,52 @@ def test_what_only_tasks_show_is_no_sure_answer(tmp_path):
         done = capture(SHELLS[0], path(tmp_path / "bin", PY_SPY), str(hung.pid), "evidence", cwd=tmp_path)
     answer = diagnosed(tmp_path / "evidence")
     assert done.returncode == 0 and answer["confidence"] < 0.8
-    assert any("is not known: the bundle has no list of its tasks" in doubt for doubt in answer["doubts"]) and "Next: " in answer["doubts"][-1]
+    assert (
+        any("is not known: the bundle has no list of its tasks" in doubt for doubt in answer["doubts"])
+        and "Next: " in answer["doubts"][-1]
+    )
 
 
-PYTHON_LINE = ["-u", "-X", "dev", "{server}", "--port", "80", "--password=s3cret-1", "--token", "s3cret-2", "-ps3cret-3",
-               "postgresql://ada:s3cret-4@h/x"]
+PYTHON_LINE = [
+    "-u",
+    "-X",
+    "dev",
+    "{server}",
+    "--port",
+    "80",
+    "--password=s3cret-1",
+    "--token",
+    "s3cret-2",
+    "-ps3cret-3",
+    "postgresql://ada:s3cret-4@h/x",
+]
 
 
 @SHELL
 def test_no_value_of_an_option_is_kept_by_the_shell_either(shell, tmp_path):
     (tmp_path / "bin").mkdir()
     server = tmp_path / "server.py"
-    server.write_text("import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 60 # s3cret-5'])\n"
-                      "print('ready', flush=True)\ntime.sleep(60)\n")
+    server.write_text(
+        "import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 60 # s3cret-5'])\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n"
+    )
     words = [word.format(server=server) for word in PYTHON_LINE]
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True, env={"APP_SECRET": "s3cret-6"},
-                          start_new_session=True) as process:
+    with subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"APP_SECRET": "s3cret-6"},
+        start_new_session=True,
+    ) as process:
         try:
             assert process.stdout.readline() == "ready\n"
-            done = capture(shell, path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox"), str(process.pid), "evidence", cwd=tmp_path)
+            done = capture(
+                shell,
+                path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox"),
+                str(process.pid),
+                "evidence",
+                cwd=tmp_path,
+            )
         finally:
             os.killpg(process.pid, signal.SIGKILL)
     assert done.returncode == 0, done.stderr
@@ -183,7 +240,13 @@ def test_no_value_of_an_option_is_kept_by_the_shell_either(shell, tmp_path):
 def test_of_a_supervisor_each_worker_is_captured(shell, tmp_path):
     (tmp_path / "bin").mkdir()
     with lab.newsroom(args=("--workers", "2")) as news:
-        done = capture(shell, path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox"), str(news.pid), "evidence", cwd=tmp_path)
+        done = capture(
+            shell,
+            path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox"),
+            str(news.pid),
+            "evidence",
+            cwd=tmp_path,
+        )
         workers = {str(pid) for pid in lab.descendants(news.pid)}
     assert done.returncode == 0, done.stderr
     looked_at = {folder.name for folder in (tmp_path / "evidence").iterdir() if folder.is_dir()}
@@ -205,14 +268,18 @@ def test_an_interrupted_capture_says_where_the_rest_is_and_leaves_the_target_as_
     command = [shutil.which(shell[0]), *shell[1:], str(SNIPPETS / "capture.sh"), "{pid}", "evidence"]
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as target:
         command = [word.format(pid=target.pid) for word in command]
-        with subprocess.Popen(command, cwd=tmp_path, env={"PATH": programs}, stderr=subprocess.PIPE, text=True, start_new_session=True) as script:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env={"PATH": programs}, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as script:
             assert client.eventually((tmp_path / "attached").exists, 20)
             os.killpg(script.pid, signal.SIGINT)  # as Ctrl-C does
             _, said = script.communicate(timeout=10)
         assert target.poll() is None
         target.communicate(b"\n")
     assert script.returncode == 130 and "interrupted; what was read until now is in evidence" in said
-    assert list((tmp_path / "evidence").glob("*/kernel-before-3.tsv")) and not list((tmp_path / "evidence").glob("*/sample-*"))
+    assert list((tmp_path / "evidence").glob("*/kernel-before-3.tsv")) and not list(
+        (tmp_path / "evidence").glob("*/sample-*")
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to be somebody else")
@@ -224,9 +291,26 @@ def test_another_user_who_may_not_attach_is_shown_the_command_to_ask_for(tmp_pat
     script = shutil.copy(SNIPPETS / "capture.sh", tmp_path)
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
-            for where, told in ((tmp_path, "cannot be made. Next: sh '"), (Path("/tmp"), "Next: sudo env PATH=\"$PATH\" sh '")):
-                done = subprocess.run(["setpriv", "--reuid", "65534", "--clear-groups", "sh", script, str(process.pid), f"none-{os.getpid()}"], cwd=where,
-                                      env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}, capture_output=True, text=True)
+            for where, told in (
+                (tmp_path, "cannot be made. Next: sh '"),
+                (Path("/tmp"), 'Next: sudo env PATH="$PATH" sh \''),
+            ):
+                done = subprocess.run(
+                    [
+                        "setpriv",
+                        "--reuid",
+                        "65534",
+                        "--clear-groups",
+                        "sh",
+                        script,
+                        str(process.pid),
+                        f"none-{os.getpid()}",
+                    ],
+                    cwd=where,
+                    env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+                    capture_output=True,
+                    text=True,
+                )
                 assert done.returncode == 2 and told in done.stderr, done.stderr
         finally:
             process.kill()
@@ -247,7 +331,10 @@ def test_a_stopped_process_is_left_alone_and_named(programs, tmp_path):
     with zoo.hang("sleep") as hung:
         hung.server.process.send_signal(signal.SIGSTOP)
         try:
-            done = [capture(shell, programs[shell[0]], str(hung.pid), shell[0] + "-evidence", cwd=tmp_path) for shell in SHELLS]
+            done = [
+                capture(shell, programs[shell[0]], str(hung.pid), shell[0] + "-evidence", cwd=tmp_path)
+                for shell in SHELLS
+            ]
         finally:
             hung.server.process.send_signal(signal.SIGCONT)
     for shell, one in zip(SHELLS, done):
@@ -303,7 +390,9 @@ def test_each_grants_the_one_capability_and_nothing_more():
     assert app["cap_add"] == ["SYS_PTRACE"] and not {"privileged", "pid", "security_opt", "user"} & set(app)
     context = manifest("debug.ephemeral.yaml")
     assert context == {"securityContext": {"runAsUser": 0, "capabilities": {"add": ["SYS_PTRACE"]}}}
-    text = "".join((SNIPPETS / name).read_text() for name in ("debug.compose.yaml", "debug.ephemeral.yaml", "debug.Dockerfile"))
+    text = "".join(
+        (SNIPPETS / name).read_text() for name in ("debug.compose.yaml", "debug.ephemeral.yaml", "debug.Dockerfile")
+    )
     assert set(re.findall(r"\b(?:CAP_)?SYS_\w+", text)) == {"SYS_PTRACE"}
 
 

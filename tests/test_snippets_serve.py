@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -21,8 +21,8 @@ import pytest
 import lab
 from client import eventually, get, reading, slowest
 from hangdebug.answer.diagnose import diagnose
-from hangdebug.evidence.paste import read
 from hangdebug.evidence.model import Evidence
+from hangdebug.evidence.paste import read
 from snippet_lab import SNIPPETS, held, lay_out, seconds_to_stop, use_snippets
 
 use_snippets()
@@ -78,6 +78,7 @@ def test_slow_calls_with_a_limiter_of_their_own_do_not_starve_def_routes(serving
 
 def test_a_burst_is_refused_as_well():
     from thread_limiter import SlowWork
+
     release = threading.Event()
 
     async def go() -> tuple[int, dict]:
@@ -239,7 +240,7 @@ def test_the_watchdog_writes_stacks_and_tasks_of_a_stall_that_the_engine_can_rea
         time.sleep(1.5)
         log = server.log.read_text()
     assert log.count("Timeout (0:00:00.4") == 1 and log.count("watchdog: the loop's last turn") == 1  # once a stall
-    stalled = log[log.index("Timeout ("):]
+    stalled = log[log.index("Timeout (") :]
     assert f'serving.py", line {line_of("<-- sleep")} in block' in stalled
     assert "Stack for <Task" in stalled and f"{WAITS} in wait" in stalled
     assert cause_in(stalled)[::2] == ("loop-blocked", line_of("<-- sleep"))
@@ -263,6 +264,7 @@ def test_the_watchdog_answers_a_signal_and_the_server_goes_on(folder):
 
 def test_the_watchdog_calls_the_handler_that_was_there(tmp_path):
     from loop_watchdog import watchdog
+
     called: list[int] = []
 
     async def go() -> None:
@@ -322,9 +324,16 @@ def test_the_guard_fails_the_test_that_blocks_and_no_other(folder):
     (folder / "test_guarded.py").write_text(GUARDED)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", "test_guarded.py"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-    verdicts = {line.split("::")[1].split(" ")[0]: line.split(" ")[0] for line in done.stdout.splitlines()
-                if line.startswith(("PASSED", "FAILED", "ERROR"))}
+    verdicts = {
+        line.split("::")[1].split(" ")[0]: line.split(" ")[0]
+        for line in done.stdout.splitlines()
+        if line.startswith(("PASSED", "FAILED", "ERROR"))
+    }
     assert {verdicts.pop(f"test_awaits_nothing[{number}]") for number in range(20)} == {"PASSED"}, done.stdout
-    assert verdicts == {"test_waits": "PASSED", "test_blocks": "FAILED", "test_blocks_in_a_task": "FAILED",
-                        "test_no_coroutine": "ERROR"}, done.stdout
+    assert verdicts == {
+        "test_waits": "PASSED",
+        "test_blocks": "FAILED",
+        "test_blocks_in_a_task": "FAILED",
+        "test_no_coroutine": "ERROR",
+    }, done.stdout
     assert done.stdout.count("time.sleep(0.4)") >= 2 and "await the handler itself" in done.stdout

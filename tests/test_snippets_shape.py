@@ -25,8 +25,11 @@ def test_it_is_short_and_says_when_to_use_it_and_what_it_costs(file):
     text = file.read_text()
     assert text.count("\n") <= 80 and max(map(len, text.splitlines())) <= 110
     assert text.count("\n") >= 20 or file.suffix == ".yaml"
-    head = ast.get_docstring(ast.parse(text)) if file.suffix == ".py" else "\n".join(
-        line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    head = (
+        ast.get_docstring(ast.parse(text))
+        if file.suffix == ".py"
+        else "\n".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    )
     for words in SAYS:
         assert re.search(rf"^(?:{words})\b" if "|" not in words else rf"\b(?:{words})\b", head, re.M), words
 
@@ -38,7 +41,9 @@ def test_it_is_typed_and_stands_alone(file):
     for function in functions:
         arguments = [one for one in function.args.args + function.args.kwonlyargs if one.arg != "self"]
         assert function.returns is not None and all(one.annotation for one in arguments), function.name
-    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     imported |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not imported & ({other.stem for other in FILES} | {"hangdebug", "lab"})
     assert imported - sys.stdlib_module_names <= {"anyio", "fastapi", "sqlalchemy", "pytest", "pyleak"}
@@ -55,9 +60,19 @@ def test_every_python_from_3_9_on_takes_the_syntax(python, tmp_path):
 
 @pytest.mark.parametrize("python", pythons())
 def test_those_of_the_standard_library_are_imported_by_every_python(python):
-    names = [file.stem for file in FILES if file.suffix == ".py" and "import FastAPI" not in file.read_text()
-             and not re.search(r"^(?:import|from) (?:anyio|fastapi|sqlalchemy|pytest|pyleak)", file.read_text(), re.M)]
+    names = [
+        file.stem
+        for file in FILES
+        if file.suffix == ".py"
+        and "import FastAPI" not in file.read_text()
+        and not re.search(r"^(?:import|from) (?:anyio|fastapi|sqlalchemy|pytest|pyleak)", file.read_text(), re.M)
+    ]
     assert len(names) >= 4
-    done = subprocess.run([python, "-B", "-c", f"import {', '.join(names)}"], cwd=SNIPPETS, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [python, "-B", "-c", f"import {', '.join(names)}"],
+        cwd=SNIPPETS,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
     assert done.returncode == 0, done.stderr

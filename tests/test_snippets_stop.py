@@ -27,9 +27,15 @@ from uvicorn_signals import until  # noqa: E402
 
 GRACE = 1.0  # of tests/snippet_apps/stopping.py
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-STEPS = ["stop: {signal}, open streams end now", "cleanup: stopped",
-         "analysis: told to stop, queued calls are dropped", "reports: told to stop, queued calls are dropped",
-         "analysis: stopped", "reports: {reports}", "services: all done"]
+STEPS = [
+    "stop: {signal}, open streams end now",
+    "cleanup: stopped",
+    "analysis: told to stop, queued calls are dropped",
+    "reports: told to stop, queued calls are dropped",
+    "analysis: stopped",
+    "reports: {reports}",
+    "services: all done",
+]
 
 
 @pytest.fixture
@@ -41,8 +47,9 @@ def folder(tmp_path):
 
 
 @SIGNALS
-@pytest.mark.parametrize("job, reports", [("/job", "stopped"), ("/deaf", "LEFT BEHIND, a call still runs")],
-                         ids=["polite", "deaf"])
+@pytest.mark.parametrize(
+    "job, reports", [("/job", "stopped"), ("/deaf", "LEFT BEHIND, a call still runs")], ids=["polite", "deaf"]
+)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_stop_with_busy_workers_and_ten_streams_keeps_within_the_grace(folder, number, job, reports, loop):
     if loop == "uvloop":
@@ -52,8 +59,19 @@ def test_a_stop_with_busy_workers_and_ten_streams_keeps_within_the_grace(folder,
         with held(f"{server.url}/events", 10):
             assert seconds_to_stop(server, number) <= GRACE + 0.5
         steps = [step.format(signal=number.name, reports=reports) for step in STEPS]
-        assert said(server, "stop:", "cleanup:", "analysis: t", "analysis: stopped", "reports: t", f"reports: {reports}",
-                    "services:") == steps
+        assert (
+            said(
+                server,
+                "stop:",
+                "cleanup:",
+                "analysis: t",
+                "analysis: stopped",
+                "reports: t",
+                f"reports: {reports}",
+                "services:",
+            )
+            == steps
+        )
         assert "Traceback" not in server.log.read_text()
 
 
@@ -251,8 +269,15 @@ if len(sys.argv) > 1:
 
 def test_the_last_resort_ends_a_process_that_its_threads_would_hold():
     def run(*arguments: str, patience: float = 3) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=SNIPPETS, capture_output=True, text=True,
-                              timeout=patience, env={"PYTHONDONTWRITEBYTECODE": "1"})
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, *arguments],
+            cwd=SNIPPETS,
+            capture_output=True,
+            text=True,
+            timeout=patience,
+            env={"PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
     for how in ("bounded", "locked"):
         done = run(how)
         assert done.returncode == 7 and "['work_0: wait (threading.py:" in done.stdout

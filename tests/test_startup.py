@@ -6,14 +6,14 @@ import re
 import sys
 from pathlib import Path
 
-import lab
 import pytest
-import zoo
 
-from hangdebug.capture.processes import resolve
+import lab
+import zoo
 from hangdebug.answer.diagnose import diagnose, worst
-from hangdebug.observe import observe_briefly
 from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.processes import resolve
+from hangdebug.observe import observe_briefly
 
 UVICORN = ("-m", "uvicorn", "main:app", "--port", "0")
 SILENT = """
@@ -24,7 +24,8 @@ line.recv(1)  # <-- socket
 """
 APP = "from fastapi import FastAPI\napp = FastAPI()\n"
 IN_A_MODULE = {"main.py": "import rates\n" + APP, "rates.py": SILENT}
-IN_A_LIFESPAN = {"main.py": """
+IN_A_LIFESPAN = {
+    "main.py": """
 import time
 from contextlib import asynccontextmanager
 from fastapi import FastAPI
@@ -36,7 +37,8 @@ async def lifespan(app):
     yield
 
 app = FastAPI(lifespan=lifespan)
-"""}
+"""
+}
 WAITS_ASYNC = """
 import asyncio, socket
 from contextlib import asynccontextmanager
@@ -71,7 +73,9 @@ async def lifespan(app):
 app = FastAPI(lifespan=lifespan)
 """
 IN_A_SCRIPT = {"main.py": SILENT + "import uvicorn\n" + APP + "uvicorn.run(app)\n"}
-IMPORTED_TWICE = {"rates.py": SILENT, "main.py": """
+IMPORTED_TWICE = {
+    "rates.py": SILENT,
+    "main.py": """
 import sys, threading, time
 from fastapi import FastAPI
 threading.Thread(target=__import__, args=("rates",), daemon=True).start()
@@ -79,7 +83,8 @@ while not hasattr(sys.modules.get("rates"), "line"):
     time.sleep(0.01)
 import rates  # <-- import-lock
 app = FastAPI()
-"""}
+""",
+}
 
 
 def started(files: dict[str, str], command: tuple[str, ...], folder: Path) -> Diagnosis:
@@ -89,15 +94,19 @@ def started(files: dict[str, str], command: tuple[str, ...], folder: Path) -> Di
         return worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
 
 
-@pytest.mark.parametrize("files, command, cause", [
-    (IN_A_MODULE, UVICORN, "socket"),
-    (IN_A_LIFESPAN, UVICORN, "sleep"),
-    ({"main.py": WAITS_ASYNC}, UVICORN, "socket"),
-    ({"main.py": WAITS_FOR_A_THREAD}, UVICORN, "socket"),
-    (IN_A_SCRIPT, ("main.py",), "socket"),
-    (IMPORTED_TWICE, UVICORN, "import-lock"),
-    (IMPORTED_TWICE, ("main.py",), "import-lock"),
-], ids=["module", "lifespan", "async", "thread", "script", "import-lock", "import-lock-script"])
+@pytest.mark.parametrize(
+    "files, command, cause",
+    [
+        (IN_A_MODULE, UVICORN, "socket"),
+        (IN_A_LIFESPAN, UVICORN, "sleep"),
+        ({"main.py": WAITS_ASYNC}, UVICORN, "socket"),
+        ({"main.py": WAITS_FOR_A_THREAD}, UVICORN, "socket"),
+        (IN_A_SCRIPT, ("main.py",), "socket"),
+        (IMPORTED_TWICE, UVICORN, "import-lock"),
+        (IMPORTED_TWICE, ("main.py",), "import-lock"),
+    ],
+    ids=["module", "lifespan", "async", "thread", "script", "import-lock", "import-lock-script"],
+)
 def test_a_start_that_hangs(files: dict[str, str], command: tuple[str, ...], cause: str, tmp_path: Path) -> None:
     answer = started(files, command, tmp_path)
     marked = {(name, line) for name, text in files.items() for line, told in zoo.marks(text) if told == cause}

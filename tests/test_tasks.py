@@ -14,11 +14,12 @@ from typing import Iterator
 
 import pytest
 
-from hangdebug.capture.interpreter import layout, asyncio_pstree as own_tools, tasks
+from hangdebug.capture.interpreter import asyncio_pstree as own_tools
+from hangdebug.capture.interpreter import layout, tasks
 from hangdebug.capture.interpreter.layout import LINKED, specimen
-from hangdebug.capture.interpreter.task_lists import Moved
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, opened
 from hangdebug.capture.interpreter.objects import Objects
+from hangdebug.capture.interpreter.task_lists import Moved
 from hangdebug.capture.interpreter.tasks import ended_of, layout_for, tasks_of, walked
 from hangdebug.evidence.model import Task
 
@@ -76,8 +77,22 @@ def own(task: Task) -> list[tuple[str, int | None]]:
 def test_known_tasks_are_read_exactly(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
-    assert set(found) == {"twice", "list\u00e9n", "flag", "nap", "deep", "timed", "put", "bad", "main", "inner", "subclass",
-                          "manager", "generator", "door"}
+    assert set(found) == {
+        "twice",
+        "list\u00e9n",
+        "flag",
+        "nap",
+        "deep",
+        "timed",
+        "put",
+        "bad",
+        "main",
+        "inner",
+        "subclass",
+        "manager",
+        "generator",
+        "door",
+    }
     assert own(found["twice"]) == [("enter_twice", marked("twice"))]
     assert own(found["list\u00e9n"]) == [("source", marked("source")), ("listen", marked("listen"))]
     assert own(found["flag"]) == [("wait_for_flag", marked("flag"))]
@@ -144,8 +159,12 @@ def settled(pid: int) -> list[str]:
 
 
 def switches(pid: int) -> list[str]:
-    return [line for task in sorted(Path(f"/proc/{pid}/task").iterdir())
-            for line in (task / "status").read_text().splitlines() if "ctxt_switches" in line]
+    return [
+        line
+        for task in sorted(Path(f"/proc/{pid}/task").iterdir())
+        for line in (task / "status").read_text().splitlines()
+        if "ctxt_switches" in line
+    ]
 
 
 @contextmanager
@@ -195,8 +214,11 @@ def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_process_without_asyncio_has_no_tasks() -> None:
-    with subprocess.Popen([sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         try:
             process.stdout.readline()
             found = tasks_of(process.pid)
@@ -214,7 +236,10 @@ def test_what_cannot_be_read_is_a_note() -> None:
             found = tasks_of(other.pid)
         finally:
             other.kill()
-    assert (found.tasks, found.note) == ((), "its asyncio tasks were not read: the target's interpreter does not run by itself")
+    assert (found.tasks, found.note) == (
+        (),
+        "its asyncio tasks were not read: the target's interpreter does not run by itself",
+    )
 
 
 class Spoilt(Memory):
@@ -246,15 +271,32 @@ def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None
 def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Path(sys.executable)) as pid, specimen(pid) as one:
         tasks.prove(one)
-        for field in ("lasti", "code_file", "task_coroutine", "future_state", "shared_keys", "modules", "future_exception"):
+        for field in (
+            "lasti",
+            "code_file",
+            "task_coroutine",
+            "future_state",
+            "shared_keys",
+            "modules",
+            "future_exception",
+        ):
             wrong = replace(one.layout, **{field: getattr(one.layout, field) + 8})
             with pytest.raises(Unreadable):
                 tasks.prove(replace(one, layout=wrong))
 
 
-@pytest.mark.parametrize("says", ['{"version": [3, 11]}', '{"version": "x"}', "[]", "{" * 5000, "",
-                                  '{"version": [3, 11], "implementation": "cpython", "bits": 64, "flags": "", "runtime": "x"}',
-                                  '{"version": [3, 13], "implementation": "cpython", "bits": 64, "flags": "t"}'])
+@pytest.mark.parametrize(
+    "says",
+    [
+        '{"version": [3, 11]}',
+        '{"version": "x"}',
+        "[]",
+        "{" * 5000,
+        "",
+        '{"version": [3, 11], "implementation": "cpython", "bits": 64, "flags": "", "runtime": "x"}',
+        '{"version": [3, 13], "implementation": "cpython", "bits": 64, "flags": "t"}',
+    ],
+)
 def test_an_interpreter_that_says_something_else_is_a_note(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "first_line", lambda process, seconds: says.encode())
     monkeypatch.setattr(tasks, "layouts", {})  # what fails here is not to be remembered by the next test

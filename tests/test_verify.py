@@ -13,9 +13,9 @@ import pytest
 
 import lab
 from client import get
-from hangdebug.repair.proof import verify as verifying
 from hangdebug.errors import BadRequest, MissingTool, NoProcess
 from hangdebug.repair.model import Probe
+from hangdebug.repair.proof import verify as verifying
 from hangdebug.repair.proof.verify import PHASES, Verification, table, verify
 
 
@@ -46,8 +46,7 @@ def mute():
 def test_the_bundled_hang_fails_and_its_repair_passes(tmp_path):
     with lab.newsroom(delay=30) as news:
         began = time.monotonic()
-        hung = verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=100,
-                      deadline=1)
+        hung = verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=100, deadline=1)
         assert time.monotonic() - began < 10
     assert not hung.passed and (hung.streams, hung.aborts) == (1, 1)
     assert [probe.ok for probe in hung.probes if probe.phase != "after aborts"] == [True] * 12
@@ -63,8 +62,14 @@ def test_the_bundled_hang_fails_and_its_repair_passes(tmp_path):
 
 def test_every_phase_and_probe_is_reported_as_it_happens(fresh):
     phases, probes = [], []
-    result = verify(f"{fresh}/health", stream_url=f"{fresh}/endless", aborts=7, concurrency=3,
-                    on_probe=probes.append, on_phase=phases.append)
+    result = verify(
+        f"{fresh}/health",
+        stream_url=f"{fresh}/endless",
+        aborts=7,
+        concurrency=3,
+        on_probe=probes.append,
+        on_phase=phases.append,
+    )
     assert tuple(phases) == PHASES and tuple(probes) == result.probes and result.passed
     assert tuple(dict.fromkeys(probe.phase for probe in probes)) == PHASES
     assert [probe.at for probe in probes] == sorted(probe.at for probe in probes) and probes[0].at == 0
@@ -86,13 +91,16 @@ def test_a_server_that_accepts_and_never_answers_costs_two_deadlines(mute):
     assert "no answer" in table(result) and "No stream was opened" in table(result)
 
 
-@pytest.mark.parametrize("path, said", [
-    ("/nothing-here", "answers 404 instead of a stream"),
-    ("/broken", "answers 500 instead of a stream"),
-    ("/health", "ended by itself before it could be cut off"),
-    ("/empty", "closed the connection without a first byte"),
-    ("/silent", "gave no first byte within 0.5 s"),
-])
+@pytest.mark.parametrize(
+    "path, said",
+    [
+        ("/nothing-here", "answers 404 instead of a stream"),
+        ("/broken", "answers 500 instead of a stream"),
+        ("/health", "ended by itself before it could be cut off"),
+        ("/empty", "closed the connection without a first byte"),
+        ("/silent", "gave no first byte within 0.5 s"),
+    ],
+)
 def test_what_is_no_stream_proves_nothing_and_is_said(odd, monkeypatch, path, said):
     monkeypatch.setattr(verifying, "FIRST_BYTE", 0.5)
     result = verify(f"{odd}/health", stream_url=odd + path, deadline=0.5)
@@ -111,8 +119,14 @@ def test_streams_that_stop_coming_end_the_phase(fresh, monkeypatch):
 def test_streams_too_short_to_cut_off_do_not_go_on_for_ever(odd, monkeypatch):
     # The first stream is cut off in time, the others are waited for.
     monkeypatch.setattr(verifying, "ROUNDS", 1)
-    monkeypatch.setattr(verifying.curl, "read", lambda streams, wait, read=verifying.curl.read: (
-        read(streams, wait), len(streams) > 1 and [stream.curl.wait(5) for stream in streams]))
+    monkeypatch.setattr(
+        verifying.curl,
+        "read",
+        lambda streams, wait, read=verifying.curl.read: (
+            read(streams, wait),
+            len(streams) > 1 and [stream.curl.wait(5) for stream in streams],
+        ),
+    )
     result = verify(f"{odd}/health", stream_url=f"{odd}/brief", aborts=3)
     assert (result.opened, result.streams, result.aborts) == (3, 3, 1) and not result.passed
 
@@ -143,21 +157,40 @@ def test_a_port_where_nothing_listens_is_said():
         verify(url)
 
 
-@pytest.mark.parametrize("url", [
-    "-o/tmp/stolen", "--output=x", "127.0.0.1:8000/health", "file:///etc/passwd", "http://", "",
-    "http:///health", "http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://a b/",
-    "http://a/\n-o/x", "http://[::1/",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "-o/tmp/stolen",
+        "--output=x",
+        "127.0.0.1:8000/health",
+        "file:///etc/passwd",
+        "http://",
+        "",
+        "http:///health",
+        "http://127.0.0.1:port/",
+        "http://127.0.0.1:99999/",
+        "http://a b/",
+        "http://a/\n-o/x",
+        "http://[::1/",
+    ],
+)
 def test_what_is_no_url_never_reaches_curl(url, odd):
     for wrong in ({"urls": url}, {"urls": f"{odd}/health", "stream_url": url or "-"}):
         with pytest.raises(BadRequest, match="not an http or https URL"):
             verify(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [
-    {"urls": []}, {"aborts": 0}, {"concurrency": 0}, {"deadline": 0}, {"deadline": float("nan")},
-    {"deadline": -1},
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"urls": []},
+        {"aborts": 0},
+        {"concurrency": 0},
+        {"deadline": 0},
+        {"deadline": float("nan")},
+        {"deadline": -1},
+    ],
+)
 def test_arguments_that_make_no_sense_are_refused(odd, wrong):
     with pytest.raises(BadRequest) as refused:
         verify(**{"urls": f"{odd}/health", **wrong})
@@ -201,8 +234,11 @@ def test_ctrl_c_while_waiting_for_curl_ends_it(odd, arguments, monkeypatch):
 
 
 def test_a_server_that_dies_half_way_is_a_failed_probe(fresh):
-    pid = next(connection.pid for connection in psutil.net_connections("tcp")
-               if connection.status == "LISTEN" and connection.laddr.port == int(fresh.rpartition(":")[2]))
+    pid = next(
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == "LISTEN" and connection.laddr.port == int(fresh.rpartition(":")[2])
+    )
 
     def end(phase: str) -> None:
         if phase == "after aborts":

@@ -13,8 +13,8 @@ import pytest
 
 import zoo
 from hangdebug.answer.diagnose import diagnose
-from hangdebug.evidence.bundle import read_bundle
 from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.bundle import read_bundle
 
 CAPTURE = Path(__file__).resolve().parent.parent / "snippets" / "capture.sh"
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")

@@ -7,14 +7,14 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import lab
 import pytest
-import zoo
 
-from hangdebug.capture.processes import on_port, resolve
+import lab
+import zoo
 from hangdebug.answer.diagnose import diagnose, worst
-from hangdebug.observe import observe_briefly
 from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.processes import on_port, resolve
+from hangdebug.observe import observe_briefly
 
 SILENT = """
 import queue, socket, socketserver, subprocess, threading, time
@@ -24,13 +24,18 @@ url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
 def ready():
     print("READY 1", flush=True)
 """
-FETCHES = SILENT + """
+FETCHES = (
+    SILENT
+    + """
 def fetch():
     ready()
     requests.get(url)  # <-- http-client
 fetch()
 """
-LOCKS = SILENT + """
+)
+LOCKS = (
+    SILENT
+    + """
 lock = threading.Lock()
 def total():
     with lock:  # <-- lock
@@ -39,7 +44,10 @@ with lock:
     ready()
     total()
 """
-JOBS = SILENT + """
+)
+JOBS = (
+    SILENT
+    + """
 jobs = queue.Queue()
 def work():
     while True:
@@ -51,22 +59,34 @@ threading.Thread(target=work, daemon=True).start()
 jobs.put(job)
 threading.Event().wait()
 """
-WAITS_FOR_JOBS = SILENT + """
+)
+WAITS_FOR_JOBS = (
+    SILENT
+    + """
 jobs = queue.Queue()
 ready()
 jobs.get()
 """
-WAITS_FOR_CLIENTS = SILENT + """
+)
+WAITS_FOR_CLIENTS = (
+    SILENT
+    + """
 ready()
 silent.accept()
 silent.accept()
 """
-WAITS_FOR_AN_EVENT = SILENT + """
+)
+WAITS_FOR_AN_EVENT = (
+    SILENT
+    + """
 threading.Thread(target=queue.Queue().get, daemon=True).start()
 ready()
 threading.Event().wait()
 """
-WAITS_FOR_MESSAGES = SILENT + """
+)
+WAITS_FOR_MESSAGES = (
+    SILENT
+    + """
 ours, theirs = socket.socketpair()
 class Channel:
     def start_consuming(self):
@@ -74,7 +94,10 @@ class Channel:
 ready()
 Channel().start_consuming()
 """
-TAKES_MESSAGES = SILENT + """
+)
+TAKES_MESSAGES = (
+    SILENT
+    + """
 line = socket.create_connection(silent.getsockname())
 def take():
     line.sendall(b"BLPOP jobs 0\\r\\n")
@@ -83,11 +106,17 @@ ready()
 while True:
     print(take())
 """
-MAIN_HAS_ENDED = SILENT + """
+)
+MAIN_HAS_ENDED = (
+    SILENT
+    + """
 threading.Thread(target=lambda: [jobs.get() for jobs in [queue.Queue()]]).start()
 ready()
 """
-MAIN_HAS_ENDED_BESIDE_A_LOOP = SILENT + """
+)
+MAIN_HAS_ENDED_BESIDE_A_LOOP = (
+    SILENT
+    + """
 import asyncio
 async def beat():
     while True:
@@ -95,11 +124,15 @@ async def beat():
 threading.Thread(target=lambda: asyncio.run(beat())).start()
 ready()
 """
-POLLS = SILENT + """
+)
+POLLS = (
+    SILENT
+    + """
 ready()
 while True:
     time.sleep(3600)
 """
+)
 
 
 def started(text: str, folder: Path) -> Diagnosis:
@@ -108,17 +141,35 @@ def started(text: str, folder: Path) -> Diagnosis:
         return worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
 
 
-@pytest.mark.parametrize("text, state, cause", [(FETCHES, "sync-worker-blocked", "http-client"), (LOCKS, "deadlock", "lock"),
-                                                (JOBS, "sync-worker-blocked", "http-client")], ids=["fetches", "locks", "jobs"])
+@pytest.mark.parametrize(
+    "text, state, cause",
+    [
+        (FETCHES, "sync-worker-blocked", "http-client"),
+        (LOCKS, "deadlock", "lock"),
+        (JOBS, "sync-worker-blocked", "http-client"),
+    ],
+    ids=["fetches", "locks", "jobs"],
+)
 def test_a_script_that_waits_for_an_answer(text: str, state: str, cause: str, tmp_path: Path) -> None:
     answer = started(text, tmp_path)
     assert (answer.state, answer.cause) == (state, cause), answer
     assert (answer.blocking_frame.line, cause) in zoo.marks(text)
 
 
-@pytest.mark.parametrize("text", [WAITS_FOR_JOBS, WAITS_FOR_CLIENTS, WAITS_FOR_AN_EVENT, WAITS_FOR_MESSAGES, TAKES_MESSAGES, MAIN_HAS_ENDED,
-                                  MAIN_HAS_ENDED_BESIDE_A_LOOP, POLLS],
-                         ids=["jobs", "clients", "event", "messages", "messages-by-hand", "main-has-ended", "main-has-ended-loop", "polls"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        WAITS_FOR_JOBS,
+        WAITS_FOR_CLIENTS,
+        WAITS_FOR_AN_EVENT,
+        WAITS_FOR_MESSAGES,
+        TAKES_MESSAGES,
+        MAIN_HAS_ENDED,
+        MAIN_HAS_ENDED_BESIDE_A_LOOP,
+        POLLS,
+    ],
+    ids=["jobs", "clients", "event", "messages", "messages-by-hand", "main-has-ended", "main-has-ended-loop", "polls"],
+)
 def test_a_wait_on_purpose_is_never_accused(text: str, tmp_path: Path) -> None:
     answer = started(text, tmp_path)
     assert answer.state in ("healthy", "inconclusive"), answer

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import capture_dumps
 import pytest
-import zoo
 
+import capture_dumps
+import zoo
 from hangdebug import causes
 from hangdebug.evidence.paste import read
 
@@ -41,13 +41,21 @@ def test_a_server_marks_its_blocking_line_unless_it_is_healthy(name):
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_running_when_the_harness_is_ended(end, tmp_path):
-    code = ("import time, zoo\n"
-            "with zoo.hang('file_io') as hung:\n"
-            "    print(hung.pid, *zoo.lab.descendants(hung.pid), flush=True)\n"
-            "    time.sleep(60)\n")
+    code = (
+        "import time, zoo\n"
+        "with zoo.hang('file_io') as hung:\n"
+        "    print(hung.pid, *zoo.lab.descendants(hung.pid), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
     scratch = {**os.environ, "TMPDIR": str(tmp_path)}  # SIGKILL leaves files, and they belong here
-    harness = subprocess.Popen([sys.executable, "-c", code], cwd=zoo.HERE, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True, env=scratch)
+    harness = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=zoo.HERE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=scratch,
+    )
     with harness:
         family = [int(pid) for pid in harness.stdout.readline().split()]
         harness.send_signal(end)
@@ -93,8 +101,13 @@ def test_a_text_dump_marks_the_line_that_its_server_marks(dump):
 def test_a_dump_of_another_tool_marks_the_line_that_its_server_marks(dump):
     """Some print the source line too, which holds the server's own mark."""
     truth = zoo.server_of(dump)
-    marked = {(Path(frame.file).name, frame.line) for one in read(dump.read_text()) for thread in one.threads
-              for frame in thread.frames if frame.note == f"{zoo.MARK}{truth.cause}"}
+    marked = {
+        (Path(frame.file).name, frame.line)
+        for one in read(dump.read_text())
+        for thread in one.threads
+        for frame in thread.frames
+        if frame.note == f"{zoo.MARK}{truth.cause}"
+    }
     assert marked <= {(Path(file).name, line) for file, line in truth.marked}
     assert bool(marked) == bool(truth.marked)
 
@@ -132,11 +145,14 @@ def test_the_capture_command_takes_and_marks_a_dump(tmp_path):
     assert written and all("(sleep.py:33)  # <-- sleep\n" in file.read_text() for file in written)
 
 
-@pytest.mark.parametrize("wrong, told", [
-    (["--only", "slep"], "No server is called 'slep'"),
-    (["--py-spy", "/nowhere/py-spy"], "/nowhere/py-spy is no py-spy"),
-    (["--python", "/nowhere/python"], "/nowhere/python"),
-])
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        (["--only", "slep"], "No server is called 'slep'"),
+        (["--py-spy", "/nowhere/py-spy"], "/nowhere/py-spy is no py-spy"),
+        (["--python", "/nowhere/python"], "/nowhere/python"),
+    ],
+)
 def test_the_capture_command_explains_a_wrong_argument(wrong, told):
     command = [sys.executable, "capture_dumps.py", *wrong]
     done = subprocess.run(command, cwd=zoo.HERE, capture_output=True, text=True)

@@ -56,8 +56,22 @@ ZooError = lab.LabError  # a server did not behave as its constants say
 
 FOLDERS = ("hung", "hung_more", "healthy")
 MARK = "# <-- "
-CONSTANTS = ("STATE", "CAUSE", "TRIGGER", "COUNT", "CLIENT", "SIGNAL", "SYMPTOM", "CONTROL", "LOAD", "NEEDS", "NEEDS_KERNEL",
-             "STACKS", "PROCESS", "SERVER")
+CONSTANTS = (
+    "STATE",
+    "CAUSE",
+    "TRIGGER",
+    "COUNT",
+    "CLIENT",
+    "SIGNAL",
+    "SYMPTOM",
+    "CONTROL",
+    "LOAD",
+    "NEEDS",
+    "NEEDS_KERNEL",
+    "STACKS",
+    "PROCESS",
+    "SERVER",
+)
 
 
 @dataclass(frozen=True)
@@ -175,12 +189,19 @@ def marks(source: str) -> list[tuple[int, str]]:
     """(line, cause) of every mark in a Python source."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = [token for token in tokens if token.type == tokenize.COMMENT]
-    return [(one.start[0], one.string[len(MARK):]) for one in comments if one.string.startswith(MARK)]
+    return [(one.start[0], one.string[len(MARK) :]) for one in comments if one.string.startswith(MARK)]
 
 
 @contextmanager
-def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable, loop: str = "asyncio",
-         under: str = "uvicorn", timeout: float = 20.0) -> Iterator[Hung]:
+def hang(
+    name: str,
+    *,
+    args: tuple[str, ...] = (),
+    python: str = sys.executable,
+    loop: str = "asyncio",
+    under: str = "uvicorn",
+    timeout: float = 20.0,
+) -> Iterator[Hung]:
     """Start the server `name` under one of servers.KINDS, trigger it, and yield it once its symptom is really there.
 
     Beside a healthy worker no symptom shows: there the trigger's own silence is the proof. Server, children, clients
@@ -197,7 +218,9 @@ def hang(name: str, *, args: tuple[str, ...] = (), python: str = sys.executable,
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
         several = servers.KINDS[under].workers > 1
-        practice.hang(server, facts, stack, timeout, facts.name, (lambda clients: all(map(silent, clients))) if several else None)
+        practice.hang(
+            server, facts, stack, timeout, facts.name, (lambda clients: all(map(silent, clients))) if several else None
+        )
         yield Hung(server, facts)
 
 

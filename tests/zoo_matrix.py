@@ -34,21 +34,51 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "scripts"), str(HERE.parent / "note
 import lab  # noqa: E402
 import servers  # noqa: E402
 import zoo  # noqa: E402
-
-from hangdebug.capture.processes import on_port, resolve  # noqa: E402
 from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
+from hangdebug.capture.processes import on_port, resolve  # noqa: E402
 from hangdebug.observe import observe_briefly  # noqa: E402
 
 KEPT = HERE.parent / "build" / "zoo"
-PACKAGES = ("fastapi", "uvicorn", "uvloop", "requests", "sqlalchemy", "psycopg[binary,pool]", "redis",
-            "asgiref", "grpcio", "httpx", "nest_asyncio", "aiosqlite", "sqlalchemy[asyncio]", "gunicorn", "uvicorn-worker", "hypercorn", "granian")
+PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "requests",
+    "sqlalchemy",
+    "psycopg[binary,pool]",
+    "redis",
+    "asgiref",
+    "grpcio",
+    "httpx",
+    "nest_asyncio",
+    "aiosqlite",
+    "sqlalchemy[asyncio]",
+    "gunicorn",
+    "uvicorn-worker",
+    "hypercorn",
+    "granian",
+)
 PROBE = "import fastapi, uvicorn, uvloop, requests, sqlalchemy, psycopg_pool, redis"
 MINORS = range(9, 14)
 LOOPS = ("asyncio", "uvloop")
 # Those that show something under any server program: one of each state, and a healthy one.
-SAMPLE = ("sleep", "executor_shutdown", "threadpool_limit", "reentered", "none", "subprocess", "thread_join",
-          "run_coroutine_threadsafe", "regex")
-BESIDE = ("sleep", "reentered", "none", "thread_join")  # where a healthy worker stands beside: one request hangs one of two
+SAMPLE = (
+    "sleep",
+    "executor_shutdown",
+    "threadpool_limit",
+    "reentered",
+    "none",
+    "subprocess",
+    "thread_join",
+    "run_coroutine_threadsafe",
+    "regex",
+)
+BESIDE = (
+    "sleep",
+    "reentered",
+    "none",
+    "thread_join",
+)  # where a healthy worker stands beside: one request hangs one of two
 WORKERS = 4  # most of a cell's time is waiting
 HARMLESS = ("healthy", "inconclusive")
 SURE = 0.9
@@ -108,7 +138,9 @@ def paired(names: list[str], pythons: list[tuple[str, str]], everything: bool) -
         sample = [name for name in (BESIDE if servers.KINDS[under].workers > 1 else SAMPLE) if name in names]
         for column, python in enumerate(pythons):
             for loop in LOOPS if everything else (LOOPS[(row + column) % 2],):
-                some = sample if everything or not sample else [sample[(turn + step) % len(sample)] for step in range(2)]
+                some = (
+                    sample if everything or not sample else [sample[(turn + step) % len(sample)] for step in range(2)]
+                )
                 made += [Cell(name, *python, loop, under) for name in some]
                 turn += 2
     return made
@@ -173,8 +205,17 @@ def answered(cell: Cell, tries: int = 2) -> Row:
     truth, frame = hung.truth, answer.blocking_frame
     alarm = truth.state == "healthy" and answer.state not in HARMLESS
     place = f"{os.path.basename(frame.file)}:{frame.line}" if frame else "-"
-    return Row(cell.key, *cell_columns(cell), answer.state, answer.cause, place, answer.confidence, round(seconds, 1),
-               difference(answer, truth), alarm)
+    return Row(
+        cell.key,
+        *cell_columns(cell),
+        answer.state,
+        answer.cause,
+        place,
+        answer.confidence,
+        round(seconds, 1),
+        difference(answer, truth),
+        alarm,
+    )
 
 
 def cell_columns(cell: Cell) -> tuple[str, str, str, str]:
@@ -186,7 +227,9 @@ def difference(answer, truth: zoo.Truth) -> str:
     if (answer.state, answer.cause) != (truth.state, truth.cause):
         return f"{truth.state}, {truth.cause}"
     frame = answer.blocking_frame
-    if truth.marked and not (frame and any(frame.file.endswith(file) and frame.line == line for file, line in truth.marked)):
+    if truth.marked and not (
+        frame and any(frame.file.endswith(file) and frame.line == line for file, line in truth.marked)
+    ):
         return " or ".join(f"{os.path.basename(file)}:{line}" for file, line in truth.marked)
     return ""
 
@@ -214,7 +257,11 @@ def rows_in(kept: Path) -> list[Row]:
 
 def edition() -> str:
     """A short name of what is tried: it changes with the engine and with the servers."""
-    folders = [HERE.parent / "scripts", HERE.parent / "notebooks" / "lab_site", *(HERE / folder for folder in zoo.FOLDERS)]
+    folders = [
+        HERE.parent / "scripts",
+        HERE.parent / "notebooks" / "lab_site",
+        *(HERE / folder for folder in zoo.FOLDERS),
+    ]
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
@@ -223,8 +270,18 @@ def edition() -> str:
 
 
 def columns(row: Row) -> tuple[str, ...]:
-    return (row.name, row.version, row.loop, row.under, row.state, row.cause, row.frame, f"{row.confidence:.2f}",
-            f"{row.seconds:.1f}", f"no: {row.wrong}" if row.wrong else "yes")
+    return (
+        row.name,
+        row.version,
+        row.loop,
+        row.under,
+        row.state,
+        row.cause,
+        row.frame,
+        f"{row.confidence:.2f}",
+        f"{row.seconds:.1f}",
+        f"no: {row.wrong}" if row.wrong else "yes",
+    )
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -238,32 +295,44 @@ def calibration(rows: list[Row]) -> str:
     sure = [row for row in rows if row.confidence > SURE]
     right, hit = sum(not row.wrong for row in rows), sum(not row.wrong for row in sure)
     share = f" ({100 * hit / len(sure):.1f} %)" if sure else ""
-    return (f"{right} of {len(rows)} answers are as built: state, cause and frame. False alarms on healthy servers: "
-            f"{sum(row.false_alarm for row in rows)}. Of {len(sure)} answers with a confidence above {SURE}, {hit} are right{share}.")
+    return (
+        f"{right} of {len(rows)} answers are as built: state, cause and frame. False alarms on healthy servers: "
+        f"{sum(row.false_alarm for row in rows)}. Of {len(sure)} answers with a confidence above {SURE}, {hit} are right{share}."
+    )
 
 
 def summary(rows: list[Row]) -> str:
     """A line for every Python and loop, and one for every server program."""
     versions = {(row.version, row.loop): tuple(map(int, row.version.split("."))) for row in rows}
     kinds = list(servers.KINDS)
-    first = [(*key, *figures([row for row in rows if (row.version, row.loop) == key]))
-             for key in sorted(versions, key=lambda key: (versions[key], key[1]))]
-    second = [(kind, *figures([row for row in rows if row.under == kind]))
-              for kind in sorted({row.under for row in rows}, key=kinds.index)]
+    first = [
+        (*key, *figures([row for row in rows if (row.version, row.loop) == key]))
+        for key in sorted(versions, key=lambda key: (versions[key], key[1]))
+    ]
+    second = [
+        (kind, *figures([row for row in rows if row.under == kind]))
+        for kind in sorted({row.under for row in rows}, key=kinds.index)
+    ]
     head = ("as built", "false alarms", "mean s", "longest s")
     return table(("Python", "loop", *head), first) + "\n\n" + table(("server", *head), second)
 
 
 def figures(rows: list[Row]) -> tuple[str, str, str, str]:
     seconds = [row.seconds for row in rows]
-    return (f"{sum(not row.wrong for row in rows)} of {len(rows)}", str(sum(row.false_alarm for row in rows)),
-            f"{sum(seconds) / len(seconds):.1f}", f"{max(seconds):.1f}")
+    return (
+        f"{sum(not row.wrong for row in rows)} of {len(rows)}",
+        str(sum(row.false_alarm for row in rows)),
+        f"{sum(seconds) / len(seconds):.1f}",
+        f"{max(seconds):.1f}",
+    )
 
 
 def page(rows: list[Row]) -> str:
     head = ("case", "Python", "loop", "server", "state", "cause", "frame", "confidence", "seconds", "as built")
-    return (f"# Every server, hung and diagnosed\n\n`make zoo` writes this page; a case is a server of `tests/`.\n\n"
-            f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every answer\n\n{table(head, map(columns, rows))}\n")
+    return (
+        f"# Every server, hung and diagnosed\n\n`make zoo` writes this page; a case is a server of `tests/`.\n\n"
+        f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every answer\n\n{table(head, map(columns, rows))}\n"
+    )
 
 
 def main() -> int:
@@ -284,7 +353,9 @@ def main() -> int:
         print(f"{name} is left out: {zoo.missing(name)}", file=sys.stderr)
         names.remove(name)
     try:
-        pythons = [environment(path) for path in dict.fromkeys(arguments.interpreter or found_pythons() or [sys.executable])]
+        pythons = [
+            environment(path) for path in dict.fromkeys(arguments.interpreter or found_pythons() or [sys.executable])
+        ]
     except (subprocess.CalledProcessError, OSError) as error:
         print(f"zoo: no environment for the servers: {error}", file=sys.stderr)
         return 2

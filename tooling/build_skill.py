@@ -45,7 +45,9 @@ def files(root: Path = ROOT) -> dict[str, Path]:
             if path.is_dir() or any(LEFT_OUT.match(piece) for piece in name.split("/")):
                 continue
             if path.is_symlink() or not NAME.fullmatch(name):
-                raise CannotPack(f"{name}: a link, or a name with other than ASCII letters, digits, dot, dash and underscore.")
+                raise CannotPack(
+                    f"{name}: a link, or a name with other than ASCII letters, digits, dot, dash and underscore."
+                )
             found[name] = path
     return dict(sorted(found.items()))
 
@@ -86,7 +88,10 @@ def differences(archive: Path, root: Path = ROOT) -> list[str]:
             if opened.read(info) != wanted[info.filename].read_bytes():
                 lines.append(f"differs: {info.filename}")
             elif (info.external_attr, info.date_time, info.compress_type) != (
-                    should.external_attr, should.date_time, should.compress_type):
+                should.external_attr,
+                should.date_time,
+                should.compress_type,
+            ):
                 lines.append(f"permissions, time or compression differ: {info.filename}")
     if not lines and packed != sorted(packed):
         lines.append("the order differs")

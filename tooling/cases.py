@@ -39,7 +39,11 @@ def chosen() -> list[str]:
         if pair(name) not in seen and "postgresql" not in (zoo.truth(name).needs or ""):  # nobody has one to lend
             names.append(name)
             seen.add(pair(name))
-    quiet = [name for name in zoo.names("healthy") if zoo.truth(name).control and not zoo.truth(name).needs and not zoo.truth(name).load]
+    quiet = [
+        name
+        for name in zoo.names("healthy")
+        if zoo.truth(name).control and not zoo.truth(name).needs and not zoo.truth(name).load
+    ]
     return names + quiet[:HEALTHY]
 
 
@@ -58,8 +62,14 @@ def case(name: str) -> dict:
         text, moved = stripped(file.read_text())
         texts[new] = re.sub(rf"\b{own}\b", NAME, text) if package else text
         marked += [[new, moved[line]] for line, _ in zoo.marks(file.read_text())]
-    facts = {"app": f"{NAME}.main:app" if package else f"{NAME}:app", "files": texts, "state": truth.state, "cause": truth.cause,
-             "story": ast.get_docstring(ast.parse(path.read_text())), "marked": marked}
+    facts = {
+        "app": f"{NAME}.main:app" if package else f"{NAME}:app",
+        "files": texts,
+        "state": truth.state,
+        "cause": truth.cause,
+        "story": ast.get_docstring(ast.parse(path.read_text())),
+        "marked": marked,
+    }
     for field in ("trigger", "count", "client", "signal", "symptom", "control", "server"):
         if getattr(truth, field) != zoo.Truth.__dataclass_fields__[field].default:
             facts[field] = getattr(truth, field)
@@ -79,7 +89,7 @@ def stripped(source: str) -> tuple[str, dict[int, int]]:
     """The code without docstrings, comments and the zoo's constants, and where each line that is left went."""
     lines: list[str | None] = source.splitlines()
     for first, last, instead in removed(ast.parse(source)):
-        lines[first - 1:last] = [instead, *[None] * (last - first)]
+        lines[first - 1 : last] = [instead, *[None] * (last - first)]
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         row, column = token.start
         if token.type == tokenize.COMMENT and lines[row - 1] is not None:
@@ -96,10 +106,16 @@ def stripped(source: str) -> tuple[str, dict[int, int]]:
 
 def removed(tree: ast.Module) -> list[tuple[int, int, str | None]]:
     """First and last line of what goes, and what stands there instead: a body may not be empty."""
-    found = [(node.lineno, node.end_lineno, None) for node in tree.body
-             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in zoo.CONSTANTS]
+    found = [
+        (node.lineno, node.end_lineno, None)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) in zoo.CONSTANTS
+    ]
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
             said = node.body[0]
             alone = len(node.body) == 1 and not isinstance(node, ast.Module)
             found.append((said.lineno, said.end_lineno, " " * said.col_offset + "pass" if alone else None))

@@ -57,9 +57,11 @@ def stops_running_work() -> Outcome:
     returned = time.monotonic() - began
     running.result()
     ended = time.monotonic() - began
-    return Outcome("It returned at once and dropped what was queued; the running call ran to its end.",
-                   f"returned after {returned * 1000:.2f} ms, the call ended {ended:.2f} s later",
-                   ended < 0.5 or not queued.cancelled())
+    return Outcome(
+        "It returned at once and dropped what was queued; the running call ran to its end.",
+        f"returned after {returned * 1000:.2f} ms, the call ended {ended:.2f} s later",
+        ended < 0.5 or not queued.cancelled(),
+    )
 
 
 def drops_queued_work() -> Outcome:
@@ -70,8 +72,11 @@ def drops_queued_work() -> Outcome:
     pool.shutdown(wait=False)
     before = len(begun)
     time.sleep(1)
-    return Outcome("Calls that had waited in the queue were begun after it; only `cancel_futures=True` drops them.",
-                   f"{len(begun) - before} of 5 begun afterwards", len(begun) == before)
+    return Outcome(
+        "Calls that had waited in the queue were begun after it; only `cancel_futures=True` drops them.",
+        f"{len(begun) - before} of 5 begun afterwards",
+        len(begun) == before,
+    )
 
 
 def is_done_at_exit() -> Outcome:
@@ -85,16 +90,20 @@ def is_done_at_exit() -> Outcome:
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
     took = time.monotonic() - began
-    return Outcome("The interpreter joined the thread on its way out.",
-                   f"a script with a call of 2 s took {took:.1f} s", took < 1.5)
+    return Outcome(
+        "The interpreter joined the thread on its way out.",
+        f"a script with a call of 2 s took {took:.1f} s",
+        took < 1.5,
+    )
 
 
 def threads_after_aborts(name: str) -> tuple[int, int]:
     """Threads of a fresh server, and after ABORTS streams were cut off."""
     with lab.start(TOOLING, "claims_app:app") as server:
         before = len(list(Path(f"/proc/{server.pid}/task").iterdir()))
-        found = pressure(f"{server.url}/health", f"{server.url}/stream/{name}", aborts=ABORTS,
-                         concurrency=AT_ONCE, pid=server.pid)
+        found = pressure(
+            f"{server.url}/health", f"{server.url}/stream/{name}", aborts=ABORTS, concurrency=AT_ONCE, pid=server.pid
+        )
         if not found.result.complete:
             raise RuntimeError(f"only {found.result.aborts} of {ABORTS} streams were cut off")
         return before, found.counts[-1][1]
@@ -105,9 +114,11 @@ def bounds_threads() -> Outcome:
     fresh, shared = threads_after_aborts("shared-pool")
     if shared > fresh + POOL:
         raise RuntimeError(f"one pool of {POOL} for the application came to {shared} threads from {fresh}")
-    return Outcome(f"Each stream left a thread behind; one pool for the application kept to its {POOL}.",
-                   f"{before} threads before, {own} after {ABORTS} aborts; with one pool {shared}",
-                   own < before + ABORTS / 2)
+    return Outcome(
+        f"Each stream left a thread behind; one pool for the application kept to its {POOL}.",
+        f"{before} threads before, {own} after {ABORTS} aborts; with one pool {shared}",
+        own < before + ABORTS / 2,
+    )
 
 
 def gives_up_after_thirty() -> Outcome:
@@ -116,8 +127,11 @@ def gives_up_after_thirty() -> Outcome:
     began = time.monotonic()
     pool.shutdown(wait=True)
     took = time.monotonic() - began
-    return Outcome("It waited until the call ended. There is no timeout, and no argument for one.",
-                   f"waited {took:.1f} s for a call of {PAST_THIRTY:g} s", took < PAST_THIRTY - 1)
+    return Outcome(
+        "It waited until the call ended. There is no timeout, and no argument for one.",
+        f"waited {took:.1f} s for a call of {PAST_THIRTY:g} s",
+        took < PAST_THIRTY - 1,
+    )
 
 
 def warns() -> Outcome:
@@ -128,14 +142,19 @@ def warns() -> Outcome:
         del one
         gc.collect()
     """
+
     def warnings(opened: str) -> int:
         code = textwrap.dedent(script).replace("{opened}", opened)
         done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, check=True)
         return done.stderr.count(": ResourceWarning: ")
+
     pool = warnings("one = ThreadPoolExecutor(1); one.submit(print)")
     file = warnings("one = open(__import__('os').devnull)")
-    return Outcome("Python said nothing of a pool that was never shut down, and did of a file that was never closed.",
-                   f"{pool} warnings for the pool, {file} for the file", pool > 0 or file == 0)
+    return Outcome(
+        "Python said nothing of a pool that was never shut down, and did of a file that was never closed.",
+        f"{pool} warnings for the pool, {file} for the file",
+        pool > 0 or file == 0,
+    )
 
 
 def is_awaited_to_the_end() -> Outcome:
@@ -150,9 +169,11 @@ def is_awaited_to_the_end() -> Outcome:
     if "finally" not in steps[0]:
         raise RuntimeError("the client left, and the stream was not told")
     plain, shielded = steps[0].count("after the await"), steps[1].count("after the await")
-    return Outcome("The client left, and the line after the await never ran; under a shield it did.",
-                   f"reached {plain} times, under `CancelScope(shield=True)` {shielded} times",
-                   plain > 0 or shielded != 1)
+    return Outcome(
+        "The client left, and the line after the await never ran; under a shield it did.",
+        f"reached {plain} times, under `CancelScope(shield=True)` {shielded} times",
+        plain > 0 or shielded != 1,
+    )
 
 
 def stops_by_handler() -> Outcome:
@@ -168,9 +189,11 @@ def stops_by_handler() -> Outcome:
                     raise RuntimeError("the server neither ended nor went on") from None
             took[handler] = time.monotonic() - began if server.process.poll() is not None else None
     stopped = took["replaced"] is not None
-    return Outcome("The handler ran, and uvicorn went on serving. One that calls its predecessor stopped it.",
-                   f"still serving after 5 s; chained, it ended in {took['chained'] or 99:.1f} s",
-                   stopped or took["chained"] is None)
+    return Outcome(
+        "The handler ran, and uvicorn went on serving. One that calls its predecessor stopped it.",
+        f"still serving after 5 s; chained, it ended in {took['chained'] or 99:.1f} s",
+        stopped or took["chained"] is None,
+    )
 
 
 def is_closed_with_the_response() -> Outcome:
@@ -180,15 +203,21 @@ def is_closed_with_the_response() -> Outcome:
         time.sleep(0.3)
         at_once = seconds_of(f"{server.url}/health")
         if at_once > 1:  # Python 3.9 drops the last reference to it right then
-            return Outcome("It was, at once, and so joined its pool on the event loop's thread.",
-                           f"/health took {at_once:.1f} s", held=False)
+            return Outcome(
+                "It was, at once, and so joined its pool on the event loop's thread.",
+                f"/health took {at_once:.1f} s",
+                held=False,
+            )
         with ThreadPoolExecutor(1) as aside:
             collecting = aside.submit(get, f"{server.url}/collect", 10)
             time.sleep(0.2)
             blocked = seconds_of(f"{server.url}/health")
             collecting.result()
-    return Outcome("Nothing closed it. The garbage collector did, and joined its pool on the event loop's thread.",
-                   f"answering before; at the collection /health took {blocked:.1f} s", blocked < 1)
+    return Outcome(
+        "Nothing closed it. The garbage collector did, and joined its pool on the event loop's thread.",
+        f"answering before; at the collection /health took {blocked:.1f} s",
+        blocked < 1,
+    )
 
 
 def seconds_of(url: str) -> float:

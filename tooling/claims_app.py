@@ -87,8 +87,13 @@ def sync_generator():
             yield "data: more\n\n"
 
 
-STREAMS = {"own-pool": own_pool, "shared-pool": shared_pool, "plain": lambda: cleans_up(False),
-           "shielded": lambda: cleans_up(True), "sync": sync_generator}
+STREAMS = {
+    "own-pool": own_pool,
+    "shared-pool": shared_pool,
+    "plain": lambda: cleans_up(False),
+    "shielded": lambda: cleans_up(True),
+    "sync": sync_generator,
+}
 
 
 @app.get("/stream/{name}")

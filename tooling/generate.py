@@ -26,8 +26,8 @@ os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 
 import cases  # noqa: E402
 from hangdebug.causes import CAUSES  # noqa: E402
-from hangdebug.cli import command_line  # noqa: E402
 from hangdebug.causes.model import Cause  # noqa: E402
+from hangdebug.cli import command_line  # noqa: E402
 
 # Which lines of each step the README's example shows, after the step's heading.
 SHOWN = {
@@ -140,8 +140,12 @@ def pages(run: bool = False) -> dict[Path, str]:
     text = replaced(text, "zoo", zoo_summary())
     if run:
         text = replaced(text, "example", example(triage_output()))
-    return {ROOT / "references" / "causes.md": causes_page(), ROOT / "docs" / "cli.md": cli_page(), readme: text,
-            ROOT / "notebooks" / "practice.json": cases.practice()}
+    return {
+        ROOT / "references" / "causes.md": causes_page(),
+        ROOT / "docs" / "cli.md": cli_page(),
+        readme: text,
+        ROOT / "notebooks" / "practice.json": cases.practice(),
+    }
 
 
 def main() -> int:

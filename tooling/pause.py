@@ -38,7 +38,9 @@ def measure(threads: int) -> tuple[list[float], list[float]]:
     """Longest gaps in ms: one for each dump, and one for each rest of the same length before it."""
     spy = str(Path(sys.executable).with_name("py-spy"))
     seconds = DUMPS * (1.0 + 2 * REST)
-    target = subprocess.Popen([sys.executable, "-c", SPIN, str(threads), str(seconds)], stdout=subprocess.PIPE, text=True)
+    target = subprocess.Popen(
+        [sys.executable, "-c", SPIN, str(threads), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
     spans = []
     with target:
         target.stdout.readline()

@@ -27,15 +27,26 @@ import generate  # noqa: E402
 import zoo  # noqa: E402
 
 PEERS = ROOT / "build" / "peers"
-SERVERS = ("executor_shutdown", "lock", "cpu_bound", "threadpool_limit", "run_coroutine_threadsafe",
-           "never_set", "interpreter_exit", "parked_pool")
+SERVERS = (
+    "executor_shutdown",
+    "lock",
+    "cpu_bound",
+    "threadpool_limit",
+    "run_coroutine_threadsafe",
+    "never_set",
+    "interpreter_exit",
+    "parked_pool",
+)
 TOOLS = ("py-spy dump", "pystack remote", "asyncio pstree", "hydroid", "hang.py diagnose")
 # In words: what a tool must say for its reader not to have to find it out.
 WHAT = {
-    "loop-blocked": r"block(?:s|ed|ing)[\w -]* loop|loop-blocked", "loop-busy": r"loop-busy|cpu-bound|burns",
+    "loop-blocked": r"block(?:s|ed|ing)[\w -]* loop|loop-blocked",
+    "loop-busy": r"loop-busy|cpu-bound|burns",
     "deadlock": r"deadlock|blocks the event loop",
-    "threadpool-exhausted": r"exhausted|starv", "tasks-waiting": r"tasks-waiting|waits? for ever|never (?:set|comes)",
-    "exit-hang": r"exit-hang|told to stop", "healthy": r"healthy|0 blocking calls|no blocking calls",
+    "threadpool-exhausted": r"exhausted|starv",
+    "tasks-waiting": r"tasks-waiting|waits? for ever|never (?:set|comes)",
+    "exit-hang": r"exit-hang|told to stop",
+    "healthy": r"healthy|0 blocking calls|no blocking calls",
 }
 
 
@@ -44,7 +55,9 @@ def environment() -> Path:
     folder = PEERS / ("Scripts" if sys.platform == "win32" else "bin")
     if not (PEERS / "ready").exists():
         venv.create(PEERS, clear=True, with_pip=True)
-        subprocess.run([folder / "python", "-m", "pip", "install", "-qq", "pystack", "hydroid-cli", "py-spy"], check=True)
+        subprocess.run(
+            [folder / "python", "-m", "pip", "install", "-qq", "pystack", "hydroid-cli", "py-spy"], check=True
+        )
         (PEERS / "ready").touch()
     return folder
 
@@ -57,7 +70,9 @@ def output(command: Iterable[object]) -> str:
 
 def cell(text: str, truth: zoo.Truth) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    named = any(re.search(rf"{re.escape(Path(file).name)}\"?(?::|, line ){number}\b", text) for file, number in truth.marked)
+    named = any(
+        re.search(rf"{re.escape(Path(file).name)}\"?(?::|, line ){number}\b", text) for file, number in truth.marked
+    )
     what = bool(re.search(WHAT[truth.state], text, re.I)) and (named or not truth.marked)  # else it means another line
     found = ["what"] * what + ["line"] * named
     return f"{' and '.join(found) or 'neither'}, {len(lines)} to read"
@@ -102,7 +117,9 @@ def main() -> int:
     print(made)
     if arguments.write:
         readme = ROOT / "README.md"
-        readme.write_text(generate.replaced(readme.read_text(encoding="utf-8"), "peers", f"\n{made}\n"), encoding="utf-8")
+        readme.write_text(
+            generate.replaced(readme.read_text(encoding="utf-8"), "peers", f"\n{made}\n"), encoding="utf-8"
+        )
     return 0
 
 

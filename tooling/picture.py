@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
 
 import lab  # noqa: E402
-from hangdebug.report import pictures  # noqa: E402
 from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
+from hangdebug.report import pictures  # noqa: E402
 
 DEADLINE, ABORTS = 1.0, 10
 

@@ -52,14 +52,18 @@ def release(root: Path, version: str, check: Callable[[Path], None]) -> None:
     if numbers(version) <= numbers(current(root)):
         raise Refused(f"{version} is not newer than {current(root)}.")
     if not re.search(rf"^### {re.escape(version)}$", (root / "README.md").read_text(encoding="utf-8"), re.M):
-        raise Refused(f"README.md tells nothing of {version}. Next: write '### {version}' under 'Changes', and commit it")
+        raise Refused(
+            f"README.md tells nothing of {version}. Next: write '### {version}' under 'Changes', and commit it"
+        )
     if git(root, "status", "--porcelain"):
         raise Refused("There are uncommitted changes. Next: git status")
     try:
         for file, before in PLACES:
             path = root / file
             text = path.read_text(encoding="utf-8")
-            path.write_text(re.sub(re.escape(before) + r'[\d.]+"', f'{before}{version}"', text, count=1), encoding="utf-8")
+            path.write_text(
+                re.sub(re.escape(before) + r'[\d.]+"', f'{before}{version}"', text, count=1), encoding="utf-8"
+            )
         for tool in ("generate.py", "build_skill.py"):
             run(root, sys.executable, str(root / "tooling" / tool))
         check(root)
@@ -76,7 +80,9 @@ def run(root: Path, *command: str) -> None:
 
 
 def checked(root: Path) -> None:
-    run(root, sys.executable, "-m", "pytest", "-q", "tests/test_package.py", "tests/test_docs.py", "tests/test_evals.py")
+    run(
+        root, sys.executable, "-m", "pytest", "-q", "tests/test_package.py", "tests/test_docs.py", "tests/test_evals.py"
+    )
 
 
 def main() -> int:

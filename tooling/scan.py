@@ -40,7 +40,9 @@ def programs() -> Path:
     if not (SCAN / "ready").exists():
         print("Installing the scanners into build/scan: once, some minutes.", file=sys.stderr, flush=True)
         venv.create(SCAN, clear=True, with_pip=True)
-        subprocess.run([folder / "python", "-m", "pip", "install", "-qq", "cisco-ai-skill-scanner", "agnix"], check=True)
+        subprocess.run(
+            [folder / "python", "-m", "pip", "install", "-qq", "cisco-ai-skill-scanner", "agnix"], check=True
+        )
         (SCAN / "ready").touch()
     return folder
 

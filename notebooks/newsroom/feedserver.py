@@ -65,8 +65,7 @@ def lines(name: str, delay: float) -> Iterator[bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--delay", type=float, default=60.0, help="seconds that the slow feeds take (60)")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     args = parser.parse_args()

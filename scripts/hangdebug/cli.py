@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from hangdebug.cli_arguments import parser
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.evidence.paste import read, text_of
-from hangdebug.evidence.bundle import is_bundle, read_bundle
-from hangdebug.errors import BadRequest, BadSource, HangError
 from hangdebug.answer.model import Diagnosis
+from hangdebug.cli_arguments import parser
+from hangdebug.errors import BadRequest, BadSource, HangError
+from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.evidence.model import Evidence
+from hangdebug.evidence.paste import read, text_of
 from hangdebug.repair.model import Patch
 from hangdebug.report.groups import as_groups, as_json_groups
 from hangdebug.report.text import as_json, as_markdown, as_text
@@ -49,6 +49,7 @@ def say(line: str) -> None:
 def run_capture(arguments: argparse.Namespace) -> int:
     from hangdebug.capture.bundle import pack
     from hangdebug.observe import new_folder, observe
+
     target = target_of(arguments)
     folder = Path(arguments.out) if arguments.out else new_folder(target)
     observe(target, folder, say)
@@ -57,8 +58,9 @@ def run_capture(arguments: argparse.Namespace) -> int:
 
 
 def run_record(arguments: argparse.Namespace) -> int:
-    from hangdebug.report import recording
     from hangdebug.observe import new_folder
+    from hangdebug.report import recording
+
     target = target_of(arguments)
     pid = recording.busiest(target.workers)
     folder = Path(arguments.out) if arguments.out else new_folder(target, name="recording")
@@ -82,7 +84,9 @@ def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
     found: list[tuple[str, Diagnosis]] = []
     for source in sources:
         live = isinstance(source, int)
-        one = argparse.Namespace(**{**vars(arguments), "sources": [] if live else [source], "pid": [source] if live else None})
+        one = argparse.Namespace(
+            **{**vars(arguments), "sources": [] if live else [source], "pid": [source] if live else None}
+        )
         try:
             evidence = evidence_from(one)
         except HangError as error:
@@ -90,7 +94,9 @@ def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
             continue
         found += [(label(source, item, len(evidence)), diagnose(item)) for item in evidence]
     if not found:
-        raise BadRequest("Not one of them could be diagnosed.", "", "python scripts/hang.py diagnose " + shlex.quote(str(sources[0])))
+        raise BadRequest(
+            "Not one of them could be diagnosed.", "", "python scripts/hang.py diagnose " + shlex.quote(str(sources[0]))
+        )
     print(as_json_groups(found) if arguments.json else as_groups(found), end="")
     return 0
 
@@ -101,27 +107,39 @@ def label(source: str | int, evidence: Evidence, count: int) -> str:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    from hangdebug.report import incident, page
     from hangdebug.repair.proof import pressure
+    from hangdebug.report import incident, page
+
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
         checks[Path(file).stem] = pressure.read_check(text_of(file))
         if checks[Path(file).stem] is None:
-            raise BadRequest(f"{file} is no verification.", "It is what `verify --save FILE` writes.", "python scripts/hang.py verify --help")
+            raise BadRequest(
+                f"{file} is no verification.",
+                "It is what `verify --save FILE` writes.",
+                "python scripts/hang.py verify --help",
+            )
     stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
-    found = incident.gather(text_of("-") if arguments.source == "-" else path, checks=checks,
-                            code=Path(arguments.code) if arguments.code else None)
+    found = incident.gather(
+        text_of("-") if arguments.source == "-" else path,
+        checks=checks,
+        code=Path(arguments.code) if arguments.code else None,
+    )
     print(*page.write(found, Path(arguments.out or f"{stem}-report")), sep="\n")
     return 0
 
 
 def run_fix(arguments: argparse.Namespace) -> int:
     from hangdebug.repair import scan
+
     listed = arguments.check or arguments.json or arguments.sarif
     if bool(arguments.places) == bool(arguments.diagnosis) or listed and arguments.write:
-        raise BadRequest("Fix what?", "Give either paths or --from DIAGNOSIS, and either --check or --write.",
-                         "python scripts/hang.py fix app/api/routes/stream.py:14")
+        raise BadRequest(
+            "Fix what?",
+            "Give either paths or --from DIAGNOSIS, and either --check or --write.",
+            "python scripts/hang.py fix app/api/routes/stream.py:14",
+        )
     skipped: list[str] = []
     patches = scan.found(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
     findings, changed, unwritten = [], [], []
@@ -153,6 +171,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
 def show(patch: Patch, arguments: argparse.Namespace) -> None:
     """The findings, and the diff of one file; or the file rewritten."""
     from hangdebug.repair import fix
+
     for finding in patch.findings:
         say(str(finding))
     if not patch.changed:
@@ -172,16 +191,34 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
     if arguments.concurrency:
         if not arguments.stream_url:
-            raise BadRequest("Which streams?", "--concurrency says how many are cut off at once.", f"{verify.USAGE} --stream-url URL")
-        found = pressure.pressure(arguments.url, arguments.stream_url, aborts=arguments.aborts, pid=arguments.pid,
-                                  concurrency=arguments.concurrency, deadline=arguments.deadline, on_phase=tell)
+            raise BadRequest(
+                "Which streams?", "--concurrency says how many are cut off at once.", f"{verify.USAGE} --stream-url URL"
+            )
+        found = pressure.pressure(
+            arguments.url,
+            arguments.stream_url,
+            aborts=arguments.aborts,
+            pid=arguments.pid,
+            concurrency=arguments.concurrency,
+            deadline=arguments.deadline,
+            on_phase=tell,
+        )
         print(pressure.report(found))
         save(found, arguments)
         return 0 if found.passed else 1
     if arguments.pid:
-        raise BadRequest("Threads are counted under pressure only.", "--pid goes with --concurrency.", f"{verify.USAGE} --concurrency 20")
-    result = verify.verify(arguments.url, stream_url=arguments.stream_url, aborts=arguments.aborts,
-                           deadline=arguments.deadline, on_phase=tell)
+        raise BadRequest(
+            "Threads are counted under pressure only.",
+            "--pid goes with --concurrency.",
+            f"{verify.USAGE} --concurrency 20",
+        )
+    result = verify.verify(
+        arguments.url,
+        stream_url=arguments.stream_url,
+        aborts=arguments.aborts,
+        deadline=arguments.deadline,
+        on_phase=tell,
+    )
     print(verify.table(result))
     save(result, arguments)
     return 0 if result.passed else 1
@@ -190,11 +227,13 @@ def run_verify(arguments: argparse.Namespace) -> int:
 def save(result: object, arguments: argparse.Namespace) -> None:
     if arguments.save:
         from hangdebug.repair.proof.pressure import keep_check
+
         keep_check(result, Path(arguments.save))
 
 
 def run_triage(arguments: argparse.Namespace) -> int:
     from hangdebug import triage
+
     if not arguments.pid and arguments.port is None:
         return 0 if triage.demo(Path(arguments.out or "."), print) else 1
     triage.own(target_of(arguments), Path(arguments.out or "."), print)
@@ -202,8 +241,17 @@ def run_triage(arguments: argparse.Namespace) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    return parser({"capture": run_capture, "record": run_record, "diagnose": run_diagnose, "report": run_report, "fix": run_fix, "verify": run_verify,
-                   "triage": run_triage})
+    return parser(
+        {
+            "capture": run_capture,
+            "record": run_record,
+            "diagnose": run_diagnose,
+            "report": run_report,
+            "fix": run_fix,
+            "verify": run_verify,
+            "triage": run_triage,
+        }
+    )
 
 
 # -- what the verbs share ------------------------------------------------------------------------------
@@ -211,22 +259,29 @@ def command_line() -> argparse.ArgumentParser:
 
 def target_of(arguments: argparse.Namespace):
     from hangdebug.capture.processes import on_port, resolve
+
     if arguments.pid:
         if len(arguments.pid) > 1:
             raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
         return resolve(arguments.pid[0])
     if arguments.port is not None:
         return on_port(arguments.port)
-    raise BadRequest("Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000")
+    raise BadRequest(
+        "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
+    )
 
 
 def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     live = bool(arguments.pid) or arguments.port is not None
     if live == bool(arguments.sources):
-        raise BadRequest("Diagnose what?" if not live else "Diagnose which of them?", "Give one of --pid, --port, a file, a bundle, or - for standard input.",
-                         "py-spy dump --pid PID | python scripts/hang.py diagnose -")
+        raise BadRequest(
+            "Diagnose what?" if not live else "Diagnose which of them?",
+            "Give one of --pid, --port, a file, a bundle, or - for standard input.",
+            "py-spy dump --pid PID | python scripts/hang.py diagnose -",
+        )
     if live:
         from hangdebug.observe import observe, observe_briefly
+
         target = target_of(arguments)
         if arguments.save:
             return observe(target, Path(arguments.save), say)
@@ -237,6 +292,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     if arguments.code is None:
         return evidence
     from hangdebug.evidence.source_tree import with_sources
+
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
 
 

@@ -10,28 +10,55 @@ from hangdebug import __version__
 
 def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
     """The parser, with `run` holding the function of each verb."""
-    top = argparse.ArgumentParser(prog="hang.py", description="Name what hangs a Python web backend, with the evidence, "
-                                  "and prove the repair.", formatter_class=argparse.RawDescriptionHelpFormatter,
-                                  epilog=examples("hang.py diagnose --port 8000", "hang.py triage"))
+    top = argparse.ArgumentParser(
+        prog="hang.py",
+        description="Name what hangs a Python web backend, with the evidence, and prove the repair.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=examples("hang.py diagnose --port 8000", "hang.py triage"),
+    )
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(metavar="VERB", required=True)
 
-    capture = verb(verbs, "capture", run, "Save the evidence of a live process: stacks, kernel waits, facts.",
-                   "hang.py capture --port 8000 --zip", "hang.py capture --pid 4284 --out before-restart")
+    capture = verb(
+        verbs,
+        "capture",
+        run,
+        "Save the evidence of a live process: stacks, kernel waits, facts.",
+        "hang.py capture --port 8000 --zip",
+        "hang.py capture --pid 4284 --out before-restart",
+    )
     live_arguments(capture)
     capture.add_argument("--out", metavar="FOLDER", help="where to put the bundle (default: evidence-PID-TIME)")
     capture.add_argument("--zip", action="store_true", help="also pack it into FOLDER.zip, to send it elsewhere")
 
-    recording = verb(verbs, "record", run, "Sample a busy process, of several workers the busiest: stacks, a flame graph, a file for speedscope.",
-                     "hang.py record --port 8000", "hang.py record --pid 4284 --seconds 10 --out flames")
+    recording = verb(
+        verbs,
+        "record",
+        run,
+        "Sample a busy process, of several workers the busiest: stacks, a flame graph, a file for speedscope.",
+        "hang.py record --port 8000",
+        "hang.py record --pid 4284 --seconds 10 --out flames",
+    )
     live_arguments(recording)
-    recording.add_argument("--seconds", type=seconds, default=2.0, help="how long to sample, in whole seconds (default: 2)")
+    recording.add_argument(
+        "--seconds", type=seconds, default=2.0, help="how long to sample, in whole seconds (default: 2)"
+    )
     recording.add_argument("--out", metavar="FOLDER", help="where to put the files (default: recording-PID-TIME)")
 
-    diagnosing = verb(verbs, "diagnose", run, "Say what hangs, from a live process, a dump or a bundle.",
-                      "hang.py diagnose --port 8000", "py-spy dump --pid 4284 | hang.py diagnose - --json")
-    diagnosing.add_argument("sources", nargs="*", metavar="FILE|BUNDLE|-",
-                            help="a pasted dump, an evidence bundle, - for stdin; of several, like ones are grouped")
+    diagnosing = verb(
+        verbs,
+        "diagnose",
+        run,
+        "Say what hangs, from a live process, a dump or a bundle.",
+        "hang.py diagnose --port 8000",
+        "py-spy dump --pid 4284 | hang.py diagnose - --json",
+    )
+    diagnosing.add_argument(
+        "sources",
+        nargs="*",
+        metavar="FILE|BUNDLE|-",
+        help="a pasted dump, an evidence bundle, - for stdin; of several, like ones are grouped",
+    )
     live_arguments(diagnosing)
     diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
     diagnosing.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
@@ -39,46 +66,93 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
 
-    reporting = verb(verbs, "report", run, "Write an incident report to paste into a ticket: report.html and report.md.",
-                     "hang.py report evidence-4284-20260101T031500", "hang.py report dump.txt --code . --out incident")
-    reporting.add_argument("source", metavar="BUNDLE", help="an evidence bundle: a folder, a zip or a .tar.gz; or a pasted dump; - for stdin")
-    reporting.add_argument("--out", metavar="FOLDER", help="where to write them (default: NAME-report, in the current folder)")
-    reporting.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read, and shows the diff")
-    reporting.add_argument("--check", action="append", metavar="FILE", help="what `verify --save FILE` wrote; repeat for before and after")
+    reporting = verb(
+        verbs,
+        "report",
+        run,
+        "Write an incident report to paste into a ticket: report.html and report.md.",
+        "hang.py report evidence-4284-20260101T031500",
+        "hang.py report dump.txt --code . --out incident",
+    )
+    reporting.add_argument(
+        "source",
+        metavar="BUNDLE",
+        help="an evidence bundle: a folder, a zip or a .tar.gz; or a pasted dump; - for stdin",
+    )
+    reporting.add_argument(
+        "--out", metavar="FOLDER", help="where to write them (default: NAME-report, in the current folder)"
+    )
+    reporting.add_argument(
+        "--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read, and shows the diff"
+    )
+    reporting.add_argument(
+        "--check", action="append", metavar="FILE", help="what `verify --save FILE` wrote; repeat for before and after"
+    )
 
-    fixing = verb(verbs, "fix", run, "Propose rewrites as one diff; --write applies it, --check lists what it would do.",
-                  "hang.py fix app/api/routes/stream.py:14", "hang.py fix --check app")
-    fixing.add_argument("places", nargs="*", metavar="PATH[:LINE]",
-                        help="files and folders to rewrite; with LINE only that construct")
-    fixing.add_argument("--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)")
+    fixing = verb(
+        verbs,
+        "fix",
+        run,
+        "Propose rewrites as one diff; --write applies it, --check lists what it would do.",
+        "hang.py fix app/api/routes/stream.py:14",
+        "hang.py fix --check app",
+    )
+    fixing.add_argument(
+        "places", nargs="*", metavar="PATH[:LINE]", help="files and folders to rewrite; with LINE only that construct"
+    )
+    fixing.add_argument(
+        "--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)"
+    )
     fixing.add_argument("--write", action="store_true", help="change the files (each whole, or not at all)")
-    fixing.add_argument("--check", action="store_true", help="list each finding as FILE:LINE RULE MESSAGE; status 1 if there is any")
+    fixing.add_argument(
+        "--check", action="store_true", help="list each finding as FILE:LINE RULE MESSAGE; status 1 if there is any"
+    )
     listing = fixing.add_mutually_exclusive_group()
     listing.add_argument("--json", action="store_true", help="the list of --check as JSON, schema version 1")
     listing.add_argument("--sarif", action="store_true", help="the list of --check as SARIF 2.1.0, for code scanning")
 
-    verifying = verb(verbs, "verify", run, "Prove with curl that the server answers while streams are aborted.",
-                     "hang.py verify --url http://127.0.0.1:8000/health",
-                     "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20")
-    verifying.add_argument("--url", action="append", required=True, help="to probe; repeat for a control URL and the one that hung")
+    verifying = verb(
+        verbs,
+        "verify",
+        run,
+        "Prove with curl that the server answers while streams are aborted.",
+        "hang.py verify --url http://127.0.0.1:8000/health",
+        "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20",
+    )
+    verifying.add_argument(
+        "--url", action="append", required=True, help="to probe; repeat for a control URL and the one that hung"
+    )
     verifying.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
     verifying.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
-    verifying.add_argument("--concurrency", type=whole, metavar="N", help="cut off N at once, and probe all the time meanwhile")
+    verifying.add_argument(
+        "--concurrency", type=whole, metavar="N", help="cut off N at once, and probe all the time meanwhile"
+    )
     verifying.add_argument("--pid", type=whole, help="with --concurrency: also count this process's threads (Linux)")
-    verifying.add_argument("--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)")
+    verifying.add_argument(
+        "--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)"
+    )
 
-    verifying.add_argument("--save", metavar="FILE", help="keep the result as JSON, in a bundle or elsewhere: `report` shows it")
+    verifying.add_argument(
+        "--save", metavar="FILE", help="keep the result as JSON, in a bundle or elsewhere: `report` shows it"
+    )
 
-    triaging = verb(verbs, "triage", run, "The whole path: on the bundled news service, or on your own process.",
-                    "hang.py triage", "hang.py triage --port 8000")
+    triaging = verb(
+        verbs,
+        "triage",
+        run,
+        "The whole path: on the bundled news service, or on your own process.",
+        "hang.py triage",
+        "hang.py triage --port 8000",
+    )
     live_arguments(triaging)
     triaging.add_argument("--out", metavar="FOLDER", help="where to keep the evidence (default: the current folder)")
     return top
 
 
 def verb(verbs, name: str, run: Mapping, does: str, *shown: str) -> argparse.ArgumentParser:
-    made = verbs.add_parser(name, help=does, description=does, epilog=examples(*shown),
-                            formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = verbs.add_parser(
+        name, help=does, description=does, epilog=examples(*shown), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.set_defaults(run=run[name])
     return made
 

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
-from hangdebug.capture.processes import Target
-from hangdebug.capture.bundle import capture
-from hangdebug.capture.bundle import AT_ONCE, Pause, profile, rest, watch
 from hangdebug.answer.diagnose import diagnose
-from hangdebug.evidence.bundle import read_bundle
-from hangdebug.errors import BadBundle
 from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.bundle import AT_ONCE, Pause, capture, profile, rest, watch
+from hangdebug.capture.processes import Target
+from hangdebug.errors import BadBundle
+from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
 CLEAR = 0.8
@@ -34,7 +33,9 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tupl
         return read_bundle(folder)
     known = [(diagnose(one), one.process.pid) for one in read_bundle(folder)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        again = [pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None]
+        again = [
+            pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None
+        ]
     for one in again:
         one.result()
     return read_bundle(folder)

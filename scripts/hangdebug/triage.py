@@ -11,18 +11,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Callable, Iterator
 
-from hangdebug.repair import fix
-from hangdebug.capture.processes import Target, resolve
-from hangdebug.capture import pyspy
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.evidence.paste import read
-from hangdebug.errors import HangError, MissingTool, ServiceFailed
-from hangdebug.observe import new_folder, observe
 from hangdebug.answer.model import Diagnosis
+from hangdebug.capture import pyspy
+from hangdebug.capture.processes import Target, resolve
+from hangdebug.errors import HangError, MissingTool, ServiceFailed
+from hangdebug.evidence.paste import read
+from hangdebug.observe import new_folder, observe
+from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
+from hangdebug.repair.proof.verify import Verification, table, verify
 from hangdebug.report.text import as_text
 from hangdebug.scene.scene import scene
-from hangdebug.repair.proof.verify import Verification, table, verify
 
 DEADLINE = 1.0  # seconds for a health check that answers in milliseconds when all is well
 ABORTS = 10
@@ -80,14 +80,20 @@ def demo(keep: Path, say: Say) -> bool:
         if patch is None or before.passed:
             say("\nNOT PROVED: the service did not hang as expected, or no rewrite was found.")
             return False
-        say(f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(replace(patch, file=str(Path(patch.file).relative_to(copy))))}")
+        say(
+            f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(replace(patch, file=str(Path(patch.file).relative_to(copy))))}"
+        )
         fix.write(patch)
         say("5. Start the copy, replay the disconnect.")
         after, left = recovered(lab, copy, say)
         lab.overlay(copy)
         say("\n6. The same with the full pattern of snippets/: one pool for the application, a stop event, timeouts.")
         full, least = recovered(lab, copy, lambda line: None)
-    say(compared({"as it was": before, "rewritten": after, "full pattern": full}, {"rewritten": left, "full pattern": least}))
+    say(
+        compared(
+            {"as it was": before, "rewritten": after, "full pattern": full}, {"rewritten": left, "full pattern": least}
+        )
+    )
     holds = after.passed and full.passed and answer.state == "loop-blocked"
     say(f"\n{'PROVED' if holds else 'NOT PROVED'} in {time.monotonic() - began:.0f} s.")
     return holds
@@ -140,8 +146,16 @@ def compared(results: dict[str, Verification], left: dict[str, int]) -> str:
     for name, result in results.items():
         lost = any(probe.status is None for probe in result.probes)
         slowest = "no answer" if lost else f"{max(probe.seconds for probe in result.probes):.3f} s"
-        rows.append((name, str(len(result.probes)), str(len(result.failed)), slowest, str(result.aborts),
-                     str(left.get(name, "-"))))
+        rows.append(
+            (
+                name,
+                str(len(result.probes)),
+                str(len(result.failed)),
+                slowest,
+                str(result.aborts),
+                str(left.get(name, "-")),
+            )
+        )
     return "\n" + "\n".join(f"   {row[0]:14}" + "  ".join(map(str.rjust, row[1:], map(len, head[1:]))) for row in rows)
 
 
@@ -151,11 +165,17 @@ def laboratory() -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
+        import fastapi  # noqa: E401, F401  (what the news service needs)
+        import requests
+        import uvicorn
+
         import lab
-        import fastapi, requests, uvicorn  # noqa: E401, F401  (what the news service needs)
     except ImportError as error:
-        raise MissingTool(f"{error.name} is not installed.", "The bundled news service needs it; your own process does not.",
-                          "make triage   # or: pip install fastapi uvicorn requests psutil py-spy libcst") from error
+        raise MissingTool(
+            f"{error.name} is not installed.",
+            "The bundled news service needs it; your own process does not.",
+            "make triage   # or: pip install fastapi uvicorn requests psutil py-spy libcst",
+        ) from error
     return lab
 
 

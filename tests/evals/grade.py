@@ -35,6 +35,7 @@ def case_of(name: str) -> dict[str, Any] | None:
     """A case by its number in evals.json; or one made of a server of tests/hung, graded by how that was built."""
     if name.startswith("hung:"):
         from stage import unseen  # which needs more than the standard library
+
         return unseen(name.partition(":")[2])
     return cases().get(int(name)) if name.isdigit() else None
 
@@ -57,12 +58,20 @@ def grade(case: dict[str, Any], run: Run) -> dict[str, Any]:
     return {
         "expectations": graded,
         "assertion_results": graded,  # the same, under the name that agentskills.io's guide once gave it
-        "summary": {"passed": count, "failed": len(graded) - count, "total": len(graded),
-                    "pass_rate": round(count / len(graded), 2)},
+        "summary": {
+            "passed": count,
+            "failed": len(graded) - count,
+            "total": len(graded),
+            "pass_rate": round(count / len(graded), 2),
+        },
         "execution_metrics": {
-            "tool_calls": dict(collections.Counter(step.tool for step in calls)), "total_tool_calls": len(calls),
-            "total_steps": len(run.steps), "errors_encountered": sum(step.failed for step in calls),
-            "output_chars": len(run.answer), "transcript_chars": sum(len(step.text) + len(step.output) for step in run.steps)},
+            "tool_calls": dict(collections.Counter(step.tool for step in calls)),
+            "total_tool_calls": len(calls),
+            "total_steps": len(run.steps),
+            "errors_encountered": sum(step.failed for step in calls),
+            "output_chars": len(run.answer),
+            "transcript_chars": sum(len(step.text) + len(step.output) for step in run.steps),
+        },
         "timing": {"executor_duration_seconds": round(run.transcript.seconds, 1)},
     }
 

@@ -37,7 +37,23 @@ from typing import Any, Iterator
 
 SHELLS = ("bash", "shell", "sh", "execute", "terminal")
 EDITORS = ("edit", "write", "multiedit", "notebookedit", "str_replace_based_edit_tool")
-WRAPPERS = ("env", "nohup", "time", "exec", "command", "setsid", "xargs", "nice", "stdbuf", "then", "do", "else", "if", "while", "!")
+WRAPPERS = (
+    "env",
+    "nohup",
+    "time",
+    "exec",
+    "command",
+    "setsid",
+    "xargs",
+    "nice",
+    "stdbuf",
+    "then",
+    "do",
+    "else",
+    "if",
+    "while",
+    "!",
+)
 SPOKEN = re.compile(r"(user|assistant):[ \t]?(.*)", re.I)
 TOLD = re.compile(r"\[(exit|seconds) (\d+(?:\.\d+)?)\]\s*$")
 HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1([^\n]*)\n.*?\n[ \t]*\2(?=\s|$)", re.DOTALL)
@@ -78,7 +94,7 @@ class Transcript:
     def answer(self) -> str:
         """What was said after the last call: the answer that a person is left with."""
         last = max((index for index, step in enumerate(self.steps) if step.kind == "call"), default=-1)
-        said = [step.text for step in self.steps[last + 1:] if step.kind == "say"]
+        said = [step.text for step in self.steps[last + 1 :] if step.kind == "say"]
         return "\n".join(said)
 
 
@@ -97,14 +113,20 @@ def rows_of(text: str) -> list[dict[str, Any]]:
         return from_text(text)
     try:
         rows = json.loads(text)
-        rows = next((rows[key] for key in ("messages", "turns") if key in rows), [rows]) if isinstance(rows, dict) else rows
+        rows = (
+            next((rows[key] for key in ("messages", "turns") if key in rows), [rows])
+            if isinstance(rows, dict)
+            else rows
+        )
     except ValueError:
         rows = []
         for number, line in enumerate(text.splitlines(), 1):
             try:
                 rows += [json.loads(line)] if line.strip() else []
             except ValueError as error:
-                raise NotATranscript(f"line {number} is not JSON, and no turn begins with user: or assistant: ({error})") from error
+                raise NotATranscript(
+                    f"line {number} is not JSON, and no turn begins with user: or assistant: ({error})"
+                ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise NotATranscript("it holds something else than one object a turn")
     return rows
@@ -156,13 +178,24 @@ def from_plain(rows: list[dict[str, Any]]) -> Iterator[Step]:
     for row in rows:
         yield Step("user" if row.get("role") == "user" else "say", str(row.get("text") or ""))
         for call in row.get("tools") or ():
-            yield Step("call", str(call.get("command", "")), str(call.get("tool", "bash")).lower(), str(call.get("output", "")),
-                       bool(call.get("status")), seconds(call.get("seconds")))
+            yield Step(
+                "call",
+                str(call.get("command", "")),
+                str(call.get("tool", "bash")).lower(),
+                str(call.get("output", "")),
+                bool(call.get("status")),
+                seconds(call.get("seconds")),
+            )
 
 
 def from_stream(rows: list[dict[str, Any]]) -> Iterator[Step]:
-    results = {part["tool_use_id"]: part for row in rows if row.get("type") == "user" for part in parts(row)
-               if part.get("type") == "tool_result"}
+    results = {
+        part["tool_use_id"]: part
+        for row in rows
+        if row.get("type") == "user"
+        for part in parts(row)
+        if part.get("type") == "tool_result"
+    }
     for row in rows:
         kind = {"assistant": "say", "user": "user"}.get(str(row.get("type")))
         for part in parts(row) if kind else ():
@@ -171,13 +204,22 @@ def from_stream(rows: list[dict[str, Any]]) -> Iterator[Step]:
             elif part.get("type") == "tool_use":
                 given, result = part.get("input") or {}, results.get(part.get("id"), {})
                 what = given.get("command") or given.get("file_path") or given.get("path") or json.dumps(given)
-                yield Step("call", str(what), str(part.get("name", "")).lower(), words(result.get("content")),
-                           bool(result.get("is_error")))
+                yield Step(
+                    "call",
+                    str(what),
+                    str(part.get("name", "")).lower(),
+                    words(result.get("content")),
+                    bool(result.get("is_error")),
+                )
 
 
 def parts(row: dict[str, Any]) -> list[dict[str, Any]]:
     content = (row.get("message") or {}).get("content", [])
-    return [{"type": "text", "text": content}] if isinstance(content, str) else [one for one in content if isinstance(one, dict)]
+    return (
+        [{"type": "text", "text": content}]
+        if isinstance(content, str)
+        else [one for one in content if isinstance(one, dict)]
+    )
 
 
 def words(content: Any) -> str:
@@ -203,7 +245,9 @@ def simple_commands(line: str) -> list[list[str]]:
             found.append([])
         else:
             found[-1].append(token)
-    return [argv for words_ in found for argv in unwrapped(words_)] + [argv for one in inner for argv in simple_commands(one)]
+    return [argv for words_ in found for argv in unwrapped(words_)] + [
+        argv for one in inner for argv in simple_commands(one)
+    ]
 
 
 def unwrapped(argv: list[str]) -> Iterator[list[str]]:
@@ -224,6 +268,8 @@ def unwrapped(argv: list[str]) -> Iterator[list[str]]:
         yield from unwrapped(rest)
     elif name == "timeout":
         yield argv
-        yield from unwrapped(argv[next((n for n, word in enumerate(argv[1:], 1) if word[:1].isdigit()), len(argv)) + 1:])
+        yield from unwrapped(
+            argv[next((n for n, word in enumerate(argv[1:], 1) if word[:1].isdigit()), len(argv)) + 1 :]
+        )
     else:
         yield argv

@@ -7,30 +7,30 @@ import re
 # How people and assistants word a state. Its own id counts too.
 STATES = {
     "loop-blocked": r"block\w*(?: \w+){0,3} (?:the )?(?:asyncio )?(?:event )?loop"
-                    r"|loop (?:can't|cannot|can not) (?:run|serve|process)"
-                    r"|event loop(?:'s thread)? (?:is|was|gets|sits|waits|hangs)\b(?! (?:idle|fine|healthy|free|not))",
+    r"|loop (?:can't|cannot|can not) (?:run|serve|process)"
+    r"|event loop(?:'s thread)? (?:is|was|gets|sits|waits|hangs)\b(?! (?:idle|fine|healthy|free|not))",
     "loop-busy": r"(?:event )?loop(?:'s thread)? (?:is busy|is burning|burns|computes|spins|is spinning)|(?:pegs|burns|pins|saturates) (?:the |a |one )?(?:cpu|core)"
-                 r"|cpu-bound (?:work|code|handler|loop)|100 ?% (?:of )?(?:a |one )?(?:cpu|core)",
+    r"|cpu-bound (?:work|code|handler|loop)|100 ?% (?:of )?(?:a |one )?(?:cpu|core)",
     "threadpool-exhausted": r"(?:thread ?pool|worker threads?|limiter|all \d+ (?:worker )?threads)(?: \w+){0,4} "
-                            r"(?:exhausted|full|stuck|used up|starved|occupied|busy)|pool (?:exhaustion|starvation)"
-                            r"|(?:every|all(?: of)?(?: the| \d+)?) (?:\w+ )?(?:worker )?threads? (?:is|are|waits?|sits?|blocked)",
+    r"(?:exhausted|full|stuck|used up|starved|occupied|busy)|pool (?:exhaustion|starvation)"
+    r"|(?:every|all(?: of)?(?: the| \d+)?) (?:\w+ )?(?:worker )?threads? (?:is|are|waits?|sits?|blocked)",
     "deadlock": r"deadlock\w*",
     "tasks-waiting": r"(?:coroutines?|tasks?|handlers?|requests?) (?:(?:are|is) )?(?:wait|await)(?:s|ing)? (?:for|on)? ?(?:ever|what never|something that never)"
-                     r"|never (?:set|released|notified|resolved|arrives?|filled|given back|returned to)|leak(?:s|ed)? (?:a |the |its |every )?(?:permit|lock|semaphore|connection|session)",
+    r"|never (?:set|released|notified|resolved|arrives?|filled|given back|returned to)|leak(?:s|ed)? (?:a |the |its |every )?(?:permit|lock|semaphore|connection|session)",
     "exit-hang": r"(?:does not|doesn't|cannot|can't|never) (?:exit|end|stop|shut down)|interpreter'?s? (?:exit|shutdown)"
-                 r"|hangs? (?:on|at|during) (?:exit|shutdown)",
+    r"|hangs? (?:on|at|during) (?:exit|shutdown)",
     "startup-hang": r"never (?:served|started up)|stuck in (?:its )?(?:import|start-?up)",
     "sync-worker-blocked": r"synchronous worker (?:is )?(?:stuck|blocked)",
     "stopped": r"SIGSTOP|stopped by (?:the kernel|a signal|a debugger)",
     "healthy": r"\bhealthy\b|nothing is (?:stuck|hung|blocked)|no hang\b"
-               r"|(?:not|isn't) (?:a hang|hung|stuck|blocked|hanging)",
+    r"|(?:not|isn't) (?:a hang|hung|stuck|blocked|hanging)",
     "inconclusive": r"cannot (?:say|tell|be (?:sure|certain))|can't (?:say|tell)|not enough evidence",
 }
 POOL = r"(?:pool|executor|ThreadPoolExecutor)"
 CAUSES = {
     "executor-shutdown": rf"{POOL}\W{{0,4}}(?:'s )?(?:\w+ ){{0,3}}shut\W?down"
-                         rf"|shut\W?down\w*\W{{0,3}}(?:\(wait=True\) )?(?:\w+ ){{0,4}}(?:{POOL}|join)"
-                         r"|shutdown\W{0,2}\(wait=True|`shutdown`",
+    rf"|shut\W?down\w*\W{{0,3}}(?:\(wait=True\) )?(?:\w+ ){{0,4}}(?:{POOL}|join)"
+    r"|shutdown\W{0,2}\(wait=True|`shutdown`",
     "future-result": r"\.result\(\)|as_completed|concurrent\.futures\.wait|(?:waits?|blocks?|blocked) (?:for|on) (?:a |the )?(?:result of )?(?:a |the )?(?:\w+ )?future",
     "run-coroutine-threadsafe": r"run_coroutine_threadsafe|async_to_sync|(?:its|the) own loop|same loop|coroutine that only it could run",
     "thread-join": r"(?:thread|process)\w*(?:'s)?\W{0,3}(?:\w+ ){0,3}join|\bjoin(?:s|ed|ing)? (?:a |the |its )?(?:\w+ )?(?:thread|process)|\.join\(\)|waits? for a thread or a process to end",
@@ -54,7 +54,7 @@ CAUSES = {
     "fork": r"\bfork\w*",
     "gc": r"__del__|finali[sz]er|garbage collect\w*",
     "threadpool-limit": r"(?:limiter|thread ?pool|AnyIO|pool)(?: \w+){0,6} (?:exhausted|full|stuck|used up|starved|limit|busy)"
-                        r"|pool (?:exhaustion|starvation)|(?:every|all(?: \d+| of the)?) (?:worker )?threads?",
+    r"|pool (?:exhaustion|starvation)|(?:every|all(?: \d+| of the)?) (?:worker )?threads?",
     "default-executor": r"default (?:thread ?pool )?executor|asyncio\.to_thread|run_in_executor\(None|shutdown_default_executor",
     "interpreter-exit": r"interpreter(?:'s)? (?:exit|shutdown)|interpreter waits|non-daemon|at exit|told to stop|_python_exit",
     "graceful-shutdown": r"graceful\w*|open (?:stream|connection|request)s?|connections? to close|lifespan|waits for what is open",
@@ -62,9 +62,14 @@ CAUSES = {
     "other": r"cannot (?:say|tell)|can't (?:say|tell)|not known|unknown|no rule names",
     "none": r"\bnothing\b|healthy|no hang",
 }
-DENIED = re.compile(r"\b(?:not|no|never|isn't|wasn't|aren't|doesn't|rather than|instead of|unlike|without|nor|neither|"
-                    r"if|were|would|could|rules? out|ruled out|exonerated|confus\w+|mistake\w*)\b", re.I)
-REFUSED = re.compile(r"not (?:let you attach|permitted)|permission denied|operation not permitted|must be root|ptrace", re.I)
+DENIED = re.compile(
+    r"\b(?:not|no|never|isn't|wasn't|aren't|doesn't|rather than|instead of|unlike|without|nor|neither|"
+    r"if|were|would|could|rules? out|ruled out|exonerated|confus\w+|mistake\w*)\b",
+    re.I,
+)
+REFUSED = re.compile(
+    r"not (?:let you attach|permitted)|permission denied|operation not permitted|must be root|ptrace", re.I
+)
 YES = re.compile(r"\b(?:yes|yep|sure|ok|okay|go ahead|please do|do it|agreed|fine|approved)\b", re.I)
 NO = re.compile(r"\b(?:no|not|don't|never|stop|wait)\b", re.I)
 ASKED = {"sudo": r"sudo|root", "stop": r"restart|kill|stop|rotation", "edit": r"apply|write|chang|edit|rewrite"}

@@ -12,7 +12,9 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-engine = create_async_engine(f"sqlite+aiosqlite:///{os.environ['DATABASE']}", pool_size=2, max_overflow=0, pool_timeout=0.5)
+engine = create_async_engine(
+    f"sqlite+aiosqlite:///{os.environ['DATABASE']}", pool_size=2, max_overflow=0, pool_timeout=0.5
+)
 Session = async_sessionmaker(engine, expire_on_commit=False)
 app = FastAPI()
 made, finished = [], []
@@ -24,7 +26,9 @@ def count(*connection) -> None:
 
 
 async def page(db, last):
-    query = "with recursive n(i) as (select :next union all select i + 1 from n limit 3) select i from n where i < 100000"
+    query = (
+        "with recursive n(i) as (select :next union all select i + 1 from n limit 3) select i from n where i < 100000"
+    )
     return (await db.execute(text(query), {"next": last.i + 1 if last else 0})).all()
 
 

@@ -7,22 +7,34 @@ from collections import Counter
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.causes import cause_of
-from hangdebug.evidence.frames import package
-from hangdebug.answer.other_loops import HELD, beside, of_another
 from hangdebug.answer.model import BlockingFrame, Diagnosis, Remedy, Verdict
+from hangdebug.answer.other_loops import HELD, beside, of_another
+from hangdebug.answer.states.states import name_of, state_of
+from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import package
 from hangdebug.evidence.model import Evidence, Process, Snapshot
 from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.tasks import as_wait
 from hangdebug.scene.pools import handed_over
 from hangdebug.scene.rings import NOBODY, chain, drawing, label
 from hangdebug.scene.scene import Scene, identity, scenes
-from hangdebug.answer.states.states import name_of, state_of
-from hangdebug.scene.waits import Wait, place, stuck_workers, wait as wait_of
+from hangdebug.scene.tasks import as_wait
+from hangdebug.scene.waits import Wait, place, stuck_workers
+from hangdebug.scene.waits import wait as wait_of
 
-RANK = ("deadlock", "loop-blocked", "exit-hang", "startup-hang", "loop-busy", "threadpool-exhausted", "stopped",
-        "sync-worker-blocked", "tasks-waiting", "inconclusive", "healthy")
+RANK = (
+    "deadlock",
+    "loop-blocked",
+    "exit-hang",
+    "startup-hang",
+    "loop-busy",
+    "threadpool-exhausted",
+    "stopped",
+    "sync-worker-blocked",
+    "tasks-waiting",
+    "inconclusive",
+    "healthy",
+)
 # How much a cause's own evidence is worth when the state is certain: two kinds that agree, one, or none.
 WORTH = {"frames": 0.99, "tasks": 0.99, "kernel": 0.95, "source": 0.9}
 UNKNOWN = 0.6
@@ -35,7 +47,12 @@ def diagnose(evidence: Evidence) -> Diagnosis:
     first = answered(own, *state_of(own))
     if first.state != "healthy" or not others:
         return first
-    held = [(other, *found) for other in others for found in [state_of(other)] if found[0].state in HELD and found[1] is not None]
+    held = [
+        (other, *found)
+        for other in others
+        for found in [state_of(other)]
+        if found[0].state in HELD and found[1] is not None
+    ]
     judged = [(beside(own, other, verdict, wait), other, wait) for other, verdict, wait in held]
     accused = next(((other, verdict, wait) for verdict, other, wait in judged if verdict is not None), None)
     if accused is not None:
@@ -52,12 +69,22 @@ def answered(scene: Scene, verdict: Verdict, wait: Wait | None) -> Diagnosis:
     confidence = sure(verdict, match, asks or wait, scene)
     edges = verdict.waits_for or followed(verdict, wait, scene)
     return Diagnosis(
-        verdict.state, cause.id, confidence, shorter(summary(verdict, cause, wait, scene), scene), frame,
-        thread, wait.view.role if wait else None, wait.kernel if wait else None,
+        verdict.state,
+        cause.id,
+        confidence,
+        shorter(summary(verdict, cause, wait, scene), scene),
+        frame,
+        thread,
+        wait.view.role if wait else None,
+        wait.kernel if wait else None,
         tuple(shorter(line, scene) for line in told(verdict, match, wait, scene, edges)),
         tuple(shorter(line, scene) for line in doubts(verdict, match, wait, scene, confidence)),
-        tuple(exonerated(verdict, scene, wait, edges)), remedy(cause, frame, verdict), process_of(evidence), len(evidence.snapshots),
-        bystander=verdict.bystander, waits_for=edges,
+        tuple(exonerated(verdict, scene, wait, edges)),
+        remedy(cause, frame, verdict),
+        process_of(evidence),
+        len(evidence.snapshots),
+        bystander=verdict.bystander,
+        waits_for=edges,
     )
 
 
@@ -74,8 +101,11 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
     """The one to act on among the processes behind one port; the others are told of in `others`."""
     ranked = sorted(diagnoses, key=lambda one: (RANK.index(one.state), -one.confidence))
     first = next((one for one in ranked if not one.bystander), ranked[0])
-    rest = tuple(f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
-                 for one in ranked if one is not first)
+    rest = tuple(
+        f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
+        for one in ranked
+        if one is not first
+    )
     return replace(first, others=rest)
 
 
@@ -84,9 +114,10 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
     groups: dict[int | None, list[Snapshot]] = {}
     for snapshot in snapshots:
         groups.setdefault(snapshot.pid, []).append(snapshot)
-    return tuple(Evidence(tuple(group), process=process_in(group[-1]), sources=printed(group),
-                          tasks=group[-1].tasks)
-                 for group in groups.values())
+    return tuple(
+        Evidence(tuple(group), process=process_in(group[-1]), sources=printed(group), tasks=group[-1].tasks)
+        for group in groups.values()
+    )
 
 
 def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:
@@ -102,16 +133,27 @@ def process_in(snapshot: Snapshot) -> Process:
     """What the dump itself tells of its process."""
     frames = [frame for thread in snapshot.threads for frame in thread.frames]
     names = {package(frame) for frame in frames}
-    server = next((one for one in ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne")
-                   if one in names or one in snapshot.command), None)
+    server = next(
+        (
+            one
+            for one in ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne")
+            if one in names or one in snapshot.command
+        ),
+        None,
+    )
     return Process(snapshot.pid, snapshot.command, snapshot.python, server)
 
 
 def process_of(evidence: Evidence) -> Process:
     read = process_in(evidence.snapshots[-1])
     known = evidence.process
-    return replace(known, pid=known.pid or read.pid, command=known.command or read.command,
-                   python=read.python or known.python, server=known.server or read.server)
+    return replace(
+        known,
+        pid=known.pid or read.pid,
+        command=known.command or read.command,
+        python=read.python or known.python,
+        server=known.server or read.server,
+    )
 
 
 def blocking_frame(wait: Wait) -> BlockingFrame | None:
@@ -136,7 +178,9 @@ def sure(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene) -> flo
 def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
     lines = []
     if wait is not None and wait.coroutine and scene.loop:
-        lines.append(f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
+        lines.append(
+            f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}."
+        )
     elif wait is not None and verdict.state != "healthy" and not wait.coroutine:
         role = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
         who = wait.view.thread.name or name_of(wait.view).capitalize()
@@ -145,19 +189,27 @@ def told(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, edges:
     lines += match.evidence + verdict.evidence
     if wait is not None and wait.kernel is not None and not any("kernel" in line for line in lines):
         running = wait.kernel.syscall == "running"
-        lines.append("The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}.")
+        lines.append(
+            "The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}."
+        )
     lines += awaited(scene, wait)
     lines += [] if verdict.waits_for else holders(scene, edges)
     clients = scene.evidence.clients
     if clients is not None and verdict.state != "healthy" and (clients.abandoned or clients.unread or clients.backlog):
-        lines.append(f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold "
-                     f"bytes that nobody reads, {clients.backlog} wait to be accepted.")
+        lines.append(
+            f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold "
+            f"bytes that nobody reads, {clients.backlog} wait to be accepted."
+        )
     return lines
 
 
 def followed(verdict: Verdict, wait: Wait | None, scene: Scene) -> tuple[WaitsFor, ...]:
     """Whom the thread at fault waits for in turn, where that is no ring."""
-    told_of = wait is not None and verdict.state not in ("healthy", "tasks-waiting", "loop-busy") and identity(wait.view) in scene.by_thread
+    told_of = (
+        wait is not None
+        and verdict.state not in ("healthy", "tasks-waiting", "loop-busy")
+        and identity(wait.view) in scene.by_thread
+    )
     return chain(scene, wait) if told_of else ()
 
 
@@ -169,8 +221,10 @@ def holders(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
         one = wait_of(scene, last)
         cause, _ = cause_of(Verdict("loop-blocked", 0.7), one, scene)
         what = f": {cause.id}" if cause.id not in ("other", "none") else ""
-        lines.append(f"{edges[-1].waits_for} {'stands' if one.motion.same == one.motion.samples else 'moves on, last seen'} in "
-                     f"{one.frame}{what}.")
+        lines.append(
+            f"{edges[-1].waits_for} {'stands' if one.motion.same == one.motion.samples else 'moves on, last seen'} in "
+            f"{one.frame}{what}."
+        )
     return lines
 
 
@@ -183,8 +237,10 @@ def awaited(scene: Scene, wait: Wait | None) -> list[str]:
         where = one.frame or (one.view.section[0] if one.view.section else None)
         kernel = f", {one.kernel}" if one.kernel and one.kernel.syscall not in (None, "running") else ""
         groups[f"{where or 'a C call'}{kernel}"] = groups.get(f"{where or 'a C call'}{kernel}", 0) + 1
-    return [f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
-            for where, count in list(groups.items())[:4]]
+    return [
+        f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
+        for where, count in list(groups.items())[:4]
+    ]
 
 
 def doubts(verdict: Verdict, match: Match, wait: Wait | None, scene: Scene, confidence: float) -> list[str]:
@@ -215,13 +271,19 @@ def exonerated(verdict: Verdict, scene: Scene, wait: Wait | None, edges: tuple[W
     lines = []
     parked = sum(view.idle for view in scene.threads("worker"))
     if parked:
-        lines.append(f"{parked} pool thread{'s' if parked > 1 else ''} without work, parked in the queue: not the cause.")
+        lines.append(
+            f"{parked} pool thread{'s' if parked > 1 else ''} without work, parked in the queue: not the cause."
+        )
     named = {name for edge in edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     others = [view for view in others if not named or label(scene, identity(view)) not in named]
     if others and verdict.state not in ("sync-worker-blocked", "deadlock"):
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
-    if any(view.idle for view in scene.loop) and (wait is None or wait.view.role != "event-loop") and not verdict.state.startswith("loop-"):
+    if (
+        any(view.idle for view in scene.loop)
+        and (wait is None or wait.view.role != "event-loop")
+        and not verdict.state.startswith("loop-")
+    ):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 
@@ -271,7 +333,9 @@ def summary(verdict: Verdict, cause: Cause, wait: Wait | None, scene: Scene) -> 
     if verdict.state == "deadlock":
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
     if verdict.state in ("loop-busy", "loop-blocked") and wait.view.role != "event-loop" and not wait.coroutine:
-        return f"{name_of(wait.view)} keeps the GIL{where}{line}; the event loop's thread, like all others, waits for it."
+        return (
+            f"{name_of(wait.view)} keeps the GIL{where}{line}; the event loop's thread, like all others, waits for it."
+        )
     if verdict.state == "loop-busy":
         return f"The event loop's thread computes{where}{line}; no other request is served meanwhile."
     if verdict.state == "tasks-waiting":

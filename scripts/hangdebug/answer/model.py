@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from hangdebug.evidence.model import KernelWait, Process, Thread
 from hangdebug.scene.model import WaitsFor
 
-
 STATES = (
     "loop-blocked",
     "loop-busy",

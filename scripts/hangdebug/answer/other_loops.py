@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from typing import Optional, Tuple
 
-from hangdebug.evidence.frames import calls, is_application, package
+from hangdebug.answer.model import Verdict
 from hangdebug.answer.states.held import outermost, times
+from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.model import Task
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.tasks import as_wait, own_code, waiting
+from hangdebug.scene.graph import HANDS_OVER, RESULT, hands_over
 from hangdebug.scene.pools import says, woke
 from hangdebug.scene.scene import PARKED, SERVERS, Scene, polls_its_own
-from hangdebug.scene.graph import HANDS_OVER, RESULT, hands_over
+from hangdebug.scene.tasks import as_wait, own_code, waiting
 from hangdebug.scene.waits import Wait, elsewhere, name_of, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
@@ -47,13 +47,17 @@ def of_another(held: Wait) -> str:
 def serves(own: Scene) -> bool:
     """Whether it is the server's loop for certain: a server runs it, or it polls the socket that accepts connections."""
     one = own.loop[-1]
-    return any(package(frame) in SERVERS for frame in one.thread.frames) or polls_its_own(one.kernel, own.evidence.process)
+    return any(package(frame) in SERVERS for frame in one.thread.frames) or polls_its_own(
+        one.kernel, own.evidence.process
+    )
 
 
 def needed(own: Scene) -> bool:
     """Whether a thread or a coroutine waits for something that was handed to another thread's loop."""
     waits = [wait(own, view) for view in own.last if view.role != "event-loop" and not view.idle]
-    if any(one.starts_with(*RESULT) and hands_over(one, own) and one.motion.same == one.motion.samples for one in waits):
+    if any(
+        one.starts_with(*RESULT) and hands_over(one, own) and one.motion.same == one.motion.samples for one in waits
+    ):
         return True
     return any(says(own, task, (HANDS_OVER,)) for task in waiting(own).stuck.values())
 
@@ -62,7 +66,13 @@ def goes_on(scene: Scene, held: Wait) -> bool:
     """Whether it computes, moves, or is in a wait that ends by itself."""
     seen = elsewhere(scene, held.view, outermost(scene) or held.frame) if held.frame else None
     timed = held.kernel is not None and ends_by_itself(held.kernel)
-    return bool(held.running) or timed or woke(scene, held) or bool(seen and seen[0]) or held.motion.same < held.motion.samples
+    return (
+        bool(held.running)
+        or timed
+        or woke(scene, held)
+        or bool(seen and seen[0])
+        or held.motion.same < held.motion.samples
+    )
 
 
 def to_look_at(scene: Scene) -> Wait | None:
@@ -96,12 +106,18 @@ def asked_to_end(scene: Scene) -> Answer:
         return None
     if any(calls(frame, *TAKES_BACK) for frame in task.frames):
         return None  # a group or a timeout has cancelled it, and is not yet through
-    words = (f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C does, and "
-             f"waits for {task.awaits or task.waits_on} all the time: it has swallowed that.",)
-    return Verdict("exit-hang", 0.75, words, ("A library that cancels and does not take it back leaves the same trace.",)), as_wait(scene, task)
+    words = (
+        f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C does, and "
+        f"waits for {task.awaits or task.waits_on} all the time: it has swallowed that.",
+    )
+    return Verdict(
+        "exit-hang", 0.75, words, ("A library that cancels and does not take it back leaves the same trace.",)
+    ), as_wait(scene, task)
 
 
 def main_task(scene: Scene) -> Task | None:
     """The first task of the loop: asyncio numbers them, and all others are made by it or by what it made."""
-    numbered = [(int(found[1]), task) for task in scene.evidence.later for found in [NUMBERED.match(task.name)] if found]
+    numbered = [
+        (int(found[1]), task) for task in scene.evidence.later for found in [NUMBERED.match(task.name)] if found
+    ]
     return min(numbered, key=lambda one: one[0], default=(0, None))[1]

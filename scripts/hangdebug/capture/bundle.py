@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__
-from hangdebug.capture import namespaces, processes, proc, pyspy, redact
-from hangdebug.capture.interpreter import tasks
+from hangdebug.capture import namespaces, proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions
+from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.queues import queues_of
-from hangdebug.evidence.excerpts import sources
-from hangdebug.evidence.paste import read
-from hangdebug.evidence.bundle import STOPPED
 from hangdebug.errors import BadRequest, HangError
+from hangdebug.evidence.bundle import STOPPED
+from hangdebug.evidence.excerpts import sources
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
+from hangdebug.evidence.paste import read
 from hangdebug.scene.scene import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
@@ -47,8 +47,9 @@ def rest(seconds: float) -> bool:
     return False
 
 
-def capture(target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None,
-            pause: Pause = rest) -> Path:
+def capture(
+    target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None, pause: Pause = rest
+) -> Path:
     """Evidence of every process in `target`, one folder each below `folder`; returns `folder`.
 
     What was taken stays when a process ends half way, or when `pause` says to stop, which one sample precedes.
@@ -91,15 +92,20 @@ def below(target: processes.Target, folder: Path) -> list[int]:
     children = [pid for pid in target.workers if pid != target.supervisor]
     if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
         return children
-    note(folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at, unless stuck")
+    note(
+        folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at, unless stuck"
+    )
     return [child for child in children if proc.stuck_alone(child)][:1]
 
 
 def runs_a_loop(place: Path) -> bool:
     """Whether the first sample in `place` shows the event loop of a server, which is no mere supervisor."""
     file = place / "sample-0.json"
-    return file.is_file() and any(role_of(thread, snapshot) == "event-loop" and not supervises(snapshot)
-                                  for snapshot in read(file.read_text()) for thread in snapshot.threads)
+    return file.is_file() and any(
+        role_of(thread, snapshot) == "event-loop" and not supervises(snapshot)
+        for snapshot in read(file.read_text())
+        for thread in snapshot.threads
+    )
 
 
 def start(folder: Path) -> None:
@@ -113,8 +119,16 @@ def start(folder: Path) -> None:
     if filled:
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments is not to be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    manifest = {"format": FORMAT, "version": 1, "taken": taken, "tool": __version__, "py_spy": pyspy.version(),
-                "platform": platform.platform(), "notes": [], "removed": {}}
+    manifest = {
+        "format": FORMAT,
+        "version": 1,
+        "taken": taken,
+        "tool": __version__,
+        "py_spy": pyspy.version(),
+        "platform": platform.platform(),
+        "notes": [],
+        "removed": {},
+    }
     write(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
@@ -126,8 +140,9 @@ def note(folder: Path, text: str) -> None:
         write(path, json.dumps(manifest, indent=1))
 
 
-def one(pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event,
-        pause: Pause) -> None:
+def one(
+    pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event, pause: Pause
+) -> None:
     """The evidence of one process. The kernel speaks first, for attaching can end the very wait.
 
     `seen` is set when the first sample is on disk.
@@ -202,7 +217,9 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
     path = place / "sources.json"
     known = {}
     if path.exists():
-        known = {file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()}
+        known = {
+            file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()
+        }
     write(path, json.dumps(sources(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
 
 

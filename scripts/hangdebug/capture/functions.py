@@ -16,12 +16,28 @@ from hangdebug.evidence.model import Function
 
 MOST_FILES, MOST_CHARACTERS, MOST_SECONDS = 1000, 400_000, 1.5
 # How many arguments the call that ends a wait can have: `event.set()` is one, `cache.set(key, value)` is none.
-ARGUMENTS = {"set": (0,), "release": (0, 1), "notify": (0, 1), "notify_all": (0,), "put": (1,), "put_nowait": (1,),
-             "get": (0,), "get_nowait": (0,), "task_done": (0,), "send": (1,), "send_nowait": (1,), "receive": (0,),
-             "receive_nowait": (0,), "close": (0,), "aclose": (0,)}
+ARGUMENTS = {
+    "set": (0,),
+    "release": (0, 1),
+    "notify": (0, 1),
+    "notify_all": (0,),
+    "put": (1,),
+    "put_nowait": (1,),
+    "get": (0,),
+    "get_nowait": (0,),
+    "task_done": (0,),
+    "send": (1,),
+    "send_nowait": (1,),
+    "receive": (0,),
+    "receive_nowait": (0,),
+    "close": (0,),
+    "aclose": (0,),
+}
 # A function under one of these decorators is called by the application itself, or once, when it starts or ends.
-INNER = frozenset("asynccontextmanager contextmanager staticmethod classmethod property setter cached_property "
-                  "lru_cache cache wraps on_event overload override abstractmethod dataclass".split())
+INNER = frozenset(
+    "asynccontextmanager contextmanager staticmethod classmethod property setter cached_property "
+    "lru_cache cache wraps on_event overload override abstractmethod dataclass".split()
+)
 AT_START = ("lifespan", "on_startup", "on_shutdown")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 MODULE = "<module>"
@@ -103,8 +119,11 @@ def endings(own: list[ast.AST]) -> tuple[tuple[str, int], ...]:
 def mentions(own: list[ast.AST]) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
     """The names that a body mentions, and what it awaits. What a `with` enters is called again at the block's end."""
     names = [(last_name(one), one.lineno) for one in own if last_name(one) and isinstance(one.ctx, ast.Load)]
-    awaits = [(short(one.value.func), one.lineno) for one in own
-              if isinstance(one, ast.Await) and isinstance(one.value, ast.Call)]
+    awaits = [
+        (short(one.value.func), one.lineno)
+        for one in own
+        if isinstance(one, ast.Await) and isinstance(one.value, ast.Call)
+    ]
     for one in own:
         if isinstance(one, (ast.With, ast.AsyncWith)):
             inside = [part for item in one.items for part in ast.walk(item.context_expr) if last_name(part)]
@@ -114,7 +133,9 @@ def mentions(own: list[ast.AST]) -> tuple[tuple[tuple[str, int], ...], tuple[tup
 
 
 def fits(name: str, call: ast.Call) -> bool:
-    return any(isinstance(one, ast.Starred) for one in call.args) or len(call.args) + len(call.keywords) in ARGUMENTS[name]
+    return (
+        any(isinstance(one, ast.Starred) for one in call.args) or len(call.args) + len(call.keywords) in ARGUMENTS[name]
+    )
 
 
 def last_name(node: ast.AST) -> str:
@@ -155,9 +176,18 @@ def types(node: ast.AST) -> list[ast.AST]:
 def rooted(found: list[Function], passed: set[str]) -> list[Function]:
     """With those marked that somebody else may call: handed on, of a class that is, or a method that nobody mentions."""
     mentioned = {name for one in found for name, _ in one.calls}
-    return [replace(one, root=one.root or one.name in passed or one.owner in passed
-                    or bool(one.owner) and one.name not in mentioned and not one.name.startswith("__"))
-            for one in found]
+    return [
+        replace(
+            one,
+            root=one.root
+            or one.name in passed
+            or one.owner in passed
+            or bool(one.owner)
+            and one.name not in mentioned
+            and not one.name.startswith("__"),
+        )
+        for one in found
+    ]
 
 
 def leading(found: list[Function]) -> tuple[Function, ...]:
@@ -170,5 +200,8 @@ def leading(found: list[Function]) -> tuple[Function, ...]:
         names |= new
         fresh = {index for index, said in enumerate(mentioned) if index not in kept and not new.isdisjoint(said)}
         kept |= fresh
-    return tuple(replace(one, calls=tuple((name, line) for name, line in one.calls if name in names))
-                 for index, one in enumerate(found) if index in kept)
+    return tuple(
+        replace(one, calls=tuple((name, line) for name, line in one.calls if name in names))
+        for index, one in enumerate(found)
+        if index in kept
+    )

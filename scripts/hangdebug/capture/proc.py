@@ -122,7 +122,7 @@ def children(pid: int) -> str:
     level = depth(pid)
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
         for child in (content(list_) or "").split():
-            number = (numbers(f"/proc/{child}/status")[level - 1:] or [child])[0]
+            number = (numbers(f"/proc/{child}/status")[level - 1 :] or [child])[0]
             pipes = {line.split("pipe:[")[1][:-1] for line in descriptors(child).splitlines() if "\tpipe:[" in line}
             rows.append(f"{number}\t{command(child)}\t{' '.join(sorted(pipes))}")
     return "\n".join(rows) + "\n"
@@ -153,7 +153,11 @@ def sharers(pid: int) -> str:
 def mapped(pid: int) -> list[tuple[int, int, str]]:
     """The parts of its memory that lie in files: start, end, and the file's device and inode."""
     rows = (line.split(None, 5) for line in (content(f"/proc/{pid}/maps") or "").splitlines())
-    return [(*(int(end, 16) for end in row[0].split("-")), f"{row[3]} {row[4]}") for row in rows if len(row) > 4 and row[4] != "0"]
+    return [
+        (*(int(end, 16) for end in row[0].split("-")), f"{row[3]} {row[4]}")
+        for row in rows
+        if len(row) > 4 and row[4] != "0"
+    ]
 
 
 def processes() -> list[int]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Iterator
 
 from hangdebug.capture import redact
-from hangdebug.capture.sockets import accepts, has_served, polls
 from hangdebug.capture.interpreter.memory import Unreadable, mappings
 from hangdebug.capture.pyspy import not_permitted
+from hangdebug.capture.sockets import accepts, has_served, polls
 from hangdebug.errors import MissingTool, NoProcess, NotPython, to_install
 from hangdebug.evidence.model import Process
 
@@ -36,8 +36,11 @@ class Target:
 def library():
     """psutil. Raises MissingTool."""
     if psutil is None:
-        raise MissingTool("psutil is not installed.", "It finds the process behind a port, and a server's workers.",
-                          to_install("py-spy", "psutil", "libcst"))
+        raise MissingTool(
+            "psutil is not installed.",
+            "It finds the process behind a port, and a server's workers.",
+            to_install("py-spy", "psutil", "libcst"),
+        )
     return psutil
 
 
@@ -62,8 +65,11 @@ def not_python(pid: int, below: list) -> NotPython:
     if not below:
         return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
     shown = "; ".join(f"{child.pid}: {shorten(child)}" for child in below[:8])
-    return NotPython(f"Process {pid} is not a Python process.", f"It started several: {shown}.",
-                     f"python scripts/hang.py diagnose --pid {below[0].pid}   # or another of them")
+    return NotPython(
+        f"Process {pid} is not a Python process.",
+        f"It started several: {shown}.",
+        f"python scripts/hang.py diagnose --pid {below[0].pid}   # or another of them",
+    )
 
 
 def on_port(port: int) -> Target:
@@ -72,15 +78,25 @@ def on_port(port: int) -> Target:
     try:
         rows = [c for c in ps.net_connections("tcp") if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
     except ps.AccessDenied:  # macOS shows other processes' sockets to root only
-        rows = [c for process in ps.process_iter() for c in connections(process)
-                if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
+        rows = [
+            c
+            for process in ps.process_iter()
+            for c in connections(process)
+            if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port
+        ]
     if not rows:
-        raise NoProcess(f"No process listens on port {port}.", "The server ended, or listens elsewhere.",
-                        "ss -ltnp   # or: lsof -iTCP -sTCP:LISTEN")
+        raise NoProcess(
+            f"No process listens on port {port}.",
+            "The server ended, or listens elsewhere.",
+            "ss -ltnp   # or: lsof -iTCP -sTCP:LISTEN",
+        )
     pids = {row.pid for row in rows if getattr(row, "pid", None)} | holders(port)
     if not pids:
-        raise NoProcess(f"A process of another user listens on port {port}; its pid is not visible to you.", "",
-                        f"sudo ss -ltnp 'sport = :{port}'   # then: hang.py diagnose --pid PID")
+        raise NoProcess(
+            f"A process of another user listens on port {port}; its pid is not visible to you.",
+            "",
+            f"sudo ss -ltnp 'sport = :{port}'   # then: hang.py diagnose --pid PID",
+        )
     parents = {pid for pid in pids if pids & {child.pid for child in python_children(alive(pid))}}
     roots = parents or pids
     family = dict.fromkeys(pid for root in sorted(roots) for pid in resolve(root).workers)
@@ -115,7 +131,9 @@ def alive(pid: int):
         why = "It ended, or the number is wrong."
     except ps.AccessDenied:
         raise not_permitted(pid) from None
-    raise NoProcess(f"Process {pid} is not running.", why, "ps -ef | grep -i python   # or: hang.py diagnose --port PORT")
+    raise NoProcess(
+        f"Process {pid} is not running.", why, "ps -ef | grep -i python   # or: hang.py diagnose --port PORT"
+    )
 
 
 def python_children(process) -> list:
@@ -156,10 +174,20 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         parent = supervisor if supervisor != pid else None
         above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
         python, sockets = version(process), quietly(lambda: process.net_connections("all"))
-        return Process(pid, shorten(process), python, server_of(f"{line} {above}"), parent,
-                       quietly(process.cwd), quietly(process.status), cpus(process, python),
-                       tuple(sorted({c.laddr.port for c in sockets or () if c.status == psutil.CONN_LISTEN})),
-                       accepts(pid, sockets), has_served(pid, sockets), polls(pid, sockets))
+        return Process(
+            pid,
+            shorten(process),
+            python,
+            server_of(f"{line} {above}"),
+            parent,
+            quietly(process.cwd),
+            quietly(process.status),
+            cpus(process, python),
+            tuple(sorted({c.laddr.port for c in sockets or () if c.status == psutil.CONN_LISTEN})),
+            accepts(pid, sockets),
+            has_served(pid, sockets),
+            polls(pid, sockets),
+        )
 
 
 def cpus(process, python: str | None) -> int | None:

@@ -19,7 +19,12 @@ from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, No
 TIMEOUT = 10.0
 ATTEMPTS = 3
 # What py-spy prints when it looks while the interpreter changes what it looks at; a moment later it succeeds.
-PASSING = ("Failed to find a python interpreter", "Failed to get stack traces", "Failed to copy", "Failed to find python version")
+PASSING = (
+    "Failed to find a python interpreter",
+    "Failed to get stack traces",
+    "Failed to copy",
+    "Failed to find python version",
+)
 
 
 def program() -> str:
@@ -27,8 +32,11 @@ def program() -> str:
     beside = Path(sys.executable).parent / "py-spy"
     found = str(beside) if beside.is_file() else shutil.which("py-spy")
     if not found:
-        raise MissingTool("py-spy is not installed.", "It reads the stacks of a running process from outside.",
-                          to_install("py-spy", "psutil", "libcst"))
+        raise MissingTool(
+            "py-spy is not installed.",
+            "It reads the stacks of a running process from outside.",
+            to_install("py-spy", "psutil", "libcst"),
+        )
     return found
 
 
@@ -53,16 +61,34 @@ def dump(pid: int) -> str:
     raise explain(pid, done.stderr)
 
 
-def record(pid: int, rate: int, seconds: float = 1.0, idle: bool = True,
-           interrupted: Callable[[KeyboardInterrupt], object] | None = None) -> str:
+def record(
+    pid: int,
+    rate: int,
+    seconds: float = 1.0,
+    idle: bool = True,
+    interrupted: Callable[[KeyboardInterrupt], object] | None = None,
+) -> str:
     """Sample for some seconds at `rate` a second, as collapsed stacks; with `idle`, sleeping threads too. Raises as `dump` does.
 
     Where `interrupted` is given, Ctrl-C ends the sampling early: it is called, and what was sampled so far is returned.
     """
     with tempfile.TemporaryDirectory(prefix="hang-") as folder:
         file = Path(folder) / "profile.raw"
-        words = ["record", "--pid", str(pid), "--duration", str(max(1, math.ceil(seconds))), "--rate", str(rate), "--format", "raw",
-                 "--threads", *(["--idle"] if idle else []), "--output", str(file)]
+        words = [
+            "record",
+            "--pid",
+            str(pid),
+            "--duration",
+            str(max(1, math.ceil(seconds))),
+            "--rate",
+            str(rate),
+            "--format",
+            "raw",
+            "--threads",
+            *(["--idle"] if idle else []),
+            "--output",
+            str(file),
+        ]
         done = run(pid, words, seconds + TIMEOUT, interrupted)
         if file.is_file():
             return file.read_text(errors="replace")
@@ -71,22 +97,39 @@ def record(pid: int, rate: int, seconds: float = 1.0, idle: bool = True,
         raise explain(pid, done.stderr)
 
 
-def run(pid: int, words: list[str], timeout: float = TIMEOUT,
-        interrupted: Callable[[KeyboardInterrupt], object] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    pid: int,
+    words: list[str],
+    timeout: float = TIMEOUT,
+    interrupted: Callable[[KeyboardInterrupt], object] | None = None,
+) -> subprocess.CompletedProcess[str]:
     try:
-        with subprocess.Popen([program(), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, errors="replace") as spy:
+        with subprocess.Popen(
+            [program(), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        ) as spy:
             return finished(spy, timeout, interrupted)
     except subprocess.TimeoutExpired:
-        raise HangError(f"py-spy gave no answer about process {pid} within {timeout:g} s.",
-                        "It may be in a state in which it cannot be traced.", f"cat /proc/{pid}/status") from None
+        raise HangError(
+            f"py-spy gave no answer about process {pid} within {timeout:g} s.",
+            "It may be in a state in which it cannot be traced.",
+            f"cat /proc/{pid}/status",
+        ) from None
     except OSError as error:
-        raise MissingTool(f"{program()} cannot be run.", error.strerror or str(error),
-                          f"{sys.executable} -m pip install --force-reinstall py-spy") from error
+        raise MissingTool(
+            f"{program()} cannot be run.",
+            error.strerror or str(error),
+            f"{sys.executable} -m pip install --force-reinstall py-spy",
+        ) from error
 
 
-def finished(spy: subprocess.Popen, timeout: float,
-             interrupted: Callable[[KeyboardInterrupt], object] | None) -> subprocess.CompletedProcess[str]:
+def finished(
+    spy: subprocess.Popen, timeout: float, interrupted: Callable[[KeyboardInterrupt], object] | None
+) -> subprocess.CompletedProcess[str]:
     """Its output and status. Ctrl-C asks it to write what it has, where somebody wants that; nothing is left running."""
     try:
         try:
@@ -111,11 +154,17 @@ def explain(pid: int, stderr: str) -> HangError:
     if "permission denied" in text or "operation not permitted" in text or "os error 1)" in text:
         return not_permitted(pid)
     if is_python(pid):
-        return HangError(f"py-spy does not find the interpreter inside of process {pid}.", first_line(stderr),
-                         f"{program()} dump --pid {pid}   # again; it fails on processes with thousands of threads")
+        return HangError(
+            f"py-spy does not find the interpreter inside of process {pid}.",
+            first_line(stderr),
+            f"{program()} dump --pid {pid}   # again; it fails on processes with thousands of threads",
+        )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
-        return NotPython(f"Process {pid} is not a Python process that py-spy can read.",
-                         first_line(stderr), f"ps -o pid,ppid,args -p {pid}; ps -o pid,args --ppid {pid}")
+        return NotPython(
+            f"Process {pid} is not a Python process that py-spy can read.",
+            first_line(stderr),
+            f"ps -o pid,ppid,args -p {pid}; ps -o pid,args --ppid {pid}",
+        )
     return HangError(f"py-spy could not read process {pid}.", first_line(stderr), f"{program()} dump --pid {pid}")
 
 
@@ -127,7 +176,9 @@ def not_permitted(pid: int) -> NotPermitted:
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
     entry = [sys.executable, os.path.abspath(sys.argv[0])] if Path(sys.argv[0]).name == "hang.py" else None
     verb = "record" if entry and sys.argv[1:2] == ["record"] else "capture"
-    again = f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} {verb} --pid {pid}   # root: your decision"
+    again = (
+        f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} {verb} --pid {pid}   # root: your decision"
+    )
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
 
 

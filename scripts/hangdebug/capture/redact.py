@@ -16,22 +16,42 @@ from typing import Iterable, Sequence
 
 STRUCK = "***"
 # Options whose values say what is served, and never how to get in.
-HARMLESS = {"--host", "--port", "--bind", "--workers", "--threads", "--loop", "--http", "--reload", "--factory", "--app-dir",
-            "--interface", "--worker-class", "--timeout", "--log-level"}
+HARMLESS = {
+    "--host",
+    "--port",
+    "--bind",
+    "--workers",
+    "--threads",
+    "--loop",
+    "--http",
+    "--reload",
+    "--factory",
+    "--app-dir",
+    "--interface",
+    "--worker-class",
+    "--timeout",
+    "--log-level",
+}
 PYTHON_FLAGS = re.compile(r"-[bBdEiIOPqsSuvx]+|-m|-X|-W")
 ODD = re.compile(r"[=@]|://")
 
-SECRET = (r"(?:passw(?:or)?[dt]|passphrase|passcode|pwd|secret|token|credential|dsn|authorization|cookie"
-          r"|(?:api|access|account|private|signing|encryption)[_-]?key|(?<![A-Za-z])(?:pw|pass)(?![A-Za-z]))")
+SECRET = (
+    r"(?:passw(?:or)?[dt]|passphrase|passcode|pwd|secret|token|credential|dsn|authorization|cookie"
+    r"|(?:api|access|account|private|signing|encryption)[_-]?key|(?<![A-Za-z])(?:pw|pass)(?![A-Za-z]))"
+)
 WEAK = r"(?<![A-Za-z])(?:key|salt|pepper|signature|sig|session(?:_?id)?|sid|auth|otp|seed)"
 QUOTED = r"[bfru]{0,2}(?P<quote>(?:\\?[\"']){3}|\\?[\"'])(?P<value>(?:(?!(?P=quote))(?:\\.|.))+)(?P=quote)"
 BARE = r"(?P<value>(?![*\[{(<%$:])[^\s&;,\"'\\<>(){}\[\]|]{3,})"
-KEYS = (r"(?:A3T|AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat)-[\w-]{20,}"
-        r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|(?<=hooks\.slack\.com/services/)[\w/]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{10,}"
-        r"|whsec_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|GOCSPX-[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}|(?:SK|AC)[0-9a-f]{32}"
-        r"|(?:npm|hf)_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|do[opr]_v1_\w{32,}|\d{8,10}:[A-Za-z][\w-]{34}|age-secret-key-\w{30,}"
-        r"|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*")
-LOOKUP = r"[\w.]*(?:get|pop|read|load|fetch|find|ask|input|prompt|split|compile|match|search|sub|TypeVar)\w*\("  # of a name
+KEYS = (
+    r"(?:A3T|AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|gl(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat)-[\w-]{20,}"
+    r"|xox[a-z]-[\w-]{10,}|xapp-[\w-]{10,}|(?<=hooks\.slack\.com/services/)[\w/]{20,}|(?:sk|rk|pk)_(?:live|test)_\w{10,}"
+    r"|whsec_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|GOCSPX-[\w-]{20,}|SG\.[\w-]{16,}\.[\w-]{16,}|(?:SK|AC)[0-9a-f]{32}"
+    r"|(?:npm|hf)_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}|do[opr]_v1_\w{32,}|\d{8,10}:[A-Za-z][\w-]{34}|age-secret-key-\w{30,}"
+    r"|eyJ[\w-]{8,}\.eyJ[\w-]+\.[\w-]*"
+)
+LOOKUP = (
+    r"[\w.]*(?:get|pop|read|load|fetch|find|ask|input|prompt|split|compile|match|search|sub|TypeVar)\w*\("  # of a name
+)
 NAMED, OPTION, RANDOM = "the value of a password-like name", "a password after an option", "a long random string"
 Pattern = "tuple[str, re.Pattern[str]]"
 
@@ -43,12 +63,27 @@ def patterns(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
 PRIVATE = patterns(("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"))  # the only one that may go over lines
 # In any text, JSON included. What the group `value` matches is struck out.
 TEXT = patterns(
-    ("credentials in a URL", r"(?<=://)(?P<value>[^\s/@:\"'\\<>]{0,100}:(?!\d{1,5}[/?#])[^\s\"'\\<>]{1,200}|[^\s/@\"'\\]{1,200})(?=@)"),
-    (NAMED, rf"{SECRET}[\w-]{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*[\w.\[\]| ]{{1,40}}?)?"
-            rf"(?::=|[:!=]=|[:=])[ \t]*(?:(?!{LOOKUP})[\w.]+\((?:\w+=)?|\()?{QUOTED}"),
-    (NAMED, rf"(?:\(\\?[\"']|(?<=[\"'])-)[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}\\?[\"'],[ \t]*{QUOTED}"),  # getenv("TOKEN", "...")
-    ("a bearer token", r"(?:(?<=bearer )|(?:(?<=[\"']basic )|(?<=[\"']token ))(?=[\w.~+/-]*[\d=]))(?P<value>[\w.~+/=-]{8,})"),
-    ("a cookie", r"\bcookie(?:\\?[\"'][ \t]*[:,]|:)[ \t]*(?:\\?[\"'])?(?P<value>(?=[^\s=;,\"'(){}]+=[^{\s])[^\n\"'\\]+)"),
+    (
+        "credentials in a URL",
+        r"(?<=://)(?P<value>[^\s/@:\"'\\<>]{0,100}:(?!\d{1,5}[/?#])[^\s\"'\\<>]{1,200}|[^\s/@\"'\\]{1,200})(?=@)",
+    ),
+    (
+        NAMED,
+        rf"{SECRET}[\w-]{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*[\w.\[\]| ]{{1,40}}?)?"
+        rf"(?::=|[:!=]=|[:=])[ \t]*(?:(?!{LOOKUP})[\w.]+\((?:\w+=)?|\()?{QUOTED}",
+    ),
+    (
+        NAMED,
+        rf"(?:\(\\?[\"']|(?<=[\"'])-)[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}\\?[\"'],[ \t]*{QUOTED}",
+    ),  # getenv("TOKEN", "...")
+    (
+        "a bearer token",
+        r"(?:(?<=bearer )|(?:(?<=[\"']basic )|(?<=[\"']token ))(?=[\w.~+/-]*[\d=]))(?P<value>[\w.~+/=-]{8,})",
+    ),
+    (
+        "a cookie",
+        r"\bcookie(?:\\?[\"'][ \t]*[:,]|:)[ \t]*(?:\\?[\"'])?(?P<value>(?=[^\s=;,\"'(){}]+=[^{\s])[^\n\"'\\]+)",
+    ),
     ("a key by its shape", rf"(?<![A-Za-z0-9])(?P<value>{KEYS})"),
 )
 # Without quotes: in a URL's query, a connection string, a command. Of code only in its literals and comments, for
@@ -59,18 +94,31 @@ LOOSE = patterns(
     (OPTION, r"(?<=-u )(?P<value>[^\s:]+:(?=\S*[A-Za-z])[^\s\"'\\]+)"),
 )
 CODE = patterns(
-    (NAMED, rf"{WEAK}[\"']?\]?[ \t]*(?:==|[:=,])[ \t]*[bfru]{{0,2}}(?P<quote>[\"'])"
-            r"(?P<value>(?=[^\s\"']*\d)(?=[^\s\"']*[A-Za-z])[^\s\"'\\/]{8,})(?P=quote)"),
-    (NAMED, rf"^\s*(?:export )?\w{{0,40}}{SECRET}\w{{0,40}}=(?P<value>(?:(?-i:(?<=[A-Z]=))|(?![a-z_.]+,?$))[^\s=([\"']+)$"),  # a line of .env
+    (
+        NAMED,
+        rf"{WEAK}[\"']?\]?[ \t]*(?:==|[:=,])[ \t]*[bfru]{{0,2}}(?P<quote>[\"'])"
+        r"(?P<value>(?=[^\s\"']*\d)(?=[^\s\"']*[A-Za-z])[^\s\"'\\/]{8,})(?P=quote)",
+    ),
+    (
+        NAMED,
+        rf"^\s*(?:export )?\w{{0,40}}{SECRET}\w{{0,40}}=(?P<value>(?:(?-i:(?<=[A-Z]=))|(?![a-z_.]+,?$))[^\s=([\"']+)$",
+    ),  # a line of .env
     (NAMED, rf"^\s*[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}: (?P<value>(?=\S*\d)[^\s(\"'=]+)$"),  # a line of YAML
-    (OPTION, r"\b(?:sshpass|login|mysql\w*|mariadb\w*|mongo\w*|redis-cli|smbclient|7z|zip)\b[^\n]{0,200}?[\s\"']"
-             r"-[pPa](?: ?|[\"'],[ ]*[\"'])(?P<value>[^\s\"',;-][^\s\"']*)"),
+    (
+        OPTION,
+        r"\b(?:sshpass|login|mysql\w*|mariadb\w*|mongo\w*|redis-cli|smbclient|7z|zip)\b[^\n]{0,200}?[\s\"']"
+        r"-[pPa](?: ?|[\"'],[ ]*[\"'])(?P<value>[^\s\"',;-][^\s\"']*)",
+    ),
 )
-ASKS = re.compile(r"(?i)\b\w{0,40}(?:auth|login|credentials?|fernet|hmac\.new|[th]otp|set_password)[ \t]*=?[ \t]*\("
-                  r"(?P<value>[^()\n]*[\"'][^()\n]*)\)")
+ASKS = re.compile(
+    r"(?i)\b\w{0,40}(?:auth|login|credentials?|fernet|hmac\.new|[th]otp|set_password)[ \t]*=?[ \t]*\("
+    r"(?P<value>[^()\n]*[\"'][^()\n]*)\)"
+)
 LITERAL = re.compile(r"(?P<quote>[\"']{3}|[\"'])(?P<value>(?:(?!(?P=quote))(?:\\.|.))*)(?P=quote)|#(?P<comment>.*)")
 # What stands for a value that comes from elsewhere: f"{password}", "%s", "$TOKEN"; and what was struck out before.
-ELSEWHERE = re.compile(r"(?i)(?:\{[^{}]*\}|%\(?\w*\)?[sdr]|\$\{?\w+\}?|<[\w -]+>|\*\*\*|bearer |basic |token |[:@.\s])+")
+ELSEWHERE = re.compile(
+    r"(?i)(?:\{[^{}]*\}|%\(?\w*\)?[sdr]|\$\{?\w+\}?|<[\w -]+>|\*\*\*|bearer |basic |token |[:@.\s])+"
+)
 WORD = re.compile(r"(?<![\w+/=.~-])[\w+/=.-]{20,}")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -93,8 +141,16 @@ def code(line: str) -> tuple[str, dict[str, int]]:
     """The same for a line of source, of which names stay and only values may be struck out."""
     found: Counter[str] = Counter()
     line = struck(line, (*PRIVATE, *TEXT, *CODE), found)
-    line = ASKS.sub(lambda call: part(call, "value", LITERAL.sub(lambda one: gone(one, found, "an argument of an authentication"), call["value"])), line)
-    line = LITERAL.sub(lambda one: part(one, name := "comment" if one["value"] is None else "value", struck(one[name], LOOSE, found)), line)
+    line = ASKS.sub(
+        lambda call: part(
+            call, "value", LITERAL.sub(lambda one: gone(one, found, "an argument of an authentication"), call["value"])
+        ),
+        line,
+    )
+    line = LITERAL.sub(
+        lambda one: part(one, name := "comment" if one["value"] is None else "value", struck(one[name], LOOSE, found)),
+        line,
+    )
     return WORD.sub(lambda one: gone(one, found, RANDOM) if is_random(one[0]) else one[0], line), dict(found)
 
 

@@ -41,8 +41,14 @@ def polls(pid: int, sockets: Sequence | None) -> tuple[int, ...]:
 
 def listeners(sockets: Sequence) -> set[int]:
     """The descriptors of its listening sockets. A named UNIX socket of its own may listen: psutil does not tell."""
-    return {one.fd for one in sockets if one.status == psutil.CONN_LISTEN
-            or one.family == getattr(socket, "AF_UNIX", None) and isinstance(one.laddr, str) and one.laddr}
+    return {
+        one.fd
+        for one in sockets
+        if one.status == psutil.CONN_LISTEN
+        or one.family == getattr(socket, "AF_UNIX", None)
+        and isinstance(one.laddr, str)
+        and one.laddr
+    }
 
 
 def watched_by_epoll(pid: int) -> dict[int, set[int]] | None:
@@ -73,9 +79,11 @@ def has_served(pid: int, sockets: Sequence | None) -> bool | None:
         return None
     own = {one.laddr.port for one in sockets if one.status == psutil.CONN_LISTEN}
     alive = [one for one in sockets if one.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT) and one.raddr]
-    return any(one.laddr.port not in own
-               and (not low <= one.laddr.port <= high or one.laddr.ip == one.raddr.ip and one.raddr.port not in listened)
-               for one in alive)
+    return any(
+        one.laddr.port not in own
+        and (not low <= one.laddr.port <= high or one.laddr.ip == one.raddr.ip and one.raddr.port not in listened)
+        for one in alive
+    )
 
 
 def listening_ports(pid: int) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hangdebug.answer.model import Verdict
 from hangdebug.causes import (
     connection_pool,
     cpu_bound,
@@ -35,7 +36,6 @@ from hangdebug.causes import (
     threadpool_limit,
 )
 from hangdebug.causes.model import Cause, Match
-from hangdebug.answer.model import Verdict
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 

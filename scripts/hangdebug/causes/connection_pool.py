@@ -11,18 +11,25 @@ short `pool_timeout`; as many connections as threads that use them.
 
 from __future__ import annotations
 
-from hangdebug.causes.database import DRIVERS
-from hangdebug.evidence.frames import calls, library_path, package
-from hangdebug.causes.model import Cause, Match
-from hangdebug.evidence.model import Frame
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.database import DRIVERS
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls, library_path, package
+from hangdebug.evidence.model import Frame
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 WAITS = ("threading.py:wait", "threading.py:acquire", "threading.py:__enter__", "queue.py:get")
-AWAITS = ("asyncio/queues.py:get", "asyncio/locks.py", "asyncio/tasks.py:wait_for", "sqlalchemy/util/compat.py:wait_for",
-          "psycopg_pool/_acompat.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py:wait",
-          "httpcore/_synchronization.py")
+AWAITS = (
+    "asyncio/queues.py:get",
+    "asyncio/locks.py",
+    "asyncio/tasks.py:wait_for",
+    "sqlalchemy/util/compat.py:wait_for",
+    "psycopg_pool/_acompat.py",
+    "anyio/_core/_synchronization.py",
+    "anyio/_backends/_asyncio.py:wait",
+    "httpcore/_synchronization.py",
+)
 ASYNC = ("asyncpg", "aiomysql", "aiopg", "aioredis", "httpcore", "aiohttp", "asyncmy")
 WAITERS = ("aiohttp/connector.py:_wait_for_available_connection",)  # it awaits a bare future, which has no frame
 # SQLAlchemy's async pool waits in a greenlet, whose frames no task shows; its queries wait in the driver's coroutines.
@@ -35,7 +42,9 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     step = checkout(wait)
     if step is None:
         return None
-    return Match(frozenset({"tasks" if wait.coroutine else "frames"}), (f"It waits in {step} until a connection is given back.",))
+    return Match(
+        frozenset({"tasks" if wait.coroutine else "frames"}), (f"It waits in {step} until a connection is given back.",)
+    )
 
 
 def checkout(wait: Wait) -> Frame | None:
@@ -51,7 +60,9 @@ def checkout(wait: Wait) -> Frame | None:
     if not waiting or waiting == len(inner) or package(inner[waiting]) not in drivers:
         return None
     if wait.coroutine:
-        return next((frame for frame in inner[waiting:waiting + 2] if "pool" in where(frame) or calls(frame, *GREENLET)), None)
+        return next(
+            (frame for frame in inner[waiting : waiting + 2] if "pool" in where(frame) or calls(frame, *GREENLET)), None
+        )
     return next((frame for frame in inner[waiting:] if package(frame) in DRIVERS and "pool" in where(frame)), None)
 
 

@@ -14,25 +14,106 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.evidence.kernel import sleeps_in_c
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.kernel import sleeps_in_c
 from hangdebug.evidence.source import makers
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-DRIVERS = ("sqlite3", "psycopg", "psycopg2", "psycopg_pool", "psycopg_binary", "psycopg_c", "pg8000", "pymysql", "MySQLdb",
-           "mysql", "mariadb", "oracledb", "cx_Oracle", "pyodbc", "pymssql", "duckdb", "snowflake", "sqlalchemy",
-           "sqlmodel", "peewee", "pony", "pymongo", "mongoengine", "redis", "rediscluster", "valkey", "hiredis", "pymemcache",
-           "pylibmc", "memcache", "bmemcached", "cassandra", "clickhouse_driver", "clickhouse_connect", "neo4j",
-           "elasticsearch", "opensearchpy", "influxdb_client", "etcd3", "ldap3", "happybase", "dbutils", "playhouse",
-           "asyncpg", "aiosqlite", "aiomysql", "asyncmy", "aiopg", "motor", "databases", "tortoise", "aioredis", "coredis", "aiomcache",
-           "beanie")
+DRIVERS = (
+    "sqlite3",
+    "psycopg",
+    "psycopg2",
+    "psycopg_pool",
+    "psycopg_binary",
+    "psycopg_c",
+    "pg8000",
+    "pymysql",
+    "MySQLdb",
+    "mysql",
+    "mariadb",
+    "oracledb",
+    "cx_Oracle",
+    "pyodbc",
+    "pymssql",
+    "duckdb",
+    "snowflake",
+    "sqlalchemy",
+    "sqlmodel",
+    "peewee",
+    "pony",
+    "pymongo",
+    "mongoengine",
+    "redis",
+    "rediscluster",
+    "valkey",
+    "hiredis",
+    "pymemcache",
+    "pylibmc",
+    "memcache",
+    "bmemcached",
+    "cassandra",
+    "clickhouse_driver",
+    "clickhouse_connect",
+    "neo4j",
+    "elasticsearch",
+    "opensearchpy",
+    "influxdb_client",
+    "etcd3",
+    "ldap3",
+    "happybase",
+    "dbutils",
+    "playhouse",
+    "asyncpg",
+    "aiosqlite",
+    "aiomysql",
+    "asyncmy",
+    "aiopg",
+    "motor",
+    "databases",
+    "tortoise",
+    "aioredis",
+    "coredis",
+    "aiomcache",
+    "beanie",
+)
 DJANGO = "django/db/"
-METHODS = ("execute", "executemany", "executescript", "commit", "rollback", "fetchone", "fetchall", "fetchmany", "callproc")
-SERVERS = {1433: "SQL Server", 1521: "Oracle", 3306: "MySQL", 5432: "PostgreSQL", 6379: "Redis", 6432: "PgBouncer",
-           9042: "Cassandra", 11211: "memcached", 26257: "CockroachDB", 27017: "MongoDB"}
-RAW = ("recv", "recv_into", "recvfrom", "read", "readline", "send", "sendall", "connect", "create_connection", "makefile")
+METHODS = (
+    "execute",
+    "executemany",
+    "executescript",
+    "commit",
+    "rollback",
+    "fetchone",
+    "fetchall",
+    "fetchmany",
+    "callproc",
+)
+SERVERS = {
+    1433: "SQL Server",
+    1521: "Oracle",
+    3306: "MySQL",
+    5432: "PostgreSQL",
+    6379: "Redis",
+    6432: "PgBouncer",
+    9042: "Cassandra",
+    11211: "memcached",
+    26257: "CockroachDB",
+    27017: "MongoDB",
+}
+RAW = (
+    "recv",
+    "recv_into",
+    "recvfrom",
+    "read",
+    "readline",
+    "send",
+    "sendall",
+    "connect",
+    "create_connection",
+    "makefile",
+)
 BUSY = ("loop-busy", "healthy", "threadpool-exhausted")
 
 
@@ -66,8 +147,10 @@ def asks_again(wait: Wait) -> bool:
 def connects(wait: Wait, scene: Scene) -> bool:
     """Whether the line opens a connection, or ends the transaction of one: `with connection:` commits."""
     made = makers(scene.evidence.sources, wait.frame, wait.entered) if wait.entered and wait.frame else frozenset()
-    return any(name.split(".")[0] in DRIVERS and name.rpartition(".")[2].lower() in ("connect", "connection")
-               for name in wait.called | made)
+    return any(
+        name.split(".")[0] in DRIVERS and name.rpartition(".")[2].lower() in ("connect", "connection")
+        for name in wait.called | made
+    )
 
 
 def server_of(wait: Wait) -> str | None:

@@ -9,14 +9,28 @@ your own.
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 MODULES = ("pdb.py", "bdb.py", "code.py")
-PACKAGES = ("pdb", "bdb", "ipdb", "pudb", "remote_pdb", "web_pdb", "rpdb", "debugpy", "pydevd", "_pydevd_bundle", "IPython",
-            "_pydev_bundle", "epdb", "celery.contrib.rdb")
+PACKAGES = (
+    "pdb",
+    "bdb",
+    "ipdb",
+    "pudb",
+    "remote_pdb",
+    "web_pdb",
+    "rpdb",
+    "debugpy",
+    "pydevd",
+    "_pydevd_bundle",
+    "IPython",
+    "_pydev_bundle",
+    "epdb",
+    "celery.contrib.rdb",
+)
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:

@@ -10,9 +10,9 @@ Repair: timeouts in the calls; an executor of their own for slow calls (`loop.ru
 
 from __future__ import annotations
 
-from hangdebug.evidence.frames import calls, is_application
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls, is_application
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait
 
@@ -24,7 +24,11 @@ JOINS = "asyncio/base_events.py:_do_shutdown"  # it tells also where a dump has 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if verdict.state == "exit-hang":
         joining = joined(scene)
-        return Match(frozenset({"frames"}), (f"{joining.thread.name} joins the loop's default executor.",)) if joining else None
+        return (
+            Match(frozenset({"frames"}), (f"{joining.thread.name} joins the loop's default executor.",))
+            if joining
+            else None
+        )
     if verdict.state == "threadpool-exhausted" and wait is not None and is_default(wait.view):
         return Match(frozenset({"frames"}))
     return None
@@ -37,8 +41,12 @@ def is_default(view: View) -> bool:
 def joined(scene: Scene) -> View | None:
     """The thread that the loop started to join its default executor, while a call is still at work there."""
     busy = any(is_default(view) and not view.idle for view in scene.last)
-    joining = [view for view in scene.threads("other") if any(calls(frame, SHUTDOWN) for frame in view.thread.frames)
-               and not any(map(is_application, view.thread.frames))]
+    joining = [
+        view
+        for view in scene.threads("other")
+        if any(calls(frame, SHUTDOWN) for frame in view.thread.frames)
+        and not any(map(is_application, view.thread.frames))
+    ]
     return next((view for view in joining if busy or any(calls(frame, JOINS) for frame in view.thread.frames)), None)
 
 

@@ -10,9 +10,9 @@ name server itself.
 
 from __future__ import annotations
 
-from hangdebug.evidence.frames import calls, package
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls, package
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -33,7 +33,9 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     # A connection is a TCP peer in the kernel's words, once the name is known.
     unknown = set(wait.descriptors.values()) == {"socket"} and wait.in_syscall("poll", "ppoll")
     if wait.leaf and not wait.running and unknown and wait.line_says("connect", "connect_ex"):
-        words = f"Its line connects, and the kernel has it in {wait.kernel}, which is no connection: it asks a name server."
+        words = (
+            f"Its line connects, and the kernel has it in {wait.kernel}, which is no connection: it asks a name server."
+        )
         return Match(frozenset({"source", "kernel"}), (words,))
     return None
 

@@ -10,8 +10,8 @@ open a FIFO with `O_NONBLOCK`.
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -43,8 +43,11 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 def on_file(wait: Wait) -> bool:
     """A path or a pipe, and not the process's own standard streams."""
     found = wait.descriptors
-    return bool(found) and not {0, 1, 2} & set(found) and all(
-        target.startswith("/") or target == "pipe" for target in found.values())
+    return (
+        bool(found)
+        and not {0, 1, 2} & set(found)
+        and all(target.startswith("/") or target == "pipe" for target in found.values())
+    )
 
 
 CAUSE = Cause(

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 
+from hangdebug.answer.model import Verdict
 from hangdebug.causes import lock
+from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import forever
-from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Frame
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene, since_fork
 from hangdebug.evidence.source import earlier
+from hangdebug.scene.scene import Scene, since_fork
 from hangdebug.scene.waits import Wait
 
 FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")
@@ -39,20 +39,31 @@ def abandoned(wait: Wait, scene: Scene) -> Match | None:
     frames = wait.view.thread.frames
     if any(calls(frame, SPAWNED) for frame in frames):
         return None
-    if len(scene.last) != 1 or wait.inside(SHARED) or len(since_fork(frames)) == len(frames) and not forks(scene, frames):
+    if (
+        len(scene.last) != 1
+        or wait.inside(SHARED)
+        or len(since_fork(frames)) == len(frames)
+        and not forks(scene, frames)
+    ):
         return None
     if wait.kernel is not None and wait.kernel.syscall:
         alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
         if not alone or not wait.in_syscall("futex") or not forever(wait.kernel.args) or wait.motion.woke:
             return None
-        return Match(frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",))
+        return Match(
+            frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",)
+        )
     return lock.match(Verdict("deadlock", 0.7), wait, scene)
 
 
 def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
     """Whether a function that is still running has forked: `os.fork()` is a C call, and leaves no frame in the child."""
-    return any(FORK.search(line) for frame in frames if is_application(frame)
-               for line in earlier(scene.evidence.sources, frame))
+    return any(
+        FORK.search(line)
+        for frame in frames
+        if is_application(frame)
+        for line in earlier(scene.evidence.sources, frame)
+    )
 
 
 CAUSE = Cause(

@@ -9,16 +9,19 @@ asyncio task that is done does not block and is no cause.
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.rings import nobody_seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-CALLS = tuple(f"concurrent/futures/_base.py:{name}" for name in (
-    "result", "exception", "wait", "as_completed", "result_iterator", "_result_or_cancel"))
-PROCESSES = tuple(f"multiprocessing/pool.py:{name}" for name in (
-    "get", "wait", "map", "starmap", "apply", "next", "__next__"))
+CALLS = tuple(
+    f"concurrent/futures/_base.py:{name}"
+    for name in ("result", "exception", "wait", "as_completed", "result_iterator", "_result_or_cancel")
+)
+PROCESSES = tuple(
+    f"multiprocessing/pool.py:{name}" for name in ("get", "wait", "map", "starmap", "apply", "next", "__next__")
+)
 JOBLIB = ("joblib/parallel.py:_retrieve", "joblib/parallel.py:retrieve")
 PORTAL = "anyio/from_thread.py"
 CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
@@ -27,12 +30,17 @@ CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     through_portal = wait is not None and wait.starts_with(PORTAL) and wait.inside(*CALLS)
     if wait is not None and wait.inside(*JOBLIB):
-        return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which looks again and again whether its workers are done.",))
+        return Match(
+            frozenset({"frames"}),
+            (f"It called {wait.outermost}, which looks again and again whether its workers are done.",),
+        )
     if wait is None or not (through_portal or wait.starts_with(*CALLS, *PROCESSES, CHUNKS)):
         return None
     words = f"It called {wait.outermost}, which blocks until a worker is done."
     if nobody_seen(scene) and not wait.starts_with(*PROCESSES):
-        return Match(frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen."))
+        return Match(
+            frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen.")
+        )
     return Match(frozenset({"frames"}), (words,))
 
 

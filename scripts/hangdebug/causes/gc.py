@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.evidence.frames import calls, is_application, library_path
-from hangdebug.causes.model import Cause, Match
-from hangdebug.evidence.model import Frame
 from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls, is_application, library_path
+from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import in_coroutine, in_generator, statement_at
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 FINALISERS = ("weakref.py:__call__", "weakref.py:_exitfunc")
@@ -26,13 +26,43 @@ FINALISERS = ("weakref.py:__call__", "weakref.py:_exitfunc")
 DRIVERS = ("contextlib.py", "starlette/concurrency.py", "starlette/responses.py", "itertools.py", "functools.py")
 # Where a stack alone has to do: the server's frames that call the application's own functions. Others do not.
 SERVER = ("fastapi/", "starlette/", "uvicorn/", "h11/", "httptools/", "asyncio/base_events.py")
-CALLERS = ("fastapi/routing.py", "fastapi/dependencies/utils.py", "starlette/routing.py", "starlette/responses.py",
-           "starlette/background.py", "starlette/endpoints.py", "starlette/middleware/base.py", "starlette/concurrency.py",
-           "starlette/testclient.py", "asyncio/base_events.py:call_exception_handler")
+CALLERS = (
+    "fastapi/routing.py",
+    "fastapi/dependencies/utils.py",
+    "starlette/routing.py",
+    "starlette/responses.py",
+    "starlette/background.py",
+    "starlette/endpoints.py",
+    "starlette/middleware/base.py",
+    "starlette/concurrency.py",
+    "starlette/testclient.py",
+    "asyncio/base_events.py:call_exception_handler",
+)
 APPS = ("__call__", "app", "application", "asgi", "dispatch", "middleware", "handler")
 ENDS = ("concurrent/futures/_base.py:__exit__",)
-CONSUMES = (" in ", "*", "yield", "next(", "send(", "close(", "list(", "tuple(", "set(", "dict(", "sorted(", "sum(", "join(",
-            "map(", "zip(", "any(", "all(", "max(", "min(", "extend(", "update(")
+CONSUMES = (
+    " in ",
+    "*",
+    "yield",
+    "next(",
+    "send(",
+    "close(",
+    "list(",
+    "tuple(",
+    "set(",
+    "dict(",
+    "sorted(",
+    "sum(",
+    "join(",
+    "map(",
+    "zip(",
+    "any(",
+    "all(",
+    "max(",
+    "min(",
+    "extend(",
+    "update(",
+)
 RANGE = re.compile(r"\bfor \w+ in range\(")
 DROPS = re.compile(r"^del |= None$|\bcollect\(")
 AT_EXIT = "weakref.py:_exitfunc"
@@ -47,7 +77,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if running is not None:
         return Match(frozenset({"frames"}), (f"It is in {running}, a finaliser: no line of the program calls it.",))
     stack, frame = wait.view.thread.frames, wait.view.section[len(wait.view.inner)]
-    caller = next(iter(stack[stack.index(frame) + 1:]), None)
+    caller = next(iter(stack[stack.index(frame) + 1 :]), None)
     sources = scene.evidence.sources
     if caller is None or wait.view.role != "event-loop" or in_coroutine(sources, frame):
         return None

@@ -11,16 +11,23 @@ do the work in the lifespan.
 
 from __future__ import annotations
 
-from hangdebug.evidence.frames import calls
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-MACHINERY = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>", "importlib/__init__.py",
-             "importlib/_bootstrap.py")
-LOCK = tuple(f"{MACHINERY[index]}:{name}" for index in (0, 3) for name in (
-    "acquire", "__enter__", "_lock_unlock_module", "_acquire"))
+MACHINERY = (
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+    "importlib/__init__.py",
+    "importlib/_bootstrap.py",
+)
+LOCK = tuple(
+    f"{MACHINERY[index]}:{name}"
+    for index in (0, 3)
+    for name in ("acquire", "__enter__", "_lock_unlock_module", "_acquire")
+)
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:

@@ -10,27 +10,41 @@ Repair: stop events and timeouts in the work, and a bounded drain in the lifespa
 
 from __future__ import annotations
 
-from hangdebug.evidence.frames import calls
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait
 
-JOINS = ("concurrent/futures/thread.py:_python_exit", "concurrent/futures/process.py:_python_exit",
-         "threading.py:_shutdown", "multiprocessing/util.py:_exit_function")
+JOINS = (
+    "concurrent/futures/thread.py:_python_exit",
+    "concurrent/futures/process.py:_python_exit",
+    "threading.py:_shutdown",
+    "multiprocessing/util.py:_exit_function",
+)
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     joining = scene.shows(*JOINS) or library_hook(scene)
     if verdict.state != "exit-hang" or joining is None or scene.loop:
         return None
-    return Match(frozenset({"frames"}), (f"Its main thread joins the remaining threads in {joining.thread.frames[0]}.",))
+    return Match(
+        frozenset({"frames"}), (f"Its main thread joins the remaining threads in {joining.thread.frames[0]}.",)
+    )
 
 
 def library_hook(scene: Scene) -> View | None:
     """The main thread, in a join that no module has called: an atexit hook of a library's."""
-    return next((view for view in scene.threads("main") if view.frame is None and view.thread.frames[-1].name != "<module>"
-                 and any(calls(frame, "threading.py:join") for frame in view.thread.frames)), None)
+    return next(
+        (
+            view
+            for view in scene.threads("main")
+            if view.frame is None
+            and view.thread.frames[-1].name != "<module>"
+            and any(calls(frame, "threading.py:join") for frame in view.thread.frames)
+        ),
+        None,
+    )
 
 
 CAUSE = Cause(

@@ -17,14 +17,16 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 CALLS = tuple(f"threading.py:{name}" for name in ("wait", "wait_for", "acquire", "__enter__")) + (
-    "multiprocessing/synchronize.py:acquire", "multiprocessing/synchronize.py:__enter__",
-    "multiprocessing/synchronize.py:wait")
+    "multiprocessing/synchronize.py:acquire",
+    "multiprocessing/synchronize.py:__enter__",
+    "multiprocessing/synchronize.py:wait",
+)
 TASKS = ("asyncio/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py")
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 
@@ -45,7 +47,9 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         words = (f"Its line takes a lock: {wait.text}",) + ((f"The kernel has it in {wait.kernel}.",) if futex else ())
         return Match(frozenset(kinds), words)
     if futex and wait.entered:
-        return Match(frozenset({"source", "kernel"}), (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",))
+        return Match(
+            frozenset({"source", "kernel"}), (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
+        )
     if futex and verdict.waits_for and verdict.waits_for[0].kind == "lock":
         return Match(frozenset({"source", "kernel"}), (f"Its line takes {verdict.waits_for[0].through}.",))
     return None

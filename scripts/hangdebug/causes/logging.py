@@ -10,8 +10,8 @@ whoever should read the stream.
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -26,8 +26,10 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     told = wait.in_syscall("write", "writev", "sendto", "sendmsg")
     words = (f"The kernel has it in {wait.kernel}.",) if told else ()
     if wait.inside(*MODULES) or wait.inside_package(*PACKAGES):
-        return Match(frozenset({"frames", "kernel"} if told else {"frames"}),
-                     (f"It logs: {wait.outermost or wait.view.inner[0]}.", *words))
+        return Match(
+            frozenset({"frames", "kernel"} if told else {"frames"}),
+            (f"It logs: {wait.outermost or wait.view.inner[0]}.", *words),
+        )
     if wait.running or not wait.in_syscall("write", "writev") or not set(wait.descriptors) & {1, 2}:
         return None
     return Match(frozenset({"source", "kernel"} if wait.line_says(*PRINTS) else {"kernel"}), words)

@@ -9,8 +9,8 @@ a thread (`await asyncio.to_thread(...)`) and come back with `asyncio.run_corout
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import EPOLL, LOOP, Scene
 from hangdebug.scene.waits import Wait
 

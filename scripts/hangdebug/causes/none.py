@@ -7,8 +7,8 @@ server calls, and at the proxy before it.
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 

@@ -10,10 +10,10 @@ matching, or use possessive quantifiers and atomic groups (Python 3.11), or an e
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene
+from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.source import makers
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
 MODULES = ("re", "regex", "re2")

@@ -11,8 +11,8 @@ Repair: `await` the coroutine. A worker may hand coroutines to the loop as long 
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.rings import ring
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
@@ -22,7 +22,9 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or verdict.state != "deadlock":
         return None
     if verdict.waits_for:  # the ring is known: it is this one if a worker in it waits for the loop
-        return Match(frozenset({"frames", "source"})) if any(edge.kind == "loop" for edge in verdict.waits_for) else None
+        return (
+            Match(frozenset({"frames", "source"})) if any(edge.kind == "loop" for edge in verdict.waits_for) else None
+        )
     return ring(wait, scene)
 
 

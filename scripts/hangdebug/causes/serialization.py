@@ -10,17 +10,56 @@ model where the data is trusted, or `await asyncio.to_thread(...)`, best with an
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
-CODECS = ("json", "orjson", "ujson", "simplejson", "rapidjson", "msgspec", "msgpack", "_msgpack", "cbor2", "pickle", "_pickle",
-          "cloudpickle", "dill", "marshal", "pydantic", "pydantic_core", "marshmallow", "cattrs", "xml",
-          "lxml", "xmltodict", "bs4", "yaml", "_yaml", "tomllib", "csv", "fastavro")
+CODECS = (
+    "json",
+    "orjson",
+    "ujson",
+    "simplejson",
+    "rapidjson",
+    "msgspec",
+    "msgpack",
+    "_msgpack",
+    "cbor2",
+    "pickle",
+    "_pickle",
+    "cloudpickle",
+    "dill",
+    "marshal",
+    "pydantic",
+    "pydantic_core",
+    "marshmallow",
+    "cattrs",
+    "xml",
+    "lxml",
+    "xmltodict",
+    "bs4",
+    "yaml",
+    "_yaml",
+    "tomllib",
+    "csv",
+    "fastavro",
+)
 PLACES = ("fastapi/encoders.py", "fastapi/routing.py:serialize_response", "starlette/responses.py:render")
-METHODS = ("model_validate", "model_validate_json", "model_dump", "model_dump_json", "validate_python", "validate_json",
-           "dump_python", "dump_json", "parse_obj", "parse_raw", "jsonable_encoder", "SerializeToString", "ParseFromString")
+METHODS = (
+    "model_validate",
+    "model_validate_json",
+    "model_dump",
+    "model_dump_json",
+    "validate_python",
+    "validate_json",
+    "dump_python",
+    "dump_json",
+    "parse_obj",
+    "parse_raw",
+    "jsonable_encoder",
+    "SerializeToString",
+    "ParseFromString",
+)
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:

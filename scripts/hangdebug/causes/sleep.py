@@ -9,10 +9,10 @@ Repair: `await asyncio.sleep()`.
 
 from __future__ import annotations
 
+from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import sleeps_in_c
-from hangdebug.causes.model import Cause, Match
-from hangdebug.answer.model import Verdict
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -28,7 +28,9 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}.",)) if napping else None
     kinds, words = set(), []
     said = wait.leaf and any("sleep" in name.lower() for name in wait.called)
-    if said and (wait.kernel is None or wait.kernel.syscall in (None, "running", "restart_syscall") or sleeps(wait) or in_c(wait)):
+    if said and (
+        wait.kernel is None or wait.kernel.syscall in (None, "running", "restart_syscall") or sleeps(wait) or in_c(wait)
+    ):
         kinds.add("source")
         words.append(f"Its line calls sleep: {wait.text}")
     # Drivers sleep too, such as sqlite3 for a lock: where the line is known, it has to agree.

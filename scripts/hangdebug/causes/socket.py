@@ -10,28 +10,83 @@ Repair: `asyncio.open_connection` or an asynchronous client; or the whole exchan
 
 from __future__ import annotations
 
-from hangdebug.evidence.frames import calls
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-PACKAGES = ("smtplib", "ftplib", "imaplib", "poplib", "nntplib", "telnetlib", "paramiko", "websocket", "websockets",
-            "pika", "stomp", "zmq", "ldap3", "kombu", "amqp", "kafka", "paho", "nats", "pymodbus", "fabric", "telnetlib3")
+PACKAGES = (
+    "smtplib",
+    "ftplib",
+    "imaplib",
+    "poplib",
+    "nntplib",
+    "telnetlib",
+    "paramiko",
+    "websocket",
+    "websockets",
+    "pika",
+    "stomp",
+    "zmq",
+    "ldap3",
+    "kombu",
+    "amqp",
+    "kafka",
+    "paho",
+    "nats",
+    "pymodbus",
+    "fabric",
+    "telnetlib3",
+)
 MODULES = ("socket.py", "ssl.py", "socketserver.py", "multiprocessing/connection.py")
 STREAMS = ("asyncio/streams.py", "asyncio/selector_events.py", "anyio/_backends/_asyncio.py:receive")
-WORDS = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "accept", "connect", "connect_ex",
-         "send", "sendall", "sendto", "sendmsg", "sendfile", "do_handshake", "create_connection")
+WORDS = (
+    "recv",
+    "recv_into",
+    "recvfrom",
+    "recvfrom_into",
+    "recvmsg",
+    "recvmsg_into",
+    "accept",
+    "connect",
+    "connect_ex",
+    "send",
+    "sendall",
+    "sendto",
+    "sendmsg",
+    "sendfile",
+    "do_handshake",
+    "create_connection",
+)
 READS = ("read", "readline", "readlines", "readinto", "write", "flush")  # of a socket's makefile()
-SYSCALLS = ("recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "accept", "accept4", "connect", "poll", "ppoll",
-            "read", "write", "readv", "writev", "sendfile", "restart_syscall")
+SYSCALLS = (
+    "recvfrom",
+    "recvmsg",
+    "recvmmsg",
+    "sendto",
+    "sendmsg",
+    "accept",
+    "accept4",
+    "connect",
+    "poll",
+    "ppoll",
+    "read",
+    "write",
+    "readv",
+    "writev",
+    "sendfile",
+    "restart_syscall",
+)
 
 
 def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait is None or verdict.state == "loop-busy":
         return None
     if wait.coroutine and wait.view.inner and calls(wait.view.inner[0], *STREAMS):
-        return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}: its peer is to send, or to take, something.",))
+        return Match(
+            frozenset({"tasks"}), (f"It awaits {wait.outermost}: its peer is to send, or to take, something.",)
+        )
     peer = (f"The kernel has it in {wait.kernel}.",) if wait.on_network else ()
     if wait.inside_package(*PACKAGES) or wait.view.inner and calls(wait.view.inner[0], *MODULES):
         return Match(frozenset({"frames", "kernel"} if peer else {"frames"}), (f"It called {wait.outermost}.", *peer))
@@ -45,7 +100,9 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     polls = wait.line_calls("select.select", "select.poll", "poll") and not timer(wait)
     if polls or said and (wait.kernel is None or wait.kernel.syscall in (None, "restart_syscall")):
         return Match(frozenset({"source"}), (f"Its line waits for a descriptor: {wait.text}",))
-    if wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered:  # a driver in C: which protocol is not known
+    if (
+        wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered
+    ):  # a driver in C: which protocol is not known
         return Match(frozenset(), peer)
     return None
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -29,7 +29,11 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if wait.inside(*PROMPTS) or wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which asks at the terminal.",))
     told = wait.in_syscall("read") and set(wait.descriptors) == {0}
-    said = wait.leaf and not OF_A_CHILD.search(wait.text or "") and (wait.line_says(*WORDS) or "sys.stdin" in (wait.text or ""))
+    said = (
+        wait.leaf
+        and not OF_A_CHILD.search(wait.text or "")
+        and (wait.line_says(*WORDS) or "sys.stdin" in (wait.text or ""))
+    )
     open_ = wait.kernel is None or wait.kernel.syscall is None
     if not (told or said and (open_ or wait.in_syscall(*READS) and set(wait.descriptors) <= {0} or on_terminal(wait))):
         return None

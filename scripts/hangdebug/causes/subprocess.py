@@ -10,9 +10,9 @@ Repair: `await asyncio.create_subprocess_exec(...)` and `await child.communicate
 
 from __future__ import annotations
 
-from hangdebug.evidence.kernel import CHILDS
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence.kernel import CHILDS
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -49,9 +49,15 @@ def childs_stream(wait: Wait, scene: Scene) -> bool:
     text = wait.text or ""
     named = any(f".{stream}" in text for stream in STREAMS) and "sys.std" not in text
     lines = scene.evidence.sources.get(wait.frame.file, {}) if wait.frame else {}
-    return named or "popen" in " ".join(wait.called) or any(
-        ".stdout" in line and "sys.stdout" not in line and f"{name.split('.')[0]} =" in line
-        for line in lines.values() for name in wait.called)
+    return (
+        named
+        or "popen" in " ".join(wait.called)
+        or any(
+            ".stdout" in line and "sys.stdout" not in line and f"{name.split('.')[0]} =" in line
+            for line in lines.values()
+            for name in wait.called
+        )
+    )
 
 
 CAUSE = Cause(

@@ -8,8 +8,8 @@ Repair: ask the thread to stop (an Event), and join it with `await asyncio.to_th
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 

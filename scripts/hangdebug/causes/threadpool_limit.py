@@ -11,8 +11,8 @@ Repair: timeouts in the stuck calls; a limiter of their own for slow calls; more
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match
 from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 

@@ -27,12 +27,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping
 
-from hangdebug.evidence import kernel
-from hangdebug.evidence.paste import read
-from hangdebug.evidence.dumps.collapsed import profile
-from hangdebug.evidence.records import functions, tasks, with_sockets
 from hangdebug.errors import BadBundle, NotADump
+from hangdebug.evidence import kernel
+from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.model import Evidence, Process, Snapshot
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.records import functions, tasks, with_sockets
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
@@ -40,8 +40,18 @@ SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 QUEUES = re.compile(r"^queues-\d+\.json$")
 PID = re.compile(r"^\d+$")
-TYPES = {"pid": int, "command": str, "python": str, "server": str, "supervisor_pid": int, "cwd": str, "status": str,
-         "cpus": int, "listens": bool, "served": bool}
+TYPES = {
+    "pid": int,
+    "command": str,
+    "python": str,
+    "server": str,
+    "supervisor_pid": int,
+    "cwd": str,
+    "status": str,
+    "cpus": int,
+    "listens": bool,
+    "served": bool,
+}
 NUMBERS = ("listening", "polls")
 NO_TASKS = "the bundle has no list of its tasks"
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
@@ -68,11 +78,18 @@ def read_bundle(path: Path) -> tuple[Evidence, ...]:
     """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
     texts = archive(path) if path.is_file() else folder(path)
     inside = sorted({name.split("/")[-2] for name in texts if "/" in name})
-    root = next((name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), "")
+    root = next(
+        (name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), ""
+    )
     manifest = mapping(texts.get(root + "manifest.json", "{}"))
     pids = [name for name in inside if PID.match(name)]
-    found = [evidence({name[len(root + pid) + 1:]: text for name, text in texts.items()
-                       if name.startswith(f"{root}{pid}/")}, manifest) for pid in pids]
+    found = [
+        evidence(
+            {name[len(root + pid) + 1 :]: text for name, text in texts.items() if name.startswith(f"{root}{pid}/")},
+            manifest,
+        )
+        for pid in pids
+    ]
     kept = tuple(one for one in found if one.snapshots)
     if not kept:
         notes = "; ".join(map(str, manifest.get("notes", []))) or "It has no folder with a sample in it."
@@ -83,9 +100,13 @@ def read_bundle(path: Path) -> tuple[Evidence, ...]:
 def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     process = facts(mapping(texts.get("process.json", "{}")))
     children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
-    objects = kernel.Objects(dict(pairs(texts.get("fds.tsv", ""))), kernel.peers(texts.get("net.txt", "")),
-                             {pid: command for pid, (command, _, _) in children.items()}, dict(pairs(texts.get("shared.tsv", ""))),
-                             {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()})
+    objects = kernel.Objects(
+        dict(pairs(texts.get("fds.tsv", ""))),
+        kernel.peers(texts.get("net.txt", "")),
+        {pid: command for pid, (command, _, _) in children.items()},
+        dict(pairs(texts.get("shared.tsv", ""))),
+        {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
+    )
     if "sockets.txt" in texts:
         process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots: list[Snapshot] = []
@@ -97,21 +118,40 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         except NotADump:
             notes.append(f"{name} holds no stack")
             continue
-        snapshots.append(replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command))
+        snapshots.append(
+            replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command)
+        )
         row = texts.get(f"kernel-{number}.tsv")
         attached.append(kernel.reading(row, objects) if row else None)
     if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
         snapshots.append(Snapshot((), process.pid, process.command))
-    readings, watch = (tuple(kernel.reading(texts[name], objects) for name in sorted(texts, key=natural)
-                             if name.startswith(prefix)) for prefix in ("kernel-before-", "kernel-watch-"))
-    sources = {file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
-               for file, lines in mapping(texts.get("sources.json", "{}")).items() if isinstance(lines, dict)}
+    readings, watch = (
+        tuple(kernel.reading(texts[name], objects) for name in sorted(texts, key=natural) if name.startswith(prefix))
+        for prefix in ("kernel-before-", "kernel-watch-")
+    )
+    sources = {
+        file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
+        for file, lines in mapping(texts.get("sources.json", "{}")).items()
+        if isinstance(lines, dict)
+    }
     clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
     lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
-    return Evidence(tuple(snapshots), readings, tuple(attached), watch, profile(texts.get("profile.raw", "")), process,
-                    clients, sources, tuple(notes), lists[0][0] if lists else (), lists[-1][0] if lists[1:] else (),
-                    next((note for _, note in lists if note), "" if lists else NO_TASKS), functions(texts.get("functions.json", "null")),
-                    queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]))
+    return Evidence(
+        tuple(snapshots),
+        readings,
+        tuple(attached),
+        watch,
+        profile(texts.get("profile.raw", "")),
+        process,
+        clients,
+        sources,
+        tuple(notes),
+        lists[0][0] if lists else (),
+        lists[-1][0] if lists[1:] else (),
+        next((note for _, note in lists if note), "" if lists else NO_TASKS),
+        functions(texts.get("functions.json", "null")),
+        queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
+    )
 
 
 def queued(readings: list[dict[str, Any]]) -> dict[int, int]:
@@ -156,8 +196,16 @@ def archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
     try:
         return tarred(path) if is_tar(path) else zipped(path)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError,
-            ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        EOFError,
+        ValueError,
+    ) as error:
         raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
 
 
@@ -183,8 +231,12 @@ def tarred(path: Path) -> Texts:
 
 def folder(path: Path) -> Texts:
     """The files of the layout above, and no others: any folder can be named by mistake."""
-    files = [file for pattern in ("manifest.json", "[0-9]*/*.*") for file in sorted(path.glob(pattern))
-             if file.is_file() and not file.is_symlink()]
+    files = [
+        file
+        for pattern in ("manifest.json", "[0-9]*/*.*")
+        for file in sorted(path.glob(pattern))
+        if file.is_file() and not file.is_symlink()
+    ]
     limit(path, len(files), sum(file.stat().st_size for file in files))
     return {file.relative_to(path).as_posix(): text_of(file) for file in files}
 

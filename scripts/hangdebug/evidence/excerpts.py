@@ -18,13 +18,20 @@ NO_NAMES = {"self", "cls", "with", "as", "await", "return", "async", "acquire", 
 TAKEN = re.compile(r"^\s*with\s|\.(?:acquire|submit)\(")  # what is held, and which pool works, is judged by name
 
 
-def sources(snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = "") -> dict[str, dict[int, str]]:
+def sources(
+    snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = ""
+) -> dict[str, dict[int, str]]:
     """`known`, and the lines around every application frame in `snapshots`, by file and number.
 
     `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
     """
-    frames = {frame for snapshot in snapshots for thread in snapshot.threads for frame in thread.frames
-              if frame.line and (is_application(frame) or not is_known_library(frame))}
+    frames = {
+        frame
+        for snapshot in snapshots
+        for thread in snapshot.threads
+        for frame in thread.frames
+        if frame.line and (is_application(frame) or not is_known_library(frame))
+    }
     missing = [frame for frame in sorted(frames, key=str) if not inside(known.get(frame.file, {}), frame.line or 0)]
     for frame in missing:
         lines = file_lines(frame.file, root)
@@ -61,10 +68,16 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
     names = {name for text in (lines[number - 1], *taken) for name in NAME.findall(text)} - NO_NAMES
     if names:
         choice = "|".join(map(re.escape, sorted(names)))
-        bound = re.compile(rf"^\s*(?:(?:self\.|cls\.)?(?:{choice})\s*(?::[^=]+)?=[^=]|(?:from|import)\b.*\b(?:{choice})\b)")
+        bound = re.compile(
+            rf"^\s*(?:(?:self\.|cls\.)?(?:{choice})\s*(?::[^=]+)?=[^=]|(?:from|import)\b.*\b(?:{choice})\b)"
+        )
         kept |= {index for index, text in enumerate(lines, 1) if bound.match(text)}
-    kept |= {more for index, text in enumerate(lines, 1) if "PoolExecutor(" in text
-             for more in range(index, min(index + 4, len(lines) + 1))}  # how many threads a pool may have
+    kept |= {
+        more
+        for index, text in enumerate(lines, 1)
+        if "PoolExecutor(" in text
+        for more in range(index, min(index + 4, len(lines) + 1))
+    }  # how many threads a pool may have
     return {index: lines[index - 1] for index in sorted(kept)}
 
 
@@ -80,8 +93,11 @@ def classes_around(lines: list[str], number: int) -> list[int]:
 
 def around(lines: list[str], number: int, *kinds: type) -> list[tuple[int, int]]:
     tree = parsed("\n".join(lines))
-    return [(node.lineno, node.end_lineno or node.lineno) for node in ast.walk(tree)
-            if isinstance(node, kinds) and node.lineno <= number <= (node.end_lineno or node.lineno)]
+    return [
+        (node.lineno, node.end_lineno or node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, kinds) and node.lineno <= number <= (node.end_lineno or node.lineno)
+    ]
 
 
 @lru_cache(maxsize=32)

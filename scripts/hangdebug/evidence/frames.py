@@ -8,17 +8,22 @@ from functools import lru_cache
 from hangdebug.evidence.model import Frame
 
 INSTALLED = re.compile(r"^.*[/\\](?:site|dist)-packages[/\\](?:.*\.egg[/\\])?(?P<tail>.+)$")
-STANDARD = re.compile(r"^.*[/\\](?:lib|lib64|Lib)[/\\](?:(?:python|pypy)[23]\.\d+t?[/\\](?:lib-dynload[/\\])?)(?P<tail>.+)$")
+STANDARD = re.compile(
+    r"^.*[/\\](?:lib|lib64|Lib)[/\\](?:(?:python|pypy)[23]\.\d+t?[/\\](?:lib-dynload[/\\])?)(?P<tail>.+)$"
+)
 WINDOWS = re.compile(r"^[A-Za-z]:\\.*\\Lib\\(?P<tail>.+)$", re.IGNORECASE)
 # People cut what is private or long off a path: `.../concurrent/futures/_base.py`.
-ELIDED = re.compile(r"^(?:\.{2,3}|\u2026)[/\\](?:lib(?:64)?[/\\])?(?:Lib[/\\]|(?:python|pypy)[23][\d.]*t?[/\\])?(?P<tail>.+)$")
+ELIDED = re.compile(
+    r"^(?:\.{2,3}|\u2026)[/\\](?:lib(?:64)?[/\\])?(?:Lib[/\\]|(?:python|pypy)[23][\d.]*t?[/\\])?(?P<tail>.+)$"
+)
 VIRTUAL = re.compile(r"^<(?!stdin|ipython|input)[^>]*>$")
 SCRIPT = re.compile(r"(?:^|[/\\])(?:bin|Scripts)[/\\][\w.+-]+$")
 
 # A dump with short names ("queue.py") does not tell the standard library from a module of the user's with
 # the same name. These are the modules that take part in hangs; statistics.py, code.py, calendar.py and
 # others that people like to use for modules of their own are left to them.
-STANDARD_TOPS = frozenset("""
+STANDARD_TOPS = frozenset(
+    """
     __future__ _collections_abc _pydatetime _pydecimal _pyio _strptime _threading_local _weakrefset abc argparse
     ast asyncio asyncore base64 bdb bisect bz2 cProfile cmd codecs codeop collections concurrent configparser
     contextlib contextvars copy copyreg csv ctypes dataclasses datetime dbm decimal email encodings enum
@@ -28,9 +33,11 @@ STANDARD_TOPS = frozenset("""
     sched secrets selectors shelve shutil signal smtplib socket socketserver sqlite3 sre_compile sre_parse ssl
     string struct subprocess tarfile telnetlib tempfile textwrap threading timeit tokenize tomllib traceback
     tracemalloc types typing unittest urllib uuid warnings weakref wsgiref xml xmlrpc zipfile zipimport zoneinfo
-""".split())
+""".split()
+)
 # The same for installed packages: short names carry no site-packages, so the well-known ones are listed.
-INSTALLED_TOPS = frozenset("""
+INSTALLED_TOPS = frozenset(
+    """
     IPython MySQLdb OpenSSL PIL _pytest _pydevd_bundle aio_pika aiobotocore aiofiles aiohttp aiokafka aiomysql
     aioredis aiosqlite amqp anthropic anyio apscheduler argon2 asgi_correlation_id asgiref asyncpg attr attrs
     azure backoff bcrypt beanie billiard blinker boto3 botocore bs4 cachetools cassandra celery certifi click
@@ -50,7 +57,8 @@ INSTALLED_TOPS = frozenset("""
     hyperframe jsonschema keras langchain langchain_core llama_index mangum matplotlib mcp nats nltk onnxruntime pamqp
     pkg_resources priority prompt_toolkit pygments pymemcache pyramid ray rich sentence_transformers setuptools socketio
     spacy strawberry streamlit taskgroup taskiq tensorflow textual tokenizers webob zope
-""".split())
+""".split()
+)
 
 
 @lru_cache(maxsize=65536)

@@ -18,30 +18,110 @@ from hangdebug.evidence.model import Clients, KernelWait, Reading
 
 # Numbers from the kernel's tables: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 X86_64 = {
-    0: "read", 1: "write", 2: "open", 7: "poll", 16: "ioctl", 17: "pread64", 18: "pwrite64", 19: "readv",
-    20: "writev", 23: "select", 34: "pause", 35: "nanosleep", 40: "sendfile", 42: "connect", 43: "accept",
-    44: "sendto", 45: "recvfrom", 46: "sendmsg", 47: "recvmsg", 61: "wait4", 65: "semop", 72: "fcntl",
-    73: "flock", 74: "fsync", 75: "fdatasync", 128: "rt_sigtimedwait", 130: "rt_sigsuspend", 202: "futex",
-    219: "restart_syscall", 220: "semtimedop", 230: "clock_nanosleep", 232: "epoll_wait", 242: "mq_timedsend", 243: "mq_timedreceive",
-    247: "waitid", 257: "openat", 270: "pselect6", 271: "ppoll", 281: "epoll_pwait", 288: "accept4",
-    299: "recvmmsg", 426: "io_uring_enter", 441: "epoll_pwait2", 449: "futex_waitv",
+    0: "read",
+    1: "write",
+    2: "open",
+    7: "poll",
+    16: "ioctl",
+    17: "pread64",
+    18: "pwrite64",
+    19: "readv",
+    20: "writev",
+    23: "select",
+    34: "pause",
+    35: "nanosleep",
+    40: "sendfile",
+    42: "connect",
+    43: "accept",
+    44: "sendto",
+    45: "recvfrom",
+    46: "sendmsg",
+    47: "recvmsg",
+    61: "wait4",
+    65: "semop",
+    72: "fcntl",
+    73: "flock",
+    74: "fsync",
+    75: "fdatasync",
+    128: "rt_sigtimedwait",
+    130: "rt_sigsuspend",
+    202: "futex",
+    219: "restart_syscall",
+    220: "semtimedop",
+    230: "clock_nanosleep",
+    232: "epoll_wait",
+    242: "mq_timedsend",
+    243: "mq_timedreceive",
+    247: "waitid",
+    257: "openat",
+    270: "pselect6",
+    271: "ppoll",
+    281: "epoll_pwait",
+    288: "accept4",
+    299: "recvmmsg",
+    426: "io_uring_enter",
+    441: "epoll_pwait2",
+    449: "futex_waitv",
 }
 AARCH64 = {
-    22: "epoll_pwait", 25: "fcntl", 29: "ioctl", 32: "flock", 56: "openat", 63: "read", 64: "write", 65: "readv",
-    66: "writev", 67: "pread64", 68: "pwrite64", 71: "sendfile", 72: "pselect6", 73: "ppoll", 82: "fsync",
-    83: "fdatasync", 95: "waitid", 98: "futex", 101: "nanosleep", 115: "clock_nanosleep", 128: "restart_syscall", 133: "rt_sigsuspend",
-    137: "rt_sigtimedwait", 182: "mq_timedsend", 183: "mq_timedreceive", 192: "semtimedop", 193: "semop",
-    202: "accept", 203: "connect", 206: "sendto", 207: "recvfrom", 211: "sendmsg", 212: "recvmsg", 242: "accept4",
-    243: "recvmmsg", 260: "wait4", 426: "io_uring_enter", 441: "epoll_pwait2", 449: "futex_waitv",
+    22: "epoll_pwait",
+    25: "fcntl",
+    29: "ioctl",
+    32: "flock",
+    56: "openat",
+    63: "read",
+    64: "write",
+    65: "readv",
+    66: "writev",
+    67: "pread64",
+    68: "pwrite64",
+    71: "sendfile",
+    72: "pselect6",
+    73: "ppoll",
+    82: "fsync",
+    83: "fdatasync",
+    95: "waitid",
+    98: "futex",
+    101: "nanosleep",
+    115: "clock_nanosleep",
+    128: "restart_syscall",
+    133: "rt_sigsuspend",
+    137: "rt_sigtimedwait",
+    182: "mq_timedsend",
+    183: "mq_timedreceive",
+    192: "semtimedop",
+    193: "semop",
+    202: "accept",
+    203: "connect",
+    206: "sendto",
+    207: "recvfrom",
+    211: "sendmsg",
+    212: "recvmsg",
+    242: "accept4",
+    243: "recvmmsg",
+    260: "wait4",
+    426: "io_uring_enter",
+    441: "epoll_pwait2",
+    449: "futex_waitv",
 }
 TABLES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
-ON_FD = frozenset("""read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
-    recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split())
+ON_FD = frozenset(
+    """read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
+    recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split()
+)
 CHILDS = "of child"  # whose the other end of a pipe is
 ALONE = "no other process"  # what maps a semaphore whose other users have all ended
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
 UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
-SQLITE = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm")  # a database's file by custom, and what lies beside one
+SQLITE = (
+    ".db",
+    ".db3",
+    ".sqlite",
+    ".sqlite3",
+    "-wal",
+    "-journal",
+    "-shm",
+)  # a database's file by custom, and what lies beside one
 ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
 
 
@@ -112,7 +192,9 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
     if name == "futex" and args and args[0] in objects.shared:
         return f"shared with {objects.shared[args[0]]}"
     if sleeps_in_c(name, args):
-        opened = sorted(target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE))
+        opened = sorted(
+            target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE)
+        )
         return f"with {opened[0]} open, as SQLite has its files" if opened else None
     return None
 
@@ -195,7 +277,7 @@ def clients(text: str, listening: tuple[int, ...]) -> Clients:
 def address(text: str) -> str:
     """ "0100007F:1538" as "127.0.0.1:5432": each group of four bytes is little-endian."""
     host, port = text.split(":")
-    raw = b"".join(struct.pack("<I", int(host[i:i + 8], 16)) for i in range(0, len(host), 8))
+    raw = b"".join(struct.pack("<I", int(host[i : i + 8], 16)) for i in range(0, len(host), 8))
     ip = ipaddress.ip_address(raw)
     mapped = getattr(ip, "ipv4_mapped", None)
     return f"{mapped or ip}:{int(port, 16)}" if ip.version == 4 or mapped else f"[{ip}]:{int(port, 16)}"

@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 
+from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.dumps import (
     asyncio_debug,
     asyncio_tools,
@@ -24,12 +25,25 @@ from hangdebug.evidence.dumps import (
     uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.model import Snapshot
 
 # The reader that finds most in a text has it; where two find as much, the first.
-READERS = (pyspy_json, pyspy_asyncio, pyspy_text, faulthandler, ipython, printouts, pystack, gdb, profiling, austin, collapsed,
-           asyncio_tools, uwsgi, colons)
+READERS = (
+    pyspy_json,
+    pyspy_asyncio,
+    pyspy_text,
+    faulthandler,
+    ipython,
+    printouts,
+    pystack,
+    gdb,
+    profiling,
+    austin,
+    collapsed,
+    asyncio_tools,
+    uwsgi,
+    colons,
+)
 LAST = asyncio_debug  # a mention of a task is read where there is no stack
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
@@ -50,8 +64,11 @@ def text_of(source: str) -> str:
     except OSError as error:
         raise BadRequest(f"{source} cannot be read.", error.strerror or str(error), "ls -l") from error
     if len(raw) > MOST_TEXT:
-        raise BadRequest(f"{source} is larger than {MOST_TEXT >> 20} MB.", "A dump is a few hundred KB at most.",
-                         f"head -c 8M {source} | python scripts/hang.py diagnose -")
+        raise BadRequest(
+            f"{source} is larger than {MOST_TEXT >> 20} MB.",
+            "A dump is a few hundred KB at most.",
+            f"head -c 8M {source} | python scripts/hang.py diagnose -",
+        )
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's `>` writes UTF-16
     return raw.decode(encoding, "replace")
 

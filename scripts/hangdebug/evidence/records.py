@@ -41,9 +41,13 @@ def tasks(text: str) -> tuple[tuple[Task, ...], str]:
 def task(row: dict[str, Any]) -> Task:
     texts = {key: row[key] for key in TEXTS if isinstance(row.get(key), str)}
     return Task(
-        texts.pop("name", ""), tuple(frame(one) for one in items(row, "frames") if isinstance(one, dict)), **texts,
-        id=row["id"] if type(row.get("id")) is int else None, awaits=awaited(row.get("awaits")),
-        inside=tuple(one for one in items(row, "inside") if type(one) is int), timed=row.get("timed") is True,
+        texts.pop("name", ""),
+        tuple(frame(one) for one in items(row, "frames") if isinstance(one, dict)),
+        **texts,
+        id=row["id"] if type(row.get("id")) is int else None,
+        awaits=awaited(row.get("awaits")),
+        inside=tuple(one for one in items(row, "inside") if type(one) is int),
+        timed=row.get("timed") is True,
         ends=frozenset(one for one in items(row, "ends") if isinstance(one, str)),
         cancels=row["cancels"] if type(row.get("cancels")) is int else 0,
     )
@@ -62,7 +66,9 @@ def awaited(row: Any) -> Awaited | None:
     if not isinstance(row, dict) or type(row.get("id")) is not int:
         return None
     counts = row.get("counts")
-    known = {str(name): count for name, count in counts.items() if type(count) is int} if isinstance(counts, dict) else {}
+    known = (
+        {str(name): count for name, count in counts.items() if type(count) is int} if isinstance(counts, dict) else {}
+    )
     return Awaited(str(row.get("kind", "")), row["id"], str(row.get("method", "")), known)
 
 
@@ -89,8 +95,11 @@ def function(row: Any) -> Function | None:
 
 def pairs(value: Any, kind: type) -> tuple:
     rows = value if isinstance(value, list) else []
-    return tuple((one[0], one[1]) for one in rows
-                 if isinstance(one, list) and len(one) == 2 and type(one[0]) is kind and type(one[1]) is int)
+    return tuple(
+        (one[0], one[1])
+        for one in rows
+        if isinstance(one, list) and len(one) == 2 and type(one[0]) is kind and type(one[1]) is int
+    )
 
 
 # -- sockets.txt --------------------------------------------------------------------------------------
@@ -101,7 +110,9 @@ def with_sockets(process: Process, text: str, files: Mapping[int, str], net: str
     said = [line.split() for line in text.splitlines()]
     unix = {words[1] for words in said if words[0] == "unix" and len(words) == 2}
     listened = {number(words[1], 16) for words in said if words[0] == "listened" and len(words) == 2}
-    handed_out = next(((number(words[1]), number(words[2])) for words in said if words[0] == "range" and len(words) == 3), (0, 0))
+    handed_out = next(
+        ((number(words[1]), number(words[2])) for words in said if words[0] == "range" and len(words) == 3), (0, 0)
+    )
     rows = [words for words in map(str.split, net.splitlines()) if len(words) > 9 and words[0].endswith(":")]
     ours = {target[8:-1]: fd for fd, target in files.items() if target.startswith("socket:[")}
     own = [words for words in rows if words[9] in ours]
@@ -109,8 +120,13 @@ def with_sockets(process: Process, text: str, files: Mapping[int, str], net: str
     watched = [(number(words[1]), number(words[2])) for words in said if words[0] == "epoll" and len(words) == 3]
     seen = {fd for _, fd in watched} if watched else listeners
     ports = {port(words[1]) for words in own if words[3] == LISTEN}
-    return replace(process, listening=tuple(sorted(ports)), listens=bool(listeners & seen), served=any(accepted(own, ports, listened, handed_out)),
-                   polls=tuple(sorted({epoll for epoll, fd in watched if fd in listeners})))
+    return replace(
+        process,
+        listening=tuple(sorted(ports)),
+        listens=bool(listeners & seen),
+        served=any(accepted(own, ports, listened, handed_out)),
+        polls=tuple(sorted({epoll for epoll, fd in watched if fd in listeners})),
+    )
 
 
 def accepted(own: list[list[str]], ports: set[int], listened: set[int], handed_out: tuple[int, int]) -> Iterator[bool]:

@@ -14,9 +14,13 @@ CALLED = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*(?:\([^()]*\)\.[A-Za-z_][\w.]*)*
 WITH = re.compile(r"^\s*with\s+")
 WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
 FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
-ALIAS = re.compile(r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)")
-MADE = re.compile(r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
-                  r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?:[\w.\[\]]+\s*=\s*)*(?P<maker>[A-Za-z_][\w.]*)\()")
+ALIAS = re.compile(
+    r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)"
+)
+MADE = re.compile(
+    r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
+    r"(?P<target>[\w.]+)\s*(?::[^=]+)?=\s*(?:[\w.\[\]]+\s*=\s*)*(?P<maker>[A-Za-z_][\w.]*)\()"
+)
 DEF = re.compile(r"^(?P<indent>\s*)(?P<kind>async def|def|class)\s")
 YIELD = re.compile(r"\byield\b")
 NOT_CALLS = frozenset("if elif while for and or not in is return yield await lambda assert with print def".split())
@@ -24,6 +28,7 @@ NOT_CALLS = frozenset("if elif while for and or not in is return yield await lam
 Sources = Mapping[str, Mapping[int, str]]
 
 ENDLESS = re.compile(r"\s*while (?:True|1)\s*:")
+
 
 def line_at(sources: Sources, frame: Frame) -> str | None:
     """The frame's line as it stands in its file, without indentation, or None where the file is unknown."""
@@ -114,8 +119,8 @@ def with_parts(statement: str) -> tuple[str, str]:
     for at in range(found.end() if found else len(statement), len(statement)):
         depth += (statement[at] in "([{") - (statement[at] in ")]}")
         if statement[at] == ":" and depth == 0:
-            return statement[found.end():at].strip(), statement[at + 1:].partition("#")[0].strip()
-    return (statement[found.end():].strip() if found else ""), ""
+            return statement[found.end() : at].strip(), statement[at + 1 :].partition("#")[0].strip()
+    return (statement[found.end() :].strip() if found else ""), ""
 
 
 def in_coroutine(sources: Sources, frame: Frame) -> bool | None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Mapping
 
-from hangdebug.evidence.excerpts import file_lines, window
 from hangdebug.errors import BadRequest
+from hangdebug.evidence.excerpts import file_lines, window
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Evidence, Frame
 
@@ -24,14 +24,22 @@ def with_sources(evidence: Evidence, tree: Path) -> Evidence:
     if not tree.is_dir():
         raise BadRequest(f"{tree} is not a folder.", "--code takes your source tree.", "ls -d */")
     files = python_files(tree)
-    frames = {frame for snapshot in evidence.snapshots for thread in snapshot.threads for frame in thread.frames
-              if frame.line and is_application(frame)}
+    frames = {
+        frame
+        for snapshot in evidence.snapshots
+        for thread in snapshot.threads
+        for frame in thread.frames
+        if frame.line and is_application(frame)
+    }
     found: dict[str, dict[int, str]] = {}
     for frame in frames:
         path = best(frame, files, tree)
         if path is not None:
             found.setdefault(frame.file, {}).update(window(file_lines(str(path), ""), frame))
-    return replace(evidence, sources={**found, **{file: added(known, found.get(file, {})) for file, known in evidence.sources.items()}})
+    return replace(
+        evidence,
+        sources={**found, **{file: added(known, found.get(file, {})) for file, known in evidence.sources.items()}},
+    )
 
 
 def added(known: Mapping[int, str], lines: dict[int, str]) -> dict[int, str]:
@@ -53,8 +61,14 @@ def python_files(tree: Path) -> list[Path]:
 def best(frame: Frame, files: list[Path], tree: Path) -> Path | None:
     """The file whose path ends most like the frame's; None where two end alike."""
     wanted = frame.file.replace("\\", "/").split("/")
-    scores = sorted(((shared(wanted, (tree.name, *path.relative_to(tree).parts)), path) for path in files
-                     if path.name == wanted[-1]), key=lambda item: -item[0])
+    scores = sorted(
+        (
+            (shared(wanted, (tree.name, *path.relative_to(tree).parts)), path)
+            for path in files
+            if path.name == wanted[-1]
+        ),
+        key=lambda item: -item[0],
+    )
     if not scores or len(scores) > 1 and scores[0][0] == scores[1][0]:
         return None
     return scores[0][1]

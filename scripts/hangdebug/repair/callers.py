@@ -22,8 +22,12 @@ from hangdebug.repair.fix import read, rules
 from hangdebug.repair.model import Finding, Patch
 
 LOOPED = ("asyncio", "anyio", "trio", "uvloop")
-THREADS = ("asyncio.to_thread", "anyio.to_thread.run_sync", "starlette.concurrency.run_in_threadpool",
-           "fastapi.concurrency.run_in_threadpool")
+THREADS = (
+    "asyncio.to_thread",
+    "anyio.to_thread.run_sync",
+    "starlette.concurrency.run_in_threadpool",
+    "fastapi.concurrency.run_in_threadpool",
+)
 ON_LOOP = frozenset("call_soon call_later call_at create_task create_future run_until_complete start_soon".split())
 AT_ONCE = "which several threads would do at once"
 MOST_CALLEES = 50
@@ -44,6 +48,7 @@ def synchronous(path: str, line: int) -> str:
     """The name of the plain function whose own code the line is, "" where a coroutine or a module runs it."""
     rules()
     from hangdebug.repair.code.file import parse
+
     try:
         file = parse(read(path)[0], path)
     except (SyntaxError, RecursionError, MemoryError):
@@ -54,7 +59,9 @@ def synchronous(path: str, line: int) -> str:
 
 def innermost(file, line: int) -> ast.AST | None:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    around = [node for node in ast.walk(file.tree) if isinstance(node, kinds) and node.lineno <= line <= node.end_lineno]
+    around = [
+        node for node in ast.walk(file.tree) if isinstance(node, kinds) and node.lineno <= line <= node.end_lineno
+    ]
     return max(around, key=lambda node: (node.lineno, node.col_offset), default=None)
 
 
@@ -65,6 +72,7 @@ def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch
     whether a coroutine hands the function to a thread already.
     """
     from hangdebug.repair.code.spans import rewrite
+
     calls, seen, handed = {}, set(), False
     todo = [(path, line, 0, bound_to_loop(path, line))]
     while todo:
@@ -88,6 +96,7 @@ def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch
 def handed_over(file, calls: dict[tuple[int, str], str], blocked: str) -> Iterator:
     """The calls (line, name of the function) of functions that were seen to block at `blocked`, each with a refusal or ""."""
     from hangdebug.repair.rules.to_thread import Blocking, found
+
     for node in file.calls:
         key = node.lineno, getattr(node.func, "attr", getattr(node.func, "id", ""))
         if key in calls and file.coroutine(node):
@@ -125,18 +134,25 @@ def called(file, home: ast.AST, call: ast.Call) -> set:
         return {item.node for item in file.lookup(call.func, call.func.id)[1] if isinstance(item.node, ast.FunctionDef)}
     inside = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") in ("self", "cls")
     owner = file.home(call) if inside else None
-    return {each for each in owner.body if isinstance(each, ast.FunctionDef) and each.name == call.func.attr} if owner else set()
+    return (
+        {each for each in owner.body if isinstance(each, ast.FunctionDef) and each.name == call.func.attr}
+        if owner
+        else set()
+    )
 
 
 def against(file, home: ast.AST, each: ast.AST) -> str:
     """What one node of the function has against a thread, in words."""
     from hangdebug.repair.code.file import dotted
     from hangdebug.repair.code.places import CHANGES
+
     if isinstance(each, ast.Global):
         return f"changes `{each.names[0]}`, {AT_ONCE}"
     if isinstance(each, ast.Nonlocal):
         around = file.lookup(home, each.names[0])[0]
-        return "" if around and isinstance(around.node, ast.AsyncFunctionDef) else f"changes `{each.names[0]}`, {AT_ONCE}"
+        return (
+            "" if around and isinstance(around.node, ast.AsyncFunctionDef) else f"changes `{each.names[0]}`, {AT_ONCE}"
+        )
     if isinstance(each, ast.Call) and getattr(each.func, "attr", "") in ON_LOOP:
         return f"calls `{file.short(each.func)}`, which belongs to the event loop's thread"
     held = each.func.value if isinstance(each, ast.Call) and getattr(each.func, "attr", "") in CHANGES else each
@@ -144,7 +160,9 @@ def against(file, home: ast.AST, each: ast.AST) -> str:
     if stored and home.name != "__init__":
         root = next((part for part in ast.walk(held) if isinstance(part, ast.Name)), None)
         scope, bound = file.lookup(root, root.id) if root is not None else (None, [])
-        own = scope is file.scopes.opened.get(file.frame(each)) and not any(isinstance(item.node, ast.arg) for item in bound)
+        own = scope is file.scopes.opened.get(file.frame(each)) and not any(
+            isinstance(item.node, ast.arg) for item in bound
+        )
         if root is not None and not own:
             return f"changes `{file.short(held)}`, {AT_ONCE}"
     if not isinstance(each, (ast.Name, ast.Attribute)) or not dotted(each) or not isinstance(each.ctx, ast.Load):
@@ -171,12 +189,16 @@ def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, str
     if target is None:
         return
     for other in dict.fromkeys([path, *paths[:MOST_FILES]]):
-        word = home.parent(target).name if target.name == "__init__" and isinstance(home.parent(target), ast.ClassDef) else target.name
+        word = (
+            home.parent(target).name
+            if target.name == "__init__" and isinstance(home.parent(target), ast.ClassDef)
+            else target.name
+        )
         if word.encode() not in Path(other).read_bytes():
             continue
         file = home if other == path else parsed(other)
         for call in file.calls if file else ():
-            given = call.args[getattr(call.func, "attr", "") == "run_in_executor":][:1]
+            given = call.args[getattr(call.func, "attr", "") == "run_in_executor" :][:1]
             if (getattr(call.func, "attr", "") == "run_in_executor" or file.qualified(call.func) in THREADS) and given:
                 if names(file, given[0], home, target, path):
                     yield Call(other, call.lineno, target.name), "thread"
@@ -184,11 +206,15 @@ def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, str
                 frame = file.frame(call)
                 if frame is not target and isinstance(frame, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     written = getattr(call.func, "attr", getattr(call.func, "id", ""))
-                    yield Call(other, call.lineno, written), "plain" if isinstance(frame, ast.FunctionDef) else "coroutine"
+                    yield (
+                        Call(other, call.lineno, written),
+                        "plain" if isinstance(frame, ast.FunctionDef) else "coroutine",
+                    )
 
 
 def parsed(path: str):
     from hangdebug.repair.code.file import parse
+
     try:
         return parse(read(path)[0], path)
     except (BadSource, SyntaxError, RecursionError, MemoryError):
@@ -198,6 +224,7 @@ def parsed(path: str):
 def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
     """Whether the expression means the function `target`, which `home` defines."""
     from hangdebug.repair.code.file import dotted
+
     owner = home.parent(target)
     if isinstance(owner, ast.ClassDef):
         if target.name == "__init__":
@@ -206,7 +233,13 @@ def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
             return False
         mine = file is home and dotted(func.value) in ("self", "cls") and file.home(func) is owner
         made = file.maker(func.value).split(".")[-1] == owner.name
-        return mine or made or names(file, func.value, home, owner, path) or file is home and makes(file, func.value, owner)
+        return (
+            mine
+            or made
+            or names(file, func.value, home, owner, path)
+            or file is home
+            and makes(file, func.value, owner)
+        )
     if file is home:
         found = file.lookup(func, func.id)[1] if isinstance(func, ast.Name) else []
         return any(item.node is target for item in found)
@@ -220,6 +253,7 @@ def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
 def makes(file, receiver: ast.expr, owner: ast.ClassDef) -> bool:
     """Whether the receiver is made by calling the class of the same file."""
     from hangdebug.repair.code.file import dotted
+
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
     for value in values:  # self.repo = repo, a parameter that is annotated
         bound = file.lookup(value, value.id)[1] if isinstance(value, ast.Name) else []
@@ -233,5 +267,11 @@ def makes(file, receiver: ast.expr, owner: ast.ClassDef) -> bool:
 
 def nowhere(path: str, line: int, name: str) -> Finding:
     """What to do where no coroutine that calls the function is found."""
-    return Finding(ID, path, line, f"{name}() blocks here and is no coroutine; no plain call of it in a coroutine was "
-                   "found: look for what hands it on, such as a lambda or a property, and await it there by asyncio.to_thread()", refused=True)
+    return Finding(
+        ID,
+        path,
+        line,
+        f"{name}() blocks here and is no coroutine; no plain call of it in a coroutine was "
+        "found: look for what hands it on, such as a lambda or a property, and await it there by asyncio.to_thread()",
+        refused=True,
+    )

@@ -27,9 +27,7 @@ BROKEN = "but what came out does not parse, which is a fault of this tool: do it
 INSTALL = "python -m pip install libcst"
 
 
-def propose(
-    path: str | Path, line: int | None = None, only: Iterable[str] = (), exact: bool = False
-) -> Patch:
+def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (), exact: bool = False) -> Patch:
     """What the rewrites would make of the file, as a Patch with every finding, rewritten or refused.
 
     `line` (from 1) limits it to the construct, or else the function, that holds this line; where nothing
@@ -68,8 +66,10 @@ def attempt(
     What one rule mends may be what kept another from its place (a lock that is held, an exit that waits), so they
     run until nothing changes: a second run over the file finds nothing new.
     """
-    from hangdebug.repair.rules import fault, moved, onto
     from libcst import ParserSyntaxError
+
+    from hangdebug.repair.rules import fault, moved, onto
+
     after, mended, done = before, [], {}
     try:
         for _ in range(ROUNDS):
@@ -125,12 +125,15 @@ def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool, 
 def newer(patch: Patch) -> str:
     """What to say of a file that only libcst can parse, "" for any other."""
     from hangdebug.repair.rules import tree_of
+
     try:
         tree_of(patch.before)
     except SyntaxError as error:
         version = ".".join(map(str, sys.version_info[:2]))
-        return (f"{patch.file}:{error.lineno} is written for a newer Python than the {version} that runs this; only the rule "
-                "nonblocking_executor looked at it. Run this with the Python of the file")
+        return (
+            f"{patch.file}:{error.lineno} is written for a newer Python than the {version} that runs this; only the rule "
+            "nonblocking_executor looked at it. Run this with the Python of the file"
+        )
     return ""
 
 

@@ -16,8 +16,8 @@ from typing import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
 from hangdebug import __version__
-from hangdebug.repair.callers import moved_to_threads, nowhere, synchronous
 from hangdebug.errors import BadRequest, BadSource
+from hangdebug.repair.callers import moved_to_threads, nowhere, synchronous
 from hangdebug.repair.fix import newer, propose, rules
 from hangdebug.repair.model import Finding, Patch
 
@@ -57,11 +57,15 @@ def from_diagnosis(text: str) -> tuple[Place, str]:
         file, line = str(frame["file"]), frame["line"]
         fix = (answer.get("remedy") or {}).get("fix") or ""
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRequest("It names no blocking frame.", "It is no diagnosis in JSON, or none was found.", again) from error
+        raise BadRequest(
+            "It names no blocking frame.", "It is no diagnosis in JSON, or none was found.", again
+        ) from error
     if not Path(file).is_file():
-        raise BadRequest(f"The blocking frame is in {file}, which is not here.",
-                         "The diagnosis was made on another machine, or from short names.",
-                         f"python scripts/hang.py fix YOUR/COPY/OF/{Path(file).name}:{line}")
+        raise BadRequest(
+            f"The blocking frame is in {file}, which is not here.",
+            "The diagnosis was made on another machine, or from short names.",
+            f"python scripts/hang.py fix YOUR/COPY/OF/{Path(file).name}:{line}",
+        )
     return Place(file, line if isinstance(line, int) else None), fix
 
 
@@ -132,6 +136,7 @@ def undisturbed() -> Iterator[None]:
 def python_files(folder: str) -> Iterator[str]:
     rules()  # or else it says how to get libcst
     from hangdebug.repair.code import spans as _spans
+
     return _spans.python_files(folder)
 
 
@@ -147,23 +152,36 @@ def listed(findings: Sequence[Finding], skipped: Sequence[str], form) -> str:
 
 def as_json(findings: Iterable[Finding], skipped: Iterable[str]) -> str:
     """Schema version 1: `findings` with file, line, rule, refused and message, and `skipped`, in words."""
-    rows = [{"file": item.file, "line": item.line, "rule": item.rule, "refused": item.refused, "message": item.message}
-            for item in findings]
+    rows = [
+        {"file": item.file, "line": item.line, "rule": item.rule, "refused": item.refused, "message": item.message}
+        for item in findings
+    ]
     return json.dumps({"schema_version": 1, "findings": rows, "skipped": list(skipped)}, indent=2)
 
 
 def as_sarif(findings: Iterable[Finding]) -> str:
     """SARIF 2.1.0, as code scanning takes it: what blocks is a warning, what is only deprecated a note."""
     known = [{"id": rule.id, "shortDescription": {"text": rule.about}} for rule in rules()]
-    results = [{
-        "ruleId": item.rule, "level": "warning" if item.rule != "lifespan" else "note",
-        "message": {"text": f"{'Not rewritten: ' if item.refused else ''}{item.message}"},
-        "locations": [{"physicalLocation": {
-            "artifactLocation": {"uri": uri(item.file)}, "region": {"startLine": item.line}}}],
-    } for item in findings]
+    results = [
+        {
+            "ruleId": item.rule,
+            "level": "warning" if item.rule != "lifespan" else "note",
+            "message": {"text": f"{'Not rewritten: ' if item.refused else ''}{item.message}"},
+            "locations": [
+                {"physicalLocation": {"artifactLocation": {"uri": uri(item.file)}, "region": {"startLine": item.line}}}
+            ],
+        }
+        for item in findings
+    ]
     driver = {"name": "backend-hang-debug", "version": __version__, "rules": known}
-    return json.dumps({"$schema": SCHEMA, "version": "2.1.0",
-                       "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}]}, indent=2)
+    return json.dumps(
+        {
+            "$schema": SCHEMA,
+            "version": "2.1.0",
+            "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
+        },
+        indent=2,
+    )
 
 
 def uri(file: str) -> str:

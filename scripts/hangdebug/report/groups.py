@@ -25,10 +25,16 @@ def groups(found: Iterable[tuple[str, Diagnosis]]) -> tuple[Group, ...]:
     members: dict[tuple, list[tuple[str, Diagnosis]]] = {}
     for name, answer in found:
         frame = answer.blocking_frame
-        place = (frame.function.rpartition(".")[2], frame.file.replace("\\", "/").rpartition("/")[2], frame.line) if frame else None
+        place = (
+            (frame.function.rpartition(".")[2], frame.file.replace("\\", "/").rpartition("/")[2], frame.line)
+            if frame
+            else None
+        )
         members.setdefault((answer.state, answer.cause, place), []).append((name, answer))
-    made = [Group(max((answer for _, answer in same), key=lambda one: one.confidence), tuple(name for name, _ in same))
-            for same in members.values()]
+    made = [
+        Group(max((answer for _, answer in same), key=lambda one: one.confidence), tuple(name for name, _ in same))
+        for same in members.values()
+    ]
     return tuple(sorted(made, key=lambda group: -len(group.names)))
 
 
@@ -39,13 +45,17 @@ def as_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
         frame = answer.blocking_frame
         where = f" in {frame.function} ({frame.file}:{frame.line})" if frame else ""
         more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-        lines += [f"{len(names):>4} x  {answer.state} / {answer.cause}{where}   confidence {answer.confidence:.2f}",
-                  f"        {', '.join(names[:SHOWN_NAMES])}{more}"]
+        lines += [
+            f"{len(names):>4} x  {answer.state} / {answer.cause}{where}   confidence {answer.confidence:.2f}",
+            f"        {', '.join(names[:SHOWN_NAMES])}{more}",
+        ]
     return printable("\n".join(lines)) + "\n"
 
 
 def as_json_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
     """A list of {"count", "names", "diagnosis"}; each diagnosis is the contract of version 1."""
-    rows = [{"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)}
-            for group in groups(found)]
+    rows = [
+        {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)}
+        for group in groups(found)
+    ]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"

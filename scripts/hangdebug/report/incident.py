@@ -14,28 +14,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
-from hangdebug.repair import fix
-from hangdebug.report import pictures
-from hangdebug.capture import redact
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.evidence.paste import read, text_of
+from hangdebug.answer.model import Diagnosis
+from hangdebug.capture import redact
+from hangdebug.errors import HangError, MissingTool
 from hangdebug.evidence.bundle import archive, is_bundle, mapping, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
-from hangdebug.errors import HangError, MissingTool
-from hangdebug.evidence.source_tree import python_files, with_sources
-from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.model import Evidence, KernelWait, Thread
+from hangdebug.evidence.paste import read, text_of
+from hangdebug.evidence.source_tree import python_files, with_sources
+from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
-from hangdebug.repair.proof.pressure import Check, Pressure, read_check, report as pressure_table
-from hangdebug.report.recording import STACKS, Stacks
-from hangdebug.report.text import short
-from hangdebug.report.svg import Picture
+from hangdebug.repair.proof.pressure import Check, Pressure, read_check
+from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
+from hangdebug.report import pictures
+from hangdebug.report.recording import STACKS, Stacks
+from hangdebug.report.svg import Picture
+from hangdebug.report.text import short
 
 AROUND = 10  # lines of source before and after the marked one
 MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
 KNOWN_LINES = 3  # of a file, all of which have to agree before it is opened for a rewrite
 CHECKS = re.compile(r"^(?:verification-?)?([\w.-]*)\.json$")
+
 
 @dataclass(frozen=True)
 class Incident:
@@ -66,8 +68,13 @@ class Incident:
         return f"{self.answer.state} / {self.answer.cause}"
 
 
-def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str, Check] | None = None,
-           patch: Patch | None = None) -> Incident:
+def gather(
+    source: Path | str,
+    *,
+    code: Path | None = None,
+    checks: Mapping[str, Check] | None = None,
+    patch: Patch | None = None,
+) -> Incident:
     """Everything about a bundle or a dump (a Path), or about pasted text (a str). Raises HangError where there is no stack.
 
     `checks` are verifications that are not in the bundle, `patch` a rewrite that is not to be looked for. `code` is a
@@ -92,15 +99,33 @@ def gather(source: Path | str, *, code: Path | None = None, checks: Mapping[str,
     drawn, absent = all_pictures(evidence, answer, done, stacks)
     lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
-    diff = "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True)) if patch is not None and patch.changed else ""
+    diff = (
+        "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True))
+        if patch is not None and patch.changed
+        else ""
+    )
     shown = clean(cut(raw or printed(evidence)))
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
     tables = tuple((title, clean(words_of(one))) for title, one in done.items())
     then = tuple(next_commands(answer, evidence, bool(done), "flame.svg" in dict(drawn), bool(diff)))
     kept = source if isinstance(source, Path) else None
-    return Incident(answer, name, str(manifest.get("taken", "")), kept, drawn, absent, lines, diff, tables, rows, shown,
-                    then, told(manifest.get("removed"), struck), stacks)
+    return Incident(
+        answer,
+        name,
+        str(manifest.get("taken", "")),
+        kept,
+        drawn,
+        absent,
+        lines,
+        diff,
+        tables,
+        rows,
+        shown,
+        then,
+        told(manifest.get("removed"), struck),
+        stacks,
+    )
 
 
 def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
@@ -123,14 +148,22 @@ def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
         return
     for path, text in archive(bundle).items():
         *folders, name = path.split("/")
-        if len(folders) < 2 and name.endswith((".json", STACKS)) and len(text) <= MOST_BYTES and not re.match(r"\d+$", folders[-1] if folders else ""):
+        if (
+            len(folders) < 2
+            and name.endswith((".json", STACKS))
+            and len(text) <= MOST_BYTES
+            and not re.match(r"\d+$", folders[-1] if folders else "")
+        ):
             yield name, text
 
 
 def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
     """The verifications of a bundle by name, the one that was taken first as the first."""
-    texts = {(CHECKS.match(name) or ["", ""])[1] or "verification": text for name, text in parts.items()
-             if name.endswith(".json") and name != "manifest.json"}
+    texts = {
+        (CHECKS.match(name) or ["", ""])[1] or "verification": text
+        for name, text in parts.items()
+        if name.endswith(".json") and name != "manifest.json"
+    }
     order = sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))
     found = {name: read_check(texts[name]) for name in order}
     return {name: check for name, check in found.items() if check is not None}
@@ -143,8 +176,9 @@ def words_of(check: Check) -> str:
 # -- the parts -----------------------------------------------------------------------------------------
 
 
-def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Check],
-                 stacks: Stacks) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
+def all_pictures(
+    evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Check], stacks: Stacks
+) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
     """Those that there is something to draw for, and why others are not there."""
     runs = {name: one for name, one in checks.items() if isinstance(one, Pressure)}
     wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: pictures.timeline(evidence, answer)}
@@ -161,8 +195,10 @@ def all_pictures(evidence: Evidence, answer: Diagnosis, checks: Mapping[str, Che
         try:
             drawn.append((name, draw()))
         except MissingTool:
-            absent.append(f"The picture {name.partition('.')[0]} needs matplotlib, which is not installed here; "
-                          "the numbers are in the tables.")
+            absent.append(
+                f"The picture {name.partition('.')[0]} needs matplotlib, which is not installed here; "
+                "the numbers are in the tables."
+            )
         except HangError:  # nothing to draw
             continue
     return tuple(drawn), tuple(absent)
@@ -200,8 +236,10 @@ def agrees(file: Path, known: Mapping[int, str]) -> bool:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, ValueError):  # such as a name with a null byte in it
         return False
-    return all(0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
-               for number, text in known.items())
+    return all(
+        0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
+        for number, text in known.items()
+    )
 
 
 def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
@@ -249,16 +287,22 @@ def cut(text: str) -> str:
 def cleaned(answer: Diagnosis, clean: Callable[..., str]) -> Diagnosis:
     frame, process = answer.blocking_frame, answer.process
     lists = {name: tuple(map(clean, getattr(answer, name))) for name in ("evidence", "doubts", "exonerated", "others")}
-    return replace(answer, summary=clean(answer.summary), process=replace(process, command=clean(process.command)),
-                   blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)), **lists)
+    return replace(
+        answer,
+        summary=clean(answer.summary),
+        process=replace(process, command=clean(process.command)),
+        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)),
+        **lists,
+    )
 
 
-def next_commands(answer: Diagnosis, evidence: Evidence, checked: bool, flame: bool,
-                  diff: bool) -> Iterator[tuple[str, str]]:
+def next_commands(
+    answer: Diagnosis, evidence: Evidence, checked: bool, flame: bool, diff: bool
+) -> Iterator[tuple[str, str]]:
     pid = answer.process.pid or "PID"
     for doubt in answer.doubts:
         if doubt.startswith("Next: "):
-            yield doubt[len("Next: "):], "to be surer of the answer"
+            yield doubt[len("Next: ") :], "to be surer of the answer"
     if answer.remedy is not None and answer.remedy.command:
         shows = "the diff above again" if diff else "the repair as a diff"
         yield answer.remedy.command, f"shows {shows}; --write applies it, on your decision"
@@ -267,8 +311,10 @@ def next_commands(answer: Diagnosis, evidence: Evidence, checked: bool, flame: b
     if not evidence.readings:
         yield f"python scripts/hang.py capture --pid {pid} --zip", "on the host: several samples, and the kernel's word"
     if not checked and answer.state not in ("healthy", "inconclusive"):
-        yield ("python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",
-               "on the repaired code: replays the disconnects, and probes")
+        yield (
+            "python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",
+            "on the repaired code: replays the disconnects, and probes",
+        )
 
 
 def told(removed: Any, struck: Mapping[str, int]) -> tuple[str, ...]:
@@ -277,5 +323,7 @@ def told(removed: Any, struck: Mapping[str, int]) -> tuple[str, ...]:
     for kinds in removed.values() if isinstance(removed, dict) else ():
         if isinstance(kinds, dict):
             before.update({str(kind): count for kind, count in kinds.items() if type(count) is int})
-    return tuple([f"when the evidence was taken: {kind}, {count} x" for kind, count in sorted(before.items())]
-                 + [f"for this report: {kind}, {count} x" for kind, count in sorted(struck.items())])
+    return tuple(
+        [f"when the evidence was taken: {kind}, {count} x" for kind, count in sorted(before.items())]
+        + [f"for this report: {kind}, {count} x" for kind, count in sorted(struck.items())]
+    )

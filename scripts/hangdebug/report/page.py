@@ -20,12 +20,12 @@ from typing import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from hangdebug import __version__
-from hangdebug.evidence.frames import is_application
-from hangdebug.report.incident import Incident, gather
 from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
+from hangdebug.report.incident import Incident, gather
 from hangdebug.report.recording import SPEEDSCOPE, keep, speedscope
 from hangdebug.report.text import facts, marked, printable, short
 
@@ -72,8 +72,14 @@ NOTHING = "Nothing that looks like a secret was found."
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
 
 
-def report(source: Path | str, out: Path, *, code: Path | None = None, checks: Mapping[str, Check] | None = None,
-           patch: Patch | None = None) -> tuple[Path, Path]:
+def report(
+    source: Path | str,
+    out: Path,
+    *,
+    code: Path | None = None,
+    checks: Mapping[str, Check] | None = None,
+    patch: Patch | None = None,
+) -> tuple[Path, Path]:
     """Gather and write: the paths of report.html and report.md. See gather() for the arguments. Raises HangError."""
     return write(gather(source, code=code, checks=checks, patch=patch), out)
 
@@ -95,9 +101,11 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     answer = incident.answer
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     well = " well" if answer.state == "healthy" else ""
-    parts = [f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
-             f'<p class="soft">Confidence {answer.confidence:.2f}. {say(", ".join(facts(answer)))}. '
-             f"Evidence: {say(incident.name)}{say(f', taken {incident.taken}') if incident.taken else ''}.</p>"]
+    parts = [
+        f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
+        f'<p class="soft">Confidence {answer.confidence:.2f}. {say(", ".join(facts(answer)))}. '
+        f"Evidence: {say(incident.name)}{say(f', taken {incident.taken}') if incident.taken else ''}.</p>",
+    ]
     parts += [picture.html() for _, picture in incident.pictures]
     parts += [f'<p class="soft">{say(words)}</p>' for words in incident.absent]
     parts += [code_block(incident), stack(incident)]
@@ -109,17 +117,36 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
         parts.append(titled("What to run next", table(("command", "what for"), rows)))
     parts.append(evidence(incident, out))
     parts.append(listed("Struck out", incident.struck or (NOTHING,)))
-    return "\n".join([
-        '<!doctype html>', '<html lang="en">', '<head>', '<meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(digest)}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">', '<meta name="referrer" content="no-referrer">',
-        f"<title>{say(incident.title)}</title>", f"<style>{STYLE}</style>", "</head>", "<body>", "<main>", *filter(None, parts),
-        f'</main><p class="soft">Written by hang.py {__version__}.</p>', "</body>", "</html>", ""])
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(digest)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="referrer" content="no-referrer">',
+            f"<title>{say(incident.title)}</title>",
+            f"<style>{STYLE}</style>",
+            "</head>",
+            "<body>",
+            "<main>",
+            *filter(None, parts),
+            f'</main><p class="soft">Written by hang.py {__version__}.</p>',
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
 
 
 def lists(answer: Diagnosis) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return (("What says so", answer.evidence), ("Doubts", answer.doubts), ("Not the cause", answer.exonerated),
-            ("Other processes", answer.others))
+    return (
+        ("What says so", answer.evidence),
+        ("Doubts", answer.doubts),
+        ("Not the cause", answer.exonerated),
+        ("Other processes", answer.others),
+    )
 
 
 def say(words: str) -> str:
@@ -153,8 +180,10 @@ def code_block(incident: Incident) -> str:
     if not incident.code:
         where = say(f"{frame.function} ({frame.file}:{frame.line})")
         return titled("The line", f"<p><code>{where}</code>. Its source is not in the evidence.</p>")
-    lines = [f'<div{here(number == frame.line)}>{"-&gt;" if number == frame.line else "  "} {number:>4}  {say(text)}</div>'
-             for number, text in incident.code]
+    lines = [
+        f"<div{here(number == frame.line)}>{'-&gt;' if number == frame.line else '  '} {number:>4}  {say(text)}</div>"
+        for number, text in incident.code
+    ]
     where = f'<p class="soft">{say(frame.file)}, in {say(frame.function)}</p>'
     return titled("The line", f'{where}<div class="code">{"".join(lines)}</div>')
 
@@ -179,7 +208,7 @@ def stack(incident: Incident) -> str:
 
 def line(answer: Diagnosis, index: int, frame: Frame) -> str:
     mark = marked(answer, index)
-    return f'<div{here(mark)}>{"-&gt; " if mark else ""}{say(short(frame))}</div>'
+    return f"<div{here(mark)}>{'-&gt; ' if mark else ''}{say(short(frame))}</div>"
 
 
 def diff(text: str) -> str:
@@ -187,7 +216,7 @@ def diff(text: str) -> str:
     for row in text.splitlines():
         changed = row[:1] in ("+", "-") and not row.startswith(("+++", "---"))
         kind = f' class="{"new" if row[0] == "+" else "gone"}"' if changed else ""
-        rows.append(f'<div{kind}>{say(row) or " "}</div>')
+        rows.append(f"<div{kind}>{say(row) or ' '}</div>")
     return f'<div class="code">{"".join(rows)}</div>'
 
 
@@ -196,8 +225,10 @@ def evidence(incident: Incident, out: Path | None) -> str:
     parts = []
     if incident.kernel:
         rows = [tuple(map(say, row)) for row in incident.kernel]
-        parts.append(f'<details class="long"><summary>The kernel\'s word on each thread</summary>'
-                     f'{table(("thread", "system call", "on what", "state"), rows)}</details>')
+        parts.append(
+            f'<details class="long"><summary>The kernel\'s word on each thread</summary>'
+            f"{table(('thread', 'system call', 'on what', 'state'), rows)}</details>"
+        )
     parts.append(f'<details class="long"><summary>The dump</summary><pre>{say(incident.raw)}</pre></details>')
     if incident.kept is not None and out is not None:
         where = os.path.relpath(incident.kept, out).replace(os.sep, "/")
@@ -212,17 +243,35 @@ def as_markdown(incident: Incident) -> str:
     """For a ticket. What comes from the dump is escaped, or stands in a fence that it cannot close."""
     answer, frame = incident.answer, incident.answer.blocking_frame
     taken = f", taken {incident.taken}" if incident.taken else ""
-    lines = [f"# {plain(incident.title)} (confidence {answer.confidence:.2f})", "", plain(answer.summary), "",
-             plain(f"{', '.join(facts(answer))}. Evidence: {incident.name}{taken}.")]
+    lines = [
+        f"# {plain(incident.title)} (confidence {answer.confidence:.2f})",
+        "",
+        plain(answer.summary),
+        "",
+        plain(f"{', '.join(facts(answer))}. Evidence: {incident.name}{taken}."),
+    ]
     for name, picture in incident.pictures:
         lines += ["", f"![{plain(picture.alt)}]({name})", "", plain(picture.caption)]
     lines += ["", *map(plain, incident.absent)] if incident.absent else []
     if incident.code and frame is not None:
-        lines += ["", f"## The line, in {plain(frame.file)}", "", fenced("\n".join(
-            f"{'->' if number == frame.line else '  '} {number:>4}  {text}" for number, text in incident.code), "python")]
+        lines += [
+            "",
+            f"## The line, in {plain(frame.file)}",
+            "",
+            fenced(
+                "\n".join(
+                    f"{'->' if number == frame.line else '  '} {number:>4}  {text}" for number, text in incident.code
+                ),
+                "python",
+            ),
+        ]
     if answer.thread is not None:
-        lines += ["", "## The stack, innermost first", "", fenced("\n".join(
-            f"{'  ' if is_application(one) else '    '}{short(one)}" for one in answer.thread.frames))]
+        lines += [
+            "",
+            "## The stack, innermost first",
+            "",
+            fenced("\n".join(f"{'  ' if is_application(one) else '    '}{short(one)}" for one in answer.thread.frames)),
+        ]
     for title, items in lists(answer):
         lines += ["", f"## {title}", "", *(f"- {plain(item)}" for item in items)] if items else []
     lines += ["", "## The repair", "", fenced(incident.diff, "diff")] if incident.diff else []

@@ -13,20 +13,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Sequence
 
-from hangdebug.report import svg
-from hangdebug.causes import cause_of
-from hangdebug.report.charts import latency, threads_over_aborts
 from hangdebug.answer.diagnose import diagnose
+from hangdebug.answer.model import Diagnosis, Verdict
+from hangdebug.causes import cause_of
 from hangdebug.errors import HangError
 from hangdebug.evidence.frames import calls
-from hangdebug.answer.model import Diagnosis, Verdict
 from hangdebug.evidence.model import Evidence, Frame
-from hangdebug.report.recording import flame
-from hangdebug.scene.rings import label as name_in_ring
-from hangdebug.scene.scene import Scene, View, identity, scene as scene_of
 from hangdebug.evidence.source import called, entered, line_at, statement_at
+from hangdebug.report import svg
+from hangdebug.report.charts import latency, threads_over_aborts
+from hangdebug.report.recording import flame
 from hangdebug.report.svg import Picture, wait_graph
 from hangdebug.scene.graph import JOIN, RESULT, SHUTDOWN
+from hangdebug.scene.rings import label as name_in_ring
+from hangdebug.scene.scene import Scene, View, identity
+from hangdebug.scene.scene import scene as scene_of
 from hangdebug.scene.waits import Motion, Wait, name_of, wait
 
 __all__ = ["Picture", "flame", "latency", "threads_over_aborts", "timeline", "wait_graph"]
@@ -52,17 +53,49 @@ CPU = Kind("computes", "C", svg.ORANGE, ("cpu-bound", "regex", "serialization"))
 OTHER = Kind("something else", "?", svg.PAPER)
 KINDS = (
     CPU,
-    Kind("another thread or a pool", "J", svg.VERMILLION,
-         ("executor-shutdown", "thread-join", "future-result", "default-executor", "run-coroutine-threadsafe",
-          "interpreter-exit", "threadpool-limit")),
+    Kind(
+        "another thread or a pool",
+        "J",
+        svg.VERMILLION,
+        (
+            "executor-shutdown",
+            "thread-join",
+            "future-result",
+            "default-executor",
+            "run-coroutine-threadsafe",
+            "interpreter-exit",
+            "threadpool-limit",
+        ),
+    ),
     Kind("lock", "L", svg.BLUE, ("lock", "connection-pool", "import-lock", "fork"), ("futex", "futex_waitv")),
     Kind("queue", "Q", svg.GREY, ("queue",)),
     Kind("sleep", "S", svg.PURPLE, ("sleep",), ("clock_nanosleep", "nanosleep")),
-    Kind("network", "N", svg.SKY, ("http-client", "database", "socket", "dns"),
-         ("connect", "accept", "accept4", "recvfrom", "recvmsg", "sendto", "sendmsg", "poll", "ppoll", "epoll_wait",
-          "epoll_pwait")),
-    Kind("file or terminal", "F", svg.YELLOW, ("file-io", "stdin", "debugger", "logging"),
-         ("flock", "fcntl", "openat", "fsync")),
+    Kind(
+        "network",
+        "N",
+        svg.SKY,
+        ("http-client", "database", "socket", "dns"),
+        (
+            "connect",
+            "accept",
+            "accept4",
+            "recvfrom",
+            "recvmsg",
+            "sendto",
+            "sendmsg",
+            "poll",
+            "ppoll",
+            "epoll_wait",
+            "epoll_pwait",
+        ),
+    ),
+    Kind(
+        "file or terminal",
+        "F",
+        svg.YELLOW,
+        ("file-io", "stdin", "debugger", "logging"),
+        ("flock", "fcntl", "openat", "fsync"),
+    ),
     Kind("child process", "P", svg.GREEN, ("subprocess",), ("wait4", "waitid")),
     OTHER,
     IDLE,
@@ -141,12 +174,22 @@ def rows_of(scene: Scene, answer: Diagnosis, columns: Sequence[int]) -> list[Row
         cells = tuple(view and cell(scene, view, known) for view in views)
         last = next(view for view in reversed(views) if view)
         groups.setdefault((last.role, cells, who if who in loop else None), []).append(last)
-    rows = [Row(label(members, cells), cells, len(members), who is not None, any(identity(view) in stuck for view in members))
-            for (_, cells, who), members in groups.items()]
+    rows = [
+        Row(
+            label(members, cells),
+            cells,
+            len(members),
+            who is not None,
+            any(identity(view) in stuck for view in members),
+        )
+        for (_, cells, who), members in groups.items()
+    ]
     frame = answer.blocking_frame
     if not stuck and answer.thread is not None and frame is not None:  # a coroutine waits: no thread stands there
         words = f"{answer.cause} in {place(Frame(frame.function, frame.file, frame.line))}"
-        rows.append(Row(f"coroutine {answer.thread.name}", (Cell(kind_of(answer.cause), words),) * len(columns), fault=True))
+        rows.append(
+            Row(f"coroutine {answer.thread.name}", (Cell(kind_of(answer.cause), words),) * len(columns), fault=True)
+        )
     return sorted(rows, key=lambda row: (not row.loop, not row.fault, idle(row.cells), -row.count))
 
 
@@ -155,15 +198,25 @@ def at_fault(scene: Scene, answer: Diagnosis) -> set[object]:
     if answer.thread is None or answer.state == "healthy":
         return set()
     ring = {edge.thread for edge in answer.waits_for if answer.state == "deadlock"}
-    return {identity(view) for view in scene.last
-            if (view.thread.name, view.thread.os_id) == (answer.thread.name, answer.thread.os_id)
-            or ring and name_in_ring(scene, identity(view)) in ring}
+    return {
+        identity(view)
+        for view in scene.last
+        if (view.thread.name, view.thread.os_id) == (answer.thread.name, answer.thread.os_id)
+        or ring
+        and name_in_ring(scene, identity(view)) in ring
+    }
 
 
 def cell(scene: Scene, view: View, known: dict[tuple, Cell]) -> Cell:
     """What a thread does in one sample. Threads in the same place share the answer: there may be ten thousand."""
     kernel = view.kernel
-    where = (view.role, view.idle, view.key, view.thread.active, kernel and (kernel.syscall, kernel.state, kernel.detail))
+    where = (
+        view.role,
+        view.idle,
+        view.key,
+        view.thread.active,
+        kernel and (kernel.syscall, kernel.state, kernel.detail),
+    )
     if where not in known:
         known[where] = Cell(IDLE, "idle") if view.idle else judged(scene, view)
     return known[where]
@@ -173,12 +226,19 @@ def judged(scene: Scene, view: View) -> Cell:
     one = wait(scene, view)
     if one.view.key != view.key:  # it moves: what it is in now, not where most samples have it
         sources, frame = scene.evidence.sources, view.frame
-        one = Wait(view, Motion(1, 1, 0), line_at(sources, frame) if frame else None,
-                   called(statement_at(sources, frame)) if frame else frozenset(),
-                   entered(statement_at(sources, frame)) if frame else None, view.kernel)
+        one = Wait(
+            view,
+            Motion(1, 1, 0),
+            line_at(sources, frame) if frame else None,
+            called(statement_at(sources, frame)) if frame else frozenset(),
+            entered(statement_at(sources, frame)) if frame else None,
+            view.kernel,
+        )
     frame = one.frame or (view.section or view.thread.frames)[0]
     if one.running:
-        return Cell(CPU, f"computes in {place(replace(frame, line=None))}")  # its line changes, and it is still one hang
+        return Cell(
+            CPU, f"computes in {place(replace(frame, line=None))}"
+        )  # its line changes, and it is still one hang
     cause = cause_of(Verdict("loop-blocked", 0.7), one, scene)[0].id
     if cause == "other" and any(calls(inner, *JOIN, *SHUTDOWN, *RESULT) for inner in view.section):
         cause = "thread-join"
@@ -189,8 +249,9 @@ def judged(scene: Scene, view: View) -> Cell:
 
 def kind_of(cause: str, syscall: str | None = None) -> Kind:
     """The engine's own reading of the wait comes first, then the kernel's word."""
-    return next((kind for kind in KINDS if cause in kind.causes), None) \
-        or next((kind for kind in KINDS if syscall in kind.syscalls), OTHER)
+    return next((kind for kind in KINDS if cause in kind.causes), None) or next(
+        (kind for kind in KINDS if syscall in kind.syscalls), OTHER
+    )
 
 
 def place(frame: Frame) -> str:
@@ -217,7 +278,7 @@ def shown(rows: list[Row]) -> tuple[list[Row], int]:
     if len(rows) <= MOST_ROWS:
         return rows, 0
     crowd = [row for row in rows[MOST_ROWS:] if row.count > 1][-1:]
-    kept = rows[:MOST_ROWS - len(crowd)] + crowd
+    kept = rows[: MOST_ROWS - len(crowd)] + crowd
     return kept, sum(row.count for row in rows) - sum(row.count for row in kept)
 
 
@@ -248,8 +309,20 @@ def drawn(row: Row, y: float, height: float, count: int) -> list[str]:
         one, x, width = row.cells[start], LEFT + start * span(count), (end - start) * span(count) - 2
         hang = row.fault and one.kind is not IDLE
         edge = svg.INK if hang else svg.GREY if one.kind is OTHER else "none"
-        parts.append(svg.box(x, y, width, height, one.kind.colour, edge, radius=3, thick=2.5 if hang else 1,
-                             dashed=one.kind is OTHER and not hang, title=f"{row.label}: {one.words}"))
+        parts.append(
+            svg.box(
+                x,
+                y,
+                width,
+                height,
+                one.kind.colour,
+                edge,
+                radius=3,
+                thick=2.5 if hang else 1,
+                dashed=one.kind is OTHER and not hang,
+                title=f"{row.label}: {one.words}",
+            )
+        )
         ink = svg.PAPER if one.kind.colour in svg.DARK else svg.INK
         words = f"{row.count} x {one.words}" if row.count > 1 and one.kind is not IDLE else one.words
         room = width - 12
@@ -288,19 +361,27 @@ def key(rows: Sequence[Row], y: float) -> tuple[list[str], float]:
 
 def told(rows: Sequence[Row], hidden: int, answer: Diagnosis, columns: int, samples: int) -> tuple[str, str]:
     """The picture in words, and what to see in it."""
-    lines = [f"{row.label}: {', then '.join(dict.fromkeys(one.words for one in row.cells if one))}" for row in rows[:12]]
+    lines = [
+        f"{row.label}: {', then '.join(dict.fromkeys(one.words for one in row.cells if one))}" for row in rows[:12]
+    ]
     count = sum(row.count for row in rows) + hidden
     threads, moments = f"{count} thread{'s' * (count != 1)}", f"{samples} sample{'s' * (samples != 1)}"
     alt = f"Timeline of {threads} over {moments}. {'. '.join(lines)}."
     faults = [row for row in rows if row.fault]
-    loop = f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
+    loop = (
+        f"The event loop is the top row{', and idle' if idle(rows[0].cells) else ''}" if rows and rows[0].loop else ""
+    )
     if not faults:
         moves = " Rows in pieces move on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
         why = "nothing hangs" if answer.state == "healthy" else answer.state
         return alt, f"{loop or 'There is no event loop here'}. No bar has a dark edge: {why}.{moves}"
     words = next(one.words for one in reversed(faults[0].cells) if one)
     solid = "one solid bar" if len(stretches(faults[0].cells)) == 1 and columns > 1 else "a bar"
-    who = "The event loop, the top row," if faults[0].loop else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
+    who = (
+        "The event loop, the top row,"
+        if faults[0].loop
+        else f"{f'{loop}. ' if loop else ''}The hang, {faults[0].label},"
+    )
     rest = f" The other dark edges, {len(faults) - 1}, belong to it." if faults[1:] else ""
     late = " One sample is one moment: it does not show that it stays there." if columns == 1 else ""
     return alt, f"{who} is {solid} with a dark edge: {words}.{rest}{late}"

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence
 
 from hangdebug import __version__
-from hangdebug.report import svg
-from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.errors import BadRequest, HangError
+from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.frames import is_application, library_path
 from hangdebug.evidence.model import Frame, Thread
+from hangdebug.report import svg
 from hangdebug.report.svg import Picture
 
 RATE = 100  # samples a second
@@ -38,6 +38,7 @@ Stacks = Sequence[tuple[Thread, int]]
 def busiest(pids: Sequence[int]) -> int:
     """Of several workers the one that uses most of a CPU now. Raises MissingTool, NoProcess."""
     from hangdebug.capture import processes
+
     processes.library()
     if len(pids) == 1:
         return pids[0]
@@ -45,7 +46,9 @@ def busiest(pids: Sequence[int]) -> int:
     used = [processes.quietly(one.cpu_times) for one in looked]
     time.sleep(LOOK)
     now = [processes.quietly(one.cpu_times) for one in looked]
-    return max(zip(pids, used, now), key=lambda row: sum(row[2][:2]) - sum(row[1][:2]) if row[1] and row[2] else -1.0)[0]
+    return max(zip(pids, used, now), key=lambda row: sum(row[2][:2]) - sum(row[1][:2]) if row[1] and row[2] else -1.0)[
+        0
+    ]
 
 
 def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] = lambda line: None) -> Path:
@@ -54,23 +57,35 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
     Raises NoProcess, NotPermitted, NotPython, MissingTool, or HangError where nothing ran.
     """
     from hangdebug.capture import namespaces, pyspy, redact
+
     stopped: list[KeyboardInterrupt] = []
     text = pyspy.record(pid, RATE, seconds, idle=False, interrupted=stopped.append)
     text = redact.clean(namespaces.renamed(pid, text))[0]
     stacks = tuple((thread, count) for thread, count in profile(text) if thread.frames)
     if stacks:
-        keep(folder, {STACKS: text.encode("utf-8", "replace"), FLAME: flame(stacks).data,
-                      SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode()})
+        keep(
+            folder,
+            {
+                STACKS: text.encode("utf-8", "replace"),
+                FLAME: flame(stacks).data,
+                SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode(),
+            },
+        )
         count = sum(count for _, count in stacks)
         say(f"process {pid}: {count} samples in {', '.join((STACKS, FLAME, SPEEDSCOPE))}")
         if count < seconds * RATE * SELDOM and not stopped:
-            say(f"process {pid}: it mostly waits, and a flame graph shows no waits.\n"
-                f"Next: python scripts/hang.py diagnose --pid {pid}")
+            say(
+                f"process {pid}: it mostly waits, and a flame graph shows no waits.\n"
+                f"Next: python scripts/hang.py diagnose --pid {pid}"
+            )
     if stopped:
         raise stopped[0]
     if not stacks:
-        raise HangError(f"Process {pid} ran no Python code in these {seconds:g} s.", "It waits, and does not compute.",
-                        f"python scripts/hang.py diagnose --pid {pid}")
+        raise HangError(
+            f"Process {pid} ran no Python code in these {seconds:g} s.",
+            "It waits, and does not compute.",
+            f"python scripts/hang.py diagnose --pid {pid}",
+        )
     return folder
 
 
@@ -89,8 +104,9 @@ def keep(folder: Path, files: dict[str, bytes]) -> None:
                 os.unlink(partial)
                 raise
     except OSError as error:
-        raise BadRequest(f"{folder} cannot be written to.", error.strerror or str(error),
-                         "name another one with --out FOLDER") from error
+        raise BadRequest(
+            f"{folder} cannot be written to.", error.strerror or str(error), "name another one with --out FOLDER"
+        ) from error
 
 
 # -- for speedscope ------------------------------------------------------------------------------------
@@ -105,15 +121,34 @@ def speedscope(stacks: Stacks, name: str, rate: int | None = RATE) -> dict[str, 
     frames: dict[tuple, int] = {}
     threads: dict[tuple, list[tuple[list[int], int]]] = {}
     for thread, count in stacks:
-        indexes = [frames.setdefault((one.function, one.file, one.line), len(frames)) for one in reversed(thread.frames)]
+        indexes = [
+            frames.setdefault((one.function, one.file, one.line), len(frames)) for one in reversed(thread.frames)
+        ]
         threads.setdefault((thread.name, thread.os_id), []).append((indexes, count))
-    profiles = [{"type": "sampled", "name": title or f"thread {number or '?'}", "unit": unit, "startValue": 0,
-                 "endValue": sum(count for _, count in rows) / rate, "samples": [indexes for indexes, _ in rows],
-                 "weights": [count / rate for _, count in rows]} for (title, number), rows in threads.items()]
-    return {"$schema": "https://www.speedscope.app/file-format-schema.json", "name": name, "activeProfileIndex": 0,
-            "exporter": f"hang.py {__version__}", "profiles": profiles,
-            "shared": {"frames": [{"name": function, "file": file, **({"line": line} if line else {})}
-                                  for function, file, line in frames]}}
+    profiles = [
+        {
+            "type": "sampled",
+            "name": title or f"thread {number or '?'}",
+            "unit": unit,
+            "startValue": 0,
+            "endValue": sum(count for _, count in rows) / rate,
+            "samples": [indexes for indexes, _ in rows],
+            "weights": [count / rate for _, count in rows],
+        }
+        for (title, number), rows in threads.items()
+    ]
+    return {
+        "$schema": "https://www.speedscope.app/file-format-schema.json",
+        "name": name,
+        "activeProfileIndex": 0,
+        "exporter": f"hang.py {__version__}",
+        "profiles": profiles,
+        "shared": {
+            "frames": [
+                {"name": function, "file": file, **({"line": line} if line else {})} for function, file, line in frames
+            ]
+        },
+    }
 
 
 # -- the flame graph -----------------------------------------------------------------------------------
@@ -136,16 +171,26 @@ def flame(stacks: Stacks) -> Picture:
         raise HangError("There is nothing to draw.", "No stack was sampled.", "python scripts/hang.py record --pid PID")
     depth = min(deep(root), MOST_DEEP)
     height = 58 + depth * ROW + 12
-    parts = [svg.box(SIDE, 14, 14, 14, YOURS, svg.GREY), svg.text(SIDE + 20, 25, "your code (bold)", 200, bold=True),
-             svg.box(180, 14, 14, 14, THEIRS, svg.GREY), svg.text(200, 25, "libraries", 120),
-             svg.text(300, 25, f"width is time: all of it is {root.count} samples", 500, svg.FAINT)]
+    parts = [
+        svg.box(SIDE, 14, 14, 14, YOURS, svg.GREY),
+        svg.text(SIDE + 20, 25, "your code (bold)", 200, bold=True),
+        svg.box(180, 14, 14, 14, THEIRS, svg.GREY),
+        svg.text(200, 25, "libraries", 120),
+        svg.text(300, 25, f"width is time: all of it is {root.count} samples", 500, svg.FAINT),
+    ]
     for call, x, width, level in boxes(root, SIDE, svg.WIDTH - 2 * SIDE, 0):
         parts.append(drawn(call, x, height - 12 - (level + 1) * ROW, width, root.count))
     busiest, share = hottest(stacks)
-    top = f"The widest of your own at the top is {busiest}, on the stack in {share:.0%} of {root.count} samples" if busiest \
+    top = (
+        f"The widest of your own at the top is {busiest}, on the stack in {share:.0%} of {root.count} samples"
+        if busiest
         else f"No frame of your own is in these {root.count} samples"
-    return Picture(svg.card(height, parts, f"Flame graph. {top}."), f"Flame graph. {top}.",
-                   f"Read from below: a box was called by the one under it. {top}.")
+    )
+    return Picture(
+        svg.card(height, parts, f"Flame graph. {top}."),
+        f"Flame graph. {top}.",
+        f"Read from below: a box was called by the one under it. {top}.",
+    )
 
 
 def tree(stacks: Stacks) -> Call:
@@ -162,7 +207,7 @@ def tree(stacks: Stacks) -> Call:
         else:
             root.name = f"all{below}"
         for frames, count in rows:
-            add(here, list(reversed(frames))[cut:MOST_DEEP + cut], count)
+            add(here, list(reversed(frames))[cut : MOST_DEEP + cut], count)
     root.count = sum(count for rows in threads.values() for _, count in rows)
     return root
 
@@ -227,4 +272,6 @@ def hottest(stacks: Stacks) -> tuple[str, float]:
         return "", 0.0
     best = max(counts, key=lambda name: (sum(counts[name].values()), name))
     line = counts[best].most_common(1)[0][0]
-    return f"{best}{f', mostly line {line}' if line else ''})", sum(counts[best].values()) / sum(count for _, count in stacks)
+    return f"{best}{f', mostly line {line}' if line else ''})", sum(counts[best].values()) / sum(
+        count for _, count in stacks
+    )

@@ -13,8 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Iterable, Sequence
 
-from hangdebug.errors import HangError
 from hangdebug.answer.model import Diagnosis
+from hangdebug.errors import HangError
 from hangdebug.report.text import printable
 from hangdebug.scene.rings import drawing
 
@@ -62,22 +62,45 @@ def card(height: float, parts: Iterable[str], alt: str, width: float = WIDTH) ->
     """A whole picture on its card."""
     inner = "".join(parts)
     back = box(0.5, 0.5, width - 1, height - 1, PAPER, LINE, radius=6)
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" width="{number(width)}" '
-            f'height="{number(height)}" role="img" aria-label="{escaped(alt)}" font-family="{SANS}" font-size="{SIZE}">'
-            f"{back}{inner}</svg>").encode("utf-8", "replace")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" width="{number(width)}" '
+        f'height="{number(height)}" role="img" aria-label="{escaped(alt)}" font-family="{SANS}" font-size="{SIZE}">'
+        f"{back}{inner}</svg>"
+    ).encode("utf-8", "replace")
 
 
-def box(x: float, y: float, width: float, height: float, fill: str, stroke: str = "none", radius: float = 0,
-        thick: float = 1, dashed: bool = False, title: str = "") -> str:
+def box(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    fill: str,
+    stroke: str = "none",
+    radius: float = 0,
+    thick: float = 1,
+    dashed: bool = False,
+    title: str = "",
+) -> str:
     more = f' rx="{number(radius)}"' if radius else ""
     more += f' stroke="{stroke}" stroke-width="{number(thick)}"' if stroke != "none" else ""
     more += ' stroke-dasharray="4 3"' if dashed else ""
-    shape = f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" fill="{fill}"{more}'
+    shape = (
+        f'<rect x="{number(x)}" y="{number(y)}" width="{number(width)}" height="{number(height)}" fill="{fill}"{more}'
+    )
     return f"{shape}><title>{escaped(title)}</title></rect>" if title else f"{shape}/>"
 
 
-def text(x: float, y: float, words: str, room: float, fill: str = INK, size: float = SIZE, bold: bool = False,
-         font: str = SANS, anchor: str = "start") -> str:
+def text(
+    x: float,
+    y: float,
+    words: str,
+    room: float,
+    fill: str = INK,
+    size: float = SIZE,
+    bold: bool = False,
+    font: str = SANS,
+    anchor: str = "start",
+) -> str:
     """One line of words, cut with an ellipsis where they need more than `room`."""
     words = clipped(words, room, size, font)
     if not words:
@@ -95,7 +118,9 @@ def line(points: Sequence[tuple[float, float]], stroke: str, thick: float = 1, d
     return f'<polyline points="{path}" fill="none" stroke="{stroke}" stroke-width="{number(thick)}"{more}/>'
 
 
-def arrow(start: tuple[float, float], end: tuple[float, float], stroke: str, thick: float = 1.5, dashed: bool = False) -> str:
+def arrow(
+    start: tuple[float, float], end: tuple[float, float], stroke: str, thick: float = 1.5, dashed: bool = False
+) -> str:
     """A straight line with a head: horizontal or vertical."""
     (x, y), (to_x, to_y) = start, end
     length = max(abs(to_x - x), abs(to_y - y)) or 1
@@ -139,7 +164,7 @@ def wrapped(words: str, room: float, most: int, size: float = SIZE) -> list[str]
             lines[-1] += f" {piece}"
         else:
             lines.append(piece)
-    return lines if len(lines) <= most else [*lines[:most - 1], clipped(" ".join(lines[most - 1:]), room, size)]
+    return lines if len(lines) <= most else [*lines[: most - 1], clipped(" ".join(lines[most - 1 :]), room, size)]
 
 
 def escaped(words: str) -> str:
@@ -156,7 +181,14 @@ COLUMNS, BOX, GAP, HEIGHT, DROP = 3, 220, 84, 92, 46
 NOT_SHOWN = "what lies behind it, the evidence does not show"
 AT_WORK = re.compile(r"(\d+) pool threads? at work meanwhile: (.*)\.$")
 FOLDER = re.compile(r"(?<=\()[^()]*[/\\](?=[^()/\\]+\))")  # of a file named as in "price (/srv/app/rates.py:12)"
-KINDS = {"lock": "held by", "future": "made by", "join": "which is", "pool": "taken by", "loop": "run by", "task": "resumed by"}
+KINDS = {
+    "lock": "held by",
+    "future": "made by",
+    "join": "which is",
+    "pool": "taken by",
+    "loop": "run by",
+    "task": "resumed by",
+}
 
 
 @dataclass(frozen=True)
@@ -183,9 +215,13 @@ def wait_graph(answer: Diagnosis) -> Picture:
     said = "; ".join(map(str, edges)) or f"{nodes[0].head} waits: {nodes[1].words}"
     names = f"{drawing(edges)}" if edges else nodes[0].head
     alt = f"Graph of waits, {'a ring' if ring else 'a chain'}: {names}. {said}"
-    caption = ("A ring: follow the thick arrows and you are back where you began. None of these threads goes on by itself."
-               if ring else "A chain: follow the arrows to whoever has to move first." if edges
-               else "Where it stands, and what for. The evidence names no single thread that holds it up.")
+    caption = (
+        "A ring: follow the thick arrows and you are back where you began. None of these threads goes on by itself."
+        if ring
+        else "A chain: follow the arrows to whoever has to move first."
+        if edges
+        else "Where it stands, and what for. The evidence names no single thread that holds it up."
+    )
     width = 2 * 24 + (max(column for column, _ in places) + 1) * (BOX + GAP) - GAP
     return Picture(card(height, parts, alt, width), alt, caption)
 
@@ -200,14 +236,16 @@ def nodes_of(answer: Diagnosis) -> list[Node]:
     if edges:
         name = edges[-1].waits_for
         begins = (f"{name} stands", f"{name} moves")
-        told = next((item[len(name):].strip(" .") for item in answer.evidence if item.startswith(begins)), "")
+        told = next((item[len(name) :].strip(" .") for item in answer.evidence if item.startswith(begins)), "")
         return [*found, Node(name, told, "")]
     if answer.thread is None or answer.state == "healthy":
         raise HangError("No thread waits for another, so there is no graph.", answer.summary)
     frame = answer.blocking_frame
     where = f"stands in {frame.function} ({frame.file}:{frame.line})" if frame else str(answer.thread.frames[0])
     syscall = answer.kernel_wait.syscall if answer.kernel_wait else None
-    wait = "on a CPU" if syscall == "running" else f"the kernel has it in {answer.kernel_wait}" if syscall else NOT_SHOWN
+    wait = (
+        "on a CPU" if syscall == "running" else f"the kernel has it in {answer.kernel_wait}" if syscall else NOT_SHOWN
+    )
     verb = "busy with" if answer.state == "loop-busy" else "waits for"
     pools = [told for told in map(AT_WORK.match, answer.evidence) if told]
     count = sum(int(told[1]) for told in pools)
@@ -220,7 +258,10 @@ def around(count: int) -> list[tuple[int, int]]:
     """Places (column, row) around a rectangle, clockwise: each next to the one before, the last to the first."""
     columns = min(count // 2, COLUMNS)
     rows = (count - 2 * columns) // 2 + 2
-    top, bottom = [(column, 0) for column in range(columns)], [(column, rows - 1) for column in reversed(range(columns))]
+    top, bottom = (
+        [(column, 0) for column in range(columns)],
+        [(column, rows - 1) for column in reversed(range(columns))],
+    )
     sides = range(1, rows - 1)
     return top + [(columns - 1, row) for row in sides] + bottom + [(0, row) for row in reversed(sides)]
 
@@ -255,8 +296,18 @@ def joined(node: Node, start: tuple[int, int], end: tuple[int, int], ring: bool,
 def drawn(node: Node, place: tuple[int, int], ring: bool) -> str:
     x, y = corner(place)
     fill, edge = (PAPER, BLUE) if node.thread else ("#fff6d6", GREY)
-    shape = box(x, y, BOX, HEIGHT, fill, edge, radius=4 if node.thread else 22, thick=2.5 if ring else 1.5,
-                dashed=not node.sure, title=f"{node.head}: {node.words}")
+    shape = box(
+        x,
+        y,
+        BOX,
+        HEIGHT,
+        fill,
+        edge,
+        radius=4 if node.thread else 22,
+        thick=2.5 if ring else 1.5,
+        dashed=not node.sure,
+        title=f"{node.head}: {node.words}",
+    )
     head = text(x + 14, y + 22, node.head, BOX - 22, bold=True)
     lines = wrapped(FOLDER.sub("", node.words), BOX - 28, 4, 11)
     body = [text(x + 14, y + 39 + 14 * index, words, BOX - 20, size=11) for index, words in enumerate(lines)]

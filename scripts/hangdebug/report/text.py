@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from hangdebug.evidence.frames import library_path
 from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.rings import drawing
 
@@ -28,19 +28,30 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
         "cause": d.cause,
         "confidence": d.confidence,
         "summary": d.summary,
-        "blocking_frame": frame and {"function": frame.function, "file": frame.file, "line": frame.line,
-                                     "source": frame.source},
+        "blocking_frame": frame
+        and {"function": frame.function, "file": frame.file, "line": frame.line, "source": frame.source},
         "thread": d.thread and {"name": d.thread.name, "os_id": d.thread.os_id, "role": d.role},
         "kernel_wait": {"syscall": kernel.syscall, "detail": kernel.detail} if kernel and kernel.syscall else None,
         "evidence": list(d.evidence),
         "doubts": list(d.doubts),
         "exonerated": [*d.exonerated, *d.others],
         "remedy": remedy and {"snippet": remedy.snippet, "fix": remedy.fix, "command": remedy.command},
-        "process": {"pid": d.process.pid, "python": d.process.python, "server": d.process.server,
-                    "supervisor_pid": d.process.supervisor_pid},
+        "process": {
+            "pid": d.process.pid,
+            "python": d.process.python,
+            "server": d.process.server,
+            "supervisor_pid": d.process.supervisor_pid,
+        },
         "samples": d.samples,
-        "waits_for": [{"thread": one.thread, "waits_for": one.waits_for, "through": one.through,
-                       "frame": str(one.frame) if one.frame else None} for one in d.waits_for],
+        "waits_for": [
+            {
+                "thread": one.thread,
+                "waits_for": one.waits_for,
+                "through": one.through,
+                "frame": str(one.frame) if one.frame else None,
+            }
+            for one in d.waits_for
+        ],
     }
 
 
@@ -56,24 +67,44 @@ def as_text(d: Diagnosis) -> str:
         lines += [f"waits for  {drawing(d.waits_for)}"]
     if d.thread:
         lines += ["", "stack      innermost first" + (f", thread {d.thread.name}" if d.thread.name else "")]
-        lines += [f"  {'->' if marked(d, index) else '  '} {short(frame)}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
+        lines += [
+            f"  {'->' if marked(d, index) else '  '} {short(frame)}"
+            for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])
+        ]
         rest = len(d.thread.frames) - SHOWN_FRAMES
         lines += [f"     ... {rest} more"] if rest > 0 else []
-    for title, items in (("evidence", d.evidence), ("doubts", d.doubts), ("not the cause", d.exonerated),
-                         ("other processes", d.others)):
+    for title, items in (
+        ("evidence", d.evidence),
+        ("doubts", d.doubts),
+        ("not the cause", d.exonerated),
+        ("other processes", d.others),
+    ):
         lines += ["", title, *(f"  - {item}" for item in items)] if items else []
     lines += remedy_lines(d)
     return printable("\n".join(lines)) + "\n"
 
 
 def as_markdown(d: Diagnosis) -> str:
-    lines = [f"## {d.state} / {d.cause} (confidence {d.confidence:.2f})", "", d.summary, "", f"Process: {', '.join(facts(d))}"]
+    lines = [
+        f"## {d.state} / {d.cause} (confidence {d.confidence:.2f})",
+        "",
+        d.summary,
+        "",
+        f"Process: {', '.join(facts(d))}",
+    ]
     lines += ["", f"Waits for: {drawing(d.waits_for)}"] if d.waits_for else []
     if d.thread:
-        stack = [f"{'->' if marked(d, index) else '  '} {short(frame)}" for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])]
+        stack = [
+            f"{'->' if marked(d, index) else '  '} {short(frame)}"
+            for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])
+        ]
         lines += ["", "```text", *stack, "```"]
-    for title, items in (("Evidence", d.evidence), ("Doubts", d.doubts), ("Not the cause", d.exonerated),
-                         ("Other processes", d.others)):
+    for title, items in (
+        ("Evidence", d.evidence),
+        ("Doubts", d.doubts),
+        ("Not the cause", d.exonerated),
+        ("Other processes", d.others),
+    ):
         lines += ["", f"**{title}**", "", *(f"- {item}" for item in items)] if items else []
     lines += ["", *(line if not line else f"    {line}" for line in remedy_lines(d)[1:])] if d.remedy else []
     return printable("\n".join(lines)) + "\n"
@@ -81,16 +112,24 @@ def as_markdown(d: Diagnosis) -> str:
 
 def facts(d: Diagnosis) -> list[str]:
     process = d.process
-    found = [f"pid {process.pid}" if process.pid else "", f"Python {process.python}" if process.python else "",
-             process.server or "", f"supervisor {process.supervisor_pid}" if process.supervisor_pid else "",
-             f"{d.samples} sample{'s' if d.samples != 1 else ''}"]
+    found = [
+        f"pid {process.pid}" if process.pid else "",
+        f"Python {process.python}" if process.python else "",
+        process.server or "",
+        f"supervisor {process.supervisor_pid}" if process.supervisor_pid else "",
+        f"{d.samples} sample{'s' if d.samples != 1 else ''}",
+    ]
     return [fact for fact in found if fact]
 
 
 def marked(d: Diagnosis, index: int) -> bool:
     frame = d.thread.frames[index] if d.thread else None
-    return bool(frame and d.blocking_frame and (frame.function, frame.file, frame.line)
-                == (d.blocking_frame.function, d.blocking_frame.file, d.blocking_frame.line))
+    return bool(
+        frame
+        and d.blocking_frame
+        and (frame.function, frame.file, frame.line)
+        == (d.blocking_frame.function, d.blocking_frame.file, d.blocking_frame.line)
+    )
 
 
 def short(frame: Frame) -> str:

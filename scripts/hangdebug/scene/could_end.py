@@ -16,8 +16,13 @@ Part = Tuple[Function, Lines]  # a function, and which of its lines can still ru
 ALL = Lines(0, 1 << 30)
 
 
-def ender(functions: tuple[Function, ...], ends: set[str], waiting: Iterable[Frame], running: Iterable[Frame],
-          failed: Iterable[str] = ()) -> Function | None:
+def ender(
+    functions: tuple[Function, ...],
+    ends: set[str],
+    waiting: Iterable[Frame],
+    running: Iterable[Frame],
+    failed: Iterable[str] = (),
+) -> Function | None:
     """The first function that could still call one of `ends`; None where there is none.
 
     `waiting` are the frames of those that wait, `running` those of tasks and threads that do not, `failed` the
@@ -27,7 +32,9 @@ def ender(functions: tuple[Function, ...], ends: set[str], waiting: Iterable[Fra
     kept = [one for one in functions if one.name not in gone]
     where = [(one, frame.line) for frame in waiting for one in [function_at(functions, frame)] if one and frame.line]
     keys = {key for one, line in where for key, at in one.awaits if at == line}
-    busy = [(one, ahead(one, frame.line)) for frame in running for one in [function_at(kept, frame)] if one and frame.line]
+    busy = [
+        (one, ahead(one, frame.line)) for frame in running for one in [function_at(kept, frame)] if one and frame.line
+    ]
     cut = {one: before(one, keys, [line for other, line in where if other == one], bool(busy)) for one in kept}
     for one in kept:
         if any(name[0] == "+" and name[1:] in ends and line in cut[one] for name, line in one.ends):
@@ -49,7 +56,9 @@ def reached(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) 
         seen.add(found)
         yield found
         names = {name for name, line in found[0].calls if line in found[1]}
-        todo += [(one, cut[one]) for one in kept if one.name in names or one.owner in names and one.name.startswith("__")]
+        todo += [
+            (one, cut[one]) for one in kept if one.name in names or one.owner in names and one.name.startswith("__")
+        ]
 
 
 def before(one: Function, keys: set[str], waits: list[int], busy: bool) -> Lines:

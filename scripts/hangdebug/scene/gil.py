@@ -23,8 +23,10 @@ def starved(scene: Scene) -> tuple[Verdict, Wait] | None:
     if keeper is None or not asks(scene) or gets_on(scene):
         return None
     one, name = wait(scene, keeper), keeper.thread.name or f"thread {keeper.thread.os_id}"
-    words = (f"{name} owns the GIL in all {one.motion.samples} samples, and stands in one line.",
-             "The event loop's thread wakes all the time to ask for the GIL, and does not get it.")
+    words = (
+        f"{name} owns the GIL in all {one.motion.samples} samples, and stands in one line.",
+        "The event loop's thread wakes all the time to ask for the GIL, and does not get it.",
+    )
     return Verdict("loop-busy" if one.running else "loop-blocked", 0.94, words), one
 
 
@@ -35,8 +37,12 @@ def keeps(scene: Scene) -> View | None:
     own = scene.loop[-1].thread.os_id
     for one in scene.last:
         seen = scene.of(one)
-        if one.thread.os_id != own and len(seen) == len(scene.samples) and len({view.key for view in seen}) == 1 \
-                and all(view.thread.owns_gil for view in seen):
+        if (
+            one.thread.os_id != own
+            and len(seen) == len(scene.samples)
+            and len({view.key for view in seen}) == 1
+            and all(view.thread.owns_gil for view in seen)
+        ):
             return one
     return None
 

@@ -12,14 +12,18 @@ from typing import Iterator, Mapping
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
-from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
 from hangdebug.evidence.model import Task
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
 from hangdebug.evidence.source import line_at, statement_at
+from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
+from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
 from hangdebug.scene.waits import Wait, wait
 
 MOST_THREADS = 400
-RESULT = ("concurrent/futures/_base.py:result", "concurrent/futures/_base.py:exception", "concurrent/futures/_base.py:wait")
+RESULT = (
+    "concurrent/futures/_base.py:result",
+    "concurrent/futures/_base.py:exception",
+    "concurrent/futures/_base.py:wait",
+)
 ASKS_LOOP = ("anyio/from_thread.py", "asgiref/sync.py:__call__", "asgiref/current_thread_executor.py:run_until_future")
 DEFAULT = ("asyncio", "uvloop")
 HANDS_OVER = "run_coroutine_threadsafe"
@@ -28,7 +32,9 @@ SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
 JOINED = re.compile(r"([A-Za-z_][\w.]*)\.join\(")
 THREAD_OF = r"^\s*{}\s*(?::[^=]+)?=.*\bThread\(.*\btarget\s*=\s*([\w.]+)"
 SUBMITTED = re.compile(r"([A-Za-z_][\w.]*)\.(?:submit|map)\(\s*([A-Za-z_][\w.]*)")
-TO_THREAD = re.compile(r"(?:\bto_thread|\brun_sync|\brun_in_threadpool|\brun_in_executor\([^,]+,)\(?\s*([A-Za-z_][\w.]*)")
+TO_THREAD = re.compile(
+    r"(?:\bto_thread|\brun_sync|\brun_in_threadpool|\brun_in_executor\([^,]+,)\(?\s*([A-Za-z_][\w.]*)"
+)
 PREFIX = re.compile(r"thread_name_prefix\s*=\s*[\"']([^\"']+)")
 
 
@@ -57,17 +63,29 @@ class Graph:
 
 def graph(scene: Scene) -> Graph:
     """Of the threads that stand in one place in every sample, and do not wake."""
-    still = {identity(view): one for view in scene.last[:MOST_THREADS] if not view.idle and view.section
-             for one in [wait(scene, view)] if stands(one)}
+    still = {
+        identity(view): one
+        for view in scene.last[:MOST_THREADS]
+        if not view.idle and view.section
+        for one in [wait(scene, view)]
+        if stands(one)
+    }
     holders = {key: tuple(held(one.view.thread.frames, scene.evidence.sources)) for key, one in still.items()}
-    moving = {identity(view): tuple(held(view.thread.frames, scene.evidence.sources)) for view in scene.last[:MOST_THREADS]
-              if identity(view) not in still and not view.idle}
+    moving = {
+        identity(view): tuple(held(view.thread.frames, scene.evidence.sources))
+        for view in scene.last[:MOST_THREADS]
+        if identity(view) not in still and not view.idle
+    }
     inside = tuple(suspended(scene))
     tasks = {("task", task.name): one for task, one in inside}
     edges = {}
     for key, one in still.items():
-        edge = lock_edge(scene, key, one, {**moving, **holders}, tasks, still) or loop_edge(scene, one) \
-            or pool_edge(scene, one) or join_edge(scene, one)
+        edge = (
+            lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
+            or loop_edge(scene, one)
+            or pool_edge(scene, one)
+            or join_edge(scene, one)
+        )
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
     if scene.loop:
@@ -89,29 +107,50 @@ def suspended(scene: Scene) -> Iterator[tuple[Task, Held]]:
     """The coroutines that are inside of a lock of threads while they await. One that runs now is on the loop's stack."""
     on_stack = {(frame.function, frame.file, frame.line) for view in scene.loop[-1:] for frame in view.section}
     for task in scene.evidence.later or scene.evidence.tasks:
-        running = any((frame.function, frame.file, frame.line) in on_stack for frame in task.frames if is_application(frame))
+        running = any(
+            (frame.function, frame.file, frame.line) in on_stack for frame in task.frames if is_application(frame)
+        )
         if task.state == "pending" and not running:
             for one in held(task.frames, scene.evidence.sources):
                 yield task, one
 
 
-def lock_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object, tuple[Held, ...]],
-              tasks: Mapping[object, Held], still: Mapping[object, Wait]) -> Edge | None:
+def lock_edge(
+    scene: Scene,
+    key: object,
+    one: Wait,
+    holders: Mapping[object, tuple[Held, ...]],
+    tasks: Mapping[object, Held],
+    still: Mapping[object, Wait],
+) -> Edge | None:
     """To whoever is inside of the lock that the thread stands before."""
     for lock in wanted(one, scene.evidence.sources):
-        found = {target: (mine, same(lock, mine.lock)) for target, all_ in holders.items() for mine in all_
-                 if same(lock, mine.lock) is not None and (target == key or not one_lock(one, still.get(target)))}
-        found.update({target: (mine, same(lock, mine.lock)) for target, mine in tasks.items() if same(lock, mine.lock) is not None})
+        found = {
+            target: (mine, same(lock, mine.lock))
+            for target, all_ in holders.items()
+            for mine in all_
+            if same(lock, mine.lock) is not None and (target == key or not one_lock(one, still.get(target)))
+        }
+        found.update(
+            {
+                target: (mine, same(lock, mine.lock))
+                for target, mine in tasks.items()
+                if same(lock, mine.lock) is not None
+            }
+        )
         certain = {target: pair for target, pair in found.items() if pair[1]}
         found = certain or found
         if key in found and not certain:
-            found = {target: pair for target, pair in found.items() if target != key} \
-                or ({key: (found[key][0], True)} if one_object(scene, one, lock, found[key][0]) else {})
+            found = {target: pair for target, pair in found.items() if target != key} or (
+                {key: (found[key][0], True)} if one_object(scene, one, lock, found[key][0]) else {}
+            )
         if key in found and set(lock.kinds) & set(REENTRANT):
             continue
         if found:
             mine, sure = next(iter(found.values()))
-            return Edge("lock", f"`{lock.name}`, which {{}} took in {mine.frame}", tuple(found), bool(sure) and len(found) == 1)
+            return Edge(
+                "lock", f"`{lock.name}`, which {{}} took in {mine.frame}", tuple(found), bool(sure) and len(found) == 1
+            )
     return None
 
 
@@ -136,9 +175,11 @@ def one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
     if not lock.name.startswith("self.") or not mine.lock.name.startswith("self."):
         return False
     own = [each for each in one.view.thread.frames if is_application(each)]
-    between = own[:own.index(frame) + 1] if frame in own else own
+    between = own[: own.index(frame) + 1] if frame in own else own
     lines = [line_at(scene.evidence.sources, outer) or "" for outer in between[1:]]
-    return bool(between) and all(re.search(rf"\bself\.{re.escape(inner.name)}\(", text) for inner, text in zip(between, lines))
+    return bool(between) and all(
+        re.search(rf"\bself\.{re.escape(inner.name)}\(", text) for inner, text in zip(between, lines)
+    )
 
 
 def loop_edge(scene: Scene, one: Wait) -> Edge | None:
@@ -172,7 +213,11 @@ def task_edge(scene: Scene, task: Task) -> Edge:
         return loop
     names = {found[1].rpartition(".")[2] for found in TO_THREAD.finditer(statement_at(scene.evidence.sources, frame))}
     runs = [view for view in scene.threads("worker") if not view.idle and entry(view) in names]
-    return Edge("future", f"{entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1) if runs else loop
+    return (
+        Edge("future", f"{entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1)
+        if runs
+        else loop
+    )
 
 
 def pool_edge(scene: Scene, one: Wait) -> Edge | None:
@@ -180,7 +225,13 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     workers = [view for view in scene.threads("worker") if not view.idle]
     if one.inside(*SHUTDOWN):
         own = [view for view in workers if not is_anyio_worker(view.thread) and not pool_of(view) not in DEFAULT]
-        return Edge("join", "the threads of a pool, of which {} is one", tuple(map(identity, own)), False, len({pool_of(one) for one in own}) == 1)
+        return Edge(
+            "join",
+            "the threads of a pool, of which {} is one",
+            tuple(map(identity, own)),
+            False,
+            len({pool_of(one) for one in own}) == 1,
+        )
     if not one.starts_with(*RESULT) or one.frame is None:
         return None
     lines = scene.evidence.sources.get(one.frame.file, {})
@@ -188,7 +239,9 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     names = {name.rpartition(".")[2] for _, name in pairs}
     runs = [view for view in workers if view.thread != one.view.thread and entry(view) in names]
     if runs:
-        return Edge("future", f"the result of {entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1)
+        return Edge(
+            "future", f"the result of {entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1
+        )
     if not pairs or one.view.role != "worker" or scene.shows("concurrent/futures/process.py"):
         return None
     return queue_edge(scene, one, {pool for pool, _ in pairs})
@@ -200,9 +253,19 @@ def queue_edge(scene: Scene, one: Wait, receivers: set[str]) -> Edge | None:
     members = [view for view in scene.threads("worker") if prefix and pool_of(view) == prefix]
     others = [view for view in scene.threads("worker") if view not in members]
     lines = scene.evidence.sources.get(one.frame.file, {}) if one.frame else {}
-    named = {found[1] for text in lines.values() for name in receivers
-             if makes(text, name) for found in [PREFIX.search(text)] if found}
-    if any(view.idle for view in members) or (named and prefix not in named) or (not named and any(not v.idle for v in others)):
+    named = {
+        found[1]
+        for text in lines.values()
+        for name in receivers
+        if makes(text, name)
+        for found in [PREFIX.search(text)]
+        if found
+    }
+    if (
+        any(view.idle for view in members)
+        or (named and prefix not in named)
+        or (not named and any(not v.idle for v in others))
+    ):
         return None
     where = "a free thread of its own pool, as {} does"
     return Edge("pool", where, tuple(map(identity, members)), bool(named))
@@ -223,9 +286,16 @@ def join_edge(scene: Scene, one: Wait) -> Edge | None:
     if one.frame is None or not (one.starts_with(*JOIN) or one.leaf and joins and one.in_syscall(*FUTEX)):
         return None
     lines = scene.evidence.sources.get(one.frame.file, {}).values()
-    started = [found[1].rpartition(".")[2] for text in lines if joins
-               for found in [re.match(THREAD_OF.format(re.escape(joins[1])), text)] if found]
-    others = [view for view in (*scene.threads("other"), *scene.threads("event-loop")) if view.thread != one.view.thread]
+    started = [
+        found[1].rpartition(".")[2]
+        for text in lines
+        if joins
+        for found in [re.match(THREAD_OF.format(re.escape(joins[1])), text)]
+        if found
+    ]
+    others = [
+        view for view in (*scene.threads("other"), *scene.threads("event-loop")) if view.thread != one.view.thread
+    ]
     runs = [view for view in others if entry(view) in started or target(view) in started] if started else others
     if len(runs) != 1:
         return None

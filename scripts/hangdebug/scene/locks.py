@@ -23,7 +23,11 @@ TAKES = re.compile(rf"^\s*(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<nam
 GIVES = re.compile(rf"(?P<name>{NAME})\.release\(")
 WAITED = re.compile(rf"(?P<name>{NAME})\.wait(?:_for)?\(")
 BORROWED = re.compile(rf"Condition\(\s*(?P<name>{NAME})\s*\)")
-ENTERS = ("threading.py:__enter__", "multiprocessing/synchronize.py:__enter__", "multiprocessing/synchronize.py:acquire")
+ENTERS = (
+    "threading.py:__enter__",
+    "multiprocessing/synchronize.py:__enter__",
+    "multiprocessing/synchronize.py:acquire",
+)
 CLASS = re.compile(r"^(?P<indent>\s*)class\s+(?P<name>\w+)")
 REENTRANT = ("RLock", "Condition")
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
@@ -72,14 +76,17 @@ def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
         return tuple(found) if one.in_syscall(*FUTEX) else ()
     if one.leaf and with_parts(text)[1]:
         return ()  # whether it enters, or calls something in the body on the same line, only the kernel could say
-    return tuple(lock for lock in found if taken or not one.leaf or lock.kinds
-                 or any(word in lock.attribute.lower() for word in LOCKISH))
+    return tuple(
+        lock
+        for lock in found
+        if taken or not one.leaf or lock.kinds or any(word in lock.attribute.lower() for word in LOCKISH)
+    )
 
 
 def held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
     """The locks that the application's frames are inside of, the innermost first."""
     for index, frame in enumerate(frames):
-        if index and calls(frame, "logging/__init__.py:handle") and not enters_handler(frames[:index + 1]):
+        if index and calls(frame, "logging/__init__.py:handle") and not enters_handler(frames[: index + 1]):
             yield Held(HANDLER, frame)
         if is_application(frame) and frame.line in sources.get(frame.file, {}):
             dropped = given_up(frames[:index], frame, sources)
@@ -131,7 +138,9 @@ def given_up(inner: tuple[Frame, ...], frame: Frame, sources: Sources) -> set[st
     if waited is None:
         return {"*"}
     name = waited["name"]
-    known = [text for text in sources[frame.file].values() if re.match(rf"^\s*{re.escape(name)}\s*(?::[^=]+)?=[^=]", text)]
+    known = [
+        text for text in sources[frame.file].values() if re.match(rf"^\s*{re.escape(name)}\s*(?::[^=]+)?=[^=]", text)
+    ]
     borrowed = {found["name"] for text in known for found in BORROWED.finditer(text)}
     return {name, *borrowed} if known else {"*"}
 
@@ -153,7 +162,9 @@ def lock_of(sources: Sources, frame: Frame, name: str) -> Lock:
     address = (frame.locals.get(head) or "") if frame.locals else ""
     module = re.split(r"[/\\]", frame.file)[-1].rpartition(".")[0]
     if address:
-        return Lock(name, address if rest else "", attribute, "[" not in name, kinds, f"{address}.{rest}" if rest else address)
+        return Lock(
+            name, address if rest else "", attribute, "[" not in name, kinds, f"{address}.{rest}" if rest else address
+        )
     if head in ("self", "cls"):
         return Lock(name, class_of(sources, frame), attribute, False, kinds)
     imported = next(iter(unaliased(sources, frame, frozenset({name}))), None)

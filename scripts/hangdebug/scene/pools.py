@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from hangdebug.answer.model import Verdict
 from hangdebug.causes.connection_pool import checkout
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
+from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
 from hangdebug.scene.waits import Wait, movement, place, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
@@ -39,14 +39,22 @@ def pools(scene: Scene) -> tuple[Pool, ...]:
         groups.setdefault(key, []).append(view)
     found = (named(scene, key, tuple(members)) for key, members in groups.items())
     tokens = limiter(scene)
-    return tuple(replace(one, limit=tokens) if tokens and is_anyio_worker(one.members[0].thread) else one for one in found)
+    return tuple(
+        replace(one, limit=tokens) if tokens and is_anyio_worker(one.members[0].thread) else one for one in found
+    )
 
 
 def limiter(scene: Scene) -> int | None:
     """How many threads AnyIO's limiter gives out, where tasks queue for one in every reading of them; None elsewhere."""
     lists = [one for one in (scene.evidence.tasks, scene.evidence.later) if one]
-    queues = [{(task.id, task.awaits.counts.get("tokens")) for task in one
-               if task.awaits and task.awaits.kind == "CapacityLimiter"} for one in lists]
+    queues = [
+        {
+            (task.id, task.awaits.counts.get("tokens"))
+            for task in one
+            if task.awaits and task.awaits.kind == "CapacityLimiter"
+        }
+        for one in lists
+    ]
     both = set.intersection(*queues) if queues else set()
     return min((tokens for _, tokens in both if tokens), default=None)
 
@@ -71,7 +79,11 @@ def written(scene: Scene, key: str) -> int | None:
             text = " ".join(lines.get(number + more, "").partition("#")[0].strip() for more in range(1, 4))
             arguments = made["arguments"] if ")" in made["arguments"] else f"{made['arguments']} {text}"
             prefix, size = PREFIX.search(arguments), SIZE.search(arguments.strip())
-            if key == prefix[1] if prefix else key.startswith("ThreadPoolExecutor-") and "thread_name_prefix" not in arguments:
+            if (
+                key == prefix[1]
+                if prefix
+                else key.startswith("ThreadPoolExecutor-") and "thread_name_prefix" not in arguments
+            ):
                 sizes.append(int(size[1]) if size else 0)
     return max(sizes) if sizes and all(sizes) else None
 
@@ -93,8 +105,10 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
         if queue == 0:
             return at_work(pool, held)
         queued = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "a further one would wait"
-        words = (f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
-                 f"It runs at most {pool.limit or len(held)} calls at a time, so {queued} in its queue.")
+        words = (
+            f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
+            f"It runs at most {pool.limit or len(held)} calls at a time, so {queued} in its queue.",
+        )
         if held[0].motion.samples == 1 and pool.said:
             return Verdict("inconclusive", 0.5, words, ("One dump shows one moment: short calls look alike.",)), held[0]
         if held[0].motion.samples == 1:
@@ -102,7 +116,9 @@ def full(scene: Scene) -> tuple[Verdict, Wait] | None:
             return Verdict("threadpool-exhausted", 0.7 if checkout(held[0]) else 0.5, words, (doubt,)), held[0]
         woken = sum(woke(scene, one) for one in held)
         if woken * 4 > len(held):
-            words = (f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",)
+            words = (
+                f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",
+            )
             return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
         return Verdict("threadpool-exhausted", 0.93, words) if queue else unqueued(scene, held, words), held[0]
     return None
@@ -120,14 +136,18 @@ def unqueued(scene: Scene, held: list[Wait], words: tuple[str, ...]) -> Verdict:
 
 def at_work(pool: Pool, held: list[Wait]) -> tuple[Verdict, Wait | None]:
     words = (f"All {len(held)} threads of {pool.name} are at work, and no call waits for one of them.",)
-    return Verdict("healthy", 0.6, words, (f"The next call will wait, until {held[0].view.thread.name} or another returns.",)), None
+    return Verdict(
+        "healthy", 0.6, words, (f"The next call will wait, until {held[0].view.thread.name} or another returns.",)
+    ), None
 
 
 def queue_of(scene: Scene, pool: Pool) -> int | None:
     """How many calls wait for a thread of the pool, None where that is not known."""
     if is_anyio_worker(pool.members[0].thread):
         return in_line(scene)
-    known = [scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued]
+    known = [
+        scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued
+    ]
     return max(known, default=None)
 
 
@@ -141,8 +161,16 @@ def in_line(scene: Scene) -> int | None:
 def to_the_brim(scene: Scene) -> Pool | None:
     """A pool with every thread in a call that stands still, though nothing is known to wait for it."""
     stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
-    return next((pool for pool in pools(scene) if pool.limit is not None and len(pool.members) >= pool.limit
-                 and all(identity(view) in stuck for view in pool.members)), None)
+    return next(
+        (
+            pool
+            for pool in pools(scene)
+            if pool.limit is not None
+            and len(pool.members) >= pool.limit
+            and all(identity(view) in stuck for view in pool.members)
+        ),
+        None,
+    )
 
 
 def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
@@ -152,8 +180,11 @@ def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
     """
     busy = [view for view in scene.threads("worker") if not view.idle and not is_anyio_worker(view.thread)]
     waiting = handed_over(scene)
-    if not busy or len(waiting) <= len(busy) or any(calls(frame, "concurrent/futures/process.py")
-                                                    for view in scene.last for frame in view.thread.frames):
+    if (
+        not busy
+        or len(waiting) <= len(busy)
+        or any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
+    ):
         return None
     stuck = {identity(one.view): one for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
     for pool in pools(scene):
@@ -161,9 +192,11 @@ def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
         if pool.members[0] not in busy or len(held) < len(pool.members):
             continue
         size = f", its source gives it {pool.limit}" if pool.limit else ""
-        words = (f"All {len(held)} threads of {pool.name} are stuck{size}; the event loop is idle.",
-                 f"{len(waiting)} coroutines wait for calls in pools all the time, and {len(busy)} such calls are under way: "
-                 "the others are queued.")
+        words = (
+            f"All {len(held)} threads of {pool.name} are stuck{size}; the event loop is idle.",
+            f"{len(waiting)} coroutines wait for calls in pools all the time, and {len(busy)} such calls are under way: "
+            "the others are queued.",
+        )
         others = ("Other pools are at work too: the queue may be theirs.",) if len(busy) > len(held) else ()
         return Verdict("threadpool-exhausted", 0.7 if others else 0.92, words, others), held[0]
     return None
@@ -172,8 +205,14 @@ def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
 def handed_over(scene: Scene) -> tuple[Task, ...]:
     """The tasks that wait for a call in a pool of threads, for the same one in both readings."""
     before = {(task.id, task.awaits.id) for task in scene.evidence.tasks if task.awaits}
-    return tuple(task for task in scene.evidence.later if task.awaits and task.awaits.kind == "Future"
-                 and (task.id, task.awaits.id) in before and hands_over(scene, task))
+    return tuple(
+        task
+        for task in scene.evidence.later
+        if task.awaits
+        and task.awaits.kind == "Future"
+        and (task.id, task.awaits.id) in before
+        and hands_over(scene, task)
+    )
 
 
 def hands_over(scene: Scene, task: Task) -> bool:

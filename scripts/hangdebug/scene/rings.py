@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from hangdebug.answer.model import Verdict
+from hangdebug.causes.model import Match
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
-from hangdebug.scene.locks import ENTERS, Lock, wanted
-from hangdebug.causes.model import Match
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.evidence.source import makers
 from hangdebug.scene.graph import RESULT, Graph, asks_loop, futex, graph, hands_over, is_timed
-from hangdebug.scene.waits import Wait, name_of, wait as wait_of
+from hangdebug.scene.locks import ENTERS, Lock, wanted
+from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.scene import Scene, View, identity
+from hangdebug.scene.waits import Wait, name_of
+from hangdebug.scene.waits import wait as wait_of
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -33,7 +34,7 @@ def deadlock(scene: Scene) -> Answer:
     order = {identity(view): index for index, view in enumerate(scene.last)}
     best = max(found, key=lambda one: (loop in one, all(seen.edges[node].sure for node in one), -len(one)))
     start = loop if loop in best else min((node for node in best if node in seen.waits), key=lambda node: order[node])
-    turned = best[best.index(start):] + best[:best.index(start)]
+    turned = best[best.index(start) :] + best[: best.index(start)]
     edges = tuple(drawn(scene, seen, node, target) for node, target in zip(turned, turned[1:] + turned[:1]))
     one = seen.waits[start]
     waits = [seen.waits[node] for node in best if node in seen.waits]
@@ -61,8 +62,10 @@ def doubts(waits: list[Wait], edges: tuple[WaitsFor, ...]) -> tuple[str, ...]:
     if not all(edge.sure for edge in edges if edge.kind != "lock"):
         found.append("Which thread does the work that another one waits for is concluded from the names of functions.")
     if not all(edge.sure for edge in edges if edge.kind == "lock"):
-        found.append("The ring rests on names in the source, and two objects may each have a lock of that name: "
-                     "`py-spy dump --locals` shows their addresses.")
+        found.append(
+            "The ring rests on names in the source, and two objects may each have a lock of that name: "
+            "`py-spy dump --locals` shows their addresses."
+        )
     return tuple(found)
 
 
@@ -78,8 +81,10 @@ def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
         trail: list = []
         while node not in trail:
             trail.append(node)
-            node = min((target for target in seen.edges[node].targets if target in stuck), key=lambda one: one == trail[-1])
-        circle = tuple(trail[trail.index(node):])
+            node = min(
+                (target for target in seen.edges[node].targets if target in stuck), key=lambda one: one == trail[-1]
+            )
+        circle = tuple(trail[trail.index(node) :])
         found.setdefault(frozenset(circle), circle)
     return [circle for circle in found.values() if distinct(seen, circle)]
 
@@ -88,8 +93,11 @@ def closed(seen: Graph) -> frozenset:
     """The nodes that wait, by whatever way, for nodes that wait for each other: all but those that somebody can free."""
     left = set(seen.edges)
     while True:
-        freed = {node for node in left if not (any if seen.edges[node].every else all)(
-            target in left for target in seen.edges[node].targets)}
+        freed = {
+            node
+            for node in left
+            if not (any if seen.edges[node].every else all)(target in left for target in seen.edges[node].targets)
+        }
         if not freed:
             return frozenset(left)
         left -= freed
@@ -105,7 +113,14 @@ def distinct(seen: Graph, circle: tuple) -> bool:
 def drawn(scene: Scene, seen: Graph, node: object, target: object) -> WaitsFor:
     edge, one = seen.edges[node], seen.waits.get(node)
     frame = one.frame or one.view.section[0] if one else seen.tasks[node].frame
-    return WaitsFor(label(scene, node), label(scene, target), edge.through.replace("{}", label(scene, target)), frame, edge.kind, edge.sure)
+    return WaitsFor(
+        label(scene, node),
+        label(scene, target),
+        edge.through.replace("{}", label(scene, target)),
+        frame,
+        edge.kind,
+        edge.sure,
+    )
 
 
 def chain(scene: Scene, one: Wait) -> tuple[WaitsFor, ...]:
@@ -141,11 +156,17 @@ def nobody_left(scene: Scene, seen: Graph) -> Answer:
         if not on_loop and scene.loop and not (tasks_known(scene) and scene.loop[-1].idle):
             continue
         edge = WaitsFor(label(scene, node), NOBODY, f"`{locks[0].name}`", one.frame)
-        words = (f"Every other thread is idle, so nobody is inside of `{locks[0].name}`: whoever took it has ended without "
-                 f"releasing it{', or needs the event loop to go on' if on_loop else ''}.",
-                 f"It woke not once in the {one.motion.span:.1f} s before the first attach.")
+        words = (
+            f"Every other thread is idle, so nobody is inside of `{locks[0].name}`: whoever took it has ended without "
+            f"releasing it{', or needs the event loop to go on' if on_loop else ''}.",
+            f"It woke not once in the {one.motion.span:.1f} s before the first attach.",
+        )
         doubt = "" if on_loop else "Another request could still release it by hand: look for who takes this lock."
-        doubt = "Its line is not at hand: a semaphore, which whoever is idle might release later, looks alike." if locks[0] == UNNAMED else doubt
+        doubt = (
+            "Its line is not at hand: a semaphore, which whoever is idle might release later, looks alike."
+            if locks[0] == UNNAMED
+            else doubt
+        )
         return Verdict("deadlock", 0.75 if doubt else 0.9, words, tuple(filter(None, [doubt])), waits_for=(edge,)), one
     return None
 
@@ -167,7 +188,9 @@ def idle_for(scene: Scene, seen: Graph, view: View, one: Wait) -> bool:
     other = seen.waits.get(identity(view))
     if view.idle or other is not None and futex(other) == futex(one):
         return True
-    return view.frame is None and not all(calls(frame, "threading.py") for frame in view.thread.frames)  # as a Timer's are
+    return view.frame is None and not all(
+        calls(frame, "threading.py") for frame in view.thread.frames
+    )  # as a Timer's are
 
 
 def tasks_known(scene: Scene) -> bool:
@@ -233,4 +256,5 @@ def nobody_works(scene: Scene) -> bool:
 def nobody_seen(scene: Scene) -> bool:
     """The same of what was pasted, be it a part only."""
     return all(view.role == "event-loop" or view.idle for view in scene.last) and not any(
-        calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
+        calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames
+    )

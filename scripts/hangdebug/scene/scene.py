@@ -12,24 +12,51 @@ from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snaps
 from hangdebug.evidence.source import called, in_coroutine, in_generator, statement_at
 
 LOOP = (
-    "asyncio/base_events.py:_run_once", "asyncio/base_events.py:run_forever",
-    "asyncio/base_events.py:run_until_complete", "asyncio/runners.py:run", "asyncio/windows_events.py:run_forever",
-    "uvloop/__init__.py:run", "nest_asyncio.py:_run_once", "nest_asyncio.py:run_until_complete",
-    "trio/_core/_run.py:run", "trio/_core/_run.py:unrolled_run", "uvicorn/server.py:run", "uvicorn/server.py:serve",
-    "uvicorn/_compat.py:asyncio_run", "hypercorn/asyncio/run.py:_run", "aiohttp/web.py:run_app", "aiohttp/worker.py:run",
-    "sanic/server/runners.py:_run_server_forever", "sanic/server/runners.py:_serve_http_1", "sanic/server/runners.py:_serve_http_3",
-    "tornado/platform/asyncio.py:start", "twisted/internet/asyncioreactor.py:run", "taskgroup/runners.py:run",
-    *(f"granian/server/{kind}.py:_spawn_{protocol}_worker" for kind in ("mp", "mt")
-      for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")),
+    "asyncio/base_events.py:_run_once",
+    "asyncio/base_events.py:run_forever",
+    "asyncio/base_events.py:run_until_complete",
+    "asyncio/runners.py:run",
+    "asyncio/windows_events.py:run_forever",
+    "uvloop/__init__.py:run",
+    "nest_asyncio.py:_run_once",
+    "nest_asyncio.py:run_until_complete",
+    "trio/_core/_run.py:run",
+    "trio/_core/_run.py:unrolled_run",
+    "uvicorn/server.py:run",
+    "uvicorn/server.py:serve",
+    "uvicorn/_compat.py:asyncio_run",
+    "hypercorn/asyncio/run.py:_run",
+    "aiohttp/web.py:run_app",
+    "aiohttp/worker.py:run",
+    "sanic/server/runners.py:_run_server_forever",
+    "sanic/server/runners.py:_serve_http_1",
+    "sanic/server/runners.py:_serve_http_3",
+    "tornado/platform/asyncio.py:start",
+    "twisted/internet/asyncioreactor.py:run",
+    "taskgroup/runners.py:run",
+    *(
+        f"granian/server/{kind}.py:_spawn_{protocol}_worker"
+        for kind in ("mp", "mt")
+        for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")
+    ),
 )
 RUNS_LOOP = frozenset("asyncio.run uvloop.run anyio.run".split())
 RUNS_ITS_LOOP = frozenset("run_until_complete run_forever".split())  # methods of a loop, whatever its name
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
-POLL = ("selectors.py:select", "selectors.py:_select", "asyncio/windows_events.py:select", "asyncio/windows_events.py:_poll",
-        "trio/_core/_io_epoll.py:get_events")
+POLL = (
+    "selectors.py:select",
+    "selectors.py:_select",
+    "asyncio/windows_events.py:select",
+    "asyncio/windows_events.py:_poll",
+    "trio/_core/_io_epoll.py:get_events",
+)
 HANDLE = ("asyncio/events.py:_run",)
-POOL = ("concurrent/futures/thread.py:_worker", "concurrent/futures/thread.py:run", "multiprocessing/pool.py:worker",
-        "concurrent/futures/process.py:_process_worker")
+POOL = (
+    "concurrent/futures/thread.py:_worker",
+    "concurrent/futures/thread.py:run",
+    "multiprocessing/pool.py:worker",
+    "concurrent/futures/process.py:_process_worker",
+)
 ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
 POOL_NAME = re.compile(r"^(?:AnyIO worker thread|(?:asyncio|uvloop|ThreadPoolExecutor-\d{1,6})_\d{1,6})$")
 MOST_LOOPS = 8
@@ -41,9 +68,19 @@ ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".sp
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
 # Where coroutines stand while they are suspended: no thread does, so such a stack is a task's.
-SUSPENDED = ("asyncio/locks.py", "asyncio/queues.py", "asyncio/tasks.py:sleep", "asyncio/futures.py:__await__",
-             "asyncio/streams.py", "anyio/_backends/_asyncio.py:wait", "anyio/streams/memory.py")
-SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")  # the one server that has both kinds of worker
+SUSPENDED = (
+    "asyncio/locks.py",
+    "asyncio/queues.py",
+    "asyncio/tasks.py:sleep",
+    "asyncio/futures.py:__await__",
+    "asyncio/streams.py",
+    "anyio/_backends/_asyncio.py:wait",
+    "anyio/streams/memory.py",
+)
+SYNCHRONOUS = (
+    "gunicorn/workers/sync.py",
+    "gunicorn/workers/gthread.py",
+)  # the one server that has both kinds of worker
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
 
@@ -179,7 +216,13 @@ def written_loop(evidence: Evidence, frames: tuple[Frame, ...]) -> int | None:
 def view(thread: Thread, role: str, kernel: KernelWait | None = None, border: int | None = None) -> View:
     """`border` is how many frames stand inside of the loop, where no frame shows it."""
     frames = since_fork(thread.frames)
-    section = frames[:border] if border is not None else loop_section(frames) if role == "event-loop" else pool_section(frames, role)
+    section = (
+        frames[:border]
+        if border is not None
+        else loop_section(frames)
+        if role == "event-loop"
+        else pool_section(frames, role)
+    )
     application = [index for index, frame in enumerate(section) if is_application(frame)]
     if not application:  # perhaps the application is installed as a package, as in many images
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
@@ -241,8 +284,18 @@ def is_anyio_worker(thread: Thread) -> bool:
 def is_parked(frames: tuple[Frame, ...]) -> bool:
     """Whether a pool's thread waits for work: nothing but the pool's own machinery is on its stack."""
     rest = [frame for frame in frames if not calls(frame, *PARKED)]
-    return calls(rest[0], "concurrent/futures/thread.py:_worker", ANYIO_WORKER, "multiprocessing/pool.py:worker",
-                 "concurrent/futures/process.py:_process_worker", "multiprocessing/queues.py:get") if rest else False
+    return (
+        calls(
+            rest[0],
+            "concurrent/futures/thread.py:_worker",
+            ANYIO_WORKER,
+            "multiprocessing/pool.py:worker",
+            "concurrent/futures/process.py:_process_worker",
+            "multiprocessing/queues.py:get",
+        )
+        if rest
+        else False
+    )
 
 
 def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
@@ -262,16 +315,22 @@ def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
 
 def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:
     keep = len(frames)
-    while keep and (calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL,
-                          "threading.py:run") or role == "worker" and calls(frames[keep - 1], ANYIO_WORKER)):
+    while keep and (
+        calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL, "threading.py:run")
+        or role == "worker"
+        and calls(frames[keep - 1], ANYIO_WORKER)
+    ):
         keep -= 1
     return frames[:keep]
 
 
 def importance(view: View) -> tuple[bool, bool, bool]:
     """Several threads can run a loop: the server's comes first, then the main thread's."""
-    return (any(package(frame) in SERVERS for frame in view.thread.frames), view.thread.name == "MainThread",
-            not any(calls(frame, *POOL) for frame in view.thread.frames))
+    return (
+        any(package(frame) in SERVERS for frame in view.thread.frames),
+        view.thread.name == "MainThread",
+        not any(calls(frame, *POOL) for frame in view.thread.frames),
+    )
 
 
 def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple[View | None, str]:
@@ -335,7 +394,9 @@ def identity(view_: View) -> object:
 def is_supervisor(snapshot: Snapshot) -> bool:
     """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
     threads = snapshot.threads
-    return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(stands_in(thread, WORKERS) for thread in threads)
+    return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(
+        stands_in(thread, WORKERS) for thread in threads
+    )
 
 
 def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
@@ -344,8 +405,14 @@ def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
 
 def supervises(snapshot: Snapshot) -> bool:
     """Whether its main thread stands in a server's supervisor, whatever loop another thread runs: gunicorn has one."""
-    main = next((one for one in snapshot.threads if one.os_id is not None and one.os_id == snapshot.pid
-                 or one.name == "MainThread"), None)
+    main = next(
+        (
+            one
+            for one in snapshot.threads
+            if one.os_id is not None and one.os_id == snapshot.pid or one.name == "MainThread"
+        ),
+        None,
+    )
     if main is None or role_of(main, snapshot) != "main":
         return False
     inner = next((frame for frame in main.frames if is_application(frame) or package(frame) in SERVERS), None)

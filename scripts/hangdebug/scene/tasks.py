@@ -9,30 +9,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping, Optional, Tuple
 
-from hangdebug.scene.could_end import ender
+from hangdebug.answer.model import Verdict
 from hangdebug.evidence.frames import is_application, library_path, package
 from hangdebug.evidence.model import Function, Task, Thread
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import SERVERS, Scene, view
 from hangdebug.evidence.source import called, entered, line_at, statement_at
+from hangdebug.scene.could_end import ender
+from hangdebug.scene.scene import SERVERS, Scene, view
 from hangdebug.scene.waits import Motion, Wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 MOST_JUDGED = 100
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
-MADE = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py",
-        "anyio/_backends/_asyncio.py")
+MADE = (
+    "asyncio/locks.py",
+    "asyncio/queues.py",
+    "anyio/_core/_synchronization.py",
+    "anyio/streams/memory.py",
+    "anyio/_backends/_asyncio.py",
+)
 # What a task's code must name to be able to end such a wait.
 ENDS = {
-    "Lock": {"release"}, "Semaphore": {"release"}, "CapacityLimiter": {"release"}, "Event": {"set"},
-    "Condition": {"notify", "notify_all"}, "Queue.get": {"put", "put_nowait"}, "Queue.put": {"get", "get_nowait"},
+    "Lock": {"release"},
+    "Semaphore": {"release"},
+    "CapacityLimiter": {"release"},
+    "Event": {"set"},
+    "Condition": {"notify", "notify_all"},
+    "Queue.get": {"put", "put_nowait"},
+    "Queue.put": {"get", "get_nowait"},
     "Queue.join": {"task_done"},
     "MemoryObjectSendStream.send": {"receive", "receive_nowait", "close", "aclose"},
     "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
-STARTED = ("starlette/responses.py", "starlette/websockets.py", "starlette/background.py", "sse_starlette/", "fastapi/sse.py",
-           "uvicorn/protocols/websockets/", "aiohttp/web_ws.py", "sanic/server/websockets/", "quart/wrappers/websocket.py")
+STARTED = (
+    "starlette/responses.py",
+    "starlette/websockets.py",
+    "starlette/background.py",
+    "sse_starlette/",
+    "fastapi/sse.py",
+    "uvicorn/protocols/websockets/",
+    "aiohttp/web_ws.py",
+    "sanic/server/websockets/",
+    "quart/wrappers/websocket.py",
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,9 @@ def ring(scene: Scene, seen: Waiting, task: Task) -> Answer:
     if task.timed or not (lock_like(task) or task.awaits.kind == "Task") or not closed(seen, task, ()):
         return None
     if task.awaits.kind == "Task":
-        words = (f"{task.name} waits for {seen.tasks[task.awaits.id].name}, which waits for it in turn: none of them can go on.",)
+        words = (
+            f"{task.name} waits for {seen.tasks[task.awaits.id].name}, which waits for it in turn: none of them can go on.",
+        )
         return verdict(scene, seen, task, 0.95, words, ())
     holders = seen.inside(task.awaits.id)
     own = any(one.id == task.id for one in holders)
@@ -110,7 +131,11 @@ def lock_like(task: Task) -> bool:
     counts = task.awaits.counts if task.awaits else {}
     if task.awaits is None or task.awaits.kind not in LOCKS:
         return False
-    return 1 in (counts.get("locked"), counts.get("owned")) or counts.get("permits") == 0 or counts.get("borrowed", 0) >= counts.get("tokens", 1)
+    return (
+        1 in (counts.get("locked"), counts.get("owned"))
+        or counts.get("permits") == 0
+        or counts.get("borrowed", 0) >= counts.get("tokens", 1)
+    )
 
 
 def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
@@ -128,7 +153,9 @@ def nobody_inside(scene: Scene, seen: Waiting, task: Task) -> Answer:
     if scene.evidence.functions is None or not direct(task) or ended_by(scene, seen, task, {"release"}):
         return None
     words = (f"{task.name} waits for {task.awaits}, and no task is inside of it: it was taken and never released.",)
-    doubts = ("No function of the application releases any; a library to which it was handed could.",) if by_hand else ()
+    doubts = (
+        ("No function of the application releases any; a library to which it was handed could.",) if by_hand else ()
+    )
     return verdict(scene, seen, task, 0.9 if not others and not by_hand else 0.8, words, doubts)
 
 
@@ -143,12 +170,16 @@ def nobody_ends(scene: Scene, seen: Waiting, task: Task) -> Answer:
         return None
     if scene.evidence.functions is None or ended_by(scene, seen, task, ends):
         return None
-    words = (f"{task.name} serves a request that has no answer yet, and waits for {task.awaits} without a timeout.",
-             f"No task, thread or callback that is left calls {' or '.join(sorted(ends))}, and no request that could come.")
+    words = (
+        f"{task.name} serves a request that has no answer yet, and waits for {task.awaits} without a timeout.",
+        f"No task, thread or callback that is left calls {' or '.join(sorted(ends))}, and no request that could come.",
+    )
     failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]
     if failed:
-        words += (f"{failed[0].coroutine} would call {' or '.join(sorted(ends & failed[0].ends))}, "
-                  "but has ended with an exception.",)
+        words += (
+            f"{failed[0].coroutine} would call {' or '.join(sorted(ends & failed[0].ends))}, "
+            "but has ended with an exception.",
+        )
     doubt = "A library to which it was handed could still end this wait."
     return verdict(scene, seen, task, 0.88 if failed else 0.85, words, () if failed else (doubt,))
 
@@ -159,10 +190,13 @@ def ended_by(scene: Scene, seen: Waiting, task: Task, ends: set[str]) -> Functio
     loop = {one.thread.os_id for one in scene.loop}
     threads = [one.thread.frames for one in scene.last if one.thread.os_id not in loop]
     running = [one.frames for one in seen.tasks.values() if one.id not in blocked] + threads
-    return ender(scene.evidence.functions or (), ends,
-                 [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
-                 [frame for frames in running for frame in frames if is_application(frame)],
-                 [one.coroutine for one in scene.evidence.later if one.state.startswith("failed")])
+    return ender(
+        scene.evidence.functions or (),
+        ends,
+        [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
+        [frame for frames in running for frame in frames if is_application(frame)],
+        [one.coroutine for one in scene.evidence.later if one.state.startswith("failed")],
+    )
 
 
 def satisfied(task: Task) -> bool:
@@ -204,12 +238,17 @@ def direct(task: Task) -> bool:
     return False
 
 
-def verdict(scene: Scene, seen: Waiting, task: Task, sure: float, words: tuple[str, ...], doubts: tuple[str, ...]) -> Answer:
+def verdict(
+    scene: Scene, seen: Waiting, task: Task, sure: float, words: tuple[str, ...], doubts: tuple[str, ...]
+) -> Answer:
     """The answer, with who else waits there and which tasks have failed meanwhile."""
     crowd = sum(one.awaits.id == task.awaits.id for one in seen.stuck.values())
     more = (f"{crowd} tasks wait for it.",) if crowd > 1 else ()
-    more += tuple(f"{one.name} ({one.coroutine}) has {one.state}" for one in scene.evidence.tasks
-                  if one.state.startswith("failed"))[:4]
+    more += tuple(
+        f"{one.name} ({one.coroutine}) has {one.state}"
+        for one in scene.evidence.tasks
+        if one.state.startswith("failed")
+    )[:4]
     if not scene.evidence.later:
         sure, doubts = min(sure, 0.7), (*doubts, "The tasks were read once: that is one moment.")
     return Verdict("tasks-waiting", sure, words + more, doubts), as_wait(scene, task)
@@ -222,10 +261,6 @@ def as_wait(scene: Scene, task: Task) -> Wait:
     statement = statement_at(sources, seen.frame) if seen.frame else ""
     text = line_at(sources, seen.frame) if seen.frame else None
     return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
-
-
-
-
 
 
 def ends_of(task: Task) -> set[str]:

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from hangdebug.answer.model import Verdict
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame, KernelWait, Reading
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene, View
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
+from hangdebug.scene.scene import Scene, View
 
 SLEEPING = ("S", "D")
 OFTEN = 10  # times a second
@@ -137,8 +137,7 @@ def wait(scene: Scene, view: View) -> Wait:
     names = called(statement)
     if best.frame is not None:
         names |= unaliased(sources, best.frame, names)
-    return Wait(best, moved, text, names, entered(statement),
-                undisturbed or best.kernel or before(scene, view))
+    return Wait(best, moved, text, names, entered(statement), undisturbed or best.kernel or before(scene, view))
 
 
 def motion(scene: Scene, view: View) -> Motion:
@@ -146,8 +145,11 @@ def motion(scene: Scene, view: View) -> Motion:
     keys = Counter(other.key for other in seen if not other.idle)
     same = keys.most_common(1)[0][1] if keys else 0
     woke, cpu, span = movement(scene.evidence.readings, view.thread.os_id)
-    words = [r.waits[view.thread.os_id] for r in (*scene.evidence.readings, *scene.evidence.attached)
-             if r is not None and view.thread.os_id in r.waits]
+    words = [
+        r.waits[view.thread.os_id]
+        for r in (*scene.evidence.readings, *scene.evidence.attached)
+        if r is not None and view.thread.os_id in r.waits
+    ]
     runnable = sum(word.state == "R" for word in words) / len(words) if words else 0.0
     return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span, runnable)
 
@@ -169,6 +171,7 @@ def elsewhere(scene: Scene, view: View, frame: Frame) -> tuple[int, int] | None:
 
     None without a profile. Its file names are short, so the function and the file's last part must do.
     """
+
     def inside(one: Frame) -> bool:
         return one.name == frame.name and file_name(one) == file_name(frame)
 

@@ -4,35 +4,54 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from hangdebug.answer.model import Verdict
 from hangdebug.causes import cause_of
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
-from hangdebug.scene.locks import ENTERS
 from hangdebug.evidence.model import Frame
-from hangdebug.answer.model import Verdict
+from hangdebug.scene.graph import RESULT
+from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.rings import nobody_gives, nobody_seen, ring
 from hangdebug.scene.scene import SERVERS, Scene, View
-from hangdebug.scene.graph import RESULT
 from hangdebug.scene.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 # What servers import the application in, before they serve it.
-LOADS = ("uvicorn/importer.py", "uvicorn/config.py:load", "uvicorn/config.py:load_app", "gunicorn/util.py:import_app",
-         "hypercorn/utils.py:load_application", "granian/_internal.py")
+LOADS = (
+    "uvicorn/importer.py",
+    "uvicorn/config.py:load",
+    "uvicorn/config.py:load_app",
+    "gunicorn/util.py:import_app",
+    "hypercorn/utils.py:load_application",
+    "granian/_internal.py",
+)
 LIFESPANS = ("uvicorn/lifespan/on.py:main", "granian/asgi.py:_runner")
 # aiohttp and Quart have no such function: their start and end are calls of these.
 STARTS = ("aiohttp/web_app.py:startup", "aiohttp/web_runner.py:setup", "quart/app.py:startup", "sanic/app.py:_startup")
-STOPS = ("quart/app.py:shutdown", "aiohttp/web_app.py:shutdown", "aiohttp/web_app.py:cleanup", "aiohttp/web_runner.py:shutdown", "aiohttp/web_runner.py:cleanup")
+STOPS = (
+    "quart/app.py:shutdown",
+    "aiohttp/web_app.py:shutdown",
+    "aiohttp/web_app.py:cleanup",
+    "aiohttp/web_runner.py:shutdown",
+    "aiohttp/web_runner.py:cleanup",
+)
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
-WAITING = frozenset("""wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
+WAITING = frozenset(
+    """wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
     select poll get result _try_wait create_connection wait_for_read wait_for_write do_handshake connect accept send
-    sendall flush communicate _wait _communicate readline""".split())
+    sendall flush communicate _wait _communicate readline""".split()
+)
 # Causes that a library's frames alone show, and that wait for somebody.
-WAITS = frozenset("http-client database connection-pool socket dns subprocess queue file-io future-result thread-join".split())
+WAITS = frozenset(
+    "http-client database connection-pool socket dns subprocess queue file-io future-result thread-join".split()
+)
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = ("fastapi/routing.py:serialize_response", "starlette/responses.py:render", "starlette/requests.py:json")
-LISTENERS, SERVING = "sanic/app.py:_server_event", "sanic/server/runners.py:_run_server_forever"  # of its start and end alike
+LISTENERS, SERVING = (
+    "sanic/app.py:_server_event",
+    "sanic/server/runners.py:_run_server_forever",
+)  # of its start and end alike
 SAME_LOOP = ("nest_asyncio", "nest_asyncio2")
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 STALL = 0.7
@@ -113,18 +132,27 @@ def single(scene: Scene, one: Wait) -> Answer:
     keeper = gil_keeper(scene, one)
     if keeper is not None:
         words = (f"The event loop's thread stands in {one.frame}, and {name(keeper)} has the GIL, in {keeper.frame}.",)
-        return Verdict("inconclusive", 0.45, words, (*doubts, "If it does not give the GIL away, the loop cannot run.")), keeper
+        return Verdict(
+            "inconclusive", 0.45, words, (*doubts, "If it does not give the GIL away, the loop cannot run.")
+        ), keeper
     if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = (f"{one.outermost} may run the server's own loop again: then it serves all the time.",)
         return Verdict("inconclusive", 0.5, words, doubts), one
     if one.view.inner and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
-        alone = one.starts_with(*RESULT) and (nobody_seen(scene) or nobody_gives(scene))  # whoever should complete the future is not shown
+        alone = one.starts_with(*RESULT) and (
+            nobody_seen(scene) or nobody_gives(scene)
+        )  # whoever should complete the future is not shown
         return Verdict(state, 0.85 if never_right(one) and (state == "deadlock" or not alone) else 0.7, (), doubts), one
     if one.running is None and one.view.inner and cause_of(Verdict(state, 0.5), one, scene)[0].id in WAITS:
         return Verdict(state, 0.5, (), (*doubts, "The dump does not say whether the call waits or computes.")), one
     if one.running or one.running is None and one.view.inner:
         words = (f"The event loop's thread is at work in {one.frame}.",)
-        return Verdict("loop-busy", 0.5 if one.running else 0.4, words, (*doubts, "A healthy server is caught at work now and then.")), one
+        return Verdict(
+            "loop-busy",
+            0.5 if one.running else 0.4,
+            words,
+            (*doubts, "A healthy server is caught at work now and then."),
+        ), one
     words = ("The thread sleeps in a C call that this line makes; such a call has no frame of its own.",)
     return Verdict(state, 0.7, words, doubts), one
 
@@ -160,9 +188,13 @@ def stalls(scene: Scene, one: Wait) -> Answer:
     waiting = one.kernel.state in SLEEPING if known else one.running is False
     if not waiting or one.frame is None or one.motion.often or longest(scene) < LEAST_RUN:
         return None
-    words = (f"{one.motion.same} of {total} samples show the event loop's thread waiting in {one.frame}; in "
-             f"{one.motion.idle} it was idle: it stalls again and again.",)
-    return Verdict("loop-blocked", STALL, words, ("It moves on between the stalls, so short requests get through.",)), one
+    words = (
+        f"{one.motion.same} of {total} samples show the event loop's thread waiting in {one.frame}; in "
+        f"{one.motion.idle} it was idle: it stalls again and again.",
+    )
+    return Verdict(
+        "loop-blocked", STALL, words, ("It moves on between the stalls, so short requests get through.",)
+    ), one
 
 
 def longest(scene: Scene) -> int:
@@ -183,7 +215,7 @@ def common(loop: tuple[View, ...]) -> list[Frame]:
     while all(len(stack) > depth and stack[depth] == stacks[0][depth] for stack in stacks):
         depth += 1
     section = loop[-1].section
-    return list(section[len(section) - depth:])
+    return list(section[len(section) - depth :])
 
 
 def outermost(scene: Scene) -> Frame | None:
@@ -219,7 +251,9 @@ def lifespan_state(frames: tuple[Frame, ...]) -> str | None:
 
 def lifespan(frame: Frame) -> bool:
     """Whether an async server or framework runs the application's start and end there."""
-    return package(frame) in SERVERS and (frame.name in ("lifespan", "handle_lifespan", "_lifespan") or calls(frame, *LIFESPANS))
+    return package(frame) in SERVERS and (
+        frame.name in ("lifespan", "handle_lifespan", "_lifespan") or calls(frame, *LIFESPANS)
+    )
 
 
 def times(count: int) -> str:

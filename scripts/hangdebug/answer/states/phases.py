@@ -5,36 +5,48 @@ from __future__ import annotations
 import re
 from typing import Optional, Tuple
 
+from hangdebug.answer.model import Verdict
+from hangdebug.answer.states.held import LISTENERS, LOADS, STOPS, lifespan_state
+from hangdebug.answer.states.held import STARTS as BEGINS
+from hangdebug.answer.states.workers import expects, parked
 from hangdebug.causes.default_executor import is_default, joined
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.evidence.frames import calls, is_application, package
-from hangdebug.answer.states.held import LISTENERS, LOADS, STOPS, lifespan_state
-from hangdebug.answer.states.held import STARTS as BEGINS
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.model import Frame, Task
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.tasks import as_wait, own_code, waiting
+from hangdebug.scene.graph import JOIN, stands
 from hangdebug.scene.pools import hands_over
 from hangdebug.scene.scene import SERVERS, Scene, View, is_child, not_cut, since_fork, whole
-from hangdebug.scene.graph import JOIN, stands
+from hangdebug.scene.tasks import as_wait, own_code, waiting
 from hangdebug.scene.waits import Wait, name_of, stuck_workers, wait
-from hangdebug.answer.states.workers import expects, parked
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
-RUNS = ("uvicorn/lifespan/on.py:main", "hypercorn/asyncio/lifespan.py:handle_lifespan", "starlette/routing.py:lifespan",
-        LISTENERS, *BEGINS, *STOPS)
+RUNS = (
+    "uvicorn/lifespan/on.py:main",
+    "hypercorn/asyncio/lifespan.py:handle_lifespan",
+    "starlette/routing.py:lifespan",
+    LISTENERS,
+    *BEGINS,
+    *STOPS,
+)
 # How a server waits for its application to be through, whatever the application is made with.
 STARTS = ("uvicorn/lifespan/on.py:startup", "hypercorn/asyncio/lifespan.py:wait_for_startup")
 ENDS = ("uvicorn/lifespan/on.py:shutdown", "hypercorn/asyncio/lifespan.py:wait_for_shutdown")
 SERVES = re.compile(r"\b(?:uvicorn|hypercorn|granian|gunicorn|fastapi|starlette|FastAPI|Starlette)\b")
 STOPPING = ("uvicorn/server.py:shutdown",)
-MAIN_ENDED = ("threading.py:_shutdown", "concurrent/futures/thread.py:_python_exit", "concurrent/futures/process.py:_python_exit")
+MAIN_ENDED = (
+    "threading.py:_shutdown",
+    "concurrent/futures/thread.py:_python_exit",
+    "concurrent/futures/process.py:_python_exit",
+)
 AT_EXIT = "weakref.py:_exitfunc"  # an atexit hook of the standard library
 RUNNER_END = ("asyncio/runners.py:close", "asyncio/runners.py:__exit__", "asyncio/runners.py:_cancel_all_tasks")
-WORDS = {"startup-hang": "The server has not begun to serve: it waits for the first part of its lifespan.",
-         "exit-hang": "The server was told to stop, and waits for the last part of its lifespan."}
+WORDS = {
+    "startup-hang": "The server has not begun to serve: it waits for the first part of its lifespan.",
+    "exit-hang": "The server was told to stop, and waits for the last part of its lifespan.",
+}
 
 
 def lifespan_waits(scene: Scene) -> Answer:
@@ -45,10 +57,15 @@ def lifespan_waits(scene: Scene) -> Answer:
     state = phase(scene, task)
     if state is None:
         return None
-    words = (WORDS[state], f"{task.name} ({task.coroutine}) runs the lifespan, and waits for {task.awaits or task.waits_on}.")
+    words = (
+        WORDS[state],
+        f"{task.name} ({task.coroutine}) runs the lifespan, and waits for {task.awaits or task.waits_on}.",
+    )
     stuck = waiting(scene).stuck
     if task.id in stuck and not task.timed:
-        return Verdict(state, 0.93 if state == "exit-hang" else 0.88, words), working(scene, task) or as_wait(scene, task)
+        return Verdict(state, 0.93 if state == "exit-hang" else 0.88, words), working(scene, task) or as_wait(
+            scene, task
+        )
     doubt = "It waits for a while at a time: it may be slow, or try again and again."
     return Verdict(state, 0.75, words, (doubt,)), as_wait(scene, task)
 
@@ -62,7 +79,9 @@ def working(scene: Scene, task: Task) -> Wait | None:
 def standing(scene: Scene) -> Task | None:
     """The task of the lifespan, in the same line of the application's in both readings."""
     lines = {task.id: line(task) for task in scene.evidence.tasks}
-    return next((task for task in scene.evidence.later if line(task) is not None and lines.get(task.id) == line(task)), None)
+    return next(
+        (task for task in scene.evidence.later if line(task) is not None and lines.get(task.id) == line(task)), None
+    )
 
 
 def line(task: Task) -> tuple[str, int | None] | None:
@@ -89,7 +108,9 @@ def exiting(scene: Scene) -> Answer:
         ended = any(calls(frame, *MAIN_ENDED) for frame in joining.thread.frames)
         if ended and not served_once(scene) and goes_on_by_itself(scene):
             return None  # a program whose main thread has done its part, and whose other threads work on
-        words = (f"{name_of(joining)} is in {joining.thread.frames[0]}: the interpreter joins threads before it exits.",)
+        words = (
+            f"{name_of(joining)} is in {joining.thread.frames[0]}: the interpreter joins threads before it exits.",
+        )
         doubts = () if held else ("The stack of the thread that it waits for is not in the evidence.",)
         return Verdict("exit-hang", 0.95 if held else 0.75, words, doubts), held
     last = joined(scene)
@@ -107,7 +128,9 @@ def exiting(scene: Scene) -> Answer:
 def served_once(scene: Scene) -> bool:
     """Whether the process was a server, as far as its command and its sources tell: then it ends because it was told to."""
     lines = (line for known in scene.evidence.sources.values() for line in known.values())
-    return bool(scene.evidence.process.server) or not scene.evidence.readings or any(SERVES.search(line) for line in lines)
+    return (
+        bool(scene.evidence.process.server) or not scene.evidence.readings or any(SERVES.search(line) for line in lines)
+    )
 
 
 def goes_on_by_itself(scene: Scene) -> bool:
@@ -134,7 +157,9 @@ def finalizing(scene: Scene) -> Answer:
     snapshot = scene.evidence.snapshots[-1]
     if main.frame is None:
         return joining_hook(scene, main) if whole(snapshot) else None
-    if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])):
+    if not whole(snapshot) and not (
+        snapshot.format == "py-spy JSON" and not_cut(scene.evidence, main.thread.frames[-1])
+    ):
         return None
     bottom = main.thread.frames[-1]
     if is_child(scene.evidence.snapshots[-1]) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
@@ -153,7 +178,9 @@ def joining_hook(scene: Scene, main: View) -> Answer:
         return None
     if scene.evidence.process.listens or is_child(scene.evidence.snapshots[-1]):
         return None  # a server written in C may call a library, and listen
-    words = (f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends; it joins a thread.",)
+    words = (
+        f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends; it joins a thread.",
+    )
     return Verdict("exit-hang", 0.85, words), held
 
 
@@ -180,8 +207,10 @@ def told_to_stop(scene: Scene) -> Answer:
     running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
     if not running or scene.evidence.process.listens is not False:
         return None
-    words = ["It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
-             "connections, background tasks or a last call."]
+    words = [
+        "It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
+        "connections, background tasks or a last call."
+    ]
     held = next((one for one in stuck_workers(scene) if one.frame is not None), None) or unfinished(scene)
     if held is not None:
         words.append(f"Still at work: {name_of(held.view)} in {held.frame}.")
@@ -213,7 +242,9 @@ def starting(scene: Scene) -> Answer:
         return None
     if one.running or one.motion.often or one.motion.same < one.motion.samples:
         return None  # it makes progress
-    words = ["The server is still importing the application." if loads else "No event loop runs yet: the program starts."]
+    words = [
+        "The server is still importing the application." if loads else "No event loop runs yet: the program starts."
+    ]
     if one.motion.samples == 1:
         doubt = "One dump cannot tell a start that hangs from a slow one."
         return Verdict("startup-hang", 0.7 if loads else 0.6, tuple(words), (doubt,)), one

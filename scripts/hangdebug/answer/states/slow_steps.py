@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from hangdebug.evidence.model import Task
 from hangdebug.answer.model import Verdict
-from hangdebug.scene.tasks import as_wait
+from hangdebug.evidence.model import Task
 from hangdebug.scene.scene import Scene
+from hangdebug.scene.tasks import as_wait
 from hangdebug.scene.waits import Wait
 
 TOOK = re.compile(r"^took (\d+(?:\.\d+)?) seconds$")
 LONG = 1.0  # seconds: asyncio tells of every step over 0.1
-DOUBT = ("The log names the coroutine; the line is where it stood after the step, and not what held the loop.",
-         "It may have waited or computed, and it is over: the log cannot tell.")
+DOUBT = (
+    "The log names the coroutine; the line is where it stood after the step, and not what held the loop.",
+    "It may have waited or computed, and it is over: the log cannot tell.",
+)
 
 
 def held_before(scene: Scene) -> tuple[Verdict, Wait] | None:

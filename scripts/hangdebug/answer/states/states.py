@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
-from hangdebug.causes.fork import abandoned
-from hangdebug.answer.states.checkouts import awaited_in_vain, lent_out
-from hangdebug.scene.gil import starved
-from hangdebug.answer.states.held import loop_held, state_held
-from hangdebug.scene.locks import wanted
-from hangdebug.answer.other_loops import asked_to_end, tasks_alone, to_look_at
-from hangdebug.evidence.model import Task
 from hangdebug.answer.model import Verdict
+from hangdebug.answer.other_loops import asked_to_end, tasks_alone, to_look_at
+from hangdebug.answer.states.checkouts import awaited_in_vain, lent_out
+from hangdebug.answer.states.held import loop_held, state_held
+from hangdebug.answer.states.phases import exiting, lifespan_waits, starting, told_to_stop
+from hangdebug.answer.states.slow_steps import held_before
+from hangdebug.answer.states.workers import synchronous
+from hangdebug.causes.fork import abandoned
+from hangdebug.evidence.model import Task
+from hangdebug.scene.gil import starved
+from hangdebug.scene.graph import is_timed, stands
+from hangdebug.scene.locks import wanted
+from hangdebug.scene.pools import backed_up, full, to_the_brim, unsure
+from hangdebug.scene.rings import deadlock
+from hangdebug.scene.scene import Scene, is_child, is_supervisor, supervises
 from hangdebug.scene.tasks import (
     as_wait,
     direct,
@@ -28,14 +35,7 @@ from hangdebug.scene.tasks import (
     waiting,
     waits_for,
 )
-from hangdebug.answer.states.phases import exiting, lifespan_waits, starting, told_to_stop
-from hangdebug.scene.pools import backed_up, full, to_the_brim, unsure
-from hangdebug.scene.rings import deadlock
-from hangdebug.scene.scene import Scene, is_child, is_supervisor, supervises
-from hangdebug.answer.states.slow_steps import held_before
-from hangdebug.scene.graph import is_timed, stands
 from hangdebug.scene.waits import Wait, name_of, stuck_workers, wait
-from hangdebug.answer.states.workers import synchronous
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
@@ -80,20 +80,9 @@ def supervisor() -> Answer:
     return Verdict("healthy", 0.7, words, ("Whether its workers hang, only their own stacks show.",), True), None
 
 
-
-
-
-
-
-
-
-
-
 def pool_full(scene: Scene) -> Answer:
     """The loop is fine, and no thread is left for synchronous work."""
     return full(scene) or backed_up(scene) or lent_out(scene) or unsure(scene) if scene.loop else None
-
-
 
 
 def fine(scene: Scene) -> Answer:
@@ -105,8 +94,12 @@ def fine(scene: Scene) -> Answer:
     standing = before_a_lock(scene, words)
     if standing is not None:
         return standing
-    found = [*([(0.6, "One dump shows one moment.")] if total == 1 else []), *of_requests(scene), *of_threads(scene),
-             *([(0.7, "")] if idle < total else [])]
+    found = [
+        *([(0.6, "One dump shows one moment.")] if total == 1 else []),
+        *of_requests(scene),
+        *of_threads(scene),
+        *([(0.7, "")] if idle < total else []),
+    ]
     sure = min((least for least, _ in found), default=0.9)
     return Verdict("healthy", sure, words, tuple(doubt for _, doubt in found if doubt)), None
 
@@ -114,8 +107,11 @@ def fine(scene: Scene) -> Answer:
 def before_a_lock(scene: Scene, words: tuple[str, ...]) -> Answer:
     """Threads or requests that stand before a lock all the time, where whoever is inside of it stands still as well."""
     doubts = ("Whoever is inside of the lock may go on, or never leave it.",)
-    locked = [one for one in stuck_workers(scene) if one.motion.samples > 1 and stands(one) and not is_timed(one)
-              and wanted(one, scene.evidence.sources)]
+    locked = [
+        one
+        for one in stuck_workers(scene)
+        if one.motion.samples > 1 and stands(one) and not is_timed(one) and wanted(one, scene.evidence.sources)
+    ]
     if locked:
         told = f"{those(locked, 'pool thread')} before a lock all the time, in {locked[0].frame}."
         return Verdict("inconclusive", 0.5, (*words, told), doubts), locked[0]
@@ -152,14 +148,21 @@ def of_threads(scene: Scene) -> list[tuple[float, str]]:
     """The same of threads: a pool without a free one, calls that no dump shows to move, a thread that keeps the GIL."""
     found, brim = [], to_the_brim(scene)
     if brim is not None:
-        found.append((0.7, f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait."))
+        found.append(
+            (0.7, f"All {brim.limit} threads of {brim.name} are in calls that stand still: one more call would wait.")
+        )
     busy = [one for one in stuck_workers(scene) if one.frame is not None]
     if busy and len(scene.loop) > 1 and not scene.evidence.readings:
         found.append((0.6, f"{those(busy, 'pool thread')} in one place in every dump, in {busy[0].frame}."))
-    greedy = [view for view in scene.last if view.role != "event-loop"
-              and all(other.thread.owns_gil for other in scene.of(view))]
+    greedy = [
+        view
+        for view in scene.last
+        if view.role != "event-loop" and all(other.thread.owns_gil for other in scene.of(view))
+    ]
     if greedy:
-        found.append((0.6, f"{name_of(greedy[0])} holds the GIL whenever one looks: the loop may be idle because it cannot run."))
+        found.append(
+            (0.6, f"{name_of(greedy[0])} holds the GIL whenever one looks: the loop may be idle because it cannot run.")
+        )
     return found
 
 
@@ -168,8 +171,16 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
     if not scene.evidence.later:
         return ()
     seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
-    return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
-                 and direct(task) and not satisfied(task) and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working))
+    return tuple(
+        task
+        for task in seen.stuck.values()
+        if task.id in seen.served
+        and not task.timed
+        and not started(task)
+        and direct(task)
+        and not satisfied(task)
+        and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working)
+    )
 
 
 def queued(scene: Scene) -> tuple[Task, Task] | None:
@@ -184,8 +195,16 @@ def unanswered(scene: Scene) -> tuple[Task, ...]:
     if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
         return ()
     seen = waiting(scene)
-    return tuple(task for task in seen.stuck.values() if task.id in seen.served and not task.timed and not started(task)
-                 and own_code(task) and not direct(task) and task.awaits.kind == "Future")
+    return tuple(
+        task
+        for task in seen.stuck.values()
+        if task.id in seen.served
+        and not task.timed
+        and not started(task)
+        and own_code(task)
+        and not direct(task)
+        and task.awaits.kind == "Future"
+    )
 
 
 def told_of(scene: Scene, task: Task) -> str:
@@ -205,12 +224,34 @@ def unknown(scene: Scene) -> Answer:
         return supervisor()
     if is_child(last):
         words = ("It is a child process that multiprocessing started; it serves nothing itself.",)
-        return Verdict("healthy", 0.7, words, ("Whether its work makes progress cannot be seen from here.",), True), None
+        return Verdict(
+            "healthy", 0.7, words, ("Whether its work makes progress cannot be seen from here.",), True
+        ), None
     if scene.evidence.tasks and not any(view.section for view in scene.last):
         return tasks_alone(scene)
-    words = ("No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code.",)
+    words = (
+        "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code.",
+    )
     return Verdict("inconclusive", 0.3, words, (), True), to_look_at(scene)
 
 
-RULES = (stopped, orphaned, supervising, exiting, deadlock, starved, loop_held, starting, lifespan_waits, pool_full, told_to_stop, asked_to_end,
-         tasks_waiting, awaited_in_vain, held_before, fine, synchronous, unknown)
+RULES = (
+    stopped,
+    orphaned,
+    supervising,
+    exiting,
+    deadlock,
+    starved,
+    loop_held,
+    starting,
+    lifespan_waits,
+    pool_full,
+    told_to_stop,
+    asked_to_end,
+    tasks_waiting,
+    awaited_in_vain,
+    held_before,
+    fine,
+    synchronous,
+    unknown,
+)

@@ -10,39 +10,107 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from hangdebug.answer.model import Verdict
 from hangdebug.causes import cause_of
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.kernel import ends_by_itself
-from hangdebug.answer.model import Verdict
+from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.pools import woke
 from hangdebug.scene.scene import Scene, View, is_child, is_supervisor, stands_in
-from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.waits import Wait, elsewhere, name_of, place, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
 
 # Library calls that run one request, or one job: what is called by them is the application's work.
-HANDLES = ("socketserver.py:finish_request", "wsgiref/handlers.py:run", "http/server.py:handle_one_request",
-           "gunicorn/workers/sync.py:handle_request", "gunicorn/workers/gthread.py:handle_request", "waitress/task.py:execute",
-           "waitress/channel.py:service", "werkzeug/serving.py:run_wsgi", "cheroot/wsgi.py:respond", "cheroot/server.py:communicate",
-           "flask/app.py:wsgi_app", "bottle.py:wsgi", "django/core/handlers/wsgi.py:__call__", "falcon/app.py:__call__",
-           "pyramid/router.py:invoke_request", "xmlrpc/server.py:_dispatch", "grpc/_server.py:_call_behavior",
-           "celery/app/trace.py:trace_task", "rq/worker.py:perform_job", "huey/api.py:execute", "dramatiq/worker.py:process_message",
-           "apscheduler/executors/base.py:run_job", "concurrent/futures/thread.py:run")
-SERVERS = ("socketserver.py", "http/server.py", "wsgiref/", "gunicorn/workers/", "waitress/", "werkzeug/serving.py", "cheroot/",
-           "xmlrpc/server.py", "grpc/_server.py", "celery/worker/", "celery/apps/", "billiard/pool.py", "rq/worker.py", "flask/app.py",
-           "huey/consumer.py", "dramatiq/worker.py", "apscheduler/schedulers/", "bottle.py", "django/core/")
+HANDLES = (
+    "socketserver.py:finish_request",
+    "wsgiref/handlers.py:run",
+    "http/server.py:handle_one_request",
+    "gunicorn/workers/sync.py:handle_request",
+    "gunicorn/workers/gthread.py:handle_request",
+    "waitress/task.py:execute",
+    "waitress/channel.py:service",
+    "werkzeug/serving.py:run_wsgi",
+    "cheroot/wsgi.py:respond",
+    "cheroot/server.py:communicate",
+    "flask/app.py:wsgi_app",
+    "bottle.py:wsgi",
+    "django/core/handlers/wsgi.py:__call__",
+    "falcon/app.py:__call__",
+    "pyramid/router.py:invoke_request",
+    "xmlrpc/server.py:_dispatch",
+    "grpc/_server.py:_call_behavior",
+    "celery/app/trace.py:trace_task",
+    "rq/worker.py:perform_job",
+    "huey/api.py:execute",
+    "dramatiq/worker.py:process_message",
+    "apscheduler/executors/base.py:run_job",
+    "concurrent/futures/thread.py:run",
+)
+SERVERS = (
+    "socketserver.py",
+    "http/server.py",
+    "wsgiref/",
+    "gunicorn/workers/",
+    "waitress/",
+    "werkzeug/serving.py",
+    "cheroot/",
+    "xmlrpc/server.py",
+    "grpc/_server.py",
+    "celery/worker/",
+    "celery/apps/",
+    "billiard/pool.py",
+    "rq/worker.py",
+    "flask/app.py",
+    "huey/consumer.py",
+    "dramatiq/worker.py",
+    "apscheduler/schedulers/",
+    "bottle.py",
+    "django/core/",
+)
 # Threads that such a server starts once: when none of them is free, the next request waits.
 FIXED = ("waitress/task.py:handler_thread", "cheroot/workers/threadpool.py:run")
-ACCEPTS = ("socketserver.py:serve_forever", "socketserver.py:handle_request", "gunicorn/workers/sync.py:run",
-           "werkzeug/serving.py:serve_forever", "cheroot/server.py:serve", "billiard/pool.py:workloop", "rq/worker.py:work")
+ACCEPTS = (
+    "socketserver.py:serve_forever",
+    "socketserver.py:handle_request",
+    "gunicorn/workers/sync.py:run",
+    "werkzeug/serving.py:serve_forever",
+    "cheroot/server.py:serve",
+    "billiard/pool.py:workloop",
+    "rq/worker.py:work",
+)
 # What a script or a job waits for that somebody owes it, and how sure that makes it; the rest may be a wait on purpose.
-OWED = {"http-client": 0.8, "database": 0.75, "connection-pool": 0.75, "dns": 0.75, "lock": 0.75, "file-io": 0.7, "logging": 0.75,
-        "fork": 0.8, "import-lock": 0.75, "socket": 0.6, "subprocess": 0.6, "future-result": 0.6, "executor-shutdown": 0.6}
-PARKED = ("threading.py:wait", "threading.py:wait_for", "queue.py", "selectors.py", "multiprocessing/queues.py",
-          "multiprocessing/connection.py", "multiprocessing/managers.py", "zmq/sugar/socket.py", "zmq/sugar/poll.py", "asyncore.py")
+OWED = {
+    "http-client": 0.8,
+    "database": 0.75,
+    "connection-pool": 0.75,
+    "dns": 0.75,
+    "lock": 0.75,
+    "file-io": 0.7,
+    "logging": 0.75,
+    "fork": 0.8,
+    "import-lock": 0.75,
+    "socket": 0.6,
+    "subprocess": 0.6,
+    "future-result": 0.6,
+    "executor-shutdown": 0.6,
+}
+PARKED = (
+    "threading.py:wait",
+    "threading.py:wait_for",
+    "queue.py",
+    "selectors.py",
+    "multiprocessing/queues.py",
+    "multiprocessing/connection.py",
+    "multiprocessing/managers.py",
+    "zmq/sugar/socket.py",
+    "zmq/sugar/poll.py",
+    "asyncore.py",
+)
 JOINS = ("threading.py:join", "threading.py:_wait_for_tstate_lock", "multiprocessing/process.py:join", "subprocess.py")
-LISTENS = frozenset("listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split())
+LISTENS = frozenset(
+    "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
+)
 MOST_WOKEN = 3
 
 
@@ -66,7 +134,9 @@ def synchronous(scene: Scene) -> Answer:
 def crew(scene: Scene) -> Crew:
     busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(view)]
     stuck = [one for one in busy if stands(one)]
-    free = sum(any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(view) for view in scene.last)
+    free = sum(
+        any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(view) for view in scene.last
+    )
     return Crew(tuple(stuck), tuple(one for one in busy if one not in stuck), free)
 
 
@@ -96,8 +166,12 @@ def served(scene: Scene, seen: Crew) -> Answer:
     if not seen.stuck and alone is not None and alone.frame is not None:
         return never_out(scene, alone)
     if not seen.stuck:
-        return fine(scene, f"{len(seen.moving)} requests are served, and none of them stands still."
-                    if seen.moving else "No event loop runs here: its synchronous workers wait for requests.")
+        return fine(
+            scene,
+            f"{len(seen.moving)} requests are served, and none of them stands still."
+            if seen.moving
+            else "No event loop runs here: its synchronous workers wait for requests.",
+        )
     places = Counter(map(place, seen.stuck))
     first = max(seen.stuck, key=lambda one: (accepts(one), places[place(one)], str(place(one))))
     alike, single = places[place(first)], first.motion.samples == 1
@@ -115,16 +189,26 @@ def served(scene: Scene, seen: Crew) -> Answer:
     words = (f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line.",)
     if fixed or alike > 1 and not (single and naps(first)):
         slow = not fixed and first.view.role == "other" and not single and not locked(first)
-        doubts += ("Each request has a thread of its own, and a slow peer looks alike: look again in a minute.",) if slow else ()
+        doubts += (
+            ("Each request has a thread of its own, and a slow peer looks alike: look again in a minute.",)
+            if slow
+            else ()
+        )
         value = sure(first, 0.92 if fixed else 0.75 if slow else 0.86)
         return Verdict("sync-worker-blocked", value, (*words, *movement(first)), doubts), first
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
-    return Verdict("inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts), first
+    return Verdict(
+        "inconclusive", 0.5, (f"One request stands in {first.frame}; the server accepts others.",), doubts
+    ), first
 
 
 def others_served(scene: Scene, seen: Crew, first: Wait) -> Answer:
     """Nobody waits where the queue of their pool is empty, or where each request gets a thread of its own and is only slow."""
-    known = [scene.evidence.queued[one.view.thread.os_id] for one in seen.stuck if one.view.thread.os_id in scene.evidence.queued]
+    known = [
+        scene.evidence.queued[one.view.thread.os_id]
+        for one in seen.stuck
+        if one.view.thread.os_id in scene.evidence.queued
+    ]
     awake = [one for one in seen.stuck if one.running or woke(scene, one) or comes_or_goes(scene, one)]
     doubt = f"{len(seen.stuck)} requests stand in {first.frame} or elsewhere: slow or stuck, but others are served."
     if known and not any(known):
@@ -132,12 +216,18 @@ def others_served(scene: Scene, seen: Crew, first: Wait) -> Answer:
     if known or any(one.view.role != "other" for one in seen.stuck):
         return None
     if len(awake) * 2 > len(seen.stuck):
-        return fine(scene, f"Each request has a thread of its own, and {len(awake)} of them went on while they were watched.", doubt)
+        return fine(
+            scene,
+            f"Each request has a thread of its own, and {len(awake)} of them went on while they were watched.",
+            doubt,
+        )
     for_a_while = all(naps(one) or one.kernel is not None and ends_by_itself(one.kernel) for one in seen.stuck)
     unwatched = bool(scene.evidence.readings) and not scene.evidence.watch
     if for_a_while or unwatched and not locked(first):
         doubts = ("Each has a thread of its own: slow requests, and streams, look alike.",)
-        return Verdict("inconclusive", 0.5, (f"All {len(seen.stuck)} requests that are served stand still.",), doubts), first
+        return Verdict(
+            "inconclusive", 0.5, (f"All {len(seen.stuck)} requests that are served stand still.",), doubts
+        ), first
     return None
 
 
@@ -162,20 +252,31 @@ def never_out(scene: Scene, one: Wait) -> Answer:
     outside, total = found
     if outside:
         return fine(scene, f"It was outside of a request in {outside} of {total} samples of a second.")
-    return Verdict("sync-worker-blocked", 0.85, (*words, f"In a second's {total} samples it was never outside of one.")), one
+    return Verdict(
+        "sync-worker-blocked", 0.85, (*words, f"In a second's {total} samples it was never outside of one.")
+    ), one
 
 
 def worked(scene: Scene) -> Answer:
     """A script or a worker of one's own: accused where its main thread, or else a thread, waits for what it is owed."""
     mains = [view for view in scene.last if view.role == "main" and view.frame is not None]
-    rest = [view for view in scene.last if view.role in ("other", "worker") and view.frame is not None and not view.idle]
+    rest = [
+        view for view in scene.last if view.role in ("other", "worker") and view.frame is not None and not view.idle
+    ]
     for views, worth in ((mains, 1.0), (rest, 0.8)):
-        owed = [(cause, one) for one in (wait(scene, view) for view in views) if stands(one) and not one.running
-                for cause in [owes(scene, one)] if cause]
+        owed = [
+            (cause, one)
+            for one in (wait(scene, view) for view in views)
+            if stands(one) and not one.running
+            for cause in [owes(scene, one)]
+            if cause
+        ]
         if not owed or worth < 1 and len(owed) < len([view for view in rest if not parked(wait(scene, view))]):
             continue
         cause, one = max(owed, key=lambda pair: OWED[pair[0]])
-        words = (f"No event loop and no server runs here: {name_of(one.view)} waits for an answer, in the same place in every sample.",)
+        words = (
+            f"No event loop and no server runs here: {name_of(one.view)} waits for an answer, in the same place in every sample.",
+        )
         doubt = "A script that waits for a slow answer looks alike: look again in a minute."
         return Verdict("sync-worker-blocked", sure(one, OWED[cause] * worth), (*words, *movement(one)), (doubt,)), one
     return None
@@ -217,7 +318,11 @@ def sure(one: Wait, value: float) -> float:
 
 def movement(one: Wait) -> tuple[str, ...]:
     woke = {0: "not once", 1: "once"}.get(one.motion.woke or 0, f"{one.motion.woke} times")
-    return (f"It woke {woke} in the {one.motion.span:.1f} s before the first attach.",) if one.motion.woke is not None else ()
+    return (
+        (f"It woke {woke} in the {one.motion.span:.1f} s before the first attach.",)
+        if one.motion.woke is not None
+        else ()
+    )
 
 
 def fine(scene: Scene, words: str, doubt: str = "") -> Answer:

@@ -26,8 +26,15 @@ def tasks(pid: int) -> tuple[Task, ...]:
     """The tasks that have not ended. Raises Unreadable with what the interpreter says."""
     command, options = command_like(pid)
     try:
-        done = subprocess.run([*command, "-I", "-m", "asyncio", "pstree", str(pid)], capture_output=True, text=True,
-                              errors="replace", timeout=WITHIN, stdin=subprocess.DEVNULL, **options)
+        done = subprocess.run(
+            [*command, "-I", "-m", "asyncio", "pstree", str(pid)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=WITHIN,
+            stdin=subprocess.DEVNULL,
+            **options,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise Unreadable(f"the target's interpreter does not start: {error}") from error
     if done.returncode:
@@ -46,4 +53,6 @@ def known(task: Task) -> Task:
         awaits = Awaited(kind, number, method)
     else:
         awaits = Awaited("timer" if waits[:1] == ["sleep"] else "Future", number)
-    return replace(task, id=number, state="pending", awaits=awaits, waits_on=str(awaits), timed=any(one in TIMED for one in waits))
+    return replace(
+        task, id=number, state="pending", awaits=awaits, waits_on=str(awaits), timed=any(one in TIMED for one in waits)
+    )

@@ -25,12 +25,19 @@ COUNTS = {
     "Condition": {"waiters": "_waiters"},
     "Semaphore": {"permits": "_value", "waiters": "_waiters"},
     "Event": {"set": "_value", "waiters": "_waiters"},
-    "Queue": {"items": "_queue", "maxsize": "_maxsize", "getters": "_getters", "putters": "_putters",
-              "unfinished": "_unfinished_tasks"},
+    "Queue": {
+        "items": "_queue",
+        "maxsize": "_maxsize",
+        "getters": "_getters",
+        "putters": "_putters",
+        "unfinished": "_unfinished_tasks",
+    },
     "CapacityLimiter": {"tokens": "_total_tokens", "borrowed": "_borrowers", "waiters": "_wait_queue"},
 }
-ENDS = frozenset("release set notify notify_all put put_nowait get get_nowait task_done set_result set_exception "
-                 "cancel send send_nowait receive receive_nowait close aclose call_soon_threadsafe".split())
+ENDS = frozenset(
+    "release set notify notify_all put put_nowait get get_nowait task_done set_result set_exception "
+    "cancel send send_nowait receive receive_nowait close aclose call_soon_threadsafe".split()
+)
 
 
 def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
@@ -43,7 +50,11 @@ def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
         primitive = one
     if primitive is not None and primitive.first:
         return described(objects, primitive.first, primitive.frame.name)
-    if found.calls and library_path(found.calls[0].frame.file) == "asyncio/tasks.py" and found.calls[0].frame.name == "sleep":
+    if (
+        found.calls
+        and library_path(found.calls[0].frame.file) == "asyncio/tasks.py"
+        and found.calls[0].frame.name == "sleep"
+    ):
         return Awaited("timer", waiter)
     at = waiter or found.awaited
     return Awaited(objects.type_name(at) or "object", at) if at else None
@@ -116,7 +127,11 @@ def exits(objects: Objects, one: Call) -> list[int]:
 
 def leaves(objects: Objects, at: int) -> bool:
     """Whether it is the function that a `with` calls at its end."""
-    return bool(at) and objects.type_name(at) == "function" and objects.text(objects.memory.word(at + FUNCTION_NAME)) in LEAVES
+    return (
+        bool(at)
+        and objects.type_name(at) == "function"
+        and objects.text(objects.memory.word(at + FUNCTION_NAME)) in LEAVES
+    )
 
 
 def timed(objects: Objects, found: Chain) -> bool:
@@ -127,7 +142,11 @@ def timed(objects: Objects, found: Chain) -> bool:
             return True
         for at in exits(objects, one):
             kinds = set(objects.kinds(at))
-            if "Timeout" in kinds or "CancelScope" in kinds and objects.finite({**objects.slots(at), **objects.attributes(at)}.get("_deadline", 0)):
+            if (
+                "Timeout" in kinds
+                or "CancelScope" in kinds
+                and objects.finite({**objects.slots(at), **objects.attributes(at)}.get("_deadline", 0))
+            ):
                 return True
             if "_GeneratorContextManager" in kinds and is_fail_after(objects, at):
                 return True

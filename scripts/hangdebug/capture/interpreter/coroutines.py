@@ -123,7 +123,9 @@ def read_frame(objects: Objects, code: int, lasti: int) -> Frame:
     memory, layout = objects.memory, objects.layout
     table = objects.data(memory.word(code + layout.code_table))
     line = line_at(table, memory.small(code + layout.code_first), lasti, layout.version)
-    return Frame(objects.text(memory.word(code + layout.code_name)), objects.text(memory.word(code + layout.code_file)), line)
+    return Frame(
+        objects.text(memory.word(code + layout.code_name)), objects.text(memory.word(code + layout.code_file)), line
+    )
 
 
 def names_of(objects: Objects, code: int) -> frozenset[str]:

@@ -26,7 +26,12 @@ OLDEST, NEWEST = (3, 9), (3, 15)
 COUNTS = (3, 11)  # from here on a task has cancelling()
 LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
-HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16  # before an object stands its node, two bits of which are the collector's own
+HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = (
+    16,
+    3,
+    100_000,
+    1 << 16,
+)  # before an object stands its node, two bits of which are the collector's own
 
 
 class Newer(Unreadable):
@@ -99,8 +104,13 @@ def started(pid: int) -> Iterator[subprocess.Popen]:
     command, options = command_like(pid)
     try:
         code = SPECIMEN.read_text(encoding="utf-8")
-        process = subprocess.Popen([*command, "-S", "-I", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=subprocess.DEVNULL, **options)
+        process = subprocess.Popen(
+            [*command, "-S", "-I", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            **options,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise Unreadable(f"the target's interpreter does not start: {error}") from error
     with process:
@@ -175,17 +185,28 @@ def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
     code = pointer(memory, coroutines, "code", last=True)  # 3.11 has it twice: in the coroutine, and in its frame
     frame = pointer(memory, coroutines, "frame") if version < (3, 11) else code
     return Layout(
-        version, library.inode, runtime - library.start,
+        version,
+        library.inode,
+        runtime - library.start,
         where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
         where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
         *(pointer(memory, codes, name) for name in ("name", "file", "table", "names")),
-        where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"), size,
-        pointer(memory, coroutines, "qualname"), code, frame, last_instruction(memory, version, coroutines, frame, size),
-        pointer(memory, tasks, "coroutine"), pointer(memory, tasks, "waiter"), pointer(memory, tasks, "name"),
+        where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
+        size,
+        pointer(memory, coroutines, "qualname"),
+        code,
+        frame,
+        last_instruction(memory, version, coroutines, frame, size),
+        pointer(memory, tasks, "coroutine"),
+        pointer(memory, tasks, "waiter"),
+        pointer(memory, tasks, "name"),
         where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
         where(memory, [tuple(facts["failed"])], 256),
         where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
-        where(memory, [tuple(facts["items"])], 64), facts["ascii"] - 1, facts["other"] - 4, *(lists(memory, facts) if version >= LINKED else ()),
+        where(memory, [tuple(facts["items"])], 64),
+        facts["ascii"] - 1,
+        facts["other"] - 4,
+        *(lists(memory, facts) if version >= LINKED else ()),
         task_cancels=where(memory, [tuple(one) for one in facts["cancels"]], 256, "<i") if version >= COUNTS else 0,
     )
 
@@ -194,10 +215,22 @@ def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
     """The last six offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
     interpreter, (thread, following) = facts["interpreter"], facts["threads"]
     one, other = (task["at"] for task in facts["tasks"])
-    node = next((at for at in range(16, 256, 8) if memory.word(one + at) == other + at and memory.word(other + at + 8) == one + at), 0)
+    node = next(
+        (
+            at
+            for at in range(16, 256, 8)
+            if memory.word(one + at) == other + at and memory.word(other + at + 8) == one + at
+        ),
+        0,
+    )
     head, left = memory.word(other + node), memory.word(facts["left"] + node)
     tasks = head - facts["thread"]
-    if not node or memory.word(head) != one + node or memory.word(left) != facts["left"] + node or not 0 < tasks < FARTHEST_RUNTIME:
+    if (
+        not node
+        or memory.word(head) != one + node
+        or memory.word(left) != facts["left"] + node
+        or not 0 < tasks < FARTHEST_RUNTIME
+    ):
         raise Unreadable("the interpreter keeps its tasks in an unknown way")
     first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
     following = where(memory, [(thread - 16, following)], 256) - 16

@@ -44,7 +44,7 @@ class Memory:
         else:
             found = b"".join(self.page(number) for number in range(first, last + 1))
         begin = at - first * PAGE
-        return found[begin:begin + size]
+        return found[begin : begin + size]
 
     def page(self, number: int) -> bytes:
         if number not in self.pages:

@@ -45,18 +45,35 @@ class Jobs:
 def code_of(code):
     table = code.co_linetable if sys.version_info >= (3, 10) else code.co_lnotab
     name = code.co_qualname if sys.version_info >= (3, 11) else code.co_name
-    return {"at": id(code), "name": id(name), "file": id(code.co_filename), "table": id(table),
-            "names": id(code.co_names), "first": code.co_firstlineno}
+    return {
+        "at": id(code),
+        "name": id(name),
+        "file": id(code.co_filename),
+        "table": id(table),
+        "names": id(code.co_names),
+        "first": code.co_firstlineno,
+    }
 
 
 def coroutine_of(coroutine):
     frame = coroutine.cr_frame
-    return {"at": id(coroutine), "qualname": id(coroutine.__qualname__), "frame": id(frame),
-            "code": id(coroutine.cr_code), "lasti": frame.f_lasti, "line": frame.f_lineno}
+    return {
+        "at": id(coroutine),
+        "qualname": id(coroutine.__qualname__),
+        "frame": id(frame),
+        "code": id(coroutine.cr_code),
+        "lasti": frame.f_lasti,
+        "line": frame.f_lineno,
+    }
 
 
 def task_of(task):
-    return {"at": id(task), "coroutine": id(task.get_coro()), "waiter": id(task._fut_waiter), "name": id(task.get_name())}
+    return {
+        "at": id(task),
+        "coroutine": id(task.get_coro()),
+        "waiter": id(task._fut_waiter),
+        "name": id(task.get_name()),
+    }
 
 
 def address(name, *words):
@@ -84,8 +101,12 @@ def main():
         for task, times in zip(asked, CANCELS):
             for _ in range(times):
                 task.cancel()  # it ends before it begins, and keeps the count
-        made = [loop.create_task(Jobs.listen(future), name="listen-\u00e9"), loop.create_task(Jobs.enter_twice(lock), name="enter"),
-                loop.create_task(Jobs.end_badly(), name="bad"), loop.create_task(asyncio.sleep(0))]
+        made = [
+            loop.create_task(Jobs.listen(future), name="listen-\u00e9"),
+            loop.create_task(Jobs.enter_twice(lock), name="enter"),
+            loop.create_task(Jobs.end_badly(), name="bad"),
+            loop.create_task(asyncio.sleep(0)),
+        ]
         for _ in range(4):
             await asyncio.sleep(0)
         made[3].cancel()
@@ -97,23 +118,31 @@ def main():
     waiting, names = made[:2], Jobs.listen.__code__.co_varnames
     plain, other = Plain(), Plain()
     facts = {
-        "version": list(sys.version_info[:3]), "flags": sys.abiflags, "bits": sys.maxsize.bit_length() + 1,
+        "version": list(sys.version_info[:3]),
+        "flags": sys.abiflags,
+        "bits": sys.maxsize.bit_length() + 1,
         "implementation": sys.implementation.name,
         "runtime": ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime")),
-        "interpreter": address("PyInterpreterState_Get"), "modules": id(sys.modules),
+        "interpreter": address("PyInterpreterState_Get"),
+        "modules": id(sys.modules),
         "codes": [code_of(task.get_coro().cr_code) for task in waiting],
         "coroutines": [coroutine_of(task.get_coro()) for task in waiting],
         "tasks": [task_of(task) for task in waiting],
         "futures": [[id(waiting[0]._fut_waiter), 0], [id(cancelled), 1], [id(made[2]), 2]],
         "cancels": [[id(task), times] for task, times in zip(kept[2], CANCELS)],
         "failed": [id(made[2]), id(made[2]._exception)],
-        "shared": [id(Plain), id(other.__dict__)], "items": [id(names), id(names[0])], "ascii": sys.getsizeof(""), "other": sys.getsizeof("\u0100"),
+        "shared": [id(Plain), id(other.__dict__)],
+        "items": [id(names), id(names[0])],
+        "ascii": sys.getsizeof(""),
+        "other": sys.getsizeof("\u0100"),
     }
     if sys.version_info >= (3, 14):
         kept = kept, left_behind()
         threading.Thread(target=sys.stdin.read, daemon=True).start()  # one more, so that the first is not the last too
         first = address("PyInterpreterState_ThreadHead", facts["interpreter"])
-        facts.update(left=id(kept[1]), threads=[first, address("PyThreadState_Next", first)], thread=address("PyThreadState_Get"))
+        facts.update(
+            left=id(kept[1]), threads=[first, address("PyThreadState_Next", first)], thread=address("PyThreadState_Get")
+        )
         gc.collect()  # what was made until here goes into a ring that rests
         gc.disable()
     print(json.dumps(facts), flush=True)

@@ -51,7 +51,9 @@ def collected(objects: Objects, interpreter: int) -> Iterator[int]:
     It keeps rings too, one a generation, whose heads stand side by side. A ring that changes is followed no further.
     """
     end = time.monotonic() + MOST_SECONDS
-    heads = range(interpreter + objects.layout.collector - NEIGHBOURS, interpreter + objects.layout.collector + NEIGHBOURS + 1, 8)
+    heads = range(
+        interpreter + objects.layout.collector - NEIGHBOURS, interpreter + objects.layout.collector + NEIGHBOURS + 1, 8
+    )
     for head in heads:
         try:
             last = objects.memory.word(head + 8) & ~FLAGS

@@ -20,9 +20,9 @@ from hangdebug.capture.interpreter import asyncio_pstree as own_tools
 from hangdebug.capture.interpreter.awaited import awaited, ends, inside, timed
 from hangdebug.capture.interpreter.coroutines import chain, code_of
 from hangdebug.capture.interpreter.layout import LINKED, Layout, Newer, Specimen, specimen
-from hangdebug.capture.interpreter.task_lists import Moved, collected, linked
 from hangdebug.capture.interpreter.memory import Unreadable, mappings, opened
 from hangdebug.capture.interpreter.objects import FIRST, Objects
+from hangdebug.capture.interpreter.task_lists import Moved, collected, linked
 from hangdebug.evidence.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
 from hangdebug.evidence.model import Task
 
@@ -96,7 +96,9 @@ def layout_for(pid: int) -> Layout:
     if isinstance(found, Unreadable):
         raise type(found)(*found.args)
     if found.inode not in mappings(pid):
-        raise Unreadable("its interpreter is not the one that has its name here: it was replaced, or runs in a container")
+        raise Unreadable(
+            "its interpreter is not the one that has its name here: it was replaced, or runs in a container"
+        )
     return found
 
 
@@ -130,9 +132,12 @@ def prove(one: Specimen) -> None:
     whole = one.layout.version >= (3, 11)
     for task, place, names in ((listening, 0, "source listen"), (entering, 1, "acquire __aenter__ enter_twice")):
         lines = [frame.line for frame in task.frames][-1:] if task else []
-        if task is None or " ".join(frame.name for frame in task.frames) != names \
-                or lines != [one.facts["coroutines"][place]["line"]] \
-                or task.frames[-1].function.startswith("Jobs.") != whole:
+        if (
+            task is None
+            or " ".join(frame.name for frame in task.frames) != names
+            or lines != [one.facts["coroutines"][place]["line"]]
+            or task.frames[-1].function.startswith("Jobs.") != whole
+        ):
             raise Unreadable("the interpreter keeps its coroutines in an unknown way")
     lock = entering.awaits
     if lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
@@ -199,8 +204,15 @@ def files_of(pid: int) -> tuple[str, ...]:
         with opened(pid) as memory:
             objects = Objects(memory, layout)
             modules = modules_of(objects, pid)
-            return tuple(dict.fromkeys(file for name, at in modules.items() if name.partition(".")[0] not in KNOWN
-                                       for file in [file_of(objects, at)] if file and library_path(file) is None))
+            return tuple(
+                dict.fromkeys(
+                    file
+                    for name, at in modules.items()
+                    if name.partition(".")[0] not in KNOWN
+                    for file in [file_of(objects, at)]
+                    if file and library_path(file) is None
+                )
+            )
     except Unreadable:
         return ()
 
@@ -226,14 +238,27 @@ def task_at(objects: Objects, at: int) -> Task | None:
         failure = memory.word(at + layout.future_exception)
         if not failure:
             return None
-        return Task(name, (), "", f"failed: {words(objects, failure)}", title, at, ends=ends(code_of(objects, coroutine)))
+        return Task(
+            name, (), "", f"failed: {words(objects, failure)}", title, at, ends=ends(code_of(objects, coroutine))
+        )
     if state != "pending":
         return None
     found = chain(objects, coroutine)
     what = awaited(objects, found, memory.word(at + layout.task_waiter))
     frames = tuple(one.frame for one in found.calls)
-    return Task(name, frames, str(what or ""), state, title, at, what, inside(objects, found), timed(objects, found), ends(found.calls),
-                memory.small(at + layout.task_cancels) if layout.task_cancels else 0)
+    return Task(
+        name,
+        frames,
+        str(what or ""),
+        state,
+        title,
+        at,
+        what,
+        inside(objects, found),
+        timed(objects, found),
+        ends(found.calls),
+        memory.small(at + layout.task_cancels) if layout.task_cancels else 0,
+    )
 
 
 def name_of(objects: Objects, at: int) -> str:

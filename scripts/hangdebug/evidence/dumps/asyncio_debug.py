@@ -25,8 +25,10 @@ TASK = re.compile(
 )
 WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
 TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) seconds")
-HANDLE = re.compile(r"Executing <(?:Timer)?Handle (?:when=[\d.]{1,30} )?(?P<function>[\w.<>-]{1,300})\([^()\n]{0,300}\)"
-                    r"(?: at (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?")
+HANDLE = re.compile(
+    r"Executing <(?:Timer)?Handle (?:when=[\d.]{1,30} )?(?P<function>[\w.<>-]{1,300})\([^()\n]{0,300}\)"
+    r"(?: at (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?"
+)
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -41,8 +43,9 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 def shown(line: str) -> list[Task]:
     took = TOOK.search(line) if "Executing <" in line else None
     state = f"took {took['seconds']} seconds" if took else ""
-    found = [Task(one.name, one.frames, one.waits_on, state or one.state, one.coroutine)
-             for one in tasks(line) if one.frames]
+    found = [
+        Task(one.name, one.frames, one.waits_on, state or one.state, one.coroutine) for one in tasks(line) if one.frames
+    ]
     handle = HANDLE.search(line) if took and not found else None
     if handle and handle["file"]:
         frame = Frame(handle["function"], handle["file"], int(handle["line"]) or None)
@@ -66,5 +69,11 @@ def tasks(line: str) -> Iterator[Head]:
     for found in TASK.finditer(line):
         waits = WAITS.match(line, found.end())
         place = [Frame(found["coroutine"], found["file"], int(found["line"]) or None)] if found["file"] else []
-        yield Head("task", found["name"] or found["coroutine"], state=found["state"], coroutine=found["coroutine"],
-                   waits_on=waits["what"].strip() if waits else "", frames=tuple(place))
+        yield Head(
+            "task",
+            found["name"] or found["coroutine"],
+            state=found["state"],
+            coroutine=found["coroutine"],
+            waits_on=waits["what"].strip() if waits else "",
+            frames=tuple(place),
+        )

@@ -1,10 +1,10 @@
 """Python 3.14's own tools: `python -m asyncio ps PID` (a table) and `python -m asyncio pstree PID` (a tree).
 
-    32581   0x7f93   save-1   Lock.acquire -> Store.audit -> Store.save   main   Task-1   0x7f92
+32581   0x7f93   save-1   Lock.acquire -> Store.audit -> Store.save   main   Task-1   0x7f92
 
-    └── (T) save-1
-        └──  Store.save /srv/app.py:6
-            └──  Lock.acquire /usr/lib/python3.14/asyncio/locks.py:110
+└── (T) save-1
+    └──  Store.save /srv/app.py:6
+        └──  Lock.acquire /usr/lib/python3.14/asyncio/locks.py:110
 """
 
 from __future__ import annotations
@@ -58,5 +58,13 @@ def tree(lines: list[str]) -> list[Task]:
             call = CALL.match(found["what"].strip()) if found else None
             if call and call["file"]:
                 made[-1][1].append(Frame(call["function"], call["file"], int(call["line"]) or None))
-    return [Task(name, tuple(reversed(frames)), frames[-1].function if frames else "", "",
-                 frames[0].function if frames else "") for name, frames in made]
+    return [
+        Task(
+            name,
+            tuple(reversed(frames)),
+            frames[-1].function if frames else "",
+            "",
+            frames[0].function if frames else "",
+        )
+        for name, frames in made
+    ]

@@ -14,7 +14,8 @@ import re
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.evidence.dumps import pyspy_text, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import pyspy_text
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Snapshot
 

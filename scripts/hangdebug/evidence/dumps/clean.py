@@ -6,10 +6,20 @@ import html
 import json
 import re
 
-ANSI = re.compile(r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)"
-                  r"(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b\n]{0,300}(?:\x07|\x1b\\))")
-SPACES = {ord("\u00a0"): " ", ord("\ufeff"): None, ord("\u200b"): None, ord("\0"): None,
-          ord("\u201c"): '"', ord("\u201d"): '"', ord("\u2018"): "'", ord("\u2019"): "'"}
+ANSI = re.compile(
+    r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)"
+    r"(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b\n]{0,300}(?:\x07|\x1b\\))"
+)
+SPACES = {
+    ord("\u00a0"): " ",
+    ord("\ufeff"): None,
+    ord("\u200b"): None,
+    ord("\0"): None,
+    ord("\u201c"): '"',
+    ord("\u201d"): '"',
+    ord("\u2018"): "'",
+    ord("\u2019"): "'",
+}
 ENTITY = re.compile(r"&(?:lt|gt|quot|amp|nbsp|#39|#34|#x27|#x22);")
 BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
 TAG = re.compile(r"</?(?:pre|code|p|div|span|details|summary|blockquote)(?: [^<>]{0,200})?>", re.IGNORECASE)
@@ -19,36 +29,50 @@ ESCAPED = re.compile(r"(?:\\r)?\\n(?=\\n|\\t|\s{2}|\"|Thread |Current |Process |
 ESCAPES = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\'": "'", "\\\\": "\\", "\\r": ""}
 KEY = re.compile(r"^\s{0,20}[\w.-]{0,40}\s{0,4}[=:]?\s{0,4}[\"'](?=[^\"'\n]{0,300}\\n)")  # stack="Process 12: ...\n
 LOG_TEXT = ("log", "message", "msg", "MESSAGE", "text", "textPayload", "line", "event", "body")
-HEADS = re.compile(r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} (?:\[|\(most recent)|"
-                   r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)")
+HEADS = re.compile(
+    r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} (?:\[|\(most recent)|"
+    r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)"
+)
 PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
 # A line of a dump as a string in somebody's code or JSON: 'Thread 12 (idle): "MainThread"',
-LITERAL = re.compile(r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)"""
-                     r"""\s{0,4}[,+;)\\]{0,3}$""")
+LITERAL = re.compile(
+    r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)"""
+    r"""\s{0,4}[,+;)\\]{0,3}$"""
+)
 # What mail and terminals break off: `File "a.py", line 3, in` / `f`, and the place of py-spy's frames.
 CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
 FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
 UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
 # What a line begins with that a terminal did not break off: a frame is indented, a head begins with a word.
-BEGINS = re.compile(r"^(?:\s{2}|\s*$|\s?(?:Thread|thread_id|Process|Python|Current|Traceback|File|Task|Stack|Extension|Fatal|\(Python\)|[#{}\[$-]))")
+BEGINS = re.compile(
+    r"^(?:\s{2}|\s*$|\s?(?:Thread|thread_id|Process|Python|Current|Traceback|File|Task|Stack|Extension|Fatal|\(Python\)|[#{}\[$-]))"
+)
 WHOLE = re.compile(r":\d{1,9}\)$")  # py-spy's frame, to its end
 NARROWEST, WIDEST, LEAST_BROKEN = 60, 250, 3  # columns of a terminal, and different lines that it broke
 MOST_JOINED, LONGEST = 12, 3000  # lines, and the characters of one
 
 QUOTED = re.compile(r"^ {0,3}(?:> ?)+")
 # kubectl, docker compose and stern name the pod or container.
-SOURCE = re.compile(r"^(?:\[pod/\S{1,200}\] |[A-Za-z][\w.-]{0,60} {0,20}\| |"
-                    r"[a-z][a-z0-9]{0,40}(?:-[a-z0-9]{1,40}){2,8} [a-z][a-z0-9-]{0,60} )")
+SOURCE = re.compile(
+    r"^(?:\[pod/\S{1,200}\] |[A-Za-z][\w.-]{0,60} {0,20}\| |"
+    r"[a-z][a-z0-9]{0,40}(?:-[a-z0-9]{1,40}){2,8} [a-z][a-z0-9-]{0,60} )"
+)
 LEVEL = re.compile(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):(?:[\w.]{1,80}:|\s{1,8})")
-STAMP = re.compile(r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-                   r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?")
-SYSLOG = re.compile(r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
-                    r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?")
+STAMP = re.compile(
+    r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+    r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?"
+)
+SYSLOG = re.compile(
+    r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
+    r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?"
+)
 # What stands between a time stamp and the line itself: a stream, a host and a unit, a log level and a logger.
-AFTER_STAMP = re.compile(r"^(?:(?:stdout|stderr) [FP] |(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
-                         r"[\w.$-]{1,80}(?:/[\w.$\[\]-]{1,80})+ |[0-9a-f-]{36}\s|"
-                         r"\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?:? (?:[\w.]{1,80}: )?)")
+AFTER_STAMP = re.compile(
+    r"^(?:(?:stdout|stderr) [FP] |(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
+    r"[\w.$-]{1,80}(?:/[\w.$\[\]-]{1,80})+ |[0-9a-f-]{36}\s|"
+    r"\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?:? (?:[\w.]{1,80}: )?)"
+)
 
 
 def clean(text: str) -> list[str]:
@@ -71,7 +95,7 @@ def bare(line: str) -> str:
         line = LEVEL.sub("", SOURCE.sub("", QUOTED.sub("", line)))
         found = STAMP.match(line) or SYSLOG.match(line)
         if found:
-            line = line[found.end():]
+            line = line[found.end() :]
             for _ in range(3):
                 line = AFTER_STAMP.sub("", line)
         if line == before:
@@ -90,7 +114,10 @@ def literal(line: str) -> str:
 def unwrapped(lines: list[str]) -> list[str]:
     """The lines that a terminal broke at its width, wherever that fell, whole again: all broken ones are equally long."""
     width = max(map(len, lines), default=0)
-    broken = [len(line) == width and not WHOLE.search(line) and not BEGINS.match(after) for line, after in zip(lines, lines[1:])]
+    broken = [
+        len(line) == width and not WHOLE.search(line) and not BEGINS.match(after)
+        for line, after in zip(lines, lines[1:])
+    ]
     if not NARROWEST <= width <= WIDEST or len({line for line, breaks in zip(lines, broken) if breaks}) < LEAST_BROKEN:
         return lines
     made: list[str] = []
@@ -108,7 +135,7 @@ def rejoined(lines: list[str]) -> list[str]:
     while index < len(lines):
         line, count = lines[index], 1
         if len(line) < LONGEST and CUT.search(line.rstrip()):
-            line, count = whole([one[:LONGEST] for one in lines[index:index + MOST_JOINED]])
+            line, count = whole([one[:LONGEST] for one in lines[index : index + MOST_JOINED]])
         made.append(line)
         index += count
     return made
@@ -123,7 +150,7 @@ def whole(lines: list[str]) -> tuple[str, int]:
     for count in range(1, len(lines) + 1):
         text = " ".join(line.strip() for line in lines[:count])
         if text.count("<") <= text.count(">"):
-            return (first[:len(first) - len(first.lstrip())] + text, count)
+            return (first[: len(first) - len(first.lstrip())] + text, count)
     return lines[0], 1
 
 
@@ -148,8 +175,11 @@ def parts(line: str) -> list[str]:
 
 
 def unescaped(line: str) -> str:
-    text = re.sub(r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})", lambda found: ESCAPES.get(found[0]) if found[0] in ESCAPES
-                  else chr(int(found[0][2:], 16)), line)
+    text = re.sub(
+        r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})",
+        lambda found: ESCAPES.get(found[0]) if found[0] in ESCAPES else chr(int(found[0][2:], 16)),
+        line,
+    )
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes make one emoji
 
 

@@ -19,8 +19,10 @@ WEIGHT = re.compile(r" (?P<weight>\d{1,18})\s*$")
 PYSPY = re.compile(r"^(?P<function>[^()]{1,300}) \((?P<file>[^()\n]{1,1000}?)(?::(?P<line>\d{1,9}))?\)$")
 AUSTIN = re.compile(r"^(?P<file>.{1,1000}):(?P<function>[\w.<>$-]{1,300}):(?P<line>\d{1,9})$")
 PROCESS = re.compile(r"^(?:P(?P<pid>\d{1,10})|process (?P<number>\d{1,10}).*)$")
-THREAD = re.compile(r"^(?:T(?:\d{1,4}:)?(?P<id>\w{1,20})|"
-                    r"thread \((?P<tid>\w{1,20})\)(?:: (?P<name>.{0,200}))?|(?P<only>MainThread))$")
+THREAD = re.compile(
+    r"^(?:T(?:\d{1,4}:)?(?P<id>\w{1,20})|"
+    r"thread \((?P<tid>\w{1,20})\)(?:: (?P<name>.{0,200}))?|(?P<only>MainThread))$"
+)
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -35,8 +37,9 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
         elif line.strip() and len(skipped) < MOST_SKIPPED:
             skipped.append(line.strip()[:LONGEST_SKIPPED])
     pids = list(dict.fromkeys(key[0] for key in found))
-    return tuple(snapshot(pid, {key: stacks for key, stacks in found.items() if key[0] == pid}, skipped)
-                 for pid in pids)
+    return tuple(
+        snapshot(pid, {key: stacks for key, stacks in found.items() if key[0] == pid}, skipped) for pid in pids
+    )
 
 
 def profile(text: str) -> tuple[tuple[Thread, int], ...]:
@@ -51,8 +54,10 @@ def snapshot(pid: int | None, found: dict[tuple, Counter], skipped: list[str]) -
         (frames, weight), total = stacks.most_common(1)[0], sum(stacks.values())
         threads.append(Thread(frames, name, os_id))
         if len(stacks) > 1:
-            rarer.append(f"{len(stacks) - 1} other stacks of thread {name or os_id or '?'}, "
-                         f"{1 - weight / max(total, 1):.0%} of its time")
+            rarer.append(
+                f"{len(stacks) - 1} other stacks of thread {name or os_id or '?'}, "
+                f"{1 - weight / max(total, 1):.0%} of its time"
+            )
     kept = tuple(threads)
     return Snapshot(kept, pid, "", python_of(kept), "collapsed stacks", tuple([*rarer, *skipped][:MOST_SKIPPED]))
 
@@ -60,7 +65,7 @@ def snapshot(pid: int | None, found: dict[tuple, Counter], skipped: list[str]) -
 def stack(line: str) -> tuple[tuple, tuple[Frame, ...], int] | None:
     """The (pid, name, kernel's id) of the thread, its frames innermost first, and the weight; None for another line."""
     weight = WEIGHT.search(line[-24:])
-    parts = (line[:-len(weight[0])] if weight else line).strip().split(";")
+    parts = (line[: -len(weight[0])] if weight else line).strip().split(";")
     pid, name, os_id = None, "", None
     while parts:
         process, thread = PROCESS.match(parts[0][:400]), THREAD.match(parts[0][:400])

@@ -14,15 +14,18 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.evidence.dumps import printouts, pyspy_text, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import printouts, pyspy_text
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
 IDENT = re.compile(r"^\s{0,12}(?P<id>\d{1,20})\*?:$")
 FILE = r"^\s{0,40}(?P<file>(?:[A-Za-z]:)?[^\s:;\"'()]{1,500}\.pyx?|<[^<>:]{1,200}>):"
 FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
-SHAPES = (re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
-          re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION))
+SHAPES = (
+    re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
+    re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION),
+)
 RAISED = re.compile(r"(?:Error|Exception|Warning|Failed|Interrupt|Skipped|Exit)$")
 
 

@@ -1,11 +1,11 @@
 """gdb with Python's extension: `thread apply all py-bt`, `py-bt`, and the Python frames of a plain `bt`.
 
-    Thread 3 (Thread 0x7f2e477136c0 (LWP 15153) "python"):
-    Traceback (most recent call first):
-      File "/srv/app/main.py", line 32, in fetch
-        return requests.get(url).text
+Thread 3 (Thread 0x7f2e477136c0 (LWP 15153) "python"):
+Traceback (most recent call first):
+  File "/srv/app/main.py", line 32, in fetch
+    return requests.get(url).text
 
-    #5 Frame 0x7f2e48, for file /srv/app/main.py, line 32, in fetch (topic='sport')
+#5 Frame 0x7f2e48, for file /srv/app/main.py, line 32, in fetch (topic='sport')
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.evidence.dumps import printouts, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import printouts
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
-THREAD = re.compile(r"(?:^|\W)Thread \d{1,6} "
-                    r"\((?:Thread 0x[0-9a-f]{1,16} )?\(?LWP (?P<id>\d{1,10})\)?(?: \"[^\"]{0,64}\")?\)")
+THREAD = re.compile(
+    r"(?:^|\W)Thread \d{1,6} "
+    r"\((?:Thread 0x[0-9a-f]{1,16} )?\(?LWP (?P<id>\d{1,10})\)?(?: \"[^\"]{0,64}\")?\)"
+)
 LIST = re.compile(r"(?:^|\W)Traceback \(most recent call (?P<order>first|last)[^)]{0,40}\):")
 FRAME = re.compile(r"\bfor file (?P<file>[^,\n]{1,1000}), line (?P<line>\d{1,9}), in (?P<function>[\w.<>]{1,300})")
 

@@ -19,11 +19,21 @@ LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <[^<>]{1,200} at (0x[0-9a-fA-F]{1,16})>
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$")
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
-CALLERS = frozenset([
-    ("_run_once", "run_forever"), ("run_forever", "run_until_complete"), ("_run", "_run_once"), ("select", "_run_once"),
-    ("_bootstrap_inner", "_bootstrap"), ("run", "_bootstrap_inner"), ("_run_code", "_run_module_as_main"),
-    ("_wait_for_tstate_lock", "join"), ("_run_code", "run_path"), ("_main", "spawn_main"), ("run", "_bootstrap"),
-])
+CALLERS = frozenset(
+    [
+        ("_run_once", "run_forever"),
+        ("run_forever", "run_until_complete"),
+        ("_run", "_run_once"),
+        ("select", "_run_once"),
+        ("_bootstrap_inner", "_bootstrap"),
+        ("run", "_bootstrap_inner"),
+        ("_run_code", "_run_module_as_main"),
+        ("_wait_for_tstate_lock", "join"),
+        ("_run_code", "run_path"),
+        ("_main", "spawn_main"),
+        ("run", "_bootstrap"),
+    ]
+)
 IMPORTS = ("_call_with_frames_removed", "exec_module")
 
 
@@ -96,7 +106,9 @@ class Draft:
         self.skipped: list[str] = []
         self.in_locals: int | None = None
         self.after: int | None = None  # the depth of the frame in the line before
-        self.blank = self.apart = False  # after an empty line; and a line that is no frame, but may be the next stack's own head
+        self.blank = self.apart = (
+            False  # after an empty line; and a line that is no frame, but may be the next stack's own head
+        )
 
     def following(self, head: Head) -> Draft:
         """The draft of the next sample, of the same process unless `head` names another one."""
@@ -122,7 +134,9 @@ class Draft:
         self.in_locals = None
         if head is not None:
             self.take_head(head)
-            if head.kind in ("thread", "task") and not head.frames and len(self.grammar.frames(line)) > 1:  # all on one line
+            if (
+                head.kind in ("thread", "task") and not head.frames and len(self.grammar.frames(line)) > 1
+            ):  # all on one line
                 self.take_frames(line)
         elif not line.strip():
             self.after, self.blank = None, True
@@ -202,8 +216,15 @@ class Draft:
         threads = tuple(thread(one, frames.get(id(one), ())) for one in stacks if kind(one) == "thread")
         tasks = tuple(task(one, frames.get(id(one), ())) for one in stacks if kind(one) == "task")
         process = self.process or Head("process")
-        return Snapshot(threads, process.os_id, process.name, self.python or python_of(threads), self.grammar.format,
-                        tuple(self.skipped), tasks)
+        return Snapshot(
+            threads,
+            process.os_id,
+            process.name,
+            self.python or python_of(threads),
+            self.grammar.format,
+            tuple(self.skipped),
+            tasks,
+        )
 
 
 def depth(line: str) -> int:

@@ -24,7 +24,9 @@ PLACE = r"(?P<file>(?:~|/|[A-Za-z]:\\)[^\n\"]{1,500}?|[^\s\"()]{1,200}\.pyx?|<[^
 HEADS = (
     re.compile(r"^\s{0,12}File " + PLACE + r":(?P<line>\d{1,9})(?:, " + FUNCTION + r"|$)"),
     re.compile(r"^\s{0,12}" + PLACE + " " + FUNCTION),
-    re.compile(r"^\s{0,12}(?:Cell|Input) (?P<file>In ?\[\d{1,6}\])(?:, line (?P<line>\d{1,9}))?(?:, " + FUNCTION + r"|$)"),
+    re.compile(
+        r"^\s{0,12}(?:Cell|Input) (?P<file>In ?\[\d{1,6}\])(?:, line (?P<line>\d{1,9}))?(?:, " + FUNCTION + r"|$)"
+    ),
 )
 ARROW = re.compile(r"^\s{0,12}-{1,8}> ?(?P<line>\d{1,9})(?: (?P<text>.{0,1000}))?$")
 AROUND = re.compile(r"^\s{0,20}\d{1,9}(?: |$)")

@@ -13,36 +13,49 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.evidence.dumps import asyncio_debug, grammar as stacks
+from hangdebug.evidence.dumps import asyncio_debug
+from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
 LIST = re.compile(r"(?:^|\W)(?:Traceback|Stack) \(most recent call (?P<order>first|last)\)")
 ORDER = re.compile(r"\s*\(most recent call (?P<order>first|last)\)")
-OBJECT = re.compile(r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), "
-                    r"(?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>")
+OBJECT = re.compile(
+    r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), "
+    r"(?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>"
+)
 RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
-PREFIX = re.compile(r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?"
-                    r"(?P<thread>(?:python |current )?thread)"
-                    r"(?P<said>[ _-]?(?:id|ident|name))?(?P<sign>\s{0,4}[:=#]\s{0,4}|\s{1,4}|(?=\())", re.IGNORECASE)
+PREFIX = re.compile(
+    r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?"
+    r"(?P<thread>(?:python |current )?thread)"
+    r"(?P<said>[ _-]?(?:id|ident|name))?(?P<sign>\s{0,4}[:=#]\s{0,4}|\s{1,4}|(?=\())",
+    re.IGNORECASE,
+)
 ID = r"(?:(?:id|ident|tid|native_id)[=: ]{1,3})?(?P<id>0x[0-9a-fA-F]{1,16}|\d{1,20})"
 FLAGS = r"(?:[,;]? {0,2}\(?(?:daemon|alive|is_daemon|is_alive)[=: ]{0,3}(?:True|False)?\)?){0,3}"
 TARGET = r"(?: \([\w.<>]{1,80}\))?"  # of "Thread-3 (process_request)": what it was started with, since 3.10
-BODIES = tuple(re.compile(body + FLAGS + "$") for body in (
-    ID,
-    ID + r"[ ,:;-]{0,4}[(\[](?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[^()\[\]'\"]{1,100}?" + TARGET + r")['\"]?[)\]]",
-    r"['\"]?(?P<name>[\w.<>:@/-][\w.<>:@/ -]{0,99}?" + TARGET + r")['\"]? {0,2}[(\[,:;]\s?" + ID + r"[)\]]?",
-    ID + r"[ ,:;-]{1,4}(?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[\w.<>:@/-]{1,100}" + TARGET + r")['\"]?",
-    r"['\"](?P<name>[^'\"]{1,100})['\"]",
-))
+BODIES = tuple(
+    re.compile(body + FLAGS + "$")
+    for body in (
+        ID,
+        ID + r"[ ,:;-]{0,4}[(\[](?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[^()\[\]'\"]{1,100}?" + TARGET + r")['\"]?[)\]]",
+        r"['\"]?(?P<name>[\w.<>:@/-][\w.<>:@/ -]{0,99}?" + TARGET + r")['\"]? {0,2}[(\[,:;]\s?" + ID + r"[)\]]?",
+        ID + r"[ ,:;-]{1,4}(?:(?i:name)[=: ]{1,3})?['\"]?(?P<name>[\w.<>:@/-]{1,100}" + TARGET + r")['\"]?",
+        r"['\"](?P<name>[^'\"]{1,100})['\"]",
+    )
+)
 NAME = re.compile(r"^(?P<name>[\w.<>:@/-]{1,100}" + TARGET + ")" + FLAGS + "$")
-RICH = re.compile(r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
-                  r"in (?P<function>[\w.<>]{1,300})")
+RICH = re.compile(
+    r"^[\s\u2502|]{0,20}(?P<file>(?:/|[A-Za-z]:\\)[^\n\":]{1,500}):(?P<line>\d{1,9}) "
+    r"in (?P<function>[\w.<>]{1,300})"
+)
 # The frame that Python itself prints, `File "app.py", line 3, in f`, and its kin. Many formats share it.
 NAMED = r"(?P<function><[\w ]{1,40}>|[\w.<>$-]{1,300})"
-FILE = re.compile(r'File "(?P<file>[^"\n]{1,1000})"(?:,? line (?P<line>\d{1,9}|\?{1,3}))?'
-                  r"(?:,? in " + NAMED + r")?"
-                  r"(?P<native> \([^()]{1,500}\))?")
+FILE = re.compile(
+    r'File "(?P<file>[^"\n]{1,1000})"(?:,? line (?P<line>\d{1,9}|\?{1,3}))?'
+    r"(?:,? in " + NAMED + r")?"
+    r"(?P<native> \([^()]{1,500}\))?"
+)
 NOTE = re.compile(r"^\s{0,20}(?P<note>\S.{0,500})?$")
 
 
@@ -72,7 +85,7 @@ def said(words: str) -> re.Match[str] | None:
     prefix = PREFIX.match(words)
     if not prefix:
         return None
-    body = words[prefix.end():].strip()
+    body = words[prefix.end() :].strip()
     for pattern in BODIES:
         found = pattern.match(body)
         if found:
@@ -95,7 +108,7 @@ def file_lines(line: str) -> list[Frame]:
     found = [one for one in FILE.finditer(line) if one["line"] or one["function"]]
     made = [Frame(one["function"] or "?", one["file"], number(one["line"])) for one in found]
     if len(made) == 1:
-        rest = NOTE.match(line[found[0].end():])
+        rest = NOTE.match(line[found[0].end() :])
         made[0] = Frame(made[0].function, made[0].file, made[0].line, (rest["note"] or "").strip() if rest else "")
     return made
 

@@ -17,13 +17,16 @@ import re
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.evidence.dumps import printouts, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import printouts
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot, Task
 
-HEAD = re.compile(r"Stack dump(?: for PID (?P<pid>\d{1,10}))?, thread (?P<id>\d{1,20}) \("
-                  r"(?P<what>[^()]{0,200}?)(?:; |, )?"
-                  r"most recent call (?P<order>first|last)\)")
+HEAD = re.compile(
+    r"Stack dump(?: for PID (?P<pid>\d{1,10}))?, thread (?P<id>\d{1,20}) \("
+    r"(?P<what>[^()]{0,200}?)(?:; |, )?"
+    r"most recent call (?P<order>first|last)\)"
+)
 MARK = "<task>"
 
 
@@ -49,7 +52,7 @@ def own(task: Task) -> Task:
     marks = [index for index, frame in enumerate(task.frames) if frame.file == MARK]
     if not marks:
         return task
-    frames = task.frames[:marks[0]]
+    frames = task.frames[: marks[0]]
     inner = frames[0].function if frames else ""
     return Task(task.frames[marks[0]].function, frames, inner, task.state, frames[-1].function if frames else "")
 

@@ -1,9 +1,9 @@
 """py-spy-asyncio's text: py-spy's, and the tasks of `py-spy-asyncio dump --asyncio` below the threads.
 
-    Asyncio Tasks (3)
-    Task 0x7f70ab7790d0 "save-1" (pending)
-        Lock.acquire (asyncio/locks.py:110)
-        Store.save (tasks_app.py:6)
+Asyncio Tasks (3)
+Task 0x7f70ab7790d0 "save-1" (pending)
+    Lock.acquire (asyncio/locks.py:110)
+    Store.save (tasks_app.py:6)
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.evidence.dumps import pyspy_text, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import pyspy_text
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Snapshot
 
-TASK = re.compile(r"^\W{0,20}Task 0x[0-9a-fA-F]{1,16}(?: \"(?P<name>[^\"\n]{0,300})\")?"
-                  r"(?: \((?P<state>[\w ,+-]{1,60})\))?")
+TASK = re.compile(
+    r"^\W{0,20}Task 0x[0-9a-fA-F]{1,16}(?: \"(?P<name>[^\"\n]{0,300})\")?"
+    r"(?: \((?P<state>[\w ,+-]{1,60})\))?"
+)
 SECTION = re.compile(r"^\W{0,20}Asyncio Tasks \((?P<count>\d{1,9})\)")
 
 

@@ -51,7 +51,12 @@ def thread(item: dict[str, Any]) -> Thread:
 
 def frame(entry: dict[str, Any]) -> Frame:
     file = entry.get("filename") or entry.get("short_filename") or entry.get("module") or "?"
-    return Frame(str(entry.get("name") or "?"), str(file), number(entry.get("line")) or None, locals=addresses(entry.get("locals")))
+    return Frame(
+        str(entry.get("name") or "?"),
+        str(file),
+        number(entry.get("line")) or None,
+        locals=addresses(entry.get("locals")),
+    )
 
 
 def addresses(value: Any) -> dict[str, str]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-from hangdebug.evidence.dumps import printouts, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import printouts
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
@@ -27,34 +28,44 @@ THREAD = re.compile(
     r"(?::? ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"
 )
 # Threads' usual names at the beginning of a line, as people head the stacks that they copy by hand.
-KNOWN = re.compile(r"^\s*\W{0,3}(?P<name>MainThread|AnyIO worker thread|(?:Thread|ThreadPoolExecutor)-\d{1,6}(?:_\d{1,6})?|"
-                   r"(?:asyncio|uvloop)_\d{1,6})"
-                   r"(?=$|[\s:(\]*])(?: \([\w.<> ]{1,60}\))?[:\s\]*]{0,4}(?P<rest>.*)$")
+KNOWN = re.compile(
+    r"^\s*\W{0,3}(?P<name>MainThread|AnyIO worker thread|(?:Thread|ThreadPoolExecutor)-\d{1,6}(?:_\d{1,6})?|"
+    r"(?:asyncio|uvloop)_\d{1,6})"
+    r"(?=$|[\s:(\]*])(?: \([\w.<> ]{1,60}\))?[:\s\]*]{0,4}(?P<rest>.*)$"
+)
 STATE = r" ?\((?P<state>(?:idle|active)(?:\+gil)?)\)"
 NAMED = (  # without an id: people take it out, and some put the name into its place
     re.compile(r"^\s*Thread" + STATE + r"(?:: ?\"(?P<name>[^\"]*)\")?:?(?P<note>\s+\S.*)?$"),
     re.compile(r"^\s*Thread:? [\"']?(?P<name>[^\"'()]{1,100}(?:\([^()]{1,60}\))?)[\"']?" + STATE + ":?$"),
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
-PLACE = re.compile(r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
-                   r"(?P<note>\s+\S.*)?$")
+PLACE = re.compile(
+    r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
+    r"(?P<note>\s+\S.*)?$"
+)
 FILE_NAME = re.compile(r"\.[A-Za-z]\w{0,4}$|^<.*>$")
 SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^(?!\d+$)[\w.+-]+$")
 NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:lib[\w+-]*-[\d.]+\.so|\[vdso\]|\?)$")
 INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
 PYTHON_NAME = re.compile(r"^[\w.<>\[\]$]+$")
 # Several frames on one line, as chats and issue trackers join them.
-JOINED = re.compile(r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"';]{1,300}|<[^<>]{1,80}>)"
-                    r"(?::(?P<line>\d{1,9})|(?<=\.py))\)")
+JOINED = re.compile(
+    r"(?P<function>[A-Za-z_<][\w.<>]{0,200}) \((?P<file>[^()\s\"';]{1,300}|<[^<>]{1,80}>)"
+    r"(?::(?P<line>\d{1,9})|(?<=\.py))\)"
+)
 # Functions without places that people join to the frame they led to: `join -> communicate -> run (subprocess.py:512)`.
 ARROW = r"\s{0,4}(?:<?[-=]{1,3}>|<[-=]{1,3}|[\u2190-\u2193\u21d0-\u21d3\u27f5-\u27f6])\s{0,4}"
-LED_BY = re.compile(r"(?:\.{3}\s|\u2026\s)?(?:" + ARROW + r")?(?:[A-Za-z_][\w.<>]{0,200}" + ARROW + r"){1,20}"
-                    r"(?=[A-Za-z_<][\w.<>]{0,200}$)")
+LED_BY = re.compile(
+    r"(?:\.{3}\s|\u2026\s)?(?:" + ARROW + r")?(?:[A-Za-z_][\w.<>]{0,200}" + ARROW + r"){1,20}"
+    r"(?=[A-Za-z_<][\w.<>]{0,200}$)"
+)
 # What people put before a frame: bullets, arrows, numbers, branches of a tree.
-DECORATION = re.compile(r"^[\s>*`\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4"
-                        r"=~#|+^\u2500-\u257f]{0,80}"
-                        r"(?:<[-=]{1,4}\s)?"
-                        r"(?:\(?\d{1,4}[.):]\s{1,8}|\[\d{1,4}\]\s{1,8}|\d{1,4}\s{1,8}|at\s{1,4}|frame\s)?")
+DECORATION = re.compile(
+    r"^[\s>*`\u2022\u00b7\u25aa\u2023\-\u2013\u2014\u2190-\u21ff\u27a1\u279c\u279e\u27a4"
+    r"=~#|+^\u2500-\u257f]{0,80}"
+    r"(?:<[-=]{1,4}\s)?"
+    r"(?:\(?\d{1,4}[.):]\s{1,8}|\[\d{1,4}\]\s{1,8}|\d{1,4}\s{1,8}|at\s{1,4}|frame\s)?"
+)
 COLLAPSED = re.compile(r"\);\S")  # one stack a line: collapsed.py
 MOST_WORDS = 3  # before a function's name, where prose and a remark are told apart
 
@@ -131,7 +142,7 @@ def one_frame(line: str) -> list[Frame]:
     if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):
         return [Frame(function, "")]
     led = LED_BY.match(function) if not PYTHON_NAME.match(function) else None
-    function = function[led.end():] if led else function
+    function = function[led.end() :] if led else function
     if not PYTHON_NAME.match(function):
         *before, function = function.split()
         if not place["line"] or len(before) > MOST_WORDS or not PYTHON_NAME.match(function):

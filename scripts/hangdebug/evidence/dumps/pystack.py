@@ -13,12 +13,15 @@ import re
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.evidence.dumps import printouts, grammar as stacks
+from hangdebug.evidence.dumps import grammar as stacks
+from hangdebug.evidence.dumps import printouts
 from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
-THREAD = re.compile(r"Traceback for thread (?P<id>\d{1,10})(?: \([^()]{0,64}\))?(?: \[(?P<state>[^\[\]]{0,200})\])?"
-                    r" \(most recent call (?P<order>first|last)\)")
+THREAD = re.compile(
+    r"Traceback for thread (?P<id>\d{1,10})(?: \([^()]{0,64}\))?(?: \[(?P<state>[^\[\]]{0,200})\])?"
+    r" \(most recent call (?P<order>first|last)\)"
+)
 NATIVE = re.compile(r"\((?:C|C\+\+|Rust|Other)\) {1,8}File ")
 
 

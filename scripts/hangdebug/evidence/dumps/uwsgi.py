@@ -16,8 +16,10 @@ from typing import Iterable
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
-FRAME = re.compile(r"thread_id = (?P<thread>.{1,200}?) filename = (?P<file>.{1,1000}?) lineno = (?P<line>\d{1,9}) "
-                   r"function = (?P<function>\S{1,300})(?: line = (?P<text>.{0,1000}))?")
+FRAME = re.compile(
+    r"thread_id = (?P<thread>.{1,200}?) filename = (?P<file>.{1,1000}?) lineno = (?P<line>\d{1,9}) "
+    r"function = (?P<function>\S{1,300})(?: line = (?P<text>.{0,1000}))?"
+)
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:

@@ -136,8 +136,10 @@ def imports_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
             here.bind(item.asname or item.name, node, prefix + item.name)
 
 
-STARRED = {"concurrent.futures": ("ThreadPoolExecutor", "ProcessPoolExecutor", "wait", "as_completed"),
-           "time": ("sleep",)}
+STARRED = {
+    "concurrent.futures": ("ThreadPoolExecutor", "ProcessPoolExecutor", "wait", "as_completed"),
+    "time": ("sleep",),
+}
 
 
 def definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
@@ -201,8 +203,15 @@ def call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
 
 RECORDS = {
     ast.Call: call,
-    ast.Import: imports, ast.ImportFrom: imports_from, ast.FunctionDef: definition, ast.ClassDef: definition,
-    ast.AsyncFunctionDef: definition, ast.Name: name, ast.Attribute: attribute, ast.Global: declared,
-    ast.Nonlocal: declared, ast.ExceptHandler: caught,
+    ast.Import: imports,
+    ast.ImportFrom: imports_from,
+    ast.FunctionDef: definition,
+    ast.ClassDef: definition,
+    ast.AsyncFunctionDef: definition,
+    ast.Name: name,
+    ast.Attribute: attribute,
+    ast.Global: declared,
+    ast.Nonlocal: declared,
+    ast.ExceptHandler: caught,
     **{getattr(ast, kind): matched for kind in ("MatchAs", "MatchStar", "MatchMapping") if hasattr(ast, kind)},
 }

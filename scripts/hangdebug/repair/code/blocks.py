@@ -22,7 +22,9 @@ class Edit(cst.CSTTransformer):
     """
 
     def __init__(
-        self, module: cst.Module, edits: Mapping[cst.CSTNode, Mapping[int, tuple[str, str]]],
+        self,
+        module: cst.Module,
+        edits: Mapping[cst.CSTNode, Mapping[int, tuple[str, str]]],
         loops: Mapping[cst.CSTNode, str],
     ) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ def looking(loop, event: str | None):
 def unfold(module: cst.Module, node: cst.With, names: Mapping[int, tuple[str, str]]) -> list:
     """The statements that enter the items in the same order and leave them in the same order."""
     index = min(names)
-    before, item, after = node.items[:index], node.items[index], node.items[index + 1:]
+    before, item, after = node.items[:index], node.items[index], node.items[index + 1 :]
     leading = [*node.leading_lines, *(cst.EmptyLine(comment=comment) for comment in comments(node))]
     suite, header = node.body, getattr(node.body, "header", cst.TrailingWhitespace())
     if after:
@@ -153,9 +155,15 @@ def waits(call: cst.Call) -> bool | None:
 def in_thread(call: cst.Call) -> cst.Await:
     """The same call, awaited in a thread."""
     given = [cst.Arg(call.func), *call.args]
-    return cst.Await(cst.Call(cst.parse_expression("asyncio.to_thread"), [
-        *(arg.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))) for arg in given[:-1]),
-        given[-1].with_changes(comma=FREE)]))
+    return cst.Await(
+        cst.Call(
+            cst.parse_expression("asyncio.to_thread"),
+            [
+                *(arg.with_changes(comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))) for arg in given[:-1]),
+                given[-1].with_changes(comma=FREE),
+            ],
+        )
+    )
 
 
 def unwaiting(call: cst.Call) -> cst.Call:

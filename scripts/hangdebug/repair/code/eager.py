@@ -13,12 +13,15 @@ from hangdebug.repair.code.spans import Found
 STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
 OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"
 CANCELLED = ("concurrent.futures.CancelledError", "concurrent.futures._base.CancelledError", "concurrent.futures.Error")
-DRAINS = frozenset(f"builtins.{name}" for name in
-                   "list tuple set frozenset dict sum sorted min max any all next".split())
+DRAINS = frozenset(
+    f"builtins.{name}" for name in "list tuple set frozenset dict sum sorted min max any all next".split()
+)
 LAZY = frozenset(f"builtins.{name}" for name in "zip enumerate iter map filter".split())
 MAP = "only `list` of a map with one iterable is rewritten: gather wrapped futures by hand"
-BY_HAND = ("what its futures are, or what else is done with them, is not plain here: use asyncio.{}() over wrapped "
-           "futures by hand")
+BY_HAND = (
+    "what its futures are, or what else is done with them, is not plain here: use asyncio.{}() over wrapped "
+    "futures by hand"
+)
 
 
 def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
@@ -54,8 +57,10 @@ def joins(call: ast.Call, pools: set[str]) -> bool:
 def early(file: File, wait: ast.Call) -> bool:
     """Whether it may return before all are done: a timeout, or the first of them is enough."""
     limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
-    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
-               for each in limits)
+    return any(
+        dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
+        for each in limits
+    )
 
 
 def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
@@ -65,8 +70,10 @@ def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
         return False
     if name == "asyncio.wait" and (len(awaited.args) > 1 or awaited.keywords):
         return False  # a timeout, or the first of them is enough
-    return any(isinstance(part, ast.Name) and not isinstance(file.parent(part), ast.Subscript)
-               and names & sources(file, part) for part in walk(awaited))
+    return any(
+        isinstance(part, ast.Name) and not isinstance(file.parent(part), ast.Subscript) and names & sources(file, part)
+        for part in walk(awaited)
+    )
 
 
 def sources(file: File, node: ast.Name) -> set[str]:
@@ -94,7 +101,11 @@ def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
             todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
         for use in file.uses(name):
             call = file.parent(file.parent(use))
-            if isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" and isinstance(call, ast.Call):
+            if (
+                isinstance(file.parent(use), ast.Attribute)
+                and file.parent(use).attr == "append"
+                and isinstance(call, ast.Call)
+            ):
                 calls += [part for part in walk(call) if part is not call and starts(file, part)]
     return names, calls
 
@@ -141,15 +152,22 @@ def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
         if isinstance(up, ast.With) and any(executor(file, item.context_expr) for item in up.items):
             return True
     return any(
-        isinstance(each, ast.With) and any(executor(file, item.context_expr) for item in each.items)
-        or isinstance(each, ast.Call) and joins(each, {dotted(pool)})
+        isinstance(each, ast.With)
+        and any(executor(file, item.context_expr) for item in each.items)
+        or isinstance(each, ast.Call)
+        and joins(each, {dotted(pool)})
         for each in file.run_by(file.frame(node))
-        if isinstance(each, (ast.With, ast.Call)) and file.end(each) <= file.start(node))
+        if isinstance(each, (ast.With, ast.Call)) and file.end(each) <= file.start(node)
+    )
 
 
 def polls(node: ast.Call) -> bool:
     """Whether `wait(jobs, timeout=0)` only looks."""
-    limit = node.args[1] if len(node.args) > 1 else next((each.value for each in node.keywords if each.arg == "timeout"), None)
+    limit = (
+        node.args[1]
+        if len(node.args) > 1
+        else next((each.value for each in node.keywords if each.arg == "timeout"), None)
+    )
     return isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None
 
 
@@ -187,7 +205,7 @@ def unknown(file: File, node: ast.Call, said: str) -> Found | None:
 
 
 def indent(file: File, statement: ast.stmt) -> str:
-    return file.text[file.starts[statement.lineno - 1]:file.start(statement)]
+    return file.text[file.starts[statement.lineno - 1] : file.start(statement)]
 
 
 def fresh(file: File, name: str) -> str:

@@ -36,9 +36,9 @@ class File:
     def offset(self, line: int, column: int) -> int:
         """The index in `text` of a position as `ast` gives it: the line from 1, the column in UTF-8 bytes."""
         start = self.starts[line - 1]
-        row = self.text[start:start + column]
+        row = self.text[start : start + column]
         if not row.isascii():
-            row = self.text[start:start + column].encode()[:column].decode(errors="ignore")
+            row = self.text[start : start + column].encode()[:column].decode(errors="ignore")
         return start + len(row)
 
     def start(self, node: ast.AST) -> int:
@@ -48,7 +48,7 @@ class File:
         return self.offset(node.end_lineno, node.end_col_offset)
 
     def source(self, node: ast.AST) -> str:
-        return self.text[self.start(node):self.end(node)]
+        return self.text[self.start(node) : self.end(node)]
 
     def short(self, node: ast.AST) -> str:
         """The source on one line, for a message."""
@@ -124,8 +124,11 @@ class File:
         scope, found = self.lookup(node, node.id)
         if scope is None:
             return f"builtins.{node.id}" if hasattr(builtins, node.id) and not self.scopes.star else ""
-        names = {item.qualified or (self.qualified(item.value, depth - 1) if depth and item.value else "")
-                 for item in found if not empty(item)}
+        names = {
+            item.qualified or (self.qualified(item.value, depth - 1) if depth and item.value else "")
+            for item in found
+            if not empty(item)
+        }
         return names.pop() if len(names) == 1 else ""
 
     def values(self, node: ast.AST) -> list[ast.expr | None]:
@@ -135,8 +138,11 @@ class File:
         home = self.home(node)
         if not isinstance(node, ast.Attribute) or dotted(node.value) not in ("self", "cls") or home is None:
             return []
-        written = [Binding(target, "", value) for target, value in self.scopes.attributes.get(node.attr, ())
-                   if dotted(target) == dotted(node) and self.home(target) is home]
+        written = [
+            Binding(target, "", value)
+            for target, value in self.scopes.attributes.get(node.attr, ())
+            if dotted(target) == dotted(node) and self.home(target) is home
+        ]
         body = self.scopes.opened[home].names.get(node.attr, [])
         return [self.kept(item) for item in (*written, *body) if not empty(item)]
 
@@ -165,14 +171,22 @@ class File:
         """What a name is in turn, as the variable of a loop over a list that the file fills."""
         found = self.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
         loops = [self.parent(item.node) for item in found if item.node in self.scopes.parents]
-        if not loops or not all(isinstance(loop, (ast.For, ast.comprehension)) and isinstance(loop.iter, (ast.Name, ast.Attribute))
-                                and item.node is loop.target for loop, item in zip(loops, found)):
+        if not loops or not all(
+            isinstance(loop, (ast.For, ast.comprehension))
+            and isinstance(loop.iter, (ast.Name, ast.Attribute))
+            and item.node is loop.target
+            for loop, item in zip(loops, found)
+        ):
             return []
         return [each for loop in loops for each in self.filled(loop.iter)]
 
     def filled(self, node: ast.expr) -> list[ast.expr | None]:
         """Each thing that the list is made of, or gets by `append`."""
-        given = [self.parent(self.parent(use)) for use in self.uses(node) if getattr(self.parent(use), "attr", "") == "append"]
+        given = [
+            self.parent(self.parent(use))
+            for use in self.uses(node)
+            if getattr(self.parent(use), "attr", "") == "append"
+        ]
         parts: list = [each.args[0] for each in given if isinstance(each, ast.Call) and len(each.args) == 1]
         for value in self.values(node):
             written = isinstance(value, (ast.List, ast.Tuple, ast.Set))
@@ -185,8 +199,10 @@ class File:
             return True
         frame = self.frame(node)
         local = isinstance(node, ast.Name) and self.lookup(node, node.id)[0] is self.scopes.opened.get(frame)
-        return local and all(isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
-                             for use in self.uses(node))
+        return local and all(
+            isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
+            for use in self.uses(node)
+        )
 
     def home(self, node: ast.AST) -> ast.ClassDef | None:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)
@@ -197,9 +213,11 @@ class File:
             scope = self.lookup(node, node.id)[0]
             found = [each for each in self.scopes.reads.get(node.id, ()) if self.lookup(each, each.id)[0] is scope]
         else:
-            found = [each for each in walk(self.home(node) or self.tree)
-                     if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load)
-                     and dotted(each) == dotted(node)]
+            found = [
+                each
+                for each in walk(self.home(node) or self.tree)
+                if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load) and dotted(each) == dotted(node)
+            ]
         return sorted(found, key=lambda each: (each.lineno, each.col_offset))
 
 

@@ -18,7 +18,10 @@ ASKS = (cst.Comparison, cst.ComparisonTarget, cst.If, cst.WithItem, cst.UnaryOpe
 
 
 def follow(
-    tree: Tree, owner: cst.FunctionDef, uses: list[cst.Name], exit: cst.With | cst.Call | cst.FunctionDef,
+    tree: Tree,
+    owner: cst.FunctionDef,
+    uses: list[cst.Name],
+    exit: cst.With | cst.Call | cst.FunctionDef,
     depth: int = 3,
 ) -> Verdict:
     """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`.
@@ -100,7 +103,8 @@ def closures(trail: Trail, work: Work) -> list[Work]:
     trail.seen.add(home)
     return [
         Work(use, "function" if home.asynchronous is None else "awaitable")
-        for use in references(trail.tree, home) if home not in trail.tree.above(use)
+        for use in references(trail.tree, home)
+        if home not in trail.tree.above(use)
     ]
 
 
@@ -133,8 +137,13 @@ def defined(tree: Tree, func: cst.BaseExpression) -> list:
     if home is None:
         return []
     name, family = func.attr.value, [home, *(node for node in tree.parents if inherits(node, home))]
-    rebound = [node for node in tree.parents if isinstance(node, cst.AssignTarget) and dotted(node.target) in
-               (f"self.{name}", f"cls.{name}", name) and set(family) & set(tree.above(node))]
+    rebound = [
+        node
+        for node in tree.parents
+        if isinstance(node, cst.AssignTarget)
+        and dotted(node.target) in (f"self.{name}", f"cls.{name}", name)
+        and set(family) & set(tree.above(node))
+    ]
     methods = [node for each in family for node in each.body.body if isinstance(node, cst.FunctionDef)]
     return rebound + [node for node in methods if node.name.value == name]
 
@@ -148,7 +157,7 @@ def parameter(function: cst.FunctionDef, call: cst.Call, arg: cst.Arg, skip: boo
     if arg.keyword:
         named = [*params.params, *params.kwonly_params]
         return next((item.name for item in named if item.name.value == arg.keyword.value), None)
-    before = call.args[:call.args.index(arg)]
+    before = call.args[: call.args.index(arg)]
     order = [*params.posonly_params, *params.params]
     index = len(before) + skip
     clear = not arg.star and not any(other.star or other.keyword for other in before)

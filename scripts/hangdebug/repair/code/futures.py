@@ -67,10 +67,19 @@ def mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
     if not isinstance(node, ast.Name) or not local(file, node, owner):
         return False
     values = file.values(node)
-    made = [isinstance(value, ast.DictComp) and starts(file, value.value) or isinstance(value, ast.Dict)
-            and all(starts(file, each) for each in value.values) for value in values]
-    return bool(made) and all(made) and all(read_by_key(file, use, owner) for use in file.uses(node)) and not (
-        any(isinstance(value, ast.Dict) and not value.values for value in values))
+    made = [
+        isinstance(value, ast.DictComp)
+        and starts(file, value.value)
+        or isinstance(value, ast.Dict)
+        and all(starts(file, each) for each in value.values)
+        for value in values
+    ]
+    return (
+        bool(made)
+        and all(made)
+        and all(read_by_key(file, use, owner) for use in file.uses(node))
+        and not (any(isinstance(value, ast.Dict) and not value.values for value in values))
+    )
 
 
 def read_by_key(file: File, use: ast.Name, owner: ast.AST) -> bool:
@@ -99,16 +108,18 @@ def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
     if not isinstance(node, ast.Name) or not local(file, node, owner):
         return False
     values = file.values(node)
-    made = bool(values) and all(value is not None and not isinstance(value, ast.Name)
-                                and futures(file, value, owner) for value in values)
+    made = bool(values) and all(
+        value is not None and not isinstance(value, ast.Name) and futures(file, value, owner) for value in values
+    )
     return made and all(lists(file, use, owner) for use in file.uses(node)) and filled(file, node)
 
 
 def filled(file: File, node: ast.Name) -> bool:
     """An empty list has to get its futures from an append."""
     empty = [value for value in file.values(node) if isinstance(value, ast.List) and not value.elts]
-    return not empty or any(isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append"
-                            for use in file.uses(node))
+    return not empty or any(
+        isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" for use in file.uses(node)
+    )
 
 
 def local(file: File, node: ast.Name, owner: ast.AST) -> bool:
@@ -136,8 +147,11 @@ def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
         named = isinstance(given, ast.Name) and all(starts(file, value) for value in file.values(given))
         return starts(file, given) or named
     if isinstance(parent, ast.Call):
-        return file.qualified(parent.func) in ("concurrent.futures.wait", "concurrent.futures.as_completed",
-                                               "builtins.len")
+        return file.qualified(parent.func) in (
+            "concurrent.futures.wait",
+            "concurrent.futures.as_completed",
+            "builtins.len",
+        )
     return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and calm(file, parent, owner)
 
 
@@ -145,5 +159,8 @@ def calm(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) -> bool:
     """Whether a loop over futures runs in the coroutine, and never asks whether they are done: then they may be."""
     drawn_names = {part.id for part in walk(loop.target) if isinstance(part, ast.Name)}
     body = file.parent(loop) if isinstance(loop, ast.comprehension) else loop
-    asks = any(isinstance(each, ast.Attribute) and each.attr in ASKS and dotted(each.value) in drawn_names for each in walk(body))
+    asks = any(
+        isinstance(each, ast.Attribute) and each.attr in ASKS and dotted(each.value) in drawn_names
+        for each in walk(body)
+    )
     return file.frame(loop.iter) is owner and not asks

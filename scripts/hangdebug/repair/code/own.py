@@ -21,26 +21,58 @@ LOOPED = frozenset("asyncio anyio contextvars threading trio nest_asyncio uvloop
 PACKAGES = frozenset(
     "requests httpx fastapi starlette pydantic builtins bcrypt sqlalchemy sqlmodel base64 collections csv datetime "
     "decimal email functools gzip hashlib hmac html http io itertools json logging math os pathlib random re secrets "
-    "shutil socket sqlite3 statistics string subprocess tempfile time typing urllib uuid zipfile".split())
+    "shutil socket sqlite3 statistics string subprocess tempfile time typing urllib uuid zipfile".split()
+)
 PROCESS = re.compile(  # of these packages, what changes files, or what the whole process shares
     r"builtins\.(exec|eval|compile|input|breakpoint|setattr|delattr|getattr|globals|vars|__import__)$"
     r"|os\.(?!path\.|getenv|environ\.(get|copy|items|keys)|listdir|stat|scandir|walk|getcwd|getpid|urandom|system|access"
     r"|cpu_count|fspath)"
     r"|shutil\.(?!which|disk_usage)|logging\.(?!getLogger$|debug$|info$|warning$|error$|exception$|critical$)"
     r"|decimal\.(get|set|local)context|random\.seed|socket\.setdefault|time\.tzset|functools\.(lru_cache|cache)"
-    r"|(fastapi|starlette)\.(?!.*\b([A-Z]\w*|jsonable_encoder)$)|.*\.(asyncio|concurrency|background)\.|urllib\.request\.install")
+    r"|(fastapi|starlette)\.(?!.*\b([A-Z]\w*|jsonable_encoder)$)|.*\.(asyncio|concurrency|background)\.|urllib\.request\.install"
+)
 WRITES = frozenset("write_text write_bytes unlink rename rmdir touch mkdir symlink_to hardlink_to chmod".split())
 READS_DATA = frozenset(  # methods that change nothing, whatever they belong to: of models, of strings, of dates
     "model_dump model_dump_json model_copy dict json copy keys values items strip lstrip rstrip lower upper title split "
-    "encode decode isoformat format startswith endswith join hex timestamp date strftime splitlines url_for".split())
-MUTATES = frozenset("append extend insert add update setdefault pop popitem popleft appendleft remove discard clear sort".split())
-LOOKS = frozenset("len list tuple set dict sorted sum min max any all enumerate zip map filter iter next reversed".split())
-COLUMN = frozenset("in_ not_in notin_ like ilike desc asc is_ is_not isnot between contains label startswith endswith".split())
+    "encode decode isoformat format startswith endswith join hex timestamp date strftime splitlines url_for".split()
+)
+MUTATES = frozenset(
+    "append extend insert add update setdefault pop popitem popleft appendleft remove discard clear sort".split()
+)
+LOOKS = frozenset(
+    "len list tuple set dict sorted sum min max any all enumerate zip map filter iter next reversed".split()
+)
+COLUMN = frozenset(
+    "in_ not_in notin_ like ilike desc asc is_ is_not isnot between contains label startswith endswith".split()
+)
 OPENS = ("open", "ZipFile", "TarFile")
-SESSIONS = ("sqlalchemy.orm.Session", "sqlalchemy.orm.session.Session", "sqlmodel.Session", "sqlmodel.orm.session.Session")
+SESSIONS = (
+    "sqlalchemy.orm.Session",
+    "sqlalchemy.orm.session.Session",
+    "sqlmodel.Session",
+    "sqlmodel.orm.session.Session",
+)
 TEMPLATES = ("fastapi.templating.Jinja2Templates", "starlette.templating.Jinja2Templates")
-PLAIN = ("str", "int", "float", "bool", "bytes", "list", "dict", "set", "tuple", "UploadFile", "BackgroundTasks", "UUID",
-         "date", "datetime", "Path", "List", "Dict", "Decimal")
+PLAIN = (
+    "str",
+    "int",
+    "float",
+    "bool",
+    "bytes",
+    "list",
+    "dict",
+    "set",
+    "tuple",
+    "UploadFile",
+    "BackgroundTasks",
+    "UUID",
+    "date",
+    "datetime",
+    "Path",
+    "List",
+    "Dict",
+    "Decimal",
+)
 LITERALS = (ast.Constant, ast.JoinedStr, ast.BinOp, ast.Compare, ast.UnaryOp, ast.Lambda)
 DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, *COMPREHENSIONS)
 CONSTRUCTORS = frozenset("__init__ __new__ __post_init__ model_post_init __call__ __del__".split())
@@ -66,8 +98,13 @@ def reason(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> str:
         return "" if alone else f"writes to `{file.short(each)}`, which others may share"
     if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
         return read(file, each, node)
-    return "" if not isinstance(each, ast.Call) or calm(file, each, node) else (
-        f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share")
+    return (
+        ""
+        if not isinstance(each, ast.Call) or calm(file, each, node)
+        else (
+            f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share"
+        )
+    )
 
 
 def read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
@@ -86,7 +123,11 @@ def read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
     task = isinstance(up, ast.Call) and getattr(up.func, "attr", "") == "add_task" and up.args[:1] == [outer]
     named = dotted(outer).split(".")[-1][:1].isupper()  # a class or a constant
     still = named or isinstance(outer, ast.Attribute) and not looked_into(file, outer, up)
-    return "" if called or task or still else f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
+    return (
+        ""
+        if called or task or still
+        else f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
+    )
 
 
 def looked_into(file: File, node: ast.expr, up: ast.AST) -> bool:
@@ -107,7 +148,15 @@ def constant(file: File, each: ast.Name, item: Binding) -> bool:
         return not any(changed(file, use) for use in file.uses(each))
     if isinstance(value, ast.Call):
         made = file.qualified(value.func)
-        return made in TEMPLATES or made.split(".")[0] in ("os", "re", "pathlib", "logging", "builtins", "datetime", "uuid")
+        return made in TEMPLATES or made.split(".")[0] in (
+            "os",
+            "re",
+            "pathlib",
+            "logging",
+            "builtins",
+            "datetime",
+            "uuid",
+        )
     root = file.qualified(value.value) if isinstance(value, (ast.Subscript, ast.Attribute)) else ""
     return isinstance(value, LITERALS) or root.startswith("os")
 
@@ -116,8 +165,12 @@ def changed(file: File, use: ast.Name) -> bool:
     up = file.parent(use)
     if isinstance(up, ast.Attribute):
         return up.attr in MUTATES
-    return isinstance(up, ast.Subscript) and not isinstance(up.ctx, ast.Load) or isinstance(up, (ast.Call, ast.AugAssign)) \
+    return (
+        isinstance(up, ast.Subscript)
+        and not isinstance(up.ctx, ast.Load)
+        or isinstance(up, (ast.Call, ast.AugAssign))
         and file.qualified(getattr(up, "func", up)) not in {f"builtins.{name}" for name in LOOKS}
+    )
 
 
 def calm(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
@@ -131,7 +184,9 @@ def calm(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
         return not PROCESS.match(name) if name.split(".")[0] in PACKAGES else built
     if isinstance(func, ast.Name):
         bound = [item.node for item in file.lookup(func, func.id)[1]]
-        return bool(bound) and all(builds(each) or isinstance(each, ast.FunctionDef) and node in file.above(each) for each in bound)
+        return bool(bound) and all(
+            builds(each) or isinstance(each, ast.FunctionDef) and node in file.above(each) for each in bound
+        )
     if not isinstance(func, ast.Attribute) or func.attr in WRITES:
         return False
     if isinstance(func.value, ast.Name) and file.maker(func.value) in ("logging.getLogger", *TEMPLATES):
@@ -142,7 +197,7 @@ def calm(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
 
 def only_reads(call: ast.Call, first: bool) -> bool:
     """Whether a file is opened for reading. The mode is the `first` argument of a path's method, else the second."""
-    given = [*(each.value for each in call.keywords if each.arg == "mode"), *call.args[0 if first else 1:]]
+    given = [*(each.value for each in call.keywords if each.arg == "mode"), *call.args[0 if first else 1 :]]
     return not given or isinstance(given[0], ast.Constant) and set(str(given[0].value)) <= set("rbt")
 
 
@@ -203,8 +258,11 @@ def parameter(file: File, arg: ast.arg, node: ast.AsyncFunctionDef) -> int:
     defaults = dict(zip(reversed([*node.args.posonlyargs, *node.args.args]), reversed(node.args.defaults)))
     defaults.update(zip(node.args.kwonlyargs, node.args.kw_defaults))
     given = [part for part in (arg.annotation, defaults.get(arg)) if part is not None]
-    depends = any(isinstance(part, ast.Call) and dotted(part.func).split(".")[-1] in ("Depends", "Security")
-                  for each in given for part in walk(each))
+    depends = any(
+        isinstance(part, ast.Call) and dotted(part.func).split(".")[-1] in ("Depends", "Security")
+        for each in given
+        for part in walk(each)
+    )
     plain = arg.annotation is not None and {dotted(part).split(".")[-1] for part in walk(arg.annotation)} & set(PLAIN)
     return FREE if plain and not depends else DATA
 

@@ -18,14 +18,24 @@ from hangdebug.repair.code.spans import Edit
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))
 LOCKISH = re.compile(r"(^|_)(lock|mutex|semaphore|condition)s?(_|$)|Lock$", re.I)
-CANCELLED = frozenset(("asyncio.CancelledError", "asyncio.exceptions.CancelledError", "builtins.BaseException",
-                       "builtins.GeneratorExit", "concurrent.futures.CancelledError", "anyio.get_cancelled_exc_class"))
+CANCELLED = frozenset(
+    (
+        "asyncio.CancelledError",
+        "asyncio.exceptions.CancelledError",
+        "builtins.BaseException",
+        "builtins.GeneratorExit",
+        "concurrent.futures.CancelledError",
+        "anyio.get_cancelled_exc_class",
+    )
+)
 MAKES_LOCKS = re.compile(r"\b(?:Lock|RLock|Condition|Semaphore|BoundedSemaphore)\b")
 OTHER_LOOPS = re.compile(r"\b(trio|curio)\b")
 TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
-CHANGES = frozenset("append extend insert add update setdefault pop popitem popleft appendleft remove discard clear".split())
+CHANGES = frozenset(
+    "append extend insert add update setdefault pop popitem popleft appendleft remove discard clear".split()
+)
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
@@ -35,7 +45,11 @@ def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
     for up in file.above(node):
         if up is frame:
             break
-        reason = "" if last and isinstance(up, ast.Try) and inner is (up.finalbody or [None])[-1] else barrier(file, up, inner)
+        reason = (
+            ""
+            if last and isinstance(up, ast.Try) and inner is (up.finalbody or [None])[-1]
+            else barrier(file, up, inner)
+        )
         comprehensions += isinstance(up, COMPREHENSIONS) and not first(up, inner, node, file)
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
@@ -46,7 +60,11 @@ def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
     between = raced(file, frame, node)
     if between:
         return between
-    return "" if reach(file, node, "asyncio") is not None else "the name `asyncio` means something else here, or nothing yet"
+    return (
+        ""
+        if reach(file, node, "asyncio") is not None
+        else "the name `asyncio` means something else here, or nothing yet"
+    )
 
 
 def other_loop(file: File) -> bool:
@@ -76,8 +94,10 @@ def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
     if isinstance(up, ast.With) and inner in up.body:
         for item in up.items:
             if holds_lock(file, item.context_expr):
-                return (f"the `with` around it holds the lock `{ast.unparse(item.context_expr)}`: while it awaits, the next "
-                        "coroutine that wants the lock would block the loop for ever")
+                return (
+                    f"the `with` around it holds the lock `{ast.unparse(item.context_expr)}`: while it awaits, the next "
+                    "coroutine that wants the lock would block the loop for ever"
+                )
     if isinstance(up, ast.Try) and inner in up.finalbody:
         return "it stands in a `finally`: once the client has left, an await there is cut short"
     if isinstance(up, ast.ExceptHandler) and inner is not up.type and catches_cancel(file, up):
@@ -95,10 +115,17 @@ def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
     """The line of the same function that takes a lock of threads which may be held at the node; 0 where there is none."""
     calls = [one for one in ast.walk(frame) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
     for one in calls:
-        if one.func.attr != "acquire" or one is node or one.lineno > node.lineno or isinstance(next(iter(file.above(one)), None), ast.Await):
+        if (
+            one.func.attr != "acquire"
+            or one is node
+            or one.lineno > node.lineno
+            or isinstance(next(iter(file.above(one)), None), ast.Await)
+        ):
             continue
         lock = ast.unparse(one.func.value)
-        given = [other.lineno for other in calls if other.func.attr == "release" and ast.unparse(other.func.value) == lock]
+        given = [
+            other.lineno for other in calls if other.func.attr == "release" and ast.unparse(other.func.value) == lock
+        ]
         if not given or max(given) >= node.lineno:
             return one.lineno
     return 0
@@ -107,9 +134,9 @@ def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
 def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
     """Why an await may not stand between two lines that rely on each other: what one reads, the other changes.
 
-        if self.taken: return             two coroutines may both see that it is free, and both take it
-        time.sleep(1)
-        self.taken = True
+    if self.taken: return             two coroutines may both see that it is free, and both take it
+    time.sleep(1)
+    self.taken = True
     """
     start, end, reads, writes = file.start(node), file.end(node), {}, {}
     for path, at, until, changes in touches(file, frame, node):
@@ -118,15 +145,21 @@ def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
         elif not changes and at < end:
             reads.setdefault(path, []).append(at)
     pauses = [at for each in file.run_by(frame) if isinstance(each, PAUSES) for at in [file.start(each)] if at != start]
-    locks = [(file.start(up), file.end(up)) for up in file.above(node) if isinstance(up, ast.AsyncWith)
-             and any(LOCKISH.search(dotted(item.context_expr).split(".")[-1]) for item in up.items)]
+    locks = [
+        (file.start(up), file.end(up))
+        for up in file.above(node)
+        if isinstance(up, ast.AsyncWith)
+        and any(LOCKISH.search(dotted(item.context_expr).split(".")[-1]) for item in up.items)
+    ]
     for path in sorted(reads.keys() & writes.keys()):
         before, after = max(reads[path]), min(writes[path])
         locked = any(begin < before and after <= over for begin, over in locks)
         if not locked and not any(before < pause < after for pause in pauses):
             line, other = (file.text.count("\n", 0, at) + 1 for at in (before, after))
-            return (f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine may "
-                    "do the same at the same time; hold an asyncio.Lock around both")
+            return (
+                f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine may "
+                "do the same at the same time; hold an asyncio.Lock around both"
+            )
     return ""
 
 
@@ -174,16 +207,27 @@ def apart(file: File, each: ast.AST, node: ast.AST) -> bool:
 def takes_lock(file: File, name: str) -> bool:
     """Whether a function or class of the file, by its name, enters or acquires a lock: a context manager around one."""
     own = [one for one in ast.walk(file.tree) if isinstance(one, NAMED) and one.name == name]
-    return any(isinstance(part, ast.With) and any(holds_lock(file, item.context_expr) for item in part.items
-                                                  if not isinstance(item.context_expr, ast.Call))
-               or isinstance(part, ast.Attribute) and part.attr == "acquire"
-               for one in own for part in ast.walk(one))
+    return any(
+        isinstance(part, ast.With)
+        and any(
+            holds_lock(file, item.context_expr) for item in part.items if not isinstance(item.context_expr, ast.Call)
+        )
+        or isinstance(part, ast.Attribute)
+        and part.attr == "acquire"
+        for one in own
+        for part in ast.walk(one)
+    )
 
 
 def holds_lock(file: File, node: ast.expr) -> bool:
     if isinstance(node, ast.Subscript):
-        made = [ast.unparse(one.value) for one in ast.walk(file.tree) if isinstance(one, (ast.Assign, ast.AnnAssign)) and one.value
-                for target in getattr(one, "targets", [getattr(one, "target", None)]) if ast.unparse(target) == ast.unparse(node.value)]
+        made = [
+            ast.unparse(one.value)
+            for one in ast.walk(file.tree)
+            if isinstance(one, (ast.Assign, ast.AnnAssign)) and one.value
+            for target in getattr(one, "targets", [getattr(one, "target", None)])
+            if ast.unparse(target) == ast.unparse(node.value)
+        ]
         return holds_lock(file, node.value) or any(MAKES_LOCKS.search(text) for text in made)
     if isinstance(node, ast.Call):
         name = dotted(node.func).split(".")[-1]
@@ -194,13 +238,18 @@ def holds_lock(file: File, node: ast.expr) -> bool:
 
 def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(kind is None or file.qualified(kind) in CANCELLED or dotted(kind).endswith("CancelledError")
-               for kind in kinds)
+    return any(
+        kind is None or file.qualified(kind) in CANCELLED or dotted(kind).endswith("CancelledError") for kind in kinds
+    )
 
 
 def imported(file: File, module: str) -> bool:
-    found = [item.qualified for scope in (file.scopes.module, *file.scopes.opened.values())
-             for items in scope.names.values() for item in items]
+    found = [
+        item.qualified
+        for scope in (file.scopes.module, *file.scopes.opened.values())
+        for items in scope.names.values()
+        for item in items
+    ]
     return any(name == module or name.startswith(f"{module}.") for name in found)
 
 
@@ -227,7 +276,7 @@ def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
     opening = CALM.match(file.text, name_end)
     if not opening or file.start(call.func) != start:
         return None
-    inside = file.text[opening.end():end - 1]
+    inside = file.text[opening.end() : end - 1]
     before, after = wrap(file, call)
     if not call.args and not call.keywords:
         tail = Edit(name_end, opening.end(), "") if not inside.strip() else None

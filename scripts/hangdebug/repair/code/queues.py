@@ -20,8 +20,11 @@ from hangdebug.repair.code.scopes import Tree, assigned, dotted, frame, in_order
 from hangdebug.repair.code.waits import Trail, Verdict, Work, again, settle, verb
 
 RECEIVE = {
-    "asyncio.Queue": "get", "asyncio.LifoQueue": "get", "asyncio.PriorityQueue": "get",
-    "asyncio.Event": "wait", "asyncio.Future": "",
+    "asyncio.Queue": "get",
+    "asyncio.LifoQueue": "get",
+    "asyncio.PriorityQueue": "get",
+    "asyncio.Event": "wait",
+    "asyncio.Future": "",
 }
 THREADS = frozenset(f"queue.{name}" for name in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"))
 READS = frozenset("get get_nowait empty full qsize maxsize task_done wait is_set done result".split())
@@ -74,8 +77,13 @@ def carried(tree: Tree, call: cst.Call) -> set:
         parts.add(part)
         for name in names(tree, part):
             homes = [getattr(item, "node", None) for item in tree.scopes[name][name.value]]
-            fresh += [home for home in homes if isinstance(home, cst.FunctionDef) and home not in parts
-                      and isinstance(frame(tree, home), cst.FunctionDef)]
+            fresh += [
+                home
+                for home in homes
+                if isinstance(home, cst.FunctionDef)
+                and home not in parts
+                and isinstance(frame(tree, home), cst.FunctionDef)
+            ]
     return parts
 
 
@@ -106,8 +114,11 @@ def leftovers(trail: Trail, parts: set) -> str:
         value = assigned(trail.tree, name)
         value = value.func if isinstance(value, cst.Call) else value
         late = [use for use in outside(trail.tree, name, parts) if trail.tree.start(use) >= trail.end]
-        if late and (isinstance(value, cst.BaseExpression) and dotted(value).split(".")[-1] in FILLED
-                     or isinstance(value, DISPLAYS)):
+        if late and (
+            isinstance(value, cst.BaseExpression)
+            and dotted(value).split(".")[-1] in FILLED
+            or isinstance(value, DISPLAYS)
+        ):
             line = trail.tree.line(late[0])
             return f"line {line} reads `{name.value}` after the exit, and it may fill that still"
     rebinds = any(isinstance(node, cst.Nonlocal) for part in parts for node in subtree(part))
@@ -186,8 +197,12 @@ def imports_threading(tree: Tree) -> bool:
     scope = tree.scopes[tree.module.body[0]] if tree.module.body else None
     found = [item for item in scope["threading"]] if scope else []
     plain = [item for item in found if isinstance(getattr(item, "node", None), cst.Import)]
-    bound = [node for node in tree.parents if isinstance(node, (cst.Param, cst.AssignTarget))
-             and getattr(getattr(node, "name", getattr(node, "target", None)), "value", "") == "threading"]
+    bound = [
+        node
+        for node in tree.parents
+        if isinstance(node, (cst.Param, cst.AssignTarget))
+        and getattr(getattr(node, "name", getattr(node, "target", None)), "value", "") == "threading"
+    ]
     return bool(plain) and len(plain) == len(found) and not bound
 
 
@@ -197,14 +212,22 @@ def feeding(tree: Tree, owner: cst.FunctionDef, call: cst.Call) -> set:
     if home is None or frame(tree, home) is not owner or home.asynchronous or len(references(tree, home)) != 1:
         return set()
     parts = carried(tree, call)
-    sent = {name.value for name in channels(tree, parts)} | {part.name.value for part in parts
-                                                            if isinstance(part, cst.FunctionDef) and part is not home}
+    sent = {name.value for name in channels(tree, parts)} | {
+        part.name.value for part in parts if isinstance(part, cst.FunctionDef) and part is not home
+    }
     if not only_sends(home, sent):
         return set()
-    inner = [node for node in subtree(home.body) if isinstance(node, (cst.For, cst.While)) and frame(tree, node) is home]
+    inner = [
+        node for node in subtree(home.body) if isinstance(node, (cst.For, cst.While)) and frame(tree, node) is home
+    ]
     outer = [node for node in inner if not any(up in inner for up in tree.above(node))]
-    return {node for node in outer if node.orelse is None and isinstance(node.body, cst.IndentedBlock)
-            and sent & {name.value for name in names(tree, node.body)}}
+    return {
+        node
+        for node in outer
+        if node.orelse is None
+        and isinstance(node.body, cst.IndentedBlock)
+        and sent & {name.value for name in names(tree, node.body)}
+    }
 
 
 def only_sends(home: cst.FunctionDef, sent: set[str]) -> bool:
@@ -224,7 +247,7 @@ def only_sends(home: cst.FunctionDef, sent: set[str]) -> bool:
 def handed(tree: Tree, call: cst.Call) -> cst.FunctionDef | None:
     index = 1 if verb(call) == "run_in_executor" else 0
     value = call.args[index].value if len(call.args) > index else None
-    if not isinstance(value, cst.Name) or any(arg.star for arg in call.args[:index + 1]):
+    if not isinstance(value, cst.Name) or any(arg.star for arg in call.args[: index + 1]):
         return None
     homes = [getattr(item, "node", None) for item in tree.scopes[value][value.value]]
     return homes[0] if len(homes) == 1 and isinstance(homes[0], cst.FunctionDef) else None

@@ -47,10 +47,10 @@ class Tree:
 
 def parse(source: str) -> Tree:
     """Raises cst.ParserSyntaxError, and RecursionError where the source nests too deeply."""
-    wrapper = metadata.MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)  # the parser gives each node once
-    found = wrapper.resolve_many(
-        [metadata.ParentNodeProvider, metadata.PositionProvider, metadata.ScopeProvider]
-    )
+    wrapper = metadata.MetadataWrapper(
+        cst.parse_module(source), unsafe_skip_copy=True
+    )  # the parser gives each node once
+    found = wrapper.resolve_many([metadata.ParentNodeProvider, metadata.PositionProvider, metadata.ScopeProvider])
     return Tree(wrapper.module, *found.values())
 
 
@@ -103,7 +103,9 @@ def executor_class(tree: Tree, node: cst.CSTNode, depth: int = 5) -> bool:
         return executor_class(tree, node.body, depth) and executor_class(tree, node.orelse, depth)
     names = qualified(tree, node)
     if isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name) and node.value in tree.scopes:
-        values = filter(None, [assigned(tree, getattr(item, "node", node)) for item in tree.scopes[node.value][node.value.value]])
+        values = filter(
+            None, [assigned(tree, getattr(item, "node", node)) for item in tree.scopes[node.value][node.value.value]]
+        )
         second = {f"{name}.{node.attr.value}" for value in values for name in qualified(tree, value)}
         names = second & EXECUTORS or names
     if names and names <= EXECUTORS:
@@ -137,8 +139,8 @@ def star_import(tree: Tree) -> bool:
     lines = [line for line in tree.module.body if isinstance(line, cst.SimpleStatementLine)]
     imports = [item for line in lines for item in line.body if isinstance(item, cst.ImportFrom)]
     return any(
-        isinstance(item.names, cst.ImportStar) and not item.relative and item.module
-        and dotted(item.module) in MODULES for item in imports
+        isinstance(item.names, cst.ImportStar) and not item.relative and item.module and dotted(item.module) in MODULES
+        for item in imports
     )
 
 
@@ -150,7 +152,11 @@ def creates(tree: Tree, node: cst.CSTNode | None) -> bool:
         return False
     fields = [arg.value for arg in node.args if arg.keyword and arg.keyword.value == "default_factory"]
     if fields and "dataclasses.field" in qualified(tree, node.func):
-        made = fields[0].body.func if isinstance(fields[0], cst.Lambda) and isinstance(fields[0].body, cst.Call) else fields[0]
+        made = (
+            fields[0].body.func
+            if isinstance(fields[0], cst.Lambda) and isinstance(fields[0].body, cst.Call)
+            else fields[0]
+        )
         return executor_class(tree, made)
     return executor_class(tree, node.func) or factory(tree, node.func)
 
@@ -162,10 +168,17 @@ def factory(tree: Tree, name: cst.BaseExpression) -> bool:
     home = found[0] if len(found) == 1 and isinstance(found[0], cst.FunctionDef) else None
     if home is None or home.decorators or home.asynchronous:
         return False
-    inside = [node for node in subtree(home.body) if isinstance(node, (cst.Return, cst.Yield)) and frame(tree, node) is home]
+    inside = [
+        node for node in subtree(home.body) if isinstance(node, (cst.Return, cst.Yield)) and frame(tree, node) is home
+    ]
     made = [node.value.func if isinstance(node.value, cst.Call) else None for node in inside]
-    threads = [each for each in made if each is not None and executor_class(tree, each)
-               and not any(said.endswith(CLASSES[1]) for said in qualified(tree, each))]
+    threads = [
+        each
+        for each in made
+        if each is not None
+        and executor_class(tree, each)
+        and not any(said.endswith(CLASSES[1]) for said in qualified(tree, each))
+    ]
     return bool(made) and threads == made
 
 
@@ -196,9 +209,15 @@ def cached(tree: Tree, node: cst.CSTNode) -> list:
     """What the property of the class returns that `self.pool` reads, if it keeps it."""
     home = next((up for up in tree.above(node) if isinstance(up, cst.ClassDef)), None)
     own = home.body.body if home and isinstance(node, cst.Attribute) and dotted(node.value) == "self" else ()
-    return [each.value for item in own if isinstance(item, cst.FunctionDef) and item.name.value == node.attr.value
-            and any(dotted(part.decorator).endswith("cached_property") for part in item.decorators)
-            for each in subtree(item.body) if isinstance(each, cst.Return)]
+    return [
+        each.value
+        for item in own
+        if isinstance(item, cst.FunctionDef)
+        and item.name.value == node.attr.value
+        and any(dotted(part.decorator).endswith("cached_property") for part in item.decorators)
+        for each in subtree(item.body)
+        if isinstance(each, cst.Return)
+    ]
 
 
 def targets(tree: Tree, node: cst.CSTNode) -> list[cst.CSTNode]:
@@ -208,13 +227,23 @@ def targets(tree: Tree, node: cst.CSTNode) -> list[cst.CSTNode]:
     else:
         name = dotted(node)
         if at_module(tree, node):  # app.state.pool of a module's `app`, wherever the file sets it
-            return [other for other in tree.parents if isinstance(other, cst.Attribute) and written(tree, other)
-                    and dotted(other) == name and at_module(tree, other)]
+            return [
+                other
+                for other in tree.parents
+                if isinstance(other, cst.Attribute)
+                and written(tree, other)
+                and dotted(other) == name
+                and at_module(tree, other)
+            ]
         kind = cst.ClassDef if name.split(".")[0] in ("self", "cls") else cst.FunctionDef
         home = next((parent for parent in tree.above(node) if isinstance(parent, kind)), None)
         found = [
-            other for other in tree.parents
-            if name and home and type(other) in (cst.Attribute, cst.Name) and written(tree, other)
+            other
+            for other in tree.parents
+            if name
+            and home
+            and type(other) in (cst.Attribute, cst.Name)
+            and written(tree, other)
             and dotted(other) in ({name, name.split(".", 1)[1]} if kind is cst.ClassDef else {name})
             and next((up for up in tree.above(other) if isinstance(up, kind)), None) is home
             and (isinstance(other, cst.Attribute) or frame(tree, other) is home)

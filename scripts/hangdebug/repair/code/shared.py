@@ -1,7 +1,7 @@
 """Executors that this function alone does not own: a lifespan's, a parameter's, the loop's, one of several, of a class.
 
-    async def close(self):                what other coroutines wait for may still be in it, so it must not be dropped:
-        self.pool.shutdown()              `await asyncio.to_thread(self.pool.shutdown)` waits for it as before, off the loop
+async def close(self):                what other coroutines wait for may still be in it, so it must not be dropped:
+    self.pool.shutdown()              `await asyncio.to_thread(self.pool.shutdown)` waits for it as before, off the loop
 """
 
 from __future__ import annotations
@@ -47,8 +47,11 @@ def lifespan(tree: Tree, owner: cst.FunctionDef, depth: int = 3) -> str:
 def serves_app(tree: Tree, owner: cst.FunctionDef) -> bool:
     name, params = owner.name.value, owner.params.params
     passed = any(
-        isinstance(node, cst.Arg) and node.keyword and node.keyword.value in ("lifespan", "lifespan_context")
-        and dotted(node.value) == name for node in tree.parents
+        isinstance(node, cst.Arg)
+        and node.keyword
+        and node.keyword.value in ("lifespan", "lifespan_context")
+        and dotted(node.value) == name
+        for node in tree.parents
     )
     return passed or "lifespan" in name or bool(params and params[0].name.value in ("app", "_app"))
 
@@ -62,18 +65,27 @@ def by_annotation(tree: Tree, node: cst.BaseExpression) -> str:
     param = tree.parents.get(param) if isinstance(param, cst.Name) else param
     kind = param.annotation.annotation if isinstance(param, cst.Param) and param.annotation else None
     meant = assigned(tree, only(tree, kind)) if isinstance(kind, cst.Name) and only(tree, kind) else None
-    if not any(executor_class(tree, each) or BASE & qualified(tree, each) for part in (kind, meant) if part is not None
-               for each in subtree(part) if isinstance(each, (cst.Name, cst.Attribute, cst.SimpleString))):
+    if not any(
+        executor_class(tree, each) or BASE & qualified(tree, each)
+        for part in (kind, meant)
+        if part is not None
+        for each in subtree(part)
+        if isinstance(each, (cst.Name, cst.Attribute, cst.SimpleString))
+    ):
         return ""
     return f"`{node.value}` is a parameter, and whether its caller counts on this wait is not known here"
 
 
 def known_less(tree: Tree, receiver: cst.BaseExpression) -> str:
     """The refusal for an executor that no single name stands for: a parameter, the loop's own, one of several."""
-    meant = assigned(tree, only(tree, receiver)) if isinstance(receiver, cst.Name) and only(tree, receiver) else receiver
+    meant = (
+        assigned(tree, only(tree, receiver)) if isinstance(receiver, cst.Name) and only(tree, receiver) else receiver
+    )
     if isinstance(meant, cst.Attribute) and meant.attr.value == "_default_executor":
-        return ("it is the loop's own executor, on which asyncio.to_thread() and name lookups rely: leave it to the loop, or "
-                "await loop.shutdown_default_executor() where the program ends")
+        return (
+            "it is the loop's own executor, on which asyncio.to_thread() and name lookups rely: leave it to the loop, or "
+            "await loop.shutdown_default_executor() where the program ends"
+        )
     if one_of_several(tree, receiver):
         return "it is one of several executors, and what is in each is not followed here: await asyncio.to_thread() for each"
     return by_annotation(tree, receiver)
@@ -88,15 +100,23 @@ def one_of_several(tree: Tree, receiver: cst.BaseExpression) -> bool:
         target = tree.parents[target]
     loop = tree.parents.get(target)
     source = loop.iter if isinstance(loop, (cst.For, cst.CompFor)) and loop.target is target else None
-    if isinstance(source, cst.Call) and isinstance(source.func, cst.Attribute) and source.func.attr.value in ("values", "items"):
+    if (
+        isinstance(source, cst.Call)
+        and isinstance(source.func, cst.Attribute)
+        and source.func.attr.value in ("values", "items")
+    ):
         source = source.func.value
     return source is not None and several(tree, source)
 
 
 def several(tree: Tree, node: cst.BaseExpression) -> bool:
     values = [node] if not dotted(node) else [assigned(tree, each) for each in targets(tree, node)]
-    parts = [[each.value for each in value.elements] if isinstance(value, (cst.Dict, cst.List, cst.Tuple, cst.Set)) else
-             [getattr(value, "value", None) if isinstance(value, cst.DictComp) else getattr(value, "elt", None)] for value in values]
+    parts = [
+        [each.value for each in value.elements]
+        if isinstance(value, (cst.Dict, cst.List, cst.Tuple, cst.Set))
+        else [getattr(value, "value", None) if isinstance(value, cst.DictComp) else getattr(value, "elt", None)]
+        for value in values
+    ]
     return bool(parts) and all(part and all(creates(tree, each) for each in part) for part in parts)
 
 
@@ -153,7 +173,12 @@ def no_await(tree: Tree, node: cst.Call) -> str:
     except SyntaxError:
         return "the file is written for a newer Python than the one that runs this"
     line, column = tree.start(node)
-    calls = [each for each in file.calls if each.lineno == line and file.starts[line - 1] + column == file.start(each)
-             and getattr(each.func, "attr", "") == "shutdown"]
+    calls = [
+        each
+        for each in file.calls
+        if each.lineno == line
+        and file.starts[line - 1] + column == file.start(each)
+        and getattr(each.func, "attr", "") == "shutdown"
+    ]
     plain = len(calls) == 1 and isinstance(tree.parents[node], cst.Expr)
     return obstacle(file, calls[0], last=True) if plain else "it stands in the middle of a statement"

@@ -81,7 +81,12 @@ Search = Callable[[File], Iterable[Found]]
 
 
 def rewrite(
-    rule: str, search: Search, source: str, name: str, line: int | None = None, exact: bool = False,
+    rule: str,
+    search: Search,
+    source: str,
+    name: str,
+    line: int | None = None,
+    exact: bool = False,
     imports: set[str] | None = None,
 ) -> tuple[str, tuple[Finding, ...]]:
     """The source with every edit made that the search found, and a finding for each place.
@@ -120,7 +125,7 @@ def apply(text: str, edits: Iterable[Edit]) -> str:
     parts, at = [], 0
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
         assert at <= edit.start, "two edits overlap"
-        parts += [text[at:edit.start], edit.new]
+        parts += [text[at : edit.start], edit.new]
         at = edit.end
     return "".join([*parts, text[at:]])
 
@@ -162,8 +167,10 @@ def first_line(node: ast.stmt) -> int:
 
 def between(body: list[ast.stmt], line: int) -> bool:
     """Whether a line stands between two statements of the module, and behind those that stay first."""
-    return all(node.end_lineno < line or first_line(node) >= line and not header(node, index)
-               for index, node in enumerate(body))
+    return all(
+        node.end_lineno < line or first_line(node) >= line and not header(node, index)
+        for index, node in enumerate(body)
+    )
 
 
 def header(node: ast.stmt, index: int) -> bool:

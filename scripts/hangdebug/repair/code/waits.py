@@ -116,18 +116,24 @@ def partly(trail: Trail, node: cst.CSTNode) -> bool:
 def gives_up(trail: Trail, node: cst.CSTNode, work: Work) -> bool:
     """Whether a timeout or the first failure may end the wait, and the block goes on behind it.
 
-        try: await asyncio.wait_for(job, 5)
-        except TimeoutError: pass               the work runs on, and only the exit waits for it
+    try: await asyncio.wait_for(job, 5)
+    except TimeoutError: pass               the work runs on, and only the exit waits for it
     """
     around, inner, short = set(trail.tree.above(trail.exit)), node, early(node)
     for up in trail.tree.above(node):
         if up in around or up is trail.exit:
             return False
-        if isinstance(up, cst.With) and any(verb(item.item) in LIMITS for item in up.items if isinstance(item.item, cst.Call)):
+        if isinstance(up, cst.With) and any(
+            verb(item.item) in LIMITS for item in up.items if isinstance(item.item, cst.Call)
+        ):
             short = True
             if any(verb(item.item) in SILENT for item in up.items if isinstance(item.item, cst.Call)):
                 return True
-        if isinstance(up, cst.For) and work.node not in trail.tree.above(node) and up not in trail.tree.above(work.node):
+        if (
+            isinstance(up, cst.For)
+            and work.node not in trail.tree.above(node)
+            and up not in trail.tree.above(work.node)
+        ):
             short = True  # the first that fails ends a loop that awaits one after the other
         if isinstance(up, (cst.Try, cst.TryStar)) and inner is up.body and short and any(map(goes_on, up.handlers)):
             return not any(isinstance(loop, cst.While) for loop in again(trail, up))
@@ -140,7 +146,9 @@ def early(node: cst.CSTNode) -> bool:
     call = node.expression if isinstance(node, cst.Await) else None
     if not isinstance(call, cst.Call):
         return False
-    quiet = any(arg.keyword and arg.keyword.value == "return_exceptions" and dotted(arg.value) == "True" for arg in call.args)
+    quiet = any(
+        arg.keyword and arg.keyword.value == "return_exceptions" and dotted(arg.value) == "True" for arg in call.args
+    )
     several = len(call.args) > 1 or any(arg.star for arg in call.args)
     return verb(call) == "wait_for" or verb(call) == "gather" and several and not quiet
 
@@ -192,8 +200,10 @@ def join(trail: Trail, work: Work, node: cst.CSTNode, words: str) -> None:
 def blocking(trail: Trail) -> list[tuple[int, str]]:
     """The joins on the loop's thread, without those of work known to be done by then."""
     return [
-        (trail.tree.line(node), words) for (work, node), words in {**trail.joined, **trail.blocked}.items()
-        if frame(trail.tree, node) is trail.owner and work not in trail.tested
+        (trail.tree.line(node), words)
+        for (work, node), words in {**trail.joined, **trail.blocked}.items()
+        if frame(trail.tree, node) is trail.owner
+        and work not in trail.tested
         and not trail.awaited.get(work, trail.end) < trail.tree.start(node)
     ]
 
@@ -209,8 +219,8 @@ def is_group(trail: Trail, name: cst.Name) -> bool:
     nodes = [getattr(item, "node", name) for item in trail.tree.scopes[name][name.value]]
     around, makers = set(trail.tree.above(trail.exit)), [assigned(trail.tree, node) for node in nodes]
     return bool(makers) and all(
-        isinstance(maker, cst.Call) and verb(maker) in GROUPS
-        and not around & set(list(trail.tree.above(maker))[:2]) for maker in makers
+        isinstance(maker, cst.Call) and verb(maker) in GROUPS and not around & set(list(trail.tree.above(maker))[:2])
+        for maker in makers
     )
 
 

@@ -25,8 +25,21 @@ LAZY = frozenset("zip enumerate iter map filter partial to_thread run_in_executo
 COLLECTS = frozenset("append add extend appendleft insert update setdefault put_nowait".split())
 WAITS = frozenset(("concurrent.futures.wait", "concurrent.futures.as_completed"))
 CARRIERS = (
-    cst.Arg, cst.Element, cst.StarredElement, cst.DictElement, cst.StarredDictElement, cst.List, cst.Tuple,
-    cst.Set, cst.Dict, cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp, cst.Subscript, cst.Lambda,
+    cst.Arg,
+    cst.Element,
+    cst.StarredElement,
+    cst.DictElement,
+    cst.StarredDictElement,
+    cst.List,
+    cst.Tuple,
+    cst.Set,
+    cst.Dict,
+    cst.ListComp,
+    cst.SetComp,
+    cst.DictComp,
+    cst.GeneratorExp,
+    cst.Subscript,
+    cst.Lambda,
     cst.BinaryOperation,
 )
 LOOPS = (cst.For, cst.While)
@@ -136,8 +149,12 @@ def picks(node: cst.Subscript) -> bool:
 def name(trail: Trail, target: cst.CSTNode, work: Work, kind: str, since: cst.CSTNode | None = None) -> None:
     """`target` now carries the work: follow every place that reads it, after the assignment `since`."""
     if isinstance(target, (cst.Tuple, cst.List)):
-        waited = [each for each in target.elements if isinstance(each.value, cst.Name) and any(
-            isinstance(trail.tree.parents[use], cst.Await) for use in references(trail.tree, each.value))]
+        waited = [
+            each
+            for each in target.elements
+            if isinstance(each.value, cst.Name)
+            and any(isinstance(trail.tree.parents[use], cst.Await) for use in references(trail.tree, each.value))
+        ]
         for element in waited or target.elements:  # of `for url, job in jobs` only the job is awaited
             name(trail, element.value, work, kind, since)
     elif isinstance(target, cst.Subscript):
@@ -157,8 +174,11 @@ def still(tree: Tree, target: cst.Name, since: cst.CSTNode, use: cst.CSTNode) ->
     if loop is not None and frame(tree, loop) is frame(tree, since):
         return loop in tree.above(use)
     later = [
-        tree.start(spot.node) for spot in tree.scopes[target][target.value] if hasattr(spot, "node")
-        and tree.start(spot.node) > tree.start(since) and above[1] in list(tree.above(spot.node))[:4]
+        tree.start(spot.node)
+        for spot in tree.scopes[target][target.value]
+        if hasattr(spot, "node")
+        and tree.start(spot.node) > tree.start(since)
+        and above[1] in list(tree.above(spot.node))[:4]
     ]
     rebound = min(later, default=None)
     closure = frame(tree, use) is not frame(tree, since)

@@ -80,8 +80,17 @@ def is_url(url: str) -> bool:
 
 
 def probe_command(url: str, deadline: float) -> list[str]:
-    return [*plain(url), "-o", os.devnull, "-w", r"%{http_code} %{time_total}\n",
-            "--max-time", f"{deadline:g}", "--url", url]
+    return [
+        *plain(url),
+        "-o",
+        os.devnull,
+        "-w",
+        r"%{http_code} %{time_total}\n",
+        "--max-time",
+        f"{deadline:g}",
+        "--url",
+        url,
+    ]
 
 
 def stream_command(url: str, seconds: float) -> list[str]:
@@ -177,9 +186,15 @@ def running(commands: Sequence[list[str]], stderr: int) -> Iterator[list[subproc
 def spawn(command: list[str], stderr: int) -> subprocess.Popen:
     try:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             env={**os.environ, "LC_ALL": "C"},  # a decimal point in every country
         )
     except OSError as error:
-        raise MissingTool("curl cannot be run.", f"{error.strerror}. The proof is made with real requests.",
-                          "sudo apt-get install curl") from error
+        raise MissingTool(
+            "curl cannot be run.",
+            f"{error.strerror}. The proof is made with real requests.",
+            "sudo apt-get install curl",
+        ) from error

@@ -22,10 +22,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
-from hangdebug.repair.proof import curl
-from hangdebug.evidence.bundle import mapping
 from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.evidence.bundle import mapping
 from hangdebug.repair.model import Probe
+from hangdebug.repair.proof import curl
 from hangdebug.repair.proof.verify import (
     BASELINE,
     PAUSE,
@@ -88,9 +88,16 @@ class Watch:
                 self.cut.append(self.run.aborts)
 
 
-def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, concurrency: int = 20,
-             deadline: float = 2.0, pid: int | None = None,
-             on_phase: Callable[[str], object] = lambda phase: None) -> Pressure:
+def pressure(
+    urls: str | Iterable[str],
+    stream_url: str,
+    *,
+    aborts: int = 200,
+    concurrency: int = 20,
+    deadline: float = 2.0,
+    pid: int | None = None,
+    on_phase: Callable[[str], object] = lambda phase: None,
+) -> Pressure:
     """Open `concurrency` streams at once, cut them off, and so on until `aborts` were cut, probing all the time.
 
     Where two rounds of probes in a row miss, no more streams are opened. `pid` is the process whose threads are
@@ -114,8 +121,17 @@ def pressure(urls: str | Iterable[str], stream_url: str, *, aborts: int = 200, c
     if run.aborts < aborts:
         run.notes[f"No further stream was opened after {run.aborts} of {aborts} aborts."] = None
     lines = [curl.probe_command(url, deadline) for url in urls] + [curl.stream_command(stream_url, run.lifetime)]
-    result = Verification(tuple(run.probes), deadline, stream_url, aborts, run.opened, run.streams, run.aborts,
-                          tuple(run.notes), tuple(map(shlex.join, lines)))
+    result = Verification(
+        tuple(run.probes),
+        deadline,
+        stream_url,
+        aborts,
+        run.opened,
+        run.streams,
+        run.aborts,
+        tuple(run.notes),
+        tuple(map(shlex.join, lines)),
+    )
     return Pressure(result, baseline, counts, back if result.complete else None, gone)
 
 
@@ -177,8 +193,9 @@ def threads_of(pid: int) -> int:
     try:
         return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
     except OSError as error:
-        raise NoProcess(f"The threads of process {pid} cannot be counted.", "It ended, or this is not Linux.",
-                        "leave --pid out") from error
+        raise NoProcess(
+            f"The threads of process {pid} cannot be counted.", "It ended, or this is not Linux.", "leave --pid out"
+        ) from error
 
 
 def report(found: Pressure) -> str:
@@ -201,15 +218,20 @@ def report(found: Pressure) -> str:
 def keep_check(check: Check, file: Path) -> None:
     """Write it as JSON, to be read by a report: `verification.json`, or `NAME.json` of a name that tells it from others."""
     from hangdebug.capture import redact
+
     kind = "pressure" if isinstance(check, Pressure) else "verification"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(file.name + ".part")
         text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
-        partial.write_text(redact.clean(text)[0], encoding="utf-8")  # a URL may hold a password, and a bundle is sent on
+        partial.write_text(
+            redact.clean(text)[0], encoding="utf-8"
+        )  # a URL may hold a password, and a bundle is sent on
         partial.replace(file)
     except OSError as error:
-        raise BadRequest(f"{file} cannot be written.", error.strerror or str(error), "name another file with --save") from error
+        raise BadRequest(
+            f"{file} cannot be written.", error.strerror or str(error), "name another file with --save"
+        ) from error
 
 
 def now() -> str:
@@ -227,22 +249,39 @@ def read_check(text: str) -> Check | None:
             if len(cut) != len(counts):
                 return None
             baseline, back = (None if value[name] is None else sane(value[name]) for name in ("baseline", "back"))
-            return Pressure(verification(value["result"]), None if baseline is None else int(baseline), counts, back, cut)
+            return Pressure(
+                verification(value["result"]), None if baseline is None else int(baseline), counts, back, cut
+            )
         return verification(value) if kind == "verification" else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
 def verification(value: Mapping[str, Any]) -> Verification:
-    probes = tuple(Probe(str(one["url"]), str(one["phase"]), None if one["status"] is None else int(one["status"]),
-                         sane(one["seconds"]), sane(one["at"]), bool(one["ok"]), str(one["command"]))
-                   for one in value["probes"])
+    probes = tuple(
+        Probe(
+            str(one["url"]),
+            str(one["phase"]),
+            None if one["status"] is None else int(one["status"]),
+            sane(one["seconds"]),
+            sane(one["at"]),
+            bool(one["ok"]),
+            str(one["command"]),
+        )
+        for one in value["probes"]
+    )
     if not probes or not sane(value["deadline"]):
         raise ValueError("a verification without a probe, or without a deadline")
     counts = {name: int(sane(value[name])) for name in ("wanted", "opened", "streams", "aborts")}
     stream = value["stream_url"]
-    return Verification(probes, sane(value["deadline"]), None if stream is None else str(stream),
-                        notes=tuple(map(str, value["notes"])), commands=tuple(map(str, value["commands"])), **counts)
+    return Verification(
+        probes,
+        sane(value["deadline"]),
+        None if stream is None else str(stream),
+        notes=tuple(map(str, value["notes"])),
+        commands=tuple(map(str, value["commands"])),
+        **counts,
+    )
 
 
 def sane(value: Any) -> float:

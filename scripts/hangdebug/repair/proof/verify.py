@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Callable, Iterable
 
-from hangdebug.repair.proof import curl
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.repair.model import Probe
+from hangdebug.repair.proof import curl
 
 BASELINE, STREAMING, ABORTED = PHASES = ("baseline", "while streaming", "after aborts")
 ROUNDS = 3  # in the first two phases
@@ -85,9 +85,16 @@ class Run:
         return self.patience + ROUNDS * (2 * self.deadline + PAUSE) + 10
 
 
-def verify(urls: str | Iterable[str], *, stream_url: str | None = None, aborts: int = 5, concurrency: int = 5,
-           deadline: float = 2.0, on_probe: Callable[[Probe], object] | None = None,
-           on_phase: Callable[[str], object] | None = None) -> Verification:
+def verify(
+    urls: str | Iterable[str],
+    *,
+    stream_url: str | None = None,
+    aborts: int = 5,
+    concurrency: int = 5,
+    deadline: float = 2.0,
+    on_probe: Callable[[Probe], object] | None = None,
+    on_phase: Callable[[str], object] | None = None,
+) -> Verification:
     """Probe `urls` alone, while a stream is open, and after `aborts` streams were cut off.
 
     At most `concurrency` streams are open at once. A phase ends early, with a note, when two rounds of probes
@@ -110,13 +117,21 @@ def verify(urls: str | Iterable[str], *, stream_url: str | None = None, aborts: 
     lines = [curl.probe_command(url, deadline) for url in urls]
     lines += [curl.stream_command(stream_url, run.lifetime)] if stream_url else []
     return Verification(
-        tuple(run.probes), deadline, stream_url, aborts if stream_url else 0, run.opened, run.streams,
-        run.aborts, tuple(run.notes), tuple(map(shlex.join, lines)),
+        tuple(run.probes),
+        deadline,
+        stream_url,
+        aborts if stream_url else 0,
+        run.opened,
+        run.streams,
+        run.aborts,
+        tuple(run.notes),
+        tuple(map(shlex.join, lines)),
     )
 
 
-def checked(urls: Iterable[str], stream_url: str | None, aborts: int, concurrency: int,
-            deadline: float) -> tuple[str, ...]:
+def checked(
+    urls: Iterable[str], stream_url: str | None, aborts: int, concurrency: int, deadline: float
+) -> tuple[str, ...]:
     """The URLs, each once. Raises BadRequest where the arguments make no sense."""
     urls = tuple(dict.fromkeys(urls))
     if not urls:
@@ -226,8 +241,15 @@ def table(verification: Verification) -> str:
 def row(phase: str, url: str, probes: list[Probe]) -> tuple[str, ...]:
     statuses = dict.fromkeys("none" if probe.status is None else str(probe.status) for probe in probes)
     failed = sum(not probe.ok for probe in probes)
-    return (phase, str(len(probes)), str(failed), ",".join(statuses), percentile(probes, 50),
-            percentile(probes, 99), url)
+    return (
+        phase,
+        str(len(probes)),
+        str(failed),
+        ",".join(statuses),
+        percentile(probes, 50),
+        percentile(probes, 99),
+        url,
+    )
 
 
 def percentile(probes: list[Probe], percent: int) -> str:

@@ -15,6 +15,9 @@ from typing import Callable
 from libcst import parse_module
 
 from hangdebug.repair.code import spans as _spans
+from hangdebug.repair.code.file import tree_of
+from hangdebug.repair.code.spans import Need, Spot, moved, onto, with_imports
+from hangdebug.repair.model import Finding
 from hangdebug.repair.rules import (
     asyncio_lock,
     await_future,
@@ -24,11 +27,21 @@ from hangdebug.repair.rules import (
     sync_endpoint,
     to_thread,
 )
-from hangdebug.repair.code.file import tree_of
-from hangdebug.repair.code.spans import Need, Spot, moved, onto, with_imports
-from hangdebug.repair.model import Finding
 
-__all__ = ["RULES", "Rule", "Spot", "check_depth", "each_once", "fault", "moved", "onto", "parses", "spot", "tree_of", "with_imports"]
+__all__ = [
+    "RULES",
+    "Rule",
+    "Spot",
+    "check_depth",
+    "each_once",
+    "fault",
+    "moved",
+    "onto",
+    "parses",
+    "spot",
+    "tree_of",
+    "with_imports",
+]
 
 EXECUTORS = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 DEFINITIONS = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
@@ -196,7 +209,11 @@ def assigns(seen: Seen, node: ast.Assign | ast.AnnAssign | ast.NamedExpr, runnin
 
 
 def loop(seen: Seen, node: ast.For, running: bool) -> None:
-    source = node.iter.func.value if isinstance(node.iter, ast.Call) and isinstance(node.iter.func, ast.Attribute) else node.iter
+    source = (
+        node.iter.func.value
+        if isinstance(node.iter, ast.Call) and isinstance(node.iter.func, ast.Attribute)
+        else node.iter
+    )
     seen.drawn += [(each.id, last(source)) for each in ast.walk(node.target) if isinstance(each, ast.Name)]
 
 
@@ -225,7 +242,16 @@ def last(node: ast.expr) -> str:
 
 
 RECORDS = {
-    ast.Call: call, ast.With: block, ast.Import: imports, ast.ImportFrom: imports, ast.Assign: assigns,
-    ast.AnnAssign: assigns, ast.NamedExpr: assigns, ast.For: loop, ast.comprehension: loop, ast.ClassDef: defines,
-    ast.FunctionDef: function, ast.AsyncFunctionDef: function,
+    ast.Call: call,
+    ast.With: block,
+    ast.Import: imports,
+    ast.ImportFrom: imports,
+    ast.Assign: assigns,
+    ast.AnnAssign: assigns,
+    ast.NamedExpr: assigns,
+    ast.For: loop,
+    ast.comprehension: loop,
+    ast.ClassDef: defines,
+    ast.FunctionDef: function,
+    ast.AsyncFunctionDef: function,
 }

@@ -32,8 +32,15 @@ from hangdebug.repair.code.spans import Edit, Found, Need
 ID = "asyncio_lock"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
-THREADS = ("threading.Thread", "threading.Timer", "asyncio.run", "asyncio.new_event_loop", "asyncio.to_thread",
-           "asyncio.Runner", "concurrent.futures.ThreadPoolExecutor")
+THREADS = (
+    "threading.Thread",
+    "threading.Timer",
+    "asyncio.run",
+    "asyncio.new_event_loop",
+    "asyncio.to_thread",
+    "asyncio.Runner",
+    "concurrent.futures.ThreadPoolExecutor",
+)
 
 
 def search(file: File) -> Iterator[Found]:
@@ -68,13 +75,16 @@ def block_of(file: File, use: ast.expr) -> ast.With | None:
 def pauses(file: File, block: ast.With) -> bool:
     owner = file.coroutine(block)
     return owner is not None and any(
-        isinstance(node, PAUSES) and file.frame(node) is owner for line in block.body for node in walk(line))
+        isinstance(node, PAUSES) and file.frame(node) is owner for line in block.body for node in walk(line)
+    )
 
 
 def found(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) -> Found:
     name, line = dotted(target), blocks[0].lineno
-    said = (f"line {line} holds `{name}`, a lock of threads, across an await: the next coroutine that wants it "
-            "blocks the event loop for ever")
+    said = (
+        f"line {line} holds `{name}`, a lock of threads, across an await: the next coroutine that wants it "
+        "blocks the event loop for ever"
+    )
     reason = why_not(file, call, target)
     if reason:
         return Found(blocks[0], f"{said}, but {reason}", refused=True)
@@ -90,7 +100,9 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
     for use in file.uses(target):
         block = block_of(file, use)
         if block is None or file.coroutine(block) is None:
-            return f"line {use.lineno} uses it outside of a coroutine's `with` block: guard each side by a lock of its own"
+            return (
+                f"line {use.lineno} uses it outside of a coroutine's `with` block: guard each side by a lock of its own"
+            )
         if len(block.items) > 1 or block.items[0].optional_vars:
             return f"line {block.lineno} enters it together with something else: make it a block of its own"
     for node in strangers(file, target, name):

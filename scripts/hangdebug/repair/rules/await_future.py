@@ -89,13 +89,19 @@ def read(file: File, node: ast.Call) -> Found | None:
     named = f"{file.short(taken.func)}(...)" if isinstance(taken, ast.Call) else file.short(taken)
     said = f"{named}.{node.func.attr}() waits on the event loop's thread"
     late = limit is not None and not (isinstance(limit, ast.Constant) and limit.value is None)
-    reason = LATE if late else RAISES * (node.func.attr == "exception") or cancelled(file, taken) or obstacle(file, node)
+    reason = (
+        LATE if late else RAISES * (node.func.attr == "exception") or cancelled(file, taken) or obstacle(file, node)
+    )
     reason = reason or ODD * (file.start(taken) != file.start(node))
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     before, after = wrap(file, node)
-    edits = (*before, Edit(file.start(node), file.start(node), f"await {WRAP}("),
-             Edit(file.end(taken), file.end(node), ")"), *after)
+    edits = (
+        *before,
+        Edit(file.start(node), file.start(node), f"await {WRAP}("),
+        Edit(file.end(taken), file.end(node), ")"),
+        *after,
+    )
     return Found(node, f"{said}; it becomes `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))
 
 
@@ -129,13 +135,19 @@ def completed(file: File, node: ast.Call) -> Found | None:
     spot, reason = None, obstacle(file, node)
     if len(node.args) > 1 or node.keywords:
         reason = LATE
-    elif not isinstance(loop, (ast.For, ast.comprehension)) or loop.iter is not node or not isinstance(loop.target, ast.Name):
+    elif (
+        not isinstance(loop, (ast.For, ast.comprehension))
+        or loop.iter is not node
+        or not isinstance(loop.target, ast.Name)
+    ):
         reason = "it is no plain loop: use asyncio.as_completed() over wrapped futures by hand"
     else:
         spot = only_result(file, loop)
         if spot is None:
-            reason = reason or ("the loop does more with its futures than to read the result of each, first and once, and "
-                                "asyncio.as_completed() gives other objects: wrap each job in a coroutine that returns all of it")
+            reason = reason or (
+                "the loop does more with its futures than to read the result of each, first and once, and "
+                "asyncio.as_completed() gives other objects: wrap each job in a coroutine that returns all of it"
+            )
         reason = reason or obstacle(file, spot) or ODD * (file.start(spot.func.value) != file.start(spot))
         edges = (file.start(node), file.start(node.args[0])), (file.end(node.args[0]), file.end(node))
         reason = reason or LOST * any("#" in file.text[one:other] for one, other in edges)
@@ -146,12 +158,17 @@ def completed(file: File, node: ast.Call) -> Found | None:
     statement, name = file.statement(node), fresh(file, "waiting")
     start, margin = file.start(statement), indent(file, statement)
     lines = (f"{name} = {wrapped(file, node.args[0])}", f"asyncio.gather(*{name}, return_exceptions=True)  {TAKES}", "")
-    edits = (Edit(start, start, f"{file.newline}{margin}".join(lines)),
-             Edit(file.start(node), file.end(node), f"asyncio.as_completed({name})"),
-             *before, Edit(file.start(spot), file.start(spot), "await "),
-             Edit(file.end(spot.func.value), file.end(spot), ""), *after)
-    return Found(node, f"{said}; it becomes `asyncio.as_completed(...)`, each awaited", edits,
-                 reach(file, node, "asyncio"))
+    edits = (
+        Edit(start, start, f"{file.newline}{margin}".join(lines)),
+        Edit(file.start(node), file.end(node), f"asyncio.as_completed({name})"),
+        *before,
+        Edit(file.start(spot), file.start(spot), "await "),
+        Edit(file.end(spot.func.value), file.end(spot), ""),
+        *after,
+    )
+    return Found(
+        node, f"{said}; it becomes `asyncio.as_completed(...)`, each awaited", edits, reach(file, node, "asyncio")
+    )
 
 
 def first_of_line(file: File, node: ast.Call, statement: ast.stmt) -> bool:
@@ -162,11 +179,22 @@ def first_of_line(file: File, node: ast.Call, statement: ast.stmt) -> bool:
         return file.parent(node) is statement
     up = list(itertools.takewhile(lambda each: each is not statement, file.above(node)))
     drawn = isinstance(file.parent(node), ast.comprehension)
-    around = sum(isinstance(each, COMPREHENSIONS) for each in up) == drawn and not any(isinstance(each, CHOICES) for each in up)
-    earlier = [each for each in walk(statement) if isinstance(each, EFFECTS) and file.end(each) <= file.start(node)
-               and not any(isinstance(part, COMPREHENSIONS) for part in file.above(each) if part in up)]
-    return around and not earlier and isinstance(statement, (ast.Return, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)) \
+    around = sum(isinstance(each, COMPREHENSIONS) for each in up) == drawn and not any(
+        isinstance(each, CHOICES) for each in up
+    )
+    earlier = [
+        each
+        for each in walk(statement)
+        if isinstance(each, EFFECTS)
+        and file.end(each) <= file.start(node)
+        and not any(isinstance(part, COMPREHENSIONS) for part in file.above(each) if part in up)
+    ]
+    return (
+        around
+        and not earlier
+        and isinstance(statement, (ast.Return, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr))
         and not (isinstance(statement, ast.AugAssign) and not isinstance(statement.target, ast.Name))
+    )
 
 
 def wrapped(file: File, jobs: ast.expr) -> str:
@@ -175,9 +203,12 @@ def wrapped(file: File, jobs: ast.expr) -> str:
     if None in parts:
         each = fresh(file, "job")
         return f"[{WRAP}({each}) for {each} in {file.source(jobs)}]"
-    edits = [edit for part in parts for edit in (Edit(file.start(part), file.start(part), f"{WRAP}("),
-                                                 Edit(file.end(part), file.end(part), ")"))]
-    return apply(file.text[:file.end(jobs)], edits)[file.start(jobs):]
+    edits = [
+        edit
+        for part in parts
+        for edit in (Edit(file.start(part), file.start(part), f"{WRAP}("), Edit(file.end(part), file.end(part), ")"))
+    ]
+    return apply(file.text[: file.end(jobs)], edits)[file.start(jobs) :]
 
 
 def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | None:
@@ -192,10 +223,15 @@ def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | Non
     body, up = loop.body[0], list(file.above(call))
     body = body.body[0] if isinstance(body, ast.Try) else body
     branches = (ast.IfExp, ast.BoolOp, ast.If, ast.For, ast.While, ast.Lambda, *COMPREHENSIONS)
-    between = up[:up.index(body)] if body in up else None
+    between = up[: up.index(body)] if body in up else None
     odd = between is None or any(isinstance(each, branches) for each in (*between, body))
-    risky = [each for each in walk(body) if isinstance(each, (*EFFECTS, ast.Subscript))
-             and not isinstance(getattr(each, "ctx", None), ast.Store) and file.end(each) <= file.start(call)]  # if it raises, what as_completed() gave is never awaited
+    risky = [
+        each
+        for each in walk(body)
+        if isinstance(each, (*EFFECTS, ast.Subscript))
+        and not isinstance(getattr(each, "ctx", None), ast.Store)
+        and file.end(each) <= file.start(call)
+    ]  # if it raises, what as_completed() gave is never awaited
     return None if odd or risky or loop.orelse else call
 
 
@@ -207,7 +243,11 @@ def mapped(file: File, node: ast.Call) -> Found | None:
         return None
     said = f"{file.short(node.func)}({file.short(call.func)}(...)) waits on the event loop's thread"
     reason = obstacle(file, node)
-    if file.source(node.func) != "list" or len(call.args) != 2 or any(isinstance(each, ast.Starred) for each in call.args):
+    if (
+        file.source(node.func) != "list"
+        or len(call.args) != 2
+        or any(isinstance(each, ast.Starred) for each in call.args)
+    ):
         reason = MAP
     elif call.keywords:
         reason = f"its `{call.keywords[0].arg or '**'}` has no like there: gather wrapped futures by hand"
@@ -223,7 +263,7 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     if not isinstance(call.args[0], ast.Lambda) and not dotted(call.args[0]):
         return Found(node, f"{said}, but the function is computed there: give it a name first", refused=True)
     statement = file.statement(node)
-    rest = file.text[file.end(statement):file.starts[statement.end_lineno]]
+    rest = file.text[file.end(statement) : file.starts[statement.end_lineno]]
     rest = "" if isinstance(statement, ast.For) else rest
     if not first_of_line(file, node, statement) or rest.strip() and not rest.lstrip().startswith("#"):
         return Found(node, f"{said}, but {MIXED}", refused=True)
@@ -231,14 +271,26 @@ def mapped(file: File, node: ast.Call) -> Found | None:
     jobs, job, start, margin = fresh(file, "jobs"), fresh(file, "job"), file.start(statement), indent(file, statement)
     step, line_end = "\t" if "\t" in margin else " " * 4, file.end(statement) + len(rest.rstrip("\r\n"))
     head = (f"{jobs} = [{pool}.submit({work}, {each}) for {each} in {items}]", "try:", step)
-    tail = ("", "finally:", f"{step}for {job} in {jobs}:", f"{step * 2}{job}.cancel()  # as a map() does where one fails")
+    tail = (
+        "",
+        "finally:",
+        f"{step}for {job} in {jobs}:",
+        f"{step * 2}{job}.cancel()  # as a map() does where one fails",
+    )
     (before, after), results = wrap(file, node), f"[await {WRAP}({job}) for {job} in {jobs}]"
     if isinstance(statement, ast.For):
         name = fresh(file, "results")
         lines = (*head[:2], f"{step}{name} = {results}", *tail[1:], "")
-        edits = (Edit(start, start, f"{file.newline}{margin}".join(lines)), Edit(file.start(node), file.end(node), name))
+        edits = (
+            Edit(start, start, f"{file.newline}{margin}".join(lines)),
+            Edit(file.start(node), file.end(node), name),
+        )
     else:
-        edits = (Edit(start, start, f"{file.newline}{margin}".join(head)), *before,
-                 Edit(file.start(node), file.end(node), results), *after,
-                 Edit(line_end, line_end, f"{file.newline}{margin}".join(tail)))
+        edits = (
+            Edit(start, start, f"{file.newline}{margin}".join(head)),
+            *before,
+            Edit(file.start(node), file.end(node), results),
+            *after,
+            Edit(line_end, line_end, f"{file.newline}{margin}".join(tail)),
+        )
     return Found(node, f"{said}; it becomes a list of `await {WRAP}(...)`", edits, reach(file, node, "asyncio"))

@@ -39,7 +39,9 @@ NEEDS = (Need((("on_event",),)),)
 APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
 OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
 READ = (".lifespan_context", "router.startup(", "router.shutdown(")
-SERVES = re.compile(r"(Middleware|[Cc]lient|[Tt]ransport|Config|Server|Mangum|(^|\.)(run|serve))$")  # it runs the app, or wraps it
+SERVES = re.compile(
+    r"(Middleware|[Cc]lient|[Tt]ransport|Config|Server|Mangum|(^|\.)(run|serve))$"
+)  # it runs the app, or wraps it
 
 
 def search(file: File) -> Iterator[Found]:
@@ -70,10 +72,17 @@ def found(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> 
     if reason:
         return Found(first, f"{said}, but {reason}", refused=True)
     name = free(file)
-    edits = [*(undecorated(file, each) for _, each in handlers), given(file, call, name),
-             Edit(*[above(file, statement)] * 2, manager(file, call, statement, handlers, name))]
-    return Found(first, f"{said}: on_event is deprecated; one lifespan calls them in the same order", tuple(edits),
-                 ("contextlib:asynccontextmanager",))
+    edits = [
+        *(undecorated(file, each) for _, each in handlers),
+        given(file, call, name),
+        Edit(*[above(file, statement)] * 2, manager(file, call, statement, handlers, name)),
+    ]
+    return Found(
+        first,
+        f"{said}: on_event is deprecated; one lifespan calls them in the same order",
+        tuple(edits),
+        ("contextlib:asynccontextmanager",),
+    )
 
 
 def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> str:
@@ -88,12 +97,13 @@ def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -
         return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
     if call.args:
         return "the app is made with arguments that have no name: name them first"
-    if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(
-            file.text.count(each) for each in OTHER_WAYS):
+    if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(file.text.count(each) for each in OTHER_WAYS):
         return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
     if any(each in file.text for each in READ):
-        return ("this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
-                "look at that first")
+        return (
+            "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
+            "look at that first"
+        )
     away = given_away(file, app)
     if away:
         return away
@@ -114,13 +124,17 @@ def given_away(file: File, app: ast.Name) -> str:
         if isinstance(up, ast.Attribute):
             continue
         if isinstance(up, ast.Return):
-            return (f"{getattr(made_in, 'name', 'its function')}() returns the app, and who calls it may register more, which "
-                    "FastAPI forgets beside a lifespan: look there first")
+            return (
+                f"{getattr(made_in, 'name', 'its function')}() returns the app, and who calls it may register more, which "
+                "FastAPI forgets beside a lifespan: look there first"
+            )
         call = file.parent(up) if isinstance(up, ast.keyword) else up
         if not isinstance(call, ast.Call) or not keeps(file, call, use):
             to = f"{file.short(call.func)}()" if isinstance(call, ast.Call) else "another name"
-            return (f"line {use.lineno} gives the app to {to}, which may register more, and FastAPI forgets that beside a "
-                    "lifespan: look there first")
+            return (
+                f"line {use.lineno} gives the app to {to}, which may register more, and FastAPI forgets that beside a "
+                "lifespan: look there first"
+            )
     return ""
 
 
@@ -132,9 +146,13 @@ def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
     found = [item.node for item in file.lookup(call.func, call.func.id)[1]] if isinstance(call.func, ast.Name) else []
     if len(found) != 1 or not isinstance(found[0], ast.FunctionDef) or use not in call.args:
         return False
-    taken = found[0].args.args[call.args.index(use):][:1]
-    reads = [each for line in found[0].body for each in walk(line) if isinstance(each, ast.Name)
-             and each.id in {arg.arg for arg in taken}]
+    taken = found[0].args.args[call.args.index(use) :][:1]
+    reads = [
+        each
+        for line in found[0].body
+        for each in walk(line)
+        if isinstance(each, ast.Name) and each.id in {arg.arg for arg in taken}
+    ]
     return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
 
 
@@ -142,12 +160,18 @@ def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.C
     body = getattr(file.parent(statement), "body", ())
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
-    between = body[body.index(statement):body.index(function)] if body.index(statement) < body.index(function) else ()
-    early = [each for line in between for each in walk(line) if isinstance(each, ast.Return)
-             and file.frame(each) is file.frame(statement)]
+    between = body[body.index(statement) : body.index(function)] if body.index(statement) < body.index(function) else ()
+    early = [
+        each
+        for line in between
+        for each in walk(line)
+        if isinstance(each, ast.Return) and file.frame(each) is file.frame(statement)
+    ]
     if early:
         return f"line {early[0].lineno} may return before it is defined"
-    if not all(isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list):
+    if not all(
+        isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list
+    ):
         return "it has another decorator"
     kinds = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
     if kinds not in (["startup"], ["shutdown"]) or decorator.keywords:
@@ -162,7 +186,10 @@ def elsewhere(file: File) -> str:
     """Whether another file of the tree may register handlers, on the app or on a router that it includes."""
     if not Path(file.name).is_file():
         includes = "include_router(" in file.text
-        return "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first" * includes
+        return (
+            "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first"
+            * includes
+        )
     for other, text in neighbours(file.name):
         near = Path(file.name).stem.encode() in text or other.stem in file.text  # one may import the other
         if near and any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
@@ -176,8 +203,8 @@ def elsewhere(file: File) -> str:
 def undecorated(file: File, decorator: ast.Call) -> Edit:
     """The line of the decorator goes; a comment behind it stays."""
     start, end = file.starts[decorator.lineno - 1], file.end(decorator)
-    rest = file.text[end:file.starts[decorator.end_lineno]]
-    margin = file.text[start:file.starts[decorator.lineno - 1] + decorator.col_offset - 1]
+    rest = file.text[end : file.starts[decorator.end_lineno]]
+    margin = file.text[start : file.starts[decorator.lineno - 1] + decorator.col_offset - 1]
     kept = rest.strip()
     return Edit(start, file.starts[decorator.end_lineno], f"{margin}{kept}{file.newline}" if kept else "")
 
@@ -189,7 +216,7 @@ def given(file: File, call: ast.Call, name: str) -> Edit:
         end = file.end(call) - 1
         return Edit(end, end, f"lifespan={name}")
     last, end = arguments[-1], file.end(arguments[-1])
-    margin = file.text[file.starts[last.lineno - 1]:file.start(last)]
+    margin = file.text[file.starts[last.lineno - 1] : file.start(last)]
     gap = f",{file.newline}{margin}" if not margin.strip() else ", "
     return Edit(end, end, f"{gap}lifespan={name}")
 
@@ -197,7 +224,7 @@ def given(file: File, call: ast.Call, name: str) -> Edit:
 def above(file: File, statement: ast.stmt) -> int:
     """Where the statement starts, the comments that stand directly on it included."""
     line = statement.lineno - 1
-    while line and file.text[file.starts[line - 1]:file.starts[line]].lstrip().startswith("#"):
+    while line and file.text[file.starts[line - 1] : file.starts[line]].lstrip().startswith("#"):
         line -= 1
     return file.starts[line]
 
@@ -205,9 +232,15 @@ def above(file: File, statement: ast.stmt) -> int:
 def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, name: str) -> str:
     margin, inner = indent(file, statement), deeper(file, handlers[0][0])
     step = lambda function: f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"  # noqa: E731
-    start, stop = ([step(function) for function, each in handlers if each.args[0].value == kind]
-                   for kind in ("startup", "shutdown"))
-    lines = ["@asynccontextmanager", f"async def {name}(app: {file.source(call.func)}):", *(inner + row for row in start)]
+    start, stop = (
+        [step(function) for function, each in handlers if each.args[0].value == kind]
+        for kind in ("startup", "shutdown")
+    )
+    lines = [
+        "@asynccontextmanager",
+        f"async def {name}(app: {file.source(call.func)}):",
+        *(inner + row for row in start),
+    ]
     if stop:
         lines += [f"{inner}try:", f"{inner * 2}yield", f"{inner}finally:", *(inner * 2 + row for row in stop)]
     else:
@@ -218,12 +251,12 @@ def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, nam
 
 def indent(file: File, node: ast.stmt) -> str:
     start = file.starts[node.lineno - 1]
-    return file.text[start:start + node.col_offset]
+    return file.text[start : start + node.col_offset]
 
 
 def deeper(file: File, function: ast.AST) -> str:
     """One step of the file's own indentation."""
-    step = indent(file, function.body[0])[len(indent(file, function)):]
+    step = indent(file, function.body[0])[len(indent(file, function)) :]
     return step if step and not step.strip() else "\t" if "\n\t" in file.text else " " * 4
 
 

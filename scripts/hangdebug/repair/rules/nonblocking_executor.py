@@ -64,7 +64,9 @@ from hangdebug.repair.code.waits import Verdict
 from hangdebug.repair.model import Finding
 
 ID = "nonblocking_executor"
-NEEDS = (Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor", "_default_executor", "Executor")), leaves=True),)
+NEEDS = (
+    Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor", "_default_executor", "Executor")), leaves=True),
+)
 STREAM = "follow snippets/stream_executor.py"
 ODD = "its line endings would not be kept, so the file is left as it is"
 WAITS = "on the event loop's thread by itself"
@@ -102,7 +104,10 @@ def rewrite(
     edits, loops, needed = {}, {}, set()
     for found in exits:
         if not found.mended and not found.refusal:
-            edits.setdefault(found.node, {})[_blocks.THREAD if found.thread else found.item] = found.name, found.stop.name
+            edits.setdefault(found.node, {})[_blocks.THREAD if found.thread else found.item] = (
+                found.name,
+                found.stop.name,
+            )
             needed |= {"asyncio"} if found.thread else set()
             loops.update(dict.fromkeys(found.stop.loops, found.stop.name))
             needed |= {"threading"} if found.stop.loops else set()
@@ -129,8 +134,13 @@ def report(found: Exit, file: str) -> list[Finding]:
     """The findings of one exit. An exit that is mended already only reports the lines that wait."""
     call = "shutdown()" if isinstance(found.node, cst.Call) else "the end of the `with` block"
     waits = [
-        Finding(ID, file, line, f"{words} {WAITS}; mending the exit does not unblock this line: "
-                f"await the work instead, {STREAM}", refused=True)
+        Finding(
+            ID,
+            file,
+            line,
+            f"{words} {WAITS}; mending the exit does not unblock this line: await the work instead, {STREAM}",
+            refused=True,
+        )
         for line, words in found.verdict.waits
     ]
     if found.refusal:
@@ -138,14 +148,19 @@ def report(found: Exit, file: str) -> list[Finding]:
         return [Finding(ID, file, found.line, message, refused=True), *waits]
     if found.mended:
         return waits
-    becomes = ("`await asyncio.to_thread(...)`, which waits as long, but off the loop" if found.thread else
-               f"{_blocks.CALM}, which drops what is still queued when an error or a cancellation leaves it")
+    becomes = (
+        "`await asyncio.to_thread(...)`, which waits as long, but off the loop"
+        if found.thread
+        else f"{_blocks.CALM}, which drops what is still queued when an error or a cancellation leaves it"
+    )
     message = f"{call} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in found.stop.lines:
         message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"
     for line in set(found.verdict.unwaited) - set(found.stop.lines):
-        message += (f". Nothing waits for line {line} any more: what it does after it has sent its last item "
-                    f"may end after the code below, and it runs on when a client leaves; {STREAM}")
+        message += (
+            f". Nothing waits for line {line} any more: what it does after it has sent its last item "
+            f"may end after the code below, and it runs on when a client leaves; {STREAM}"
+        )
     return [Finding(ID, file, found.line, message), *waits]
 
 
@@ -177,8 +192,9 @@ def block(tree: Tree, owner: cst.FunctionDef, node: cst.With, index: int) -> Exi
         return Exit(node, owner, line, index, refusal=lifespan(tree, owner) or kept)
     within = set(map(id, subtree(node.body)))
     stores = [spot for spot in targets(tree, target) if id(spot) in within]
-    uses = [use for use in references(tree, target)
-            if not fresh or id(use) in within or early_closure(tree, owner, use)]
+    uses = [
+        use for use in references(tree, target) if not fresh or id(use) in within or early_closure(tree, owner, use)
+    ]
     verdict = follow(tree, owner, uses, node)
     refusal = f"line {tree.line(stores[0])} binds `{target.value}` again; use another name" if stores else ""
     refusal = refusal or lifespan(tree, owner) or judge(verdict, node.body)
@@ -213,7 +229,11 @@ def shutdowns(tree: Tree) -> list[Exit]:
 
 def made_by(tree: Tree, node: cst.BaseExpression) -> cst.CSTNode | None:
     """The one call that the expression is, or that all it stands for is."""
-    values = [node] if isinstance(node, cst.Call) or not dotted(node) else [assigned(tree, each) for each in targets(tree, node)]
+    values = (
+        [node]
+        if isinstance(node, cst.Call) or not dotted(node)
+        else [assigned(tree, each) for each in targets(tree, node)]
+    )
     return values[0] if len(values) == 1 else None
 
 
@@ -240,8 +260,9 @@ def judge(verdict: Verdict, body: cst.CSTNode) -> str:
     """Why the exit must stay as it is, "" if it can be mended."""
     if verdict.loose:
         line, words = verdict.loose[0]
-        return (f"line {line} may leave work that only this wait completes: {words}; await it before the "
-                f"exit, or {STREAM}")
+        return (
+            f"line {line} may leave work that only this wait completes: {words}; await it before the exit, or {STREAM}"
+        )
     if verdict.waits and not any(isinstance(node, PAUSES) or asynchronous(node) for node in subtree(body)):
         line, words = verdict.waits[0]
         return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"

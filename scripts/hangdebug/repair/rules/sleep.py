@@ -29,7 +29,12 @@ NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
 
 def search(file: File) -> Iterator[Found]:
     for node in file.calls if not other_loop(file) else ():
-        if file.qualified(node.func) == "time.sleep" and file.coroutine(node) and not zero(node) and not dead(file, node):
+        if (
+            file.qualified(node.func) == "time.sleep"
+            and file.coroutine(node)
+            and not zero(node)
+            and not dead(file, node)
+        ):
             yield found(file, node)
 
 

@@ -29,11 +29,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
-from hangdebug.repair.rules import to_thread
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.own import session, shares
 from hangdebug.repair.code.spans import Edit, Found, Need, neighbours
+from hangdebug.repair.rules import to_thread
 
 ID = "sync_endpoint"
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
@@ -41,7 +41,10 @@ VERBS = frozenset("get post put patch delete head options trace api_route".split
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
 QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
 ROUTES = ("FastAPI", "APIRouter")
-NEEDS = (Need((ROUTES, ("Session",)), QUERIES), *(replace(need, words=(*need.words, ROUTES)) for need in to_thread.NEEDS))
+NEEDS = (
+    Need((ROUTES, ("Session",)), QUERIES),
+    *(replace(need, words=(*need.words, ROUTES)) for need in to_thread.NEEDS),
+)
 
 
 def search(file: File) -> Iterator[Found]:
@@ -59,26 +62,31 @@ def found(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> It
         return
     reason = shares(file, node)
     if reason:
-        message = (f"{said}, but {reason}: hand the part that blocks to asyncio.to_thread(), with a session that is "
-                   "made there")
+        message = (
+            f"{said}, but {reason}: hand the part that blocks to asyncio.to_thread(), with a session that is made there"
+        )
         yield from () if helped else (Found(node, message, refused=True),)
         return
     start = file.start(node)
-    gap = len("async") + next(i for i, c in enumerate(file.text[start + len("async"):]) if not c.isspace())
+    gap = len("async") + next(i for i, c in enumerate(file.text[start + len("async") :]) if not c.isspace())
     message = f"{said}; it becomes a plain `def`, which FastAPI runs in a thread"
     yield Found(node, message, (Edit(start, start + gap, ""),))
 
 
 def route(file: File, node: ast.AsyncFunctionDef) -> bool:
     return bool(node.decorator_list) and all(
-        isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in VERBS
-        and file.maker(each.func.value) in APPS for each in node.decorator_list
+        isinstance(each, ast.Call)
+        and isinstance(each.func, ast.Attribute)
+        and each.func.attr in VERBS
+        and file.maker(each.func.value) in APPS
+        for each in node.decorator_list
     )
 
 
 def pauses(file: File, node: ast.AsyncFunctionDef) -> bool:
-    return any(isinstance(each, PAUSES) or isinstance(each, ast.comprehension) and each.is_async
-               for each in file.run_by(node))
+    return any(
+        isinstance(each, PAUSES) or isinstance(each, ast.comprehension) and each.is_async for each in file.run_by(node)
+    )
 
 
 def blockers(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:

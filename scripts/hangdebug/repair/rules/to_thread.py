@@ -38,33 +38,53 @@ PEER, CHILD, NAMES = "waits for its peer", "waits for a child process", "waits f
 HASH = "computes for long, on purpose"
 FUNCTIONS = {
     **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
-    **{f"subprocess.{verb}": CHILD for verb in ("run", "call", "check_call", "check_output", "getoutput",
-                                               "getstatusoutput")},
+    **{
+        f"subprocess.{verb}": CHILD
+        for verb in ("run", "call", "check_call", "check_output", "getoutput", "getstatusoutput")
+    },
     **{f"socket.{verb}": NAMES for verb in ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo")},
-    "os.system": CHILD, "bcrypt.hashpw": HASH, "bcrypt.checkpw": HASH, "hashlib.pbkdf2_hmac": HASH,
+    "os.system": CHILD,
+    "bcrypt.hashpw": HASH,
+    "bcrypt.checkpw": HASH,
+    "hashlib.pbkdf2_hmac": HASH,
     "hashlib.scrypt": HASH,
 }
-QUEUES = (*(f"queue.{kind}" for kind in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue")),
-          *(f"multiprocessing.{kind}" for kind in ("Queue", "JoinableQueue", "SimpleQueue")))
+QUEUES = (
+    *(f"queue.{kind}" for kind in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue")),
+    *(f"multiprocessing.{kind}" for kind in ("Queue", "JoinableQueue", "SimpleQueue")),
+)
 METHODS = {
     **{(maker, verb): PEER for maker in ("requests.Session", "requests.session", "httpx.Client") for verb in VERBS},
-    **{(f"{maker}", "join"): "waits until the other one has ended" for maker in
-       ("threading.Thread", "multiprocessing.Process", "threading.Timer")},
+    **{
+        (f"{maker}", "join"): "waits until the other one has ended"
+        for maker in ("threading.Thread", "multiprocessing.Process", "threading.Timer")
+    },
     **{("subprocess.Popen", verb): CHILD for verb in ("wait", "communicate")},
     **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
     **{(maker, "join"): "waits until all of it is done" for maker in ("queue.Queue", "multiprocessing.JoinableQueue")},
-    **{(f"threading.{maker}", "acquire"): "waits until the lock is free" for maker in
-       ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")},
-    **{(f"{module}.{maker}", "wait"): "waits until another thread or process goes on" for module in
-       ("threading", "multiprocessing") for maker in ("Event", "Condition", "Barrier")},
-    ("argon2.PasswordHasher", "hash"): HASH, ("argon2.PasswordHasher", "verify"): HASH,
-    ("passlib.context.CryptContext", "hash"): HASH, ("passlib.context.CryptContext", "verify"): HASH,
+    **{
+        (f"threading.{maker}", "acquire"): "waits until the lock is free"
+        for maker in ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition")
+    },
+    **{
+        (f"{module}.{maker}", "wait"): "waits until another thread or process goes on"
+        for module in ("threading", "multiprocessing")
+        for maker in ("Event", "Condition", "Barrier")
+    },
+    ("argon2.PasswordHasher", "hash"): HASH,
+    ("argon2.PasswordHasher", "verify"): HASH,
+    ("passlib.context.CryptContext", "hash"): HASH,
+    ("passlib.context.CryptContext", "verify"): HASH,
 }
 READS = ("read", "readlines", "readline")
 SQLITE = ("execute", "executemany", "executescript", "commit")
 NEEDS = (
     Need((), frozenset(VERBS), ("requests", "httpx")),
-    Need((), frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()), ("subprocess",)),
+    Need(
+        (),
+        frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()),
+        ("subprocess",),
+    ),
     Need((), frozenset(name.split(".")[-1] for name in FUNCTIONS) - {*VERBS, "run", "call"} | {"urlopen"}),
     Need((), frozenset(("join", "acquire", "wait")), ("threading", "multiprocessing")),
     Need((), frozenset(("get",)), ("queue", "multiprocessing")),
@@ -160,16 +180,29 @@ def at_once(node: ast.Call, verb: str) -> bool:
     says = {each.arg: each.value for each in node.keywords}
     flag = says.get("block", says.get("blocking", first if verb in ("get", "acquire") else None))
     limit = says.get("timeout", first if verb in ("wait", "join") else None)
-    return any(isinstance(value, ast.Constant) and value.value in (False, 0) and value.value is not None
-               for value in (flag, limit) if value is not None)
+    return any(
+        isinstance(value, ast.Constant) and value.value in (False, 0) and value.value is not None
+        for value in (flag, limit)
+        if value is not None
+    )
 
 
 def asked(file: File, receiver: ast.expr, verb: str) -> bool:
     """Whether the function looks first, so that the call has nothing to wait for."""
-    looks = {"get": ("empty", "qsize"), "wait": ("is_set", "poll"), "join": ("is_alive",),
-             "acquire": ("locked",), "communicate": ("poll",)}.get(verb, ())
-    return any(isinstance(each, ast.Attribute) and each.attr in looks and dotted(each.value) == dotted(receiver)
-               and file.start(each) < file.start(receiver) for each in file.run_by(file.frame(receiver)))
+    looks = {
+        "get": ("empty", "qsize"),
+        "wait": ("is_set", "poll"),
+        "join": ("is_alive",),
+        "acquire": ("locked",),
+        "communicate": ("poll",),
+    }.get(verb, ())
+    return any(
+        isinstance(each, ast.Attribute)
+        and each.attr in looks
+        and dotted(each.value) == dotted(receiver)
+        and file.start(each) < file.start(receiver)
+        for each in file.run_by(file.frame(receiver))
+    )
 
 
 def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
@@ -181,9 +214,16 @@ def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
         return has_ended(file, node, receiver)
     if verb != "acquire" or held_long(file, receiver):
         return False
-    back = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and file.start(each) > file.start(node)
-            and dotted(each.func) == f"{dotted(receiver)}.release"]
-    pauses = [file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    back = [
+        each
+        for each in file.run_by(frame)
+        if isinstance(each, ast.Call)
+        and file.start(each) > file.start(node)
+        and dotted(each.func) == f"{dotted(receiver)}.release"
+    ]
+    pauses = [
+        file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))
+    ]
     return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
 
 
@@ -191,18 +231,32 @@ def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
     """Whether a thread is joined in a `finally`, or behind an await of what it was given to send: it ends by then."""
     if any(isinstance(up, ast.Try) and file.statement(node) in up.finalbody for up in file.above(node)):
         return True
-    given = {part.id for value in file.values(receiver) if isinstance(value, ast.Call) for part in walk(value)
-             if isinstance(part, ast.Name)}
-    return any(isinstance(each, ast.Await) and file.end(each) <= file.start(node)
-               and any(isinstance(part, ast.Name) and part.id in given for part in walk(each))
-               for each in file.run_by(file.frame(node)))
+    given = {
+        part.id
+        for value in file.values(receiver)
+        if isinstance(value, ast.Call)
+        for part in walk(value)
+        if isinstance(part, ast.Name)
+    }
+    return any(
+        isinstance(each, ast.Await)
+        and file.end(each) <= file.start(node)
+        and any(isinstance(part, ast.Name) and part.id in given for part in walk(each))
+        for each in file.run_by(file.frame(node))
+    )
 
 
 def held_long(file: File, lock: ast.expr) -> bool:
     """Whether a plain function of the file, which threads may run, holds the lock while it waits for something."""
     blocks = [file.parent(file.parent(use)) for use in file.uses(lock) if isinstance(file.parent(use), ast.withitem)]
-    return any(isinstance(part, ast.Call) and (file.qualified(part.func) == "time.sleep" or file.qualified(part.func) in FUNCTIONS)
-               for block in blocks if file.coroutine(block) is None for line in block.body for part in walk(line))
+    return any(
+        isinstance(part, ast.Call)
+        and (file.qualified(part.func) == "time.sleep" or file.qualified(part.func) in FUNCTIONS)
+        for block in blocks
+        if file.coroutine(block) is None
+        for line in block.body
+        for part in walk(line)
+    )
 
 
 def unfit(file: File, node: ast.Call, name: str) -> str:
@@ -218,33 +272,47 @@ def unfit(file: File, node: ast.Call, name: str) -> str:
 def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
     timed = any(each.arg == "timeout" for each in node.keywords) or len(node.args) > (verb not in ("wait", "join"))
     if verb == "acquire":
-        return ("a cancellation would leave the thread waiting, which then takes the lock for nobody: "
-                "guard coroutines with asyncio.Lock, and take this one only in functions that threads run")
+        return (
+            "a cancellation would leave the thread waiting, which then takes the lock for nobody: "
+            "guard coroutines with asyncio.Lock, and take this one only in functions that threads run"
+        )
     if made == "threading.Condition":
         return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
     if made in QUEUES and (verb == "join" or not timed):
-        return ("without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
-                "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()")
+        return (
+            "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
+            "asyncio.Queue, which threads reach by loop.call_soon_threadsafe()"
+        )
     if made in ("requests.Session", "requests.session") and not file.private(receiver):
-        return ("other coroutines share this Session, and a Session is not made for several threads at once: "
-                "one for each thread, or httpx.AsyncClient")
+        return (
+            "other coroutines share this Session, and a Session is not made for several threads at once: "
+            "one for each thread, or httpx.AsyncClient"
+        )
     return ""
 
 
 def sqlite(file: File, node: ast.Call, receiver: ast.expr) -> Blocking | None:
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
     says = [{each.arg: each.value for each in value.keywords} for value in values]
-    if any(value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == ":memory:"
-           for value in values):
+    if any(
+        value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == ":memory:" for value in values
+    ):
         return None
-    free = all(isinstance(each.get("check_same_thread"), ast.Constant) and not each["check_same_thread"].value
-               for each in says)
+    free = all(
+        isinstance(each.get("check_same_thread"), ast.Constant) and not each["check_same_thread"].value for each in says
+    )
     verb = node.func.attr
     chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
-    refusal = "" if free else ("a sqlite3 connection belongs to the thread that made it: connect, execute and close "
-                               "in one function, and hand that to asyncio.to_thread()")
+    refusal = (
+        ""
+        if free
+        else (
+            "a sqlite3 connection belongs to the thread that made it: connect, execute and close "
+            "in one function, and hand that to asyncio.to_thread()"
+        )
+    )
     if free and (chained or verb == "execute"):
         refusal = LATER.format("the rows are", "executes and fetches them")
     return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)

@@ -17,9 +17,7 @@ from app.services.feeds import fetch_feed
 router = APIRouter()
 
 
-async def headlines(
-    settings: Settings, pool: ThreadPoolExecutor, stops: set[threading.Event]
-) -> AsyncIterator[str]:
+async def headlines(settings: Settings, pool: ThreadPoolExecutor, stops: set[threading.Event]) -> AsyncIterator[str]:
     """Fetch all feeds side by side and hand each one on as soon as it is complete.
 
     When the client leaves, the fetches are told to stop and nobody waits for them. When the server is told to
