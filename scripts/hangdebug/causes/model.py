@@ -8,12 +8,14 @@ from typing import Callable, Literal, Mapping
 # What a thread waits in, coarsely: a picture gives each of these a colour and a letter.
 PictureGroup = Literal["computes", "thread", "lock", "queue", "sleep", "network", "file", "child", "other"]
 
+from hangdebug.evidence.vocabulary import EvidenceKind
+
 
 @dataclass(frozen=True)
 class Match:
-    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`, `tasks`) and their words."""
+    """A cause recognised: the kinds of evidence that say so and their words."""
 
-    kinds: frozenset[str]
+    kinds: frozenset[EvidenceKind]
     evidence: tuple[str, ...] = ()
 
 
