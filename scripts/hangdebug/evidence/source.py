@@ -53,6 +53,16 @@ def statement_at(sources: Sources, frame: Frame) -> str:
     return text.strip()
 
 
+def raw_statement(lines: Mapping[int, str], number: int) -> str:
+    """A line and those after it that belong to the same brackets, strings as they stand; "" if unknown."""
+    text = lines.get(number, "")
+    for offset in range(1, 8):
+        if text.count("(") <= text.count(")") or number + offset not in lines:
+            break
+        text = f"{text} {lines[number + offset].strip()}"
+    return text
+
+
 def called(statement: str) -> frozenset[str]:
     """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`. What it awaits lets the loop go on."""
     return frozenset(name for name in CALLED.findall(AWAITED.sub("(", statement)) if name not in NOT_CALLS)
