@@ -70,8 +70,9 @@ SHORT = {"uvicorn --workers 2": "workers", "uvicorn --reload": "reload", "uvicor
 # Where the files of a bundle may lie: the application's, its Python's, and what every machine has.
 SCRATCH, CHECKOUT = "/srv/scratch", "/srv/checkout"
 NEUTRAL = re.compile(r"/(?:srv|usr|dev|proc|memfd:)")
-PATH = re.compile(r'"(?:file|filename|cwd)": "(/[^"]*)"|^\d+\t(/\S*)', re.M)
-PRIVATE = re.compile(r"(?<![\w/.])/(?:root|home|tmp|Users|private)\b")
+PATH = re.compile(r'"(?:file|filename|cwd)": "(/[^"]*)"|^\d+\t(/\S*)')
+START = r"(?:(?<![\w/.])|(?<=\\[nt]))"  # no path begins within another, but one may begin a line of a text in JSON
+PRIVATE = re.compile(START + r"/(?:root|home|tmp|Users|private)\b")
 
 
 class Refused(Exception):
@@ -129,8 +130,9 @@ MORE = (
 
 def every() -> dict[str, Shot]:
     """All bundles that should be there, by name: those of the lists above, and what was recorded besides."""
-    plain = [Shot(name) for folder in zoo.FOLDERS for name in zoo.names(folder)]
-    besides = [Shot(*(entry[key] for key in ("server", "python", "loop", "under"))) for entry in expected().values()]
+    known = [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
+    plain, entries = [Shot(name) for name in known], [one for one in expected().values() if one["server"] in known]
+    besides = [Shot(*(one[key] for key in ("server", "python", "loop", "under"))) for one in entries]
     return {shot.name: shot for shot in (*plain, *MORE, *besides)}
 
 
@@ -238,23 +240,24 @@ def pack(folder: Path, archive: Path) -> None:
 # -- nothing of this machine ---------------------------------------------------------------------------
 
 
-def make_neutral(folder: Path, names: list[tuple[str, str]]) -> None:
+def make_neutral(folder: Path, names: Mapping[str, str]) -> None:
     """Replace the paths of this machine in every file, and what the manifest says of its kernel."""
-    drawn = re.compile(re.escape(tempfile.gettempdir()) + r"/(?:zoo|lab|postgres|bundles)-\w+")
+    drawn = re.compile(START + re.escape(tempfile.gettempdir()) + r"/(?:zoo|lab|postgres|bundles)-\w+")
+    known = re.compile(f"{START}({'|'.join(map(re.escape, names))})" + r"(?=[/\s\"'):,\\]|$)")
     for file in (path for path in folder.rglob("*") if path.is_file()):
-        text = drawn.sub(SCRATCH, capture_dumps.neutral(file.read_text(encoding="utf-8"), names))
-        file.write_text(text, encoding="utf-8")
+        text = drawn.sub(SCRATCH, file.read_text(encoding="utf-8"))
+        file.write_text(known.sub(lambda one: names[one[1]], text), encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["platform"] = f"{platform.system()}-{platform.machine()}"
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
 
 
-def places(truth: zoo.Truth, python: str) -> list[tuple[str, str]]:
+def places(truth: zoo.Truth, python: str) -> dict[str, str]:
     """Paths of this machine and the neutral ones, longest first. Whose a frame is still shows in what follows them."""
     known = dict(interpreter(python).places)
     known.update({os.path.realpath(path): name for path, name in known.items()})
     known.update({str(HERE.parent): CHECKOUT, str(truth.folder): "/srv/app"})
-    return sorted(known.items(), key=lambda one: -len(one[0]))
+    return dict(sorted(known.items(), key=lambda one: -len(one[0])))
 
 
 @lru_cache(maxsize=None)
@@ -264,16 +267,24 @@ def interpreter(python: str) -> capture_dumps.Interpreter:
 
 def leaks(archive: Path, words: Iterable[str] = ()) -> list[str]:
     """What in an archive tells of the machine it was recorded on: its paths, and any of `words` but root."""
-    here = (str(HERE.parent), str(Path.home()), tempfile.gettempdir(), os.path.realpath(sys.prefix), sys.base_prefix)
-    paths = [re.escape(path) + r"\b" for path in here if len(path) > 3 and not NEUTRAL.match(path)]
-    whole = [rf"\b{re.escape(word)}\b" for word in words if word != "root"]
-    own = re.compile("|".join([PRIVATE.pattern, *paths, *whole]))
-    found = []
+    lines: dict[str, str] = {}  # the samples of one process have few different ones
     for name, text in texts(archive):
-        strange = [path for pair in PATH.findall(text) for path in pair if path and not NEUTRAL.match(path)]
-        lines = [line.strip()[:160] for line in text.splitlines() if own.search(line)]
-        found += [f"{name}: {told}" for told in strange + lines]
-    return found
+        lines.update({line: lines.get(line, name) for line in text.splitlines()})
+    return [f"{name}: {told}" for line, name in lines.items() for told in telling(line, tuple(words))]
+
+
+def telling(line: str, words: tuple[str, ...] = ()) -> list[str]:
+    strange = [path for pair in PATH.findall(line) for path in pair if path and not NEUTRAL.match(path)]
+    return strange + [line.strip()[:160]] * bool(private(words).search(line))
+
+
+@lru_cache(maxsize=None)
+def private(words: tuple[str, ...]) -> re.Pattern[str]:
+    """What no text may hold: the paths of this machine and of most others, and these words."""
+    here = (str(HERE.parent), str(Path.home()), tempfile.gettempdir(), os.path.realpath(sys.prefix), sys.base_prefix)
+    paths = [rf"{START}{re.escape(path)}\b" for path in here if len(path) > 1 and not NEUTRAL.match(path)]
+    whole = [rf"\b{re.escape(word)}\b" for word in words if word != "root"]
+    return re.compile("|".join([PRIVATE.pattern, *paths, *whole]))
 
 
 def texts(archive: Path) -> Iterator[tuple[str, str]]:
@@ -319,7 +330,12 @@ def judge() -> int:
     """Let today's engine answer every bundle that is there, and keep what is true. How many answers are not."""
     entries, wrong = expected(), 0
     for name, entry in entries.items():
-        answer = judged(OUT / f"{name}{SUFFIX}")
+        archive = OUT / f"{name}{SUFFIX}"
+        if not archive.is_file():
+            print(f"{name}: there is no {archive.name}. Next: make bundles", file=sys.stderr)
+            wrong += 1
+            continue
+        answer = judged(archive)
         differs = difference(answer, entry["truth"])
         if differs and not entry.get("differs"):
             print(f"{name}: {differs}; what was kept of it stays", file=sys.stderr)
@@ -374,6 +390,8 @@ def main() -> int:
         shots = wanted(options.names, options.all)
         if options.python or options.loop or options.under:
             version = zoo_matrix.version_of(options.python) if options.python else PLAIN
+            if not version:
+                parser.error(f"{options.python} is no Python")
             chosen = dict.fromkeys(shot.server for shot in (shots if options.names else every().values()))
             shots = [Shot(name, version, options.loop or "asyncio", options.under or "uvicorn") for name in chosen]
     except LookupError as error:
@@ -386,7 +404,7 @@ def main() -> int:
             if why:
                 raise Refused(why)
             todo.append((shot, python))
-        except Refused as error:
+        except (Refused, LookupError) as error:
             print(f"  {shot.name}: {error}", file=sys.stderr)
             lost.append(shot.name)
     lost += run(todo, max(1, options.jobs))

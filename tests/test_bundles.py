@@ -61,7 +61,8 @@ def test_every_server_has_a_bundle_and_every_bundle_is_listed() -> None:
     known = {name for folder in zoo.FOLDERS for name in zoo.names(folder)}
     assert {name for name in EXPECTED if "@" not in name} == known, "Next: make bundles"
     assert set(record_bundles.every()) == set(EXPECTED), "Next: make bundles"
-    assert {file.name for file in BUNDLES.iterdir()} == {archive(name).name for name in NAMES} | {"expected.json"}
+    listed = {archive(name).name for name in NAMES} | {"expected.json"}
+    assert {file.name for file in BUNDLES.iterdir()} == listed, "Next: remove what no server stands for; make bundles"
 
 
 def test_every_server_program_loop_and_kind_of_python_has_bundles() -> None:
@@ -87,9 +88,14 @@ def test_a_bundle_tells_nothing_of_the_machine_that_it_was_taken_on(name: str) -
     assert not record_bundles.leaks(archive(name), [host] if re.search(r"\d|-", host) else []), ANEW.format(name)
 
 
+def test_what_is_expected_tells_nothing_of_it_either() -> None:
+    assert not [line for line in record_bundles.EXPECTED.read_text().splitlines() if record_bundles.telling(line)]
+
+
 def test_what_tells_of_a_machine_is_found(tmp_path: Path) -> None:
     told = {"process.json": '{"cwd": "/opt/shop"}', "fds.tsv": "3\t/mnt/disk/x\n",
-            "children.tsv": "7\tsh on build-7\t\n", "sample-0.json": '{"filename": "/home/ann/app.py"}'}
+            "children.tsv": "7\tsh on build-7\t\n", "sample-0.json": '{"filename": "/home/ann/app.py"}',
+            "tasks-0.json": '{"text": "of\\n/tmp/x"}'}
     innocent = {"sources.json": '{"/srv/app/a.py": {"1": "get(\'/user/home\')"}}', "net.txt": "127.0.0.1"}
     for name, text in {**told, **innocent}.items():
         (tmp_path / "evidence" / "1").mkdir(parents=True, exist_ok=True)
@@ -97,6 +103,14 @@ def test_what_tells_of_a_machine_is_found(tmp_path: Path) -> None:
     record_bundles.pack(tmp_path / "evidence", tmp_path / "packed")
     found = {line.split(":")[0].rpartition("/")[2] for line in record_bundles.leaks(tmp_path / "packed", ["build-7"])}
     assert found == set(told)
+
+
+def test_paths_are_replaced_once_and_whole(tmp_path: Path) -> None:
+    """A checkout in /app lies in the middle of what it is replaced by, and /app2 is another folder."""
+    (tmp_path / "manifest.json").write_text('{"notes": ["/app/tests/hung/x.py:3", "/app/x /app2/x /mnt/app/x\\n/app"]}')
+    record_bundles.make_neutral(tmp_path, {"/app/tests/hung": "/srv/app", "/app": "/srv/checkout"})
+    notes = record_bundles.json.loads((tmp_path / "manifest.json").read_text())["notes"]
+    assert notes == ["/srv/app/x.py:3", "/srv/checkout/x /app2/x /mnt/app/x\n/srv/checkout"]
 
 
 def test_the_same_evidence_is_packed_alike(tmp_path: Path) -> None:
