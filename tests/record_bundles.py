@@ -66,6 +66,7 @@ EXPECTED = OUT / "expected.json"
 SUFFIX = ".tar.gz"  # a third of a zip: the samples of one process resemble each other
 PLAIN = "3.11"
 TRIES, JOBS = 3, 2
+COMMON = {"root", "app", "web", "user", "python", "localhost"}  # names of hosts and users, and words of any source
 SHORT = {"uvicorn --workers 2": "workers", "uvicorn --reload": "reload", "uvicorn in a container": "container"}
 # Where the files of a bundle may lie: the application's, its Python's, and what every machine has.
 SCRATCH, CHECKOUT = "/srv/scratch", "/srv/checkout"
@@ -193,7 +194,7 @@ def record(shot: Shot, python: str, last: bool) -> dict[str, Any]:
                 raise Refused("it recovered while it was looked at")
         make_neutral(folder, places(hung.truth, python))
         pack(folder, partial)
-        told = leaks(partial, (socket.gethostname(), platform.release(), getpass.getuser()))
+        told = leaks(partial, names_here())
         if told:
             raise Refused(f"it tells of this machine: {told[0]}")
         truth, kept = truth_of(hung.truth), judged(partial)
@@ -265,8 +266,17 @@ def interpreter(python: str) -> capture_dumps.Interpreter:
     return capture_dumps.interpreter(python)
 
 
+def names_here() -> list[str]:
+    """Of this host, its kernel and its user, those that stand in no bundle by right."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have no name
+        user = ""
+    return [name for name in (socket.gethostname(), platform.release(), user) if name and name not in COMMON]
+
+
 def leaks(archive: Path, words: Iterable[str] = ()) -> list[str]:
-    """What in an archive tells of the machine it was recorded on: its paths, and any of `words` but root."""
+    """What in an archive tells of the machine it was recorded on: its paths, and any of `words`."""
     lines: dict[str, str] = {}  # the samples of one process have few different ones
     for name, text in texts(archive):
         lines.update({line: lines.get(line, name) for line in text.splitlines()})
@@ -283,7 +293,7 @@ def private(words: tuple[str, ...]) -> re.Pattern[str]:
     """What no text may hold: the paths of this machine and of most others, and these words."""
     here = (str(HERE.parent), str(Path.home()), tempfile.gettempdir(), os.path.realpath(sys.prefix), sys.base_prefix)
     paths = [rf"{START}{re.escape(path)}\b" for path in here if len(path) > 1 and not NEUTRAL.match(path)]
-    whole = [rf"\b{re.escape(word)}\b" for word in words if word != "root"]
+    whole = [rf"\b{re.escape(word)}\b" for word in words]
     return re.compile("|".join([PRIVATE.pattern, *paths, *whole]))
 
 
