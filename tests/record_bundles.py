@@ -72,8 +72,10 @@ SHORT = {"uvicorn --workers 2": "workers", "uvicorn --reload": "reload", "uvicor
 SCRATCH, CHECKOUT = "/srv/scratch", "/srv/checkout"
 NEUTRAL = re.compile(r"/(?:srv|usr|dev|proc|memfd:)")
 PATH = re.compile(r'"(?:file|filename|cwd)": "(/[^"]*)"|^\d+\t(/\S*)')
-START = r"(?:(?<![\w/.])|(?<=\\[nt]))"  # no path begins within another, but one may begin a line of a text in JSON
-PRIVATE = re.compile(START + r"/(?:root|home|tmp|Users|private)\b")
+# The slash that a path begins with: not one within another path, but maybe the first of a line in a JSON text. It stands
+# before its conditions because a literal is found fast.
+START = r"/(?:(?<![\w/.]/)|(?<=\\[nt]/))"
+PRIVATE = ("/root", "/home", "/tmp", "/Users", "/private")
 
 
 class Refused(Exception):
@@ -243,14 +245,19 @@ def pack(folder: Path, archive: Path) -> None:
 
 def make_neutral(folder: Path, names: Mapping[str, str]) -> None:
     """Replace the paths of this machine in every file, and what the manifest says of its kernel."""
-    drawn = re.compile(START + re.escape(tempfile.gettempdir()) + r"/(?:zoo|lab|postgres|bundles)-\w+")
-    known = re.compile(f"{START}({'|'.join(map(re.escape, names))})" + r"(?=[/\s\"'):,\\]|$)")
+    drawn = re.compile(rf"{beginning([tempfile.gettempdir()])}/(?:zoo|lab|postgres|bundles)-\w+")
+    known = re.compile(beginning(names) + r"(?=[/\s\"'):,\\]|$)")
     for file in (path for path in folder.rglob("*") if path.is_file()):
         text = drawn.sub(SCRATCH, file.read_text(encoding="utf-8"))
-        file.write_text(known.sub(lambda one: names[one[1]], text), encoding="utf-8")
+        file.write_text(known.sub(lambda one: names[one[0]], text), encoding="utf-8")
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["platform"] = f"{platform.system()}-{platform.machine()}"
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+
+
+def beginning(paths: Iterable[str]) -> str:
+    """The pattern of a path that begins as one of these does."""
+    return f"{START}(?:{'|'.join(re.escape(path[1:]) for path in paths)})"
 
 
 def places(truth: zoo.Truth, python: str) -> dict[str, str]:
@@ -285,16 +292,15 @@ def leaks(archive: Path, words: Iterable[str] = ()) -> list[str]:
 
 def telling(line: str, words: tuple[str, ...] = ()) -> list[str]:
     strange = [path for pair in PATH.findall(line) for path in pair if path and not NEUTRAL.match(path)]
-    return strange + [line.strip()[:160]] * bool(private(words).search(line))
+    return strange + [line.strip()[:160]] * any(one.search(line) for one in private(words))
 
 
 @lru_cache(maxsize=None)
-def private(words: tuple[str, ...]) -> re.Pattern[str]:
+def private(words: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     """What no text may hold: the paths of this machine and of most others, and these words."""
     here = (str(HERE.parent), str(Path.home()), tempfile.gettempdir(), os.path.realpath(sys.prefix), sys.base_prefix)
-    paths = [rf"{START}{re.escape(path)}\b" for path in here if len(path) > 1 and not NEUTRAL.match(path)]
-    whole = [rf"\b{re.escape(word)}\b" for word in words]
-    return re.compile("|".join([PRIVATE.pattern, *paths, *whole]))
+    paths = [*PRIVATE, *(path for path in here if len(path) > 1 and not NEUTRAL.match(path))]
+    return tuple(map(re.compile, (rf"{beginning(paths)}\b", *(rf"\b{re.escape(word)}\b" for word in words))))
 
 
 def texts(archive: Path) -> Iterator[tuple[str, str]]:
