@@ -72,7 +72,7 @@ SHORT = {"uvicorn --workers 2": "workers", "uvicorn --reload": "reload", "uvicor
 SCRATCH, CHECKOUT = "/srv/scratch", "/srv/checkout"
 NEUTRAL = re.compile(r"/(?:srv|usr|dev|proc|memfd:)")
 PATH = re.compile(r'"(?:file|filename|cwd)": "(/[^"]*)"|^\d+\t(/\S*)')
-# The slash that a path begins with: not one within another path, but maybe the first of a line in a JSON text. It stands
+# The slash that a path begins with: not one within another path, but maybe the first of a line in a JSON text. It comes
 # before its conditions because a literal is found fast.
 START = r"/(?:(?<![\w/.]/)|(?<=\\[nt]/))"
 PRIVATE = ("/root", "/home", "/tmp", "/Users", "/private")
