@@ -13,10 +13,11 @@ from hangdebug.answer.model import Verdict
 from hangdebug.answer.states.held import outermost, times
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import HANDS_OVER, RESULT, hands_over
 from hangdebug.scene.pools import says, woke
-from hangdebug.scene.scene import PARKED, SERVERS, Scene, polls_its_own
+from hangdebug.scene.scene import Scene, polls_its_own
 from hangdebug.scene.tasks import as_wait, own_code, waiting
 from hangdebug.scene.waits import Wait, elsewhere, name_of, wait
 

@@ -25,7 +25,7 @@ from hangdebug.evidence.excerpts import sources
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
-from hangdebug.scene.scene import role_of, supervises
+from hangdebug.evidence.roles import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1

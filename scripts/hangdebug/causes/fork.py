@@ -19,8 +19,9 @@ from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame
+from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.source import earlier
-from hangdebug.scene.scene import Scene, since_fork
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")

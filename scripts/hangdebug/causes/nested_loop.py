@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from hangdebug.answer.model import Verdict
 from hangdebug.causes.model import Cause, Match
-from hangdebug.scene.scene import EPOLL, LOOP, Scene
+from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.libraries import LOOP
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 RUNS = ("run_until_complete", "run_forever", "asyncio.run", "trio.run", "anyio.run", "uvloop.run", "gevent.wait")

@@ -13,9 +13,10 @@ from typing import Iterator, Mapping
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
 from hangdebug.evidence.model import Task
+from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import line_at, statement_at
 from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.waits import Wait, wait
 
 MOST_THREADS = 400

@@ -10,8 +10,9 @@ from hangdebug.answer.model import Verdict
 from hangdebug.causes.connection_pool import checkout
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
+from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.waits import Wait, movement, place, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses

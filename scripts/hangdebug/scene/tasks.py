@@ -11,10 +11,11 @@ from typing import Mapping, Optional, Tuple
 
 from hangdebug.answer.model import Verdict
 from hangdebug.evidence.frames import is_application, library_path, package
+from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Function, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.scene.could_end import ender
-from hangdebug.scene.scene import SERVERS, Scene, view
+from hangdebug.scene.scene import Scene, view
 from hangdebug.scene.waits import Motion, Wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]

@@ -8,11 +8,12 @@ from hangdebug.answer.model import Verdict
 from hangdebug.causes import cause_of
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
+from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.graph import RESULT
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.rings import nobody_gives, nobody_seen, ring
-from hangdebug.scene.scene import SERVERS, Scene, View
+from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import SLEEPING, Wait, elsewhere, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]

@@ -14,10 +14,12 @@ from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Frame, Task
+from hangdebug.evidence.roles import is_child, since_fork
 from hangdebug.scene.graph import JOIN, stands
 from hangdebug.scene.pools import hands_over
-from hangdebug.scene.scene import SERVERS, Scene, View, is_child, not_cut, since_fork, whole
+from hangdebug.scene.scene import Scene, View, not_cut, whole
 from hangdebug.scene.tasks import as_wait, own_code, waiting
 from hangdebug.scene.waits import Wait, name_of, stuck_workers, wait
 

@@ -16,12 +16,13 @@ from hangdebug.answer.states.slow_steps import held_before
 from hangdebug.answer.states.workers import synchronous
 from hangdebug.causes.fork import abandoned
 from hangdebug.evidence.model import Task
+from hangdebug.evidence.roles import is_child, is_supervisor, supervises
 from hangdebug.scene.gil import starved
 from hangdebug.scene.graph import is_timed, stands
 from hangdebug.scene.locks import wanted
 from hangdebug.scene.pools import backed_up, full, to_the_brim, unsure
 from hangdebug.scene.rings import deadlock
-from hangdebug.scene.scene import Scene, is_child, is_supervisor, supervises
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import (
     as_wait,
     direct,

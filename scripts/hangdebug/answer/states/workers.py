@@ -14,9 +14,10 @@ from hangdebug.answer.model import Verdict
 from hangdebug.causes import cause_of
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.roles import is_child, is_supervisor, stands_in
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.pools import woke
-from hangdebug.scene.scene import Scene, View, is_child, is_supervisor, stands_in
+from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait, elsewhere, name_of, place, wait
 
 Answer = Optional[Tuple[Verdict, Optional[Wait]]]
