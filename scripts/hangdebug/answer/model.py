@@ -1,25 +1,13 @@
-"""The nouns of the answer: the states, a verdict, and the diagnosis that is printed."""
+"""The nouns of the answer: a verdict, and the diagnosis that is printed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from hangdebug.evidence.model import KernelWait, Process, Thread
+from hangdebug.evidence.vocabulary import STATES as STATES
+from hangdebug.evidence.vocabulary import Role, State
 from hangdebug.scene.model import WaitsFor
-
-STATES = (
-    "loop-blocked",
-    "loop-busy",
-    "threadpool-exhausted",
-    "deadlock",
-    "tasks-waiting",
-    "exit-hang",
-    "startup-hang",
-    "sync-worker-blocked",
-    "stopped",
-    "healthy",
-    "inconclusive",
-)
 
 
 @dataclass(frozen=True)
@@ -30,7 +18,7 @@ class Verdict:
     `waits_for` is the ring of waits that the state rests on, if any: each thread waits for the next one.
     """
 
-    state: str
+    state: State
     confidence: float
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -61,13 +49,13 @@ class Remedy:
 class Diagnosis:
     """The answer. Its JSON form is the contract of version 1 (report.as_json)."""
 
-    state: str
+    state: State
     cause: str
     confidence: float
     summary: str
     blocking_frame: BlockingFrame | None = None
     thread: Thread | None = None
-    role: str | None = None
+    role: Role | None = None
     kernel_wait: KernelWait | None = None
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()

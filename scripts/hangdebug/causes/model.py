@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
 
+from hangdebug.evidence.vocabulary import EvidenceKind
+
 
 @dataclass(frozen=True)
 class Match:
-    """A cause recognised: the kinds of evidence that say so (`frames`, `source`, `kernel`, `tasks`) and their words."""
+    """A cause recognised: the kinds of evidence that say so and their words."""
 
-    kinds: frozenset[str]
+    kinds: frozenset[EvidenceKind]
     evidence: tuple[str, ...] = ()
 
 

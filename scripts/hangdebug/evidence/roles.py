@@ -18,11 +18,13 @@ from hangdebug.evidence.libraries import (
     WORKERS,
 )
 from hangdebug.evidence.model import Frame, Snapshot, Thread
+from hangdebug.evidence.vocabulary import Role
 
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
 
 
-def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> str:
+def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> Role:
+    """Who a thread of `snapshot` is; `root` is its main thread where no name or id tells, as `lone_root` finds it."""
     own = since_fork(thread.frames)
     if any(calls(frame, *LOOP) for frame in own):
         return "event-loop"
