@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.capture import proc
-from hangdebug.evidence import kernel
+from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.model import Clients, KernelWait
 
 pytestmark = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def waiting(call) -> KernelWait:
     while time.monotonic() < deadline:
         objects = proc.objects(os.getpid(), ())
         known = kernel.Objects(
-            dict(pairs(objects["fds.tsv"])), kernel.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
+            dict(pairs(objects["fds.tsv"])), tcp.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
         )
         found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):
@@ -122,7 +122,7 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         deadline = time.monotonic() + 5
         found = None
         while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
-            found = kernel.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
+            found = tcp.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()
@@ -158,4 +158,4 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
     ],
 )
 def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
-    assert kernel.address(text) == address
+    assert tcp.address(text) == address

@@ -18,6 +18,7 @@ from hangdebug import __version__
 from hangdebug.capture import namespaces, proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions
 from hangdebug.capture.interpreter import tasks
+from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.queues import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
@@ -31,7 +32,6 @@ FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
-WAITED = ("Lock", "Semaphore", "CapacityLimiter", "Event", "Condition", "Queue")
 AT_ONCE = 8  # processes
 OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
 
@@ -240,7 +240,7 @@ def keep_tasks(pid: int, place: Path) -> None:
 
 def waits(task: Task) -> bool:
     """Whether the application waits for somebody: who could end that takes longer to find out, and is asked only then."""
-    return task.awaits is not None and task.awaits.kind in WAITED and any(map(is_application, task.frames))
+    return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
 
 
 def kernel_now(pid: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from hangdebug.capture import redact
 from hangdebug.capture.namespaces import depth, numbers
 from hangdebug.evidence.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
+from hangdebug.evidence.tcp import connections
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
@@ -109,9 +110,8 @@ def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
     own = {line.split("socket:[")[1][:-1] for line in files.splitlines() if "socket:[" in line}
     rows = []
     for name in ("tcp", "tcp6"):
-        for line in (content(f"/proc/{pid}/net/{name}") or "").splitlines()[1:]:
-            words = line.split()
-            if len(words) > 9 and (words[9] in own or int(words[1].rpartition(":")[2], 16) in listening):
+        for line in (content(f"/proc/{pid}/net/{name}") or "").splitlines():
+            if any(one.inode in own or one.port in listening for one in connections(line)):
                 rows.append(f"{line}\n")
     return "".join(rows)
 

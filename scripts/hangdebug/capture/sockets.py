@@ -11,6 +11,8 @@ import socket
 from pathlib import Path
 from typing import Sequence
 
+from hangdebug.evidence import tcp
+
 try:
     import psutil
 except ImportError:  # diagnosing a dump or a bundle needs none of this
@@ -18,7 +20,6 @@ except ImportError:  # diagnosing a dump or a bundle needs none of this
 
 WATCHED = re.compile(r"^tfd:\s*(\d+)", re.M)
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LISTEN = "0A"  # include/net/tcp_states.h
 
 
 def accepts(pid: int, sockets: Sequence | None) -> bool | None:
@@ -88,11 +89,9 @@ def has_served(pid: int, sockets: Sequence | None) -> bool | None:
 
 def listening_ports(pid: int) -> set[int]:
     """The TCP ports of which anybody listens in the network namespace of a process."""
-    ports = set()
+    ports: set[int] = set()
     for name in ("tcp", "tcp6"):
         table = Path(f"/proc/{pid}/net/{name}")
-        for line in table.read_text().splitlines()[1:] if table.exists() else ():
-            words = line.split()
-            if len(words) > 3 and words[3] == LISTEN:
-                ports.add(int(words[1].rpartition(":")[2], 16))
+        text = table.read_text() if table.exists() else ""
+        ports |= {one.port for one in tcp.connections(text) if one.state == tcp.LISTEN}
     return ports

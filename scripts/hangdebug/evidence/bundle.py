@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from hangdebug.errors import BadBundle, NotADump
-from hangdebug.evidence import kernel
+from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.model import Evidence, Process, Snapshot
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.records import functions, tasks, with_sockets
+from hangdebug.evidence.records import functions, tasks
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
@@ -102,13 +102,13 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
     objects = kernel.Objects(
         dict(pairs(texts.get("fds.tsv", ""))),
-        kernel.peers(texts.get("net.txt", "")),
+        tcp.peers(texts.get("net.txt", "")),
         {pid: command for pid, (command, _, _) in children.items()},
         dict(pairs(texts.get("shared.tsv", ""))),
         {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
     )
     if "sockets.txt" in texts:
-        process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+        process = tcp.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots: list[Snapshot] = []
     attached = []
     notes = [str(note) for note in manifest.get("notes", [])]
@@ -134,7 +134,7 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         for file, lines in mapping(texts.get("sources.json", "{}")).items()
         if isinstance(lines, dict)
     }
-    clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
+    clients = tcp.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
     lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
     return Evidence(
         tuple(snapshots),

@@ -9,12 +9,10 @@ The columns are the thread's id, `stat` from the state on, voluntary and involun
 
 from __future__ import annotations
 
-import ipaddress
-import struct
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from hangdebug.evidence.model import Clients, KernelWait, Reading
+from hangdebug.evidence.model import KernelWait, Reading
 
 # Numbers from the kernel's tables: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 X86_64 = {
@@ -123,7 +121,6 @@ SQLITE = (
     "-journal",
     "-shm",
 )  # a database's file by custom, and what lies beside one
-ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
 
 
 @dataclass(frozen=True)
@@ -247,38 +244,3 @@ def signed(value: int) -> int:
     """A pid as the kernel prints it, a C int in hexadecimal: 0xffffffff is -1."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
-
-
-def peers(text: str) -> dict[str, str]:
-    """Peers by inode from /proc/PID/net/{tcp,tcp6}: {"41325": "10.2.3.4:5432"}."""
-    found = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 9 and words[0].endswith(":") and words[3] != LISTEN:
-            found[words[9]] = address(words[2])
-    return found
-
-
-def clients(text: str, listening: tuple[int, ...]) -> Clients:
-    """Count the connections to `listening` ports. In a listening row the receive queue is the backlog."""
-    count = {"open": 0, "abandoned": 0, "unread": 0, "backlog": 0}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 10 or not words[0].endswith(":") or int(words[1].rpartition(":")[2], 16) not in listening:
-            continue
-        waiting = int(words[4].partition(":")[2], 16)
-        if words[3] == LISTEN:
-            count["backlog"] += waiting
-        elif words[3] in (ESTABLISHED, CLOSE_WAIT):
-            count["open" if words[3] == ESTABLISHED else "abandoned"] += 1
-            count["unread"] += waiting > (words[3] == CLOSE_WAIT)  # the end of the stream counts as a byte
-    return Clients(**count)
-
-
-def address(text: str) -> str:
-    """ "0100007F:1538" as "127.0.0.1:5432": each group of four bytes is little-endian."""
-    host, port = text.split(":")
-    raw = b"".join(struct.pack("<I", int(host[i : i + 8], 16)) for i in range(0, len(host), 8))
-    ip = ipaddress.ip_address(raw)
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return f"{mapped or ip}:{int(port, 16)}" if ip.version == 4 or mapped else f"[{ip}]:{int(port, 16)}"

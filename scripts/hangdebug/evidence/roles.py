@@ -8,11 +8,13 @@ from typing import Iterable
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import (
     ANYIO_WORKER,
+    CHILDREN,
     FORKED,
     LOOP,
     PARKED,
     POOL,
     POOL_NAME,
+    POOL_WORKERS,
     SERVERS,
     SUPERVISORS,
     WORKERS,
@@ -63,7 +65,7 @@ def since_fork(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
 
 def is_child(snapshot: Snapshot) -> bool:
     """Whether the process is a child that multiprocessing or a process pool started."""
-    return any(calls(frame, *FORKED[:2]) for thread in snapshot.threads for frame in thread.frames)
+    return any(calls(frame, *CHILDREN) for thread in snapshot.threads for frame in thread.frames)
 
 
 def is_anyio_worker(thread: Thread) -> bool:
@@ -74,18 +76,7 @@ def is_anyio_worker(thread: Thread) -> bool:
 def is_parked(frames: tuple[Frame, ...]) -> bool:
     """Whether a pool's thread waits for work: nothing but the pool's own machinery is on its stack."""
     rest = [frame for frame in frames if not calls(frame, *PARKED)]
-    return (
-        calls(
-            rest[0],
-            "concurrent/futures/thread.py:_worker",
-            ANYIO_WORKER,
-            "multiprocessing/pool.py:worker",
-            "concurrent/futures/process.py:_process_worker",
-            "multiprocessing/queues.py:get",
-        )
-        if rest
-        else False
-    )
+    return bool(rest) and calls(rest[0], *POOL_WORKERS, ANYIO_WORKER, "multiprocessing/queues.py:get")
 
 
 def ends_whole(frames: Iterable[Frame]) -> bool:

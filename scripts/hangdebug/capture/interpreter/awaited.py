@@ -10,10 +10,9 @@ from hangdebug.capture.interpreter.layout import LINKED
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.evidence.frames import is_application, library_path
+from hangdebug.evidence.libraries import PRIMITIVES, TIMED_WAITS
 from hangdebug.evidence.model import Awaited
 
-# Files whose classes are made to wait on; the outermost call in one of them is what the caller asked for.
-WAITED = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
 BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
@@ -41,11 +40,14 @@ ENDS = frozenset(
 
 
 def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
-    """What the task waits for, None where it waits for nothing: it is about to run."""
+    """What the task waits for, None where it waits for nothing: it is about to run.
+
+    The outermost call in a file of primitives is what the caller asked for.
+    """
     primitive = None
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if not (path in WAITED or path == BACKEND and is_waitable(objects, one.first)):
+        if not (path in PRIMITIVES or path == BACKEND and is_waitable(objects, one.first)):
             break
         primitive = one
     if primitive is not None and primitive.first:
@@ -138,7 +140,7 @@ def timed(objects: Objects, found: Chain) -> bool:
     """Whether a timeout stands around the wait: `wait_for`, `asyncio.timeout`, AnyIO's cancel scopes."""
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if path == "asyncio/tasks.py" and one.frame.name in ("wait_for", "wait", "_wait", "sleep"):
+        if path == "asyncio/tasks.py" and one.frame.name in TIMED_WAITS:
             return True
         for at in exits(objects, one):
             kinds = set(objects.kinds(at))

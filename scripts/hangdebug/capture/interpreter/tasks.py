@@ -23,14 +23,14 @@ from hangdebug.capture.interpreter.layout import LINKED, Layout, Newer, Specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mappings, opened
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.capture.interpreter.task_lists import Moved, collected, linked
-from hangdebug.evidence.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
+from hangdebug.evidence.frames import library_path
+from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.model import Task
 
 MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
-KNOWN = STANDARD_TOPS | INSTALLED_TOPS
 FAILED_FOR = 10.0  # seconds; what failed because the machine was busy is tried again in a longer session
 
 layouts: dict[tuple, tuple[float, Layout | Unreadable]] = {}  # by executable: when it was measured, and the outcome
@@ -208,7 +208,7 @@ def files_of(pid: int) -> tuple[str, ...]:
                 dict.fromkeys(
                     file
                     for name, at in modules.items()
-                    if name.partition(".")[0] not in KNOWN
+                    if name.partition(".")[0] not in KNOWN_TOPS
                     for file in [file_of(objects, at)]
                     if file and library_path(file) is None
                 )
