@@ -36,10 +36,11 @@ from hangdebug.evidence.records import functions, tasks
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
-SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
+SAMPLE = re.compile(r"^sample-(\d{1,9})\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 QUEUES = re.compile(r"^queues-\d+\.json$")
 PID = re.compile(r"^\d+$")
+NUMBER = re.compile(r"^[0-9]{1,20}$")
 TYPES = {
     "pid": int,
     "command": str,
@@ -130,7 +131,7 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         for prefix in ("kernel-before-", "kernel-watch-")
     )
     sources = {
-        file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
+        file: {int(number): str(text) for number, text in lines.items() if NUMBER.match(number)}
         for file, lines in mapping(texts.get("sources.json", "{}")).items()
         if isinstance(lines, dict)
     }
@@ -158,7 +159,7 @@ def queued(readings: list[dict[str, Any]]) -> dict[int, int]:
     """How many calls waited for each pool thread, at the least, in every reading that knows it."""
     found: dict[int, int] = {}
     for tid, count in (row for one in readings for row in one.items()):
-        if tid.isdigit() and type(count) is int:
+        if NUMBER.match(tid) and type(count) is int:
             found[int(tid)] = min(count, found.get(int(tid), count))
     return found
 
@@ -178,18 +179,18 @@ def mapping(text: str) -> dict[str, Any]:
     """A JSON object, or {} for anything else: a bundle may have been cut short while it was written."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def pairs(text: str) -> list[tuple[int, str]]:
     rows = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-    return [(int(key), value) for key, value in rows if key.isdigit()]
+    return [(int(key), value) for key, value in rows if NUMBER.match(key)]
 
 
 def natural(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name)]
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", name)]
 
 
 def archive(path: Path) -> Texts:
