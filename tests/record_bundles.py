@@ -54,12 +54,12 @@ import test_healthy  # noqa: E402
 import zoo  # noqa: E402
 import zoo_matrix  # noqa: E402
 
-from hangdebug.capture import Target, on_port, resolve  # noqa: E402
-from hangdebug.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.dumps.bundle import read_bundle  # noqa: E402
+from hangdebug.capture.processes import Target, on_port, resolve  # noqa: E402
+from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
+from hangdebug.evidence.bundle import read_bundle  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.live import observe  # noqa: E402
-from hangdebug.model import Diagnosis  # noqa: E402
+from hangdebug.observe import observe  # noqa: E402
+from hangdebug.answer.model import Diagnosis  # noqa: E402
 
 OUT = HERE / "bundles"
 EXPECTED = OUT / "expected.json"

@@ -13,9 +13,9 @@ import pytest
 import record_bundles
 import zoo
 
-from hangdebug.diagnose import diagnose, worst
-from hangdebug.dumps.bundle import read_bundle
-from hangdebug.model import Diagnosis
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.evidence.bundle import read_bundle
+from hangdebug.answer.model import Diagnosis
 
 BUNDLES = Path(__file__).parent / "bundles"
 EXPECTED = record_bundles.expected()

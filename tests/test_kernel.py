@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.capture import proc
-from hangdebug.evidence import kernel, tcp
+from hangdebug.evidence import bundle, kernel, tcp
 from hangdebug.evidence.model import Clients, KernelWait
 
 pytestmark = pytest.mark.skipif(
@@ -147,6 +147,30 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
     found = kernel.reading(text, kernel.Objects({3: "/dev/tty"}))
     assert found.at == 1.5 and set(found.waits) == {7, 5}
     assert str(found.waits[7]) == "read (fd 3 -> /dev/tty)" and found.waits[7].switches == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("kernel-before-0.tsv", "# at 12:5 arch x86_64 hz none\n5\tS\t\t\t\t\t\n"),
+        ("kernel-before-0.tsv", "# at 1.5 arch x86_64 hz 0\n5\tS 1 1 1 1 1 1 1 1 1 1 1 1 1 1\t1\t1\t\t\t\n"),
+        ("net.txt", "0: zz zz 01 00:00 00:0 0 0 0 41325 1\n"),
+        ("fds.tsv", "3\u00b2\tsocket:[1]\n"),
+        ("process.json", "[" * 100_000),
+        ("tasks-0.json", "[" * 100_000),
+        ("functions.json", "[" * 100_000),
+        ("queues-0.json", '{"\u00b2": 1}'),
+        ("sources.json", '{"app.py": {"\u00b2": "x"}}'),
+    ],
+)
+def test_a_part_of_a_bundle_that_makes_no_sense_costs_that_part_alone(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "sample-0.json").write_text(
+        '[{"thread_name": "a", "frames": [{"name": "f", "filename": "a.py"}]}]'
+    )
+    (tmp_path / "7" / name).write_text(text)
+    (found,) = bundle.read_bundle(tmp_path)
+    assert found.snapshots[0].threads[0].name == "a"
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def look(target: processes.Target, folder: Path, samples: int, say: Say, pause: 
 
 
 def below(target: processes.Target, folder: Path) -> list[int]:
-    """The target's processes but its supervisor. Of one that runs a loop itself no children, but one that is stuck for good."""
+    """The target's processes but its supervisor; where that runs a loop itself, only a child that is stuck for good."""
     children = [pid for pid in target.workers if pid != target.supervisor]
     if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
         return children
@@ -239,7 +239,7 @@ def keep_tasks(pid: int, place: Path) -> None:
 
 
 def waits(task: Task) -> bool:
-    """Whether the application waits for somebody: who could end that takes longer to find out, and is asked only then."""
+    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
     return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
 
 

@@ -9,6 +9,7 @@ The columns are the thread's id, `stat` from the state on, voluntary and involun
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Mapping
 
@@ -143,14 +144,22 @@ def reading(text: str, objects: Objects = Objects()) -> Reading:
         if line.startswith("#"):
             words = line[1:].split()
             facts = dict(zip(words[::2], words[1::2]))
-            at, arch, hz = float(facts.get("at", 0)), facts.get("arch", arch), float(facts.get("hz", hz))
+            at, arch, hz = positive(facts.get("at"), 0.0), facts.get("arch", arch), positive(facts.get("hz"), hz)
             continue
         try:
             tid, wait = row(line, TABLES.get(arch, {}), hz, objects)
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):
             continue
         waits[tid] = wait
     return Reading(at, waits)
+
+
+def positive(text: str | None, otherwise: float) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return otherwise
+    return value if 0 < value < math.inf else otherwise
 
 
 def row(line: str, table: Mapping[int, str], hz: float, objects: Objects) -> tuple[int, KernelWait]:

@@ -12,14 +12,14 @@ A bundle may come from anybody, or have been cut short: rows of another shape ar
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 from hangdebug.evidence.model import Awaited, Frame, Function, Task
 
 TEXTS = ("name", "waits_on", "state", "coroutine")
 NEEDED = {"name": str, "file": str, "line": int, "last": int}
 OPTIONAL = {"owner": str, "root": bool, "yields": bool}
-NAMED = ("ends", "calls", "awaits")
+T = TypeVar("T", str, int)
 
 
 # -- tasks-N.json --------------------------------------------------------------------------------------
@@ -52,8 +52,9 @@ def task(row: dict[str, Any]) -> Task:
     )
 
 
-def items(row: dict[str, Any], key: str) -> list:
-    return row[key] if isinstance(row.get(key), list) else []
+def items(row: dict[str, Any], key: str) -> list[Any]:
+    found = row.get(key)
+    return found if isinstance(found, list) else []
 
 
 def frame(row: dict[str, Any]) -> Frame:
@@ -81,18 +82,19 @@ def functions(text: str) -> tuple[Function, ...] | None:
     except (ValueError, RecursionError):
         return None
     rows = [function(row) for row in value] if isinstance(value, list) else [None]
-    return None if None in rows else tuple(rows)
+    known = tuple(one for one in rows if one is not None)
+    return known if len(known) == len(rows) else None
 
 
 def function(row: Any) -> Function | None:
     if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in NEEDED.items()):
         return None
     plain = {key: row[key] for key, kind in {**NEEDED, **OPTIONAL}.items() if type(row.get(key)) is kind}
-    lists = {key: pairs(row.get(key), str) for key in NAMED}
-    return Function(**plain, **lists, loops=pairs(row.get("loops"), int))
+    ends, calls, awaits = (pairs(row.get(key), str) for key in ("ends", "calls", "awaits"))
+    return Function(**plain, ends=ends, calls=calls, awaits=awaits, loops=pairs(row.get("loops"), int))
 
 
-def pairs(value: Any, kind: type) -> tuple:
+def pairs(value: Any, kind: type[T]) -> tuple[tuple[T, int], ...]:
     rows = value if isinstance(value, list) else []
     return tuple(
         (one[0], one[1])

@@ -85,7 +85,7 @@ def ends_whole(frames: Iterable[Frame]) -> bool:
 
 
 def is_supervisor(snapshot: Snapshot) -> bool:
-    """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
+    """Whether the process only watches over workers: a thread is in a server's supervisor, none in a forked worker."""
     threads = snapshot.threads
     return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(
         stands_in(thread, WORKERS) for thread in threads

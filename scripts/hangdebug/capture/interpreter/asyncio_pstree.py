@@ -1,4 +1,6 @@
-"""asyncio's tasks of a live CPython 3.14 or newer, by its own `python -m asyncio pstree PID`: where memory is not understood.
+"""asyncio's tasks of a live CPython 3.14 or newer, by its own `python -m asyncio pstree PID`.
+
+This is asked where the memory of the process is not understood.
 
 It shows where each task waits, and nothing of what it waits for: not who is inside of a lock, nor whether a semaphore
 has a permit left. So its answer carries that as a note, and no rule concludes anything from what is not there.

@@ -98,7 +98,7 @@ def inside(objects: Objects, found: Chain) -> tuple[int, ...]:
 
     The statement keeps the lock's bound `__aexit__` on the stack of its frame, from before it waits to enter.
     """
-    held: Counter = Counter()
+    held: Counter[int] = Counter()
     seen = {one.at for one in found.calls}
     for inner, one in zip((None, *found.calls), found.calls):
         held.update(at for at in holds(objects, one, seen) if LOCKS & set(objects.kinds(at)))
@@ -121,7 +121,10 @@ def holds(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
 
 
 def exits(objects: Objects, one: Call) -> list[int]:
-    """The objects whose bound methods are among the frame's values; from 3.14 on `__aexit__` and its object stand apart."""
+    """The objects whose bound methods are among the frame's values: a `with` keeps its `__exit__` there.
+
+    From 3.14 on the function and its object stand apart.
+    """
     if objects.layout.version >= LINKED:
         return [at for function, at in zip(one.values, one.values[1:]) if at and leaves(objects, function)]
     return [objects.memory.word(at + FIRST + 8) for at in one.values if at and objects.type_name(at) == "method"]
