@@ -74,6 +74,7 @@ def where(frame: Frame) -> str:
 CAUSE = Cause(
     id="connection-pool",
     title="every connection of a pool is lent out",
+    picture="lock",
     match=match,
     snippet="db_stream.py",
     confused_with={

@@ -27,6 +27,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="cpu-bound",
     title="a handler computes on the event loop's thread",
+    picture="computes",
     match=match,
     snippet="process_pool.py",
     confused_with={"other": "a loop that goes from one short handler to the next is under load, not stuck in one."},

@@ -162,6 +162,7 @@ def server_of(wait: Wait) -> str | None:
 CAUSE = Cause(
     id="database",
     title="a synchronous database driver waits",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={

@@ -44,6 +44,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="debugger",
     title="a breakpoint stops the event loop's thread",
+    picture="file",
     match=match,
     confused_with={"stdin": "there the application itself reads the terminal."},
 )

@@ -53,6 +53,7 @@ def joined(scene: Scene) -> View | None:
 CAUSE = Cause(
     id="default-executor",
     title="the loop's default executor is full, or is joined at the end",
+    picture="thread",
     match=match,
     snippet="lifespan_executor.py",
     confused_with={

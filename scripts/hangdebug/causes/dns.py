@@ -43,6 +43,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="dns",
     title="the event loop's thread waits for a name server",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={"http-client": "there the name is known already, and the peer itself is silent."},

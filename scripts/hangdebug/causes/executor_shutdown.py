@@ -29,6 +29,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="executor-shutdown",
     title="the event loop waits for a thread pool to shut down",
+    picture="thread",
     match=match,
     snippet="stream_executor.py",
     fix="nonblocking_executor",

@@ -53,6 +53,7 @@ def on_file(wait: Wait) -> bool:
 CAUSE = Cause(
     id="file-io",
     title="the event loop's thread waits for a file",
+    picture="file",
     fix="to_thread",
     match=match,
     confused_with={

@@ -69,6 +69,7 @@ def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
 CAUSE = Cause(
     id="fork",
     title="a forked child waits for a lock whose holder was not copied",
+    picture="lock",
     match=match,
     confused_with={"lock": "there the holder is a thread of the same process, and may release it yet."},
 )

@@ -47,6 +47,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="future-result",
     title="the event loop waits for the result of a concurrent future",
+    picture="thread",
     fix="await_future",
     match=match,
     snippet="stream_executor.py",

@@ -31,6 +31,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="http-client",
     title="a synchronous HTTP client waits for its peer",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={"other": "a raw socket shows no client library's frames."},

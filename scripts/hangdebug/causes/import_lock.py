@@ -50,6 +50,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="import-lock",
     title="an import waits on the event loop's thread",
+    picture="lock",
     match=match,
     confused_with={"lock": "a lock of threading is taken by the application's own line."},
 )

@@ -50,6 +50,7 @@ def library_hook(scene: Scene) -> View | None:
 CAUSE = Cause(
     id="interpreter-exit",
     title="the interpreter waits for threads before it exits",
+    picture="thread",
     match=match,
     snippet="bounded_drain.py",
     confused_with={"executor-shutdown": "there the event loop still runs and joins a pool by itself."},

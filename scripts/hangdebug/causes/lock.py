@@ -58,6 +58,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="lock",
     title="the event loop waits for a lock",
+    picture="lock",
     fix="asyncio_lock",
     match=match,
     confused_with={

@@ -38,6 +38,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="logging",
     title="the event loop's thread waits to write its log",
+    picture="file",
     match=match,
     confused_with={
         "lock": "a handler's lock is taken inside of logging: look for the thread that holds it and writes.",

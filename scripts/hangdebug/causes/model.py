@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Mapping
+from typing import Callable, Literal, Mapping
+
+# What a thread waits in, coarsely: a picture gives each of these a colour and a letter.
+PictureGroup = Literal["computes", "thread", "lock", "queue", "sleep", "network", "file", "child", "other"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Cause:
     """One way to hang. `match` takes a Scene and answers with a Match, or None.
 
     `snippet` is a file in snippets/, `fix` a rewrite in fixes/, `confused_with` other causes and how to
-    tell them apart.
+    tell them apart. `picture` is the group that a picture draws it in.
     """
 
     id: str
@@ -28,3 +31,4 @@ class Cause:
     snippet: str | None = None
     fix: str | None = None
     confused_with: Mapping[str, str] = field(default_factory=dict)
+    picture: PictureGroup = "other"

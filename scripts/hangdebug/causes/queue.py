@@ -44,6 +44,7 @@ def queue_of(wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="queue",
     title="the event loop's thread waits on a queue",
+    picture="queue",
     fix="to_thread",
     match=match,
     confused_with={"lock": "a queue waits on a condition too; the frame of queue.py above it tells them apart."},

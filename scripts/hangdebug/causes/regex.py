@@ -46,6 +46,7 @@ def matches(name: str, wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="regex",
     title="a regular expression backtracks on the event loop's thread",
+    picture="computes",
     match=match,
     confused_with={"cpu-bound": "the same stack, for matching has no frame of its own; the line calls a pattern."},
 )

@@ -31,6 +31,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="run-coroutine-threadsafe",
     title="the event loop waits for a coroutine that only it could run",
+    picture="thread",
     fix="await_future",
     match=match,
     confused_with={"future-result": "there a pool's thread is at work on the result, and will return it some day."},

@@ -79,6 +79,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="serialization",
     title="data is serialized or parsed on the event loop's thread",
+    picture="computes",
     match=match,
     confused_with={"cpu-bound": "there the application's own lines compute; here they call an encoder or a parser."},
 )

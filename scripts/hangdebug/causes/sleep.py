@@ -55,6 +55,7 @@ def in_c(wait: Wait) -> bool:
 CAUSE = Cause(
     id="sleep",
     title="a sleep suspends the event loop's thread",
+    picture="sleep",
     fix="sleep",
     match=match,
     confused_with={"lock": "`lock.acquire()` gives the same stack; the kernel says futex instead."},

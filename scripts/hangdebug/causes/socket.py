@@ -115,6 +115,7 @@ def timer(wait: Wait) -> bool:
 CAUSE = Cause(
     id="socket",
     title="the event loop's thread waits for a network peer",
+    picture="network",
     match=match,
     confused_with={
         "http-client": "there a client library's frames stand between the application and the socket.",

@@ -50,6 +50,7 @@ def on_terminal(wait: Wait) -> bool:
 CAUSE = Cause(
     id="stdin",
     title="the event loop's thread waits for input from a terminal",
+    picture="file",
     match=match,
     confused_with={"debugger": "there a breakpoint asks; frames of pdb or bdb are on the stack."},
 )

@@ -63,6 +63,7 @@ def childs_stream(wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="subprocess",
     title="the event loop's thread waits for a child process",
+    picture="child",
     fix="to_thread",
     match=match,
     confused_with={

@@ -25,6 +25,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="thread-join",
     title="the event loop waits for a thread or a process to end",
+    picture="thread",
     fix="to_thread",
     match=match,
     snippet="periodic_cleanup.py",

@@ -28,6 +28,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="threadpool-limit",
     title="all threads of the pool are stuck, so synchronous work queues",
+    picture="thread",
     match=match,
     snippet="thread_limiter.py",
     confused_with={"none": "a few slow `def` requests are no exhaustion while threads are left."},
