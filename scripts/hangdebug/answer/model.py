@@ -58,8 +58,38 @@ class Remedy:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """One rule that was asked: the state whose file it stands in, and what it saw ("" where it did not apply)."""
+
+    rule: str
+    state: str
+    saw: str
+    spoke: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the certainty, and the figure (0 to 1) after it."""
+
+    name: str
+    figure: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How the answer came about: the rules in the order in which they were asked, then the steps of the certainty."""
+
+    asked: tuple[Asked, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
 class Diagnosis:
-    """The answer. Its JSON form is the contract of version 1 (report.as_json)."""
+    """The answer. Its JSON form is the contract of version 1 (report.as_json).
+
+    `rule` is the id of the rule that decided the state, `trace` how it came to be asked.
+    """
 
     state: str
     cause: str
@@ -78,3 +108,5 @@ class Diagnosis:
     others: tuple[str, ...] = ()
     bystander: bool = False
     waits_for: tuple[WaitsFor, ...] = ()
+    rule: str = ""
+    trace: Trace = Trace()
