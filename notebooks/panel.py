@@ -29,8 +29,12 @@ from hangdebug.capture.processes import on_port, resolve
 from hangdebug.errors import HangError
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.verify import table
-from hangdebug.report import pictures
 from hangdebug.report import text as report
+from hangdebug.report.charts import latency
+from hangdebug.report.flame import flame
+from hangdebug.report.svg import Picture
+from hangdebug.report.timeline import timeline
+from hangdebug.report.wait_graph import wait_graph
 
 SOURCES = (
     ("A server here", "here"),
@@ -485,10 +489,10 @@ class Panel(Control):
             self.slider.max = len(desk.scene.samples)
             self.slider.value = self.slider.max
             self.timeline.value = (
-                "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
+                "" if desk.guessing else inner(lambda: views.picture(timeline(desk.scene, desk.answer)))
             )
             if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
-                self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
+                self.timeline.value += inner(lambda: views.picture(flame(desk.mine.profile)))
             self.links, self.tabs.selected_index = "", 0
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
@@ -518,7 +522,7 @@ class Panel(Control):
             self.pages[name].value = inner(lambda: self.page(name))
         self.when.value = f"{self.slider.value} of {self.slider.max}"
 
-    def page(self, name: str) -> views.Shown | pictures.Picture:
+    def page(self, name: str) -> views.Shown | Picture:
         """What a tab shows. Raises HangError."""
         desk, sample = self.about(), self.slider.value - 1
         if desk.guessing and name not in TELL_NOTHING:
@@ -530,11 +534,9 @@ class Panel(Control):
             "Threads": lambda: views.threads(desk.scene, sample),
             "Kernel waits": lambda: views.kernel(desk.scene, sample),
             "Tasks": lambda: views.tasks(desk.mine),
-            "Wait-for graph": lambda: views.picture(pictures.wait_graph(desk.answer)),
+            "Wait-for graph": lambda: views.picture(wait_graph(desk.answer)),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
-            "Verification": lambda: (
-                pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet.")
-            ),
+            "Verification": lambda: latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
             "Report": lambda: views.Shown(
                 report.as_markdown(desk.answer),
                 self.links
@@ -543,7 +545,7 @@ class Panel(Control):
             ),
         }[name]()
 
-    def look(self, name: str) -> views.Shown | pictures.Picture:
+    def look(self, name: str) -> views.Shown | Picture:
         """Turn to a tab, and give back what it shows. Raises HangError."""
         self.turn_to(name)
         return self.page(name)
@@ -638,4 +640,4 @@ def inner(make: Callable[[], Any]) -> str:
         shown = make()
     except expected() as error:
         return views.said(views.neutral(sentence(error)), error)
-    return shown.html() if isinstance(shown, pictures.Picture) else shown.html
+    return shown.html() if isinstance(shown, Picture) else shown.html

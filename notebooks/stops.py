@@ -33,7 +33,7 @@ from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import DURING, Pressure, pressure
 from hangdebug.repair.proof.verify import percentile
 from hangdebug.report import charts
-from hangdebug.report.pictures import Picture
+from hangdebug.report.svg import Picture
 
 HERE = Path(__file__).resolve().parent
 GRACE, PATIENCE = 3, 4.5  # seconds: what the server is given to end, and how long the notebook looks on

@@ -131,7 +131,7 @@ def test_no_cell_keeps_what_it_found_for_the_next(notebook):
         names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
         stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
         used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
-        assert used - stored <= {"told", "print", "len", "display", "panel", "views", "pictures"}, cell.source
+        assert used - stored <= {"told", "print", "len", "display", "panel", "views", "timeline", "flame", "threads_over_aborts"}, cell.source
 
 
 # -- nbval, in place and from an unpacked package ------------------------------------------------------

@@ -28,10 +28,13 @@ from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check, Pressure, read_check
 from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
-from hangdebug.report import pictures
-from hangdebug.report.recording import STACKS, Stacks
+from hangdebug.report.charts import latency, threads_over_aborts
+from hangdebug.report.flame import Stacks, flame
+from hangdebug.report.recording import STACKS
 from hangdebug.report.svg import Picture
 from hangdebug.report.text import short
+from hangdebug.report.timeline import timeline
+from hangdebug.report.wait_graph import wait_graph
 
 AROUND = 10  # lines of source before and after the marked one
 MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
@@ -181,15 +184,15 @@ def all_pictures(
 ) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
     """Those that there is something to draw for, and why others are not there."""
     runs = {name: one for name, one in checks.items() if isinstance(one, Pressure)}
-    wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: pictures.timeline(evidence, answer)}
+    wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: timeline(evidence, answer)}
     if answer.waits_for or answer.thread is not None and answer.state not in ("healthy", "inconclusive"):
-        wanted["waits.svg"] = lambda: pictures.wait_graph(answer)
+        wanted["waits.svg"] = lambda: wait_graph(answer)
     if stacks:
-        wanted["flame.svg"] = lambda: pictures.flame(stacks)
+        wanted["flame.svg"] = lambda: flame(stacks)
     if checks:
-        wanted["latency.png"] = lambda: pictures.latency(checks)
+        wanted["latency.png"] = lambda: latency(checks)
     if runs:
-        wanted["threads.png"] = lambda: pictures.threads_over_aborts(runs)
+        wanted["threads.png"] = lambda: threads_over_aborts(runs)
     drawn, absent = [], []
     for name, draw in wanted.items():
         try:
