@@ -17,6 +17,7 @@ from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
 from hangdebug.repair.model import Patch
+from hangdebug.report.explain import as_trace, explained
 from hangdebug.report.groups import as_groups, as_json_groups
 from hangdebug.report.text import as_json, as_markdown, as_text
 
@@ -73,6 +74,12 @@ def run_record(arguments: argparse.Namespace) -> int:
 def run_diagnose(arguments: argparse.Namespace) -> int:
     sources = [*arguments.sources, *(arguments.pid or ())]
     if len(sources) > 1 and arguments.port is None:
+        if arguments.explain:
+            raise BadRequest(
+                "--explain is for one source.",
+                "Of several, like answers are shown as one line.",
+                f"python scripts/hang.py diagnose {named(sources[0])} --explain",
+            )
         return run_many(arguments, sources)
     answer = worst(map(diagnose, evidence_from(arguments)))
     print(rendered(answer, arguments), end="")
@@ -94,11 +101,14 @@ def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
             continue
         found += [(label(source, item, len(evidence)), diagnose(item)) for item in evidence]
     if not found:
-        raise BadRequest(
-            "Not one of them could be diagnosed.", "", "python scripts/hang.py diagnose " + shlex.quote(str(sources[0]))
-        )
+        raise BadRequest("None of them could be diagnosed.", "", f"python scripts/hang.py diagnose {named(sources[0])}")
     print(as_json_groups(found) if arguments.json else as_groups(found), end="")
     return 0
+
+
+def named(source: str | int) -> str:
+    """A process or a file, as the command line takes it."""
+    return f"--pid {source}" if isinstance(source, int) else shlex.quote(source)
 
 
 def label(source: str | int, evidence: Evidence, count: int) -> str:
@@ -298,5 +308,6 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
     if arguments.json:
-        return as_json(answer) + "\n"
-    return as_markdown(answer) if arguments.markdown else as_text(answer)
+        return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
+    text = as_markdown(answer) if arguments.markdown else as_text(answer)
+    return text + explained(answer) if arguments.explain else text

@@ -62,6 +62,9 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     live_arguments(diagnosing)
     diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
     diagnosing.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
+    diagnosing.add_argument(
+        "--explain", action="store_true", help="also show which rules were asked, and how the confidence came about"
+    )
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")

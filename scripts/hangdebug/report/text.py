@@ -15,8 +15,9 @@ SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12
 
 
-def as_json(diagnosis: Diagnosis) -> str:
-    return json.dumps(as_dict(diagnosis), indent=2, ensure_ascii=False)
+def as_json(diagnosis: Diagnosis, **more: Any) -> str:
+    """The contract, and `more` keys after its own."""
+    return json.dumps({**as_dict(diagnosis), **more}, indent=2, ensure_ascii=False)
 
 
 def as_dict(d: Diagnosis) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
             }
             for one in d.waits_for
         ],
+        "rule": d.rule,
     }
 
 
