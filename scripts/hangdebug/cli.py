@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
@@ -16,10 +16,13 @@ from hangdebug.errors import BadRequest, BadSource, HangError
 from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
-from hangdebug.repair.model import Patch
+from hangdebug.repair.model import Finding, Patch
 from hangdebug.report.explain import as_trace, explained
-from hangdebug.report.groups import as_groups, as_json_groups
-from hangdebug.report.text import as_json, as_markdown, as_text
+from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text
+
+if TYPE_CHECKING:  # these need more than the standard library
+    from hangdebug.capture.processes import Target
+    from hangdebug.repair.proof.pressure import Check
 
 INTERRUPTED = 130
 
@@ -27,8 +30,9 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
     arguments = command_line().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return arguments.run(arguments)
+        return run(arguments)
     except HangError as error:
         print(f"hang.py: {error}", file=sys.stderr)
         return 2
@@ -123,13 +127,14 @@ def run_report(arguments: argparse.Namespace) -> int:
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
-        checks[Path(file).stem] = pressure.read_check(text_of(file))
-        if checks[Path(file).stem] is None:
+        check = pressure.read_check(text_of(file))
+        if check is None:
             raise BadRequest(
-                f"{file} is no verification.",
-                "It is what `verify --save FILE` writes.",
+                f"{file} is not a verification.",
+                "`verify --save FILE` writes one.",
                 "python scripts/hang.py verify --help",
             )
+        checks[Path(file).stem] = check
     stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
     found = incident.gather(
         text_of("-") if arguments.source == "-" else path,
@@ -152,7 +157,9 @@ def run_fix(arguments: argparse.Namespace) -> int:
         )
     skipped: list[str] = []
     patches = scan.found(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
-    findings, changed, unwritten = [], [], []
+    findings: list[Finding] = []
+    changed: list[Patch] = []
+    unwritten: list[str] = []
     for patch in patches:
         findings += patch.findings
         changed += [patch] if patch.changed else []
@@ -234,7 +241,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def save(result: object, arguments: argparse.Namespace) -> None:
+def save(result: Check, arguments: argparse.Namespace) -> None:
     if arguments.save:
         from hangdebug.repair.proof.pressure import keep_check
 
@@ -267,7 +274,7 @@ def command_line() -> argparse.ArgumentParser:
 # -- what the verbs share ------------------------------------------------------------------------------
 
 
-def target_of(arguments: argparse.Namespace):
+def target_of(arguments: argparse.Namespace) -> Target:
     from hangdebug.capture.processes import on_port, resolve
 
     if arguments.pid:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Callable, Mapping
+from typing import Any, Callable, Mapping
 
 from hangdebug import __version__
 
+Runs = Mapping[str, Callable[[argparse.Namespace], int]]
+Verbs = Any  # argparse names its type with an underscore
 
-def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
+
+def parser(run: Runs) -> argparse.ArgumentParser:
     """The parser, with `run` holding the function of each verb."""
     top = argparse.ArgumentParser(
         prog="hang.py",
@@ -152,8 +155,8 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     return top
 
 
-def verb(verbs, name: str, run: Mapping, does: str, *shown: str) -> argparse.ArgumentParser:
-    made = verbs.add_parser(
+def verb(verbs: Verbs, name: str, run: Runs, does: str, *shown: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = verbs.add_parser(
         name, help=does, description=does, epilog=examples(*shown), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.set_defaults(run=run[name])

@@ -1,4 +1,4 @@
-"""How a diagnosis came about: the rules that were asked, in order, and the steps of its certainty, as text and as JSON."""
+"""How a diagnosis came about: the rules that were asked, in order, and the steps of its certainty."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def box_of(call: Call, x: float, y: float, width: float, total: int) -> str:
 
 
 def hottest(stacks: Stacks) -> tuple[str, float]:
-    """The application's function that was innermost most often, with its commonest line; and in which share of samples."""
+    """The application's function that was innermost most often, with its commonest line; and its share of samples."""
     counts: dict[str, Counter[int | None]] = {}
     for thread, count in stacks:
         own = next((frame for frame in thread.frames if is_application(frame)), None)

@@ -1,7 +1,8 @@
 """Pictures drawn by hand as SVG, so that a bare Python has them.
 
-There are no ids, no styles and no scripts in them, and the bytes are the same every time. A picture brings its own white card, so it reads alike on a light and on a dark page. All text in it is untrusted:
-it is escaped here and nowhere else.
+There are no ids, no styles and no scripts in them, and the bytes are the same every time. A picture brings its own
+white card, so it reads alike on a light and on a dark page. All text in it is untrusted: it is escaped here and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def card(height: float, parts: Iterable[str], alt: str, width: float = WIDTH) ->
     inner = "".join(parts)
     back = box(0.5, 0.5, width - 1, height - 1, PAPER, LINE, radius=6)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" width="{number(width)}" '
-        f'height="{number(height)}" role="img" aria-label="{escaped(alt)}" font-family="{SANS}" font-size="{SIZE}">'
-        f"{back}{inner}</svg>"
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {number(width)} {number(height)}" '
+        f'width="{number(width)}" height="{number(height)}" role="img" aria-label="{escaped(alt)}" '
+        f'font-family="{SANS}" font-size="{SIZE}">{back}{inner}</svg>'
     ).encode("utf-8", "replace")
 
 

@@ -1,6 +1,6 @@
-"""What each thread did in each sample, as rows: the loop first, then the thread at fault, threads that did the same as one.
+"""What each thread did in each sample, as the rows that a timeline draws.
 
-A timeline draws these rows.
+The loop comes first, then the thread at fault; threads that did the same are one row.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture
     alt = in_words(rows, hidden, sum(len(sample) > 0 for sample in scene.samples))
     parts, y = heading(times(scene.evidence, columns)), float(TOP)
     for row in rows:
-        height = LOOP_ROW if row.loop or row.fault else ROW
-        parts += row_of_bars(row, y, height, len(columns))
-        y += height + 4
+        tall = LOOP_ROW if row.loop or row.fault else ROW
+        parts += row_of_bars(row, y, tall, len(columns))
+        y += tall + 4
     if hidden:
         parts.append(svg.text(14, y + 15, f"and {hidden} more threads, in other places", svg.WIDTH - 28, svg.FAINT))
         y += ROW
