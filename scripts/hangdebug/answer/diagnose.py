@@ -14,9 +14,9 @@ from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.frames import package
 from hangdebug.evidence.model import Evidence, Process, Snapshot
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.model import WaitsFor, drawing
 from hangdebug.scene.pools import handed_over
-from hangdebug.scene.rings import NOBODY, chain, drawing, label
+from hangdebug.scene.rings import NOBODY, chain, label
 from hangdebug.scene.scene import Scene, identity, scenes
 from hangdebug.scene.tasks import as_wait
 from hangdebug.scene.waits import Wait, place, stuck_workers

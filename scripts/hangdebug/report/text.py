@@ -1,4 +1,4 @@
-"""A Diagnosis as text for people, as Markdown for a ticket, as JSON for programs. Its evidence as text, many as groups."""
+"""A Diagnosis as text for people, as Markdown for a ticket, as JSON for programs; its evidence, and many at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Iterable, Iterator
 from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
-from hangdebug.scene.rings import drawing
+from hangdebug.scene.model import drawing
 
 SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12

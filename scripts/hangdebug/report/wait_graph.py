@@ -9,7 +9,7 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import HangError
 from hangdebug.report import svg
 from hangdebug.report.svg import Picture
-from hangdebug.scene.rings import drawing
+from hangdebug.scene.model import drawing
 
 COLUMNS, BOX, GAP, HEIGHT, DROP = 3, 220, 84, 92, 46
 NOT_SHOWN = "what lies behind it, the evidence does not show"

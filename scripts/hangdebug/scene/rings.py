@@ -11,7 +11,7 @@ from hangdebug.evidence.kernel import ALONE
 from hangdebug.evidence.source import makers
 from hangdebug.scene.graph import RESULT, Graph, asks_loop, futex, graph, hands_over, is_timed
 from hangdebug.scene.locks import ENTERS, Lock, wanted
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.model import WaitsFor, drawing
 from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.waits import Wait, name_of
 from hangdebug.scene.waits import wait as wait_of
@@ -67,11 +67,6 @@ def doubts(waits: list[Wait], edges: tuple[WaitsFor, ...]) -> tuple[str, ...]:
             "`py-spy dump --locals` shows their addresses."
         )
     return tuple(found)
-
-
-def drawing(edges: tuple[WaitsFor, ...]) -> str:
-    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
-    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])
 
 
 def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
