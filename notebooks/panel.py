@@ -456,7 +456,11 @@ class Panel(Control):
         self.head.value = views.heading(desk)
         for pid, (pick, line) in self.rows.items():
             (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
-            pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
+            verb, what = (
+                "Picked" if pid == self.picked else "Pick",
+                f"process {pid}" if pid else "the bundled news service",
+            )
+            pick.tooltip = f"{verb}: {what}"
         only(self.found, desk and desk.answer)
         if desk and desk.answer:
             self.show_answer(desk)

@@ -241,7 +241,10 @@ def hang(
     name: str,
     seen: Callable[[list[socket.socket]], bool] | None = None,
 ) -> None:
-    """Wait until it answers, trigger it, and wait until the symptom (or `seen`, of the clients) is there. Raises LabError."""
+    """Wait until it answers, trigger it, and wait until the symptom (or `seen`, of the clients) is there.
+
+    Raises LabError where one of these does not happen in time.
+    """
     wait_until(lambda: answers(server, how), timeout, server, f"{name} should answer before it is hung")
     clients = trigger(server, how, stack, timeout)
     shows = (lambda: seen(clients)) if seen else (lambda: holds(server, how))

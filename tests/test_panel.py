@@ -336,7 +336,7 @@ def test_what_was_taken_stays(panel, hung, how):
         assert "stopped early; what was taken is kept" in pressed(panel, panel.save)
     else:
         with pytest.raises(cockpit.Interrupted):
-            with cockpit.told():
+            with cockpit.errors_as_sentences():
                 pressed(panel, panel.save)
     assert 1 <= panel.slider.max < 5 and panel.desk.answer.cause == "executor-shutdown" and seen(panel.found)
 

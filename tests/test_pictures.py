@@ -1,4 +1,4 @@
-"""The pictures show what the engine knows: rows, rings and widths are read back out of the SVG, and no dump breaks one."""
+"""The pictures show what the engine knows: rows, rings and widths are read back from the SVG. No dump breaks one."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_the_loop_is_on_top_and_the_hang_is_one_solid_bar():
     )
     assert "3 workers" in second.find(f"{NS}title").text
     assert (
-        picture.caption
-        == "The event loop, the top row, is one solid bar with a dark edge: executor-shutdown in headlines (executor_shutdown.py:37)."
+        picture.caption == "The event loop, the top row, is one solid bar with a dark edge: "
+        "executor-shutdown in headlines (executor_shutdown.py:37)."
     )
     assert timeline(scene(seen)).data == picture.data
 
