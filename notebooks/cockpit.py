@@ -54,7 +54,7 @@ class Interrupted(KeyboardInterrupt):
     """Stops "Run all" as Ctrl-C should; IPython prints the one line."""
 
     def _render_traceback_(self) -> list[str]:
-        return ["Interrupted; what was taken stays.\nNext: run this cell again, or the last one to clean up."]
+        return ["Interrupted; what was saved stays.\nNext: run this cell again, or the last one to clean up."]
 
 
 @contextmanager
@@ -346,7 +346,7 @@ class Desk:
     def verify(
         self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False, on_probe: OnProbe = quiet
     ) -> Verification:
-        """Readers leave, curl asks: the demo's repaired copy, or a service of the user's where they agreed."""
+        """Readers leave, curl sends requests: to the demo's repaired copy, or to the user's service where they agreed."""
         if self.demo:
             self.after = self.demo.repaired(aborts, on_probe)
         elif not agreed:

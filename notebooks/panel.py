@@ -146,7 +146,7 @@ class Panel(Control):
         self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
-        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
+        self.stop = button("Stop", "Stop here; what was saved stays", self.stopped.set)
         self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
         return [
@@ -235,7 +235,9 @@ class Panel(Control):
         )
         self.agreed = tick("send these requests to my own service")
         self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
-        self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
+        self.verify = button(
+            "Verify with curl", "Open streams, leave them, and send requests meanwhile", self.on_verify
+        )
         self.stop_too = button("Stop", "Stop asking", self.stopped.set)
         self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
         return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
@@ -264,7 +266,7 @@ class Panel(Control):
             said: list[str] = []
             self.most = LOOKS * len(self.desk.target.workers if self.desk.target else ())
             folder = self.desk.capture(said.append, self.pause)
-            said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
+            said += ["stopped early; what was saved is kept"] if self.stopped.is_set() else []
             return "\n".join([*said, f"kept in {folder}"])
 
         self.run(take, "Saving the evidence", brief=True)
@@ -303,7 +305,7 @@ class Panel(Control):
                     self.url.value.strip(), self.stream.value.strip(), self.aborts.value, self.agreed.value, self.probed
                 )
             ),
-            "Readers leave, curl asks",
+            "Readers leave, curl sends requests",
             place="Verification",
             most=12 + 4 * -(-self.aborts.value // 5) + 10,
         )
@@ -378,7 +380,7 @@ class Panel(Control):
         self.pause(0)
         self.place.value += views.asked_so_far(self.probes)
         if self.stopped.is_set():
-            raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to begin anew")
+            raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to start over")
 
     def key(self) -> tuple:
         """What the controls point at."""
@@ -531,7 +533,7 @@ class Panel(Control):
         desk, sample = self.about(), self.slider.value - 1
         if desk.guessing and name not in TELL_NOTHING:
             raise HangError(
-                "This tab tells the cause.", next="look at the threads and at what the kernel says, then guess"
+                "This tab shows the cause.", next="look at the threads and at what the kernel says, then guess"
             )
         return {
             "Source": lambda: views.source(desk.answer, desk.mine),
@@ -634,7 +636,7 @@ def desk_for(kind: str, *what: Any) -> Desk:
 
 def number(text: str) -> int | None:
     if text and not text.isdecimal():
-        raise HangError(f"{text!r} is no number.", next="type the pid of a process, or the port on which it listens")
+        raise HangError(f"{text!r} is not a number.", next="type the pid of a process, or the port on which it listens")
     return int(text) if text else None
 
 

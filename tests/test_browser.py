@@ -133,7 +133,7 @@ def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
     take(page, "panel-diff.png", tmp_path)
     tab(page, "Verification")
     press(page, "Verify with curl")
-    inside.get_by_role("progressbar", name="Readers leave, curl asks").wait_for()
+    inside.get_by_role("progressbar", name="Readers leave, curl sends requests").wait_for()
     inside.get_by_text("PASSED: all 28 probes").wait_for()
     inside.get_by_role("img", name=re.compile("rewritten: all 14 answered")).wait_for()
     take(page, "panel-proof.png", tmp_path)

@@ -332,7 +332,7 @@ def test_an_interrupt_is_one_line():
         with cockpit.errors_as_sentences():
             raise KeyboardInterrupt
     (line,) = raised.value._render_traceback_()
-    assert line.startswith("Interrupted; what was taken stays.")
+    assert line.startswith("Interrupted; what was saved stays.")
 
 
 def test_a_bug_is_not_hidden():

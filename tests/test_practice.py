@@ -121,7 +121,7 @@ def test_a_guess_is_compared_and_the_answer_explained(monkeypatch):
     assert (
         "time.sleep(" in right.source and "time.sleep(" in str(right) and right.story.startswith("A retry that sleeps")
     )
-    with pytest.raises(lab.LabError, match="is no cause.\nNext: "):
+    with pytest.raises(lab.LabError, match="is not a cause.\nNext: "):
         practice.check(case, "slep")
     for number in (0, len(ALL) + 1):
         with pytest.raises(lab.LabError, match="There is no case"):

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[1]
 HANG = ROOT / "scripts" / "hang.py"
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 TAGS = set(
-    "html head meta title style body main section h1 h2 p code pre ul li a figure figcaption img table thead tbody tr th td "
-    "div details summary svg rect text polyline polygon".split()
+    "html head meta title style body main section h1 h2 p code pre ul li a figure figcaption img table thead "
+    "tbody tr th td div details summary svg rect text polyline polygon".split()
 )
 ATTRIBUTES = set(
     "lang charset http-equiv content name class scope href alt src xmlns viewbox width height role aria-label "
@@ -130,7 +130,7 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     for words in (
         "<h1>loop-blocked / executor-shutdown</h1>",
         "one solid bar with a dark edge",
-        "The kernel's word",
+        "What the kernel says of each thread",
         "recvfrom",
         "Verification: before",
         "FAILED: 3 of 3 probes",
@@ -351,7 +351,8 @@ def test_in_a_browser_it_fits_the_window_in_both_themes_and_nothing_is_blocked_o
             )
             wider = tab.evaluate(
                 "[...document.querySelectorAll('svg text')].filter(t => {"
-                "const b = t.getBBox(), s = t.ownerSVGElement.viewBox.baseVal; return b.x + b.width > s.width}).map(t => t.textContent)"
+                "const b = t.getBBox(), s = t.ownerSVGElement.viewBox.baseVal; "
+                "return b.x + b.width > s.width}).map(t => t.textContent)"
             )
             assert wider == []
         browser.close()

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hang.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nhang.py: interrupted; what was already written stays", file=sys.stderr)
+        print("\nhang.py: interrupted; what is already written stays", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,7 +81,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
         if arguments.explain:
             raise BadRequest(
                 "--explain is for one source.",
-                "Of several, like answers are shown as one line.",
+                "Of several sources, the same answers are shown as one line.",
                 f"python scripts/hang.py diagnose {named(sources[0])} --explain",
             )
         return run_many(arguments, sources)
@@ -209,7 +209,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     if arguments.concurrency:
         if not arguments.stream_url:
             raise BadRequest(
-                "Which streams?", "--concurrency says how many are cut off at once.", f"{verify.USAGE} --stream-url URL"
+                "Which streams?", "--concurrency says how many are aborted at once.", f"{verify.USAGE} --stream-url URL"
             )
         found = pressure.pressure(
             arguments.url,

@@ -38,7 +38,7 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         verbs,
         "record",
         run,
-        "Sample a busy process, of several workers the busiest: stacks, a flame graph, a file for speedscope.",
+        "Sample a busy process, or the busiest of its workers: stacks, a flame graph, a file for speedscope.",
         "hang.py record --port 8000",
         "hang.py record --pid 4284 --seconds 10 --out flames",
     )
@@ -60,7 +60,7 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         "sources",
         nargs="*",
         metavar="FILE|BUNDLE|-",
-        help="a pasted dump, an evidence bundle, - for stdin; of several, like ones are grouped",
+        help="a pasted dump, an evidence bundle, or - for stdin; of several, the same answers are one line",
     )
     live_arguments(diagnosing)
     diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
@@ -92,7 +92,10 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         "--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read, and shows the diff"
     )
     reporting.add_argument(
-        "--check", action="append", metavar="FILE", help="what `verify --save FILE` wrote; repeat for before and after"
+        "--check",
+        action="append",
+        metavar="FILE",
+        help="a file that `verify --save FILE` wrote; repeat it for before and after",
     )
 
     fixing = verb(
@@ -104,10 +107,16 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         "hang.py fix --check app",
     )
     fixing.add_argument(
-        "places", nargs="*", metavar="PATH[:LINE]", help="files and folders to rewrite; with LINE only that construct"
+        "places",
+        nargs="*",
+        metavar="PATH[:LINE]",
+        help="files and folders to rewrite; with LINE, only the construct there",
     )
     fixing.add_argument(
-        "--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)"
+        "--from",
+        dest="diagnosis",
+        metavar="DIAGNOSIS",
+        help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
     )
     fixing.add_argument("--write", action="store_true", help="change the files (each whole, or not at all)")
     fixing.add_argument(
@@ -126,12 +135,15 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20",
     )
     verifying.add_argument(
-        "--url", action="append", required=True, help="to probe; repeat for a control URL and the one that hung"
+        "--url",
+        action="append",
+        required=True,
+        help="a URL to probe; repeat it for a control URL and the one that hung",
     )
     verifying.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
     verifying.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
     verifying.add_argument(
-        "--concurrency", type=whole, metavar="N", help="cut off N at once, and probe all the time meanwhile"
+        "--concurrency", type=whole, metavar="N", help="abort N streams at once, and keep probing meanwhile"
     )
     verifying.add_argument("--pid", type=whole, help="with --concurrency: also count this process's threads (Linux)")
     verifying.add_argument(
@@ -146,7 +158,7 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         verbs,
         "triage",
         run,
-        "The whole path: on the bundled news service, or on your own process.",
+        "Go the whole way, from symptom to proof, on the bundled news service or on your own process.",
         "hang.py triage",
         "hang.py triage --port 8000",
     )
@@ -169,7 +181,7 @@ def examples(*shown: str) -> str:
 
 def live_arguments(to: argparse.ArgumentParser) -> None:
     which = to.add_mutually_exclusive_group()
-    which.add_argument("--pid", type=whole, action="append", help="a process; a supervisor's workers are looked at too")
+    which.add_argument("--pid", type=whole, action="append", help="a process; of a supervisor, its workers too")
     which.add_argument("--port", type=whole, help="the local TCP port that it listens on")
 
 

@@ -266,14 +266,17 @@ def next_commands(
     pid = answer.process.pid or "PID"
     for doubt in answer.doubts:
         if doubt.startswith("Next: "):
-            yield doubt[len("Next: ") :], "to be surer of the answer"
+            yield doubt[len("Next: ") :], "to be more certain of the answer"
     if answer.remedy is not None and answer.remedy.command:
         shows = "the diff above again" if diff else "the repair as a diff"
-        yield answer.remedy.command, f"shows {shows}; --write applies it, on your decision"
+        yield answer.remedy.command, f"shows {shows}; --write applies it, if you decide so"
     if answer.state == "loop-busy" and not flame:
         yield f"python scripts/hang.py record --pid {pid}", "shows where the time goes, as a flame graph"
     if not evidence.readings:
-        yield f"python scripts/hang.py capture --pid {pid} --zip", "on the host: several samples, and the kernel's word"
+        yield (
+            f"python scripts/hang.py capture --pid {pid} --zip",
+            "on the host: several samples, and what the kernel says",
+        )
     if not checked and answer.state not in ("healthy", "inconclusive"):
         yield (
             "python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",

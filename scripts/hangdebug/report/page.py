@@ -230,13 +230,14 @@ def evidence(incident: Incident, out: Path | None) -> str:
     if incident.kernel:
         rows = [tuple(map(say, row)) for row in incident.kernel]
         parts.append(
-            f'<details class="long"><summary>The kernel\'s word on each thread</summary>'
+            f'<details class="long"><summary>What the kernel says of each thread</summary>'
             f"{table(('thread', 'system call', 'on what', 'state'), rows)}</details>"
         )
     parts.append(f'<details class="long"><summary>The dump</summary><pre>{say(incident.raw)}</pre></details>')
     if incident.kept is not None and out is not None:
         where = os.path.relpath(incident.kept, out).replace(os.sep, "/")
-        parts.append(f'<p>All of it, where this was written: <a href="./{quote(where)}">{say(incident.name)}</a></p>')
+        link = f'<a href="./{quote(where)}">{say(incident.name)}</a>'
+        parts.append(f"<p>All of it, on the machine where this was written: {link}</p>")
     return titled("The evidence", "".join(parts))
 
 
@@ -286,7 +287,7 @@ def as_markdown(incident: Incident) -> str:
         lines += ["", "## What to run next", "", fenced(commands, "sh")]
     if incident.kernel:
         rows = "\n".join("  ".join(filter(None, row)) for row in incident.kernel)
-        lines += ["", "## The kernel's word on each thread", "", fenced(rows)]
+        lines += ["", "## What the kernel says of each thread", "", fenced(rows)]
     struck = incident.struck or (NOTHING,)
     lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in struck)]
     return printable("\n".join(lines)) + "\n"

@@ -140,7 +140,7 @@ def caption(rows: Sequence[Row], answer: Diagnosis, columns: int) -> str:
     rests = ", and idle" if idle(rows[0].cells) else ""
     loop = f"The event loop is the top row{rests}" if rows[0].loop else ""
     if not faults:
-        moves = " Rows in pieces move on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
+        moves = " A row of several bars moves on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
         why = "nothing hangs" if answer.state == "healthy" else answer.state
         return f"{loop or 'There is no event loop here'}. No bar has a dark edge: {why}.{moves}"
     bars = stretches(faults[0].cells)

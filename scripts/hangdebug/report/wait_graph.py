@@ -25,7 +25,7 @@ ARROWS = {
 }
 RING = "A ring: follow the thick arrows and you are back where you began. None of these threads goes on by itself."
 CHAIN = "A chain: follow the arrows to whoever has to move first."
-ALONE = "Where it stands, and what for. The evidence names no single thread that holds it up."
+ALONE = "Where it stands, and what it waits for. The evidence names no single thread that holds it up."
 
 
 @dataclass(frozen=True)
