@@ -13,8 +13,6 @@ from typing import Any, Sequence
 
 from hangdebug.evidence import tcp
 
-from hangdebug.evidence import tcp
-
 try:
     import psutil as psutil  # type: ignore[import-untyped]
 except ImportError:  # diagnosing a dump or a bundle needs none of this

@@ -28,3 +28,8 @@ class WaitsFor:
     def __str__(self) -> str:
         where = f" in {self.frame}" if self.frame else ""
         return f"{self.thread} waits{where} for {self.through}."
+
+
+def drawing(edges: tuple[WaitsFor, ...]) -> str:
+    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
+    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])

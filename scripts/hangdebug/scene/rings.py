@@ -84,11 +84,6 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
     return None
 
 
-def drawing(edges: tuple[WaitsFor, ...]) -> str:
-    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
-    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])
-
-
 def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
     """The circles in which waits close, each once."""
     found: dict[frozenset, tuple] = {}

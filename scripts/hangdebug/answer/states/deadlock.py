@@ -11,7 +11,8 @@ from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, movement, place_of
 from hangdebug.causes.fork import abandoned
 from hangdebug.causes.model import Cause
-from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, drawing, ring_of
+from hangdebug.scene.model import drawing
+from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, ring_of
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import wait
 
