@@ -53,13 +53,12 @@ import servers  # noqa: E402
 import test_healthy  # noqa: E402
 import zoo  # noqa: E402
 import zoo_matrix  # noqa: E402
-
-from hangdebug.capture.processes import Target, on_port, resolve  # noqa: E402
 from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.evidence.bundle import read_bundle  # noqa: E402
-from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.observe import observe  # noqa: E402
 from hangdebug.answer.model import Diagnosis  # noqa: E402
+from hangdebug.capture.processes import Target, on_port, resolve  # noqa: E402
+from hangdebug.errors import HangError  # noqa: E402
+from hangdebug.evidence.bundle import read_bundle  # noqa: E402
+from hangdebug.observe import observe  # noqa: E402
 
 OUT = HERE / "bundles"
 EXPECTED = OUT / "expected.json"
@@ -104,25 +103,74 @@ class Shot:
 # Where the evidence differs in kind from that of Python 3.11 on asyncio.
 MORE = (
     # 3.9: py-spy sees no qualified names and another line for the end of a `with`; a client that leaves cuts the stack.
-    *(Shot(name, "3.9") for name in (
-        "aclose", "aexit", "executor_shutdown", "gc", "newsdesk", "failed_consumer", "interpreter_exit", "join_in_lock",
-        "last_join", "leaked_permit", "lock", "never_set", "three_locks", "threadpool_limit", "unjoined",
-        "waiting_streams")),
+    *(
+        Shot(name, "3.9")
+        for name in (
+            "aclose",
+            "aexit",
+            "executor_shutdown",
+            "gc",
+            "newsdesk",
+            "failed_consumer",
+            "interpreter_exit",
+            "join_in_lock",
+            "last_join",
+            "leaked_permit",
+            "lock",
+            "never_set",
+            "three_locks",
+            "threadpool_limit",
+            "unjoined",
+            "waiting_streams",
+        )
+    ),
     # 3.13: a thread is joined in C, without a frame in threading.py.
-    *(Shot(name, "3.13") for name in (
-        "thread_join", "executor_shutdown", "aclose", "join_in_lock", "last_join", "left_behind", "interpreter_exit",
-        "unjoined", "nested_submit", "default_executor", "parked_pool")),
+    *(
+        Shot(name, "3.13")
+        for name in (
+            "thread_join",
+            "executor_shutdown",
+            "aclose",
+            "join_in_lock",
+            "last_join",
+            "left_behind",
+            "interpreter_exit",
+            "unjoined",
+            "nested_submit",
+            "default_executor",
+            "parked_pool",
+        )
+    ),
     # uvloop: the loop is one C frame, and its descriptors are another's.
-    *(Shot(name, "3.12", "uvloop") for name in (
-        "sleep", "executor_shutdown", "threadpool_limit", "reentered", "none", "subprocess", "thread_join", "regex",
-        "run_coroutine_threadsafe", "graceful_shutdown", "never_set", "own_pool", "slow_requests")),
+    *(
+        Shot(name, "3.12", "uvloop")
+        for name in (
+            "sleep",
+            "executor_shutdown",
+            "threadpool_limit",
+            "reentered",
+            "none",
+            "subprocess",
+            "thread_join",
+            "regex",
+            "run_coroutine_threadsafe",
+            "graceful_shutdown",
+            "never_set",
+            "own_pool",
+            "slow_requests",
+        )
+    ),
     # Behind every server program the process that is ill has to be found among several.
-    Shot("sleep", under="uvicorn --workers 2"), Shot("reentered", loop="uvloop", under="uvicorn --workers 2"),
+    Shot("sleep", under="uvicorn --workers 2"),
+    Shot("reentered", loop="uvloop", under="uvicorn --workers 2"),
     Shot("run_coroutine_threadsafe", under="uvicorn --reload"),
     Shot("threadpool_limit", loop="uvloop", under="uvicorn --reload"),
-    Shot("executor_shutdown", under="gunicorn"), Shot("none", loop="uvloop", under="gunicorn"),
-    Shot("regex", under="hypercorn"), Shot("threadpool_limit", loop="uvloop", under="hypercorn"),
-    Shot("slow_requests", under="granian"), Shot("thread_join", loop="uvloop", under="granian"),
+    Shot("executor_shutdown", under="gunicorn"),
+    Shot("none", loop="uvloop", under="gunicorn"),
+    Shot("regex", under="hypercorn"),
+    Shot("threadpool_limit", loop="uvloop", under="hypercorn"),
+    Shot("slow_requests", under="granian"),
+    Shot("thread_join", loop="uvloop", under="granian"),
     Shot("subprocess", under="uvicorn in a container"),
     Shot("threadpool_limit", loop="uvloop", under="uvicorn in a container"),
 )
@@ -209,8 +257,15 @@ def record(shot: Shot, python: str, last: bool) -> dict[str, Any]:
         part = shot.archive.with_name(shot.archive.name + ".part")
         part.write_bytes(partial.read_bytes())
         os.replace(part, shot.archive)
-    return {"server": shot.server, "python": shot.python, "loop": shot.loop, "under": shot.under, "truth": truth,
-            **({"differs": wrong} if wrong else {}), "golden": golden(kept)}
+    return {
+        "server": shot.server,
+        "python": shot.python,
+        "loop": shot.loop,
+        "under": shot.under,
+        "truth": truth,
+        **({"differs": wrong} if wrong else {}),
+        "golden": golden(kept),
+    }
 
 
 @contextmanager
@@ -322,14 +377,23 @@ def truth_of(truth: zoo.Truth) -> dict[str, Any]:
 
 def golden(answer: Diagnosis) -> dict[str, Any]:
     """What the engine says of it today. `process` is the one of several that is named."""
-    return {**essence(answer), "process": answer.process.pid, "summary": answer.summary,
-            "evidence": list(answer.evidence), "doubts": list(answer.doubts)}
+    return {
+        **essence(answer),
+        "process": answer.process.pid,
+        "summary": answer.summary,
+        "evidence": list(answer.evidence),
+        "doubts": list(answer.doubts),
+    }
 
 
 def essence(answer: Diagnosis) -> dict[str, Any]:
     frame = answer.blocking_frame
-    return {"state": answer.state, "cause": answer.cause, "frame": f"{frame.function}:{frame.line}" if frame else None,
-            "confidence": answer.confidence}
+    return {
+        "state": answer.state,
+        "cause": answer.cause,
+        "frame": f"{frame.function}:{frame.line}" if frame else None,
+        "confidence": answer.confidence,
+    }
 
 
 def difference(answer: Diagnosis, truth: Mapping[str, Any]) -> str:

@@ -10,12 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+
 import record_bundles
 import zoo
-
 from hangdebug.answer.diagnose import diagnose, worst
-from hangdebug.evidence.bundle import read_bundle
 from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence.bundle import read_bundle
 
 BUNDLES = Path(__file__).parent / "bundles"
 EXPECTED = record_bundles.expected()
@@ -43,16 +43,22 @@ def test_a_bundle_says_what_its_server_is(name: str) -> None:
     assert (answer.state, answer.cause) == (truth["state"], truth["cause"]), f"{answer.summary}\n{ANEW.format(name)}"
     if truth["marked"]:
         assert frame is not None, f"{answer.summary}\n{ANEW.format(name)}"
-        assert any(frame.file.endswith(file) and frame.line == line for file, line in truth["marked"]), \
+        assert any(frame.file.endswith(file) and frame.line == line for file, line in truth["marked"]), (
             f"{frame.file}:{frame.line} is not one of {truth['marked']}\n{ANEW.format(name)}"
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bundle_says_what_it_said_before(name: str) -> None:
     answer, golden = judged(name), EXPECTED[name]["golden"]
     frame = answer.blocking_frame
-    said = {"state": answer.state, "cause": answer.cause, "frame": f"{frame.function}:{frame.line}" if frame else None,
-            "confidence": answer.confidence, "process": answer.process.pid}
+    said = {
+        "state": answer.state,
+        "cause": answer.cause,
+        "frame": f"{frame.function}:{frame.line}" if frame else None,
+        "confidence": answer.confidence,
+        "process": answer.process.pid,
+    }
     assert said == {key: golden[key] for key in said}, f"{JUDGE}\n{ANEW.format(name)}"
 
 
@@ -92,9 +98,13 @@ def test_what_is_expected_tells_nothing_of_it_either() -> None:
 
 
 def test_what_tells_of_a_machine_is_found(tmp_path: Path) -> None:
-    told = {"process.json": '{"cwd": "/opt/shop"}', "fds.tsv": "3\t/mnt/disk/x\n",
-            "children.tsv": "7\tsh on build-7\t\n", "sample-0.json": '{"filename": "/home/ann/app.py"}',
-            "tasks-0.json": '{"text": "of\\n/tmp/x"}'}
+    told = {
+        "process.json": '{"cwd": "/opt/shop"}',
+        "fds.tsv": "3\t/mnt/disk/x\n",
+        "children.tsv": "7\tsh on build-7\t\n",
+        "sample-0.json": '{"filename": "/home/ann/app.py"}',
+        "tasks-0.json": '{"text": "of\\n/tmp/x"}',
+    }
     innocent = {"sources.json": '{"/srv/app/a.py": {"1": "get(\'/user/home\')"}}', "net.txt": "127.0.0.1"}
     for name, text in {**told, **innocent}.items():
         (tmp_path / "evidence" / "1").mkdir(parents=True, exist_ok=True)
@@ -114,12 +124,12 @@ def test_paths_are_replaced_once_and_whole(tmp_path: Path) -> None:
 
 def test_the_same_evidence_is_packed_alike(tmp_path: Path) -> None:
     (tmp_path / "evidence" / "1").mkdir(parents=True)
-    for stamp in (1, 10 ** 9):
+    for stamp in (1, 10**9):
         file = tmp_path / "evidence" / "1" / "process.json"
         file.write_text("{}")
         record_bundles.os.utime(file, (stamp, stamp))
         record_bundles.pack(tmp_path / "evidence", tmp_path / str(stamp))
-    assert (tmp_path / "1").read_bytes() == (tmp_path / str(10 ** 9)).read_bytes()
+    assert (tmp_path / "1").read_bytes() == (tmp_path / str(10**9)).read_bytes()
 
 
 def test_the_bundles_are_small() -> None:

@@ -35,6 +35,7 @@ def decide(scene: Scene) -> tuple[Verdict, tuple[Asked, ...]]:
     for state, rule in RULES:
         found = rule.ask(scene)
         if isinstance(found, Verdict):
-            return found, (*asked, Asked(rule.name, state.name, " ".join(found.evidence), True))
+            saw = " ".join(found.evidence) or (rule.ask.__doc__ or "").partition("\n")[0]
+            return found, (*asked, Asked(rule.name, state.name, saw, True))
         asked.append(Asked(rule.name, state.name, found, False))
     raise AssertionError("the last rule always answers")
