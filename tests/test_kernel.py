@@ -34,11 +34,11 @@ def waiting(call) -> KernelWait:
     thread.start()
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        objects = proc.objects(os.getpid(), ())
+        objects = proc.copy_objects(os.getpid(), ())
         known = kernel.Objects(
             dict(pairs(objects["fds.tsv"])), tcp.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
         )
-        found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
+        found = kernel.reading(proc.copy_threads(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):
             return found
         time.sleep(0.01)
@@ -104,7 +104,7 @@ def test_a_thread_on_a_cpu_runs_and_uses_it() -> None:
     thread.start()
     readings = []
     for _ in range(6):
-        readings.append(kernel.reading(proc.reading(os.getpid())))
+        readings.append(kernel.reading(proc.copy_threads(os.getpid())))
         time.sleep(0.1)
     stop.set()
     first, last = (one.waits[thread.native_id] for one in (readings[0], readings[-1]))
@@ -122,7 +122,7 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         deadline = time.monotonic() + 5
         found = None
         while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
-            found = tcp.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
+            found = tcp.clients(proc.copy_objects(os.getpid(), (port,))["net.txt"], (port,))
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()

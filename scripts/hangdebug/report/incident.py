@@ -82,7 +82,7 @@ def gather(
     """
     struck: Counter = Counter()
 
-    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean) -> str:
+    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean_text) -> str:
         cleaned, found = by(text)
         struck.update(found)
         return cleaned
@@ -97,10 +97,10 @@ def gather(
     done = {**kept_checks(parts), **(checks or {})}
     stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
     drawn, absent = all_pictures(evidence, answer, done, stacks)
-    lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
+    lines = tuple((number, clean(text, redact.clean_code)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
     diff = (
-        "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True))
+        "".join(clean(line, redact.clean_code) for line in fix.diff(patch).splitlines(True))
         if patch is not None and patch.changed
         else ""
     )
@@ -237,7 +237,7 @@ def agrees(file: Path, known: Mapping[int, str]) -> bool:
     except (OSError, ValueError):  # such as a name with a null byte in it
         return False
     return all(
-        0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
+        0 < number <= len(lines) and redact.clean_code(lines[number - 1])[0] == redact.clean_code(text)[0]
         for number, text in known.items()
     )
 
@@ -291,7 +291,7 @@ def cleaned(answer: Diagnosis, clean: Callable[..., str]) -> Diagnosis:
         answer,
         summary=clean(answer.summary),
         process=replace(process, command=clean(process.command)),
-        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)),
+        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.clean_code)),
         **lists,
     )
 

@@ -39,13 +39,13 @@ def busiest(pids: Sequence[int]) -> int:
     """Of several workers the one that uses most of a CPU now. Raises MissingTool, NoProcess."""
     from hangdebug.capture import processes
 
-    processes.library()
+    processes.require_psutil()
     if len(pids) == 1:
         return pids[0]
-    looked = [processes.alive(pid) for pid in pids]
-    used = [processes.quietly(one.cpu_times) for one in looked]
+    looked = [processes.running_process(pid) for pid in pids]
+    used = [processes.or_none(one.cpu_times) for one in looked]
     time.sleep(LOOK)
-    now = [processes.quietly(one.cpu_times) for one in looked]
+    now = [processes.or_none(one.cpu_times) for one in looked]
     return max(zip(pids, used, now), key=lambda row: sum(row[2][:2]) - sum(row[1][:2]) if row[1] and row[2] else -1.0)[
         0
     ]
@@ -60,7 +60,7 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
 
     stopped: list[KeyboardInterrupt] = []
     text = pyspy.record(pid, RATE, seconds, idle=False, interrupted=stopped.append)
-    text = redact.clean(namespaces.renamed(pid, text))[0]
+    text = redact.clean_text(namespaces.stacks_with_our_ids(pid, text))[0]
     stacks = tuple((thread, count) for thread, count in profile(text) if thread.frames)
     if stacks:
         keep(

@@ -225,7 +225,7 @@ def keep_check(check: Check, file: Path) -> None:
         partial = file.with_name(file.name + ".part")
         text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
         partial.write_text(
-            redact.clean(text)[0], encoding="utf-8"
+            redact.clean_text(text)[0], encoding="utf-8"
         )  # a URL may hold a password, and a bundle is sent on
         partial.replace(file)
     except OSError as error:
