@@ -127,7 +127,7 @@ def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
             texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
         except OSError:
             continue
-    return tcp.clients("\n".join(texts), ports)
+    return tcp.count_clients("\n".join(texts), ports)
 
 
 def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:

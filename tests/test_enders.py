@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.evidence.model import Frame
-from hangdebug.evidence.records import functions as read
+from hangdebug.evidence.records import parse_functions as read
 from hangdebug.scene.could_end import ender
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}

@@ -15,8 +15,8 @@ from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
-CLEAR = 0.8
-WATCHED = ("threadpool-exhausted", "inconclusive")
+SURE_ENOUGH = 0.8
+STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
 
 Say = Callable[[str], None]
 
@@ -43,9 +43,9 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = sleep_between
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
-    if answer.state in WATCHED and answer.role in ("worker", "other") or second_loop:
+    if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
         watch_for_a_second(pid, place, say)
-    if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
+    if answer.role in ("event-loop", "main") and answer.confidence < SURE_ENOUGH:
         sample_for_a_second(pid, place, say)
 
 

@@ -22,7 +22,7 @@ from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.queues import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
-from hangdebug.evidence.excerpts import sources
+from hangdebug.evidence.excerpts import add_excerpts
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
@@ -229,7 +229,7 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
         known = {
             file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()
         }
-    write_part(path, json.dumps(sources(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
+    write_part(path, json.dumps(add_excerpts(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
 
 
 def keep_tasks(pid: int, place: Path) -> None:

@@ -18,7 +18,7 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import redact
 from hangdebug.errors import HangError, MissingTool
-from hangdebug.evidence.bundle import archive, is_bundle, mapping, read_bundle
+from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.model import Evidence, KernelWait, Thread
 from hangdebug.evidence.paste import read, text_of
@@ -93,7 +93,7 @@ def gather(
     answers = [diagnose(one) for one in found]
     answer = worst(answers)
     evidence = next((one for one, each in zip(found, answers) if each.process == answer.process), found[0])
-    manifest = mapping(parts.get("manifest.json", "{}"))
+    manifest = json_object(parts.get("manifest.json", "{}"))
     done = {**kept_checks(parts), **(checks or {})}
     stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
     drawn, absent = all_pictures(evidence, answer, done, stacks)
@@ -146,7 +146,7 @@ def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
             if file.is_file() and not file.is_symlink() and file.stat().st_size <= MOST_BYTES:
                 yield file.name, file.read_text(encoding="utf-8", errors="replace")
         return
-    for path, text in archive(bundle).items():
+    for path, text in read_archive(bundle).items():
         *folders, name = path.split("/")
         if (
             len(folders) < 2
@@ -164,7 +164,7 @@ def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
         for name, text in parts.items()
         if name.endswith(".json") and name != "manifest.json"
     }
-    order = sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))
+    order = sorted(texts, key=lambda name: (str(json_object(texts[name]).get("taken")), name))
     found = {name: read_check(texts[name]) for name in order}
     return {name: check for name, check in found.items() if check is not None}
 

@@ -23,7 +23,7 @@ from threading import Event
 from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.evidence.bundle import mapping
+from hangdebug.evidence.bundle import json_object
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
 from hangdebug.repair.proof.verify import (
@@ -240,7 +240,7 @@ def now() -> str:
 
 def read_check(text: str) -> Check | None:
     """What keep_check wrote, None for anything else: a bundle may come from anybody."""
-    value = mapping(text)
+    value = json_object(text)
     kind = value.pop("kind", None)
     try:
         if kind == "pressure":
