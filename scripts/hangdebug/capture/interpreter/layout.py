@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-from hangdebug.capture.interpreter.memory import PAGE, Memory, Unreadable, mapped_file_at, open_memory
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 
 SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
@@ -282,24 +282,11 @@ def offset_of(
     """The offset at which, behind each address, stands the value that belongs to it. Raises Unreadable."""
     offsets = None
     for at, value in pairs:
-        found = set(positions(read_block(memory, at, farthest), struct.pack(form, value)))
+        found = set(positions(memory.block(at, farthest), struct.pack(form, value)))
         offsets = found if offsets is None else offsets & found
     if not offsets:
         raise Unreadable("the interpreter keeps its objects in an unknown way")
     return max(offsets) if last else min(offsets)
-
-
-def read_block(memory: Memory, at: int, size: int) -> bytes:
-    """Up to `size` bytes from `at` on, as many as there are."""
-    parts, end = [], at + size
-    while at < end:
-        step = min(end, (at // PAGE + 1) * PAGE) - at
-        try:
-            parts.append(memory.read(at, step))
-        except Unreadable:
-            break
-        at += step
-    return b"".join(parts)
 
 
 def positions(text: bytes, wanted: bytes) -> Iterator[int]:

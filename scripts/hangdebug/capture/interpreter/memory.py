@@ -46,6 +46,18 @@ class Memory:
         begin = at - first * PAGE
         return found[begin : begin + size]
 
+    def block(self, at: int, size: int) -> bytes:
+        """Up to `size` bytes from `at` on, as many as there are."""
+        parts, end = [], at + size
+        while at < end:
+            step = min(end, (at // PAGE + 1) * PAGE) - at
+            try:
+                parts.append(self.read(at, step))
+            except Unreadable:
+                break
+            at += step
+        return b"".join(parts)
+
     def page(self, number: int) -> bytes:
         if number not in self.pages:
             if len(self.pages) >= MOST_PAGES:

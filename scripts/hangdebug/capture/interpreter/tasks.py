@@ -30,7 +30,7 @@ from hangdebug.evidence.model import Task
 MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
-EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
+FIRST_NAMES = 12
 Executable = tuple[str, int, int, int]  # its path, device, inode and time of change
 FAILED_FOR = 10.0  # seconds; what failed because the machine was busy is tried again in a longer session
 
@@ -40,14 +40,14 @@ measuring = threading.Lock()  # the workers of a server are looked at side by si
 
 
 @dataclass(frozen=True)
-class Reading:
+class TaskList:
     """The tasks, and what went wrong or was left out ("" if nothing)."""
 
     tasks: tuple[Task, ...] = ()
     note: str = ""
 
 
-def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
+def tasks_of(pid: int, layout: Layout | None = None) -> TaskList:
     """The tasks of `pid` that have not ended, and those that failed. Never raises for what it finds there."""
     try:
         layout = layout or layout_for(pid)
@@ -61,7 +61,7 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
     except HasOwnTool:
         return ask_own_tool(pid)
     except Unreadable as error:
-        return Reading((), f"its asyncio tasks were not read: {error}")
+        return TaskList((), f"its asyncio tasks were not read: {error}")
 
 
 def failed_tasks_of(pid: int) -> tuple[Task, ...]:
@@ -79,12 +79,12 @@ def failed_among(objects: Objects, pid: int) -> tuple[Task, ...]:
     return tuple(task for task in found if task and task.state.startswith("failed"))
 
 
-def ask_own_tool(pid: int) -> Reading:
+def ask_own_tool(pid: int) -> TaskList:
     """What the interpreter's own tool tells."""
     try:
-        return Reading(asyncio_pstree.tasks_by_pstree(pid), asyncio_pstree.NOTE)
+        return TaskList(asyncio_pstree.tasks_by_pstree(pid), asyncio_pstree.NOTE)
     except Unreadable as error:
-        return Reading((), f"its asyncio tasks were not read: {error}")
+        return TaskList((), f"its asyncio tasks were not read: {error}")
 
 
 def layout_for(pid: int) -> Layout:
@@ -155,12 +155,12 @@ def check_layout(one: Specimen) -> None:
         raise Unreadable("the interpreter keeps its exceptions in an unknown way")
 
 
-def walk(objects: Objects, pid: int) -> Reading:
+def walk(objects: Objects, pid: int) -> TaskList:
     found: list[Task] = []
     skipped, began = 0, time.monotonic()
     for at in task_addresses(objects, pid):
         if time.monotonic() - began > MOST_SECONDS or len(found) >= MOST_TASKS:
-            return Reading(tuple(found), f"only {len(found)} of its asyncio tasks were read")
+            return TaskList(tuple(found), f"only {len(found)} of its asyncio tasks were read")
         try:
             one = task_at(objects, at)
         except (Unreadable, LookupError, ValueError, OverflowError):  # it moved on while it was read
@@ -168,7 +168,7 @@ def walk(objects: Objects, pid: int) -> Reading:
             continue
         if one is not None:
             found.append(one)
-    return Reading(tuple(found), f"{skipped} of its asyncio tasks could not be read" if skipped else "")
+    return TaskList(tuple(found), f"{skipped} of its asyncio tasks could not be read" if skipped else "")
 
 
 def task_addresses(objects: Objects, pid: int) -> Iterator[int]:
@@ -247,7 +247,7 @@ def task_at(objects: Objects, at: int) -> Task | None:
             name,
             (),
             "",
-            f"failed: {exception_text(objects, failure)}",
+            f"failed: {objects.exception(failure)}",
             title,
             at,
             ends=names_that_end_waits(ended_call(objects, coroutine)),
@@ -279,16 +279,6 @@ def task_name(objects: Objects, at: int) -> str:
     return objects.text(at)
 
 
-def exception_text(objects: Objects, at: int) -> str:
-    """An exception as its traceback would end."""
-    kind = objects.type_name(at)
-    try:
-        args = objects.items(objects.memory.word(at + EXCEPTION_ARGS))
-        return f"{kind}: {objects.text(args[0])[:MOST_WORDS]}" if args else kind
-    except Unreadable:
-        return kind
-
-
 def as_plain(part: object) -> object:
     """What JSON knows instead: an object's fields, a set's members in order.
 
@@ -297,7 +287,7 @@ def as_plain(part: object) -> object:
     return sorted(part) if isinstance(part, frozenset) else vars(part)
 
 
-def as_json(reading: Reading) -> str:
+def as_json(found: TaskList) -> str:
     """One line a task."""
-    rows = ",\n".join(json.dumps(task, default=as_plain) for task in reading.tasks)
-    return f'{{"note": {json.dumps(reading.note)}, "tasks": [\n{rows}\n]}}\n'
+    rows = ",\n".join(json.dumps(task, default=as_plain) for task in found.tasks)
+    return f'{{"note": {json.dumps(found.note)}, "tasks": [\n{rows}\n]}}\n'
