@@ -99,7 +99,8 @@ def processes_below(target: processes.Target, folder: Path) -> list[int]:
     if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
         return children
     add_note(
-        folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at, unless stuck"
+        folder,
+        f"process {target.supervisor} runs an event loop itself: its children were not examined, unless they are stuck",
     )
     return [child for child in children if proc.is_stuck_alone(child)][:1]
 
@@ -121,9 +122,9 @@ def start_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         filled = any(folder.iterdir())
     except OSError as error:
-        raise BadRequest(f"{folder} cannot be made.", error.strerror or str(error), other) from error
+        raise BadRequest(f"{folder} cannot be created.", error.strerror or str(error), other) from error
     if filled:
-        raise BadRequest(f"{folder} is not empty.", "Evidence of two moments is not to be mixed.", other)
+        raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {
         "format": FORMAT,
@@ -169,7 +170,7 @@ def capture_process(
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if process.status in STOPPED:
-        say(f"process {pid}: is stopped, so its stacks are left alone")
+        say(f"process {pid}: is stopped, so its stacks were not read")
     else:
         take_samples(pid, place, samples, say, seen, pause)
 
@@ -186,7 +187,7 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
         except HangError:
             if index == 0:
                 raise
-            say(f"process {pid}: ended or refused after {index} samples; those are kept")
+            say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
             break
         write_part(place / f"sample-{index}.json", text)
         seen.set()
@@ -271,7 +272,7 @@ def pack(folder: Path) -> Path:
 
 
 def count_removed(path: Path, removed: dict[str, int]) -> None:
-    """What was struck out of a part, by kind: the manifest's list says so to whoever reads the bundle."""
+    """Count in the manifest what was struck out of a part, by kind."""
     list_ = path.parent.parent / "manifest.json"
     if not list_.is_file():  # the manifest itself, whose notes may quote an address
         return

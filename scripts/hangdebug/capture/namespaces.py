@@ -69,7 +69,7 @@ def stacks_with_our_ids(pid: int, profile: str) -> str:
 
 
 def our_id(pid: int, known: Mapping[int, int], inner: int | None, address: int | None) -> int | None:
-    """Our id of a thread, from its id over there or from its address; None where neither says."""
+    """Our id of a thread, from its id in its own namespace or from its address; None where neither is known."""
     if inner is None and address and platform.machine() in KEPT_AT:
         try:
             with open_memory(pid) as memory:

@@ -121,7 +121,7 @@ def running_process(pid: int) -> Running:
         process = ps.Process(pid)
         if process.status() != ps.STATUS_ZOMBIE:
             return process
-        why = "It has ended, and its parent has not yet asked how."
+        why = "It has ended, and its parent has not collected its exit status yet."
     except (ps.NoSuchProcess, ValueError, OverflowError):
         why = "It ended, or the number is wrong."
     except ps.AccessDenied:

@@ -1,4 +1,4 @@
-"""Whether a process accepts connections, and whether it holds one that it accepted: told to stop, or not yet begun?
+"""Whether a process accepts connections, and whether it holds one that it accepted: is it stopping, or starting?
 
 `sockets` are psutil's rows of all its sockets, asked for once; None where this user may not see them.
 """

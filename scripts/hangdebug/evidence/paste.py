@@ -1,4 +1,4 @@
-"""Read what people paste: one module a format, told apart by content."""
+"""Read what people paste: one module a format, recognised by its content."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
         turned = read_best(lines[::-1])
         found = turned if turned and not upside_down(turned) else found
     if found and left_out:
-        told = f"{left_out} lines that look like no part of a dump"
-        found = (replace(found[0], skipped=(told, *found[0].skipped[:-1])), *found[1:])
+        remark = f"{left_out} lines that do not look like part of a dump"
+        found = (replace(found[0], skipped=(remark, *found[0].skipped[:-1])), *found[1:])
     found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
     if found:
         return found

@@ -91,7 +91,7 @@ def measured_specimen(pid: int) -> Iterator[Specimen]:
             facts = read_greeting(process)
             layout = measure_or_refer(process.pid, facts)
         except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:  # it can print what it likes
-            raise Unreadable("the target's interpreter says something else than Python does") from error
+            raise Unreadable("the target's interpreter does not answer as Python does") from error
         yield Specimen(process.pid, facts, layout)
 
 
@@ -137,12 +137,12 @@ def read_greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
         raise Unreadable("the target's interpreter does not run by itself") from error
     name = ".".join(map(str, version))
     if facts["implementation"] != "cpython" or facts["bits"] != 64:
-        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known here")
+        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known to this tool")
     if facts["flags"]:
         kind = "a free-threaded" if "t" in facts["flags"] else "a debug"
         raise Unreadable(f"{kind} build of Python keeps its objects differently")
     if version < OLDEST:
-        raise Unreadable(f"Python {name} is older than this knows")
+        raise Unreadable(f"Python {name} is older than this tool knows")
     if version > NEWEST:
         raise HasOwnTool(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
     return facts
