@@ -16,8 +16,8 @@ import pytest
 
 import client
 import lab
-from hangdebug.answer.model import STATES
 from hangdebug.causes import CAUSES
+from hangdebug.evidence.vocabulary import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))

@@ -22,7 +22,7 @@ import client
 import lab
 import zoo
 from hangdebug import __version__, causes
-from hangdebug.answer.model import STATES
+from hangdebug.evidence.vocabulary import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))

@@ -10,8 +10,7 @@ model where the data is trusted, or `await asyncio.to_thread(...)`, best with an
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
@@ -62,8 +61,8 @@ METHODS = (
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or not computing(verdict, wait):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or not computing(seen.state, wait):
         return None
     computes = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*CODECS) or wait.inside(*PLACES):

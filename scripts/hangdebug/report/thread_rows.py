@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Sequence
 
-from hangdebug.answer.model import Diagnosis, Verdict
+from hangdebug.answer.model import Diagnosis
 from hangdebug.causes import CAUSES, cause_of
 from hangdebug.causes.model import PictureGroup
 from hangdebug.evidence.frames import calls
@@ -149,7 +149,7 @@ def at_work(scene: Scene, view: View) -> Cell:
     frame = one.frame or (view.section or view.thread.frames)[0]
     if one.running:  # its line changes, and it is still one hang
         return Cell(CPU, f"computes in {place(replace(frame, line=None))}")
-    cause = cause_of(Verdict("loop-blocked", 0.7), one, scene)[0]
+    cause = cause_of(scene, one)[0]
     if cause.id == "other" and any(calls(inner, *JOIN, *SHUTDOWN, *RESULT) for inner in view.section):
         cause = next(one for one in CAUSES if one.id == "thread-join")
     syscall = one.kernel.syscall if one.kernel else None
