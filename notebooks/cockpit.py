@@ -399,7 +399,7 @@ def close_all() -> list[int]:
     """Clear every desk. Pids of children that are left, if any."""
     while DESKS:
         DESKS.pop().close()
-    return [child.pid for child in processes.library().Process().children(recursive=True)]
+    return [child.pid for child in processes.require_psutil().Process().children(recursive=True)]
 
 
 DESKS: list[Desk] = []

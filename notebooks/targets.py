@@ -70,7 +70,7 @@ class Watch:
 
     def find(self, but: Iterable[int] = ()) -> None:
         """List the servers anew, `but` some. Workers are found through their parent."""
-        ps, found = processes.library(), {}
+        ps, found = processes.require_psutil(), {}
         own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
         for process in ps.process_iter():
             if process.pid in own or not processes.is_python(process) or processes.quietly(process.ppid) in found:

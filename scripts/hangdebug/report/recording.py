@@ -29,7 +29,7 @@ def busiest(pids: Sequence[int]) -> int:
     """Of several workers the one that uses most of a CPU now. Raises MissingTool, NoProcess."""
     from hangdebug.capture import processes
 
-    processes.library()
+    processes.require_psutil()
     if len(pids) == 1:
         return pids[0]
     looked = [processes.alive(pid) for pid in pids]
