@@ -346,7 +346,7 @@ class Desk:
     def verify(
         self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False, on_probe: OnProbe = quiet
     ) -> Verification:
-        """Readers leave, curl sends requests: to the demo's repaired copy, or to the user's service where they agreed."""
+        """Readers leave, curl sends requests: to the demo's repaired copy, or to the user's service if they agreed."""
         if self.demo:
             self.after = self.demo.repaired(aborts, on_probe)
         elif not agreed:

@@ -54,14 +54,12 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
     text = redact.clean_text(namespaces.stacks_with_our_ids(pid, text))[0]
     stacks = tuple((thread, count) for thread, count in profile(text) if thread.frames)
     if stacks:
-        keep(
-            folder,
-            {
-                STACKS: text.encode("utf-8", "replace"),
-                FLAME: flame(stacks).data,
-                SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode(),
-            },
-        )
+        files = {
+            STACKS: text.encode("utf-8", "replace"),
+            FLAME: flame(stacks).data,
+            SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode(),
+        }
+        write_whole(folder, files)
         count = sum(count for _, count in stacks)
         say(f"process {pid}: {count} samples in {', '.join((STACKS, FLAME, SPEEDSCOPE))}")
         if count < seconds * RATE * SELDOM and not stopped:
@@ -80,7 +78,7 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
     return folder
 
 
-def keep(folder: Path, files: dict[str, bytes]) -> None:
+def write_whole(folder: Path, files: dict[str, bytes]) -> None:
     """Each file whole or not at all. Raises BadRequest."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
