@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
+from hangdebug.answer.certainty import WATCH_AGAIN
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.bundle import AT_ONCE, Pause, capture, profile, rest, watch
@@ -15,7 +16,6 @@ from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
-CLEAR = 0.8
 WATCHED = ("threadpool-exhausted", "inconclusive")
 
 Say = Callable[[str], None]
@@ -45,7 +45,7 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if answer.state in WATCHED and answer.role in ("worker", "other") or second_loop:
         watch(pid, place, say)
-    if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
+    if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
         profile(pid, place, say)
 
 

@@ -28,22 +28,6 @@ EVEN = Level("even", 0.5, "Two explanations are equally good.")
 FAINT = Level("faint", 0.4, "One sign points there.")
 UNKNOWN = Level("unknown", 0.3, "The evidence does not reach that far.")
 
-LEVELS = (
-    PROVED,
-    SHOWN,
-    AGREED,
-    EXCLUDED,
-    LIKELY,
-    PLAUSIBLE,
-    ONE_SIDED,
-    MOMENT,
-    BRIEF,
-    OPEN,
-    EVEN,
-    FAINT,
-    UNKNOWN,
-)
-
 # -- limits: what a rule knows that makes its verdict less sure -------------------------------------------
 
 ONE_READING = Limit("one-reading", 0.7, "The tasks were read once: that is one moment.")
@@ -59,21 +43,6 @@ TASKS_UNREAD = Limit("tasks-unread", 0.9, "What the coroutines wait for is not k
 UNSEEN_COROUTINES = Limit("unseen-coroutines", 0.7, "No list of tasks was read.")
 NO_SPARE_THREAD = Limit("no-spare-thread", 0.7, "A pool has no thread left for one more call.")
 BUSY_AT_TIMES = Limit("busy-at-times", 0.7, "The loop was not idle in every sample.")
-LIMITS = (
-    ONE_READING,
-    NOT_THE_SERVERS,
-    COMPUTES_OR_ONCE,
-    SIDE_THREAD,
-    ONE_MOMENT,
-    OTHERS_SERVED,
-    REQUEST_STANDS,
-    THREADS_STAND,
-    GIL_TAKEN,
-    TASKS_UNREAD,
-    UNSEEN_COROUTINES,
-    NO_SPARE_THREAD,
-    BUSY_AT_TIMES,
-)
 
 # How surely somebody owes a script the end of its wait: see Cause.owed.
 OWED = {"surely": PLAUSIBLE, "likely": ONE_SIDED, "perhaps": OPEN}

@@ -48,7 +48,7 @@ def serves(own: Scene) -> bool:
 def needed(own: Scene) -> bool:
     """Whether a thread or a coroutine waits for something that was handed to another thread's loop."""
     waits = [wait(own, view) for view in own.last if view.role != "event-loop" and not view.idle]
-    still = [one for one in waits if one.starts_with(*RESULT) and one.motion.same == one.motion.samples]
+    still = [one for one in waits if one.starts_with(*RESULT) and one.motion.in_place]
     if any(hands_over(own, one) for one in still):
         return True
     return any(says(own, task, (HANDS_OVER,)) for task in waiting(own).stuck.values())
@@ -58,5 +58,5 @@ def goes_on(scene: Scene, held: Wait) -> bool:
     """Whether it computes, moves, or is in a wait that ends by itself."""
     seen = elsewhere(scene, held.view, outermost(scene) or held.frame) if held.frame else None
     timed = held.kernel is not None and ends_by_itself(held.kernel)
-    moved = woke(scene, held) or bool(seen and seen[0]) or held.motion.same < held.motion.samples
+    moved = woke(scene, held) or bool(seen and seen[0]) or not held.motion.in_place
     return bool(held.running) or timed or moved

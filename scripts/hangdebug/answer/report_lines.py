@@ -70,7 +70,7 @@ def holders(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
         one = wait_of(scene, last)
         cause, _ = cause_of(scene, one)
         what = f": {cause.id}" if cause.id not in ("other", "none") else ""
-        stands = "stands" if one.motion.same == one.motion.samples else "moves on, last seen"
+        stands = "stands" if one.motion.in_place else "moves on, last seen"
         lines.append(f"{edges[-1].waits_for} {stands} in {one.frame}{what}.")
     return lines
 

@@ -30,7 +30,7 @@ from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.roles import is_child, is_supervisor
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
-from hangdebug.scene.pools import woke
+from hangdebug.scene.pools import queue_lengths, woke
 from hangdebug.scene.requests import (
     FIXED,
     HANDLES,
@@ -136,8 +136,7 @@ def going_on(scene: Scene, words: str, doubt: str = "") -> Weighed:
 
 def others_served(scene: Scene, seen: Crew, first: Wait) -> Weighed | None:
     """Nobody waits where the queue of the pool is empty, or where each request has a thread of its own and is only slow."""
-    queued = scene.evidence.queued
-    known = [queued[one.view.thread.os_id] for one in seen.stuck if one.view.thread.os_id in queued]
+    known = queue_lengths(scene, (one.view for one in seen.stuck))
     awake = [one for one in seen.stuck if one.running or woke(scene, one) or comes_or_goes(scene, one)]
     doubt = f"{len(seen.stuck)} requests stand in {first.frame} or elsewhere: slow or stuck, but others are served."
     if known and not any(known):

@@ -29,9 +29,10 @@ SHARED = "multiprocessing/synchronize.py"
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if seen.state != "deadlock" or wait is None or abandoned(scene, wait) is None:
+    found = abandoned(scene, wait) if seen.state == "deadlock" and wait is not None else None
+    if found is None:
         return None
-    return Match(abandoned(scene, wait).kinds | {"frames"}, ("Its stack goes on into the process that forked it.",))
+    return Match(frozenset({"frames", *found.kinds}), ("Its stack goes on into the process that forked it.",))
 
 
 def abandoned(scene: Scene, wait: Wait) -> Match | None:
@@ -46,9 +47,9 @@ def abandoned(scene: Scene, wait: Wait) -> Match | None:
         and not forks(scene, frames)
     ):
         return None
-    if wait.kernel is not None and wait.kernel.syscall:
+    if wait.syscall:
         alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
-        if not alone or not wait.in_syscall("futex") or not forever(wait.kernel.args) or wait.motion.woke:
+        if not alone or not wait.in_syscall("futex") or not forever(wait.args) or wait.motion.woke:
             return None
         return Match(
             frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",)

@@ -18,6 +18,7 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -41,8 +42,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         return None
     takes = wait.line_calls("acquire") or any(word in (wait.entered or "").lower() for word in LOCKISH)
     futex = wait.in_syscall("futex", "semop", "semtimedop")
-    if takes and (futex or wait.kernel is None or wait.kernel.syscall is None):
-        kinds = {"source", "kernel"} if futex else {"source"}
+    if takes and (futex or wait.syscall is None):
+        kinds: set[EvidenceKind] = {"source", "kernel"} if futex else {"source"}
         words = (f"Its line takes a lock: {wait.text}",) + ((f"The kernel has it in {wait.kernel}.",) if futex else ())
         return Match(frozenset(kinds), words)
     if futex and wait.entered:

@@ -11,6 +11,7 @@ Repair: `asyncio.open_connection` or an asynchronous client; or the whole exchan
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.causes.sleep import selects_nothing
 from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
@@ -96,19 +97,12 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     said = wait.line_says(*WORDS) or wait.line_says(*READS) and wait.on_network
     if said and wait.on_network and wait.in_syscall(*SYSCALLS):
         return Match(frozenset({"source", "kernel"}), (f"Its line uses a socket: {wait.text}", *peer))
-    polls = wait.line_calls("select.select", "select.poll", "poll") and not timer(wait)
-    if polls or said and (wait.kernel is None or wait.kernel.syscall in (None, "restart_syscall")):
+    polls = wait.line_calls("select.select", "select.poll", "poll") and not selects_nothing(wait)
+    if polls or said and wait.syscall in (None, "restart_syscall"):
         return Match(frozenset({"source"}), (f"Its line waits for a descriptor: {wait.text}",))
-    if (
-        wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered
-    ):  # a driver in C: which protocol is not known
-        return Match(frozenset(), peer)
+    if wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered:
+        return Match(frozenset(), peer)  # a driver in C: which protocol is not known
     return None
-
-
-def timer(wait: Wait) -> bool:
-    """A select() without descriptors only sleeps."""
-    return wait.in_syscall("select", "pselect6") and wait.kernel.args[:4] == (0, 0, 0, 0)
 
 
 CAUSE = Cause(

@@ -9,7 +9,7 @@ milliseconds to ask for the GIL again, without ever getting on.
 from __future__ import annotations
 
 from hangdebug.scene.scene import Scene, View
-from hangdebug.scene.waits import Wait, motion, wait
+from hangdebug.scene.waits import Wait, kernel_words, motion, wait
 
 LEAST = 3  # samples: with fewer, a thread that happens to run looks alike
 ASKS = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
@@ -43,8 +43,7 @@ def keeps(scene: Scene) -> View | None:
 def asks(scene: Scene) -> bool:
     """Whether the loop's thread did nothing but ask for the GIL, each time that the kernel was asked about it."""
     loop = scene.loop[-1]
-    readings = [one for one in (*scene.evidence.readings, *scene.evidence.attached) if one is not None]
-    words = [one.waits[loop.thread.os_id] for one in readings if loop.thread.os_id in one.waits]
+    words = kernel_words(scene, loop)
     moved = motion(scene, loop)
     if not moved.span or moved.woke is None or moved.woke / moved.span < ASKS or (moved.cpu or 0) > RESTS:
         return False

@@ -85,8 +85,8 @@ def graph(scene: Scene) -> Graph:
         if identity(view) not in still and not view.idle
     }
     inside = tuple(suspended(scene))
-    tasks = {("task", task.name): one for task, one in inside}
-    edges = {}
+    tasks: dict[object, Held] = {("task", task.name): one for task, one in inside}
+    edges: dict[object, Edge] = {}
     for key, one in still.items():
         edge = (
             lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
@@ -104,7 +104,7 @@ def graph(scene: Scene) -> Graph:
 
 def stands(one: Wait) -> bool:
     """In one place in every sample, and asleep."""
-    return one.motion.same == one.motion.samples and not one.running and not one.motion.woke
+    return one.motion.in_place and not one.running and not one.motion.woke
 
 
 def is_timed(one: Wait) -> bool:
@@ -170,7 +170,7 @@ def one_lock(one: Wait, other: Wait | None) -> bool:
 
 def futex(one: Wait) -> int | None:
     """The address of the lock that the thread waits for, as the kernel has it. Equal addresses are one lock."""
-    return one.kernel.args[0] if one.in_syscall("futex") and one.kernel.args else None
+    return one.args[0] if one.in_syscall("futex") and one.args else None
 
 
 def one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:

@@ -70,9 +70,8 @@ def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
     text = statement_at(sources, one.frame)
     taken = TAKES.match(text)
     names = [taken["name"]] if taken else list(items(text))
-    known = one.kernel is not None and one.kernel.syscall is not None
     found = [lock_of(sources, one.frame, name) for name in names]
-    if known:
+    if one.syscall is not None:
         return tuple(found) if one.in_syscall(*FUTEX) else ()
     if one.leaf and with_parts(text)[1]:
         return ()  # whether it enters, or calls something in the body on the same line, only the kernel could say

@@ -52,12 +52,12 @@ def loop_motion(scene: Scene) -> LoopMotion | None:
     if one.motion.samples == 1:
         return LoopMotion("single", one)
     handler = outermost(scene)
-    if one.motion.same == one.motion.samples:
-        return LoopMotion("one-place", one, handler, handler and elsewhere(scene, one.view, handler))
+    if one.motion.in_place:
+        return LoopMotion("one-place", one, handler, elsewhere(scene, one.view, handler))
     busy = busy_while_moving(scene, one)
     if busy:
         one = wait(scene, innermost_seen(scene))
-    return LoopMotion("moving", one, handler, handler and elsewhere(scene, one.view, handler), busy)
+    return LoopMotion("moving", one, handler, elsewhere(scene, one.view, handler), busy)
 
 
 def stalls(scene: Scene, one: Wait) -> bool:
@@ -80,7 +80,7 @@ def busy_while_moving(scene: Scene, one: Wait) -> bool:
 def between_processes(one: Wait) -> bool:
     """Whether it waits, without a timeout, for a lock that other processes may have as well: which one is not known."""
     if not one.in_syscall("futex") or one.kernel is None:
-        return one.starts_with(*ENTERS[1:]) and (one.kernel is None or one.kernel.syscall is None)
+        return one.starts_with(*ENTERS[1:]) and one.syscall is None
     return endless(one.kernel.args) and not one.kernel.args[1] & FUTEX_PRIVATE and not one.kernel.detail
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Iterable
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
@@ -147,10 +148,13 @@ def queue_of(scene: Scene, pool: Pool) -> int | None:
     """How many calls wait for a thread of the pool, None where that is not known."""
     if is_anyio_worker(pool.members[0].thread):
         return in_line(scene)
-    known = [
-        scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued
-    ]
-    return max(known, default=None)
+    return max(queue_lengths(scene, pool.members), default=None)
+
+
+def queue_lengths(scene: Scene, views: Iterable[View]) -> list[int]:
+    """How many calls wait in the queues that these threads serve, for each thread of which that is known."""
+    queued, ids = scene.evidence.queued, (view.thread.os_id for view in views)
+    return [queued[os_id] for os_id in ids if os_id is not None and os_id in queued]
 
 
 def in_line(scene: Scene) -> int | None:

@@ -130,7 +130,7 @@ def waits_for_work(view: View) -> bool:
 
 def stays(one: Wait) -> bool:
     """In one place in every sample; a thread that computes there does not go on either, as long as it does."""
-    return one.motion.same == one.motion.samples and (bool(one.running) or (one.motion.woke or 0) <= MOST_WOKEN)
+    return one.motion.in_place and (bool(one.running) or (one.motion.woke or 0) <= MOST_WOKEN)
 
 
 def comes_or_goes(scene: Scene, one: Wait) -> bool:

@@ -84,11 +84,11 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
     return None
 
 
-def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
+def rings(seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
     """The circles in which waits close, each once."""
-    found: dict[frozenset, tuple] = {}
+    found: dict[frozenset[object], tuple[object, ...]] = {}
     for node in (one for one in seen.edges if one in stuck):
-        trail: list = []
+        trail: list[object] = []
         while node not in trail:
             trail.append(node)
             node = min(
@@ -113,7 +113,7 @@ def closed(edges: Mapping[object, Edge]) -> frozenset[object]:
         left -= freed
 
 
-def distinct(seen: Graph, circle: tuple) -> bool:
+def distinct(seen: Graph, circle: tuple[object, ...]) -> bool:
     """Whether those in the circle wait for different locks, as far as the kernel says: of one lock there is one holder."""
     places = [futex(seen.waits[node]) for node in circle if node in seen.waits and seen.edges[node].kind == "lock"]
     known = [place for place in places if place is not None]
@@ -136,7 +136,8 @@ def drawn(scene: Scene, seen: Graph, node: object, target: object) -> WaitsFor:
 
 def chain(scene: Scene, one: Wait) -> tuple[WaitsFor, ...]:
     """Whom a thread waits for, whom that one waits for, and so on, where each is the only one it can be."""
-    seen, node, found = graph(scene), identity(one.view), []
+    seen, node = graph(scene), identity(one.view)
+    found: list[WaitsFor] = []
     while node in seen.edges and len(seen.edges[node].targets) == 1 and len(found) < MOST_FOLLOWED:
         if seen.edges[node].concluded:
             break
@@ -164,7 +165,7 @@ def endless_alone(one: Wait) -> bool:
     """Whether the kernel has it in a futex without a timeout, which no other process can wake."""
     shared = one.inside("multiprocessing/synchronize.py")
     known = one.motion.woke == 0 and one.in_syscall("futex") and not is_timed(one)
-    return known and (not shared or ALONE in (one.kernel.detail or ""))
+    return known and (not shared or ALONE in one.detail)
 
 
 def idle_for(seen: Graph, view: View, one: Wait) -> bool:

@@ -25,6 +25,7 @@ from hangdebug.evidence.libraries import (
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
 from hangdebug.evidence.roles import ends_whole, is_anyio_worker, is_parked, lone_root, role_of, since_fork
 from hangdebug.evidence.source import called, in_coroutine, in_generator, statement_at
+from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
 
@@ -40,7 +41,7 @@ class View:
     """
 
     thread: Thread
-    role: str
+    role: Role
     section: tuple[Frame, ...]
     frame: Frame | None
     inner: tuple[Frame, ...]
@@ -49,7 +50,7 @@ class View:
     twin: int = 0  # how many threads before it in the same sample bear the same name, or none
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Frame | None, tuple[tuple[str, str], ...]]:
         """Equal in two samples when the thread is in the same place."""
         return (self.frame, tuple((frame.function, frame.file) for frame in self.inner))
 
@@ -75,7 +76,7 @@ class Scene:
         """The same thread in every sample that has it."""
         return self.by_thread[identity(view)]
 
-    def threads(self, role: str) -> tuple[View, ...]:
+    def threads(self, role: Role) -> tuple[View, ...]:
         return tuple(view for view in self.last if view.role == role)
 
     def shows(self, *places: str) -> View | None:
@@ -128,7 +129,7 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     snapshot = evidence.snapshots[index]
     reading = evidence.attached[index] if index < len(evidence.attached) else None
     waits = reading.waits if reading else {}
-    seen: Counter = Counter()
+    seen: Counter[str] = Counter()
     main = lone_root(snapshot)
     made = []
     for thread in snapshot.threads:
@@ -157,7 +158,7 @@ def written_loop(evidence: Evidence, frames: tuple[Frame, ...]) -> int | None:
     return None
 
 
-def view(thread: Thread, role: str, kernel: KernelWait | None = None, border: int | None = None) -> View:
+def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: int | None = None) -> View:
     """`border` is how many frames stand inside of the loop, where no frame shows it."""
     frames = since_fork(thread.frames)
     section = (
@@ -193,7 +194,7 @@ def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     return () if all(calls(frame, *POLL) for frame in inside) else tuple(inside)
 
 
-def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:
+def pool_section(frames: tuple[Frame, ...], role: Role) -> tuple[Frame, ...]:
     keep = len(frames)
     while keep and (
         calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL, "threading.py:run")

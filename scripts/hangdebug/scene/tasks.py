@@ -18,7 +18,6 @@ from hangdebug.scene.graph import Edge
 from hangdebug.scene.scene import Scene, view
 from hangdebug.scene.waits import Motion, Wait
 
-MOST_JUDGED = 100
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
 MADE = (
     "asyncio/locks.py",
@@ -57,9 +56,9 @@ STARTED = (
 class Waiting:
     """The pending tasks of one moment, those that wait for the same thing still, and those that serve a request."""
 
-    tasks: Mapping[int | None, Task]
-    stuck: Mapping[int | None, Task]
-    served: frozenset[int | None]
+    tasks: Mapping[int, Task]
+    stuck: Mapping[int, Task]
+    served: frozenset[int]
 
     def inside(self, lock: int) -> tuple[Task, ...]:
         return tuple(task for task in self.tasks.values() if lock in task.inside)
@@ -111,7 +110,8 @@ def lock_like(task: Task) -> bool:
 
 def ended_by(scene: Scene, seen: Waiting, task: Task, ends: set[str]) -> Function | None:
     """The application's function that could still end the wait: in a task, a thread, a callback, a later request."""
-    blocked = {one.id for one in seen.tasks.values() if waits_for(seen, one, task.awaits.id)}
+    awaited = task.awaits.id if task.awaits is not None else None
+    blocked = {one.id for one in seen.tasks.values() if waits_for(seen, one, awaited)}
     loop = {one.thread.os_id for one in scene.loop}
     threads = [one.thread.frames for one in scene.last if one.thread.os_id not in loop]
     running = [one.frames for one in seen.tasks.values() if one.id not in blocked] + threads
@@ -126,15 +126,17 @@ def ended_by(scene: Scene, seen: Waiting, task: Task, ends: set[str]) -> Functio
 
 def satisfied(task: Task) -> bool:
     """What it waits for has come, and it is about to run."""
+    if task.awaits is None:
+        return False
     counts, method = task.awaits.counts, task.awaits.method
     room = method == "put" and counts.get("items", 0) < counts.get("maxsize", 0)
     return bool(counts.get("set")) or room or method == "get" and counts.get("items", 0) > 0
 
 
-def waits_for(seen: Waiting, task: Task, what: int) -> bool:
+def waits_for(seen: Waiting, task: Task, what: int | None) -> bool:
     """Whether the task waits for that object, itself or through the tasks that it awaits."""
     for _ in range(20):
-        if task.id not in seen.stuck:
+        if task.awaits is None or task.id not in seen.stuck:
             return False
         if task.awaits.id == what:
             return True
@@ -174,6 +176,8 @@ def as_wait(scene: Scene, task: Task) -> Wait:
 
 def ends_of(task: Task) -> set[str]:
     """What a task's code must name to be able to end this wait, empty where that is not known."""
+    if task.awaits is None:
+        return set()
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
 
 
@@ -186,6 +190,7 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
         task
         for task in seen.stuck.values()
         if task.id in seen.served
+        and task.awaits is not None
         and not task.timed
         and not response_begun(task)
         and awaited_directly(task)
@@ -197,7 +202,8 @@ def suspects(scene: Scene) -> tuple[Task, ...]:
 def queued(scene: Scene) -> tuple[Task, Task] | None:
     """A request that waits for a lock, and the task inside of it, which waits for something untimed all the time."""
     seen = waiting(scene)
-    pairs = ((task, holder) for task in suspects(scene) if lock_like(task) for holder in seen.inside(task.awaits.id))
+    behind = ((task, task.awaits.id) for task in suspects(scene) if task.awaits is not None and lock_like(task))
+    pairs = ((task, holder) for task, lock in behind for holder in seen.inside(lock))
     return next(((task, holder) for task, holder in pairs if holder.id in seen.stuck and not holder.timed), None)
 
 
@@ -214,5 +220,6 @@ def unanswered(scene: Scene) -> tuple[Task, ...]:
         and not response_begun(task)
         and own_code(task)
         and not awaited_directly(task)
+        and task.awaits is not None
         and task.awaits.kind == "Future"
     )

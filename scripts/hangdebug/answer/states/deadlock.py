@@ -22,7 +22,7 @@ def forked_child(scene: Scene) -> Verdict | str:
     if len(scene.last) != 1:
         return "It has more than one thread."
     one = wait(scene, scene.last[0])
-    found = abandoned(scene, one) if one.motion.same == one.motion.samples else None
+    found = abandoned(scene, one) if one.motion.in_place else None
     if found is None or one.frame is None:
         return "Its only thread was not left alone with a lock by a fork."
     if scene.loop and ring_of(scene) is not None:

@@ -35,7 +35,7 @@ def importing(scene: Scene) -> Verdict | str:
     loads = any(calls(frame, *LOADS) for frame in frames)
     if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
         return "The main thread is not on its way to serve."
-    if one.running or one.motion.often or one.motion.same < one.motion.samples:
+    if one.running or one.motion.often or not one.motion.in_place:
         return "The start makes progress."
     words = "The server is still importing the application." if loads else "No event loop runs yet: the program starts."
     if one.motion.samples == 1:
