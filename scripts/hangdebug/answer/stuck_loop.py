@@ -25,7 +25,7 @@ from hangdebug.scene.loop import (
     joins_a_thread,
     loop_motion,
 )
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, once
 from hangdebug.scene.waits import Wait, name_of
 
 Outcome = Literal["waits", "computes", "moves-on", "unclear"]
@@ -66,6 +66,7 @@ def verdict_of(scene: Scene, state: State, outcome: Outcome, stage: Stage | None
     return Verdict(state, found.level, found.evidence, found.doubts, found.wait)
 
 
+@once
 def weighed(scene: Scene) -> Weighed | None:
     """None where the loop is idle, or idle in between without a stall."""
     seen = loop_motion(scene)

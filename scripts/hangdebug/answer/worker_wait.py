@@ -45,7 +45,7 @@ from hangdebug.scene.requests import (
     stays,
     waits_for_work,
 )
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, once
 from hangdebug.scene.waits import Wait, elsewhere, name_of, place, wait
 
 Outcome = Literal["stuck", "goes-on", "unclear"]
@@ -74,6 +74,7 @@ def verdict_of(scene: Scene, state: State, outcome: Outcome) -> Verdict | str:
     return Verdict(state, found.level, found.evidence, found.doubts, found.wait, found.limits)
 
 
+@once
 def weighed(scene: Scene) -> Weighed | None:
     """None of a process with an event loop, of a supervisor, and of one that shows no work."""
     if scene.loop or is_supervisor(scene.evidence.snapshots[-1]):

@@ -8,7 +8,7 @@ milliseconds to ask for the GIL again, without ever getting on.
 
 from __future__ import annotations
 
-from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.waits import Wait, kernel_words, motion, wait
 
 LEAST = 3  # samples: with fewer, a thread that happens to run looks alike
@@ -17,6 +17,7 @@ ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
 RESTS = 0.2  # the most of a CPU that asking takes
 
 
+@once
 def gil_kept(scene: Scene) -> Wait | None:
     """The thread that keeps the GIL while the loop's thread asks for it in vain; None where no such thread is shown."""
     keeper = keeps(scene)

@@ -18,7 +18,7 @@ from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
 from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
-from hangdebug.scene.scene import Scene, View, identity
+from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, wait
 
 MOST_THREADS = 400
@@ -69,6 +69,7 @@ class Graph:
     tasks: Mapping[object, Held] = field(default_factory=dict)
 
 
+@once
 def graph(scene: Scene) -> Graph:
     """Of the threads that stand in one place in every sample, and do not wake."""
     still = {

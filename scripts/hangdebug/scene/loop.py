@@ -12,7 +12,7 @@ from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.locks import ENTERS
-from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.waits import SLEEPING, Wait, elsewhere, wait
 
 # "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
@@ -42,6 +42,7 @@ class LoopMotion:
     busy: bool = False
 
 
+@once
 def loop_motion(scene: Scene) -> LoopMotion | None:
     """None where the loop is idle, or idle in between without a stall."""
     if not scene.loop or all(view.idle for view in scene.loop):

@@ -11,7 +11,7 @@ from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
-from hangdebug.scene.scene import Scene, View, identity
+from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, movement, place, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
@@ -68,6 +68,7 @@ class FullPool:
         return not self.queue and clients is not None and clients.open <= len(self.members)
 
 
+@once
 def pools(scene: Scene) -> tuple[Pool, ...]:
     groups: dict[str, list[View]] = {}
     for view in scene.threads("worker"):
@@ -132,6 +133,7 @@ def stuck_members(scene: Scene, pool: Pool) -> list[Wait]:
     return sorted(held, key=lambda one: -places[place(one)])
 
 
+@once
 def full_pool(scene: Scene) -> FullPool | None:
     """The first pool that is at its known size or has calls in its queue, with every thread in one place in every sample."""
     for pool in pools(scene):
@@ -201,6 +203,7 @@ def uses_processes(scene: Scene) -> bool:
     return any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
 
 
+@once
 def handed_over(scene: Scene) -> tuple[Task, ...]:
     """The tasks that wait for a call in a pool of threads, for the same one in both readings."""
     before = {(task.id, task.awaits.id) for task in scene.evidence.tasks if task.awaits}

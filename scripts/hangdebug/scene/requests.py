@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.roles import stands_in
-from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.waits import Wait, wait
 
 # Library calls that run one request, or one job: what is called by them is the application's work.
@@ -104,6 +104,7 @@ class Crew:
     free: int
 
 
+@once
 def crew(scene: Scene) -> Crew:
     busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(view)]
     stuck = [one for one in busy if stays(one)]

@@ -10,7 +10,7 @@ from hangdebug.evidence.kernel import ALONE
 from hangdebug.scene.graph import Edge, Graph, futex, graph, is_timed
 from hangdebug.scene.locks import ENTERS, Lock, wanted
 from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.scene import Scene, View, identity
+from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, name_of
 
 UNNAMED = Lock("the lock", "", "", False, frozenset())
@@ -49,6 +49,7 @@ class AbandonedLock:
         return self.lock == UNNAMED
 
 
+@once
 def ring_of(scene: Scene) -> Ring | None:
     """The ring that explains most: one that the event loop is in, then one whose edges are sure, then the shortest."""
     seen = graph(scene)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Mapping
 
 from hangdebug.evidence.frames import calls, is_application, is_known_library, package
@@ -28,6 +29,7 @@ from hangdebug.evidence.source import called, in_coroutine, in_generator, statem
 from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
+once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
 
 LAST: list[tuple[Evidence, tuple[Scene, ...]]] = []
 
@@ -55,11 +57,12 @@ class View:
         return (self.frame, tuple((frame.function, frame.file) for frame in self.inner))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """All samples seen from one event loop. `loop` holds its thread once a sample, and is () without a loop.
 
-    `guessed` is why the loop's thread had to be guessed, "" when its frames show it.
+    `guessed` is why the loop's thread had to be guessed, "" when its frames show it. A scene is equal to itself alone, so
+    that what costs time is worked out `once` for it.
     """
 
     evidence: Evidence

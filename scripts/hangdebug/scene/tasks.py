@@ -15,7 +15,7 @@ from hangdebug.evidence.model import Function, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.scene.could_end import ender
 from hangdebug.scene.graph import Edge
-from hangdebug.scene.scene import Scene, view
+from hangdebug.scene.scene import Scene, once, view
 from hangdebug.scene.waits import Motion, Wait
 
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
@@ -64,6 +64,7 @@ class Waiting:
         return tuple(task for task in self.tasks.values() if lock in task.inside)
 
 
+@once
 def waiting(scene: Scene) -> Waiting:
     """Those whose wait is the same in both readings; a lone reading shows one moment."""
     first, later = scene.evidence.tasks, scene.evidence.later
@@ -181,6 +182,7 @@ def ends_of(task: Task) -> set[str]:
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
 
 
+@once
 def suspects(scene: Scene) -> tuple[Task, ...]:
     """Requests without an answer that wait, for as long as one looked, for something of the application's own."""
     if not scene.evidence.later:

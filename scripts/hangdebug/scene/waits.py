@@ -10,7 +10,7 @@ from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame, KernelWait, Reading
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
 from hangdebug.evidence.vocabulary import State
-from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.scene import Scene, View, once
 
 SLEEPING = ("S", "D")
 OFTEN = 10  # times a second
@@ -224,6 +224,7 @@ def computing(state: State | None, wait: Wait | None) -> bool:
     return state == "loop-busy" or left_open and wait is not None and bool(wait.running)
 
 
+@once
 def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
     """The pool's threads that are at work and in one place in every sample, the commonest place first."""
     found = [wait(scene, view) for view in scene.threads("worker") if not view.idle]
