@@ -107,6 +107,6 @@ def weights(kinds: AbstractSet[EvidenceKind], guessed_loop: bool, no_own_frame: 
     )
 
 
-def capped(level: Level, *limits: Limit) -> float:
+def lowest(level: Level, *limits: Limit) -> float:
     """The figure of a verdict before the cause is known."""
     return min([level.figure, *(limit.most for limit in limits)])

@@ -38,7 +38,7 @@ GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_c
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state in ("loop-busy", "healthy"):
         return None
-    step = checkout(wait)
+    step = checkout_frame(wait)
     if step is None:
         return None
     return Match(
@@ -46,7 +46,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     )
 
 
-def checkout(wait: Wait) -> Frame | None:
+def checkout_frame(wait: Wait) -> Frame | None:
     """The pool's function that waits for a connection: a driver's own file, above nothing but a wait.
 
     A pool that opens a new connection waits for the network instead, which is no exhaustion.
@@ -60,12 +60,19 @@ def checkout(wait: Wait) -> Frame | None:
         return None
     if wait.coroutine:
         return next(
-            (frame for frame in inner[waiting : waiting + 2] if "pool" in where(frame) or calls(frame, *GREENLET)), None
+            (
+                frame
+                for frame in inner[waiting : waiting + 2]
+                if "pool" in file_and_function(frame) or calls(frame, *GREENLET)
+            ),
+            None,
         )
-    return next((frame for frame in inner[waiting:] if package(frame) in DRIVERS and "pool" in where(frame)), None)
+    return next(
+        (frame for frame in inner[waiting:] if package(frame) in DRIVERS and "pool" in file_and_function(frame)), None
+    )
 
 
-def where(frame: Frame) -> str:
+def file_and_function(frame: Frame) -> str:
     """Its file and function, for some pools stand in connection.py: `BlockingConnectionPool.get_connection`."""
     return f"{library_path(frame.file)}:{frame.function} {'pool' if frame.name == 'get_connection' else ''}".lower()
 

@@ -29,13 +29,13 @@ SHARED = "multiprocessing/synchronize.py"
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    found = abandoned(scene, wait) if seen.state == "deadlock" and wait is not None else None
+    found = lock_left_by_fork(scene, wait) if seen.state == "deadlock" and wait is not None else None
     if found is None:
         return None
     return Match(frozenset({"frames", *found.kinds}), ("Its stack goes on into the process that forked it.",))
 
 
-def abandoned(scene: Scene, wait: Wait) -> Match | None:
+def lock_left_by_fork(scene: Scene, wait: Wait) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
     if any(calls(frame, SPAWNED) for frame in frames):

@@ -81,7 +81,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if caller is None or wait.view.role != "event-loop" or in_coroutine(sources, frame):
         return None
     words = f"{frame.function} ends below {caller}, which does not call it: the garbage collector does."
-    if in_generator(sources, wait.frame) and not drives(scene, caller, frame):
+    if in_generator(sources, wait.frame) and not may_drive(scene, caller, frame):
         return Match(frozenset({"frames", "source"}), ("It is a sync generator. " + words,))
     if wait.starts_with(*ENDS) and serves_only(caller) and frame.name not in APPS:
         return Match(frozenset(), (words,))
@@ -93,7 +93,7 @@ def serves_only(caller: Frame) -> bool:
     return (library_path(caller.file) or "").startswith(SERVER) and not calls(caller, *CALLERS)
 
 
-def drives(scene: Scene, caller: Frame, frame: Frame) -> bool:
+def may_drive(scene: Scene, caller: Frame, frame: Frame) -> bool:
     """Whether the caller may be what runs the generator: a loop over it, or a library that is made for it."""
     if not is_application(caller):
         return calls(caller, *DRIVERS)

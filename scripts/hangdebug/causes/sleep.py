@@ -29,7 +29,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     kinds: set[EvidenceKind] = set()
     words = []
     by_line = wait.leaf and any("sleep" in name.lower() for name in wait.called)
-    if by_line and (wait.syscall in (None, "running", "restart_syscall") or sleeps(wait) or in_c(wait)):
+    if by_line and (wait.syscall in (None, "running", "restart_syscall") or sleeps(wait) or sleeps_in_library(wait)):
         kinds.add("source")
         words.append(f"Its line calls sleep: {wait.text}")
     # Drivers sleep too, such as sqlite3 for a lock: where the line is known, it has to agree.
@@ -43,7 +43,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
 def sleeps(wait: Wait) -> bool:
     """clock_nanosleep as Python calls it, or a select() that watches no descriptor."""
     if wait.in_syscall("clock_nanosleep"):
-        return not in_c(wait)
+        return not sleeps_in_library(wait)
     return selects_nothing(wait)
 
 
@@ -52,7 +52,7 @@ def selects_nothing(wait: Wait) -> bool:
     return wait.in_syscall("select", "pselect6") and wait.args[:4] == (0, 0, 0, 0)
 
 
-def in_c(wait: Wait) -> bool:
+def sleeps_in_library(wait: Wait) -> bool:
     return sleeps_in_c(wait.syscall, wait.args)
 
 

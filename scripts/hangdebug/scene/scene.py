@@ -31,7 +31,7 @@ from hangdebug.evidence.vocabulary import Role
 MOST_LOOPS = 8
 once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
 
-LAST: list[tuple[Evidence, tuple[Scene, ...]]] = []
+KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,15 @@ def scenes(evidence: Evidence) -> tuple[Scene, ...]:
 
     Those of the last evidence are kept: its picture is drawn after its diagnosis, and ten thousand threads take seconds.
     """
-    for known, found in LAST:
+    for known, found in KEPT:
         if known is evidence:
             return found
-    found = looked_at(evidence)
-    LAST[:] = [(evidence, found)]
+    found = build_scenes(evidence)
+    KEPT[:] = [(evidence, found)]
     return found
 
 
-def looked_at(evidence: Evidence) -> tuple[Scene, ...]:
+def build_scenes(evidence: Evidence) -> tuple[Scene, ...]:
     samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))
     loops = sorted((v for v in samples[-1] if v.role == "event-loop"), key=importance, reverse=True)
     guessed = ""
@@ -236,7 +236,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         return main, "its frames are those of an async server"
     if ends_whole(main.thread.frames):
         return None, ""
-    if whole(evidence.snapshots[-1]):
+    if has_whole_stacks(evidence.snapshots[-1]):
         return None, ""
     bottom = main.thread.frames[-1]
     if evidence.snapshots[-1].format == "py-spy JSON" and not_cut(evidence, bottom):
@@ -255,7 +255,7 @@ def not_cut(evidence: Evidence, bottom: Frame) -> bool:
     return in_coroutine(evidence.sources, bottom) is False and not in_generator(evidence.sources, bottom)
 
 
-def whole(snapshot: Snapshot) -> bool:
+def has_whole_stacks(snapshot: Snapshot) -> bool:
     """Whether its stacks must be complete: read by py-spy from a CPython that does not cut them."""
     minor = (snapshot.python or "3.9").split(".")[1:2]
     return snapshot.format == "py-spy JSON" and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9

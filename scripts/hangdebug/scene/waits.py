@@ -147,7 +147,7 @@ def wait(scene: Scene, view: View) -> Wait:
     place = [other for other in seen if not other.idle and common and other.key == common[0][0]] or [view]
     best = next((other for other in reversed(place) if other.kernel and other.kernel.syscall), place[-1])
     moved = motion(scene, view)
-    undisturbed = before(scene, view) if moved.in_place else None  # attaching restarts a system call
+    undisturbed = kernel_before_attach(scene, view) if moved.in_place else None  # attaching restarts a system call
     sources = scene.evidence.sources
     if best.frame is not None and best.inner and best.inner[-1].name in ("__exit__", "__aexit__"):
         best = replace(best, frame=with_line(sources, best.frame))
@@ -156,14 +156,16 @@ def wait(scene: Scene, view: View) -> Wait:
     names = called(statement)
     if best.frame is not None:
         names |= unaliased(sources, best.frame, names)
-    return Wait(best, moved, text, names, entered(statement), undisturbed or best.kernel or before(scene, view))
+    return Wait(
+        best, moved, text, names, entered(statement), undisturbed or best.kernel or kernel_before_attach(scene, view)
+    )
 
 
 def motion(scene: Scene, view: View) -> Motion:
     seen = scene.of(view)
     keys = Counter(other.key for other in seen if not other.idle)
     same = keys.most_common(1)[0][1] if keys else 0
-    woke, cpu, span = movement(scene.evidence.readings, view.thread.os_id)
+    woke, cpu, span = motion_between(scene.evidence.readings, view.thread.os_id)
     words = kernel_words(scene, view)
     runnable = sum(word.state == "R" for word in words) / len(words) if words else 0.0
     return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span, runnable)
@@ -176,7 +178,7 @@ def kernel_words(scene: Scene, view: View) -> list[KernelWait]:
     return [] if os_id is None else [one.waits[os_id] for one in readings if os_id in one.waits]
 
 
-def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:
+def motion_between(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:
     """Context switches, CPU share and seconds between the first and the last reading of one thread."""
     seen = [(r.at, r.waits[os_id]) for r in readings if os_id is not None and os_id in r.waits]
     if len(seen) < 2:
@@ -188,7 +190,7 @@ def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | No
     return woke, cpu, span
 
 
-def elsewhere(scene: Scene, view: View, frame: Frame | None) -> tuple[int, int] | None:
+def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int, int] | None:
     """In how many samples of the profile the thread was outside of `frame`'s function, and of how many.
 
     None without a frame or a profile. Its file names are short, so the function and the file's last part must do.
@@ -209,7 +211,7 @@ def file_name(frame: Frame) -> str:
     return frame.file.replace("\\", "/").rpartition("/")[2]
 
 
-def before(scene: Scene, view: View) -> KernelWait | None:
+def kernel_before_attach(scene: Scene, view: View) -> KernelWait | None:
     """The kernel's last word before the first attach."""
     for reading in reversed(scene.evidence.readings):
         found = reading.waits.get(view.thread.os_id or -1)
@@ -229,11 +231,11 @@ def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
     """The pool's threads that are at work and in one place in every sample, the commonest place first."""
     found = [wait(scene, view) for view in scene.threads("worker") if not view.idle]
     found = [one for one in found if one.motion.in_place]
-    places = Counter(place(one) for one in found)
-    return tuple(sorted(found, key=lambda one: -places[place(one)]))
+    places = Counter(file_and_line(one) for one in found)
+    return tuple(sorted(found, key=lambda one: -places[file_and_line(one)]))
 
 
-def place(one: Wait) -> tuple[str, int | None]:
+def file_and_line(one: Wait) -> tuple[str, int | None]:
     frame = one.frame or (one.view.section[0] if one.view.section else None)
     return (frame.file, frame.line) if frame else ("", None)
 

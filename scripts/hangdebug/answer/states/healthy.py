@@ -19,7 +19,7 @@ from hangdebug.answer.certainty import (
     TASKS_UNREAD,
     THREADS_STAND,
     UNSEEN_COROUTINES,
-    capped,
+    lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.request_wait import whom_it_waits_for
@@ -144,7 +144,7 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.bystander:
         return "This is a supervisor; look at its workers."
-    if capped(verdict.level, *verdict.limits) > FIRM:
+    if lowest(verdict.level, *verdict.limits) > FIRM:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."

@@ -16,13 +16,13 @@ from hangdebug.answer.words import counted, line_of, place_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.libraries import PARKED
-from hangdebug.scene.graph import is_timed, stands
-from hangdebug.scene.locks import wanted
+from hangdebug.scene.graph import is_timed, sleeps_in_place
+from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.steps import LONGEST_NORMAL, longest_step
-from hangdebug.scene.tasks import as_wait, queued
-from hangdebug.scene.waits import Wait, place, stuck_workers, wait
+from hangdebug.scene.tasks import as_wait, request_behind_lock
+from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
 
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
 
@@ -63,7 +63,7 @@ def pool_of_unknown_size(scene: Scene) -> Verdict | str:
         return "No event loop runs." if not scene.loop else "A pool of known size is full."
     if clients is None or not 2 <= len(stuck) < clients.open:
         return "There are not more clients than pool threads that stand still."
-    if len({place(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
+    if len({file_and_line(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
         return "The pool threads are not all in one place."
     if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
         return "No call waits for one of them."
@@ -93,8 +93,10 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
     """Pool threads stand before a lock all the time, though the loop is idle."""
     if not any(view.idle for view in scene.loop):
         return "No event loop is idle."
-    several = [one for one in stuck_workers(scene) if one.motion.samples > 1 and stands(one) and not is_timed(one)]
-    locked = [one for one in several if wanted(one, scene.evidence.sources)]
+    several = [
+        one for one in stuck_workers(scene) if one.motion.samples > 1 and sleeps_in_place(one) and not is_timed(one)
+    ]
+    locked = [one for one in several if locks_wanted(one, scene.evidence.sources)]
     if not locked:
         return "No pool thread stands before a lock all the time."
     words = f"{counted(len(locked), 'pool thread', 'stands')} before a lock all the time, in {locked[0].frame}."
@@ -103,7 +105,7 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
 
 def request_before_a_lock(scene: Scene) -> Verdict | str:
     """A request waits for a lock, and the task inside of it stands still as well."""
-    behind = queued(scene) if any(view.idle for view in scene.loop) else None
+    behind = request_behind_lock(scene) if any(view.idle for view in scene.loop) else None
     if behind is None:
         return "No request waits for a lock whose holder stands still."
     task, inside = behind

@@ -19,7 +19,7 @@ LOGGED = (
 )
 
 
-def held(scene: Scene) -> Verdict | str:
+def loop_waits(scene: Scene) -> Verdict | str:
     """Its thread waits, in one place or inside of one handler, as far as all samples show."""
     return verdict_of(scene, "loop-blocked", "waits")
 
@@ -57,7 +57,7 @@ STATE = StateEntry(
     "loop-blocked",
     rules=(
         Rule("gil-kept-asleep", "does another thread keep the GIL", gil_kept_asleep),
-        Rule("loop-waits", "does the loop's thread go on", held),
+        Rule("loop-waits", "does the loop's thread go on", loop_waits),
         Rule("logged-step", "does a log say that a step held the loop", logged_step),
     ),
     summary=summary,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hangdebug.answer import lifespan_wait, stuck_loop
 from hangdebug.answer.certainty import AGREED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE
 from hangdebug.answer.model import Rule, StateEntry, Verdict
-from hangdebug.answer.words import line_of, movement, place_of
+from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application
@@ -42,7 +42,7 @@ def importing(scene: Scene) -> Verdict | str:
         doubt = "One dump cannot tell a start that hangs from a slow one."
         return Verdict("startup-hang", MOMENT if loads else OPEN, (words,), (doubt,), one)
     if one.motion.woke == 0:
-        return Verdict("startup-hang", AGREED if loads else LIKELY, (words, *movement(one)), wait=one)
+        return Verdict("startup-hang", AGREED if loads else LIKELY, (words, *wake_words(one)), wait=one)
     return Verdict("startup-hang", PLAUSIBLE if loads else ONE_SIDED, (words,), wait=one)
 
 
