@@ -21,7 +21,7 @@ from hangdebug.evidence.paste import read
 from hangdebug.evidence.source_tree import with_sources
 from hangdebug.observe import observe
 from hangdebug.report.text import as_json, as_markdown, as_text
-from hangdebug.scene.locks import locks_held, names_taken_above, names_entered
+from hangdebug.scene.locks import locks_held, names_entered, names_taken_above
 
 DUMPS = Path(__file__).parent / "dumps"
 

@@ -1,7 +1,7 @@
 """Loops that are not the server's own: another thread runs one beside it.
 
-Such a thread may block its loop on purpose: a poller that sleeps, a consumer that waits for the next message. That hangs
-nobody who does not wait for it.
+Such a thread may block its loop on purpose: a poller that sleeps, a consumer that waits for the next message. That
+hangs nobody who does not wait for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hangdebug.scene.waits import Wait, name_of, samples_outside, wait
 
 
 def verdict_beside(own: Scene, other: Scene, found: Verdict) -> Verdict | None:
-    """What the held loop of another thread means where the server's own is fine.
+    """What the stuck loop of another thread means where the server's own is fine.
 
     None where it goes on and nobody waits for it.
     """
@@ -35,11 +35,12 @@ def verdict_beside(own: Scene, other: Scene, found: Verdict) -> Verdict | None:
 
 def innocence_words(held: Wait) -> str:
     """Why another thread's loop is not to blame, for the report."""
-    return f"{name_of(held.view)}, whose own event loop stands in {held.frame}: it goes on, and nobody is seen to wait for it."
+    who = name_of(held.view)
+    return f"{who}, whose own event loop stands in {held.frame}: it goes on, and nobody is seen to wait for it."
 
 
 def is_servers_loop(own: Scene) -> bool:
-    """Whether it is the server's loop for certain: a server runs it, or it polls the socket that accepts connections."""
+    """Whether it is surely the server's loop: a server runs it, or it polls the socket that accepts connections."""
     one = own.loop[-1]
     by_server = any(package(frame) in SERVERS for frame in one.thread.frames)
     return by_server or polls_its_own(one.kernel, own.evidence.process)

@@ -63,7 +63,7 @@ def evidence(found: Found) -> list[str]:
 
 
 def holder_lines(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
-    """Who holds what is waited for, and what that one is in: "price-refresher stands in refresh (app.py:29): http-client."."""
+    """Who holds it, and what that thread is in: "price-refresher stands in refresh (app.py:29): http-client."."""
     lines = list(map(str, edges))
     last = next(
         (view for view in scene.last if edges and node_name(scene, identity(view)) == edges[-1].waits_for), None

@@ -143,7 +143,7 @@ def single(scene: Scene, one: Wait) -> Weighed:
         who = name_of(keeper.view)
         words = f"The event loop's thread stands in {one.frame}, and {who} has the GIL, in {keeper.frame}."
         return Weighed(
-            "unclear", FAINT, (words,), (ONE_MOMENT, "If it does not give the GIL away, the loop cannot run."), keeper
+            "unclear", FAINT, (words,), (ONE_MOMENT, "If it does not release the GIL, the loop cannot run."), keeper
         )
     if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = f"{one.outermost} may run the server's own loop again: then it serves all the time."

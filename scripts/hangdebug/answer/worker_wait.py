@@ -138,7 +138,7 @@ def going_on(scene: Scene, words: str, doubt: str = "") -> Weighed:
 
 
 def others_served(scene: Scene, seen: Crew, first: Wait) -> Weighed | None:
-    """Nobody waits where the queue of the pool is empty, or where each request has a thread of its own and is only slow."""
+    """Nobody waits where the pool's queue is empty, or where each request has a thread of its own and is only slow."""
     known = queue_lengths(scene, (one.view for one in seen.stuck))
     awake = [one for one in seen.stuck if one.running or woke_by_itself(scene, one) or comes_or_goes(scene, one)]
     doubt = f"{len(seen.stuck)} requests stand in {first.frame} or elsewhere: slow or stuck, but others are served."
@@ -161,7 +161,7 @@ def others_served(scene: Scene, seen: Crew, first: Wait) -> Weighed | None:
 
 
 def always_inside(scene: Scene, one: Wait) -> Weighed:
-    """The only thread that accepts requests is inside of one in every sample: one that never ends, or one after another."""
+    """The only thread that accepts is inside of a request in every sample: of one that never ends, or one by one."""
     handler = next(frame for frame in reversed(one.view.thread.frames) if calls(frame, *HANDLES))
     words = f"{name_of(one.view)} accepts requests by itself, and is inside of one in every sample."
     found = samples_outside(scene, one.view, handler)
@@ -185,10 +185,8 @@ def script(scene: Scene) -> Weighed | None:
         if not found or limits and len(found) < len([one for one in rest if not between_jobs(one)]):
             continue
         how, one = max(found, key=lambda pair: OWED[pair[0]].figure)
-        words = (
-            f"No event loop and no server runs here: {name_of(one.view)} waits for an answer, in the same place in every "
-            "sample."
-        )
+        who = name_of(one.view)
+        words = f"No event loop and no server runs here: {who} waits for an answer, in the same place in every sample."
         return stuck(one, OWED[how], words, (LOOKS_ALIKE,), *limits)
     return None
 

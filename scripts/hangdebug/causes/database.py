@@ -2,7 +2,7 @@
 
 It waits for a slow query, for a network that went away, or for a lock inside of the database: a row that another
 transaction has changed and not committed, a SQLite file that another connection writes. Key-value stores and
-caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel tell them. Before a
+caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel show them. Before a
 lock SQLite sleeps a tenth of a second and asks again, in C, where Python's own sleep would be another system call.
 
 Repair: an asynchronous driver (asyncpg, `psycopg.AsyncConnection`, `redis.asyncio`), or a `def` route; a
@@ -135,7 +135,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if server and not wait.line_calls(*RAW):
         return Match(kernel, (f"The kernel has it in {wait.kernel}: that is {server}'s port.",))
     if not wait.text and asks_again(wait):
-        words = f"The kernel has it in {wait.kernel}, and it wakes again and again: it is not Python that sleeps, but C code."
+        words = f"The kernel has it in {wait.kernel}, and it wakes again and again: C code sleeps there, not Python."
         return Match(kernel, (words,))
     return None
 
@@ -155,7 +155,7 @@ def connects(scene: Scene, wait: Wait) -> bool:
 
 
 def server_of(wait: Wait) -> str | None:
-    """The database that listens by custom on the port of the peer, if the thread waits for a peer."""
+    """The database that usually listens on the port of the peer, if the thread waits for a peer."""
     found = re.search(r"-> \S+:(\d+)", wait.detail)
     return SERVERS.get(int(found[1])) if found else None
 
@@ -167,7 +167,7 @@ CAUSE = Cause(
     fix="to_thread",
     match=match,
     confused_with={
-        "connection-pool": "there no query was sent: all connections are lent out.",
+        "connection-pool": "there no query was sent: all connections are in use.",
         "sleep": "SQLite sleeps while it waits for a lock; the line calls `execute`, not `sleep`.",
         "lock": "a lock inside of the database has no holder in this process; ask the database who holds it.",
     },

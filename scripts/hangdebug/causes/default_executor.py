@@ -17,17 +17,14 @@ from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait
 
 SHUTDOWN = "concurrent/futures/thread.py:shutdown"
-JOINS = "asyncio/base_events.py:_do_shutdown"  # it tells also where a dump has no names of threads
+JOINS = "asyncio/base_events.py:_do_shutdown"  # shows it too where a dump has no names of threads
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if seen.state == "exit-hang":
         joining = joining_thread(scene)
-        return (
-            Match(frozenset({"frames"}), (f"{joining.thread.name} joins the loop's default executor.",))
-            if joining
-            else None
-        )
+        words = f"{joining.thread.name} joins the loop's default executor." if joining else ""
+        return Match(frozenset({"frames"}), (words,)) if joining else None
     if seen.state == "threadpool-exhausted" and wait is not None and in_default_executor(wait.view):
         return Match(frozenset({"frames"}))
     return None

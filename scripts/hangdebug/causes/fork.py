@@ -40,25 +40,20 @@ def lock_left_by_fork(scene: Scene, wait: Wait) -> Match | None:
     frames = wait.view.thread.frames
     if any(calls(frame, SPAWNED) for frame in frames):
         return None
-    if (
-        len(scene.last) != 1
-        or wait.inside(SHARED)
-        or len(since_fork(frames)) == len(frames)
-        and not forks(scene, frames)
-    ):
+    forked = len(since_fork(frames)) < len(frames) or forks(scene, frames)
+    if len(scene.last) != 1 or wait.inside(SHARED) or not forked:
         return None
     if wait.syscall:
         alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
         if not alone or not wait.in_syscall("futex") or not forever(wait.args) or wait.motion.woke:
             return None
-        return Match(
-            frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",)
-        )
+        words = "The kernel has its only thread in a futex that no other process can wake."
+        return Match(frozenset({"kernel"}), (words,))
     return lock.match(scene, wait, Seen("deadlock"))
 
 
 def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
-    """Whether a function that is still running has forked: `os.fork()` is a C call, and leaves no frame in the child."""
+    """Whether a running function has forked: `os.fork()` is a C call, which leaves no frame in the child."""
     return any(
         FORK.search(line)
         for frame in frames

@@ -15,35 +15,11 @@ from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
-CODECS = (
-    "json",
-    "orjson",
-    "ujson",
-    "simplejson",
-    "rapidjson",
-    "msgspec",
-    "msgpack",
-    "_msgpack",
-    "cbor2",
-    "pickle",
-    "_pickle",
-    "cloudpickle",
-    "dill",
-    "marshal",
-    "pydantic",
-    "pydantic_core",
-    "marshmallow",
-    "cattrs",
-    "xml",
-    "lxml",
-    "xmltodict",
-    "bs4",
-    "yaml",
-    "_yaml",
-    "tomllib",
-    "csv",
-    "fastavro",
-)
+JSON = ("json", "orjson", "ujson", "simplejson", "rapidjson", "msgspec")
+BINARY = ("msgpack", "_msgpack", "cbor2", "pickle", "_pickle", "cloudpickle", "dill", "marshal", "fastavro")
+MODELS = ("pydantic", "pydantic_core", "marshmallow", "cattrs")
+TEXTS = ("xml", "lxml", "xmltodict", "bs4", "yaml", "_yaml", "tomllib", "csv")
+CODECS = (*JSON, *BINARY, *MODELS, *TEXTS)
 PLACES = ("fastapi/encoders.py", "fastapi/routing.py:serialize_response", "starlette/responses.py:render")
 METHODS = (
     "model_validate",

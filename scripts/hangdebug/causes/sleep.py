@@ -1,8 +1,8 @@
 """`time.sleep()` on the event loop's thread.
 
 It suspends the thread, not the coroutine. `time.sleep()` has no frame of its own: the stack ends in the line
-that calls it, and only that line or the kernel (`clock_nanosleep` up to a moment; before Python 3.11 a `select` on
-nothing) tells it from any other C call. A C library that sleeps, as SQLite does before a lock, sleeps for a while.
+that calls it, and only that line or the kernel (`clock_nanosleep` until a moment; before Python 3.11 a `select`
+on nothing) tells it from any other C call. A C library that sleeps, as SQLite does, names a duration instead.
 
 Repair: `await asyncio.sleep()`.
 """

@@ -34,7 +34,7 @@ def still_serves(scene: Scene) -> bool:
 
 
 def works_on(scene: Scene) -> bool:
-    """Whether no thread that is left is stuck for good: they run a loop, accept, wait for work or for a while, or move."""
+    """Whether each thread that is left runs a loop, accepts, waits for work or for a while, or moves: none is stuck."""
     loops = [view for view in scene.last if view.role == "event-loop"]
     rest = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
     if not (rest or loops) or not all(view.idle for view in loops):
@@ -59,7 +59,7 @@ def task_left(scene: Scene) -> Wait | None:
 
 
 def unfinished_request(scene: Scene) -> Wait | None:
-    """The coroutine that a stopping server waits for: one that serves a request, and waits in the application's code."""
+    """The coroutine that a stopping server waits for: it serves a request, and waits in the application's code."""
     seen = task_waits(scene)
     tasks = [task for task in seen.tasks.values() if task.id in seen.served and runs_application(task)]
     waits = [as_wait(scene, task) for task in tasks]

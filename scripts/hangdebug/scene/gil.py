@@ -1,7 +1,7 @@
-"""The event loop's thread waits for the GIL, which another thread does not give away.
+"""The event loop's thread waits for the GIL, which another thread does not release.
 
-A C call keeps the GIL unless its author gave it away, and the interpreter changes threads between bytecodes only. The
-loop's stack then tells nothing: it stands wherever it was, in its poll too. Three facts together do: one other thread
+A C call keeps the GIL unless its author releases it, and the interpreter changes threads between bytecodes only. The
+loop's stack alone shows nothing: it stays where it was, in its poll too. Three facts together do: one other thread
 owns the GIL in every sample and stands in one place, and the loop's thread is in a futex from which it wakes every few
 milliseconds to ask for the GIL again, without ever getting on.
 """

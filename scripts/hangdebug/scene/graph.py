@@ -114,7 +114,7 @@ def is_timed(one: Wait) -> bool:
 
 
 def suspended_in_lock(scene: Scene) -> Iterator[tuple[Task, Held]]:
-    """The coroutines that are inside of a lock of threads while they await. One that runs now is on the loop's stack."""
+    """The coroutines that await inside of a lock of threads. One that runs now is on the loop's stack, and left out."""
     on_stack = {(frame.function, frame.file, frame.line) for view in scene.loop[-1:] for frame in view.section}
     for task in scene.evidence.later or scene.evidence.tasks:
         running = any(
@@ -193,7 +193,7 @@ def is_one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
 
 
 def loop_edge(scene: Scene, one: Wait) -> Edge | None:
-    """To the event loop: by a worker that waits for a coroutine there, or by the loop's own thread that handed it one."""
+    """To the event loop: from a worker that waits for a coroutine there, or from the loop's own thread that does."""
     if not scene.loop or not asks_loop(scene, one):
         return None
     if one.view.role != "event-loop":
@@ -204,7 +204,7 @@ def loop_edge(scene: Scene, one: Wait) -> Edge | None:
 
 
 def asks_loop(scene: Scene, one: Wait) -> bool:
-    """Whether it waits for a coroutine that it handed to a loop: through a library, or by the application's own line."""
+    """Whether it waits for a coroutine that it handed to a loop, through a library or by the application's own line."""
     through_library = one.inside(*ASKS_LOOP) and one.view.role != "event-loop"
     return through_library or one.starts_with(*RESULT) and hands_to_loop(scene, one)
 
@@ -224,7 +224,7 @@ def hands_to_loop(scene: Scene, one: Wait) -> bool:
 def giver_edge(scene: Scene, one: Wait) -> Edge | None:
     """From the loop's thread to whoever could give it what it waits for, where no name says who does.
 
-    Any one of the threads at work may be the giver. Where nobody is at work, the loop itself would have to give a result.
+    Any thread at work may be the giver. Where nobody is at work, the loop itself would have to give a result.
     """
     if one.view.role != "event-loop" or another_loop_runs(scene, one):
         return None
@@ -266,7 +266,7 @@ def future_made_here(scene: Scene, one: Wait) -> bool:
 
 
 def nobody_at_work(scene: Scene) -> bool:
-    """Whether each thread that is seen is a loop's or idle, and no process pool is in use: nobody can finish a future."""
+    """Whether each thread is a loop's or idle, and no process pool is in use: nobody can complete a future."""
     return all(view.role == "event-loop" or view.idle for view in scene.last) and not any(
         calls(frame, PROCESS_POOL) for view in scene.last for frame in view.thread.frames
     )
@@ -344,7 +344,7 @@ def joined_pool_edge(scene: Scene, one: Wait, workers: list[View]) -> Edge:
 
 
 def joined_prefix(scene: Scene, one: Wait) -> str | None:
-    """The prefix that the source gives to the threads of the pool that is shut down, "" for none, None where not known."""
+    """The prefix that the source gives the threads of the pool that is shut down; "" for none, None if not known."""
     if one.frame is None:
         return None
     known = scene.evidence.sources.get(one.frame.file, {})
@@ -411,7 +411,7 @@ def join_edge(scene: Scene, one: Wait) -> Edge | None:
 
 
 def thread_target(view: View) -> str:
-    """The name of what `Thread(target=...)` was given, be it a library's: the first call that is not threading's own."""
+    """The name of what `Thread(target=...)` was given, a library's too: the first call that is not threading's own."""
     return next((frame.name for frame in reversed(view.thread.frames) if not calls(frame, "threading.py")), "")
 
 

@@ -92,7 +92,7 @@ def pools(scene: Scene) -> tuple[Pool, ...]:
 
 
 def limiter_tokens(scene: Scene) -> int | None:
-    """How many threads AnyIO's limiter gives out, where tasks queue for one in every reading of them; None elsewhere."""
+    """How many threads AnyIO's limiter allows, where tasks queue for one in every reading of them; None elsewhere."""
     lists = [one for one in (scene.evidence.tasks, scene.evidence.later) if one]
     queues = [
         {
@@ -116,7 +116,7 @@ def pool_of_key(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
 
 
 def size_in_source(scene: Scene, key: str) -> int | None:
-    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None where it does not say."""
+    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None if not known."""
     sizes = []
     for file, lines in scene.evidence.sources.items():
         for number in lines:
@@ -145,7 +145,7 @@ def stuck_members(scene: Scene, pool: Pool) -> list[Wait]:
 
 @once
 def full_pool(scene: Scene) -> FullPool | None:
-    """The first pool that is at its known size or has calls in its queue, with every thread in one place in every sample."""
+    """The first pool at its known size, or with calls in its queue, whose threads are all stuck in one place each."""
     for pool in pools(scene):
         members, queue = stuck_members(scene, pool), queue_length(scene, pool)
         sized = pool.limit is not None and len(members) >= pool.limit

@@ -1,4 +1,4 @@
-"""Rings of waits, which are circles of the graph's edges; chains, which are none; and locks that nobody is left to release."""
+"""Rings of waits, which are circles of the graph's edges; chains, which are not; locks that nobody can release."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def circles(seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
 
 
 def stuck_nodes(edges: Mapping[object, Edge]) -> frozenset[object]:
-    """The nodes that wait, by whatever way, for nodes that wait for each other: all but those that somebody can free."""
+    """The nodes that wait, directly or not, for nodes that wait for each other: all that nobody can free."""
     left = set(edges)
     while True:
         freed = {
@@ -115,7 +115,7 @@ def stuck_nodes(edges: Mapping[object, Edge]) -> frozenset[object]:
 
 
 def waits_for_different_locks(seen: Graph, circle: tuple[object, ...]) -> bool:
-    """Whether those in the circle wait for different locks, as far as the kernel says: of one lock there is one holder."""
+    """Whether those in the circle wait for different locks, as far as the kernel says: one lock has one holder."""
     places = [
         futex_address(seen.waits[node]) for node in circle if node in seen.waits and seen.edges[node].kind == "lock"
     ]
@@ -160,7 +160,7 @@ def node_name(scene: Scene, node: object) -> str:
 
 
 def lock_without_name(one: Wait) -> tuple[Lock, ...]:
-    """A lock between processes of which the stack alone tells, where the loop waits for it and its line is not at hand."""
+    """A lock between processes that only the stack shows, where the loop waits for it and its line is not known."""
     return (UNNAMED,) if not one.text and one.view.role == "event-loop" and one.starts_with(*ENTERS[1:]) else ()
 
 

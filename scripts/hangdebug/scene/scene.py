@@ -61,8 +61,8 @@ class View:
 class Scene:
     """All samples seen from one event loop. `loop` holds its thread once a sample, and is () without a loop.
 
-    `guessed` is why the loop's thread had to be guessed, "" when its frames show it. A scene is equal to itself alone, so
-    that what costs time is worked out `once` for it.
+    `guessed` is why the loop's thread had to be guessed, "" when its frames show it. A scene is equal to itself alone:
+    so what costs time is worked out `once` for it.
     """
 
     evidence: Evidence
@@ -95,7 +95,7 @@ def scene(evidence: Evidence) -> Scene:
 def scenes(evidence: Evidence) -> tuple[Scene, ...]:
     """One scene for each event loop, the server's own first; one with an empty `loop` where there is none.
 
-    Those of the last evidence are kept: its picture is drawn after its diagnosis, and ten thousand threads take seconds.
+    Those of the last evidence are kept, for its picture is drawn after its diagnosis: 10,000 threads take seconds.
     """
     for known, found in KEPT:
         if known is evidence:
@@ -251,7 +251,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
 
 
 def not_cut(evidence: Evidence, bottom: Frame) -> bool:
-    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators alone."""
+    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators."""
     return in_coroutine(evidence.sources, bottom) is False and not in_generator(evidence.sources, bottom)
 
 

@@ -1,7 +1,7 @@
 """Coroutines that wait for what never comes: who waits for which lock, event or queue, and who could end that.
 
-Healthy servers are full of tasks that wait. A wait is held against a server only where the tasks themselves show
-that nobody ends it, or where a request has had no answer yet and nothing that runs could give it one.
+Healthy servers are full of tasks that wait. A wait counts as a hang only where the tasks themselves show that
+nobody ends it, or where a request has had no answer yet and nothing that runs could give it one.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def task_waits(scene: Scene) -> TaskWaits:
 
 
 def task_edges(seen: TaskWaits) -> dict[object, Edge]:
-    """Which pending task waits for which, by address, where no timeout ends it: for a task, or for those inside of a lock."""
+    """Which pending task waits for which without a timeout: for a task, or for those inside of a lock, by address."""
     found: dict[object, Edge] = {}
     for one, task in seen.stuck.items():
         if task.timed or task.awaits is None:
@@ -184,7 +184,7 @@ def ends_of(task: Task) -> set[str]:
 
 @once
 def suspects(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait, for as long as one looked, for something of the application's own."""
+    """Requests without an answer that wait, while they are watched, for something of the application's own."""
     if not scene.evidence.later:
         return ()
     seen, working = task_waits(scene), any(not one.idle for one in scene.threads("worker"))
@@ -212,7 +212,7 @@ def request_behind_lock(scene: Scene) -> tuple[Task, Task] | None:
 
 
 def unanswered(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait in a library, without a timeout, for as long as one looked: slow, or for ever."""
+    """Requests without an answer that wait in a library without a timeout while they are watched: slow, or for ever."""
     if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
         return ()
     seen = task_waits(scene)

@@ -1,4 +1,4 @@
-"""The process was told to stop, and does not: it joins threads or pools, or waits for what is open, or swallowed Ctrl-C."""
+"""The process was told to stop, and does not: it joins threads, waits for what is open, or has swallowed Ctrl-C."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def stopped_listening(scene: Scene) -> Verdict | str:
 
 
 def cancellation_swallowed(scene: Scene) -> Verdict | str:
-    """A program whose main coroutine was cancelled, as asyncio.run() does at Ctrl-C, and waits on for the same thing."""
+    """A program whose main coroutine was cancelled, as asyncio.run() does at Ctrl-C, and still waits for the same."""
     runs = any(calls(frame, RUNNER) for view in scene.loop for frame in view.thread.frames)
     task = main_task(scene) if runs and len(scene.threads("event-loop")) == 1 else None
     if task is None or not task.cancels:
@@ -160,8 +160,8 @@ def cancellation_swallowed(scene: Scene) -> Verdict | str:
     if any(calls(frame, *TAKES_BACK) for frame in task.frames):
         return "A group or a timeout has cancelled it, and is not yet through."
     words = (
-        f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C does, "
-        f"and waits for {task.awaits or task.waits_on} all the time: it has swallowed that."
+        f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C "
+        f"does: it has swallowed that, and waits for {task.awaits or task.waits_on} all the time."
     )
     doubt = "A library that cancels and does not take it back leaves the same trace."
     return Verdict("exit-hang", ONE_SIDED, (words,), (doubt,), as_wait(scene, task))

@@ -148,7 +148,7 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."
-    return "No thread is stuck at this moment: the event loop is idle, and what its coroutines wait for does not show here."
+    return "No thread is stuck at this moment: the event loop is idle. What its coroutines wait for does not show here."
 
 
 STATE = StateEntry(

@@ -137,8 +137,8 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
 def place_to_look_at(scene: Scene) -> Wait | None:
     """Where a person would look first: at the main thread, or at one that is inside of the application's code.
 
-    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue, are
-    passed over while there are others: most do so on purpose.
+    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue,
+    are passed over while there are others: most do so on purpose.
     """
     seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
 
@@ -151,7 +151,7 @@ def place_to_look_at(scene: Scene) -> Wait | None:
 
 
 def on_purpose(found: Verdict) -> Verdict:
-    """What it means that another thread's loop is held, for which nobody is seen to wait, while the server's is fine."""
+    """What it means that another thread's loop is stuck, nobody is seen to wait for it, and the server's is fine."""
     purpose = "Nobody is seen to wait for it: it may block on purpose, as a consumer does between two messages."
     doubts = (*found.doubts, NOT_THE_SERVERS.reason, purpose)
     return Verdict("inconclusive", EVEN, found.evidence, doubts, found.wait)

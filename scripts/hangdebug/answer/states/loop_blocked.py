@@ -25,7 +25,7 @@ def loop_waits(scene: Scene) -> Verdict | str:
 
 
 def gil_kept_asleep(scene: Scene) -> Verdict | str:
-    """Another thread sleeps in C code that does not give the GIL away, and the loop's thread cannot run."""
+    """Another thread sleeps in C code that does not release the GIL, and the loop's thread cannot run."""
     keeper = gil_kept(scene)
     if keeper is None:
         return "No other thread keeps the GIL while the loop's thread asks for it."

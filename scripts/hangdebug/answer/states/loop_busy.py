@@ -20,7 +20,7 @@ def loop_computes(scene: Scene) -> Verdict | str:
 
 
 def gil_kept_computing(scene: Scene) -> Verdict | str:
-    """Another thread computes in C code that does not give the GIL away, and the loop's thread cannot run."""
+    """Another thread computes in C code that does not release the GIL, and the loop's thread cannot run."""
     keeper = gil_kept(scene)
     if keeper is None:
         return "No other thread keeps the GIL while the loop's thread asks for it."

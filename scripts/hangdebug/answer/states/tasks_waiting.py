@@ -1,6 +1,6 @@
 """The loop is idle and no thread is stuck: coroutines await something that never comes.
 
-Healthy servers are full of tasks that wait. A wait is held against one only where the tasks themselves show that nobody
+Healthy servers are full of tasks that wait. A wait counts as a hang only where the tasks themselves show that nobody
 ends it, or where a request has had no answer yet and nothing that runs could give it one.
 """
 

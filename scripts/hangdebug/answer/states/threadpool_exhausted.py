@@ -45,8 +45,7 @@ def calls_queued(scene: Scene) -> Verdict | str:
     size = f", its source gives it {pool.limit}" if pool.limit else ""
     words = (
         f"All {len(members)} threads of {pool.name} are stuck{size}; the event loop is idle.",
-        f"{waiting} coroutines wait for calls in pools all the time, and {busy} such calls are under way: the others are "
-        "queued.",
+        f"{waiting} coroutines wait for calls in pools all the time; {busy} of these are under way, the others queue.",
     )
     others = ("Other pools are at work too: the queue may be theirs.",) if busy > len(members) else ()
     return Verdict("threadpool-exhausted", MOMENT if others else SHOWN, words, others, members[0])
