@@ -150,9 +150,7 @@ def single(scene: Scene, one: Wait) -> Weighed:
         return Weighed("unclear", EVEN, (words,), (ONE_MOMENT,), one)
     calls_a_library = bool(one.view.inner)
     if calls_a_library and not one.running and (one.running is False or one.view.inner[0].name in CALLS_THAT_WAIT):
-        nobody = one.starts_with(*RESULT) and nobody_gives_result(
-            scene
-        )  # whoever should complete the future is not shown
+        nobody = one.starts_with(*RESULT) and nobody_gives_result(scene)  # who should complete the future is not shown
         level = LIKELY if joins_a_thread(one) and not nobody else MOMENT
         return Weighed("waits", level, (), (ONE_MOMENT,), one, stage)
     if one.running is None and calls_a_library and cause_of(scene, one)[0].frames_wait:

@@ -118,7 +118,7 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
     greedy = [view for view in others if all(other.thread.owns_gil for other in scene.of(view))]
     if greedy:
         who = name_of(greedy[0])
-        words = f"{who} holds the GIL whenever one looks: the loop may be idle because it cannot run."
+        words = f"{who} holds the GIL in every sample: the loop may be idle because it cannot run."
         found.append((GIL_TAKEN, words))
     return found
 

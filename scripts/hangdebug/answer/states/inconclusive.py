@@ -20,7 +20,7 @@ from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.steps import LONGEST_NORMAL, longest_step
+from hangdebug.scene.slow_steps import LONGEST_NORMAL, longest_step
 from hangdebug.scene.tasks import as_wait, request_behind_lock
 from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
 
@@ -68,7 +68,7 @@ def pool_of_unknown_size(scene: Scene) -> Verdict | str:
     if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
         return "No call waits for one of them."
     words = f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected."
-    doubt = "A pool that is full and a pool with slow work look alike until one knows its size."
+    doubt = "A pool that is full and a pool with slow work look alike until its size is known."
     return Verdict("inconclusive", EVEN, (words,), (doubt,), stuck[0])
 
 
