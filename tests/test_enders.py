@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.records import parse_functions as read
-from hangdebug.scene.could_end import ender
+from hangdebug.scene.could_end import who_could_end
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}
 STILL = {
@@ -241,7 +241,7 @@ def found(source: str, ends: set[str], folder: Path, failed: tuple[str, ...] = (
     known = functions_that_end_waits([str(file)])
     assert known is not None and marked["waits"]
     assert read(json.dumps([asdict(one) for one in known])) == known
-    return ender(known, ends, marked["waits"], marked["runs"], failed)
+    return who_could_end(known, ends, marked["waits"], marked["runs"], failed)
 
 
 @pytest.mark.parametrize("row", STILL)

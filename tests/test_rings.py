@@ -21,7 +21,7 @@ from hangdebug.evidence.paste import read
 from hangdebug.evidence.source_tree import with_sources
 from hangdebug.observe import observe
 from hangdebug.report.text import as_json, as_markdown, as_text
-from hangdebug.scene.locks import held, inside, items
+from hangdebug.scene.locks import locks_held, names_entered, names_taken_above
 
 DUMPS = Path(__file__).parent / "dumps"
 
@@ -189,7 +189,7 @@ def lines() -> dict[str, dict[int, str]]:
 )
 def test_what_a_line_is_inside_of(call: str, names: set[str]) -> None:
     number = next(number for number, text in lines()["app.py"].items() if call in text)
-    assert set(inside(lines(), Frame("f", "app.py", number))) == names
+    assert set(names_taken_above(lines(), Frame("f", "app.py", number))) == names
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], nu
     frames = (*(Frame(name, "threading.py", 1) for name in inner), Frame("g", "app.py", number))
     known = lines()
     known["app.py"][1] = "cond = Condition()"
-    assert {one.lock.name for one in held(frames, known)} == names
+    assert {one.lock.name for one in locks_held(frames, known)} == names
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], nu
     ],
 )
 def test_what_a_with_line_enters(text: str, names: list[str]) -> None:
-    assert list(items(text)) == names
+    assert list(names_entered(text)) == names
 
 
 def test_a_large_pool_that_waits_for_itself_is_judged_in_bounded_time(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
+from hangdebug.answer.certainty import WATCH_AGAIN
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.bundle import AT_ONCE, Pause, capture, sample_for_a_second, sleep_between, watch_for_a_second
@@ -15,7 +16,6 @@ from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
-SURE_ENOUGH = 0.8
 STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
 
 Say = Callable[[str], None]
@@ -45,7 +45,7 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
         watch_for_a_second(pid, place, say)
-    if answer.role in ("event-loop", "main") and answer.confidence < SURE_ENOUGH:
+    if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
         sample_for_a_second(pid, place, say)
 
 

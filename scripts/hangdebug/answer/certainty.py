@@ -28,22 +28,6 @@ EVEN = Level("even", 0.5, "Two explanations are equally good.")
 FAINT = Level("faint", 0.4, "One sign points there.")
 UNKNOWN = Level("unknown", 0.3, "The evidence does not reach that far.")
 
-LEVELS = (
-    PROVED,
-    SHOWN,
-    AGREED,
-    EXCLUDED,
-    LIKELY,
-    PLAUSIBLE,
-    ONE_SIDED,
-    MOMENT,
-    BRIEF,
-    OPEN,
-    EVEN,
-    FAINT,
-    UNKNOWN,
-)
-
 # -- limits: what a rule knows that makes its verdict less sure -------------------------------------------
 
 ONE_READING = Limit("one-reading", 0.7, "The tasks were read once: that is one moment.")
@@ -54,26 +38,11 @@ ONE_MOMENT = Limit("one-moment", 0.6, "One dump shows one moment.")
 OTHERS_SERVED = Limit("some-requests-stand", 0.6, "Some requests stand still; others are served.")
 REQUEST_STANDS = Limit("request-stands", 0.6, "A request without an answer waits all the time.")
 THREADS_STAND = Limit("threads-stand", 0.6, "Threads stand in one place in every dump.")
-GIL_TAKEN = Limit("gil-taken", 0.6, "One thread holds the GIL whenever one looks.")
+GIL_TAKEN = Limit("gil-taken", 0.6, "One thread holds the GIL in every sample.")
 TASKS_UNREAD = Limit("tasks-unread", 0.9, "What the coroutines wait for is not known.")
 UNSEEN_COROUTINES = Limit("unseen-coroutines", 0.7, "No list of tasks was read.")
 NO_SPARE_THREAD = Limit("no-spare-thread", 0.7, "A pool has no thread left for one more call.")
 BUSY_AT_TIMES = Limit("busy-at-times", 0.7, "The loop was not idle in every sample.")
-LIMITS = (
-    ONE_READING,
-    NOT_THE_SERVERS,
-    COMPUTES_OR_ONCE,
-    SIDE_THREAD,
-    ONE_MOMENT,
-    OTHERS_SERVED,
-    REQUEST_STANDS,
-    THREADS_STAND,
-    GIL_TAKEN,
-    TASKS_UNREAD,
-    UNSEEN_COROUTINES,
-    NO_SPARE_THREAD,
-    BUSY_AT_TIMES,
-)
 
 # How surely somebody owes a script the end of its wait: see Cause.owed.
 OWED = {"surely": PLAUSIBLE, "likely": ONE_SIDED, "perhaps": OPEN}
@@ -138,6 +107,6 @@ def weights(kinds: AbstractSet[EvidenceKind], guessed_loop: bool, no_own_frame: 
     )
 
 
-def capped(level: Level, *limits: Limit) -> float:
+def lowest(level: Level, *limits: Limit) -> float:
     """The figure of a verdict before the cause is known."""
     return min([level.figure, *(limit.most for limit in limits)])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hangdebug.answer.words import counted
-from hangdebug.causes.connection_pool import checkout
-from hangdebug.scene.pools import woke
+from hangdebug.causes.connection_pool import checkout_frame
+from hangdebug.scene.pools import woke_by_itself
 from hangdebug.scene.scene import Scene, identity
-from hangdebug.scene.tasks import as_wait, own_code, waiting
+from hangdebug.scene.tasks import as_wait, runs_application, task_waits
 from hangdebug.scene.waits import Wait, stuck_workers
 
 SLOW = "Slow queries may hold all connections, and give them back in the end."
@@ -25,8 +25,8 @@ class ConnectionWait:
 
 def in_threads(scene: Scene) -> ConnectionWait | None:
     """Pool threads that wait in every sample for a connection, and never wake; None where there is none."""
-    stuck = [one for one in stuck_workers(scene) if checkout(one) and one.motion.samples > 1]
-    if not scene.loop or not stuck or any(woke(scene, one) for one in stuck):
+    stuck = [one for one in stuck_workers(scene) if checkout_frame(one) and one.motion.samples > 1]
+    if not scene.loop or not stuck or any(woke_by_itself(scene, one) for one in stuck):
         return None
     known = {identity(one.view) for one in stuck}
     others = sum(not view.idle and identity(view) not in known for view in scene.threads("worker"))
@@ -39,10 +39,10 @@ def in_coroutines(scene: Scene) -> ConnectionWait | None:
     """Requests whose coroutines wait for a connection in both readings of the tasks; None where there is none."""
     if not scene.evidence.later or not any(view.idle for view in scene.loop):
         return None
-    seen = waiting(scene)
-    own = [one for one in seen.tasks.values() if own_code(one)]
+    seen = task_waits(scene)
+    own = [one for one in seen.tasks.values() if runs_application(one)]
     waits = [as_wait(scene, one) for one in own if one.id in seen.stuck and one.id in seen.served]
-    stuck = [one for one in waits if checkout(one)]
+    stuck = [one for one in waits if checkout_frame(one)]
     if not stuck:
         return None
     words = (

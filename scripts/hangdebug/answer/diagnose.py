@@ -14,17 +14,17 @@ from hangdebug.causes.model import Seen
 from hangdebug.evidence.frames import package
 from hangdebug.evidence.model import Evidence, Process, Snapshot
 from hangdebug.evidence.vocabulary import STATES
-from hangdebug.scene.pools import handed_over
+from hangdebug.scene.pools import tasks_in_pools
 from hangdebug.scene.rings import chain
 from hangdebug.scene.scene import Scene, identity, scenes
 from hangdebug.scene.tasks import as_wait
-from hangdebug.scene.waits import Wait, place
+from hangdebug.scene.waits import Wait, file_and_line
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
     own, *others = scenes(evidence)
-    first = answered(own, *decide(own))
+    first = diagnosis_of(own, *decide(own))
     if not ENTRIES[first.state].well or not others:
         return first
     innocent = []
@@ -32,14 +32,14 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         verdict, asked = decide(other)
         if not ENTRIES[verdict.state].on_loop or verdict.wait is None:
             continue
-        accused = other_loops.beside(own, other, verdict)
+        accused = other_loops.verdict_beside(own, other, verdict)
         if accused is not None:
-            return answered(other, accused, asked)
-        innocent.append(other_loops.innocence(verdict.wait))
+            return diagnosis_of(other, accused, asked)
+        innocent.append(other_loops.innocence_words(verdict.wait))
     return replace(first, exonerated=(*first.exonerated, *innocent))
 
 
-def answered(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Diagnosis:
+def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Diagnosis:
     """The verdict with its cause, the frame to open, the certainty, and all that a report says beside them."""
     evidence, state, wait = scene.evidence, ENTRIES[verdict.state], verdict.wait
     cause, match = cause_of(scene, wait, Seen(verdict.state, verdict.ring))
@@ -55,13 +55,13 @@ def answered(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Diagno
         verdict.state,
         cause.id,
         confidence,
-        shorter(scene, state.summary(scene, verdict, cause)),
+        without_cwd(scene, state.summary(scene, verdict, cause)),
         frame,
         wait.view.thread if wait is not None else None,
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
-        tuple(shorter(scene, line) for line in report_lines.evidence(lines)),
-        tuple(shorter(scene, line) for line in report_lines.doubts(lines)),
+        tuple(without_cwd(scene, line) for line in report_lines.evidence(lines)),
+        tuple(without_cwd(scene, line) for line in report_lines.doubts(lines)),
         tuple(report_lines.exonerated(lines)),
         report_lines.remedy(lines, frame),
         process_of(evidence),
@@ -77,9 +77,11 @@ def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
     """The coroutine that handed a library's function to a full pool: the threads show no frame of the application."""
     if verdict.state != "threadpool-exhausted" or verdict.wait is None or verdict.wait.frame is not None:
         return None
-    waits = [as_wait(scene, task) for task in handed_over(scene)]
-    places = Counter(map(place, waits))
-    return max((one for one in waits if one.frame is not None), key=lambda one: places[place(one)], default=None)
+    waits = [as_wait(scene, task) for task in tasks_in_pools(scene)]
+    places = Counter(map(file_and_line, waits))
+    return max(
+        (one for one in waits if one.frame is not None), key=lambda one: places[file_and_line(one)], default=None
+    )
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
@@ -147,7 +149,7 @@ def blocking_frame(wait: Wait) -> BlockingFrame | None:
     return BlockingFrame(wait.frame.function, wait.frame.file, wait.frame.line, wait.text)
 
 
-def shorter(scene: Scene, text: str) -> str:
+def without_cwd(scene: Scene, text: str) -> str:
     """Paths below the server's working directory without it, as a person there would write them."""
     cwd = scene.evidence.process.cwd
     return text.replace(f"{cwd.rstrip('/')}/", "") if cwd and cwd != "/" else text

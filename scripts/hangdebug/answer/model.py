@@ -62,9 +62,9 @@ class Rule:
 class StateEntry:
     """A state as its file gives it: its rules, the sentence that a person acts on, and what else follows from it.
 
-    `repair` is what a remedy may hold: "code" a rewrite and a pattern, "pattern" the pattern alone (no coroutine is to be
-    rewritten there), None neither. `well` is whether nothing is wrong; `on_loop` whether the loop's own thread is at
-    fault; `names_cause` whether something is waited for that a cause should name; `follows` whether the report says whom
+    `repair` is what a remedy may hold: "code" a rewrite and a pattern, "pattern" the pattern alone (no coroutine has to
+    be rewritten there), None neither. `well` is whether nothing is wrong; `on_loop` whether the loop's own thread is at
+    fault; `names_cause` whether it waits for something that a cause should name; `follows` whether the report says whom
     the thread at fault waits for in turn; `exonerates_threads` whether threads beside it are innocent.
     """
 

@@ -11,7 +11,7 @@ from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.rings import label
+from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.waits import name_of, stuck_workers
 from hangdebug.scene.waits import wait as wait_of
@@ -52,7 +52,7 @@ def evidence(found: Found) -> list[str]:
             "The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}."
         )
     lines += pool_threads_at_work(found)
-    lines += [] if verdict.ring else holders(scene, found.edges)
+    lines += [] if verdict.ring else holder_lines(scene, found.edges)
     clients = scene.evidence.clients
     if clients is not None and not found.state.well and (clients.abandoned or clients.unread or clients.backlog):
         lines.append(
@@ -62,15 +62,17 @@ def evidence(found: Found) -> list[str]:
     return lines
 
 
-def holders(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
-    """Who holds what is waited for, and what that one is in: "price-refresher stands in refresh (app.py:29): http-client."."""
+def holder_lines(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
+    """Who holds it, and what that thread is in: "price-refresher stands in refresh (app.py:29): http-client."."""
     lines = list(map(str, edges))
-    last = next((view for view in scene.last if edges and label(scene, identity(view)) == edges[-1].waits_for), None)
+    last = next(
+        (view for view in scene.last if edges and node_name(scene, identity(view)) == edges[-1].waits_for), None
+    )
     if last is not None and last.frame is not None and not last.idle:
         one = wait_of(scene, last)
         cause, _ = cause_of(scene, one)
         what = f": {cause.id}" if cause.id not in ("other", "none") else ""
-        stands = "stands" if one.motion.same == one.motion.samples else "moves on, last seen"
+        stands = "stands" if one.motion.in_place else "moves on, last seen"
         lines.append(f"{edges[-1].waits_for} {stands} in {one.frame}{what}.")
     return lines
 
@@ -129,7 +131,7 @@ def exonerated(found: Found) -> list[str]:
         )
     named = {name for edge in found.edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
-    others = [view for view in others if not named or label(scene, identity(view)) not in named]
+    others = [view for view in others if not named or node_name(scene, identity(view)) not in named]
     if others and found.state.exonerates_threads:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
     idle = any(view.idle for view in scene.loop) and not found.state.on_loop

@@ -11,27 +11,27 @@ from typing import Literal, Optional
 
 from hangdebug.answer.certainty import AGREED, BRIEF, EVEN, FAINT, LIKELY, MOMENT, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Level, Verdict
-from hangdebug.answer.words import movement, times
+from hangdebug.answer.words import times, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.evidence.frames import package
 from hangdebug.evidence.vocabulary import State
-from hangdebug.scene.graph import RESULT, nobody_gives
+from hangdebug.scene.graph import RESULT, nobody_gives_result
 from hangdebug.scene.lifespan import Stage, stage_of
 from hangdebug.scene.loop import (
     LoopMotion,
-    between_processes,
-    gil_keeper,
-    innermost_shared,
+    deepest_shared_frame,
+    gil_owner,
     joins_a_thread,
     loop_motion,
+    waits_for_shared_lock,
 )
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, once
 from hangdebug.scene.waits import Wait, name_of
 
 Outcome = Literal["waits", "computes", "moves-on", "unclear"]
 
 # Innermost library calls that wait, whatever the library: what a stack shows of a wait without the kernel.
-WAITING = frozenset(
+CALLS_THAT_WAIT = frozenset(
     """wait wait_for _wait_for_tstate_lock join acquire sleep _sleep readinto read recv recv_into recvfrom
     select poll get result _try_wait create_connection wait_for_read wait_for_write do_handshake connect accept send
     sendall flush communicate _wait _communicate readline""".split()
@@ -66,6 +66,7 @@ def verdict_of(scene: Scene, state: State, outcome: Outcome, stage: Stage | None
     return Verdict(state, found.level, found.evidence, found.doubts, found.wait)
 
 
+@once
 def weighed(scene: Scene) -> Weighed | None:
     """None where the loop is idle, or idle in between without a stall."""
     seen = loop_motion(scene)
@@ -86,18 +87,18 @@ def one_place(scene: Scene, seen: LoopMotion) -> Weighed:
         return by_profile(seen, agree, "computes", None)
     if one.motion.often:
         return by_profile(seen, agree, "waits", stage)
-    if between_processes(one) and stage is None:
+    if waits_for_shared_lock(one) and stage is None:
         doubt = "Whether another process is left that could release what it waits for is not known."
         return Weighed("waits", ONE_SIDED, (agree,), (doubt,), one)
     if one.motion.woke is None:
         return Weighed("waits", AGREED, (agree,), (), one, stage)
     level = PROVED if one.motion.woke == 0 else LIKELY
-    return Weighed("waits", level, (agree, *movement(one)), (), one, stage)
+    return Weighed("waits", level, (agree, *wake_words(one)), (), one, stage)
 
 
 def moving(scene: Scene, seen: LoopMotion) -> Weighed:
     """Never idle, and not in one line: one handler that computes or polls, or one piece of work after another."""
-    inside, total = innermost_shared(scene), seen.wait.motion.samples
+    inside, total = deepest_shared_frame(scene), seen.wait.motion.samples
     if inside is None:
         words = f"The event loop was at work in each of {total} samples, in different places: it moves on."
         return Weighed("moves-on", MOMENT, (words,), (AT_LIMIT,))
@@ -137,19 +138,19 @@ def single(scene: Scene, one: Wait) -> Weighed:
     if one.frame is None and not joins_a_thread(one):
         words = f"The event loop's thread is in {one.view.section[0]}, with no frame of the application."
         return Weighed("unclear", FAINT, (words,), (ONE_MOMENT,), one)
-    keeper = gil_keeper(scene, one)
+    keeper = gil_owner(scene, one)
     if keeper is not None:
         who = name_of(keeper.view)
         words = f"The event loop's thread stands in {one.frame}, and {who} has the GIL, in {keeper.frame}."
         return Weighed(
-            "unclear", FAINT, (words,), (ONE_MOMENT, "If it does not give the GIL away, the loop cannot run."), keeper
+            "unclear", FAINT, (words,), (ONE_MOMENT, "If it does not release the GIL, the loop cannot run."), keeper
         )
     if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = f"{one.outermost} may run the server's own loop again: then it serves all the time."
         return Weighed("unclear", EVEN, (words,), (ONE_MOMENT,), one)
     calls_a_library = bool(one.view.inner)
-    if calls_a_library and not one.running and (one.running is False or one.view.inner[0].name in WAITING):
-        nobody = one.starts_with(*RESULT) and nobody_gives(scene)  # whoever should complete the future is not shown
+    if calls_a_library and not one.running and (one.running is False or one.view.inner[0].name in CALLS_THAT_WAIT):
+        nobody = one.starts_with(*RESULT) and nobody_gives_result(scene)  # who should complete the future is not shown
         level = LIKELY if joins_a_thread(one) and not nobody else MOMENT
         return Weighed("waits", level, (), (ONE_MOMENT,), one, stage)
     if one.running is None and calls_a_library and cause_of(scene, one)[0].frames_wait:

@@ -16,7 +16,7 @@ def times(count: int) -> str:
     return {0: "never", 1: "once"}.get(count, f"{count} times")
 
 
-def movement(wait: Wait) -> tuple[str, ...]:
+def wake_words(wait: Wait) -> tuple[str, ...]:
     """How often the thread woke while nobody looked; () where the kernel was not asked twice."""
     if wait.motion.woke is None:
         return ()

@@ -33,7 +33,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     unknown = set(wait.descriptors.values()) == {"socket"} and wait.in_syscall("poll", "ppoll")
     if wait.leaf and not wait.running and unknown and wait.line_says("connect", "connect_ex"):
         words = (
-            f"Its line connects, and the kernel has it in {wait.kernel}, which is no connection: it asks a name server."
+            f"Its line connects, but the kernel has it in {wait.kernel}, which is no connection: it asks a name server."
         )
         return Match(frozenset({"source", "kernel"}), (words,))
     return None

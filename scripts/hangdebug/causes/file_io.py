@@ -26,15 +26,17 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         return None
     if wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
-    said = wait.line_says(*LOCKS, *OPENS)
+    by_line = wait.line_says(*LOCKS, *OPENS)
     if wait.in_syscall(*ALWAYS) or wait.in_syscall(*READS) and on_file(wait):
         words = f"The kernel has it in {wait.kernel}."
         # A pipe without a name has no file: whose it is, the line alone may tell.
         known = wait.text or "pipe" not in wait.descriptors.values()
-        return Match(frozenset({"kernel", "source"} if said and wait.leaf else {"kernel"} if known else ()), (words,))
-    if wait.leaf and wait.line_says(*LOCKS) and (wait.kernel is None or wait.kernel.syscall is None):
+        return Match(
+            frozenset({"kernel", "source"} if by_line and wait.leaf else {"kernel"} if known else ()), (words,)
+        )
+    if wait.leaf and wait.line_says(*LOCKS) and wait.syscall is None:
         return Match(frozenset({"source"}), (f"Its line takes a file lock: {wait.text}",))
-    if wait.leaf and said and (wait.kernel is None or wait.kernel.syscall is None):
+    if wait.leaf and by_line and wait.syscall is None:
         return Match(frozenset({"source"}), (f"Its line opens or reads a file: {wait.text}",))
     return None
 

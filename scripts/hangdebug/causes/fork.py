@@ -29,35 +29,31 @@ SHARED = "multiprocessing/synchronize.py"
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if seen.state != "deadlock" or wait is None or abandoned(scene, wait) is None:
+    found = lock_left_by_fork(scene, wait) if seen.state == "deadlock" and wait is not None else None
+    if found is None:
         return None
-    return Match(abandoned(scene, wait).kinds | {"frames"}, ("Its stack goes on into the process that forked it.",))
+    return Match(frozenset({"frames", *found.kinds}), ("Its stack goes on into the process that forked it.",))
 
 
-def abandoned(scene: Scene, wait: Wait) -> Match | None:
+def lock_left_by_fork(scene: Scene, wait: Wait) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
     if any(calls(frame, SPAWNED) for frame in frames):
         return None
-    if (
-        len(scene.last) != 1
-        or wait.inside(SHARED)
-        or len(since_fork(frames)) == len(frames)
-        and not forks(scene, frames)
-    ):
+    forked = len(since_fork(frames)) < len(frames) or forks(scene, frames)
+    if len(scene.last) != 1 or wait.inside(SHARED) or not forked:
         return None
-    if wait.kernel is not None and wait.kernel.syscall:
+    if wait.syscall:
         alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
-        if not alone or not wait.in_syscall("futex") or not forever(wait.kernel.args) or wait.motion.woke:
+        if not alone or not wait.in_syscall("futex") or not forever(wait.args) or wait.motion.woke:
             return None
-        return Match(
-            frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",)
-        )
+        words = "The kernel has its only thread in a futex that no other process can wake."
+        return Match(frozenset({"kernel"}), (words,))
     return lock.match(scene, wait, Seen("deadlock"))
 
 
 def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
-    """Whether a function that is still running has forked: `os.fork()` is a C call, and leaves no frame in the child."""
+    """Whether a running function has forked: `os.fork()` is a C call, which leaves no frame in the child."""
     return any(
         FORK.search(line)
         for frame in frames

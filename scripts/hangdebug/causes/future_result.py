@@ -31,14 +31,15 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is not None and wait.inside(*JOBLIB):
         return Match(
             frozenset({"frames"}),
-            (f"It called {wait.outermost}, which looks again and again whether its workers are done.",),
+            (f"It called {wait.outermost}, which asks again and again whether its workers are done.",),
         )
     if wait is None or not (through_portal or wait.starts_with(*CALLS, *PROCESSES, CHUNKS)):
         return None
     words = f"It called {wait.outermost}, which blocks until a worker is done."
     if nobody_at_work(scene) and not wait.starts_with(*PROCESSES):
         return Match(
-            frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen.")
+            frozenset(),
+            (words, "No other thread is at work: the evidence does not show who should complete the future."),
         )
     return Match(frozenset({"frames"}), (words,))
 

@@ -22,8 +22,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*STANDARD)):
         return None
     words = [f"It called {wait.outermost}, {'an asynchronous' if wait.coroutine else 'a synchronous'} client."]
-    if wait.kernel and wait.kernel.detail:
-        words.append(f"Its peer: {wait.kernel.detail}.")
+    if wait.detail:
+        words.append(f"Its peer: {wait.detail}.")
     return Match(frozenset({"frames"}), tuple(words))
 
 

@@ -27,9 +27,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     joining = scene.shows(*JOINS) or library_hook(scene)
     if seen.state != "exit-hang" or joining is None or scene.loop:
         return None
-    return Match(
-        frozenset({"frames"}), (f"Its main thread joins the remaining threads in {joining.thread.frames[0]}.",)
-    )
+    words = f"Its main thread joins the remaining threads in {joining.thread.frames[0]}."
+    return Match(frozenset({"frames"}), (words,))
 
 
 def library_hook(scene: Scene) -> View | None:

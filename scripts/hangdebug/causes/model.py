@@ -34,12 +34,12 @@ class Match:
 
 @dataclass(frozen=True)
 class Cause:
-    """One way to hang. `match` takes the scene, the wait in question and what is known, and answers with a Match, or None.
+    """One way to hang. `match` takes the scene, the wait in question and what is known, and gives a Match or None.
 
-    `snippet` is a file in snippets/, `fix` a rewrite in repair/rules/, `confused_with` other causes and how to tell them
-    apart. `picture` is the group that a picture draws it in. `owed` is set where a script or job that waits so is owed
-    an end, None where it may wait on purpose. `frames_wait` is whether its library's frames alone show that the call
-    waits, and does not compute.
+    `snippet` is a file in snippets/, `fix` a rewrite in repair/rules/, `confused_with` says how to tell other causes
+    from it. `picture` is the group that a picture draws it in. `owed` is set where a script or job that waits so is
+    owed an end, None where it may wait on purpose. `frames_wait` is whether its library's frames alone show that the
+    call waits, and does not compute.
     """
 
     id: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.kernel import EPOLL
 from hangdebug.evidence.libraries import LOOP
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -24,8 +25,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         return None
     if wait.inside(*LOOP, *GEVENT):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}: a loop inside of the loop.",))
-    if wait.leaf and wait.line_calls(*RUNS) and (wait.kernel is None or wait.kernel.syscall in (None, *EPOLL)):
-        kinds = {"source", "kernel"} if wait.in_syscall(*EPOLL) else {"source"}
+    if wait.leaf and wait.line_calls(*RUNS) and wait.syscall in (None, *EPOLL):
+        kinds: set[EvidenceKind] = {"source", "kernel"} if wait.in_syscall(*EPOLL) else {"source"}
         return Match(frozenset(kinds), (f"Its line runs a loop inside of the loop: {wait.text}",))
     return None
 

@@ -25,16 +25,12 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait.leaf and not wait.running and wait.line_says("get", "put") and wait.in_syscall("futex"):
         words = f"Its line calls a queue without a frame of its own: {wait.text}"
         return Match(frozenset({"source", "kernel"}), (words, f"The kernel has it in {wait.kernel}."))
-    if wait.leaf and not wait.running and wait.line_calls("get") and no_kernel(wait) and queue_of(scene, wait):
+    if wait.leaf and not wait.running and wait.line_calls("get") and wait.syscall is None and makes_queue(scene, wait):
         return Match(frozenset({"source"}), (f"Its line reads a queue: {wait.text}",))
     return None
 
 
-def no_kernel(wait: Wait) -> bool:
-    return wait.kernel is None or wait.kernel.syscall is None
-
-
-def queue_of(scene: Scene, wait: Wait) -> bool:
+def makes_queue(scene: Scene, wait: Wait) -> bool:
     """Whether the file's known lines make a queue: `get` alone is also what a dictionary has."""
     lines = scene.evidence.sources.get(wait.frame.file, {}) if wait.frame else {}
     return any("Queue(" in line for line in lines.values())

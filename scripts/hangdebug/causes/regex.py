@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.source import makers
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
@@ -22,16 +23,16 @@ METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn")
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or not computing(seen.state, wait):
         return None
-    computes = {"kernel"} if wait.motion.cpu is not None else set()
+    kernel: set[EvidenceKind] = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*MODULES):
-        return Match(frozenset({"frames"} | computes), (f"It called {wait.outermost}, and computes in the matching.",))
-    if wait.leaf and any(matches(scene, wait, name) for name in wait.called):
+        return Match(frozenset({"frames", *kernel}), (f"It called {wait.outermost}, and computes in the matching.",))
+    if wait.leaf and any(calls_pattern(scene, wait, name) for name in wait.called):
         words = f"Its line matches a pattern, which is a C call without a frame: {wait.text}"
-        return Match(frozenset({"source"} | computes), (words,))
+        return Match(frozenset({"source", *kernel}), (words,))
     return None
 
 
-def matches(scene: Scene, wait: Wait, name: str) -> bool:
+def calls_pattern(scene: Scene, wait: Wait, name: str) -> bool:
     """Whether a dotted name that the line calls is a function of a pattern: `re.search`, `FULL_NAME.match`."""
     owner, _, method = name.rpartition(".")
     if not owner or method not in (*METHODS, "split"):

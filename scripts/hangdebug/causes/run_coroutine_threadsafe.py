@@ -23,9 +23,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         return None
     if len(seen.ring) > 1 or not asked[0].concluded:
         return Match(frozenset({"frames", "source"}))
-    return Match(
-        frozenset() if nobody_at_work(scene) else frozenset({"frames"})
-    )  # the rest wait for results themselves
+    # Where somebody is at work, all of those wait for results themselves.
+    return Match(frozenset() if nobody_at_work(scene) else frozenset({"frames"}))
 
 
 CAUSE = Cause(

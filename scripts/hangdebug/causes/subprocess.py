@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.kernel import CHILDS
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -33,12 +34,12 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if child:
         return Match(frozenset({"kernel", "source"} if wait.line_says(*WAITS, "wait") else {"kernel"}), words)
     pipe = wait.in_syscall(*ON_PIPE) and set(wait.descriptors.values()) <= {"pipe"} and 0 not in wait.descriptors
-    if childs_stream(scene, wait) and (pipe or wait.kernel is None or wait.kernel.syscall is None):
-        kinds = {"source", "kernel"} if pipe and wait.descriptors else {"source"}
+    if childs_stream(scene, wait) and (pipe or wait.syscall is None):
+        kinds: set[EvidenceKind] = {"source", "kernel"} if pipe and wait.descriptors else {"source"}
         return Match(frozenset(kinds), (f"Its line uses a child's stream: {wait.text}",))
-    if pipe and f"-> pipe, {CHILDS} " in (wait.kernel.detail or ""):
+    if pipe and f"-> pipe, {CHILDS} " in wait.detail:
         return Match(frozenset({"kernel"}), (f"The kernel has it in {wait.kernel}: a child has the other end.",))
-    if (wait.kernel is None or wait.kernel.syscall is None) and wait.line_says(*WAITS):
+    if wait.syscall is None and wait.line_says(*WAITS):
         return Match(frozenset({"source"}), (f"Its line waits for a child process: {wait.text}",))
     return None
 

@@ -2,7 +2,7 @@
 
 Starlette runs `def` endpoints, file responses and sync dependencies in threads, at most 40 at a time (AnyIO's
 default limiter). When all are stuck, the next `def` request waits in a queue, while `async def` endpoints
-answer as ever. So a health check that is `async` stays green. A pool of the application's own runs full
+still answer. So a health check that is `async` stays green. A pool of the application's own runs full
 in the same way. Work that waits for other work in its own pool fills it for ever: each thread waits for a call that is
 queued behind it, which is a deadlock.
 

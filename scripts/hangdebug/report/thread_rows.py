@@ -16,7 +16,7 @@ from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.report import svg
 from hangdebug.scene.graph import JOIN, RESULT, SHUTDOWN
-from hangdebug.scene.rings import label as name_in_ring
+from hangdebug.scene.rings import node_name as name_in_ring
 from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.waits import Motion, Wait, name_of, wait
 

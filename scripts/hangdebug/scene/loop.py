@@ -12,8 +12,8 @@ from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.locks import ENTERS
-from hangdebug.scene.scene import Scene, View
-from hangdebug.scene.waits import SLEEPING, Wait, elsewhere, wait
+from hangdebug.scene.scene import Scene, View, once
+from hangdebug.scene.waits import SLEEPING, Wait, samples_outside, wait
 
 # "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
 # is; "stalling": idle in some samples, waiting in one place in others that follow each other.
@@ -42,49 +42,50 @@ class LoopMotion:
     busy: bool = False
 
 
+@once
 def loop_motion(scene: Scene) -> LoopMotion | None:
     """None where the loop is idle, or idle in between without a stall."""
     if not scene.loop or all(view.idle for view in scene.loop):
         return None
     one = wait(scene, scene.loop[-1])
     if one.motion.idle:
-        return LoopMotion("stalling", one) if stalls(scene, one) else None
+        return LoopMotion("stalling", one) if is_stalling(scene, one) else None
     if one.motion.samples == 1:
         return LoopMotion("single", one)
-    handler = outermost(scene)
-    if one.motion.same == one.motion.samples:
-        return LoopMotion("one-place", one, handler, handler and elsewhere(scene, one.view, handler))
+    handler = handler_frame(scene)
+    if one.motion.in_place:
+        return LoopMotion("one-place", one, handler, samples_outside(scene, one.view, handler))
     busy = busy_while_moving(scene, one)
     if busy:
-        one = wait(scene, innermost_seen(scene))
-    return LoopMotion("moving", one, handler, handler and elsewhere(scene, one.view, handler), busy)
+        one = wait(scene, last_with_application(scene))
+    return LoopMotion("moving", one, handler, samples_outside(scene, one.view, handler), busy)
 
 
-def stalls(scene: Scene, one: Wait) -> bool:
+def is_stalling(scene: Scene, one: Wait) -> bool:
     """Whether it waits in one place in samples that follow each other, and is idle in others."""
     known = one.kernel is not None and bool(one.kernel.state)
     waiting = one.kernel.state in SLEEPING if known and one.kernel is not None else one.running is False
     return waiting and one.frame is not None and not one.motion.often and longest_run(scene) >= LEAST_RUN
 
 
-def innermost_seen(scene: Scene) -> View:
+def last_with_application(scene: Scene) -> View:
     """The last sample in which a frame of the application is on the stack."""
     return next((view for view in reversed(scene.loop) if view.frame is not None), scene.loop[-1])
 
 
 def busy_while_moving(scene: Scene, one: Wait) -> bool:
     """Whether a thread that is never in one place computes, and does not poll."""
-    return bool(one.running or one.running is None and innermost_seen(scene).thread.active)
+    return bool(one.running or one.running is None and last_with_application(scene).thread.active)
 
 
-def between_processes(one: Wait) -> bool:
+def waits_for_shared_lock(one: Wait) -> bool:
     """Whether it waits, without a timeout, for a lock that other processes may have as well: which one is not known."""
     if not one.in_syscall("futex") or one.kernel is None:
-        return one.starts_with(*ENTERS[1:]) and (one.kernel is None or one.kernel.syscall is None)
+        return one.starts_with(*ENTERS[1:]) and one.syscall is None
     return endless(one.kernel.args) and not one.kernel.args[1] & FUTEX_PRIVATE and not one.kernel.detail
 
 
-def gil_keeper(scene: Scene, one: Wait) -> Wait | None:
+def gil_owner(scene: Scene, one: Wait) -> Wait | None:
     """The thread that has the GIL, where the loop's thread has something to do and does not get to it.
 
     It is ready to run, or it waits for a thread to start, which takes no time unless that one gets no GIL.
@@ -125,7 +126,7 @@ def shared_frames(loop: tuple[View, ...]) -> list[Frame]:
     return list(section[len(section) - depth :])
 
 
-def outermost(scene: Scene) -> Frame | None:
+def handler_frame(scene: Scene) -> Frame | None:
     """The application's first frame inside of the loop: a request's handler stays on the stack while it runs.
 
     Where there is none, the server's function that turns one handler's result into a response.
@@ -135,7 +136,7 @@ def outermost(scene: Scene) -> Frame | None:
     return own[-1] if own else None
 
 
-def innermost_shared(scene: Scene) -> Frame | None:
+def deepest_shared_frame(scene: Scene) -> Frame | None:
     """The application's deepest frame that all samples share; else the server's function that answers."""
     own = [frame for frame in shared_frames(scene.loop) if is_application(frame)]
-    return own[0] if own else outermost(scene)
+    return own[0] if own else handler_frame(scene)

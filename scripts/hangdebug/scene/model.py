@@ -13,8 +13,8 @@ class WaitsFor:
     """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
 
     `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
-    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree and
-    it may still be another object; `concluded` where it follows from who is at work at all, and no line says it.
+    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree
+    and it may still be another object; `concluded` is True where it follows from who is at work, and no line says it.
     """
 
     thread: str

@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Iterable
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
-from hangdebug.scene.scene import Scene, View, identity
-from hangdebug.scene.waits import Wait, movement, place, stuck_workers
+from hangdebug.scene.scene import Scene, View, identity, once
+from hangdebug.scene.waits import Wait, file_and_line, motion_between, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
+DEFAULT_EXECUTORS = ("asyncio", "uvloop")  # each loop's prefix for the names of its default executor's threads
 MAKES = re.compile(r"\bThreadPoolExecutor\((?P<arguments>.*)$")
 SIZE = re.compile(r"(?:^|\bmax_workers\s*=)\s*(\d+)\s*(?:,|\)|$)")
 PREFIX = re.compile(r"""\bthread_name_prefix\s*=\s*f?["']([^"'{}]*)["']""")
-HANDS_OVER = ("run_in_executor", "to_thread", "wrap_future")
-LIBRARY_HANDS_OVER = ("asyncio/threads.py:to_thread", "asgiref/sync.py:__call__")
+HANDS_TO_POOL = ("run_in_executor", "to_thread", "wrap_future")
+LIBRARY_HANDS_TO_POOL = ("asyncio/threads.py:to_thread", "asgiref/sync.py:__call__")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class FullPool:
         return not self.one_moment and self.woke * 4 > len(self.members)
 
     def words(self) -> tuple[str, str]:
-        top = sum(place(one) == place(self.members[0]) for one in self.members)
+        top = sum(file_and_line(one) == file_and_line(self.members[0]) for one in self.members)
         queued = (
             f"{self.queue} call{'s wait' if self.queue > 1 else ' waits'}" if self.queue else "a further one would wait"
         )
@@ -67,20 +69,30 @@ class FullPool:
         return not self.queue and clients is not None and clients.open <= len(self.members)
 
 
+def prefix_of(view: View) -> str:
+    """The part of its name that all threads of one pool share: "asyncio" of "asyncio_3"."""
+    return view.thread.name.rpartition("_")[0]
+
+
+def in_default_executor(view: View) -> bool:
+    return view.role == "worker" and prefix_of(view) in DEFAULT_EXECUTORS
+
+
+@once
 def pools(scene: Scene) -> tuple[Pool, ...]:
     groups: dict[str, list[View]] = {}
     for view in scene.threads("worker"):
-        key = "AnyIO" if is_anyio_worker(view.thread) else view.thread.name.rpartition("_")[0]
+        key = "AnyIO" if is_anyio_worker(view.thread) else prefix_of(view)
         groups.setdefault(key, []).append(view)
-    found = (named(scene, key, tuple(members)) for key, members in groups.items())
-    tokens = limiter(scene)
+    found = (pool_of_key(scene, key, tuple(members)) for key, members in groups.items())
+    tokens = limiter_tokens(scene)
     return tuple(
         replace(one, limit=tokens) if tokens and is_anyio_worker(one.members[0].thread) else one for one in found
     )
 
 
-def limiter(scene: Scene) -> int | None:
-    """How many threads AnyIO's limiter gives out, where tasks queue for one in every reading of them; None elsewhere."""
+def limiter_tokens(scene: Scene) -> int | None:
+    """How many threads AnyIO's limiter allows, where tasks queue for one in every reading of them; None elsewhere."""
     lists = [one for one in (scene.evidence.tasks, scene.evidence.later) if one]
     queues = [
         {
@@ -94,17 +106,17 @@ def limiter(scene: Scene) -> int | None:
     return min((tokens for _, tokens in both if tokens), default=None)
 
 
-def named(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
+def pool_of_key(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
     cpus = scene.evidence.process.cpus
     if key == "AnyIO":
         return Pool("AnyIO's thread limiter", members, ANYIO_TOKENS)
-    if key in ("asyncio", "uvloop"):  # ThreadPoolExecutor's default size
+    if key in DEFAULT_EXECUTORS:  # ThreadPoolExecutor's default size
         return Pool("the default executor", members, min(32, cpus + 4) if cpus else None)
-    return Pool(f"the pool {key}", members, written(scene, key), True)
+    return Pool(f"the pool {key}", members, size_in_source(scene, key), True)
 
 
-def written(scene: Scene, key: str) -> int | None:
-    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None where it does not say."""
+def size_in_source(scene: Scene, key: str) -> int | None:
+    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None if not known."""
     sizes = []
     for file, lines in scene.evidence.sources.items():
         for number in lines:
@@ -127,33 +139,37 @@ def stuck_members(scene: Scene, pool: Pool) -> list[Wait]:
     """The pool's threads that stand in one place in every sample, those of the commonest place first."""
     stuck = {identity(one.view): one for one in stuck_workers(scene)}
     held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
-    places = Counter(map(place, held))
-    return sorted(held, key=lambda one: -places[place(one)])
+    places = Counter(map(file_and_line, held))
+    return sorted(held, key=lambda one: -places[file_and_line(one)])
 
 
+@once
 def full_pool(scene: Scene) -> FullPool | None:
-    """The first pool that is at its known size or has calls in its queue, with every thread in one place in every sample."""
+    """The first pool at its known size, or with calls in its queue, whose threads are all stuck in one place each."""
     for pool in pools(scene):
-        members, queue = stuck_members(scene, pool), queue_of(scene, pool)
+        members, queue = stuck_members(scene, pool), queue_length(scene, pool)
         sized = pool.limit is not None and len(members) >= pool.limit
         if pool.by_source and queue is None and scene.evidence.later:
             sized = False  # the tasks tell whether anything waits for the pool
         if sized or queue and len(members) == len(pool.members):
-            return FullPool(pool, tuple(members), queue, sum(woke(scene, one) for one in members))
+            return FullPool(pool, tuple(members), queue, sum(woke_by_itself(scene, one) for one in members))
     return None
 
 
-def queue_of(scene: Scene, pool: Pool) -> int | None:
+def queue_length(scene: Scene, pool: Pool) -> int | None:
     """How many calls wait for a thread of the pool, None where that is not known."""
     if is_anyio_worker(pool.members[0].thread):
-        return in_line(scene)
-    known = [
-        scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued
-    ]
-    return max(known, default=None)
+        return queued_at_limiter(scene)
+    return max(queue_lengths(scene, pool.members), default=None)
 
 
-def in_line(scene: Scene) -> int | None:
+def queue_lengths(scene: Scene, views: Iterable[View]) -> list[int]:
+    """How many calls wait in the queues that these threads serve, for each thread of which that is known."""
+    queued, ids = scene.evidence.queued, (view.thread.os_id for view in views)
+    return [queued[os_id] for os_id in ids if os_id is not None and os_id in queued]
+
+
+def queued_at_limiter(scene: Scene) -> int | None:
     """How many tasks wait for a token of one of AnyIO's limiters, None where not all tasks are known."""
     if not scene.evidence.later or scene.evidence.unread:
         return None
@@ -162,7 +178,9 @@ def in_line(scene: Scene) -> int | None:
 
 def pool_without_spare(scene: Scene) -> Pool | None:
     """A pool with every thread in a call that stands still, though nothing is known to wait for it."""
-    stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    stuck = {
+        identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke_by_itself(scene, one)
+    }
     return next(
         (
             pool
@@ -175,17 +193,19 @@ def pool_without_spare(scene: Scene) -> Pool | None:
     )
 
 
-def queued_behind(scene: Scene) -> tuple[Pool, int, int] | None:
+def pool_with_waiting_calls(scene: Scene) -> tuple[Pool, int, int] | None:
     """A pool whose threads are all stuck while more coroutines wait for calls in pools than pools have threads at work.
 
     A pool starts a thread for each call until it is full, so a queue means that it is, whatever its size. Answers with
     the pool, how many coroutines wait and how many calls are under way.
     """
     busy = [view for view in scene.threads("worker") if not view.idle and not is_anyio_worker(view.thread)]
-    waiting = handed_over(scene)
+    waiting = tasks_in_pools(scene)
     if not busy or len(waiting) <= len(busy) or uses_processes(scene):
         return None
-    stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    stuck = {
+        identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke_by_itself(scene, one)
+    }
     for pool in pools(scene):
         if pool.members[0] in busy and all(identity(view) in stuck for view in pool.members):
             return pool, len(waiting), len(busy)
@@ -197,7 +217,8 @@ def uses_processes(scene: Scene) -> bool:
     return any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
 
 
-def handed_over(scene: Scene) -> tuple[Task, ...]:
+@once
+def tasks_in_pools(scene: Scene) -> tuple[Task, ...]:
     """The tasks that wait for a call in a pool of threads, for the same one in both readings."""
     before = {(task.id, task.awaits.id) for task in scene.evidence.tasks if task.awaits}
     return tuple(
@@ -206,16 +227,18 @@ def handed_over(scene: Scene) -> tuple[Task, ...]:
         if task.awaits
         and task.awaits.kind == "Future"
         and (task.id, task.awaits.id) in before
-        and hands_over(scene, task)
+        and hands_to_pool(scene, task)
     )
 
 
-def hands_over(scene: Scene, task: Task) -> bool:
+def hands_to_pool(scene: Scene, task: Task) -> bool:
     own = next((index for index, frame in enumerate(task.frames) if is_application(frame)), len(task.frames))
-    return any(calls(frame, *LIBRARY_HANDS_OVER) for frame in task.frames[:own]) or says(scene, task, HANDS_OVER)
+    return any(calls(frame, *LIBRARY_HANDS_TO_POOL) for frame in task.frames[:own]) or line_names(
+        scene, task, HANDS_TO_POOL
+    )
 
 
-def says(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
+def line_names(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
     """Whether the application's innermost line has one of the words, or the line that made what it names."""
     frame = next((one for one in task.frames if is_application(one)), None)
     if frame is None:
@@ -225,7 +248,7 @@ def says(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
     return any(word in text for text in (statement, *made) for word in words)
 
 
-def woke(scene: Scene, one: Wait) -> bool:
+def woke_by_itself(scene: Scene, one: Wait) -> bool:
     """Whether a waiting thread woke by itself, with nobody attached."""
-    watched, _, _ = movement(scene.evidence.watch, one.view.thread.os_id)
+    watched, _, _ = motion_between(scene.evidence.watch, one.view.thread.os_id)
     return bool(one.motion.woke or watched)

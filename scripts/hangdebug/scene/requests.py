@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.roles import stands_in
-from hangdebug.scene.scene import Scene, View
+from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.waits import Wait, wait
 
 # Library calls that run one request, or one job: what is called by them is the application's work.
@@ -89,7 +89,7 @@ JOINS_ANOTHER = (
     "multiprocessing/process.py:join",
     "subprocess.py",
 )
-LISTENS = frozenset(
+RECEIVES = frozenset(
     "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
 )
 MOST_WOKEN = 3
@@ -104,9 +104,10 @@ class Crew:
     free: int
 
 
+@once
 def crew(scene: Scene) -> Crew:
     busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(view)]
-    stuck = [one for one in busy if stays(one)]
+    stuck = [one for one in busy if does_not_go_on(one)]
     free = sum(
         any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(view) for view in scene.last
     )
@@ -128,9 +129,9 @@ def waits_for_work(view: View) -> bool:
     )
 
 
-def stays(one: Wait) -> bool:
+def does_not_go_on(one: Wait) -> bool:
     """In one place in every sample; a thread that computes there does not go on either, as long as it does."""
-    return one.motion.same == one.motion.samples and (bool(one.running) or (one.motion.woke or 0) <= MOST_WOKEN)
+    return one.motion.in_place and (bool(one.running) or (one.motion.woke or 0) <= MOST_WOKEN)
 
 
 def comes_or_goes(scene: Scene, one: Wait) -> bool:
@@ -139,7 +140,7 @@ def comes_or_goes(scene: Scene, one: Wait) -> bool:
     return one.motion.samples < len(scene.samples) or bool(watch) and one.view.thread.os_id not in watch[-1].waits
 
 
-def locked(one: Wait) -> bool:
+def waits_for_own_lock(one: Wait) -> bool:
     """Whether it waits for a lock of its own process, without a timeout: no peer is slow there."""
     return one.in_syscall("futex") and one.kernel is not None and not ends_by_itself(one.kernel)
 
@@ -153,19 +154,19 @@ def between_jobs(one: Wait) -> bool:
     ):
         return True
     names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}
-    return bool(names & LISTENS) or one.line_says("accept", "sleep", "pause", "sigwait", *LISTENS)
+    return bool(names & RECEIVES) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
 
 
-def naps(one: Wait) -> bool:
+def sleeps_or_computes(one: Wait) -> bool:
     """Whether it is in a sleep or computes, as far as one dump shows: many requests do, each for a moment."""
     return bool(one.running) or one.line_calls("sleep") or one.in_syscall("clock_nanosleep")
 
 
-def accepts(one: Wait) -> bool:
+def accepts_requests(one: Wait) -> bool:
     """Whether the thread inside of a request is the one that takes requests, so that nobody else does."""
     return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
 
 
-def serves(scene: Scene) -> bool:
+def runs_sync_server(scene: Scene) -> bool:
     """Whether a synchronous server runs here."""
     return any(stands_in(view.thread, SYNC_SERVERS) for view in scene.last)

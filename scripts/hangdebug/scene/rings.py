@@ -1,4 +1,4 @@
-"""Rings of waits, which are circles of the graph's edges; chains, which are none; and locks that nobody is left to release."""
+"""Rings of waits, which are circles of the graph's edges; chains, which are not; locks that nobody can release."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Mapping
 
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
-from hangdebug.scene.graph import Edge, Graph, futex, graph, is_timed
-from hangdebug.scene.locks import ENTERS, Lock, wanted
+from hangdebug.scene.graph import Edge, Graph, futex_address, graph, is_timed
+from hangdebug.scene.locks import ENTERS, Lock, locks_wanted
 from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.scene import Scene, View, identity
+from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, name_of
 
 UNNAMED = Lock("the lock", "", "", False, frozenset())
@@ -49,11 +49,12 @@ class AbandonedLock:
         return self.lock == UNNAMED
 
 
+@once
 def ring_of(scene: Scene) -> Ring | None:
     """The ring that explains most: one that the event loop is in, then one whose edges are sure, then the shortest."""
     seen = graph(scene)
-    stuck = closed(seen.edges)
-    found = rings(seen, stuck)
+    stuck = stuck_nodes(seen.edges)
+    found = circles(seen, stuck)
     if not found:
         return None
     loop = identity(scene.loop[-1]) if scene.loop else None
@@ -61,7 +62,7 @@ def ring_of(scene: Scene) -> Ring | None:
     best = max(found, key=lambda one: (loop in one, all(seen.edges[node].sure for node in one), -len(one)))
     start = loop if loop in best else min((node for node in best if node in seen.waits), key=lambda node: order[node])
     turned = best[best.index(start) :] + best[: best.index(start)]
-    edges = tuple(drawn(scene, seen, node, target) for node, target in zip(turned, turned[1:] + turned[:1]))
+    edges = tuple(described(scene, seen, node, target) for node, target in zip(turned, turned[1:] + turned[:1]))
     waits = tuple(seen.waits[node] for node in best if node in seen.waits)
     return Ring(edges, seen.waits[start], waits, len(stuck - set(best)))
 
@@ -70,25 +71,25 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
     """The lock that a thread waits for without a timeout while every other thread is idle: nobody is inside of it."""
     seen = graph(scene)
     for node, one in sorted(seen.waits.items(), key=lambda item: item[1].view.role != "event-loop"):
-        locks = wanted(one, scene.evidence.sources) or unnamed(one)
+        locks = locks_wanted(one, scene.evidence.sources) or lock_without_name(one)
         if node in seen.edges and seen.edges[node].sure or not locks:
             continue
         if locks[0].kinds & COUNTED or not endless_alone(one) or one.view.role not in ("event-loop", "worker"):
             continue  # a thread of one's own may stand before a lock until somebody opens it
-        if not all(view.thread == one.view.thread or idle_for(seen, view, one) for view in scene.last):
+        if not all(view.thread == one.view.thread or cannot_be_inside(seen, view, one) for view in scene.last):
             continue
-        if one.view.role != "event-loop" and scene.loop and not (tasks_known(scene) and scene.loop[-1].idle):
+        if one.view.role != "event-loop" and scene.loop and not (no_task_releases(scene) and scene.loop[-1].idle):
             continue
-        edge = WaitsFor(label(scene, node), NOBODY, f"`{locks[0].name}`", one.frame)
+        edge = WaitsFor(node_name(scene, node), NOBODY, f"`{locks[0].name}`", one.frame)
         return AbandonedLock(edge, one, locks[0])
     return None
 
 
-def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
+def circles(seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
     """The circles in which waits close, each once."""
-    found: dict[frozenset, tuple] = {}
+    found: dict[frozenset[object], tuple[object, ...]] = {}
     for node in (one for one in seen.edges if one in stuck):
-        trail: list = []
+        trail: list[object] = []
         while node not in trail:
             trail.append(node)
             node = min(
@@ -96,11 +97,11 @@ def rings(seen: Graph, stuck: frozenset) -> list[tuple]:
             )
         circle = tuple(trail[trail.index(node) :])
         found.setdefault(frozenset(circle), circle)
-    return [circle for circle in found.values() if distinct(seen, circle)]
+    return [circle for circle in found.values() if waits_for_different_locks(seen, circle)]
 
 
-def closed(edges: Mapping[object, Edge]) -> frozenset[object]:
-    """The nodes that wait, by whatever way, for nodes that wait for each other: all but those that somebody can free."""
+def stuck_nodes(edges: Mapping[object, Edge]) -> frozenset[object]:
+    """The nodes that wait, directly or not, for nodes that wait for each other: all that nobody can free."""
     left = set(edges)
     while True:
         freed = {
@@ -113,20 +114,22 @@ def closed(edges: Mapping[object, Edge]) -> frozenset[object]:
         left -= freed
 
 
-def distinct(seen: Graph, circle: tuple) -> bool:
-    """Whether those in the circle wait for different locks, as far as the kernel says: of one lock there is one holder."""
-    places = [futex(seen.waits[node]) for node in circle if node in seen.waits and seen.edges[node].kind == "lock"]
+def waits_for_different_locks(seen: Graph, circle: tuple[object, ...]) -> bool:
+    """Whether those in the circle wait for different locks, as far as the kernel says: one lock has one holder."""
+    places = [
+        futex_address(seen.waits[node]) for node in circle if node in seen.waits and seen.edges[node].kind == "lock"
+    ]
     known = [place for place in places if place is not None]
     return len(set(known)) == len(known)
 
 
-def drawn(scene: Scene, seen: Graph, node: object, target: object) -> WaitsFor:
+def described(scene: Scene, seen: Graph, node: object, target: object) -> WaitsFor:
     edge, one = seen.edges[node], seen.waits.get(node)
     frame = one.frame or one.view.section[0] if one else seen.tasks[node].frame
     return WaitsFor(
-        label(scene, node),
-        label(scene, target),
-        edge.through.replace("{}", label(scene, target)),
+        node_name(scene, node),
+        node_name(scene, target),
+        edge.through.replace("{}", node_name(scene, target)),
         frame,
         edge.kind,
         edge.sure,
@@ -136,17 +139,18 @@ def drawn(scene: Scene, seen: Graph, node: object, target: object) -> WaitsFor:
 
 def chain(scene: Scene, one: Wait) -> tuple[WaitsFor, ...]:
     """Whom a thread waits for, whom that one waits for, and so on, where each is the only one it can be."""
-    seen, node, found = graph(scene), identity(one.view), []
+    seen, node = graph(scene), identity(one.view)
+    found: list[WaitsFor] = []
     while node in seen.edges and len(seen.edges[node].targets) == 1 and len(found) < MOST_FOLLOWED:
         if seen.edges[node].concluded:
             break
         target = seen.edges[node].targets[0]
-        found.append(drawn(scene, seen, node, target))
+        found.append(described(scene, seen, node, target))
         node = target
     return tuple(found)
 
 
-def label(scene: Scene, node: object) -> str:
+def node_name(scene: Scene, node: object) -> str:
     """A thread's name, with the kernel's id where several threads bear it; a coroutine's task."""
     if isinstance(node, tuple) and node[0] == "task":
         return f"{node[1]} (suspended)"
@@ -155,8 +159,8 @@ def label(scene: Scene, node: object) -> str:
     return f"{view.thread.name} ({view.thread.os_id})" if alike > 1 and view.thread.os_id else name_of(view)
 
 
-def unnamed(one: Wait) -> tuple[Lock, ...]:
-    """A lock between processes of which the stack alone tells, where the loop waits for it and its line is not at hand."""
+def lock_without_name(one: Wait) -> tuple[Lock, ...]:
+    """A lock between processes that only the stack shows, where the loop waits for it and its line is not known."""
     return (UNNAMED,) if not one.text and one.view.role == "event-loop" and one.starts_with(*ENTERS[1:]) else ()
 
 
@@ -164,20 +168,20 @@ def endless_alone(one: Wait) -> bool:
     """Whether the kernel has it in a futex without a timeout, which no other process can wake."""
     shared = one.inside("multiprocessing/synchronize.py")
     known = one.motion.woke == 0 and one.in_syscall("futex") and not is_timed(one)
-    return known and (not shared or ALONE in (one.kernel.detail or ""))
+    return known and (not shared or ALONE in one.detail)
 
 
-def idle_for(seen: Graph, view: View, one: Wait) -> bool:
+def cannot_be_inside(seen: Graph, view: View, one: Wait) -> bool:
     """Whether a thread cannot be inside of the lock: it is parked, runs a library's own loop, or waits for it too."""
     other = seen.waits.get(identity(view))
-    if view.idle or other is not None and futex(other) == futex(one):
+    if view.idle or other is not None and futex_address(other) == futex_address(one):
         return True
     return view.frame is None and not all(
         calls(frame, "threading.py") for frame in view.thread.frames
     )  # as a Timer's are
 
 
-def tasks_known(scene: Scene) -> bool:
+def no_task_releases(scene: Scene) -> bool:
     """Whether all of asyncio's tasks were read, and none of them names a release."""
     tasks = scene.evidence.later
     return bool(tasks) and not scene.evidence.unread and not any("release" in task.ends for task in tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Mapping
 
 from hangdebug.evidence.frames import calls, is_application, is_known_library, package
@@ -25,10 +26,12 @@ from hangdebug.evidence.libraries import (
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
 from hangdebug.evidence.roles import ends_whole, is_anyio_worker, is_parked, lone_root, role_of, since_fork
 from hangdebug.evidence.source import called, in_coroutine, in_generator, statement_at
+from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
+once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
 
-LAST: list[tuple[Evidence, tuple[Scene, ...]]] = []
+KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class View:
     """
 
     thread: Thread
-    role: str
+    role: Role
     section: tuple[Frame, ...]
     frame: Frame | None
     inner: tuple[Frame, ...]
@@ -49,16 +52,17 @@ class View:
     twin: int = 0  # how many threads before it in the same sample bear the same name, or none
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Frame | None, tuple[tuple[str, str], ...]]:
         """Equal in two samples when the thread is in the same place."""
         return (self.frame, tuple((frame.function, frame.file) for frame in self.inner))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """All samples seen from one event loop. `loop` holds its thread once a sample, and is () without a loop.
 
-    `guessed` is why the loop's thread had to be guessed, "" when its frames show it.
+    `guessed` is why the loop's thread had to be guessed, "" when its frames show it. A scene is equal to itself alone:
+    so what costs time is worked out `once` for it.
     """
 
     evidence: Evidence
@@ -75,7 +79,7 @@ class Scene:
         """The same thread in every sample that has it."""
         return self.by_thread[identity(view)]
 
-    def threads(self, role: str) -> tuple[View, ...]:
+    def threads(self, role: Role) -> tuple[View, ...]:
         return tuple(view for view in self.last if view.role == role)
 
     def shows(self, *places: str) -> View | None:
@@ -91,17 +95,17 @@ def scene(evidence: Evidence) -> Scene:
 def scenes(evidence: Evidence) -> tuple[Scene, ...]:
     """One scene for each event loop, the server's own first; one with an empty `loop` where there is none.
 
-    Those of the last evidence are kept: its picture is drawn after its diagnosis, and ten thousand threads take seconds.
+    Those of the last evidence are kept, for its picture is drawn after its diagnosis: 10,000 threads take seconds.
     """
-    for known, found in LAST:
+    for known, found in KEPT:
         if known is evidence:
             return found
-    found = looked_at(evidence)
-    LAST[:] = [(evidence, found)]
+    found = build_scenes(evidence)
+    KEPT[:] = [(evidence, found)]
     return found
 
 
-def looked_at(evidence: Evidence) -> tuple[Scene, ...]:
+def build_scenes(evidence: Evidence) -> tuple[Scene, ...]:
     samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))
     loops = sorted((v for v in samples[-1] if v.role == "event-loop"), key=importance, reverse=True)
     guessed = ""
@@ -128,7 +132,7 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     snapshot = evidence.snapshots[index]
     reading = evidence.attached[index] if index < len(evidence.attached) else None
     waits = reading.waits if reading else {}
-    seen: Counter = Counter()
+    seen: Counter[str] = Counter()
     main = lone_root(snapshot)
     made = []
     for thread in snapshot.threads:
@@ -157,7 +161,7 @@ def written_loop(evidence: Evidence, frames: tuple[Frame, ...]) -> int | None:
     return None
 
 
-def view(thread: Thread, role: str, kernel: KernelWait | None = None, border: int | None = None) -> View:
+def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: int | None = None) -> View:
     """`border` is how many frames stand inside of the loop, where no frame shows it."""
     frames = since_fork(thread.frames)
     section = (
@@ -193,7 +197,7 @@ def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     return () if all(calls(frame, *POLL) for frame in inside) else tuple(inside)
 
 
-def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:
+def pool_section(frames: tuple[Frame, ...], role: Role) -> tuple[Frame, ...]:
     keep = len(frames)
     while keep and (
         calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL, "threading.py:run")
@@ -232,7 +236,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         return main, "its frames are those of an async server"
     if ends_whole(main.thread.frames):
         return None, ""
-    if whole(evidence.snapshots[-1]):
+    if has_whole_stacks(evidence.snapshots[-1]):
         return None, ""
     bottom = main.thread.frames[-1]
     if evidence.snapshots[-1].format == "py-spy JSON" and not_cut(evidence, bottom):
@@ -247,11 +251,11 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
 
 
 def not_cut(evidence: Evidence, bottom: Frame) -> bool:
-    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators alone."""
+    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators."""
     return in_coroutine(evidence.sources, bottom) is False and not in_generator(evidence.sources, bottom)
 
 
-def whole(snapshot: Snapshot) -> bool:
+def has_whole_stacks(snapshot: Snapshot) -> bool:
     """Whether its stacks must be complete: read by py-spy from a CPython that does not cut them."""
     minor = (snapshot.python or "3.9").split(".")[1:2]
     return snapshot.format == "py-spy JSON" and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9

@@ -1,7 +1,7 @@
 """Coroutines that wait for what never comes: who waits for which lock, event or queue, and who could end that.
 
-Healthy servers are full of tasks that wait. A wait is held against a server only where the tasks themselves show
-that nobody ends it, or where a request has had no answer yet and nothing that runs could give it one.
+Healthy servers are full of tasks that wait. A wait counts as a hang only where the tasks themselves show that
+nobody ends it, or where a request has had no answer yet and nothing that runs could give it one.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from hangdebug.evidence.frames import is_application, library_path, package
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Function, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
-from hangdebug.scene.could_end import ender
+from hangdebug.scene.could_end import who_could_end
 from hangdebug.scene.graph import Edge
-from hangdebug.scene.scene import Scene, view
+from hangdebug.scene.scene import Scene, once, view
 from hangdebug.scene.waits import Motion, Wait
 
-MOST_JUDGED = 100
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
-MADE = (
+PRIMITIVES = (
     "asyncio/locks.py",
     "asyncio/queues.py",
     "anyio/_core/_synchronization.py",
@@ -40,7 +39,7 @@ ENDS = {
     "MemoryObjectSendStream.send": {"receive", "receive_nowait", "close", "aclose"},
     "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
-STARTED = (
+RESPONSES = (
     "starlette/responses.py",
     "starlette/websockets.py",
     "starlette/background.py",
@@ -54,18 +53,19 @@ STARTED = (
 
 
 @dataclass(frozen=True)
-class Waiting:
+class TaskWaits:
     """The pending tasks of one moment, those that wait for the same thing still, and those that serve a request."""
 
-    tasks: Mapping[int | None, Task]
-    stuck: Mapping[int | None, Task]
-    served: frozenset[int | None]
+    tasks: Mapping[int, Task]
+    stuck: Mapping[int, Task]
+    served: frozenset[int]
 
     def inside(self, lock: int) -> tuple[Task, ...]:
         return tuple(task for task in self.tasks.values() if lock in task.inside)
 
 
-def waiting(scene: Scene) -> Waiting:
+@once
+def task_waits(scene: Scene) -> TaskWaits:
     """Those whose wait is the same in both readings; a lone reading shows one moment."""
     first, later = scene.evidence.tasks, scene.evidence.later
     pending = {task.id: task for task in later or first if task.state == "pending" and task.id is not None}
@@ -78,18 +78,18 @@ def waiting(scene: Scene) -> Waiting:
         if not more:
             break
         served |= more
-    return Waiting(pending, stuck, frozenset(served))
+    return TaskWaits(pending, stuck, frozenset(served))
 
 
-def task_edges(seen: Waiting) -> dict[object, Edge]:
-    """Which pending task waits for which, by address, where no timeout ends it: for a task, or for those inside of a lock."""
+def task_edges(seen: TaskWaits) -> dict[object, Edge]:
+    """Which pending task waits for which without a timeout: for a task, or for those inside of a lock, by address."""
     found: dict[object, Edge] = {}
     for one, task in seen.stuck.items():
         if task.timed or task.awaits is None:
             continue
         if task.awaits.kind == "Task" and task.awaits.id in seen.tasks:
             found[one] = Edge("task", "{}", (task.awaits.id,))
-        elif lock_like(task):
+        elif waits_for_taken_lock(task):
             holders = tuple(holder.id for holder in seen.inside(task.awaits.id))
             # Permits can be taken without `async with`, by anyone.
             others = (other for other in seen.tasks.values() if other.id not in holders)
@@ -98,7 +98,7 @@ def task_edges(seen: Waiting) -> dict[object, Edge]:
     return found
 
 
-def lock_like(task: Task) -> bool:
+def waits_for_taken_lock(task: Task) -> bool:
     counts = task.awaits.counts if task.awaits else {}
     if task.awaits is None or task.awaits.kind not in LOCKS:
         return False
@@ -109,13 +109,14 @@ def lock_like(task: Task) -> bool:
     )
 
 
-def ended_by(scene: Scene, seen: Waiting, task: Task, ends: set[str]) -> Function | None:
+def could_be_ended_by(scene: Scene, seen: TaskWaits, task: Task, ends: set[str]) -> Function | None:
     """The application's function that could still end the wait: in a task, a thread, a callback, a later request."""
-    blocked = {one.id for one in seen.tasks.values() if waits_for(seen, one, task.awaits.id)}
+    awaited = task.awaits.id if task.awaits is not None else None
+    blocked = {one.id for one in seen.tasks.values() if waits_for_object(seen, one, awaited)}
     loop = {one.thread.os_id for one in scene.loop}
     threads = [one.thread.frames for one in scene.last if one.thread.os_id not in loop]
     running = [one.frames for one in seen.tasks.values() if one.id not in blocked] + threads
-    return ender(
+    return who_could_end(
         scene.evidence.functions or (),
         ends,
         [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
@@ -124,17 +125,19 @@ def ended_by(scene: Scene, seen: Waiting, task: Task, ends: set[str]) -> Functio
     )
 
 
-def satisfied(task: Task) -> bool:
+def about_to_run(task: Task) -> bool:
     """What it waits for has come, and it is about to run."""
+    if task.awaits is None:
+        return False
     counts, method = task.awaits.counts, task.awaits.method
     room = method == "put" and counts.get("items", 0) < counts.get("maxsize", 0)
     return bool(counts.get("set")) or room or method == "get" and counts.get("items", 0) > 0
 
 
-def waits_for(seen: Waiting, task: Task, what: int) -> bool:
+def waits_for_object(seen: TaskWaits, task: Task, what: int | None) -> bool:
     """Whether the task waits for that object, itself or through the tasks that it awaits."""
     for _ in range(20):
-        if task.id not in seen.stuck:
+        if task.awaits is None or task.id not in seen.stuck:
             return False
         if task.awaits.id == what:
             return True
@@ -144,13 +147,13 @@ def waits_for(seen: Waiting, task: Task, what: int) -> bool:
     return False
 
 
-def own_code(task: Task) -> bool:
+def runs_application(task: Task) -> bool:
     return any(is_application(frame) for frame in task.frames)
 
 
 def response_begun(task: Task) -> bool:
     """The response has begun, so the client knows that it is served: a stream, a websocket."""
-    return any((library_path(frame.file) or "").startswith(STARTED) for frame in task.frames)
+    return any((library_path(frame.file) or "").startswith(RESPONSES) for frame in task.frames)
 
 
 def awaited_directly(task: Task) -> bool:
@@ -158,7 +161,7 @@ def awaited_directly(task: Task) -> bool:
     for frame in task.frames:
         if is_application(frame):
             return True
-        if library_path(frame.file) not in MADE:
+        if library_path(frame.file) not in PRIMITIVES:
             return False
     return False
 
@@ -174,45 +177,53 @@ def as_wait(scene: Scene, task: Task) -> Wait:
 
 def ends_of(task: Task) -> set[str]:
     """What a task's code must name to be able to end this wait, empty where that is not known."""
+    if task.awaits is None:
+        return set()
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
 
 
+@once
 def suspects(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait, for as long as one looked, for something of the application's own."""
+    """Requests without an answer that wait, while they are watched, for something of the application's own."""
     if not scene.evidence.later:
         return ()
-    seen, working = waiting(scene), any(not one.idle for one in scene.threads("worker"))
+    seen, working = task_waits(scene), any(not one.idle for one in scene.threads("worker"))
     return tuple(
         task
         for task in seen.stuck.values()
         if task.id in seen.served
+        and task.awaits is not None
         and not task.timed
         and not response_begun(task)
         and awaited_directly(task)
-        and not satisfied(task)
+        and not about_to_run(task)
         and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working)
     )
 
 
-def queued(scene: Scene) -> tuple[Task, Task] | None:
+def request_behind_lock(scene: Scene) -> tuple[Task, Task] | None:
     """A request that waits for a lock, and the task inside of it, which waits for something untimed all the time."""
-    seen = waiting(scene)
-    pairs = ((task, holder) for task in suspects(scene) if lock_like(task) for holder in seen.inside(task.awaits.id))
+    seen = task_waits(scene)
+    behind = (
+        (task, task.awaits.id) for task in suspects(scene) if task.awaits is not None and waits_for_taken_lock(task)
+    )
+    pairs = ((task, holder) for task, lock in behind for holder in seen.inside(lock))
     return next(((task, holder) for task, holder in pairs if holder.id in seen.stuck and not holder.timed), None)
 
 
 def unanswered(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait in a library, without a timeout, for as long as one looked: slow, or for ever."""
+    """Requests without an answer that wait in a library without a timeout while they are watched: slow, or for ever."""
     if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
         return ()
-    seen = waiting(scene)
+    seen = task_waits(scene)
     return tuple(
         task
         for task in seen.stuck.values()
         if task.id in seen.served
         and not task.timed
         and not response_begun(task)
-        and own_code(task)
+        and runs_application(task)
         and not awaited_directly(task)
+        and task.awaits is not None
         and task.awaits.kind == "Future"
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from hangdebug.answer.certainty import AGREED, BRIEF, LIKELY, ONE_SIDED, OPEN, PLAUSIBLE, PROVED
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
-from hangdebug.answer.words import line_of, movement, place_of
-from hangdebug.causes.fork import abandoned
+from hangdebug.answer.words import line_of, place_of, wake_words
+from hangdebug.causes.fork import lock_left_by_fork
 from hangdebug.causes.model import Cause
 from hangdebug.scene.model import drawing
 from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, ring_of
@@ -22,7 +22,7 @@ def forked_child(scene: Scene) -> Verdict | str:
     if len(scene.last) != 1:
         return "It has more than one thread."
     one = wait(scene, scene.last[0])
-    found = abandoned(scene, one) if one.motion.same == one.motion.samples else None
+    found = lock_left_by_fork(scene, one) if one.motion.in_place else None
     if found is None or one.frame is None:
         return "Its only thread was not left alone with a lock by a fork."
     if scene.loop and ring_of(scene) is not None:
@@ -76,7 +76,7 @@ def nobody_releases(scene: Scene) -> Verdict | str:
     words = (
         f"Every other thread is idle, so nobody is inside of `{found.lock.name}`: whoever took it has ended without "
         f"releasing it{', or needs the event loop to go on' if on_loop else ''}.",
-        *movement(found.wait),
+        *wake_words(found.wait),
     )
     doubt = "" if on_loop else "Another request could still release it by hand: look for who takes this lock."
     if found.unnamed:

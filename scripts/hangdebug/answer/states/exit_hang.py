@@ -1,4 +1,4 @@
-"""The process was told to stop, and does not: it joins threads or pools, or waits for what is open, or swallowed Ctrl-C."""
+"""The process was told to stop, and does not: it joins threads, waits for what is open, or has swallowed Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hangdebug.answer import lifespan_wait, stuck_loop
 from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, times
-from hangdebug.causes.default_executor import joined
+from hangdebug.causes.default_executor import joining_thread
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application, package
@@ -25,8 +25,8 @@ from hangdebug.scene.ending import (
     works_on,
 )
 from hangdebug.scene.graph import JOIN
-from hangdebug.scene.scene import Scene, View, not_cut, whole
-from hangdebug.scene.tasks import as_wait, own_code, waiting
+from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
+from hangdebug.scene.tasks import as_wait, runs_application, task_waits
 from hangdebug.scene.waits import name_of, stuck_workers, wait
 
 LIFESPAN = "The server was told to stop, and waits for the last part of its lifespan."
@@ -70,7 +70,7 @@ def done_and_working(scene: Scene) -> bool:
 
 def default_executor_joined(scene: Scene) -> Verdict | str:
     """asyncio joins the loop's default executor, as it does when a program ends."""
-    last = joined(scene)
+    last = joining_thread(scene)
     if last is None or not scene.loop or not scene.loop[-1].idle or done_and_working(scene):
         return "Nobody joins the loop's default executor while the loop is idle."
     words = f"{name_of(last)} joins the loop's default executor, as asyncio does when a program ends."
@@ -94,8 +94,8 @@ def exit_hook(scene: Scene) -> Verdict | str:
         return "No main thread is without a loop." if main is None or scene.loop else "The other threads work on."
     snapshot, bottom = scene.evidence.snapshots[-1], main.thread.frames[-1]
     if main.frame is None:
-        return library_hook(scene, main) if whole(snapshot) else "The stack may be cut."
-    if not whole(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, bottom)):
+        return library_hook(scene, main) if has_whole_stacks(snapshot) else "The stack may be cut."
+    if not has_whole_stacks(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, bottom)):
         return "The stack may be cut."
     if is_child(snapshot) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
         return "The outermost frame is no exit hook."
@@ -150,18 +150,18 @@ def stopped_listening(scene: Scene) -> Verdict | str:
 
 
 def cancellation_swallowed(scene: Scene) -> Verdict | str:
-    """A program whose main coroutine was cancelled, as asyncio.run() does at Ctrl-C, and waits on for the same thing."""
+    """A program whose main coroutine was cancelled, as asyncio.run() does at Ctrl-C, and still waits for the same."""
     runs = any(calls(frame, RUNNER) for view in scene.loop for frame in view.thread.frames)
     task = main_task(scene) if runs and len(scene.threads("event-loop")) == 1 else None
     if task is None or not task.cancels:
         return "asyncio.run()'s own task is not known to be cancelled."
-    if task.id not in waiting(scene).stuck or not own_code(task):
+    if task.id not in task_waits(scene).stuck or not runs_application(task):
         return "asyncio.run()'s own task goes on."
     if any(calls(frame, *TAKES_BACK) for frame in task.frames):
         return "A group or a timeout has cancelled it, and is not yet through."
     words = (
-        f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C does, "
-        f"and waits for {task.awaits or task.waits_on} all the time: it has swallowed that."
+        f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C "
+        f"does: it has swallowed that, and waits for {task.awaits or task.waits_on} all the time."
     )
     doubt = "A library that cancels and does not take it back leaves the same trace."
     return Verdict("exit-hang", ONE_SIDED, (words,), (doubt,), as_wait(scene, task))

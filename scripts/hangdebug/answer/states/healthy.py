@@ -19,7 +19,7 @@ from hangdebug.answer.certainty import (
     TASKS_UNREAD,
     THREADS_STAND,
     UNSEEN_COROUTINES,
-    capped,
+    lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.request_wait import whom_it_waits_for
@@ -118,7 +118,7 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
     greedy = [view for view in others if all(other.thread.owns_gil for other in scene.of(view))]
     if greedy:
         who = name_of(greedy[0])
-        words = f"{who} holds the GIL whenever one looks: the loop may be idle because it cannot run."
+        words = f"{who} holds the GIL in every sample: the loop may be idle because it cannot run."
         found.append((GIL_TAKEN, words))
     return found
 
@@ -144,11 +144,11 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.bystander:
         return "This is a supervisor; look at its workers."
-    if capped(verdict.level, *verdict.limits) > FIRM:
+    if lowest(verdict.level, *verdict.limits) > FIRM:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."
-    return "No thread is stuck at this moment: the event loop is idle, and what its coroutines wait for does not show here."
+    return "No thread is stuck at this moment: the event loop is idle. What its coroutines wait for does not show here."
 
 
 STATE = StateEntry(

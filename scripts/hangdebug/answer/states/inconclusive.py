@@ -16,13 +16,13 @@ from hangdebug.answer.words import counted, line_of, place_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.libraries import PARKED
-from hangdebug.scene.graph import is_timed, stands
-from hangdebug.scene.locks import wanted
+from hangdebug.scene.graph import is_timed, sleeps_in_place
+from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.steps import LONGEST_NORMAL, longest_step
-from hangdebug.scene.tasks import as_wait, queued
-from hangdebug.scene.waits import Wait, place, stuck_workers, wait
+from hangdebug.scene.slow_steps import LONGEST_NORMAL, longest_step
+from hangdebug.scene.tasks import as_wait, request_behind_lock
+from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
 
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
 
@@ -63,12 +63,12 @@ def pool_of_unknown_size(scene: Scene) -> Verdict | str:
         return "No event loop runs." if not scene.loop else "A pool of known size is full."
     if clients is None or not 2 <= len(stuck) < clients.open:
         return "There are not more clients than pool threads that stand still."
-    if len({place(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
+    if len({file_and_line(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
         return "The pool threads are not all in one place."
     if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
         return "No call waits for one of them."
     words = f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected."
-    doubt = "A pool that is full and a pool with slow work look alike until one knows its size."
+    doubt = "A pool that is full and a pool with slow work look alike until its size is known."
     return Verdict("inconclusive", EVEN, (words,), (doubt,), stuck[0])
 
 
@@ -93,8 +93,10 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
     """Pool threads stand before a lock all the time, though the loop is idle."""
     if not any(view.idle for view in scene.loop):
         return "No event loop is idle."
-    several = [one for one in stuck_workers(scene) if one.motion.samples > 1 and stands(one) and not is_timed(one)]
-    locked = [one for one in several if wanted(one, scene.evidence.sources)]
+    several = [
+        one for one in stuck_workers(scene) if one.motion.samples > 1 and sleeps_in_place(one) and not is_timed(one)
+    ]
+    locked = [one for one in several if locks_wanted(one, scene.evidence.sources)]
     if not locked:
         return "No pool thread stands before a lock all the time."
     words = f"{counted(len(locked), 'pool thread', 'stands')} before a lock all the time, in {locked[0].frame}."
@@ -103,7 +105,7 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
 
 def request_before_a_lock(scene: Scene) -> Verdict | str:
     """A request waits for a lock, and the task inside of it stands still as well."""
-    behind = queued(scene) if any(view.idle for view in scene.loop) else None
+    behind = request_behind_lock(scene) if any(view.idle for view in scene.loop) else None
     if behind is None:
         return "No request waits for a lock whose holder stands still."
     task, inside = behind
@@ -135,8 +137,8 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
 def place_to_look_at(scene: Scene) -> Wait | None:
     """Where a person would look first: at the main thread, or at one that is inside of the application's code.
 
-    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue, are
-    passed over while there are others: most do so on purpose.
+    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue,
+    are passed over while there are others: most do so on purpose.
     """
     seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
 
@@ -149,7 +151,7 @@ def place_to_look_at(scene: Scene) -> Wait | None:
 
 
 def on_purpose(found: Verdict) -> Verdict:
-    """What it means that another thread's loop is held, for which nobody is seen to wait, while the server's is fine."""
+    """What it means that another thread's loop is stuck, nobody is seen to wait for it, and the server's is fine."""
     purpose = "Nobody is seen to wait for it: it may block on purpose, as a consumer does between two messages."
     doubts = (*found.doubts, NOT_THE_SERVERS.reason, purpose)
     return Verdict("inconclusive", EVEN, found.evidence, doubts, found.wait)

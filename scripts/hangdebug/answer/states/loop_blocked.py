@@ -9,7 +9,7 @@ from hangdebug.answer.words import blocked_summary, line_of, place_of
 from hangdebug.causes.model import Cause
 from hangdebug.scene.gil import gil_kept
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.steps import LONGEST_NORMAL, longest_step
+from hangdebug.scene.slow_steps import LONGEST_NORMAL, longest_step
 from hangdebug.scene.waits import name_of
 
 GIL_WORDS = "The event loop's thread wakes all the time to ask for the GIL, and does not get it."
@@ -19,13 +19,13 @@ LOGGED = (
 )
 
 
-def held(scene: Scene) -> Verdict | str:
+def loop_waits(scene: Scene) -> Verdict | str:
     """Its thread waits, in one place or inside of one handler, as far as all samples show."""
     return verdict_of(scene, "loop-blocked", "waits")
 
 
 def gil_kept_asleep(scene: Scene) -> Verdict | str:
-    """Another thread sleeps in C code that does not give the GIL away, and the loop's thread cannot run."""
+    """Another thread sleeps in C code that does not release the GIL, and the loop's thread cannot run."""
     keeper = gil_kept(scene)
     if keeper is None:
         return "No other thread keeps the GIL while the loop's thread asks for it."
@@ -57,7 +57,7 @@ STATE = StateEntry(
     "loop-blocked",
     rules=(
         Rule("gil-kept-asleep", "does another thread keep the GIL", gil_kept_asleep),
-        Rule("loop-waits", "does the loop's thread go on", held),
+        Rule("loop-waits", "does the loop's thread go on", loop_waits),
         Rule("logged-step", "does a log say that a step held the loop", logged_step),
     ),
     summary=summary,

@@ -14,13 +14,13 @@ from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import name_of
 
 
-def computing(scene: Scene) -> Verdict | str:
+def loop_computes(scene: Scene) -> Verdict | str:
     """Its thread is on a CPU, in one place or inside of one handler, as far as all samples show."""
     return verdict_of(scene, "loop-busy", "computes")
 
 
 def gil_kept_computing(scene: Scene) -> Verdict | str:
-    """Another thread computes in C code that does not give the GIL away, and the loop's thread cannot run."""
+    """Another thread computes in C code that does not release the GIL, and the loop's thread cannot run."""
     keeper = gil_kept(scene)
     if keeper is None:
         return "No other thread keeps the GIL while the loop's thread asks for it."
@@ -41,7 +41,7 @@ STATE = StateEntry(
     "loop-busy",
     rules=(
         Rule("gil-kept-computing", "does another thread keep the GIL", gil_kept_computing),
-        Rule("loop-computes", "does the loop's thread go on", computing),
+        Rule("loop-computes", "does the loop's thread go on", loop_computes),
     ),
     summary=summary,
     on_loop=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hangdebug.answer import lifespan_wait, stuck_loop
 from hangdebug.answer.certainty import AGREED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE
 from hangdebug.answer.model import Rule, StateEntry, Verdict
-from hangdebug.answer.words import line_of, movement, place_of
+from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application
@@ -35,14 +35,14 @@ def importing(scene: Scene) -> Verdict | str:
     loads = any(calls(frame, *LOADS) for frame in frames)
     if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
         return "The main thread is not on its way to serve."
-    if one.running or one.motion.often or one.motion.same < one.motion.samples:
+    if one.running or one.motion.often or not one.motion.in_place:
         return "The start makes progress."
     words = "The server is still importing the application." if loads else "No event loop runs yet: the program starts."
     if one.motion.samples == 1:
         doubt = "One dump cannot tell a start that hangs from a slow one."
         return Verdict("startup-hang", MOMENT if loads else OPEN, (words,), (doubt,), one)
     if one.motion.woke == 0:
-        return Verdict("startup-hang", AGREED if loads else LIKELY, (words, *movement(one)), wait=one)
+        return Verdict("startup-hang", AGREED if loads else LIKELY, (words, *wake_words(one)), wait=one)
     return Verdict("startup-hang", PLAUSIBLE if loads else ONE_SIDED, (words,), wait=one)
 
 

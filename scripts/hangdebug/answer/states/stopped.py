@@ -1,4 +1,4 @@
-"""The kernel stopped the process: a SIGSTOP, or a debugger that holds it. It runs no code until somebody lets it go on."""
+"""The kernel stopped the process, by SIGSTOP or for a debugger: it runs no code until somebody continues it."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from hangdebug.answer.certainty import EVEN, MOMENT, ONE_SIDED, SHOWN
 from hangdebug.answer.connection_wait import SLOW, in_threads
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of
-from hangdebug.causes.connection_pool import checkout
+from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause
-from hangdebug.scene.pools import full_pool, queued_behind, stuck_members
+from hangdebug.scene.pools import full_pool, pool_with_waiting_calls, stuck_members
 from hangdebug.scene.scene import Scene
 
 
@@ -23,7 +23,7 @@ def full(scene: Scene) -> Verdict | str:
         return f"All threads of {seen.pool.name} are at work at one moment."
     if seen.one_moment:
         doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
-        level = MOMENT if checkout(seen.members[0]) else EVEN
+        level = MOMENT if checkout_frame(seen.members[0]) else EVEN
         return Verdict("threadpool-exhausted", level, seen.words(), (doubt,), seen.members[0])
     if seen.goes_on:
         return f"{seen.woke} of the threads of {seen.pool.name} woke while they were watched."
@@ -37,7 +37,7 @@ def full(scene: Scene) -> Verdict | str:
 
 def calls_queued(scene: Scene) -> Verdict | str:
     """More coroutines wait for calls in pools than calls are under way: the others are queued."""
-    found = queued_behind(scene) if scene.loop and full_pool(scene) is None else None
+    found = pool_with_waiting_calls(scene) if scene.loop and full_pool(scene) is None else None
     if found is None:
         return "As many calls are under way as coroutines wait for."
     pool, waiting, busy = found
@@ -45,8 +45,7 @@ def calls_queued(scene: Scene) -> Verdict | str:
     size = f", its source gives it {pool.limit}" if pool.limit else ""
     words = (
         f"All {len(members)} threads of {pool.name} are stuck{size}; the event loop is idle.",
-        f"{waiting} coroutines wait for calls in pools all the time, and {busy} such calls are under way: the others are "
-        "queued.",
+        f"{waiting} coroutines wait for calls in pools all the time; {busy} of these are under way, the others queue.",
     )
     others = ("Other pools are at work too: the queue may be theirs.",) if busy > len(members) else ()
     return Verdict("threadpool-exhausted", MOMENT if others else SHOWN, words, others, members[0])
