@@ -435,7 +435,7 @@ def test_the_engine_imports_without_libcst_and_says_how_to_get_it(tmp_path: Path
         "try: fix.propose('app.py')\n"
         "except errors.MissingTool as error: print(error)\n"
     )
-    scripts = FIXES.parent.parent
+    scripts = FIXES.parents[2]
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
