@@ -50,7 +50,9 @@ def pytest_runtest_protocol(item):
         return (yield)
     only_waiting = True
     try:
-        with mock.patch.object(subprocess.run, "__kwdefaults__", {**subprocess.run.__kwdefaults__, "timeout": RUN_LIMIT}):
+        with mock.patch.object(
+            subprocess.run, "__kwdefaults__", {**subprocess.run.__kwdefaults__, "timeout": RUN_LIMIT}
+        ):
             return (yield)
     finally:
         only_waiting = False

@@ -18,9 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 USER = "postgres"
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h

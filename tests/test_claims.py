@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 
+import pytest
+
 from snippet_lab import TESTS
 
 sys.path.insert(0, str(TESTS.parent / "tooling"))
 
-import claims  # noqa: E402
+import claims
 
 
 def shape(text: str) -> str:
@@ -21,6 +23,7 @@ def rows() -> dict[str, str]:
     return dict(re.findall(r"^\| (.+?) \| (.*)$", claims.PAGE.read_text(), re.M))
 
 
+@pytest.mark.live
 def test_no_claim_holds_and_the_page_says_how():
     outcomes = claims.run(claims.CLAIMS)  # side by side, as `make claims` does: the longest waits for 32 s
     assert list(outcomes) == list(claims.CLAIMS)

@@ -20,8 +20,6 @@ from hangdebug.answer.model import STATES
 from hangdebug.causes import CAUSES
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tooling"))
-
 import build_skill  # noqa: E402
 import generate  # noqa: E402
 
@@ -72,6 +70,7 @@ def test_every_verb_has_its_section_in_the_docs():
         assert examples, f"the help of {name} does not end with two examples"
 
 
+@pytest.mark.live
 def test_the_example_in_the_readme_is_what_triage_prints():
     shown = re.search(r"<!-- example: .*?-->\n\n(.*?)\n\n<!-- end of example -->", README.read_text(), re.S)[1]
     now = generate.example(generate.triage_output())
@@ -186,6 +185,7 @@ def homes(tmp_path_factory):
     return places
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "number, page, line", [pytest.param(number, *one.values, id=one.id) for number, one in enumerate(RUN)]
 )

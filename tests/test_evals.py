@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -142,7 +142,7 @@ def worded(answer: dict, case: dict) -> str:
     return f"{text} {NOTES.get(case['name'], '')} Doubt: {doubts[0] if doubts else 'none'}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def diagnosed(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, HANG, "diagnose", *arguments, "--json"], cwd=cwd, capture_output=True, text=True
@@ -563,6 +563,7 @@ def test_the_command_writes_what_skill_creator_reads(tmp_path):
 # -- the live cases ------------------------------------------------------------------------------------
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", ["live-lock", "one-of-two-workers", "bundle-only"])
 def test_a_staged_case_is_answered_by_one_command(name, tmp_path):
     case = NAMED[name]
@@ -580,6 +581,7 @@ def test_a_staged_case_is_answered_by_one_command(name, tmp_path):
     )
 
 
+@pytest.mark.live
 def test_a_case_goes_on_without_its_starter_and_is_ended_by_name(tmp_path):
     """With the skill, in one command, as many may run side by side; and what lies there tells nothing of the answer."""
     work = tmp_path / "run 1" / "work"

@@ -76,7 +76,7 @@ def test_every_frame_of_a_capture_is_read(file: Path) -> None:
 def test_a_recording_gives_the_truth_or_a_doubt(file: Path) -> None:
     truth, answer = zoo.truth(file.parent.name), told(file.read_text())
     assert answer.state == truth.state
-    assert answer.cause == truth.cause or answer.cause == "other" and answer.confidence < 0.7
+    assert answer.cause == truth.cause or (answer.cause == "other" and answer.confidence < 0.7)
     frame = answer.blocking_frame
     assert (frame is None) == (not truth.marked)
     assert frame is None or (Path(frame.file).name, frame.line) in truth.marked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,7 +72,7 @@ def test_one_capture_gives_one_diagnosis_in_every_format(file: Path, form: Forma
         assert where(answer) == where(full)
 
 
-@lru_cache(maxsize=None)  # asked for each format
+@cache  # asked for each format
 def known(file: Path) -> tuple[tuple[Snapshot, ...], Diagnosis]:
     """The capture, and what it says in full."""
     whole = read(file.read_text())

@@ -81,6 +81,7 @@ def test_a_socket_with_a_timeout_is_polled_and_known_too() -> None:
             assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.live
 def test_a_child_is_known_by_its_command() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         found = waiting(lambda: child.wait())

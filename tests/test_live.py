@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Iterator, Mapping
+from typing import Callable
 
 import psutil
 import pytest
@@ -27,6 +28,8 @@ from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import NoProcess, NotPython
 from hangdebug.evidence.model import Evidence
 from hangdebug.observe import observe, observe_briefly
+
+pytestmark = pytest.mark.live
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
 QUIET, BUSY = {"loop-blocked", "exit-hang"}, {"loop-busy"}

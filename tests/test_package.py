@@ -25,8 +25,6 @@ from hangdebug import __version__, causes
 from hangdebug.answer.model import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tooling"))
-
 import build_skill  # noqa: E402
 
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
@@ -273,6 +271,7 @@ def test_a_bare_python_diagnoses_a_dump_from_anywhere(python, skill, tmp_path):
     assert not list(tmp_path.iterdir()) and not list(skill.rglob("*.pyc"))
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("python", pythons())
 def test_a_bare_python_diagnoses_a_bundle_of_a_real_capture(python, skill, bundle, tmp_path):
     for source in (bundle, bundle.with_suffix("")):
@@ -345,6 +344,7 @@ def reachable_by_anybody() -> str | None:
     return next((path for path, status in tries.items() if status == 0), None)
 
 
+@pytest.mark.live
 def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a_folder_that_is_read_only(
     skill, bundle
 ):
@@ -390,6 +390,7 @@ def test_a_python_that_is_too_old_is_told_in_one_line(skill, tmp_path):
     assert done.returncode == 1 and "needs Python 3.9" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.live
 def test_the_unpacked_lab_hangs_and_the_unpacked_engine_sees_it(skill, tmp_path):
     with lab.newsroom(skill / "notebooks" / "newsroom") as news:
         with client.reading(news.stream_url) as stream:

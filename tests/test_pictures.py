@@ -164,7 +164,8 @@ def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
 
 def test_the_same_evidence_gives_the_same_bytes_in_another_process():
     code = (
-        "import sys; sys.path[:0] = ['scripts', 'tests']; import test_pictures as t; from hangdebug import pictures as p; import hashlib\n"
+        "import sys; sys.path[:0] = ['scripts', 'tests']\n"
+        "import hashlib; import test_pictures as t; from hangdebug.report import pictures as p\n"
         "e = t.evidence('executor-shutdown/py311-pyspy043.txt', samples=3); d = t.diagnose(e)\n"
         "print([hashlib.sha256(one.data).hexdigest() for one in (p.timeline(e), p.wait_graph(d), p.flame(t.STACKS), "
         "p.latency(t.RUNS), p.threads_over_aborts(t.COUNTED))])"
@@ -249,7 +250,7 @@ def test_a_ring_closes_and_its_arrows_join_neighbours(count):
     assert all(abs(step - 1) < 0.01 for step in steps)
     width, height = float(root.get("width")), float(root.get("height"))
     assert (
-        all(0 < x and x + svg.BOX < width and 0 < y and y + svg.HEIGHT < height for x, y in spots)
+        all(x > 0 and x + svg.BOX < width and y > 0 and y + svg.HEIGHT < height for x, y in spots)
         and width <= svg.WIDTH
     )
     assert picture.caption.startswith("A ring") and "(a.py:1)" in ElementTree.tostring(root, "unicode")

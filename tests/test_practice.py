@@ -19,8 +19,6 @@ import zoo
 from hangdebug.causes import CAUSES
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tooling"))
-
 import build_skill  # noqa: E402
 import cases  # noqa: E402
 
@@ -129,6 +127,7 @@ def test_a_guess_is_compared_and_the_answer_explained(monkeypatch):
         practice.start(needy)
 
 
+@pytest.mark.live
 def test_cases_hang_from_the_unpacked_skill_and_the_engine_finds_them_out(tmp_path):
     skill = tmp_path / "a skill"
     for name, file in build_skill.files().items():

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tooling"))
-
 import build_skill  # noqa: E402
 import release  # noqa: E402
 import scan  # noqa: E402

@@ -16,6 +16,8 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import on_port, resolve
 from hangdebug.observe import observe_briefly
 
+pytestmark = pytest.mark.live
+
 SILENT = """
 import queue, socket, socketserver, subprocess, threading, time
 import requests

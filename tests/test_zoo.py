@@ -39,6 +39,7 @@ def test_a_server_marks_its_blocking_line_unless_it_is_healthy(name):
     assert bool(truth.symptom or truth.signal) == (truth.state != "healthy")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_running_when_the_harness_is_ended(end, tmp_path):
     code = (
@@ -62,6 +63,7 @@ def test_nothing_is_left_running_when_the_harness_is_ended(end, tmp_path):
     assert len(family) == 2 and zoo.gone(family)
 
 
+@pytest.mark.live
 def test_a_server_that_does_not_hang_is_refused(tmp_path, monkeypatch):
     (tmp_path / "hung").mkdir()
     healthy = (zoo.HERE / "hung" / "none.py").read_text()
@@ -137,6 +139,7 @@ def test_no_dump_names_a_path_of_the_machine_that_took_it():
         assert not foreign, dump
 
 
+@pytest.mark.live
 def test_the_capture_command_takes_and_marks_a_dump(tmp_path):
     command = [sys.executable, "capture_dumps.py", "--only", "sleep", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=zoo.HERE, capture_output=True, text=True)

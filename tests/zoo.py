@@ -35,11 +35,12 @@ import sys
 import tempfile
 import time
 import tokenize
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import psutil
 
@@ -136,7 +137,7 @@ def truth(name: str) -> Truth:
     return truth_in(find(name.replace("-", "_")))
 
 
-@lru_cache(maxsize=None)  # hundreds of tests ask, and no server changes meanwhile
+@cache  # hundreds of tests ask, and no server changes meanwhile
 def truth_in(path: Path) -> Truth:
     package = path.name == "main.py"
     folder = path.parent.parent if package else path.parent

@@ -97,7 +97,7 @@ def stripped(source: str) -> tuple[str, dict[int, int]]:
     kept: list[str] = []
     moved: dict[int, int] = {}
     for number, line in enumerate(lines, 1):
-        if line is None or not line and (not kept or kept[-2:] == ["", ""]):
+        if line is None or (not line and (not kept or kept[-2:] == ["", ""])):
             continue
         kept.append(line)
         moved[number] = len(kept)

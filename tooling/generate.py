@@ -117,7 +117,7 @@ def example(output: str) -> str:
     for line in filter(None, map(str.rstrip, output.splitlines())):
         heading = re.match(r"(\d)\. ", line)
         step = heading[1] if heading else step
-        if heading or SHOWN[step] and re.match(SHOWN[step], line):
+        if heading or (SHOWN[step] and re.match(SHOWN[step], line)):
             kept += ["", line] if heading and step != "1" else [line]
         elif kept[-1] != "[...]":
             kept.append("[...]")

@@ -32,8 +32,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any
 
 SHELLS = ("bash", "shell", "sh", "execute", "terminal")
 EDITORS = ("edit", "write", "multiedit", "notebookedit", "str_replace_based_edit_tool")
