@@ -13,6 +13,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -24,12 +25,12 @@ for folder in ("scripts", "notebooks", "tooling"):
 RUN_LIMIT = 30  # seconds; on a machine that is busy with other work a linter takes some of them
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"}
 
-only_waiting = False  # whether the test that runs now may start no process but one that it waits for
+this_test = SimpleNamespace(may_start=True)  # a process that stays
 
 
 def refuse_what_stays(event: str, arguments: tuple) -> None:
     """An audit hook: raises RuntimeError where a test that is not live starts a process and does not wait for it."""
-    if only_waiting and event in STARTS and not is_waited_for(sys._getframe(1)):
+    if not this_test.may_start and event in STARTS and not is_waited_for(sys._getframe(1)):
         raise RuntimeError("A test that is not marked live started a process that stays. Next: @pytest.mark.live")
 
 
@@ -45,14 +46,13 @@ sys.addaudithook(refuse_what_stays)
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Its fixtures are set up within this too."""
-    global only_waiting
     if item.get_closest_marker("live"):
         return (yield)
-    only_waiting = True
+    this_test.may_start = False
     try:
         with mock.patch.object(
             subprocess.run, "__kwdefaults__", {**subprocess.run.__kwdefaults__, "timeout": RUN_LIMIT}
         ):
             return (yield)
     finally:
-        only_waiting = False
+        this_test.may_start = True

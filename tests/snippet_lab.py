@@ -1,4 +1,4 @@
-"""Servers for the tests of snippets/: the apps of tests/snippet_apps beside copies of the snippets, as a reader has them."""
+"""Servers for the tests of snippets/: the apps of tests/snippet_apps beside copies of the snippets, as a reader has."""
 
 from __future__ import annotations
 

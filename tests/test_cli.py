@@ -230,7 +230,7 @@ def test_ctrl_c_ends_the_main_job_and_its_servers(tmp_path: Path, heard: str) ->
             if line.startswith(heard):
                 job.send_signal(signal.SIGINT)
                 break
-        output, errors = job.communicate(timeout=60)
+        _output, errors = job.communicate(timeout=60)
     assert job.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     assert not started_by(job.pid)
 

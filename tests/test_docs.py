@@ -173,7 +173,7 @@ def news(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory):
-    """The skill where a person and where a project has it, unpacked from the archive of this tree; both paths have a space."""
+    """The skill where a person and where a project has it, unpacked from this tree's archive; paths have a space."""
     folder = tmp_path_factory.mktemp("homes")
     build_skill.build(folder / "skill.zip")
     places = []
@@ -241,7 +241,7 @@ SHOWN = re.compile(r"(?<![\w-])hang\.py\"? ([a-z]+)\b([^\n|;&)`]*)")
 
 
 def calls(text: str) -> list[tuple[str, str]]:
-    """(verb, what follows it) of every call of the command line that a page names, run or not: in its blocks and inside of its sentences."""
+    """(verb, what follows it) of every call of the command line that a page names, in its blocks and its sentences."""
     verbs = "|".join(generate.verbs())
     spans = [re.match(rf"({verbs})((?: .*)?)$", span) for span in SPAN.findall(re.sub(r"(?s)```.*?```", "", text))]
     return [(one[1], one[2].partition("  #")[0]) for one in (*SHOWN.finditer(text), *filter(None, spans))]
@@ -261,7 +261,7 @@ def test_every_verb_and_option_that_a_page_names_exists(page):
 
 
 def test_options_of_the_other_programs_exist_where_they_are_at_hand():
-    """Named in blocks that no test can run as they stand: py-spy's and curl's; a test machine has no cluster and no systemd."""
+    """Named in blocks that no test can run as they stand: py-spy's and curl's. No cluster and no systemd is here."""
     text = "\n".join(page.read_text() for page in PAGES)
     for program, help_ in (
         (Path(sys.executable).with_name("py-spy"), ["dump", "--help"]),

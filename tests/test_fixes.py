@@ -280,7 +280,7 @@ def test_awaited_work_is_complete_in_both(form: str) -> None:
     for source in sources(form):
         done: list[int] = []
 
-        async def main(handler) -> None:
+        async def main(handler, done=done) -> None:
             await handler(asyncio.get_running_loop(), lambda: done.append(1))
 
         asyncio.run(main(load(source)))
@@ -325,7 +325,7 @@ def streamed(source: str, items: list) -> tuple[list, float]:
         started = time.perf_counter()
         try:
             async for item in load(source)(loop, feed, seen):
-                seen.append(item)
+                seen.append(item)  # noqa: PERF401
         except KeyError as error:
             seen.append(repr(error))
         spent = time.perf_counter() - started

@@ -163,7 +163,7 @@ def test_the_ill_process_is_found_behind_every_server_program(under: str, loop: 
 
 
 def test_eight_workers_take_little_longer_than_one() -> None:
-    """Side by side with each other and with their supervisor, and the interpreter that all of them run is measured once."""
+    """Side by side with each other and their supervisor, and the interpreter that all of them run is measured once."""
     truth = zoo.truth("none")
     with lab.start(truth.folder, truth.app, args=("--workers", "8")) as server:
         port = int(server.url.rpartition(":")[2])

@@ -162,7 +162,7 @@ def test_nothing_is_left_after_ctrl_c(owner, tmp_path, moment):
 
 def test_ctrl_c_waits_for_the_end_of_a_held_block():
     steps = []
-    with pytest.raises(KeyboardInterrupt), lab.uninterrupted():
+    with pytest.raises(KeyboardInterrupt), lab.uninterrupted():  # noqa: PT012  (what comes after it is the test)
         signal.raise_signal(signal.SIGINT)
         steps.append("the block went on")
     assert steps == ["the block went on"]

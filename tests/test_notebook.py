@@ -128,7 +128,7 @@ def test_widgets_are_kept_as_text(notebook):
 
 
 def test_no_cell_keeps_what_it_found_for_the_next(notebook):
-    """Or an answer about an earlier target could stay on the screen as one about this: all of it is the panel's desk."""
+    """Or an answer about an earlier target could stay as one about this: all of it is the panel's desk."""
     for cell in code(notebook)[3:]:
         names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
         stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
@@ -280,7 +280,10 @@ def for_nobody() -> str:
             "Only root can become another user, and needs setpriv for it. Next: sudo apt-get install util-linux"
         )
     number = f"{sys.version_info.major}.{sys.version_info.minor}"
-    test = "import sys; assert sys.version_info[:2] == (%d, %d); import subprocess; subprocess.check_call([sys.executable, '-c', ''])"
+    test = (
+        "import sys; assert sys.version_info[:2] == (%d, %d); import subprocess; "
+        "subprocess.check_call([sys.executable, '-c', ''])"
+    )
     for python in (sys.executable, f"/usr/bin/python{number}", f"/usr/local/bin/python{number}"):
         asked = [*AS_NOBODY, python, "-c", test % sys.version_info[:2]]
         if Path(python).exists() and subprocess.run(asked, capture_output=True, cwd="/").returncode == 0:
@@ -334,9 +337,9 @@ def test_an_interrupt_is_one_line():
 
 def test_a_bug_is_not_hidden():
     with pytest.raises(ZeroDivisionError), cockpit.told():
-        1 / 0
+        _ = 1 / 0
     with pytest.raises(NameError), cockpit.told():
-        undefined_in_a_module  # noqa: F821
+        print(undefined_in_a_module)  # noqa: F821
 
 
 def test_a_diff_pairs_the_lines_and_marks_what_changed():

@@ -221,7 +221,8 @@ def test_agnix_has_nothing_to_say(skill):
     program = agnix()
     if program is None:
         pytest.skip(
-            "agnix is not installed. Next: make scan, or pip install agnix (npm's package of that name downloads the same program)"
+            "agnix is not installed. Next: make scan, or pip install agnix (npm's "
+            "package of that name downloads the same program)"
         )
     (skill.parent / ".agnix.toml").write_text('[spec_revisions]\nagent_skills_spec = "1.0"\n')
     done = subprocess.run([program, "--strict", skill.name], cwd=skill.parent, capture_output=True, text=True)
@@ -501,7 +502,8 @@ def test_only_a_port_given_to_make_names_a_target():
 
 # `python -m venv FOLDER`, with the packages of another one.
 LINKED = (
-    "import pathlib, sys, venv; folder, packages = map(pathlib.Path, sys.argv[1:]); venv.create(folder, symlinks=True); "
+    "import pathlib, sys, venv; folder, packages = map(pathlib.Path, "
+    "sys.argv[1:]); venv.create(folder, symlinks=True); "
     'site = next(folder.glob("lib/python3*")) / "site-packages"; site.rmdir(); site.symlink_to(packages)'
 )
 

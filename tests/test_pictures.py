@@ -1,4 +1,4 @@
-"""The pictures show what the engine knows: rows, rings and widths are read back out of the SVG, and no dump breaks one."""
+"""The pictures show what the engine knows: rows, rings and widths are read back from the SVG, no dump breaks one."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_the_loop_is_on_top_and_the_hang_is_one_solid_bar():
     )
     assert "3 workers" in second.find(f"{NS}title").text
     assert (
-        picture.caption
-        == "The event loop, the top row, is one solid bar with a dark edge: executor-shutdown in headlines (executor_shutdown.py:37)."
+        picture.caption == "The event loop, the top row, is one solid bar with a dark edge: "
+        "executor-shutdown in headlines (executor_shutdown.py:37)."
     )
     assert pictures.timeline(scene(seen)).data == picture.data
 
@@ -138,7 +138,7 @@ def test_many_samples_leave_letters_for_words():
     root = parsed(pictures.timeline(Evidence(shots)))
     letters = [text.text for text in root.iter(f"{NS}text") if text.get("text-anchor") == "middle"]
     assert letters and set(letters) <= {kind.letter for kind in pictures.KINDS}
-    assert len(set(kind.letter for kind in pictures.KINDS)) == len(pictures.KINDS)
+    assert len({kind.letter for kind in pictures.KINDS}) == len(pictures.KINDS)
 
 
 def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
@@ -239,7 +239,7 @@ def test_a_ring_closes_and_its_arrows_join_neighbours(count):
     picture = pictures.wait_graph(ring(count))
     root = parsed(picture)
     nodes = [one for one in root.iter(f"{NS}rect") if one.find(f"{NS}title") is not None]
-    heads = [one for one in root.iter(f"{NS}polygon")]
+    heads = list(root.iter(f"{NS}polygon"))
     assert len(nodes) == len(heads) == 2 * count and {one.get("fill") for one in heads} == {svg.VERMILLION}
     spots = [(float(one.get("x")), float(one.get("y"))) for one in nodes]
     assert len(set(spots)) == 2 * count

@@ -1,4 +1,4 @@
-"""A crowd of readers that leaves: the repaired server answers all the time and its threads come back, measured by `verify`."""
+"""A crowd of readers leaves: the repaired server answers all the time, its threads come back; `verify` measures it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hang.py record` on a server that really computes: three files that agree, kept when it is cut short, none half-written."""
+"""`hang.py record` on a server that really computes: three files that agree, kept when cut short, none half-written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release bumps every place, or changes nothing; the explanations of the scanner's findings are about shipped files."""
+"""A release bumps every place, or changes nothing; what explains a scanner's finding is about shipped files."""
 
 from __future__ import annotations
 

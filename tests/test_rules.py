@@ -276,7 +276,7 @@ EARLY = """
 
 
 def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
-    """What a stream gives whose reader goes after the first page while the other jobs fail, and what asyncio reports."""
+    """What a stream gives whose reader goes after one page while the other jobs fail, and what asyncio reports."""
     seen, reported = [], []
     release = threading.Event()
 
@@ -390,7 +390,7 @@ def test_a_lifespan_calls_the_handlers_in_the_same_order(fails: bool) -> None:
             async with module.app.router.lifespan_context(module.app):
                 module.seen.append("served")
                 if fails:
-                    raise ValueError
+                    raise ValueError  # noqa: TRY301
         except ValueError:
             module.seen.append("failed")
         return module.seen

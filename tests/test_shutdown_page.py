@@ -74,7 +74,7 @@ def test_on_event_is_ignored_beside_a_lifespan():
 
     ran: list[str] = []
     app = FastAPI(lifespan=lifespan)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="on_event"):
         app.on_event("shutdown")(lambda: ran.append("shutdown"))
 
     async def live() -> None:

@@ -163,7 +163,7 @@ def test_stream_executor_tells_of_an_error_that_no_future_can_hold_and_of_none_t
     async def go() -> None:
         with pytest.raises(RuntimeError, match="StopIteration"):
             await asyncio.wait_for(collect(run_out, 1), 5)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"^\d$"):
             await collect(fail_together, 3)
         gc.collect()  # "exception was never retrieved" is said by the collector
         await asyncio.sleep(0.05)

@@ -34,7 +34,10 @@ SHELL = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
 
 def path(folder: Path, *programs: str, busybox: bool = False) -> str:
     """A PATH of nothing but these programs and those of a small host; of busybox's own where that is asked for."""
-    names = "cat cut date grep sed tr sort awk mkdir mv ls readlink uname sleep head getconf sh tar gzip dirname basename".split()
+    names = (
+        "cat cut date grep sed tr sort awk mkdir mv ls readlink uname sleep "
+        "head getconf sh tar gzip dirname basename".split()
+    )
     box = shutil.which("busybox") if busybox else None
     for name in names:
         if box is None:

@@ -85,7 +85,7 @@ def test_a_burst_is_refused_as_well():
     async def go() -> tuple[int, dict]:
         slow = SlowWork(threads=2, queue=3)
         calls = [asyncio.ensure_future(slow.run(release.wait, 5)) for _ in range(100)]  # none of them has begun yet
-        _, waiting = await asyncio.wait(calls, timeout=0.2)
+        _, _waiting = await asyncio.wait(calls, timeout=0.2)
         use = slow.use()
         release.set()
         await asyncio.wait(calls)
@@ -218,7 +218,7 @@ def test_a_dropped_stream_gives_its_connection_back_where_a_plain_finally_loses_
     for count in (1, 2):
         with held(f"{url}/bad/finally", 1):
             pass
-        assert not eventually(lambda: answer(f"{url}/facts")[1]["lent"] < count, 0.5)
+        assert not eventually(lambda count=count: answer(f"{url}/facts")[1]["lent"] < count, 0.5)
     assert get(f"{url}/one", 3) is None  # two readers left, and the pool of two is dry
     assert answer(f"{url}/facts")[1]["finished"] == []  # nothing after the first await of the `finally` was run
 

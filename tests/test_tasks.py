@@ -213,9 +213,12 @@ def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPat
     whole = tasks.specimen
     monkeypatch.setattr(tasks, "specimen", lambda pid: begun.append(pid) or whole(pid))
     monkeypatch.setattr(tasks, "layouts", {})
-    with running(Path(sys.executable)) as one, running(Path(sys.executable)) as other:
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(tasks_of, (one, other, one, other)))
+    with (
+        running(Path(sys.executable)) as one,
+        running(Path(sys.executable)) as other,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        found = list(pool.map(tasks_of, (one, other, one, other)))
     assert len(begun) == 1 and all(len(reading.tasks) == 14 for reading in found)
 
 

@@ -297,7 +297,8 @@ def calibration(rows: list[Row]) -> str:
     share = f" ({100 * hit / len(sure):.1f} %)" if sure else ""
     return (
         f"{right} of {len(rows)} answers are as built: state, cause and frame. False alarms on healthy servers: "
-        f"{sum(row.false_alarm for row in rows)}. Of {len(sure)} answers with a confidence above {SURE}, {hit} are right{share}."
+        f"{sum(row.false_alarm for row in rows)}. Of {len(sure)} answers with a "
+        f"confidence above {SURE}, {hit} are right{share}."
     )
 
 
@@ -331,7 +332,8 @@ def page(rows: list[Row]) -> str:
     head = ("case", "Python", "loop", "server", "state", "cause", "frame", "confidence", "seconds", "as built")
     return (
         f"# Every server, hung and diagnosed\n\n`make zoo` writes this page; a case is a server of `tests/`.\n\n"
-        f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every answer\n\n{table(head, map(columns, rows))}\n"
+        f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every "
+        f"answer\n\n{table(head, map(columns, rows))}\n"
     )
 
 

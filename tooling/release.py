@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 def git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"git {words[0]}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -75,7 +75,7 @@ def release(root: Path, version: str, check: Callable[[Path], None]) -> None:
 
 
 def run(root: Path, *command: str) -> None:
-    if subprocess.run(command, cwd=root).returncode:
+    if subprocess.run(command, cwd=root, check=False).returncode:
         raise Refused(f"{' '.join(Path(word).name for word in command)} failed; the files are as they were.")
 
 

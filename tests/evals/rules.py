@@ -197,7 +197,7 @@ def sudo(run: Run) -> Verdict:
 def replayed(run: Run) -> Verdict:
     """A stream was opened and cut off, and the server was then probed and answered; after the last change."""
     last = max((index for index, _, _ in changes(run)), default=-1)
-    for index, step in list(enumerate(run.steps))[last + 1 :]:
+    for step in run.steps[last + 1 :]:
         if not step.shell or step.failed:
             continue
         whole = re.search(r"hang\.py\S* verify\b.*--stream-url|smoke_check\.sh\b.* -s ", step.text, re.S)
