@@ -69,8 +69,14 @@ def running(timeout: float = 30.0) -> Iterator[str]:
         command = [program("postgres"), "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"]
         with (
             (folder / "log").open("w") as log,
-            subprocess.Popen(  # noqa: PLW1509  (no thread forks here)
-                command, cwd=folder, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent, **user
+            subprocess.Popen(
+                command,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509  (no thread forks here)
+                **user,
             ) as server,
         ):
             try:

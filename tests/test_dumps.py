@@ -98,6 +98,7 @@ def test_text_without_a_stack_is_an_error_that_says_what_to_run(text: str) -> No
     assert "py-spy dump" in caught.value.next
 
 
+@pytest.mark.slow
 @given(st.text(max_size=2000))
 @settings(deadline=None, max_examples=200)
 def test_any_text_gives_snapshots_or_an_error(text: str) -> None:

@@ -159,6 +159,7 @@ BODY = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(BODY, st.sampled_from(["async def f():", "def f():"]))
 def test_any_composition_is_mended_once_and_still_compiles(body: list, head: str) -> None:
@@ -451,6 +452,7 @@ def test_the_engine_imports_without_libcst_and_says_how_to_get_it(tmp_path: Path
 KNOWN = ("jupyter_lsp/serverextension.py", "test/test_asyncio/test_events.py")
 
 
+@pytest.mark.slow
 def test_no_accusation_in_the_standard_library_and_the_installed_packages() -> None:
     folders = {Path(asyncio.__file__).parent.parent, Path(pytest.__file__).parent.parent}
     files = [

@@ -68,6 +68,7 @@ def build_skill_text(tree: Path) -> bytes:
         return archive.read(f"{build_skill.TOP}/SKILL.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "version, told",
     [
@@ -91,6 +92,7 @@ def test_a_release_is_refused_over_uncommitted_work_which_stays(tree):
     assert (tree / "SKILL.md").read_text().endswith("mine\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [release.Refused("a test failed"), KeyboardInterrupt()])
 def test_when_a_check_fails_the_files_are_as_they_were(tree, error):
     def check(root):

@@ -308,6 +308,7 @@ def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
     return seen, reported + [str(each.message) for each in warned]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["aclose", "break", "return", "raise"])
 def test_a_loop_that_is_left_early_leaves_nothing_unretrieved(how: str) -> None:
     bad, good = both("await_future", EARLY)
@@ -743,6 +744,7 @@ def drawn(rng: random.Random, depth: int = 1) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_any_mixture_of_them_is_mended_once(seed: int) -> None:
     rng = random.Random(seed)
