@@ -14,7 +14,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo claims peers scan release lock clean venv
+.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers scan release lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -30,6 +30,7 @@ help:
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
 	@echo 'make pictures          take the screenshots that the README shows, in a real browser'
 	@echo 'make zoo               hang every test server under every Python found, diagnose it live, write docs/zoo.md (ZOO=--all)'
+	@echo 'make bundles           record the evidence of every server that has no bundle in tests/bundles (NAMES="sleep lock": these anew)'
 	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
 	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
@@ -80,6 +81,9 @@ skill: venv
 zoo: venv
 	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
 	@HANG_LONG=1 $(ENV_PYTHON) -m pytest -q tests/test_healthy.py </dev/null
+
+bundles: venv
+	@$(ENV_PYTHON) tests/record_bundles.py $(NAMES)
 
 peers: venv
 	@$(ENV_PYTHON) tooling/peers.py $(if $(WRITE),--write) $(if $(PYTHON314),--python314 '$(PYTHON314)')

@@ -15,7 +15,7 @@ from typing import Any, Iterable
 
 from hangdebug.capture import processes
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.evidence import kernel
+from hangdebug.evidence import tcp
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.model import Clients
 from hangdebug.repair.proof import curl
@@ -70,7 +70,7 @@ class Watch:
 
     def find(self, but: Iterable[int] = ()) -> None:
         """List the servers anew, `but` some. Workers are found through their parent."""
-        ps, found = processes.library(), {}
+        ps, found = processes.require_psutil(), {}
         own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
         for process in ps.process_iter():
             if process.pid in own or not processes.is_python(process) or processes.quietly(process.ppid) in found:
@@ -127,7 +127,7 @@ def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
             texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
         except OSError:
             continue
-    return kernel.clients("\n".join(texts), ports)
+    return tcp.clients("\n".join(texts), ports)
 
 
 def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:

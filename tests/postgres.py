@@ -75,7 +75,7 @@ def running(timeout: float = 30.0) -> Iterator[str]:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  (no thread forks here)
+                preexec_fn=die_with_parent,  # noqa: PLW1509
                 **user,
             ) as server,
         ):

@@ -137,7 +137,7 @@ def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
     take(page, "panel-diff.png", tmp_path)
     tab(page, "Verification")
     press(page, "Verify with curl")
-    inside.get_by_role("progressbar", name="Readers leave, curl asks").wait_for()
+    inside.get_by_role("progressbar", name="Readers leave, curl sends requests").wait_for()
     inside.get_by_text("PASSED: all 28 probes").wait_for()
     inside.get_by_role("img", name=re.compile("rewritten: all 14 answered")).wait_for()
     take(page, "panel-proof.png", tmp_path)
@@ -164,10 +164,7 @@ CONTRAST = """one => {
   const parse = text => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
   const layers = []; let node = one;
   for (; node; node = node.parentElement) {
-    const c = parse(getComputedStyle(node).backgroundColor);
-    layers.push(c);
-    if (c[3] == 1) break;
-  }
+    const c = parse(getComputedStyle(node).backgroundColor); layers.push(c); if (c[3] == 1) break; }
   const over = (below, c) => below.map((v, i) => v * (1 - c[3]) + c[i] * c[3]);
   const ground = layers.reverse().reduce(over, [255, 255, 255]);
   const linear = v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;

@@ -36,6 +36,7 @@ KEYS = [
     "process",
     "samples",
     "waits_for",
+    "rule",
 ]
 
 
@@ -74,6 +75,16 @@ def test_a_dump_on_standard_input_with_a_bare_python_from_elsewhere(tmp_path: Pa
 def test_text_and_markdown_give_the_answer_first() -> None:
     assert hang("diagnose", DUMP).stdout.startswith("loop-blocked / executor-shutdown   confidence 0.8")
     assert hang("diagnose", DUMP, "--markdown").stdout.startswith("## loop-blocked / executor-shutdown")
+
+
+def test_explain_adds_how_the_answer_came_about_and_json_has_it_only_then() -> None:
+    plain, more = hang("diagnose", DUMP).stdout, hang("diagnose", DUMP, "--explain").stdout
+    assert more.startswith(plain) and "rules asked, in this order" in more[len(plain) :]
+    assert more.endswith("as shown\n")
+    answer = json.loads(hang("diagnose", DUMP, "--explain", "--json").stdout)
+    assert list(answer) == [*KEYS, "explain"] and set(answer["explain"]) == {"asked", "steps"}
+    done = hang("diagnose", DUMP, DUMP, "--explain")
+    assert done.returncode == 2 and "--explain is for one source." in done.stderr
 
 
 def test_a_dump_in_utf_16_is_read() -> None:

@@ -16,12 +16,12 @@ import pytest
 
 import client
 import lab
-from hangdebug.answer.model import STATES
 from hangdebug.causes import CAUSES
+from hangdebug.evidence.vocabulary import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
-import build_skill  # noqa: E402
-import generate  # noqa: E402
+import build_skill
+import generate
 
 SKILL, README, CLI = ROOT / "SKILL.md", ROOT / "README.md", ROOT / "docs" / "cli.md"
 PAGES = [SKILL, README, *sorted((ROOT / "references").glob("*.md"))]

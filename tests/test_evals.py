@@ -15,13 +15,13 @@ import pytest
 HERE = Path(__file__).resolve().parent / "evals"
 sys.path.insert(0, str(HERE))
 
-import grade  # noqa: E402
-import rules  # noqa: E402
-import stage  # noqa: E402
-import transcript  # noqa: E402
-import zoo  # noqa: E402
-from hangdebug.causes import CAUSES  # noqa: E402
-from rules import RULES, Run  # noqa: E402
+import grade
+import rules
+import stage
+import transcript
+import zoo
+from hangdebug.causes import CAUSES
+from rules import RULES, Run
 
 ROOT = HERE.parents[1]
 HANG = ROOT / "scripts" / "hang.py"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.capture import proc
-from hangdebug.evidence import kernel
+from hangdebug.evidence import bundle, kernel, tcp
 from hangdebug.evidence.model import Clients, KernelWait
 
 pytestmark = pytest.mark.skipif(
@@ -36,7 +36,7 @@ def waiting(call) -> KernelWait:
     while time.monotonic() < deadline:
         objects = proc.objects(os.getpid(), ())
         known = kernel.Objects(
-            dict(pairs(objects["fds.tsv"])), kernel.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
+            dict(pairs(objects["fds.tsv"])), tcp.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
         )
         found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):
@@ -127,7 +127,7 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         deadline = time.monotonic() + 5
         found = None
         while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
-            found = kernel.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
+            found = tcp.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()
@@ -155,6 +155,30 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    "name, text",
+    [
+        ("kernel-before-0.tsv", "# at 12:5 arch x86_64 hz none\n5\tS\t\t\t\t\t\n"),
+        ("kernel-before-0.tsv", "# at 1.5 arch x86_64 hz 0\n5\tS 1 1 1 1 1 1 1 1 1 1 1 1 1 1\t1\t1\t\t\t\n"),
+        ("net.txt", "0: zz zz 01 00:00 00:0 0 0 0 41325 1\n"),
+        ("fds.tsv", "3\u00b2\tsocket:[1]\n"),
+        ("process.json", "[" * 100_000),
+        ("tasks-0.json", "[" * 100_000),
+        ("functions.json", "[" * 100_000),
+        ("queues-0.json", '{"\u00b2": 1}'),
+        ("sources.json", '{"app.py": {"\u00b2": "x"}}'),
+    ],
+)
+def test_a_part_of_a_bundle_that_makes_no_sense_costs_that_part_alone(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "sample-0.json").write_text(
+        '[{"thread_name": "a", "frames": [{"name": "f", "filename": "a.py"}]}]'
+    )
+    (tmp_path / "7" / name).write_text(text)
+    (found,) = bundle.read_bundle(tmp_path)
+    assert found.snapshots[0].threads[0].name == "a"
+
+
+@pytest.mark.parametrize(
     "text, address",
     [
         ("0100007F:1538", "127.0.0.1:5432"),
@@ -163,4 +187,4 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
     ],
 )
 def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
-    assert kernel.address(text) == address
+    assert tcp.address(text) == address

@@ -100,6 +100,14 @@ def test_a_copy_can_be_made_again_over_a_repaired_one(tmp_path):
     assert all((tmp_path / path).read_text() == (lab.NEWSROOM / path).read_text() for path in changed)
 
 
+def test_a_diff_of_another_text_is_refused():
+    ((name, diff), *_) = lab.diffs(lab.NEWSROOM / "repair.diff")
+    text = (lab.NEWSROOM / name).read_text()
+    assert lab.patched(text, diff) != text
+    with pytest.raises(lab.LabError, match="another text"):
+        lab.patched(text.replace("headlines", "lines"), diff)
+
+
 def test_the_repair_is_not_laid_over_the_bundled_service():
     with pytest.raises(lab.LabError, match="folder of a copy"):
         lab.overlay(NOTEBOOKS / "lab_site" / ".." / "newsroom")
@@ -162,7 +170,7 @@ def test_nothing_is_left_after_ctrl_c(owner, tmp_path, moment):
 
 def test_ctrl_c_waits_for_the_end_of_a_held_block():
     steps = []
-    with pytest.raises(KeyboardInterrupt), lab.uninterrupted():  # noqa: PT012  (what comes after it is the test)
+    with pytest.raises(KeyboardInterrupt), lab.uninterrupted():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         steps.append("the block went on")
     assert steps == ["the block went on"]

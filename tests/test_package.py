@@ -22,10 +22,10 @@ import client
 import lab
 import zoo
 from hangdebug import __version__, causes
-from hangdebug.answer.model import STATES
+from hangdebug.evidence.vocabulary import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
-import build_skill  # noqa: E402
+import build_skill
 
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 # A room imports only from its left. A name stands for the module or the folder of that name.

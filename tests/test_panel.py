@@ -321,7 +321,7 @@ def test_a_process_that_goes_between_the_pick_and_the_capture(panel):
 @pytest.mark.parametrize(
     "pid, port, why",
     [
-        ("uvicorn", "", "'uvicorn' is no number"),
+        ("uvicorn", "", "'uvicorn' is not a number"),
         ("", "", "Which process"),
         ("", "1", "listens on port 1"),
         ("99999999999", "", "is not running"),
@@ -347,9 +347,9 @@ def test_what_was_taken_stays(panel, hung, how):
 
     panel.pause = pause
     if how == "stop":
-        assert "stopped early; what was taken is kept" in pressed(panel, panel.save)
+        assert "stopped early; what was saved is kept" in pressed(panel, panel.save)
     else:
-        with pytest.raises(cockpit.Interrupted), cockpit.told():
+        with pytest.raises(cockpit.Interrupted), cockpit.errors_as_sentences():
             pressed(panel, panel.save)
     assert 1 <= panel.slider.max < 5 and panel.desk.answer.cause == "executor-shutdown" and seen(panel.found)
 
@@ -387,7 +387,7 @@ def test_a_practice_case_does_not_tell_its_cause_before_a_guess(panel):
     assert primary(panel) == ["That is it"] and seen(panel.guess)
     hidden = [panel.card.value, panel.timeline.value, *(panel.pages[name].value for name in TABS)]
     assert not [shown for shown in hidden if re.search(r"loop-blocked|\bsleep / |/ sleep", shown)]
-    assert "This tab tells the cause." in panel.pages["Source"].value and "event-loop" in panel.pages["Threads"].value
+    assert "This tab shows the cause." in panel.pages["Source"].value and "event-loop" in panel.pages["Threads"].value
     panel.guess.value = "lock"
     assert pressed(panel, panel.check).startswith("Not lock: sleep.")
     assert "loop-blocked / sleep" in panel.card.value and "time.sleep" in re.sub(

@@ -1,6 +1,6 @@
-"""The practice cases are made of the tests' servers, without what tells.
+"""The practice cases are made of the tests' servers, without the words that give the answer away.
 
-They hang where the skill is unpacked, and the engine finds them out.
+They hang where the skill is unpacked, and the engine finds their causes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import zoo
 from hangdebug.causes import CAUSES
 
 ROOT = Path(__file__).resolve().parent.parent
-import build_skill  # noqa: E402
-import cases  # noqa: E402
+import build_skill
+import cases
 
 ALL = practice.catalogue()
-# A package, a server that is a script, one that was told to stop, one that is well: each is started otherwise.
+# A package, a server that is a script, one that has to stop, and one on which nothing is wrong: each starts otherwise.
 SAMPLE = [
     next(number for number, one in enumerate(ALL, 1) if fits(one))
     for fits in (
@@ -48,8 +48,8 @@ for number in {numbers!r}:
     with practice.start(number) as case:
         answer = worst(map(diagnose, observe_briefly(resolve(case.pid), lambda line: None)))
         frame, names = answer.blocking_frame, [part.name for part in case.folder.rglob("*")]
-        place = frame and [frame.file, frame.line]
-        print(json.dumps([number, answer.state, answer.cause, place, str(case.folder), names, case.pid, case.title,
+        print(json.dumps([number, answer.state, answer.cause, frame and [frame.file, frame.line], str(case.folder),
+                          names, case.pid, case.title,
                           practice.check(case, answer.cause).right, answer.process.command]), flush=True)
 """
 
@@ -119,7 +119,7 @@ def test_a_guess_is_compared_and_the_answer_explained(monkeypatch):
     assert (
         "time.sleep(" in right.source and "time.sleep(" in str(right) and right.story.startswith("A retry that sleeps")
     )
-    with pytest.raises(lab.LabError, match=r"is no cause\.\nNext: "):
+    with pytest.raises(lab.LabError, match=r"is not a cause\.\nNext: "):
         practice.check(case, "slep")
     for number in (0, len(ALL) + 1):
         with pytest.raises(lab.LabError, match="There is no case"):

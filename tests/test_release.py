@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-import build_skill  # noqa: E402
-import release  # noqa: E402
-import scan  # noqa: E402
+import build_skill
+import release
+import scan
 
 
 @pytest.fixture

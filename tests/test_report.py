@@ -1,4 +1,4 @@
-"""The incident report: all of a real bundle is in it, it needs nothing else, no dump gets out of its text."""
+"""The incident report: all of a real bundle is in it, it needs nothing else, and no dump gets out of its text."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ ROOT = Path(__file__).parents[1]
 HANG = ROOT / "scripts" / "hang.py"
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 TAGS = set(
-    "html head meta title style body main section h1 h2 p code pre ul li a figure "
-    "figcaption img table thead tbody tr th td div details "
-    "summary svg rect text polyline polygon".split()
+    "html head meta title style body main section h1 h2 p code pre ul li a figure figcaption img table thead "
+    "tbody tr th td div details summary svg rect text polyline polygon".split()
 )
 ATTRIBUTES = set(
-    "lang charset http-equiv content name class scope href alt src xmlns viewbox "
-    "width height role aria-label font-family font-size x y "
-    "fill rx stroke stroke-width stroke-dasharray points text-anchor font-weight".split()
+    "lang charset http-equiv content name class scope href alt src xmlns viewbox width height role aria-label "
+    "font-family font-size x y fill rx stroke stroke-width stroke-dasharray points text-anchor font-weight".split()
 )
 HOSTILE = (
     "</style></title></pre></svg><script>alert(1)</script><img src=x onerror=alert(2)> "
@@ -133,7 +131,7 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     for words in (
         "<h1>loop-blocked / executor-shutdown</h1>",
         "one solid bar with a dark edge",
-        "The kernel's word",
+        "What the kernel says of each thread",
         "recvfrom",
         "Verification: before",
         "FAILED: 3 of 3 probes",
@@ -215,7 +213,7 @@ def test_nothing_that_a_dump_says_is_markup(tmp_path):
 
 
 def test_every_format_that_is_read_is_reported(tmp_path):
-    """Dumps of all tools, tasks without threads too, and what people paste: none breaks the page or a picture."""
+    """Dumps of all tools, tasks without threads, and what people paste: none breaks the page or a picture."""
     files = [file for file in sorted((ROOT / "tests" / "dumps").rglob("*.*")) if ".truth." not in file.name]
     files = files[::9] + [
         file for file in sorted((ROOT / "tests" / "pasted").rglob("*")) if file.is_file() and file.suffix != ".py"
@@ -360,9 +358,9 @@ def test_in_a_browser_it_fits_the_window_in_both_themes_and_nothing_is_blocked_o
                 else ("rgb(232, 232, 232)", "rgb(22, 24, 28)")
             )
             wider = tab.evaluate(
-                "[...document.querySelectorAll('svg text')].filter(t => {const b = "
-                "t.getBBox(), s = t.ownerSVGElement.viewBox"
-                ".baseVal; return b.x + b.width > s.width}).map(t => t.textContent)"
+                "[...document.querySelectorAll('svg text')].filter(t => {"
+                "const b = t.getBBox(), s = t.ownerSVGElement.viewBox.baseVal; "
+                "return b.x + b.width > s.width}).map(t => t.textContent)"
             )
             assert wider == []
         browser.close()

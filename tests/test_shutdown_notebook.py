@@ -122,7 +122,8 @@ def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp
 @pytest.mark.live
 def test_a_step_that_does_not_start_says_so(monkeypatch, tmp_path):
     (tmp_path / "backoffice").mkdir()
-    (tmp_path / "backoffice" / "step_0.py").write_text("raise SystemExit('not today')\n")
+    (tmp_path / "backoffice" / "steps.diff").touch()
+    (tmp_path / "backoffice" / "office.py").write_text("raise SystemExit('not today')\n")
     monkeypatch.setattr(stops, "HERE", tmp_path)
     with pytest.raises(lab.LabError, match="not today"):
         stops.both(0)
@@ -130,7 +131,7 @@ def test_a_step_that_does_not_start_says_so(monkeypatch, tmp_path):
 
 def test_every_step_is_python_and_copies_from_snippets_that_are_there():
     for step in range(len(stops.NAMES)):
-        tree = ast.parse((stops.HERE / "backoffice" / f"step_{step}.py").read_text())
+        tree = ast.parse(stops.source_of(step))
         modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         own = modules & {path.stem for path in (ROOT / "snippets").glob("*.py")}
         assert bool(own) == bool(step)

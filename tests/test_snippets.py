@@ -21,7 +21,7 @@ from client import eventually, get, reading, slowest
 SNIPPETS = Path(__file__).resolve().parent.parent / "snippets"
 sys.path.insert(0, str(SNIPPETS))
 
-from stream_executor import stream_results  # noqa: E402
+from stream_executor import stream_results
 
 STREAM_APP = """
 import asyncio, threading

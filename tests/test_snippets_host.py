@@ -20,12 +20,12 @@ from snippet_lab import SNIPPETS, use_snippets
 
 use_snippets()
 
-import lifespan_executor  # noqa: E402
-import service_lifespan  # noqa: E402
+import lifespan_executor
+import service_lifespan
 
-import lab  # noqa: E402
-from hangdebug.capture.processes import facts  # noqa: E402
-from hangdebug.evidence.bundle import read_bundle  # noqa: E402
+import lab
+from hangdebug.capture.processes import facts
+from hangdebug.evidence.bundle import read_bundle
 
 ROOT = SNIPPETS.parent
 SHELLS = [shell for shell in (["dash"], ["busybox", "ash"], ["bash", "--posix"]) if shutil.which(shell[0])]

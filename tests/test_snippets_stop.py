@@ -21,9 +21,9 @@ from snippet_lab import NEVER, SNIPPETS, ask, held, lay_out, said, seconds_to_st
 
 use_snippets()
 
-from bounded_drain import drain, drain_async, running  # noqa: E402
-from periodic_cleanup import PeriodicThread, periodic_task  # noqa: E402
-from uvicorn_signals import until  # noqa: E402
+from bounded_drain import drain, drain_async, running
+from periodic_cleanup import PeriodicThread, periodic_task
+from uvicorn_signals import until
 
 GRACE = 1.0  # of tests/snippet_apps/stopping.py
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

@@ -47,11 +47,11 @@ import psutil
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
 
-import lab  # noqa: E402  (the lab lives beside the notebook)
-import postgres  # noqa: E402
-import practice  # noqa: E402
-import servers  # noqa: E402
-from practice import SCRIPT, ask, request, silent  # noqa: E402, F401  (how a server is brought to hang is told there)
+import lab
+import postgres
+import practice
+import servers
+from practice import SCRIPT, ask, request, silent  # noqa: F401  (how a server is brought to hang is told there)
 
 ZooError = lab.LabError  # a server did not behave as its constants say
 

@@ -31,12 +31,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "scripts"), str(HERE.parent / "notebooks")]
 
-import lab  # noqa: E402
-import servers  # noqa: E402
-import zoo  # noqa: E402
-from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.capture.processes import on_port, resolve  # noqa: E402
-from hangdebug.observe import observe_briefly  # noqa: E402
+import lab
+import servers
+import zoo
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.capture.processes import on_port, resolve
+from hangdebug.observe import observe_briefly
 
 KEPT = HERE.parent / "build" / "zoo"
 PACKAGES = (

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import zoo  # noqa: E402
+import zoo
 
 NAME = "service"
 HEALTHY = 2  # of the servers on which nothing is wrong, beside the one of hung/

@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 
-import cases  # noqa: E402
-from hangdebug.causes import CAUSES  # noqa: E402
-from hangdebug.causes.model import Cause  # noqa: E402
-from hangdebug.cli import command_line  # noqa: E402
+import cases
+from hangdebug.causes import CAUSES
+from hangdebug.causes.model import Cause
+from hangdebug.cli import command_line
 
 # Which lines of each step the README's example shows, after the step's heading.
 SHOWN = {

@@ -23,8 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tooling")]
 
-import generate  # noqa: E402
-import zoo  # noqa: E402
+import generate
+import zoo
 
 PEERS = ROOT / "build" / "peers"
 SERVERS = (

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))
 
-import build_skill  # noqa: E402
+import build_skill
 
 SCAN = ROOT / "build" / "scan"
 PAGE = ROOT / "docs" / "scan.md"

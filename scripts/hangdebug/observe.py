@@ -12,7 +12,6 @@ from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.bundle import AT_ONCE, Pause, capture, profile, rest, watch
 from hangdebug.capture.processes import Target
-from hangdebug.errors import BadBundle
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
@@ -62,9 +61,3 @@ def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence")
     base = f"{name}-{target.supervisor or target.workers[0]}-{stamp}"
     names = [base, *(f"{base}-{number}" for number in range(2, 100))]
     return next((parent / name for name in names if not (parent / name).exists()), parent / base)
-
-
-def answers(evidence: tuple[Evidence, ...]) -> tuple[Diagnosis, ...]:
-    if not evidence:
-        raise BadBundle("There is no evidence to diagnose.")
-    return tuple(diagnose(one) for one in evidence)

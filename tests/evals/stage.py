@@ -33,13 +33,13 @@ HERE = Path(__file__).resolve().parent
 TESTS, ROOT, FILES = HERE.parent, HERE.parents[1], HERE / "files"
 sys.path[:0] = [str(HERE), str(TESTS), str(ROOT / "scripts")]
 
-import client  # noqa: E402
-import lab  # noqa: E402
-import practice  # noqa: E402
-import zoo  # noqa: E402
-from grade import case_of, cases  # noqa: E402
-from hangdebug.capture import pyspy  # noqa: E402
-from hangdebug.errors import HangError  # noqa: E402
+import client
+import lab
+import practice
+import zoo
+from grade import case_of, cases
+from hangdebug.capture import pyspy
+from hangdebug.errors import HangError
 
 SKILLS = Path(".claude") / "skills"
 # What is true as well where a state is, so that it may be said: the loop itself is healthy while its tasks wait.

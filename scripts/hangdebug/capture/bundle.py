@@ -18,6 +18,7 @@ from hangdebug import __version__
 from hangdebug.capture import namespaces, proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions
 from hangdebug.capture.interpreter import tasks
+from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.queues import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
@@ -25,13 +26,12 @@ from hangdebug.evidence.excerpts import sources
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
-from hangdebug.scene.scene import role_of, supervises
+from hangdebug.evidence.roles import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 BEFORE, BEFORE_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
-WAITED = ("Lock", "Semaphore", "CapacityLimiter", "Event", "Condition", "Queue")
 AT_ONCE = 8  # processes
 OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
 
@@ -88,7 +88,7 @@ def look(target: processes.Target, folder: Path, samples: int, say: Say, pause: 
 
 
 def below(target: processes.Target, folder: Path) -> list[int]:
-    """The target's processes but its supervisor. Of one that runs a loop itself no children, but one that is stuck for good."""
+    """The target's processes but its supervisor; where that runs a loop itself, only a child that is stuck for good."""
     children = [pid for pid in target.workers if pid != target.supervisor]
     if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
         return children
@@ -239,8 +239,8 @@ def keep_tasks(pid: int, place: Path) -> None:
 
 
 def waits(task: Task) -> bool:
-    """Whether the application waits for somebody: who could end that takes longer to find out, and is asked only then."""
-    return task.awaits is not None and task.awaits.kind in WAITED and any(map(is_application, task.frames))
+    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
+    return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
 
 
 def kernel_now(pid: int) -> str:

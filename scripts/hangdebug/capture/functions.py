@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import time
 from dataclasses import replace
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Union
 
 from hangdebug.evidence.excerpts import file_lines
 from hangdebug.evidence.model import Function
@@ -40,6 +40,7 @@ INNER = frozenset(
 )
 AT_START = ("lifespan", "on_startup", "on_shutdown")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+Definition = Union[ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef]
 MODULE = "<module>"
 
 
@@ -48,7 +49,9 @@ def functions(files: Iterable[str], root: str = "") -> tuple[Function, ...] | No
 
     `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
     """
-    began, found, passed = time.monotonic(), [], set()
+    began = time.monotonic()
+    found: list[Function] = []
+    passed: set[str] = set()
     for number, file in enumerate(files):
         text = "\n".join(file_lines(file, root))
         if not text and not file.endswith("__init__.py") or len(text) > MOST_CHARACTERS:
@@ -64,11 +67,11 @@ def functions(files: Iterable[str], root: str = "") -> tuple[Function, ...] | No
     return leading(rooted(found, passed))
 
 
-def defined(node: ast.AST, file: str, owner: str = "", bases: bool = False) -> Iterator[Function]:
+def defined(node: Definition, file: str, owner: str = "", bases: bool = False) -> Iterator[Function]:
     """The functions in a tree, those inside of others too; the body of a module counts as one."""
     own, name = list(body(node)), getattr(node, "name", MODULE)
     if not isinstance(node, ast.ClassDef):
-        line, last = span(node) if name != MODULE else (0, 0)
+        line, last = (0, 0) if isinstance(node, ast.Module) else span(node)
         public = not (name.startswith("__") and name.endswith("__"))
         root = bases and public or any(map(outer, getattr(node, "decorator_list", ())))
         yields = any(isinstance(one, (ast.Yield, ast.YieldFrom)) for one in own)
@@ -76,11 +79,11 @@ def defined(node: ast.AST, file: str, owner: str = "", bases: bool = False) -> I
         yield Function(name, file, line, last, owner, root, yields, endings(own), *mentions(own), loops)
     for one in own:
         if isinstance(one, DEFINITIONS):
-            of_class = isinstance(node, ast.ClassDef)
-            yield from defined(one, file, name if of_class else "", of_class and bool(node.bases))
+            of_class = node if isinstance(node, ast.ClassDef) else None
+            yield from defined(one, file, name if of_class else "", of_class is not None and bool(of_class.bases))
 
 
-def span(node: ast.AST) -> tuple[int, int]:
+def span(node: ast.stmt) -> tuple[int, int]:
     return node.lineno, node.end_lineno or node.lineno
 
 
@@ -118,7 +121,11 @@ def endings(own: list[ast.AST]) -> tuple[tuple[str, int], ...]:
 
 def mentions(own: list[ast.AST]) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
     """The names that a body mentions, and what it awaits. What a `with` enters is called again at the block's end."""
-    names = [(last_name(one), one.lineno) for one in own if last_name(one) and isinstance(one.ctx, ast.Load)]
+    names = [
+        (last_name(one), one.lineno)
+        for one in own
+        if isinstance(one, (ast.Name, ast.Attribute)) and isinstance(one.ctx, ast.Load)
+    ]
     awaits = [
         (short(one.value.func), one.lineno)
         for one in own
@@ -174,7 +181,7 @@ def types(node: ast.AST) -> list[ast.AST]:
 
 
 def rooted(found: list[Function], passed: set[str]) -> list[Function]:
-    """With those marked that somebody else may call: handed on, of a class that is, or a method that nobody mentions."""
+    """With those marked that somebody else may call: handed on, of a class that is, or a method nobody mentions."""
     mentioned = {name for one in found for name, _ in one.calls}
     return [
         replace(
@@ -194,7 +201,8 @@ def leading(found: list[Function]) -> tuple[Function, ...]:
     """Those that end a wait and all that lead to one of them, with the mentions that matter."""
     mentioned = [{name for name, _ in one.calls} for one in found]
     kept = {index for index, one in enumerate(found) if one.ends}
-    fresh, names = set(kept), set()
+    fresh = set(kept)
+    names: set[str] = set()
     while fresh:
         new = {name for index in fresh for name in (found[index].name, found[index].owner) if name} - names
         names |= new

@@ -15,6 +15,7 @@ from pathlib import Path
 from hangdebug.capture import redact
 from hangdebug.capture.namespaces import depth, numbers
 from hangdebug.evidence.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
+from hangdebug.evidence.tcp import connections
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
@@ -87,7 +88,7 @@ def objects(pid: int, listening: tuple[int, ...]) -> dict[str, str]:
     return {"fds.tsv": files, "net.txt": sockets(pid, files, listening), "children.tsv": children(pid)}
 
 
-def descriptors(pid: int | str) -> str:
+def descriptors(pid: int) -> str:
     rows = []
     try:
         fds = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -109,27 +110,29 @@ def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
     own = {line.split("socket:[")[1][:-1] for line in files.splitlines() if "socket:[" in line}
     rows = []
     for name in ("tcp", "tcp6"):
-        for line in (content(f"/proc/{pid}/net/{name}") or "").splitlines()[1:]:
-            words = line.split()
-            if len(words) > 9 and (words[9] in own or int(words[1].rpartition(":")[2], 16) in listening):
+        for line in (content(f"/proc/{pid}/net/{name}") or "").splitlines():
+            if any(one.inode in own or one.port in listening for one in connections(line)):
                 rows.append(f"{line}\n")
     return "".join(rows)
 
 
 def children(pid: int) -> str:
-    """Its children by the number that it knows them by, which is what its system calls name, and the pipes that each has."""
+    """The text of children.tsv: of each child its pid, its command line and the pipes that it has.
+
+    The pid is the one in the target's own namespace, which is what its system calls name.
+    """
     rows = []
     level = depth(pid)
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
-        for child in (content(list_) or "").split():
-            number = (numbers(f"/proc/{child}/status")[level - 1 :] or [child])[0]
+        for child in map(int, (content(list_) or "").split()):
+            own = numbers(f"/proc/{child}/status")[level - 1 :]
             pipes = {line.split("pipe:[")[1][:-1] for line in descriptors(child).splitlines() if "\tpipe:[" in line}
-            rows.append(f"{number}\t{command(child)}\t{' '.join(sorted(pipes))}")
+            rows.append(f"{own[0] if own else child}\t{command(child)}\t{' '.join(sorted(pipes))}")
     return "\n".join(rows) + "\n"
 
 
 def sharers(pid: int) -> str:
-    """The text of shared.tsv: of each semaphore that threads of `pid` wait for together with other processes, which these are.
+    """The text of shared.tsv: of each semaphore that `pid` waits for and shares with others, which processes these are.
 
     Such a one lies in a file that is mapped, often one without a name any more. The kernel does not release it for
     an owner that was killed, so a semaphore that nobody else maps was left behind.
@@ -153,11 +156,11 @@ def sharers(pid: int) -> str:
 def mapped(pid: int) -> list[tuple[int, int, str]]:
     """The parts of its memory that lie in files: start, end, and the file's device and inode."""
     rows = (line.split(None, 5) for line in (content(f"/proc/{pid}/maps") or "").splitlines())
-    return [
-        (*(int(end, 16) for end in row[0].split("-")), f"{row[3]} {row[4]}")
-        for row in rows
-        if len(row) > 4 and row[4] != "0"
-    ]
+    found = []
+    for range_, _, _, device, inode, *_ in (row for row in rows if len(row) > 4 and row[4] != "0"):
+        start, _, end = range_.partition("-")
+        found.append((int(start, 16), int(end, 16), f"{device} {inode}"))
+    return found
 
 
 def processes() -> list[int]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Any, Callable, Iterator, TypeVar
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, mappings
 from hangdebug.capture.pyspy import not_permitted
-from hangdebug.capture.sockets import accepts, has_served, polls
+from hangdebug.capture.sockets import accepts, has_served, polls, psutil
 from hangdebug.errors import MissingTool, NoProcess, NotPython, to_install
 from hangdebug.evidence.model import Process
 
-try:
-    import psutil
-except ImportError:  # diagnosing a dump or a bundle needs none of this
-    psutil = None
+Running = Any  # a psutil.Process: psutil has no types
+T = TypeVar("T")
 
 SERVERS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
@@ -33,7 +31,7 @@ class Target:
     supervisor: int | None = None
 
 
-def library():
+def require_psutil() -> Any:
     """psutil. Raises MissingTool."""
     if psutil is None:
         raise MissingTool(
@@ -61,7 +59,7 @@ def resolve(pid: int) -> Target:
     return Target((process.pid, *children), process.pid if children else None)
 
 
-def not_python(pid: int, below: list) -> NotPython:
+def not_python(pid: int, below: list[Running]) -> NotPython:
     if not below:
         return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
     shown = "; ".join(f"{child.pid}: {shorten(child)}" for child in below[:8])
@@ -74,7 +72,7 @@ def not_python(pid: int, below: list) -> NotPython:
 
 def on_port(port: int) -> Target:
     """The processes that listen on a local TCP port. Raises NoProcess, or NotPermitted where they are hidden."""
-    ps = library()
+    ps = require_psutil()
     try:
         rows = [c for c in ps.net_connections("tcp") if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
     except ps.AccessDenied:  # macOS shows other processes' sockets to root only
@@ -106,22 +104,19 @@ def on_port(port: int) -> Target:
 def holders(port: int) -> set[int]:
     """Every process that holds the listening socket, for workers inherit it from their supervisor."""
     found = set()
-    for process in library().process_iter():
+    for process in require_psutil().process_iter():
         if any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections(process)):
             found.add(process.pid)
     return found
 
 
-def connections(process) -> list:
-    try:
-        return process.net_connections("tcp")
-    except psutil.Error:
-        return []
+def connections(process: Running) -> list[Any]:
+    return quietly(lambda: process.net_connections("tcp")) or []
 
 
-def alive(pid: int):
+def alive(pid: int) -> Running:
     """Raises NoProcess for a pid that is not running, or only a zombie."""
-    ps = library()
+    ps = require_psutil()
     try:
         process = ps.Process(pid)
         if process.status() != ps.STATUS_ZOMBIE:
@@ -136,13 +131,13 @@ def alive(pid: int):
     )
 
 
-def python_children(process) -> list:
+def python_children(process: Running) -> list[Any]:
     """Children that run Python as workers do: not the trackers that multiprocessing starts beside them."""
     below = quietly(process.children) or []
     return [child for child in below if is_python(child) and not any(word in command(child) for word in HELPERS)]
 
 
-def python_family(process) -> list:
+def python_family(process: Running) -> list[Any]:
     """The same, with the children's children. A child that is not Python ends its branch."""
     found = python_children(process)
     for child in found:
@@ -151,7 +146,7 @@ def python_family(process) -> list:
     return found
 
 
-def is_python(process) -> bool:
+def is_python(process: Running) -> bool:
     try:
         name = os.path.basename(quietly(process.exe) or process.name()).lower()  # another user's name is to be seen
         return name.startswith(("python", "pypy")) or any(part in process.name() for part in SERVERS)
@@ -159,7 +154,7 @@ def is_python(process) -> bool:
         return False
 
 
-def command(process) -> str:
+def command(process: Running) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -190,14 +185,14 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         )
 
 
-def cpus(process, python: str | None) -> int | None:
+def cpus(process: Running, python: str | None) -> int | None:
     """How many CPUs its Python counts, for the size of its default executor: from 3.13 on those it may run on."""
     minor = int((python or "3.0").partition(".")[2])
     allowed = quietly(process.cpu_affinity) if minor >= 13 and hasattr(process, "cpu_affinity") else None
     return len(allowed) if allowed else psutil.cpu_count()
 
 
-def shorten(process) -> str:
+def shorten(process: Running) -> str:
     """The program and what it serves, without what may be a secret."""
     return redact.command(quietly(process.cmdline) or [], MOST_WORDS)
 
@@ -206,13 +201,13 @@ def server_of(line: str) -> str | None:
     return next((name for name in SERVERS if name in line), None)
 
 
-def version(process) -> str | None:
+def version(process: Running) -> str | None:
     """ "3.11" from the name of the interpreter or of the library that it has loaded."""
     names = (found[1] for text in images(process) for found in [re.search(r"python(3\.\d+)", text)] if found)
     return next(names, None)
 
 
-def images(process) -> Iterator[str]:
+def images(process: Running) -> Iterator[str]:
     """The paths of its executable, and of the files that it has mapped."""
     yield quietly(process.exe) or ""
     try:
@@ -221,7 +216,8 @@ def images(process) -> Iterator[str]:
         yield from (one.path for one in quietly(getattr(process, "memory_maps", list)) or ())
 
 
-def quietly(call):
+def quietly(call: Callable[[], T]) -> T | None:
+    """What `call` returns, None where the process has ended or hides it."""
     try:
         return call()
     except (psutil.Error, OSError):

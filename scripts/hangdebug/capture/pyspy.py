@@ -68,9 +68,10 @@ def record(
     idle: bool = True,
     interrupted: Callable[[KeyboardInterrupt], object] | None = None,
 ) -> str:
-    """Sample for some seconds at `rate` a second, as collapsed stacks; with `idle`, sleeping threads too. Raises as `dump` does.
+    """Sample for some seconds at `rate` a second: collapsed stacks, with `idle` of sleeping threads too.
 
     Where `interrupted` is given, Ctrl-C ends the sampling early: it is called, and what was sampled so far is returned.
+    Raises as `dump` does.
     """
     with tempfile.TemporaryDirectory(prefix="hang-") as folder:
         file = Path(folder) / "profile.raw"
@@ -128,9 +129,9 @@ def run(
 
 
 def finished(
-    spy: subprocess.Popen, timeout: float, interrupted: Callable[[KeyboardInterrupt], object] | None
+    spy: subprocess.Popen[str], timeout: float, interrupted: Callable[[KeyboardInterrupt], object] | None
 ) -> subprocess.CompletedProcess[str]:
-    """Its output and status. Ctrl-C asks it to write what it has, where somebody wants that; nothing is left running."""
+    """Its output and status. With `interrupted`, Ctrl-C asks it to write what it has. Nothing is left running."""
     try:
         try:
             output, errors = spy.communicate(timeout=timeout)

@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections import Counter
+from functools import partial
 from typing import Iterable, Sequence
 
 STRUCK = "***"
@@ -53,7 +54,7 @@ LOOKUP = (
     r"[\w.]*(?:get|pop|read|load|fetch|find|ask|input|prompt|split|compile|match|search|sub|TypeVar)\w*\("  # of a name
 )
 NAMED, OPTION, RANDOM = "the value of a password-like name", "a password after an option", "a long random string"
-Pattern = "tuple[str, re.Pattern[str]]"
+Pattern = tuple[str, re.Pattern[str]]
 
 
 def patterns(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
@@ -124,7 +125,10 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def clean(text: str) -> tuple[str, dict[str, int]]:
-    """The text with secrets struck out, and how many of each kind were. JSON stays JSON. A second pass finds nothing."""
+    """The text with secrets struck out, and how many of each kind were.
+
+    JSON stays JSON. A second pass finds nothing.
+    """
     found: Counter[str] = Counter()
     kept = struck(text, PRIVATE, found).split("\n")
     known: dict[str, tuple[str, Counter[str]]] = {}  # a dump of a thousand threads has few different lines
@@ -168,7 +172,7 @@ def sources(text: str) -> tuple[str, dict[str, int]]:
 
 def struck(text: str, rows: Iterable[Pattern], found: Counter[str]) -> str:
     for kind, pattern in rows:
-        text = pattern.sub(lambda one: gone(one, found, kind), text)
+        text = pattern.sub(partial(gone, found=found, kind=kind), text)
     return text
 
 
@@ -188,7 +192,10 @@ def part(one: re.Match[str], name: str, text: str) -> str:
 
 
 def is_random(word: str) -> bool:
-    """Whether a word holds 20 signs or more in which letters and digits alternate. Paths and UUIDs are read by people, and stay."""
+    """Whether a word holds 20 signs or more in which letters and digits alternate.
+
+    Paths and UUIDs are read by people, and stay.
+    """
     if word.startswith(("/", "./", "../")) or UUID.fullmatch(word) or re.search(r"\.[a-z]{1,5}$", word):
         return False
     run = max(re.split(r"[_.=-]", word), key=len)

@@ -11,9 +11,8 @@ short `pool_timeout`; as many connections as threads that use them.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
 from hangdebug.causes.database import DRIVERS
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.scene import Scene
@@ -36,8 +35,8 @@ WAITERS = ("aiohttp/connector.py:_wait_for_available_connection",)  # it awaits 
 GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_concurrency_py3k.py:greenlet_spawn")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state in ("loop-busy", "healthy"):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state in ("loop-busy", "healthy"):
         return None
     step = checkout(wait)
     if step is None:
@@ -74,10 +73,13 @@ def where(frame: Frame) -> str:
 CAUSE = Cause(
     id="connection-pool",
     title="every connection of a pool is lent out",
+    picture="lock",
     match=match,
     snippet="db_stream.py",
     confused_with={
         "database": "there a query is under way; here it has no connection to be sent on.",
         "lock": "a pool waits on a condition too; the frames above it are a database driver's.",
     },
+    owed="likely",
+    frames_wait=True,
 )

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.kernel import sleeps_in_c
 from hangdebug.evidence.source import makers
 from hangdebug.scene.scene import Scene
@@ -117,8 +116,8 @@ RAW = (
 BUSY = ("loop-busy", "healthy", "threadpool-exhausted")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state in BUSY:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state in BUSY:
         return None
     peer = f" Its peer: {wait.kernel.detail}." if wait.descriptors else ""
     if wait.inside_package(*DRIVERS) or wait.inside_folder(DJANGO):
@@ -127,7 +126,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if not wait.leaf or wait.running:
         return None
     kernel = frozenset({"kernel"}) if wait.kernel is not None and wait.kernel.syscall else frozenset()
-    if wait.line_calls(*METHODS) or connects(wait, scene):
+    if wait.line_calls(*METHODS) or connects(scene, wait):
         return Match(kernel | {"source"}, (f"Its line calls a database driver written in C: {wait.text}{peer}",))
     server = server_of(wait)
     if server and not wait.line_calls(*RAW):
@@ -144,7 +143,7 @@ def asks_again(wait: Wait) -> bool:
     return bool(known and wait.motion.woke)
 
 
-def connects(wait: Wait, scene: Scene) -> bool:
+def connects(scene: Scene, wait: Wait) -> bool:
     """Whether the line opens a connection, or ends the transaction of one: `with connection:` commits."""
     made = makers(scene.evidence.sources, wait.frame, wait.entered) if wait.entered and wait.frame else frozenset()
     return any(
@@ -162,6 +161,7 @@ def server_of(wait: Wait) -> str | None:
 CAUSE = Cause(
     id="database",
     title="a synchronous database driver waits",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={
@@ -169,4 +169,6 @@ CAUSE = Cause(
         "sleep": "SQLite sleeps while it waits for a lock; the line calls `execute`, not `sleep`.",
         "lock": "a lock inside of the database has no holder in this process; ask the database who holds it.",
     },
+    owed="likely",
+    frames_wait=True,
 )

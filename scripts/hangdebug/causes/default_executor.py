@@ -10,8 +10,7 @@ Repair: timeouts in the calls; an executor of their own for slow calls (`loop.ru
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait
@@ -21,15 +20,15 @@ SHUTDOWN = "concurrent/futures/thread.py:shutdown"
 JOINS = "asyncio/base_events.py:_do_shutdown"  # it tells also where a dump has no names of threads
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state == "exit-hang":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if seen.state == "exit-hang":
         joining = joined(scene)
         return (
             Match(frozenset({"frames"}), (f"{joining.thread.name} joins the loop's default executor.",))
             if joining
             else None
         )
-    if verdict.state == "threadpool-exhausted" and wait is not None and is_default(wait.view):
+    if seen.state == "threadpool-exhausted" and wait is not None and is_default(wait.view):
         return Match(frozenset({"frames"}))
     return None
 
@@ -53,6 +52,7 @@ def joined(scene: Scene) -> View | None:
 CAUSE = Cause(
     id="default-executor",
     title="the loop's default executor is full, or is joined at the end",
+    picture="thread",
     match=match,
     snippet="lifespan_executor.py",
     confused_with={

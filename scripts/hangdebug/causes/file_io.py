@@ -10,8 +10,7 @@ open a FIFO with `O_NONBLOCK`.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -22,8 +21,8 @@ ALWAYS = ("flock", "fcntl", "openat", "open", "fsync", "fdatasync")
 READS = ("read", "write", "pread64", "pwrite64", "readv", "writev", "sendfile", "ioctl")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy" or wait.running:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy" or wait.running:
         return None
     if wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
@@ -53,10 +52,13 @@ def on_file(wait: Wait) -> bool:
 CAUSE = Cause(
     id="file-io",
     title="the event loop's thread waits for a file",
+    picture="file",
     fix="to_thread",
     match=match,
     confused_with={
         "socket": "the same stack; the kernel says which descriptor it is: a peer, or a path.",
         "lock": "a lock of threading is futex in the kernel's words, a file's is flock or fcntl.",
     },
+    owed="likely",
+    frames_wait=True,
 )

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
 from hangdebug.causes import lock
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame
+from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.source import earlier
-from hangdebug.scene.scene import Scene, since_fork
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")
@@ -28,13 +28,13 @@ SPAWNED = "multiprocessing/spawn.py"  # a process of its own: it inherits no loc
 SHARED = "multiprocessing/synchronize.py"
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state != "deadlock" or wait is None or abandoned(wait, scene) is None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if seen.state != "deadlock" or wait is None or abandoned(scene, wait) is None:
         return None
-    return Match(abandoned(wait, scene).kinds | {"frames"}, ("Its stack goes on into the process that forked it.",))
+    return Match(abandoned(scene, wait).kinds | {"frames"}, ("Its stack goes on into the process that forked it.",))
 
 
-def abandoned(wait: Wait, scene: Scene) -> Match | None:
+def abandoned(scene: Scene, wait: Wait) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
     if any(calls(frame, SPAWNED) for frame in frames):
@@ -53,7 +53,7 @@ def abandoned(wait: Wait, scene: Scene) -> Match | None:
         return Match(
             frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",)
         )
-    return lock.match(Verdict("deadlock", 0.7), wait, scene)
+    return lock.match(scene, wait, Seen("deadlock"))
 
 
 def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
@@ -69,6 +69,8 @@ def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
 CAUSE = Cause(
     id="fork",
     title="a forked child waits for a lock whose holder was not copied",
+    picture="lock",
     match=match,
     confused_with={"lock": "there the holder is a thread of the same process, and may release it yet."},
+    owed="surely",
 )

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import in_coroutine, in_generator, statement_at
@@ -68,8 +67,8 @@ DROPS = re.compile(r"^del |= None$|\bcollect\(")
 AT_EXIT = "weakref.py:_exitfunc"
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or wait.frame is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or wait.frame is None or seen.state == "loop-busy":
         return None
     if any(calls(frame, AT_EXIT) for frame in wait.view.thread.frames):
         return None  # not the collector calls it, but the interpreter that ends

@@ -17,8 +17,7 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -31,7 +30,7 @@ TASKS = ("asyncio/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None:
         return None
     if wait.coroutine and wait.starts_with(*TASKS):
@@ -50,18 +49,20 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return Match(
             frozenset({"source", "kernel"}), (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
         )
-    if futex and verdict.waits_for and verdict.waits_for[0].kind == "lock":
-        return Match(frozenset({"source", "kernel"}), (f"Its line takes {verdict.waits_for[0].through}.",))
+    if futex and seen.ring and seen.ring[0].kind == "lock":
+        return Match(frozenset({"source", "kernel"}), (f"Its line takes {seen.ring[0].through}.",))
     return None
 
 
 CAUSE = Cause(
     id="lock",
     title="the event loop waits for a lock",
+    picture="lock",
     fix="asyncio_lock",
     match=match,
     confused_with={
         "sleep": "the same stack; the kernel says clock_nanosleep instead of futex.",
         "future-result": "a future waits on a condition too, inside of concurrent/futures.",
     },
+    owed="likely",
 )

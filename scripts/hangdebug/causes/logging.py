@@ -10,8 +10,7 @@ whoever should read the stream.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -20,8 +19,8 @@ PACKAGES = ("loguru", "structlog", "logbook", "eliot", "logging_loki", "logstash
 PRINTS = ("print", "stdout", "stderr", "echo", "pprint")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     told = wait.in_syscall("write", "writev", "sendto", "sendmsg")
     words = (f"The kernel has it in {wait.kernel}.",) if told else ()
@@ -38,9 +37,11 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="logging",
     title="the event loop's thread waits to write its log",
+    picture="file",
     match=match,
     confused_with={
         "lock": "a handler's lock is taken inside of logging: look for the thread that holds it and writes.",
         "socket": "a handler that sends over the network shows frames of logging below the socket's.",
     },
+    owed="likely",
 )

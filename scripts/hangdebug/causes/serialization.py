@@ -10,8 +10,7 @@ model where the data is trusted, or `await asyncio.to_thread(...)`, best with an
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
@@ -62,8 +61,8 @@ METHODS = (
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or not computing(verdict, wait):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or not computing(seen.state, wait):
         return None
     computes = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*CODECS) or wait.inside(*PLACES):
@@ -79,6 +78,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="serialization",
     title="data is serialized or parsed on the event loop's thread",
+    picture="computes",
     match=match,
     confused_with={"cpu-bound": "there the application's own lines compute; here they call an encoder or a parser."},
 )

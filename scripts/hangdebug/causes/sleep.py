@@ -9,8 +9,7 @@ Repair: `await asyncio.sleep()`.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import sleeps_in_c
 from hangdebug.scene.scene import Scene
@@ -20,7 +19,7 @@ ASYNC_NAPS = ("asyncio/tasks.py:sleep", "anyio/_core/_eventloop.py:sleep", "anyi
 NAPS = ("sleep", "_sleep", "nap", "backoff")  # library functions that call time.sleep
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None:
         return None
     if wait.coroutine:
@@ -55,6 +54,7 @@ def in_c(wait: Wait) -> bool:
 CAUSE = Cause(
     id="sleep",
     title="a sleep suspends the event loop's thread",
+    picture="sleep",
     fix="sleep",
     match=match,
     confused_with={"lock": "`lock.acquire()` gives the same stack; the kernel says futex instead."},

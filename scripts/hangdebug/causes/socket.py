@@ -10,8 +10,7 @@ Repair: `asyncio.open_connection` or an asynchronous client; or the whole exchan
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
@@ -80,8 +79,8 @@ SYSCALLS = (
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     if wait.coroutine and wait.view.inner and calls(wait.view.inner[0], *STREAMS):
         return Match(
@@ -115,9 +114,12 @@ def timer(wait: Wait) -> bool:
 CAUSE = Cause(
     id="socket",
     title="the event loop's thread waits for a network peer",
+    picture="network",
     match=match,
     confused_with={
         "http-client": "there a client library's frames stand between the application and the socket.",
         "file-io": "the same stack; the kernel says which descriptor it is: a peer, or a path.",
     },
+    owed="perhaps",
+    frames_wait=True,
 )

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -23,8 +22,8 @@ WORDS = ("input", "stdin", "getpass", "getch")
 READS = ("read", "select", "pselect6", "poll", "ppoll")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy" or wait.running:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy" or wait.running:
         return None
     if wait.inside(*PROMPTS) or wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which asks at the terminal.",))
@@ -50,6 +49,7 @@ def on_terminal(wait: Wait) -> bool:
 CAUSE = Cause(
     id="stdin",
     title="the event loop's thread waits for input from a terminal",
+    picture="file",
     match=match,
     confused_with={"debugger": "there a breakpoint asks; frames of pdb or bdb are on the stack."},
 )

@@ -11,16 +11,15 @@ Repair: timeouts in the stuck calls; a limiter of their own for slow calls; more
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if any(edge.kind == "pool" for edge in verdict.waits_for):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if any(edge.kind == "pool" for edge in seen.ring):
         return Match(frozenset({"frames", "source"}))
-    if verdict.state != "threadpool-exhausted":
+    if seen.state != "threadpool-exhausted":
         return None
     return Match(frozenset({"frames"}))
 
@@ -28,6 +27,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="threadpool-limit",
     title="all threads of the pool are stuck, so synchronous work queues",
+    picture="thread",
     match=match,
     snippet="thread_limiter.py",
     confused_with={"none": "a few slow `def` requests are no exhaustion while threads are left."},

@@ -28,18 +28,19 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from hangdebug.errors import BadBundle, NotADump
-from hangdebug.evidence import kernel
+from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.dumps.collapsed import profile
-from hangdebug.evidence.model import Evidence, Process, Snapshot
+from hangdebug.evidence.model import Evidence, Process, Reading, Snapshot
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.records import functions, tasks, with_sockets
+from hangdebug.evidence.records import functions, tasks
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
-SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
+SAMPLE = re.compile(r"^sample-(\d{1,9})\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 QUEUES = re.compile(r"^queues-\d+\.json$")
 PID = re.compile(r"^\d+$")
+NUMBER = re.compile(r"^[0-9]{1,20}$")
 TYPES = {
     "pid": int,
     "command": str,
@@ -92,27 +93,58 @@ def read_bundle(path: Path) -> tuple[Evidence, ...]:
     ]
     kept = tuple(one for one in found if one.snapshots)
     if not kept:
-        notes = "; ".join(map(str, manifest.get("notes", []))) or "It has no folder with a sample in it."
+        notes = "; ".join(notes_of(manifest)) or "It has no folder with a sample in it."
         raise BadBundle(f"{path} holds no evidence that can be read.", notes, NEXT)
     return kept
 
 
 def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
+    """The evidence of one process, from the texts of its folder by name."""
     process = facts(mapping(texts.get("process.json", "{}")))
-    children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
-    objects = kernel.Objects(
-        dict(pairs(texts.get("fds.tsv", ""))),
-        kernel.peers(texts.get("net.txt", "")),
-        {pid: command for pid, (command, _, _) in children.items()},
-        dict(pairs(texts.get("shared.tsv", ""))),
-        {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
-    )
+    objects = objects_of(texts)
     if "sockets.txt" in texts:
-        process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+        process = tcp.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+    snapshots, attached, stackless = samples(texts, process, objects)
+    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
+        snapshots = (Snapshot((), process.pid, process.command),)
+    lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
+    return Evidence(
+        snapshots,
+        attached=attached,
+        readings=readings(texts, "kernel-before-", objects),
+        watch=readings(texts, "kernel-watch-", objects),
+        profile=profile(texts.get("profile.raw", "")),
+        process=process,
+        clients=tcp.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None,
+        sources=sources(mapping(texts.get("sources.json", "{}"))),
+        notes=(*notes_of(manifest), *stackless),
+        tasks=lists[0][0] if lists else (),
+        later=lists[-1][0] if lists[1:] else (),
+        unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),
+        functions=functions(texts.get("functions.json", "null")),
+        queued=queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
+    )
+
+
+def objects_of(texts: Texts) -> kernel.Objects:
+    children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
+    return kernel.Objects(
+        files=dict(pairs(texts.get("fds.tsv", ""))),
+        peers=tcp.peers(texts.get("net.txt", "")),
+        children={pid: command for pid, (command, _, _) in children.items()},
+        shared=dict(pairs(texts.get("shared.tsv", ""))),
+        pipes={pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
+    )
+
+
+def samples(
+    texts: Texts, process: Process, objects: kernel.Objects
+) -> tuple[tuple[Snapshot, ...], tuple[Reading | None, ...], tuple[str, ...]]:
+    """The dumps, the kernel's reading just before each, and a note for every sample without a stack."""
     snapshots: list[Snapshot] = []
-    attached = []
-    notes = [str(note) for note in manifest.get("notes", [])]
-    for number, name in sorted((int(found[1]), name) for name in texts for found in [SAMPLE.match(name)] if found):
+    attached: list[Reading | None] = []
+    notes: list[str] = []
+    for number, name in sorted((int(found[1]), found[0]) for found in map(SAMPLE.match, texts) if found):
         try:
             snapshot = read(texts[name])[0]
         except NotADump:
@@ -123,42 +155,33 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         )
         row = texts.get(f"kernel-{number}.tsv")
         attached.append(kernel.reading(row, objects) if row else None)
-    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
-        snapshots.append(Snapshot((), process.pid, process.command))
-    readings, watch = (
-        tuple(kernel.reading(texts[name], objects) for name in sorted(texts, key=natural) if name.startswith(prefix))
-        for prefix in ("kernel-before-", "kernel-watch-")
-    )
-    sources = {
-        file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
-        for file, lines in mapping(texts.get("sources.json", "{}")).items()
+    return tuple(snapshots), tuple(attached), tuple(notes)
+
+
+def readings(texts: Texts, prefix: str, objects: kernel.Objects) -> tuple[Reading, ...]:
+    names = (name for name in sorted(texts, key=natural) if name.startswith(prefix))
+    return tuple(kernel.reading(texts[name], objects) for name in names)
+
+
+def sources(value: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """Lines of source by file and number."""
+    return {
+        file: {int(number): str(text) for number, text in lines.items() if NUMBER.match(number)}
+        for file, lines in value.items()
         if isinstance(lines, dict)
     }
-    clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
-    lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
-    return Evidence(
-        tuple(snapshots),
-        readings,
-        tuple(attached),
-        watch,
-        profile(texts.get("profile.raw", "")),
-        process,
-        clients,
-        sources,
-        tuple(notes),
-        lists[0][0] if lists else (),
-        lists[-1][0] if lists[1:] else (),
-        next((note for _, note in lists if note), "" if lists else NO_TASKS),
-        functions(texts.get("functions.json", "null")),
-        queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
-    )
+
+
+def notes_of(manifest: Mapping[str, Any]) -> list[str]:
+    notes = manifest.get("notes")
+    return list(map(str, notes)) if isinstance(notes, list) else []
 
 
 def queued(readings: list[dict[str, Any]]) -> dict[int, int]:
     """How many calls waited for each pool thread, at the least, in every reading that knows it."""
     found: dict[int, int] = {}
     for tid, count in (row for one in readings for row in one.items()):
-        if tid.isdigit() and type(count) is int:
+        if NUMBER.match(tid) and type(count) is int:
             found[int(tid)] = min(count, found.get(int(tid), count))
     return found
 
@@ -178,18 +201,18 @@ def mapping(text: str) -> dict[str, Any]:
     """A JSON object, or {} for anything else: a bundle may have been cut short while it was written."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def pairs(text: str) -> list[tuple[int, str]]:
     rows = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-    return [(int(key), value) for key, value in rows if key.isdigit()]
+    return [(int(key), value) for key, value in rows if NUMBER.match(key)]
 
 
 def natural(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name)]
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", name)]
 
 
 def archive(path: Path) -> Texts:
@@ -224,8 +247,9 @@ def tarred(path: Path) -> Texts:
         for member in opened:
             size += member.size
             limit(path, len(texts), size)
-            if member.isfile():
-                texts[member.name] = opened.extractfile(member).read().decode("utf-8", "replace")
+            file = opened.extractfile(member) if member.isfile() else None
+            if file is not None:
+                texts[member.name] = file.read().decode("utf-8", "replace")
     return texts
 
 

@@ -46,7 +46,7 @@ def inside(known: dict[int, str], line: int) -> bool:
 
 
 def file_lines(file: str, root: str) -> list[str]:
-    for path in filter(None, (root and file.startswith("/") and root + file, file)):
+    for path in (root + file, file) if root and file.startswith("/") else (file,):
         try:
             with open(path, encoding="utf-8", errors="replace") as opened:
                 return opened.read(MOST_BYTES).splitlines()
@@ -91,7 +91,7 @@ def classes_around(lines: list[str], number: int) -> list[int]:
     return [first for first, _ in around(lines, number, ast.ClassDef)]
 
 
-def around(lines: list[str], number: int, *kinds: type) -> list[tuple[int, int]]:
+def around(lines: list[str], number: int, *kinds: type[ast.stmt]) -> list[tuple[int, int]]:
     tree = parsed("\n".join(lines))
     return [
         (node.lineno, node.end_lineno or node.lineno)

@@ -1,4 +1,4 @@
-"""The nouns of the evidence: frames, threads, tasks, dumps, and what the kernel says. Frozen; every verb lives elsewhere."""
+"""The nouns of the evidence: frames, threads, tasks, dumps, and what the kernel says. Verbs live elsewhere."""
 
 from __future__ import annotations
 

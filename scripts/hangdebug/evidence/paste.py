@@ -25,7 +25,7 @@ from hangdebug.evidence.dumps import (
     uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.model import Snapshot
+from hangdebug.evidence.model import Snapshot, Task, Thread
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
@@ -112,14 +112,18 @@ def best(lines: list[str]) -> tuple[Snapshot, ...]:
 
 
 def holds(snapshot: Snapshot) -> bool:
-    return any(one.frames for one in (*snapshot.threads, *snapshot.tasks))
+    return any(one.frames for one in stacks(snapshot))
+
+
+def stacks(snapshot: Snapshot) -> list[Thread | Task]:
+    return [*snapshot.threads, *snapshot.tasks]
 
 
 def size(found: tuple[Snapshot, ...]) -> tuple[int, int]:
     """How much was read: frames of threads and tasks whose head was understood, then all frames."""
-    stacks = [one for snapshot in found for one in (*snapshot.threads, *snapshot.tasks) if one.frames]
-    headed = [one for one in stacks if one.name or getattr(one, "os_id", None)]
-    return sum(len(one.frames) for one in headed), sum(len(one.frames) for one in stacks)
+    filled = [one for snapshot in found for one in stacks(snapshot) if one.frames]
+    headed = [one for one in filled if one.name or getattr(one, "os_id", None)]
+    return sum(len(one.frames) for one in headed), sum(len(one.frames) for one in filled)
 
 
 def upside_down(found: tuple[Snapshot, ...]) -> bool:

@@ -1,4 +1,7 @@
-"""Lines for a pasted dump or a bundle from a source tree that the user names. No other file is opened on a dump's word."""
+"""Lines of source for a dump or a bundle, from a tree that the user names.
+
+No other file is opened because a dump names it.
+"""
 
 from __future__ import annotations
 

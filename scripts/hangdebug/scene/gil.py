@@ -8,7 +8,6 @@ milliseconds to ask for the GIL again, without ever getting on.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait, motion, wait
 
@@ -18,16 +17,10 @@ ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
 RESTS = 0.2  # the most of a CPU that asking takes
 
 
-def starved(scene: Scene) -> tuple[Verdict, Wait] | None:
+def gil_kept(scene: Scene) -> Wait | None:
+    """The thread that keeps the GIL while the loop's thread asks for it in vain; None where no such thread is shown."""
     keeper = keeps(scene)
-    if keeper is None or not asks(scene) or gets_on(scene):
-        return None
-    one, name = wait(scene, keeper), keeper.thread.name or f"thread {keeper.thread.os_id}"
-    words = (
-        f"{name} owns the GIL in all {one.motion.samples} samples, and stands in one line.",
-        "The event loop's thread wakes all the time to ask for the GIL, and does not get it.",
-    )
-    return Verdict("loop-busy" if one.running else "loop-blocked", 0.94, words), one
+    return None if keeper is None or not asks(scene) or gets_on(scene) else wait(scene, keeper)
 
 
 def keeps(scene: Scene) -> View | None:

@@ -1,4 +1,4 @@
-"""The graph of waits: who waits for whom, through locks, futures, joins, pools' queues, and the event loop.
+"""The one graph of waits: who waits for whom, through locks, futures, joins, pools' queues, and the event loop.
 
 A node is a thread that stands still, or a suspended coroutine that holds a lock of threads and needs the loop to go on.
 An edge is drawn only to whoever the evidence names. Whoever waits for a moving thread does not wait for ever.
@@ -12,10 +12,13 @@ from typing import Iterator, Mapping
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
+from hangdebug.evidence.libraries import PARKED
 from hangdebug.evidence.model import Task
-from hangdebug.evidence.source import line_at, statement_at
+from hangdebug.evidence.roles import is_anyio_worker
+from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
+from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.waits import Wait, wait
 
 MOST_THREADS = 400
@@ -36,6 +39,10 @@ TO_THREAD = re.compile(
     r"(?:\bto_thread|\brun_sync|\brun_in_threadpool|\brun_in_executor\([^,]+,)\(?\s*([A-Za-z_][\w.]*)"
 )
 PREFIX = re.compile(r"thread_name_prefix\s*=\s*[\"']([^\"']+)")
+MADE = re.compile(r"\bThreadPoolExecutor\(")
+SHUT = re.compile(r"([A-Za-z_][\w.]*)\.(?:shutdown|__exit__)\(|\bwith\s+([A-Za-z_][\w.]*)\s*(?:,|:|as\b)")
+UNNAMED = "ThreadPoolExecutor-"  # what concurrent.futures calls the threads of a pool without a prefix
+PROCESS_POOL = "concurrent/futures/process.py"
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,12 @@ class Edge:
     `through` says what lies between, with {} where the target's name belongs.
     """
 
-    kind: str
+    kind: EdgeKind
     through: str
     targets: tuple[object, ...]
     sure: bool = True
     every: bool = False
+    concluded: bool = False  # from who is at work at all: no line and no name says it
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ def graph(scene: Scene) -> Graph:
             or loop_edge(scene, one)
             or pool_edge(scene, one)
             or join_edge(scene, one)
+            or giver_edge(scene, one)
         )
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
@@ -183,17 +192,23 @@ def one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
 
 
 def loop_edge(scene: Scene, one: Wait) -> Edge | None:
-    """To the event loop, by a worker that waits for a coroutine there."""
-    if not scene.loop or one.view.role == "event-loop" or not asks_loop(one, scene):
+    """To the event loop: by a worker that waits for a coroutine there, or by the loop's own thread that handed it one."""
+    if not scene.loop or not asks_loop(scene, one):
         return None
-    return Edge("loop", "a coroutine that it handed to {}", (identity(scene.loop[-1]),))
+    if one.view.role != "event-loop":
+        return Edge("loop", "a coroutine that it handed to {}", (identity(scene.loop[-1]),))
+    if one.starts_with(*RESULT) and not another_loop(scene, one):
+        return Edge("loop", "a coroutine that it handed to its own event loop", (identity(one.view),))
+    return None
 
 
-def asks_loop(one: Wait, scene: Scene) -> bool:
-    return one.inside(*ASKS_LOOP) or one.starts_with(*RESULT) and hands_over(one, scene)
+def asks_loop(scene: Scene, one: Wait) -> bool:
+    """Whether it waits for a coroutine that it handed to a loop: through a library, or by the application's own line."""
+    through_library = one.inside(*ASKS_LOOP) and one.view.role != "event-loop"
+    return through_library or one.starts_with(*RESULT) and hands_over(scene, one)
 
 
-def hands_over(one: Wait, scene: Scene) -> bool:
+def hands_over(scene: Scene, one: Wait) -> bool:
     """Whether the line, or the one that made the future it waits for, hands a coroutine to a loop."""
     if one.frame is None:
         return False
@@ -203,6 +218,64 @@ def hands_over(one: Wait, scene: Scene) -> bool:
     futures = {name.rpartition(".")[0] for name in one.called if name.rpartition(".")[2] in ("result", "exception")}
     lines = scene.evidence.sources.get(one.frame.file, {}).values()
     return any(HANDS_OVER in line and line.split("=")[0].split(":")[0].strip() in futures for line in lines)
+
+
+def giver_edge(scene: Scene, one: Wait) -> Edge | None:
+    """From the loop's thread to whoever could give it what it waits for, where no name says who does.
+
+    Any one of the threads at work may be the giver. Where nobody is at work, the loop itself would have to give a result.
+    """
+    if one.view.role != "event-loop" or another_loop(scene, one):
+        return None
+    for_result = one.starts_with(*RESULT)
+    if not (for_result or one.inside_package("concurrent", "threading", "queue") or one.in_syscall("futex")):
+        return None
+    if one.inside(*SHUTDOWN) or one.starts_with(*JOIN):
+        return None  # it waits for threads to end, which pool_edge and join_edge know better
+    givers = [view for view in scene.last if view.thread != one.view.thread and at_work(scene, view)]
+    asking = [view for view in givers if asks_loop(scene, wait(scene, view))]
+    if for_result and not asking and not made_here(scene, one) and nobody_gives(scene) and complete(scene):
+        return Edge("loop", "a result that no other thread works on", (identity(one.view),), concluded=True)
+    kind: EdgeKind = "future" if one.inside_package("concurrent") else "lock"
+    targets = tuple(map(identity, givers))
+    through = "what only a thread at work could give, as {} is"
+    return Edge(kind, through, targets, len(targets) == 1, concluded=True)
+
+
+def at_work(scene: Scene, view: View) -> bool:
+    """Whether a thread is in the application's code, or was called from it, and does not just wait for work."""
+    return not view.idle and view.frame is not None and not wait(scene, view).starts_with(*PARKED)
+
+
+def another_loop(scene: Scene, one: Wait) -> bool:
+    """Whether another thread runs an event loop as well: then the coroutine may have been handed to that one."""
+    return any(view.role == "event-loop" and view.thread != one.view.thread for view in scene.last)
+
+
+def made_here(scene: Scene, one: Wait) -> bool:
+    """Whether the source shows what made the future that is waited for, and no loop was asked for it."""
+    names = {name.rpartition(".")[0] for name in one.called if name.rpartition(".")[2] in ("result", "exception")}
+    return one.frame is not None and any(makers(scene.evidence.sources, one.frame, name) for name in names if name)
+
+
+def nobody_at_work(scene: Scene) -> bool:
+    """Whether each thread that is seen is a loop's or idle, and no process pool is in use: nobody can finish a future."""
+    return all(view.role == "event-loop" or view.idle for view in scene.last) and not any(
+        calls(frame, PROCESS_POOL) for view in scene.last for frame in view.thread.frames
+    )
+
+
+def nobody_gives(scene: Scene) -> bool:
+    """Whether nobody is at work, or each thread that is at work waits for a future itself."""
+    if scene.shows(PROCESS_POOL):
+        return False
+    return nobody_at_work(scene) or all(view.idle or wait(scene, view).starts_with(*RESULT) for view in scene.last)
+
+
+def complete(scene: Scene) -> bool:
+    """Whether the dump has all threads of its process: one without a process's number may be a part only."""
+    snapshot = scene.evidence.snapshots[-1]
+    return snapshot.pid is not None or snapshot.format == "py-spy JSON" and nobody_at_work(scene)
 
 
 def task_edge(scene: Scene, task: Task) -> Edge:
@@ -224,14 +297,7 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the worker that runs the submitted function; to all of the pool's threads where it waits in their queue."""
     workers = [view for view in scene.threads("worker") if not view.idle]
     if one.inside(*SHUTDOWN):
-        own = [view for view in workers if not is_anyio_worker(view.thread) and not pool_of(view) not in DEFAULT]
-        return Edge(
-            "join",
-            "the threads of a pool, of which {} is one",
-            tuple(map(identity, own)),
-            False,
-            len({pool_of(one) for one in own}) == 1,
-        )
+        return joined_pool_edge(scene, one, [view for view in workers if not is_anyio_worker(view.thread)])
     if not one.starts_with(*RESULT) or one.frame is None:
         return None
     lines = scene.evidence.sources.get(one.frame.file, {})
@@ -245,6 +311,39 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     if not pairs or one.view.role != "worker" or scene.shows("concurrent/futures/process.py"):
         return None
     return queue_edge(scene, one, {pool for pool, _ in pairs})
+
+
+def joined_pool_edge(scene: Scene, one: Wait, workers: list[View]) -> Edge:
+    """To the threads of the pool that is shut down: it goes on when all of them do.
+
+    The application joins pools of its own, and only asyncio the default executor. Where several pools could be meant,
+    it is stuck for certain only if every thread of them is.
+    """
+    prefix = joined_prefix(scene, one)
+    own = [view for view in workers if (pool_of(view) in DEFAULT) == (one.frame is None)]
+    if prefix is not None:
+        own = [view for view in own if pool_of(view) == prefix or not prefix and pool_of(view).startswith(UNNAMED)]
+    pools = {pool_of(view) for view in own}
+    return Edge(
+        "join",
+        "the threads of a pool, of which {} is one",
+        tuple(map(identity, own)),
+        prefix is not None and len(pools) == 1,
+        len(pools) == 1,
+    )
+
+
+def joined_prefix(scene: Scene, one: Wait) -> str | None:
+    """The prefix that the source gives to the threads of the pool that is shut down, "" for none, None where not known."""
+    if one.frame is None:
+        return None
+    known = scene.evidence.sources.get(one.frame.file, {})
+    text = raw_statement(known, one.frame.line or 0)
+    made = [text] if MADE.search(text) else []
+    for name in (found[1] or found[2] for found in SHUT.finditer(text)):
+        made += [raw_statement(known, number) for number in known if makes(known[number], name)]
+    prefixes = {(PREFIX.search(line) or ["", ""])[1] for line in made if MADE.search(line)}
+    return prefixes.pop() if len(prefixes) == 1 else None
 
 
 def queue_edge(scene: Scene, one: Wait, receivers: set[str]) -> Edge | None:

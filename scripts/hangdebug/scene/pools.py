@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.connection_pool import checkout
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
+from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.waits import Wait, movement, place, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
@@ -29,7 +28,43 @@ class Pool:
     name: str
     members: tuple[View, ...]
     limit: int | None
-    said: bool = False  # by the source: nothing is known of its queue
+    by_source: bool = False  # its size is the source's word: nothing is known of its queue
+
+
+@dataclass(frozen=True)
+class FullPool:
+    """A pool with every thread at work in one place: their waits, how many calls are queued (None where that is not
+    known), and how many of the threads woke while they were watched."""
+
+    pool: Pool
+    members: tuple[Wait, ...]
+    queue: int | None
+    woke: int
+
+    @property
+    def one_moment(self) -> bool:
+        return self.members[0].motion.samples == 1
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether so many of its threads woke that its calls are short ones."""
+        return not self.one_moment and self.woke * 4 > len(self.members)
+
+    def words(self) -> tuple[str, str]:
+        top = sum(place(one) == place(self.members[0]) for one in self.members)
+        queued = (
+            f"{self.queue} call{'s wait' if self.queue > 1 else ' waits'}" if self.queue else "a further one would wait"
+        )
+        count = len(self.members)
+        return (
+            f"All {count} threads of {self.pool.name} are stuck, {top} of them in one line; the event loop is idle.",
+            f"It runs at most {self.pool.limit or count} calls at a time, so {queued} in its queue.",
+        )
+
+    def serves_each_client(self, scene: Scene) -> bool:
+        """Whether there are as many threads as connected clients, so that nobody may have to wait."""
+        clients = scene.evidence.clients
+        return not self.queue and clients is not None and clients.open <= len(self.members)
 
 
 def pools(scene: Scene) -> tuple[Pool, ...]:
@@ -88,57 +123,24 @@ def written(scene: Scene, key: str) -> int | None:
     return max(sizes) if sizes and all(sizes) else None
 
 
-def full(scene: Scene) -> tuple[Verdict, Wait] | None:
-    """A pool with every thread stuck, that is at its known size or has calls in its queue."""
+def stuck_members(scene: Scene, pool: Pool) -> list[Wait]:
+    """The pool's threads that stand in one place in every sample, those of the commonest place first."""
     stuck = {identity(one.view): one for one in stuck_workers(scene)}
+    held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
+    places = Counter(map(place, held))
+    return sorted(held, key=lambda one: -places[place(one)])
+
+
+def full_pool(scene: Scene) -> FullPool | None:
+    """The first pool that is at its known size or has calls in its queue, with every thread in one place in every sample."""
     for pool in pools(scene):
-        held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
-        queue = queue_of(scene, pool)
-        sized = pool.limit is not None and len(held) >= pool.limit
-        if pool.said and queue is None and scene.evidence.later:
+        members, queue = stuck_members(scene, pool), queue_of(scene, pool)
+        sized = pool.limit is not None and len(members) >= pool.limit
+        if pool.by_source and queue is None and scene.evidence.later:
             sized = False  # the tasks tell whether anything waits for the pool
-        if not sized and not (queue and len(held) == len(pool.members)):
-            continue
-        places = Counter(map(place, held))
-        held.sort(key=lambda one: -places[place(one)])
-        top = places[place(held[0])]
-        if queue == 0:
-            return at_work(pool, held)
-        queued = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "a further one would wait"
-        words = (
-            f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
-            f"It runs at most {pool.limit or len(held)} calls at a time, so {queued} in its queue.",
-        )
-        if held[0].motion.samples == 1 and pool.said:
-            return Verdict("inconclusive", 0.5, words, ("One dump shows one moment: short calls look alike.",)), held[0]
-        if held[0].motion.samples == 1:
-            doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
-            return Verdict("threadpool-exhausted", 0.7 if checkout(held[0]) else 0.5, words, (doubt,)), held[0]
-        woken = sum(woke(scene, one) for one in held)
-        if woken * 4 > len(held):
-            words = (
-                f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",
-            )
-            return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
-        return Verdict("threadpool-exhausted", 0.93, words) if queue else unqueued(scene, held, words), held[0]
+        if sized or queue and len(members) == len(pool.members):
+            return FullPool(pool, tuple(members), queue, sum(woke(scene, one) for one in members))
     return None
-
-
-def unqueued(scene: Scene, held: list[Wait], words: tuple[str, ...]) -> Verdict:
-    """Of a full pool whose queue was not read: whether anybody suffers, only a further request can show."""
-    doubt = "Whether a call waits in its queue is not known."
-    clients = scene.evidence.clients
-    if clients is not None and clients.open <= len(held):
-        told = f"{clients.open} clients are connected, so each of them may have a thread of its own."
-        return Verdict("inconclusive", 0.5, (words[0], told), (doubt,))
-    return Verdict("threadpool-exhausted", 0.75, words, (doubt,))
-
-
-def at_work(pool: Pool, held: list[Wait]) -> tuple[Verdict, Wait | None]:
-    words = (f"All {len(held)} threads of {pool.name} are at work, and no call waits for one of them.",)
-    return Verdict(
-        "healthy", 0.6, words, (f"The next call will wait, until {held[0].view.thread.name} or another returns.",)
-    ), None
 
 
 def queue_of(scene: Scene, pool: Pool) -> int | None:
@@ -158,7 +160,7 @@ def in_line(scene: Scene) -> int | None:
     return sum(task.awaits is not None and task.awaits.kind == "CapacityLimiter" for task in scene.evidence.later)
 
 
-def to_the_brim(scene: Scene) -> Pool | None:
+def pool_without_spare(scene: Scene) -> Pool | None:
     """A pool with every thread in a call that stands still, though nothing is known to wait for it."""
     stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
     return next(
@@ -173,33 +175,26 @@ def to_the_brim(scene: Scene) -> Pool | None:
     )
 
 
-def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
-    """More coroutines wait for calls in pools than pools have threads at work: the others are in a queue.
+def queued_behind(scene: Scene) -> tuple[Pool, int, int] | None:
+    """A pool whose threads are all stuck while more coroutines wait for calls in pools than pools have threads at work.
 
-    A pool starts a thread for each call until it is full, so a queue means that it is, whatever its size.
+    A pool starts a thread for each call until it is full, so a queue means that it is, whatever its size. Answers with
+    the pool, how many coroutines wait and how many calls are under way.
     """
     busy = [view for view in scene.threads("worker") if not view.idle and not is_anyio_worker(view.thread)]
     waiting = handed_over(scene)
-    if (
-        not busy
-        or len(waiting) <= len(busy)
-        or any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
-    ):
+    if not busy or len(waiting) <= len(busy) or uses_processes(scene):
         return None
-    stuck = {identity(one.view): one for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
     for pool in pools(scene):
-        held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
-        if pool.members[0] not in busy or len(held) < len(pool.members):
-            continue
-        size = f", its source gives it {pool.limit}" if pool.limit else ""
-        words = (
-            f"All {len(held)} threads of {pool.name} are stuck{size}; the event loop is idle.",
-            f"{len(waiting)} coroutines wait for calls in pools all the time, and {len(busy)} such calls are under way: "
-            "the others are queued.",
-        )
-        others = ("Other pools are at work too: the queue may be theirs.",) if len(busy) > len(held) else ()
-        return Verdict("threadpool-exhausted", 0.7 if others else 0.92, words, others), held[0]
+        if pool.members[0] in busy and all(identity(view) in stuck for view in pool.members):
+            return pool, len(waiting), len(busy)
     return None
+
+
+def uses_processes(scene: Scene) -> bool:
+    """Whether a thread serves a pool of processes: calls that wait may then be at work elsewhere."""
+    return any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
 
 
 def handed_over(scene: Scene) -> tuple[Task, ...]:
@@ -234,17 +229,3 @@ def woke(scene: Scene, one: Wait) -> bool:
     """Whether a waiting thread woke by itself, with nobody attached."""
     watched, _, _ = movement(scene.evidence.watch, one.view.thread.os_id)
     return bool(one.motion.woke or watched)
-
-
-def unsure(scene: Scene) -> tuple[Verdict, Wait] | None:
-    """A pool of unknown size with every thread stuck in one place, and more clients than threads."""
-    stuck, clients = stuck_workers(scene), scene.evidence.clients
-    if clients is None or not 2 <= len(stuck) < clients.open:
-        return None
-    if len({place(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
-        return None
-    if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
-        return None  # nobody waits for them
-    words = (f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected.",)
-    doubts = ("A pool that is full and a pool with slow work look alike until one knows its size.",)
-    return Verdict("inconclusive", 0.5, words, doubts), stuck[0]

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from hangdebug.answer.model import Verdict
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame, KernelWait, Reading
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
+from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.scene import Scene, View
 
 SLEEPING = ("S", "D")
@@ -195,10 +195,10 @@ def before(scene: Scene, view: View) -> KernelWait | None:
     return None
 
 
-def computing(verdict: Verdict, wait: Wait | None) -> bool:
+def computing(state: State | None, wait: Wait | None) -> bool:
     """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
-    left_open = verdict.state in ("sync-worker-blocked", "startup-hang", "exit-hang")
-    return verdict.state == "loop-busy" or left_open and wait is not None and bool(wait.running)
+    left_open = state in (None, "sync-worker-blocked", "startup-hang", "exit-hang")
+    return state == "loop-busy" or left_open and wait is not None and bool(wait.running)
 
 
 def stuck_workers(scene: Scene) -> tuple[Wait, ...]:

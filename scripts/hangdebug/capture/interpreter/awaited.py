@@ -10,10 +10,9 @@ from hangdebug.capture.interpreter.layout import LINKED
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.evidence.frames import is_application, library_path
+from hangdebug.evidence.libraries import PRIMITIVES, TIMED_WAITS
 from hangdebug.evidence.model import Awaited
 
-# Files whose classes are made to wait on; the outermost call in one of them is what the caller asked for.
-WAITED = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
 BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
@@ -41,11 +40,14 @@ ENDS = frozenset(
 
 
 def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
-    """What the task waits for, None where it waits for nothing: it is about to run."""
+    """What the task waits for, None where it waits for nothing: it is about to run.
+
+    The outermost call in a file of primitives is what the caller asked for.
+    """
     primitive = None
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if not (path in WAITED or path == BACKEND and is_waitable(objects, one.first)):
+        if not (path in PRIMITIVES or path == BACKEND and is_waitable(objects, one.first)):
             break
         primitive = one
     if primitive is not None and primitive.first:
@@ -96,7 +98,7 @@ def inside(objects: Objects, found: Chain) -> tuple[int, ...]:
 
     The statement keeps the lock's bound `__aexit__` on the stack of its frame, from before it waits to enter.
     """
-    held: Counter = Counter()
+    held: Counter[int] = Counter()
     seen = {one.at for one in found.calls}
     for inner, one in zip((None, *found.calls), found.calls):
         held.update(at for at in holds(objects, one, seen) if LOCKS & set(objects.kinds(at)))
@@ -119,7 +121,10 @@ def holds(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
 
 
 def exits(objects: Objects, one: Call) -> list[int]:
-    """The objects whose bound methods are among the frame's values; from 3.14 on `__aexit__` and its object stand apart."""
+    """The objects whose bound methods are among the frame's values: a `with` keeps its `__exit__` there.
+
+    From 3.14 on the function and its object stand apart.
+    """
     if objects.layout.version >= LINKED:
         return [at for function, at in zip(one.values, one.values[1:]) if at and leaves(objects, function)]
     return [objects.memory.word(at + FIRST + 8) for at in one.values if at and objects.type_name(at) == "method"]
@@ -138,7 +143,7 @@ def timed(objects: Objects, found: Chain) -> bool:
     """Whether a timeout stands around the wait: `wait_for`, `asyncio.timeout`, AnyIO's cancel scopes."""
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if path == "asyncio/tasks.py" and one.frame.name in ("wait_for", "wait", "_wait", "sleep"):
+        if path == "asyncio/tasks.py" and one.frame.name in TIMED_WAITS:
             return True
         for at in exits(objects, one):
             kinds = set(objects.kinds(at))

@@ -20,7 +20,11 @@ WRAPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow",
 
 @dataclass(frozen=True)
 class Call:
-    """One suspended frame of the coroutine at `at`. `values` are the addresses in its locals, then on its stack; the last is what it awaits."""
+    """One suspended frame of the coroutine at `at`.
+
+    `values` are the addresses in its locals, then on its stack; the last is what it awaits. `first` is the first
+    local, which is `self` in a method.
+    """
 
     frame: Frame
     names: frozenset[str]
@@ -87,7 +91,10 @@ def call(objects: Objects, at: int) -> Call | None:
 
 
 def untagged(value: int) -> int:
-    """From 3.14 on the last bits of a local say who counts the reference; 0 for an int that is no object, or nothing."""
+    """The address without its tag; 0 for an int that is no object, or nothing.
+
+    From 3.14 on the last bits of a local say who counts the reference.
+    """
     return 0 if value & TAG == TAG or value <= TAG else value & ~TAG
 
 
@@ -113,10 +120,9 @@ def old_values(objects: Objects, frame: int) -> list[int]:
 
 
 def frame_of(objects: Objects, code: int, lasti: int) -> Frame:
-    """Hundreds of tasks stand in a few lines: each is read once."""
-    if (code, lasti) not in objects.known:
-        objects.known[code, lasti] = read_frame(objects, code, lasti)
-    return objects.known[code, lasti]
+    if (code, lasti) not in objects.frames:
+        objects.frames[code, lasti] = read_frame(objects, code, lasti)
+    return objects.frames[code, lasti]
 
 
 def read_frame(objects: Objects, code: int, lasti: int) -> Frame:
@@ -130,9 +136,9 @@ def read_frame(objects: Objects, code: int, lasti: int) -> Frame:
 
 def names_of(objects: Objects, code: int) -> frozenset[str]:
     """The attributes and globals that the function uses by name."""
-    if code not in objects.known:
-        objects.known[code] = frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
-    return objects.known[code]
+    if code not in objects.used:
+        objects.used[code] = frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
+    return objects.used[code]
 
 
 def texts(objects: Objects, at: int) -> Iterator[str]:

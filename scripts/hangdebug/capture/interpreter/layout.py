@@ -26,12 +26,8 @@ OLDEST, NEWEST = (3, 9), (3, 15)
 COUNTS = (3, 11)  # from here on a task has cancelling()
 LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
-HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = (
-    16,
-    3,
-    100_000,
-    1 << 16,
-)  # before an object stands its node, two bits of which are the collector's own
+# Before an object stands its node of the garbage collector, two bits of which are the collector's own.
+HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16
 
 
 class Newer(Unreadable):
@@ -40,10 +36,11 @@ class Newer(Unreadable):
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame.
+    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10, and to `code` in it from 3.11 on.
 
-    `task_cancels` is known from COUNTS on, where a task counts how often it was told to end. The six before it are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
-    one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
+    `task_cancels` is known from COUNTS on, where a task counts how often it was told to end. The six before it are of
+    LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next one and its tasks,
+    a task its node, and the interpreter a head of its garbage collector's rings.
     """
 
     version: tuple[int, int]
@@ -99,7 +96,7 @@ def specimen(pid: int) -> Iterator[Specimen]:
 
 
 @contextmanager
-def started(pid: int) -> Iterator[subprocess.Popen]:
+def started(pid: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
     command, options = command_like(pid)
     try:
@@ -130,11 +127,11 @@ def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
     return [program], {"cwd": "/", **user}
 
 
-def greeting(process: subprocess.Popen) -> dict[str, Any]:
+def greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the specimen prints. Raises Unreadable for an interpreter that cannot be walked."""
     line = first_line(process, STARTS_WITHIN)
     try:
-        facts = json.loads(line)
+        facts: dict[str, Any] = json.loads(line)
         version = tuple(facts["version"][:2])
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable("the target's interpreter does not run by itself") from error
@@ -157,12 +154,15 @@ def understood(pid: int, facts: dict[str, Any]) -> Layout:
         with opened(pid) as memory:
             return measured(memory, pid, facts)
     except Unreadable as error:
-        raise Newer(str(error)) if tuple(facts["version"][:2]) >= LINKED else error
+        if tuple(facts["version"][:2]) >= LINKED:
+            raise Newer(str(error)) from error
+        raise
 
 
-def first_line(process: subprocess.Popen, seconds: float) -> bytes:
+def first_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     """What `process` prints up to the end of a line, b"" where that does not come in time."""
     deadline, text = time.monotonic() + seconds, b""
+    assert process.stdout is not None  # it was started with a pipe
     descriptor = process.stdout.fileno()
     while not text.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
@@ -185,34 +185,40 @@ def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
     code = pointer(memory, coroutines, "code", last=True)  # 3.11 has it twice: in the coroutine, and in its frame
     frame = pointer(memory, coroutines, "frame") if version < (3, 11) else code
     return Layout(
-        version,
-        library.inode,
-        runtime - library.start,
-        where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
-        where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
-        *(pointer(memory, codes, name) for name in ("name", "file", "table", "names")),
-        where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
-        size,
-        pointer(memory, coroutines, "qualname"),
-        code,
-        frame,
-        last_instruction(memory, version, coroutines, frame, size),
-        pointer(memory, tasks, "coroutine"),
-        pointer(memory, tasks, "waiter"),
-        pointer(memory, tasks, "name"),
-        where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
-        where(memory, [tuple(facts["failed"])], 256),
-        where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
-        where(memory, [tuple(facts["items"])], 64),
-        facts["ascii"] - 1,
-        facts["other"] - 4,
-        *(lists(memory, facts) if version >= LINKED else ()),
-        task_cancels=where(memory, [tuple(one) for one in facts["cancels"]], 256, "<i") if version >= COUNTS else 0,
+        version=version,
+        inode=library.inode,
+        runtime=runtime - library.start,
+        interpreter=where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
+        modules=where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
+        code_name=pointer(memory, codes, "name"),
+        code_file=pointer(memory, codes, "file"),
+        code_table=pointer(memory, codes, "table"),
+        code_names=pointer(memory, codes, "names"),
+        code_first=where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
+        code_size=size,
+        qualname=pointer(memory, coroutines, "qualname"),
+        code=code,
+        frame=frame,
+        lasti=last_instruction(memory, version, coroutines, frame, size),
+        task_coroutine=pointer(memory, tasks, "coroutine"),
+        task_waiter=pointer(memory, tasks, "waiter"),
+        task_name=pointer(memory, tasks, "name"),
+        future_state=where(memory, facts["futures"], 256, "<i"),
+        future_exception=where(memory, [facts["failed"]], 256),
+        shared_keys=where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
+        items=where(memory, [facts["items"]], 64),
+        ascii=facts["ascii"] - 1,
+        wide=facts["other"] - 4,
+        task_cancels=where(memory, facts["cancels"], 256, "<i") if version >= COUNTS else 0,
+        **(lists(memory, facts) if version >= LINKED else {}),
     )
 
 
-def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
-    """The last six offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
+def lists(memory: Memory, facts: dict[str, Any]) -> dict[str, int]:
+    """The six offsets of LINKED, by name.
+
+    The specimen's two tasks follow each other in the list of its thread, the lost one is alone.
+    """
     interpreter, (thread, following) = facts["interpreter"], facts["threads"]
     one, other = (task["at"] for task in facts["tasks"])
     node = next(
@@ -234,7 +240,14 @@ def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
         raise Unreadable("the interpreter keeps its tasks in an unknown way")
     first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
     following = where(memory, [(thread - 16, following)], 256) - 16
-    return first, left - interpreter, following, tasks, node, collector(memory, interpreter, one)
+    return {
+        "threads": first,
+        "left_tasks": left - interpreter,
+        "next_thread": following,
+        "thread_tasks": tasks,
+        "task_node": node,
+        "collector": collector(memory, interpreter, one),
+    }
 
 
 def collector(memory: Memory, interpreter: int, task: int) -> int:
@@ -251,7 +264,9 @@ def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool 
     return where(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
 
 
-def last_instruction(memory: Memory, version: tuple, coroutines: list[dict[str, int]], frame: int, size: int) -> int:
+def last_instruction(
+    memory: Memory, version: tuple[int, int], coroutines: list[dict[str, int]], frame: int, size: int
+) -> int:
     """Up to 3.10 an int in the frame (in words of two bytes in 3.10); from 3.11 on a pointer into the code."""
     if version < (3, 11):
         unit = 2 if version == (3, 10) else 1

@@ -59,17 +59,20 @@ class Memory:
         return self.pages[number]
 
     def word(self, at: int) -> int:
+        """An unsigned number of eight bytes, as pointers are."""
         page, offset = self.pages.get(at // PAGE, b""), at % PAGE
         if offset <= len(page) - 8 == PAGE - 8:  # nearly always, and three times as fast
-            return WORD.unpack_from(page, offset)[0]
-        return struct.unpack("<Q", self.read(at, 8))[0]
+            found: int = WORD.unpack_from(page, offset)[0]
+            return found
+        return int.from_bytes(self.read(at, 8), "little")
 
     def signed(self, at: int) -> int:
-        return struct.unpack("<q", self.read(at, 8))[0]
+        """A signed number of eight bytes."""
+        return int.from_bytes(self.read(at, 8), "little", signed=True)
 
     def small(self, at: int) -> int:
         """A C int."""
-        return struct.unpack("<i", self.read(at, 4))[0]
+        return int.from_bytes(self.read(at, 4), "little", signed=True)
 
     def byte(self, at: int) -> int:
         return self.read(at, 1)[0]

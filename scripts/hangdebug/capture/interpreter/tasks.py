@@ -23,17 +23,19 @@ from hangdebug.capture.interpreter.layout import LINKED, Layout, Newer, Specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mappings, opened
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.capture.interpreter.task_lists import Moved, collected, linked
-from hangdebug.evidence.frames import INSTALLED_TOPS, STANDARD_TOPS, library_path
+from hangdebug.evidence.frames import library_path
+from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.model import Task
 
 MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 EXCEPTION_ARGS, MOST_WORDS, FIRST_NAMES = 24, 200, 12
-KNOWN = STANDARD_TOPS | INSTALLED_TOPS
+Executable = tuple[str, int, int, int]  # its path, device, inode and time of change
 FAILED_FOR = 10.0  # seconds; what failed because the machine was busy is tried again in a longer session
 
-layouts: dict[tuple, tuple[float, Layout | Unreadable]] = {}  # by executable: when it was measured, and the outcome
+# By executable: when it was measured, and the outcome.
+layouts: dict[Executable, tuple[float, Layout | Unreadable]] = {}
 measuring = threading.Lock()  # the workers of a server are looked at side by side, and run the same executable
 
 
@@ -63,7 +65,7 @@ def tasks_of(pid: int, layout: Layout | None = None) -> Reading:
 
 
 def ended_of(pid: int) -> tuple[Task, ...]:
-    """The tasks of `pid` that failed, from 3.14 on, where tasks_of() has only pending ones. () where they are not found."""
+    """The tasks of `pid` that failed, from 3.14 on, where tasks_of() has only pending ones; () where none is found."""
     try:
         layout = layout_for(pid)
         with opened(pid) as memory:
@@ -86,7 +88,7 @@ def told(pid: int) -> Reading:
 
 
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter, proved on a specimen of it, once for each executable. Raises Unreadable."""
+    """The layout of the target's interpreter, proved once for each executable. Raises Unreadable."""
     which = executable(pid)
     with measuring:
         when, found = layouts.get(which, (0.0, None))
@@ -102,7 +104,7 @@ def layout_for(pid: int) -> Layout:
     return found
 
 
-def executable(pid: int) -> tuple:
+def executable(pid: int) -> Executable:
     """What tells one interpreter from another, also from one that was put in its place. Raises Unreadable."""
     try:
         file = os.stat(f"/proc/{pid}/exe")
@@ -139,8 +141,8 @@ def prove(one: Specimen) -> None:
             or task.frames[-1].function.startswith("Jobs.") != whole
         ):
             raise Unreadable("the interpreter keeps its coroutines in an unknown way")
-    lock = entering.awaits
-    if lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
+    lock = entering.awaits if entering else None
+    if entering is None or lock is None or lock.counts != {"locked": 1, "waiters": 1} or entering.inside != (lock.id,):
         raise Unreadable("the interpreter keeps its attributes in an unknown way")
     if one.layout.version >= LINKED:
         if "left" not in found:
@@ -152,7 +154,8 @@ def prove(one: Specimen) -> None:
 
 
 def walked(objects: Objects, pid: int) -> Reading:
-    found, skipped, began = [], 0, time.monotonic()
+    found: list[Task] = []
+    skipped, began = 0, time.monotonic()
     for at in addresses(objects, pid):
         if time.monotonic() - began > MOST_SECONDS or len(found) >= MOST_TASKS:
             return Reading(tuple(found), f"only {len(found)} of its asyncio tasks were read")
@@ -208,7 +211,7 @@ def files_of(pid: int) -> tuple[str, ...]:
                 dict.fromkeys(
                     file
                     for name, at in modules.items()
-                    if name.partition(".")[0] not in KNOWN
+                    if name.partition(".")[0] not in KNOWN_TOPS
                     for file in [file_of(objects, at)]
                     if file and library_path(file) is None
                 )
@@ -279,7 +282,10 @@ def words(objects: Objects, at: int) -> str:
 
 
 def plain(part: object) -> object:
-    """What JSON knows instead: an object's fields, a set's members in order. dataclasses.asdict() takes four times as long."""
+    """What JSON knows instead: an object's fields, a set's members in order.
+
+    dataclasses.asdict() takes four times as long.
+    """
     return sorted(part) if isinstance(part, frozenset) else vars(part)
 
 

@@ -21,7 +21,8 @@ from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 TASK = re.compile(
     r"<(?:[A-Z]\w{0,40}\.)?Task (?P<state>[\w ]{1,40}?)(?: name=(?P<quote>['\"])(?P<name>.{0,200}?)(?P=quote))? "
     r"coro=<(?P<coroutine>[\w.<>-]{1,300})\(\)"
-    r"(?: (?:running at|running, defined at|done, defined at|suspended at) (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
+    r"(?: (?:running at|running, defined at|done, defined at|suspended at) "
+    r"(?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
 )
 WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
 TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) seconds")

@@ -112,7 +112,7 @@ def literal(line: str) -> str:
 
 
 def unwrapped(lines: list[str]) -> list[str]:
-    """The lines that a terminal broke at its width, wherever that fell, whole again: all broken ones are equally long."""
+    """The lines that a terminal broke at its width, whole again: all broken ones are equally long."""
     width = max(map(len, lines), default=0)
     broken = [
         len(line) == width and not WHOLE.search(line) and not BEGINS.match(after)
@@ -177,7 +177,7 @@ def parts(line: str) -> list[str]:
 def unescaped(line: str) -> str:
     text = re.sub(
         r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})",
-        lambda found: ESCAPES.get(found[0]) if found[0] in ESCAPES else chr(int(found[0][2:], 16)),
+        lambda found: ESCAPES[found[0]] if found[0] in ESCAPES else chr(int(found[0][2:], 16)),
         line,
     )
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes make one emoji

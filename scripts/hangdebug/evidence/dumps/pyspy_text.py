@@ -40,7 +40,8 @@ NAMED = (  # without an id: people take it out, and some put the name into its p
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
 PLACE = re.compile(
-    r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
+    r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)"
+    r"(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
     r"(?P<note>\s+\S.*)?$"
 )
 FILE_NAME = re.compile(r"\.[A-Za-z]\w{0,4}$|^<.*>$")
