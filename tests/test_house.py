@@ -112,14 +112,11 @@ def test_who_takes_a_scene_takes_it_first():
 
 
 def test_a_certainty_stands_in_the_one_table():
-    """0.0 and 1.0 are nothing and all. What lies between is how sure somebody is, but for a span of time with a name."""
+    """0.0 and 1.0 are nothing and all. What lies between is how sure somebody is, or a share with a name."""
     strays = []
     for path, tree in of_rooms(*JUDGING):
-        named = (
-            {id(one) for node in tree.body if is_named(node) for one in ast.walk(node)}
-            if path.parent.name == "scene"
-            else set()
-        )
+        spans = tree.body if path.parent.name == "scene" else []
+        named = {id(one) for node in spans if is_named(node) for one in ast.walk(node)}
         for node in ast.walk(tree):
             figure = isinstance(node, ast.Constant) and isinstance(node.value, float) and 0 < node.value < 1
             if figure and path.name != "certainty.py" and id(node) not in named:

@@ -181,7 +181,7 @@ def test_nothing_is_shipped_that_nothing_shipped_speaks_of():
     for name in texts.keys() - {"SKILL.md", "LICENSE"}:
         path = Path(name)
         module = path.parent.name if path.stem in ("__init__", "sitecustomize") else path.stem
-        words = [path.name, *([module] if path.suffix == ".py" else [])]
+        words = [path.name, *([module, module.replace("_", "-")] if path.suffix == ".py" else [])]  # or a state's name
         spoken = re.compile(
             "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words)
             + rf"|\b{re.escape(re.sub(r'[0-9]+.*', '', path.name))}\b\{{"

@@ -157,7 +157,8 @@ def drawing() -> str:
         ),
         f"<title>The seven rooms of the engine. {head}</title>",
         (
-            "<defs><marker id='tip' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='9' markerHeight='9' markerUnits='userSpaceOnUse' orient='auto'>"
+            "<defs><marker id='tip' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='9' markerHeight='9' "
+            "markerUnits='userSpaceOnUse' orient='auto'>"
             f"<path d='M0 0 8 4 0 8z' fill='{BLUE}'/></marker></defs>"
         ),
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>",
