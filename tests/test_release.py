@@ -19,8 +19,8 @@ import scan
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """A repository with the parts that a release touches, and a README that tells of 9.9.9."""
-    for part in (*build_skill.PARTS, "tests", "tooling", "docs", "README.md"):
+    """A repository with the parts that a release touches, and a changelog that tells of 9.9.9."""
+    for part in (*build_skill.PARTS, "tests", "tooling", "docs", "README.md", "CHANGELOG.md"):
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(
@@ -30,8 +30,14 @@ def tree(tmp_path) -> Path:
             )
         else:
             shutil.copy(source, tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text(readme.read_text().replace("## Changes\n", "## Changes\n\n### 9.9.9\n\n- Something.\n"))
+    changes = tmp_path / "CHANGELOG.md"
+    changes.write_text(changes.read_text().replace("# Changes
+", "# Changes
+
+## 9.9.9
+
+- Something.
+"))
     (tmp_path / ".gitignore").write_text("__pycache__\n")
     subprocess.run([sys.executable, tmp_path / "tooling" / "generate.py"], check=True, capture_output=True)
     subprocess.run([sys.executable, tmp_path / "tooling" / "build_skill.py"], check=True, capture_output=True)
