@@ -24,13 +24,23 @@ import build_skill
 import generate
 
 SKILL, README, CLI = ROOT / "SKILL.md", ROOT / "README.md", ROOT / "docs" / "cli.md"
-PAGES = [SKILL, README, *sorted((ROOT / "references").glob("*.md"))]
+CARRY_ON = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/architecture.md")]
+PAGES = [SKILL, README, *CARRY_ON, *sorted((ROOT / "references").glob("*.md"))]
 PATH = re.compile(r"(?<![\w/$.-])(?:scripts|references|snippets|notebooks|tests|tooling|docs)/[\w./-]*\w/?")
-INVENTED = re.compile(r"your[_-]cause")  # what the reader is told to make
+INVENTED = re.compile(r"your[_-](?:cause|state|format|rule)")  # what the reader is told to make
 # Commands that the tests below do not run as they stand, and why.
 ASIDE = {
     "make triage": "its work is run by the test of the example",
     "make test": "it runs this very test",
+    "make fast": "it runs most of these tests",
+    "make coverage": "it runs them once more",
+    "make lint": "CI runs it before the tests",
+    "make types": "CI runs it before the tests",
+    'make bundles NAMES="sleep lock"': "it hangs servers, and tests/record_bundles.py has tests of its own",
+    ".venv/bin/python tests/capture_dumps.py --only your-cause": "tests/test_recipes.py runs it",
+    ".venv/bin/python tests/record_bundles.py your-cause": "tests/test_recipes.py runs it",
+    ".venv/bin/python -m pip install pre-commit && "
+    ".venv/bin/pre-commit install --hook-type pre-commit --hook-type pre-push": "it needs the network",
     "python3 -m venv hang-env && hang-env/bin/python -m pip install -q py-spy psutil libcst": "it needs the network",
 }
 
@@ -89,7 +99,7 @@ def test_a_page_without_markers_is_refused():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_that_a_page_names_exists(page):
     named = {found for found in PATH.findall(page.read_text()) if not INVENTED.search(found)}
-    assert named or page.name == "reading-a-dump.md"
+    assert named or page.name in ("reading-a-dump.md", "CHANGELOG.md")
     assert not [path for path in sorted(named) if not (ROOT / path).exists()]
 
 
@@ -192,7 +202,7 @@ def homes(tmp_path_factory):
 def test_a_command_of_the_docs_runs_as_it_stands(number, page, line, news, homes, tmp_path):
     work = tmp_path / "another folder"
     work.mkdir()
-    for part in ("scripts", "tests", "skill.zip") if page == README else ():
+    for part in ("scripts", "tests", "skill.zip", "Makefile") if page in (README, *CARRY_ON) else ():
         (work / part).symlink_to(ROOT / part)
     for part in ("dump.txt", "evidence.zip"):
         shutil.copy(news.folder / part, work)
@@ -220,7 +230,11 @@ def fitted(line: str, news: SimpleNamespace) -> str:
 
 def told(line: str, output: str, folder: Path, home: Path) -> None:
     """What a command is run for has come about."""
-    if " diagnose " in line:
+    if line == "make":
+        assert "make triage" in output and "make fast" in output
+    elif "--explain" in line:
+        assert "=> " in output and "certainty" in output
+    elif " diagnose " in line:
         assert "executor-shutdown" in output
         assert "--code" not in line or "source     with ThreadPoolExecutor" in output
         assert "--save" not in line or (folder / "evidence-before-restart" / "manifest.json").is_file()

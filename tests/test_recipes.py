@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, followed to the letter in a copy of the tree: a cause and a state that are thrown away.
+"""The recipes of CONTRIBUTING.md, followed to the letter in a copy of the tree: a throw-away cause, a throw-away state.
 
 A block whose first line names a file is that file; a `diff` block changes the file that its first line names; the lines
 of an `sh` block are run. The sentences between them are for people.
@@ -18,7 +18,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
 COPIED = ("scripts", "tests", "references", "tooling", "docs", "notebooks", "snippets")
-FILES = ("SKILL.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "Makefile", "pyproject.toml")
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.M | re.S)
 # What ties one list of causes or states to the next; the whole of it is what `make fast` runs here.
 EQUATIONS = (
@@ -42,8 +41,9 @@ def recipe(title: str) -> str:
 def tree(tmp_path: Path) -> Path:
     for part in COPIED:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__", ".*", "evidence-*"))
-    for part in FILES:
-        shutil.copy(ROOT / part, tmp_path)
+    for path in ROOT.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copy(path, tmp_path)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
     return tmp_path
 
@@ -51,8 +51,7 @@ def tree(tmp_path: Path) -> Path:
 def follow(text: str, tree: Path) -> list[str]:
     """Apply every block of a recipe, in its order. Returns what was done."""
     done = []
-    for _, kind, body in (match.groups() for match in BLOCK.finditer(text)):
-        body = textwrap.dedent(body)
+    for kind, body in ((match[2], textwrap.dedent(match[3])) for match in BLOCK.finditer(text)):
         if kind == "sh":
             for line in body.splitlines():
                 run(tree, *line.partition("  #")[0].split())

@@ -31,13 +31,7 @@ def tree(tmp_path) -> Path:
         else:
             shutil.copy(source, tmp_path)
     changes = tmp_path / "CHANGELOG.md"
-    changes.write_text(changes.read_text().replace("# Changes
-", "# Changes
-
-## 9.9.9
-
-- Something.
-"))
+    changes.write_text(changes.read_text().replace("# Changes\n", "# Changes\n\n## 9.9.9\n\n- Something.\n", 1))
     (tmp_path / ".gitignore").write_text("__pycache__\n")
     subprocess.run([sys.executable, tmp_path / "tooling" / "generate.py"], check=True, capture_output=True)
     subprocess.run([sys.executable, tmp_path / "tooling" / "build_skill.py"], check=True, capture_output=True)
@@ -122,7 +116,7 @@ def test_the_version_stands_where_a_release_bumps_it_and_nowhere_else():
         if path.suffix in (".py", ".md", ".sh") and f'"{version}"' in path.read_text()
     ]
     assert holds == sorted(file for file, _ in release.PLACES)
-    assert re.search(rf"^### {re.escape(version)}$", (ROOT / "README.md").read_text(), re.M)
+    assert re.search(rf"^## {re.escape(version)}$", (ROOT / "CHANGELOG.md").read_text(), re.M)
 
 
 def test_what_is_explained_of_the_scan_is_about_files_that_are_shipped():
