@@ -36,29 +36,30 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "scripts"), str(HERE.parent / "notebooks")]
 
-import capture_dumps  # noqa: E402
-import lab  # noqa: E402
-import postgres  # noqa: E402
-import servers  # noqa: E402
-import test_healthy  # noqa: E402
-import zoo  # noqa: E402
-import zoo_matrix  # noqa: E402
-from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.answer.model import Diagnosis  # noqa: E402
-from hangdebug.capture.processes import Target, on_port, resolve  # noqa: E402
-from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.evidence.bundle import read_bundle  # noqa: E402
-from hangdebug.observe import observe  # noqa: E402
+import capture_dumps
+import lab
+import postgres
+import servers
+import test_healthy
+import zoo
+import zoo_matrix
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.answer.model import Diagnosis
+from hangdebug.capture.processes import Target, on_port, resolve
+from hangdebug.errors import HangError
+from hangdebug.evidence.bundle import read_bundle
+from hangdebug.observe import observe
 
 OUT = HERE / "bundles"
 EXPECTED = OUT / "expected.json"
@@ -203,7 +204,7 @@ def expected() -> dict[str, Any]:
     return json.loads(EXPECTED.read_text(encoding="utf-8")) if EXPECTED.is_file() else {}
 
 
-@lru_cache(maxsize=None)
+@cache
 def python_for(version: str) -> str:
     """A Python of this version with what the servers need. Raises Refused."""
     if zoo_matrix.version_of(sys.executable) == version:
@@ -323,7 +324,7 @@ def places(truth: zoo.Truth, python: str) -> dict[str, str]:
     return dict(sorted(known.items(), key=lambda one: -len(one[0])))
 
 
-@lru_cache(maxsize=None)
+@cache
 def interpreter(python: str) -> capture_dumps.Interpreter:
     return capture_dumps.interpreter(python)
 
@@ -350,7 +351,7 @@ def telling(line: str, words: tuple[str, ...] = ()) -> list[str]:
     return strange + [line.strip()[:160]] * any(one.search(line) for one in private(words))
 
 
-@lru_cache(maxsize=None)
+@cache
 def private(words: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
     """What no text may hold: the paths of this machine and of most others, and these words."""
     here = (str(HERE.parent), str(Path.home()), tempfile.gettempdir(), os.path.realpath(sys.prefix), sys.base_prefix)
@@ -482,7 +483,7 @@ def main() -> int:
             python = options.python or python_for(shot.python)
             why = zoo.missing(shot.server) or servers.missing(shot.under, python)
             if why:
-                raise Refused(why)
+                raise Refused(why)  # noqa: TRY301
             todo.append((shot, python))
         except (Refused, LookupError) as error:
             print(f"  {shot.name}: {error}", file=sys.stderr)

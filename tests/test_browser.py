@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,10 @@ from panel import TABS
 
 PICTURES = os.environ.get("HANG_PICTURES")
 CI = os.environ.get("CI") == "true"
-pytestmark = pytest.mark.skipif(bool(browser.missing()) and not CI, reason=browser.missing())
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(bool(browser.missing()) and not CI, reason=browser.missing()),
+]
 CONTROLS = {
     "button",
     "textbox",

@@ -6,7 +6,7 @@ tests/record_bundles.py writes the bundles, and expected.json beside them.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ ANEW = "Next, if the bundle is wrong or stale: make bundles NAMES={}"
 JUDGE = "Next, if today's answer is the better one: python tests/record_bundles.py --judge"
 
 
-@lru_cache(maxsize=None)
+@cache
 def judged(name: str) -> Diagnosis:
     return worst(map(diagnose, read_bundle(archive(name))))
 

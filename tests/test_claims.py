@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+import pytest
+
 from snippet_lab import TESTS
 
 sys.path.insert(0, str(TESTS.parent / "tooling"))
@@ -21,6 +23,7 @@ def rows() -> dict[str, str]:
     return dict(re.findall(r"^\| (.+?) \| (.*)$", claims.section()[1], re.M))
 
 
+@pytest.mark.live
 def test_no_claim_holds_and_the_page_says_how():
     outcomes = claims.run(claims.CLAIMS)  # side by side, as `make claims` does: the longest waits for 32 s
     assert list(outcomes) == list(claims.CLAIMS)

@@ -181,6 +181,7 @@ def test_a_fix_is_a_diff_until_it_is_written_and_then_nothing_is_left(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diagnosis.json", "stream.py"]
 
 
+@pytest.mark.live
 def test_capture_diagnose_fix_and_verify_on_a_server_that_hangs(tmp_path: Path) -> None:
     with zoo.hang("executor_shutdown") as hung:
         port = hung.url.rpartition(":")[2]
@@ -207,6 +208,7 @@ def test_capture_diagnose_fix_and_verify_on_a_server_that_hangs(tmp_path: Path) 
         assert hang("verify", "--url", f"{fine.url}/health").returncode == 0
 
 
+@pytest.mark.live
 def test_the_main_job_proves_the_repair_and_leaves_nothing_running(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, HANG, "triage"],
@@ -223,6 +225,7 @@ def test_the_main_job_proves_the_repair_and_leaves_nothing_running(tmp_path: Pat
     assert [path.name.startswith("evidence-") for path in tmp_path.iterdir()] == [True]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("heard", ["1. Start", "2. Save", "5. Start"])
 def test_ctrl_c_ends_the_main_job_and_its_servers(tmp_path: Path, heard: str) -> None:
     with subprocess.Popen(
@@ -238,7 +241,7 @@ def test_ctrl_c_ends_the_main_job_and_its_servers(tmp_path: Path, heard: str) ->
             if line.startswith(heard):
                 job.send_signal(signal.SIGINT)
                 break
-        output, errors = job.communicate(timeout=60)
+        _output, errors = job.communicate(timeout=60)
     assert job.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     assert not started_by(job.pid)
 

@@ -269,6 +269,7 @@ def test_where_a_module_cannot_be_read_nothing_is_concluded(text: str, tmp_path:
     assert functions_that_end_waits([str(tmp_path / "gone.py")]) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.recursive(

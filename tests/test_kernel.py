@@ -65,25 +65,30 @@ def test_a_lock_is_a_futex() -> None:
 
 
 def test_a_socket_is_known_by_its_peer() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        with closing(socket.create_connection(server.getsockname())) as client:
-            found = waiting(lambda: client.recv(1))
-            assert found.syscall == "recvfrom"
-            assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as server,
+        closing(socket.create_connection(server.getsockname())) as client,
+    ):
+        found = waiting(lambda: client.recv(1))
+        assert found.syscall == "recvfrom"
+        assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
 
 
 def test_a_socket_with_a_timeout_is_polled_and_known_too() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        with closing(socket.create_connection(server.getsockname())) as client:
-            client.settimeout(5)
-            found = waiting(lambda: client.recv(1))
-            assert found.syscall in ("poll", "ppoll")
-            assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as server,
+        closing(socket.create_connection(server.getsockname())) as client,
+    ):
+        client.settimeout(5)
+        found = waiting(lambda: client.recv(1))
+        assert found.syscall in ("poll", "ppoll")
+        assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.live
 def test_a_child_is_known_by_its_command() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        found = waiting(lambda: child.wait())
+        found = waiting(child.wait)
         assert found.syscall in ("wait4", "waitid")
         assert found.detail.startswith(f"child {child.pid}: {sys.executable}")
         child.stdin.close()
@@ -129,7 +134,7 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "args"),
+    "text, name, args",
     [
         ("202 0x7f 0x189 0x0 0x0 0x0 0xffffffff 0x1 0x2", "futex", (127, 393, 0, 0, 0, 4294967295)),
         ("running", "running", ()),
@@ -150,7 +155,7 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    "name, text",
     [
         ("kernel-before-0.tsv", "# at 12:5 arch x86_64 hz none\n5\tS\t\t\t\t\t\n"),
         ("kernel-before-0.tsv", "# at 1.5 arch x86_64 hz 0\n5\tS 1 1 1 1 1 1 1 1 1 1 1 1 1 1\t1\t1\t\t\t\n"),
@@ -174,7 +179,7 @@ def test_a_part_of_a_bundle_that_makes_no_sense_costs_that_part_alone(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    "text, address",
     [
         ("0100007F:1538", "127.0.0.1:5432"),
         ("0000000000000000FFFF00000403020A:0050", "10.2.3.4:80"),

@@ -25,7 +25,7 @@ from test_tasks import KNOWN, marked, own, running
 from zoo_matrix import Cell, Row
 
 sys.path.insert(0, str(zoo.HERE.parent / "tooling"))
-import generate  # noqa: E402
+import generate
 
 PYTHONS = [(f"/usr/bin/python3.{minor}", f"3.{minor}") for minor in zoo_matrix.MINORS]
 NAMES = [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
@@ -103,12 +103,14 @@ def test_an_unknown_case_is_a_usage_error() -> None:
     assert done.returncode == 2 and "no case is called slep" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.live
 def test_thread_ids_of_this_namespace_stay_as_they_are() -> None:
     with zoo.hang("none") as server:
         dump = pyspy.dump(server.pid)
         assert namespaces.namespace_depth(server.pid) == 1 and namespaces.dump_with_our_ids(server.pid, dump) == dump
 
 
+@pytest.mark.live
 @pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="where glibc keeps ids is known for x86_64"
 )
@@ -138,6 +140,7 @@ def test_a_newer_python_tells_where_its_tasks_wait(python: str) -> None:
     assert tasks["nap"].timed and tasks["timed"].timed and not tasks["flag"].timed and KNOWN.is_file()
 
 
+@pytest.mark.live
 def test_nothing_is_concluded_from_tasks_without_their_locks() -> None:
     """No list says whether a lock's holder is there, so a wait is told as a doubt at most."""
     with zoo.hang("reentered") as server:

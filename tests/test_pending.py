@@ -28,6 +28,8 @@ from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.records import parse_tasks
 from hangdebug.observe import observe
 
+pytestmark = pytest.mark.live
+
 OTHERS = [place for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
 PYTHONS = [sys.executable, *OTHERS]
 HUNG = ("reentered", "leaked_permit", "never_set", "small_limiter")

@@ -143,7 +143,7 @@ def test_many_samples_leave_letters_for_words():
     root = parsed(timeline(Evidence(shots)))
     letters = [text.text for text in root.iter(f"{NS}text") if text.get("text-anchor") == "middle"]
     assert letters and set(letters) <= {kind.letter for kind in KINDS}
-    assert len(set(kind.letter for kind in KINDS)) == len(KINDS)
+    assert len({kind.letter for kind in KINDS}) == len(KINDS)
 
 
 def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
@@ -242,7 +242,7 @@ def test_a_ring_closes_and_its_arrows_join_neighbours(count):
     picture = wait_graph(ring(count))
     root = parsed(picture)
     nodes = [one for one in root.iter(f"{NS}rect") if one.find(f"{NS}title") is not None]
-    heads = [one for one in root.iter(f"{NS}polygon")]
+    heads = list(root.iter(f"{NS}polygon"))
     assert len(nodes) == len(heads) == 2 * count and {one.get("fill") for one in heads} == {svg.VERMILLION}
     spots = [(float(one.get("x")), float(one.get("y"))) for one in nodes]
     assert len(set(spots)) == 2 * count
@@ -252,7 +252,7 @@ def test_a_ring_closes_and_its_arrows_join_neighbours(count):
     ]
     assert all(abs(step - 1) < 0.01 for step in steps)
     width, height = float(root.get("width")), float(root.get("height"))
-    assert all(0 < x and x + BOX < width and 0 < y and y + HEIGHT < height for x, y in spots) and width <= svg.WIDTH
+    assert all(x > 0 and x + BOX < width and y > 0 and y + HEIGHT < height for x, y in spots) and width <= svg.WIDTH
     assert picture.caption.startswith("A ring") and "(a.py:1)" in ElementTree.tostring(root, "unicode")
 
 

@@ -279,6 +279,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.live
 def test_a_real_bundle_holds_no_secret_and_lists_what_was_removed(tmp_path):
     (tmp_path / "server.py").write_text(PROGRAM)
     arguments = ["--password=s3cret", "--token", "s3cret", "postgresql://ada:s3cret@h/x"]

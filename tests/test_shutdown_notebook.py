@@ -104,6 +104,7 @@ def test_a_crowd_shows_what_each_repair_is_worth(notebook):
     assert float(re.search(r"([\d.]+) s +back within", rows["one pool, calls that stop"])[1]) <= 0.05
 
 
+@pytest.mark.live
 def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp_path):
     skill = tmp_path / "unpacked" / "backend-hang-debug"
     for name in PACKAGE:
@@ -118,6 +119,7 @@ def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp
     assert f"{len(code(notebook))} passed" in done.stdout and files(skill) == before
 
 
+@pytest.mark.live
 def test_a_step_that_does_not_start_says_so(monkeypatch, tmp_path):
     (tmp_path / "backoffice").mkdir()
     (tmp_path / "backoffice" / "steps.diff").touch()

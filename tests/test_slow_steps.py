@@ -1,4 +1,4 @@
-"""What asyncio's debug mode logs of a real program: which coroutine held the loop, and no more certainty than a log has."""
+"""What asyncio's debug mode logs of a real program: which coroutine held the loop, no surer than a log is."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import resolve
 from hangdebug.observe import observe_briefly
 
+pytestmark = pytest.mark.live
+
 UVICORN = ("-m", "uvicorn", "main:app", "--port", "0")
 SILENT = """
 import socket

@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
@@ -73,6 +73,7 @@ def own(task: Task) -> list[tuple[str, int | None]]:
     return [(frame.name, frame.line) for frame in task.frames if frame.file == str(KNOWN)]
 
 
+@pytest.mark.live
 def test_known_tasks_are_read_exactly(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
@@ -106,6 +107,7 @@ def test_known_tasks_are_read_exactly(python: Path) -> None:
     assert all(task.state == "pending" for name, task in found.items() if name != "bad")
 
 
+@pytest.mark.live
 def test_what_they_wait_for_is_named_with_its_counts(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
@@ -122,6 +124,7 @@ def test_what_they_wait_for_is_named_with_its_counts(python: Path) -> None:
     assert str(found["subclass"].awaits) == "Semaphore.acquire (permits 0, waiters 1)"
 
 
+@pytest.mark.live
 def test_who_is_inside_of_a_lock_is_seen_through_managers_and_generators(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
@@ -130,6 +133,7 @@ def test_who_is_inside_of_a_lock_is_seen_through_managers_and_generators(python:
     assert {name for name, task in found.items() if door.id in task.inside} == {"manager", "generator"}
 
 
+@pytest.mark.live
 def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
     with running(python) as pid:
         names = {task.frames[-1].function for task in by_name(pid).values() if task.frames}
@@ -137,6 +141,7 @@ def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
     assert ("Jobs.listen" in names) == (version >= (3, 11)) and ("listen" in names) == (version < (3, 11))
 
 
+@pytest.mark.live
 def test_a_thousand_tasks_take_less_than_a_second_and_do_not_disturb(python: Path) -> None:
     with running(python, "1000") as pid:
         known = layout_for(pid)
@@ -201,17 +206,22 @@ def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypa
     assert found.note == asyncio_pstree.NOTE and found.tasks
 
 
+@pytest.mark.live
 def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
     whole = tasks.measured_specimen
     monkeypatch.setattr(tasks, "measured_specimen", lambda pid: begun.append(pid) or whole(pid))
     monkeypatch.setattr(tasks, "layouts", {})
-    with running(Path(sys.executable)) as one, running(Path(sys.executable)) as other:
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(tasks_of, (one, other, one, other)))
+    with (
+        running(Path(sys.executable)) as one,
+        running(Path(sys.executable)) as other,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        found = list(pool.map(tasks_of, (one, other, one, other)))
     assert len(begun) == 1 and all(len(reading.tasks) == 14 for reading in found)
 
 
+@pytest.mark.live
 def test_a_process_without_asyncio_has_no_tasks() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
@@ -226,6 +236,7 @@ def test_a_process_without_asyncio_has_no_tasks() -> None:
     assert (found.tasks, found.note) == ((), "")
 
 
+@pytest.mark.live
 def test_what_cannot_be_read_is_a_note() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
@@ -251,6 +262,7 @@ class Spoilt(Memory):
         return found ^ (0xFF << (asked % 48)) if asked % self.pages[-2][0] == 0 else found
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("period", [3, 7, 20, 50, 100, 173, 251])
 def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None:
     with running(Path(sys.executable), "50") as pid:
@@ -267,6 +279,7 @@ def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None
     assert len(found) <= len(whole) == 64
 
 
+@pytest.mark.live
 def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(Path(sys.executable)) as pid, measured_specimen(pid) as one:
         tasks.check_layout(one)
@@ -284,6 +297,7 @@ def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.Monk
                 tasks.check_layout(replace(one, layout=wrong))
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "says",
     [

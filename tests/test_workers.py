@@ -1,4 +1,4 @@
-"""Processes without an event loop: servers that serve one request at a time, worker threads, scripts. Each really runs."""
+"""Processes without an event loop: servers of one request at a time, worker threads, scripts. Each really runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import on_port, resolve
 from hangdebug.observe import observe_briefly
+
+pytestmark = pytest.mark.live
 
 SILENT = """
 import queue, socket, socketserver, subprocess, threading, time
@@ -177,10 +179,12 @@ def test_a_wait_on_purpose_is_never_accused(text: str, tmp_path: Path) -> None:
 
 def test_a_server_with_a_thread_a_request_and_one_slow_request_is_not_accused() -> None:
     truth = zoo.truth("wsgi_threads")
-    with lab.launch([sys.executable, "wsgi_threads.py"], truth.folder, None, zoo.SCRIPT, 20) as server:
-        with zoo.request(server.url, "/login", 5):
-            answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
-            assert zoo.ask(server.url, "/health", 5) == "answer"
+    with (
+        lab.launch([sys.executable, "wsgi_threads.py"], truth.folder, None, zoo.SCRIPT, 20) as server,
+        zoo.request(server.url, "/login", 5),
+    ):
+        answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+        assert zoo.ask(server.url, "/health", 5) == "answer"
     assert answer.state in ("healthy", "inconclusive") and answer.confidence < 0.7, answer
 
 

@@ -16,7 +16,7 @@ Each server says in plain constants what is true of it. This module reads them w
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     STACKS        the state that stacks show without their sources, where that is another: "loop-blocked"
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
-    SERVER        "script" where the file is a server of its own that prints "Serving on URL"; else uvicorn runs its `app`
+    SERVER        "script" where the file itself serves and prints "Serving on URL"; else uvicorn runs its `app`
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
                   module by its name; several with spaces in between
 
@@ -35,22 +35,23 @@ import sys
 import tempfile
 import time
 import tokenize
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import psutil
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
 
-import lab  # noqa: E402  (the lab lives beside the notebook)
-import postgres  # noqa: E402
-import practice  # noqa: E402
-import servers  # noqa: E402
-from practice import SCRIPT, ask, request, silent  # noqa: E402, F401  (how a server is brought to hang is told there)
+import lab
+import postgres
+import practice
+import servers
+from practice import SCRIPT, ask, request, silent  # noqa: F401  (how a server is brought to hang is told there)
 
 ZooError = lab.LabError  # a server did not behave as its constants say
 
@@ -136,7 +137,7 @@ def truth(name: str) -> Truth:
     return truth_in(find(name.replace("-", "_")))
 
 
-@lru_cache(maxsize=None)  # hundreds of tests ask, and no server changes meanwhile
+@cache  # hundreds of tests ask, and no server changes meanwhile
 def truth_in(path: Path) -> Truth:
     package = path.name == "main.py"
     folder = path.parent.parent if package else path.parent

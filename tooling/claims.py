@@ -29,9 +29,9 @@ PAGE = ROOT / "references" / "executors.md"
 TITLE = "## What common advice gets wrong\n"
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks"), str(ROOT / "tests")]
 
-import lab  # noqa: E402
-from client import eventually, get, reading  # noqa: E402
-from hangdebug.repair.proof.pressure import pressure  # noqa: E402
+import lab
+from client import eventually, get, reading
+from hangdebug.repair.proof.pressure import pressure
 
 ABORTS, AT_ONCE = 200, 20
 POOL = 16  # threads, of claims_app.py's one pool

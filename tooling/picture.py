@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
 
-import lab  # noqa: E402
-from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
-from hangdebug.report.charts import latency  # noqa: E402
+import lab
+from hangdebug.repair.proof.verify import Verification, verify
+from hangdebug.report.charts import latency
 
 DEADLINE, ABORTS = 1.0, 10
 

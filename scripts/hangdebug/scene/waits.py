@@ -18,6 +18,10 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 ON_FD = re.compile(r"fd (\d+)(?: -> ([^,]+))?")
 
 
+# Shares of the time: of one that computes, and of one that is kept from it by others.
+COMPUTES, CONTENDS = 0.5, 0.1
+
+
 @dataclass(frozen=True)
 class Motion:
     """How much a thread moved. `same` of `samples` show the commonest place, `idle` show it idle.
@@ -43,8 +47,8 @@ class Motion:
     @property
     def computes(self) -> bool:
         """It uses a CPU, or would if others did not, be it for CPUs or (woken every 5 ms) for the GIL."""
-        contends = self.often and (self.cpu or 0) > 0.1
-        return (self.cpu or 0) > 0.5 or self.runnable > 0.5 or contends
+        contends = self.often and (self.cpu or 0) > CONTENDS
+        return (self.cpu or 0) > COMPUTES or self.runnable > COMPUTES or contends
 
     @property
     def often(self) -> bool:
