@@ -204,8 +204,17 @@ LOOKS = (
     Shot("last_call", look="sh"),
     Shot("reentered", look="cut short"),
     Shot("dns", look="faulthandler"),
-    Shot("regex", look="faulthandler"),
+    Shot("serialization", look="faulthandler"),
     Shot("sleep", under="uvicorn --workers 2", look="faulthandler"),
+    Shot("import_hangs", under="gunicorn"),
+    Shot("import_hangs", under="gunicorn", look="no kernel"),
+    Shot("import_hangs", under="gunicorn", look="once"),
+    Shot("script_start", look="no kernel"),
+    Shot("script_start", look="once"),
+    Shot("packed_answers", look="once"),
+    Shot("shared_lock", look="no kernel"),
+    Shot("wsgi_polls", look="capture"),
+    Shot("wsgi_naps", look="once"),
 )
 FIELDS = ("server", "python", "loop", "under", "look")
 
@@ -216,7 +225,7 @@ FIELDS = ("server", "python", "loop", "under", "look")
 def every() -> dict[str, Shot]:
     """All bundles that should be there, by name: those of the lists above, and what was recorded besides."""
     known = [name for folder in (*zoo.FOLDERS, zoo.SITUATIONS) for name in zoo.names(folder)]
-    plain, entries = [Shot(name) for name in known], [one for one in expected().values() if one["server"] in known]
+    plain, entries = [Shot(name, look=zoo.truth(name).look) for name in known], [one for one in expected().values() if one["server"] in known]
     besides = [Shot(*(one[key] for key in FIELDS if key in one)) for one in entries]
     return {shot.name: shot for shot in (*plain, *MORE, *LOOKS, *besides)}
 
@@ -318,7 +327,7 @@ def loaded(hung: zoo.Hung) -> Iterator[None]:
 def target(hung: zoo.Hung, shot: Shot) -> Target:
     """By pid where that leads to the server, be it through uvicorn's supervisor; by port where others stand between."""
     by_pid = shot.under.startswith("uvicorn") and not servers.KINDS[shot.under].before
-    return resolve(hung.pid) if by_pid else on_port(int(hung.url.rpartition(":")[2]))
+    return resolve(hung.pid) if by_pid or hung.truth.ready else on_port(int(hung.url.rpartition(":")[2]))
 
 
 def look(hung: zoo.Hung, shot: Shot, folder: Path) -> None:
@@ -519,7 +528,7 @@ def lesser(answer: Diagnosis, truth: Mapping[str, Any]) -> bool:
     """Whether less evidence than usual says less, with a doubt: nothing for sure, or no more than that it waits."""
     doubtful = answer.confidence <= LESS and bool(answer.doubts)
     quiet = answer.state in ("healthy", "inconclusive")
-    vague = answer.state == truth["state"] and answer.cause in ("other", "cpu-bound")
+    vague = answer.state == truth["state"] and (answer.cause in ("other", "cpu-bound") or answer.blocking_frame is None)
     return doubtful and (quiet or vague)
 
 

@@ -18,6 +18,7 @@ Each server says in plain constants what is true of it. This module reads them w
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     SERVER        "script" where the file is a server of its own that prints "Serving on URL"; else uvicorn runs its `app`
     READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
+    LOOK          the only way in which its evidence is taken, where that is not the engine's own: record_bundles.py
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
                   module by its name; several with spaces in between
 
@@ -82,6 +83,7 @@ CONSTANTS = (
     "PROCESS",
     "SERVER",
     "READY",
+    "LOOK",
 )
 
 
@@ -107,6 +109,7 @@ class Truth:
     process: str = "server"
     server: str = "uvicorn"
     ready: bool = False
+    look: str = "whole"
     marked: tuple[tuple[str, int], ...] = ()
 
 
