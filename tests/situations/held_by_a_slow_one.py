@@ -1,4 +1,4 @@
-"""Two `def` handlers wait for a lock whose holder waits for a slow peer: it may go on, or never leave the lock."""
+"""A `def` handler waits for a lock whose holder waits for a slow peer: it may go on, or never leave the lock."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ from fastapi import FastAPI
 STATE = "inconclusive"
 CAUSE = "lock"
 NEEDS_KERNEL = True
-TRIGGER = ("/rates", "/rates")
+TRIGGER = ("/rates",)
 CONTROL = "/health"
 
 app = FastAPI()

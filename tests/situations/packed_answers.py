@@ -1,19 +1,42 @@
 """A healthy server under load whose time goes into the compression of its answers: no frame of the application."""
 
-from fastapi import FastAPI
+import subprocess
+import sys
+
+from fastapi import FastAPI, Request
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse
 
 STATE = "healthy"
 CAUSE = "none"
-LOAD = ("/report", "/report")
+TRIGGER = ("/load",)
+CLIENT = "is answered"
 CONTROL = "/health"
 
-report = Response("".join(f"{number * 7919 % 10007};" for number in range(700_000)))
+app = FastAPI()
+app.add_middleware(GZipMiddleware)
+pages = PlainTextResponse("".join(f"{number * 7919 % 10007};" for number in range(200_000)))
 
 
-async def pages(scope, receive, send):
-    await (report if scope["path"] == "/report" else Response("ok"))(scope, receive, send)
+@app.get("/health")
+async def health():
+    return {"status": "ok"}
 
 
-app = GZipMiddleware(pages)
+@app.get("/report")
+async def report():
+    return pages
+
+
+ASKS = """
+import sys, urllib.request
+while True:
+    urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers={"Accept-Encoding": "gzip"})).read()
+"""
+
+
+@app.get("/load")
+async def load(request: Request):
+    for _ in range(2):
+        subprocess.Popen([sys.executable, "-I", "-c", ASKS, "http://{}:{}/report".format(*request.scope["server"])])
+    return {"clients": 2}

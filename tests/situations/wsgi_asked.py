@@ -1,7 +1,7 @@
 """A healthy synchronous server with one thread that is asked all the time, and answers each request soon."""
 
 import time
-from wsgiref.simple_server import make_server
+from wsgiref.simple_server import WSGIServer, make_server
 
 SERVER = "script"
 STATE = "healthy"
@@ -11,8 +11,8 @@ CONTROL = "/health"
 
 
 def page():
-    time.sleep(0.004)
-    time.sleep(0.004)
+    time.sleep(0.01)
+    time.sleep(0.01)
 
 
 def app(environ, start_response):
@@ -22,7 +22,12 @@ def app(environ, start_response):
     return [b"ok"]
 
 
+class Server(WSGIServer):
+    def service_actions(self):
+        time.sleep(0.002)  # what it does between two requests
+
+
 if __name__ == "__main__":
-    server = make_server("127.0.0.1", 0, app)
+    server = make_server("127.0.0.1", 0, app, Server)
     print(f"Serving on http://127.0.0.1:{server.server_port}", flush=True)
     server.serve_forever()

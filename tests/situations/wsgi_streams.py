@@ -15,7 +15,7 @@ CONTROL = "/health"
 def ticks():
     while True:
         yield b"data: tick\n\n"
-        time.sleep(0.5)
+        time.sleep(0.8)
 
 
 def app(environ, start_response):
