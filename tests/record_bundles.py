@@ -211,7 +211,7 @@ LOOKS = (
     Shot("import_hangs", under="gunicorn", look="once"),
     Shot("script_start", look="no kernel"),
     Shot("script_start", look="once"),
-    Shot("packed_answers", look="once"),
+    Shot("packs_journal", look="once"),
     Shot("shared_lock", look="no kernel"),
     Shot("wsgi_polls", look="capture"),
     Shot("wsgi_naps", look="once"),
