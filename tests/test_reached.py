@@ -1,40 +1,55 @@
-"""Every place that makes a verdict is reached by evidence on file: a bundle or a dump, replayed.
+"""Every place that makes a verdict is reached by evidence on file: a bundle or a dump, replayed here.
 
-A place is a call that makes a Verdict or a Weighed, and each mention of a level or a limit of certainty in a function of
-answer/: a branch that makes the same verdict surer or less sure is a place too. The modules of answer/ are imported once
-more, each place told to note that it was reached.
+A place is a call that makes a verdict, and each mention of a level or of a limit of certainty in a function of answer/: a
+branch that makes a verdict surer or less sure is a place as well. The modules of answer/ are loaded once more for this,
+with every place told to note that it was reached. record_bundles.py says how to record what reaches a new one.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.machinery
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Iterator
+from typing import Any, Iterator, Sequence
 
-from hangdebug.answer import certainty
-from hangdebug.errors import HangError
+import pytest
+
+import hangdebug
+import record_bundles
+from hangdebug.answer import certainty, states
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.paste import read
 
 HERE = Path(__file__).parent
 ROOM = "hangdebug.answer"
-MAKES = {"Verdict", "Weighed", "verdict", "stuck", "going_on", "watching"}
-FIGURES = {name for name, value in vars(certainty).items() if isinstance(value, (certainty.Level, certainty.Limit))}
-ELSEWHERE = {"certainty.py", "model.py"}  # the table itself, and the nouns
+FOLDER = HERE.parent / "scripts" / "hangdebug" / "answer"
+TABLES = ("certainty.py", "model.py")  # they define the levels and the nouns, and decide nothing
+MAKES = ("Verdict", "Weighed", "verdict", "stuck", "going_on", "watching")
+FIGURES = {name for name, one in vars(certainty).items() if isinstance(one, (certainty.Level, certainty.Limit))}
+NOTE, OWED = "note_that_this_was_reached", "OWED"
+DUMPS = sorted(one for one in (HERE / "dumps").rglob("py*") if ".truth." not in one.name)
 
-Place = tuple[str, int, str]  # a file of answer/, a line, and what stands there
+
+@dataclass
+class Reached:
+    """Places as (file:line, what stands there): all of them, those that were reached, and the rules that spoke."""
+
+    known: set[tuple[str, str]] = field(default_factory=set)
+    reached: set[tuple[str, str]] = field(default_factory=set)
+    rules: set[str] = field(default_factory=set)
 
 
 class Marked(ast.NodeTransformer):
-    """Wraps each place of a module's functions in a call that notes it."""
+    """Wraps each place within a function in a call that notes it."""
 
-    def __init__(self, file: str) -> None:
-        self.file, self.depth, self.places = file, 0, set()  # type: ignore[var-annotated]
+    def __init__(self, file: str, known: set[tuple[str, str]]) -> None:
+        self.file, self.known, self.depth = file, known, 0
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.depth += 1
@@ -44,83 +59,117 @@ class Marked(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        return self.noted(node, node.func.id) if isinstance(node.func, ast.Name) and node.func.id in MAKES else node
+        made = isinstance(node.func, ast.Name) and node.func.id in MAKES
+        return self.noted(node, f"{ast.unparse(node.func)}()") if made else node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return self.noted(node, node.id) if node.id in FIGURES and isinstance(node.ctx, ast.Load) else node
 
-    def noted(self, node: ast.expr, what: str) -> ast.AST:
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """A level that is looked up: each row of that table is a place."""
+        if isinstance(node.value, ast.Name) and node.value.id == OWED:
+            node.slice = self.noted(node.slice, "", list(certainty.OWED))
+            return node
+        return self.generic_visit(node)
+
+    def noted(self, node: ast.expr, what: str, values: Sequence[str] = ()) -> ast.expr:
         if not self.depth:
             return node
-        place = (self.file, node.lineno, what)
-        self.places.add(place)
-        call = ast.Call(ast.Name("__note__", ast.Load()), [ast.Constant(place), node], [])
+        where = f"{self.file}:{node.lineno}"
+        self.known.update((where, f"{OWED}[{value!r}]") for value in values) if values else self.known.add((where, what))
+        call = ast.Call(ast.Name(NOTE, ast.Load()), [ast.Constant(where), ast.Constant(what), node], [])
         return ast.fix_missing_locations(ast.copy_location(call, node))
 
 
-class Loader(importlib.machinery.SourceFileLoader):
-    places: set[Place] = set()
-    reached: set[Place] = set()
-
-    def source_to_code(self, data, path, *, _optimization=-1):  # type: ignore[no-untyped-def,override]
-        file = Path(path).relative_to(HERE.parent / "scripts" / "hangdebug" / "answer")
-        tree = ast.parse(data)
-        if file.name not in ELSEWHERE:
-            marked = Marked(file.as_posix())
-            tree = marked.visit(tree)
-            self.places |= marked.places
-        return compile(tree, path, "exec")
+class Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, seen: Reached) -> None:
+        super().__init__(name, path)
+        self.seen = seen
 
     def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
+        file = Path(self.path)
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        if file.name not in TABLES:
+            tree = Marked(file.relative_to(FOLDER).as_posix(), self.seen.known).visit(tree)
+        return compile(tree, self.path, "exec")
 
     def exec_module(self, module: ModuleType) -> None:
-        def note(place, value):
-            self.reached.add(place)
+        def note(where: str, what: str, value: Any) -> Any:
+            self.seen.reached.add((where, what or f"{OWED}[{value!r}]"))
             return value
-        module.__dict__["__note__"] = note
+
+        setattr(module, NOTE, note)
         super().exec_module(module)
 
 
+@dataclass(frozen=True)
 class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if not name.startswith(ROOM):
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is not None and spec.origin and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = Loader(name, spec.origin)
+    seen: Reached
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if inside(name) else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = Loader(name, spec.origin, self.seen)
         return spec
 
 
+def inside(name: str) -> bool:
+    return name == ROOM or name.startswith(f"{ROOM}.")
+
+
 @contextmanager
-def instrumented():
-    kept = {name: module for name, module in sys.modules.items() if name == ROOM or name.startswith(ROOM + ".")}
+def noting(seen: Reached) -> Iterator[ModuleType]:
+    """answer/diagnose.py, loaded anew with all of its room so that it notes what it reaches; then the old room again."""
+    kept = {name: module for name, module in sys.modules.items() if inside(name)}
+    finder = Finder(seen)
     for name in kept:
         del sys.modules[name]
-    sys.meta_path.insert(0, Finder())
+    sys.meta_path.insert(0, finder)
     try:
-        yield importlib.import_module(ROOM + ".diagnose")
+        yield import_module(f"{ROOM}.diagnose")
     finally:
-        sys.meta_path.pop(0)
-        for name in [name for name in sys.modules if name == ROOM or name.startswith(ROOM + ".")]:
+        sys.meta_path.remove(finder)
+        for name in list(filter(inside, sys.modules)):
             del sys.modules[name]
         sys.modules.update(kept)
+        hangdebug.answer = kept[ROOM]
 
 
-def test_all() -> None:
-    with instrumented() as d:
-        for archive in sorted(f for f in (HERE / "bundles").iterdir() if f.suffix != ".json"):
-            for one in (read_bundle(archive) if archive.suffix == ".gz" else d.evidence_of(read(archive.read_text()))):
-                d.diagnose(one)
-        for dump in sorted((HERE / "dumps").rglob("*.*")):
-            if ".truth." in dump.name:
-                continue
-            try:
-                for one in d.evidence_of(read(dump.read_text())):
-                    d.diagnose(one)
-            except HangError:
-                print(dump)
-    missed = sorted(Loader.places - Loader.reached)
-    print(f"{len(Loader.places) - len(missed)} of {len(Loader.places)}")
-    print("\n".join(f"{f}:{l}: {w}" for f, l, w in missed))
-    assert not missed
+@lru_cache(maxsize=None)
+def replayed() -> Reached:
+    seen = Reached()
+    files = [shot.archive for shot in record_bundles.every().values()] + DUMPS
+    with noting(seen) as engine:
+        for file in files:
+            bundle = file.name.endswith(record_bundles.SUFFIX)
+            evidence = read_bundle(file) if bundle else engine.evidence_of(read(file.read_text(encoding="utf-8")))
+            seen.rules.update(engine.diagnose(one).rule for one in evidence)
+    return seen
+
+
+def test_every_place_that_makes_a_verdict_is_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = replayed()
+    missed = sorted(seen.known - seen.reached)
+    with capsys.disabled():
+        print(f"\n{len(seen.known) - len(missed)} of {len(seen.known)} places reached")
+    assert not missed, "\n".join(f"answer/{where}: no evidence on file reaches {what}" for where, what in missed)
+
+
+def test_every_rule_decides_for_some_evidence() -> None:
+    assert {rule.name for _, rule in states.RULES} == replayed().rules
+
+
+def test_a_place_that_nothing_reaches_is_found() -> None:
+    known: set[tuple[str, str]] = set()
+    text = "LEVELS = [PROVED]\ndef rule(scene):\n    return Verdict('a', PROVED if scene else OPEN)\n"
+    tree = Marked("rule.py", known).visit(ast.parse(text))
+    reached = set()
+
+    def note(where: str, what: str, value: Any) -> Any:
+        reached.add((where, what))
+        return value
+
+    names = {"PROVED": 1, "OPEN": 2, "Verdict": lambda *given: given, NOTE: note}
+    exec(compile(tree, "rule.py", "exec"), names)
+    assert names["rule"]([]) == ("a", 2)
+    assert known - reached == {("rule.py:3", "PROVED")} and len(known) == 3
