@@ -9,10 +9,10 @@
 
 A change to the engine then needs no live server to be judged: tests/test_bundles.py reads all of them in seconds.
 NAME is the server's for Python 3.11, asyncio and uvicorn, and SERVER@PYTHON-LOOP-PROGRAM-LOOK where one of these is
-another and shows something else. LOOK is the way the evidence was taken: whoever asks for help has rarely all of it. The Pythons are those that `make zoo` finds; one without packages gets a venv in
-build/zoo.
+another and shows something else. LOOK is the way in which the evidence was taken: who asks for help has rarely all of
+it. The Pythons are those that `make zoo` finds; one without packages gets a venv in build/zoo.
 
-A bundle is what live.observe() keeps, secrets struck out by the engine itself, the paths of this machine replaced.
+A bundle is what observe() keeps, secrets struck out by the engine itself, the paths of this machine replaced.
 It is written only if the server hung all the time, the archive says the same as what was taken, that is the truth of
 the server, and nothing in it tells of this machine. Each has three tries: on a busy machine a server may hang late.
 
@@ -185,8 +185,8 @@ MORE = (
     Shot("threadpool_limit", loop="uvloop", under="uvicorn in a container"),
 )
 
-# The same in less evidence: one sample ("once"), no second look where the first is in doubt ("capture"), a system without
-# /proc ("no kernel"), a capture that ended early, capture.sh, and what Python prints of itself.
+# The same with less evidence: one sample ("once"), no second look where the first is in doubt ("capture"), a system
+# without /proc ("no kernel"), a capture that ended early, capture.sh, and what Python prints of itself.
 LOOKS = (
     Shot("bare_fork", look="no kernel"),
     Shot("lock_order", look="no kernel"),
@@ -225,7 +225,10 @@ FIELDS = ("server", "python", "loop", "under", "look")
 def every() -> dict[str, Shot]:
     """All bundles that should be there, by name: those of the lists above, and what was recorded besides."""
     known = [name for folder in (*zoo.FOLDERS, zoo.SITUATIONS) for name in zoo.names(folder)]
-    plain, entries = [Shot(name, look=zoo.truth(name).look) for name in known], [one for one in expected().values() if one["server"] in known]
+    plain, entries = (
+        [Shot(name, look=zoo.truth(name).look) for name in known],
+        [one for one in expected().values() if one["server"] in known],
+    )
     besides = [Shot(*(one[key] for key in FIELDS if key in one)) for one in entries]
     return {shot.name: shot for shot in (*plain, *MORE, *LOOKS, *besides)}
 
@@ -341,10 +344,9 @@ def look(hung: zoo.Hung, shot: Shot, folder: Path) -> None:
         by_shell(hung, folder)
     else:
         where = resolve(hung.ill) if "no kernel" in shot.look else target(hung, shot)
-        kernel = mock.patch.object(capture_proc, "available", lambda pid: False)  # as on a system without /proc
-        with kernel if "no kernel" in shot.look else nullcontext():
-            with suppress(Cut):
-                capture(where, folder, samples=1 if "once" in shot.look else SAMPLES, pause=CUTS.get(shot.look, rest))
+        no_kernel = mock.patch.object(capture_proc, "available", return_value=False)  # as on a system without /proc
+        with no_kernel if "no kernel" in shot.look else nullcontext(), suppress(Cut):
+            capture(where, folder, samples=1 if "once" in shot.look else SAMPLES, pause=CUTS.get(shot.look, rest))
 
 
 class Cut(Exception):
@@ -371,7 +373,7 @@ def by_shell(hung: zoo.Hung, folder: Path) -> None:
 
 
 def faulthandler(hung: zoo.Hung) -> str:
-    """What Python itself prints of all threads when it is aborted: no names, no lines of code, nothing of the kernel."""
+    """What Python prints of all threads when it is aborted: no names, no lines of code, nothing of the kernel."""
     size = hung.server.log.stat().st_size
     os.kill(hung.pid, signal.SIGABRT)
     hung.server.process.wait(20)

@@ -1,8 +1,8 @@
 """Every place that makes a verdict is reached by evidence on file: a bundle or a dump, replayed here.
 
-A place is a call that makes a verdict, and each mention of a level or of a limit of certainty in a function of answer/: a
-branch that makes a verdict surer or less sure is a place as well. The modules of answer/ are loaded once more for this,
-with every place told to note that it was reached. record_bundles.py says how to record what reaches a new one.
+A place is a call that makes a verdict, and each mention of a level or of a limit of certainty in a function of answer/:
+a branch that makes a verdict surer or less sure is a place as well. The modules of answer/ are loaded once more for
+this, so that each place notes when it is reached. record_bundles.py says how to record what reaches a new one.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class Marked(ast.NodeTransformer):
         if not self.depth:
             return node
         where = f"{self.file}:{node.lineno}"
-        self.known.update((where, f"{OWED}[{value!r}]") for value in values) if values else self.known.add((where, what))
+        self.known.update((where, f"{OWED}[{value!r}]") for value in values) if values else self.known.add(
+            (where, what)
+        )
         call = ast.Call(ast.Name(NOTE, ast.Load()), [ast.Constant(where), ast.Constant(what), node], [])
         return ast.fix_missing_locations(ast.copy_location(call, node))
 
@@ -119,7 +121,7 @@ def inside(name: str) -> bool:
 
 @contextmanager
 def noting(seen: Reached) -> Iterator[ModuleType]:
-    """answer/diagnose.py, loaded anew with all of its room so that it notes what it reaches; then the old room again."""
+    """answer/diagnose.py, loaded anew with all of its room, so that places are noted; the old room comes back after."""
     kept = {name: module for name, module in sys.modules.items() if inside(name)}
     finder = Finder(seen)
     for name in kept:

@@ -16,7 +16,7 @@ Each server says in plain constants what is true of it. This module reads them w
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     STACKS        the state that stacks show without their sources, where that is another: "loop-blocked"
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
-    SERVER        "script" where the file is a server of its own that prints "Serving on URL"; else uvicorn runs its `app`
+    SERVER        "script" where the file itself serves and prints "Serving on URL"; else uvicorn runs its `app`
     READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
     LOOK          the only way in which its evidence is taken, where that is not the engine's own: record_bundles.py
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a

@@ -15,7 +15,7 @@ database = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, 
 
 @asynccontextmanager
 async def lifespan(app):
-    reader, writer = await asyncio.open_connection(*database.getsockname())
+    reader, _writer = await asyncio.open_connection(*database.getsockname())
     print("READY", flush=True)
     await reader.readline()  # <-- socket
     yield

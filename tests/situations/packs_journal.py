@@ -1,4 +1,4 @@
-"""A healthy server under load whose time goes into a library's function that the loop calls itself: none of its own frames."""
+"""A healthy server under load: its time goes into a library's function that the loop calls, below no frame of its own."""
 
 import asyncio
 import gzip

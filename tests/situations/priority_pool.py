@@ -1,4 +1,4 @@
-"""A pool whose own queue sorts its calls, so nobody can read how many wait. Two calls stand still; nobody waits for it."""
+"""A pool with a queue of its own, so nobody can read how many calls wait. Two calls stand still, and nobody waits."""
 
 import asyncio
 import queue

@@ -11,4 +11,5 @@ CAUSE = "file-io"
 name = os.path.join(tempfile.mkdtemp(), "orders")
 os.mkfifo(name)
 print("READY", flush=True)
-open(name).read()  # <-- file-io
+with open(name) as orders:  # <-- file-io
+    orders.read()

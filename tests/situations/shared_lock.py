@@ -1,4 +1,4 @@
-"""The loop waits for a lock that another process is inside of, which sleeps: whether that one releases it is not known."""
+"""The loop waits for a lock that another process is inside of. That one sleeps; whether it ever releases, nobody knows."""
 
 import multiprocessing
 import time
