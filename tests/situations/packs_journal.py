@@ -1,4 +1,4 @@
-"""A healthy server under load: its time goes into a library's function that the loop calls, below no frame of its own."""
+"""A healthy server under load whose loop spends its time in a library's function. No frame of its own is on the stack."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""The loop waits for a lock that another process is inside of. That one sleeps; whether it ever releases, nobody knows."""
+"""The loop waits for a lock that another process is inside of. That one sleeps; nobody knows whether it lets go."""
 
 import multiprocessing
 import time
