@@ -28,7 +28,7 @@ import views  # noqa: E402
 from hangdebug import triage  # noqa: E402
 from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
 from hangdebug.capture import processes, pyspy  # noqa: E402
-from hangdebug.capture.bundle import Pause, rest  # noqa: E402
+from hangdebug.capture.bundle import Pause, sleep_between  # noqa: E402
 from hangdebug.capture.processes import Target, resolve  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 from hangdebug.evidence.model import Evidence  # noqa: E402
@@ -277,7 +277,7 @@ class Desk:
     def pid(self) -> int | None:
         return self.target.workers[0] if self.target else None
 
-    def capture(self, say: triage.Say = quiet, pause: Pause = rest) -> Path:
+    def capture(self, say: triage.Say = quiet, pause: Pause = sleep_between) -> Path:
         """Save the evidence, then name what is wrong. `pause` may end it early: see hangdebug.observe.observe."""
         if self.target is None:
             raise HangError(
@@ -346,7 +346,7 @@ class Desk:
     def verify(
         self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False, on_probe: OnProbe = quiet
     ) -> Verification:
-        """Readers leave, curl sends requests: to the demo's repaired copy, or to the user's service where they agreed."""
+        """Readers leave, curl sends requests: to the demo's repaired copy, or to the user's service if they agreed."""
         if self.demo:
             self.after = self.demo.repaired(aborts, on_probe)
         elif not agreed:
@@ -399,7 +399,7 @@ def close_all() -> list[int]:
     """Clear every desk. Pids of children that are left, if any."""
     while DESKS:
         DESKS.pop().close()
-    return [child.pid for child in processes.library().Process().children(recursive=True)]
+    return [child.pid for child in processes.require_psutil().Process().children(recursive=True)]
 
 
 DESKS: list[Desk] = []

@@ -31,8 +31,8 @@ from typing import Any, Callable, Mapping, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-import lab  # noqa: E402
-from hangdebug.causes import CAUSES  # noqa: E402
+import lab
+from hangdebug.causes import CAUSES
 
 CATALOGUE = Path(__file__).with_name("practice.json")
 SCRIPT = re.compile(r"Serving on (http://[\d.]+:\d+)")  # what a server other than uvicorn prints

@@ -257,7 +257,7 @@ def test_every_verb_and_option_that_a_page_names_exists(page):
         named = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", rest))
         assert verb in options, f"hang.py {verb}"
         assert named <= options[verb], f"hang.py {verb}{rest}"
-    assert calls(page.read_text()) or page.name in ("claims.md", "executors.md")
+    assert calls(page.read_text()) or page.name == "executors.md"
 
 
 def test_options_of_the_other_programs_exist_where_they_are_at_hand():

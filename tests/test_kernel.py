@@ -34,11 +34,11 @@ def waiting(call) -> KernelWait:
     thread.start()
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        objects = proc.objects(os.getpid(), ())
+        objects = proc.copy_objects(os.getpid(), ())
         known = kernel.Objects(
-            dict(pairs(objects["fds.tsv"])), tcp.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
+            dict(pairs(objects["fds.tsv"])), tcp.peers_by_inode(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
         )
-        found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
+        found = kernel.parse_reading(proc.copy_threads(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):
             return found
         time.sleep(0.01)
@@ -104,7 +104,7 @@ def test_a_thread_on_a_cpu_runs_and_uses_it() -> None:
     thread.start()
     readings = []
     for _ in range(6):
-        readings.append(kernel.reading(proc.reading(os.getpid())))
+        readings.append(kernel.parse_reading(proc.copy_threads(os.getpid())))
         time.sleep(0.1)
     stop.set()
     first, last = (one.waits[thread.native_id] for one in (readings[0], readings[-1]))
@@ -122,7 +122,7 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         deadline = time.monotonic() + 5
         found = None
         while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
-            found = tcp.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
+            found = tcp.count_clients(proc.copy_objects(os.getpid(), (port,))["net.txt"], (port,))
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()
@@ -144,7 +144,7 @@ def test_a_syscall_line_is_a_name_and_its_arguments(text: str, name: str, args: 
 
 def test_rows_that_make_no_sense_are_left_out() -> None:
     text = "# at 1.5 arch x86_64 hz 100\n\nx\ty\n5\n7\tS 1\t2\t3\twchan\t0 0x3 0 0 0 0 0 0 0\t\n8\tS\t\t\t\tjunk\t\n"
-    found = kernel.reading(text, kernel.Objects({3: "/dev/tty"}))
+    found = kernel.parse_reading(text, kernel.Objects({3: "/dev/tty"}))
     assert found.at == 1.5 and set(found.waits) == {7, 5}
     assert str(found.waits[7]) == "read (fd 3 -> /dev/tty)" and found.waits[7].switches == 5
 
@@ -182,4 +182,4 @@ def test_a_part_of_a_bundle_that_makes_no_sense_costs_that_part_alone(tmp_path: 
     ],
 )
 def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
-    assert tcp.address(text) == address
+    assert tcp.readable_address(text) == address

@@ -468,7 +468,7 @@ def test_a_module_imports_only_from_its_left():
 def test_a_bare_module_imports_the_standard_library_alone():
     for path, name in modules().items():
         foreign = {one.split(".")[0] for one in imported(path)} - sys.stdlib_module_names - {"hangdebug"}
-        assert foreign <= DRAWS.get(name, set()) or name in NOT_BARE, f"{path.relative_to(ROOT)} imports {foreign}"
+        assert foreign <= DRAWS.get(path.stem, set()) or name in NOT_BARE, f"{path.relative_to(ROOT)} imports {foreign}"
 
 
 # -- the make ------------------------------------------------------------------------------------------

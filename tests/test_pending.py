@@ -21,7 +21,7 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import resolve
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
-from hangdebug.evidence.records import tasks
+from hangdebug.evidence.records import parse_tasks
 from hangdebug.observe import observe
 
 OTHERS = [place for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
@@ -116,10 +116,10 @@ def test_a_bundle_says_the_same_and_a_spoilt_one_says_less(tmp_path: Path) -> No
     folder = tmp_path / "evidence"
     place = next(folder.glob("[0-9]*"))
     first = place / "tasks-0.json"
-    assert tasks(first.read_text()) == (evidence.tasks, "")
+    assert parse_tasks(first.read_text()) == (evidence.tasks, "")
     rows = json.loads(first.read_text())["tasks"]
     spoilt = [dict(rows[0], frames=[{"line": "x"}, 7], inside=[None], awaits={"id": "y"}, name=3), 5, {}]
-    assert len(tasks(json.dumps({"tasks": spoilt}))[0]) == 2
+    assert len(parse_tasks(json.dumps({"tasks": spoilt}))[0]) == 2
     for text in ("", "[]", "{}", '{"tasks": 5}', '{"note": 3, "tasks": [[]]}', "[" * 100_000):
         first.write_text(text)
         spoilt_ = read_bundle(folder)[0]

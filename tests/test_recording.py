@@ -1,4 +1,4 @@
-"""`hang.py record` on a server that really computes: three files that agree, kept when it is cut short, none half-written."""
+"""`hang.py record` on a server that computes: three files that agree, kept when it is cut short, none half-written."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_written_leaves_nothing_half_written(busy, tmp_path, monk
     assert done.returncode == 2 and "cannot be written to" in done.stderr and "\nNext: " in done.stderr
     monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(BadRequest, match="cannot be written"):
-        recording.keep(tmp_path / "full", {"stacks.txt": b"x"})
+        recording.write_whole(tmp_path / "full", {"stacks.txt": b"x"})
     assert names(tmp_path / "full") == []
 
 

@@ -44,7 +44,7 @@ def test_the_clocks_on_the_page_are_those_of_the_snippets():
 
     compose = yaml.safe_load((ROOT / "snippets" / "debug.compose.yaml").read_text())["services"]["app"]
     rows = re.findall(r"^\| (the platform's|uvicorn's|yours).*\| (\d+) s \|$", PAGE.read_text(), re.M)
-    dockerfile = (ROOT / "snippets" / "debug.Dockerfile").read_text()
+    dockerfile = compose["build"]["dockerfile_inline"]
     grace = re.search(r"^GRACE = ([\d.]+)", (ROOT / "snippets" / "service_lifespan.py").read_text(), re.M)[1]
     shown = {name: int(number) for name, number in rows}
     assert shown["the platform's"] == int(compose["stop_grace_period"].rstrip("s"))

@@ -381,7 +381,8 @@ def seconds(text: str) -> int:
 
 
 def instructions() -> list[tuple[str, str]]:
-    text = (SNIPPETS / "debug.Dockerfile").read_text().replace("\\\n", " ")
+    build = manifest("debug.compose.yaml")["services"]["app"]["build"]
+    text = build["dockerfile_inline"].replace("\\\n", " ")
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line and not line.startswith("#")]
 
 
@@ -390,9 +391,7 @@ def test_each_grants_the_one_capability_and_nothing_more():
     assert app["cap_add"] == ["SYS_PTRACE"] and not {"privileged", "pid", "security_opt", "user"} & set(app)
     context = manifest("debug.ephemeral.yaml")
     assert context == {"securityContext": {"runAsUser": 0, "capabilities": {"add": ["SYS_PTRACE"]}}}
-    text = "".join(
-        (SNIPPETS / name).read_text() for name in ("debug.compose.yaml", "debug.ephemeral.yaml", "debug.Dockerfile")
-    )
+    text = "".join((SNIPPETS / name).read_text() for name in ("debug.compose.yaml", "debug.ephemeral.yaml"))
     assert set(re.findall(r"\b(?:CAP_)?SYS_\w+", text)) == {"SYS_PTRACE"}
 
 
@@ -403,7 +402,6 @@ def test_the_image_stops_by_signal_within_the_grace_of_compose():
     grace = int(command[command.index("--timeout-graceful-shutdown") + 1])
     app = manifest("debug.compose.yaml")["services"]["app"]
     assert grace + max(lifespan_executor.DRAIN, service_lifespan.GRACE) < seconds(app["stop_grace_period"])
-    assert app["build"]["dockerfile"] == "debug.Dockerfile"
     assert any("py-spy" in rest for name, rest in steps if name == "RUN") and dict(steps)["USER"] != "root"
 
 
@@ -431,5 +429,5 @@ def test_the_health_check_of_compose_runs_and_tells_an_answer_from_none(tmp_path
 
 
 def test_what_was_not_run_is_said():
-    for name in ("debug.Dockerfile", "debug.compose.yaml", "debug.ephemeral.yaml"):
+    for name in ("debug.compose.yaml", "debug.ephemeral.yaml"):
         assert re.search(r"[Nn]ot run", (SNIPPETS / name).read_text())

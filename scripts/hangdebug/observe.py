@@ -10,18 +10,18 @@ from typing import Callable
 
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
-from hangdebug.capture.bundle import AT_ONCE, Pause, capture, profile, rest, watch
+from hangdebug.capture.bundle import AT_ONCE, Pause, capture, sample_for_a_second, sleep_between, watch_for_a_second
 from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
-CLEAR = 0.8
-WATCHED = ("threadpool-exhausted", "inconclusive")
+SURE_ENOUGH = 0.8
+STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
 
 Say = Callable[[str], None]
 
 
-def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tuple[Evidence, ...]:
+def observe(target: Target, folder: Path, say: Say, pause: Pause = sleep_between) -> tuple[Evidence, ...]:
     """Capture `target` into `folder`, and again where the evidence so far is in doubt; returns all of it.
 
     `pause` is called between two looks; where it gives True no more is taken, and what was taken is returned.
@@ -43,10 +43,10 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tupl
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
-    if answer.state in WATCHED and answer.role in ("worker", "other") or second_loop:
-        watch(pid, place, say)
-    if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
-        profile(pid, place, say)
+    if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
+        watch_for_a_second(pid, place, say)
+    if answer.role in ("event-loop", "main") and answer.confidence < SURE_ENOUGH:
+        sample_for_a_second(pid, place, say)
 
 
 def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:

@@ -1,4 +1,4 @@
-"""Whether a process accepts connections, and whether it holds one that it accepted: told to stop, or not yet begun?
+"""Whether a process accepts connections, and whether it holds one that it accepted: is it stopping, or starting?
 
 `sockets` are psutil's rows of all its sockets, asked for once; None where this user may not see them.
 """
@@ -22,7 +22,7 @@ WATCHED = re.compile(r"^tfd:\s*(\d+)", re.M)
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def accepts(pid: int, sockets: Sequence[Any] | None) -> bool | None:
+def accepts_connections(pid: int, sockets: Sequence[Any] | None) -> bool | None:
     """Whether it has a listening socket; one that its event loop watches, where it has one and Linux tells.
 
     None where this user may not see them. An application may listen beside its server, so a listening
@@ -31,16 +31,16 @@ def accepts(pid: int, sockets: Sequence[Any] | None) -> bool | None:
     if sockets is None:
         return None
     watched = watched_by_epoll(pid)
-    return any(watched is None or any(fd in one for one in watched.values()) for fd in listeners(sockets))
+    return any(watched is None or any(fd in one for one in watched.values()) for fd in listening_descriptors(sockets))
 
 
-def polls(pid: int, sockets: Sequence[Any] | None) -> tuple[int, ...]:
+def epolls_of_listeners(pid: int, sockets: Sequence[Any] | None) -> tuple[int, ...]:
     """Its epoll instances that watch a listening socket, () where they are not known."""
-    ours = listeners(sockets or ())
+    ours = listening_descriptors(sockets or ())
     return tuple(sorted(epoll for epoll, watched in (watched_by_epoll(pid) or {}).items() if watched & ours))
 
 
-def listeners(sockets: Sequence[Any]) -> set[int]:
+def listening_descriptors(sockets: Sequence[Any]) -> set[int]:
     """The descriptors of its listening sockets. A named UNIX socket of its own may listen: psutil does not tell."""
     return {
         one.fd
@@ -65,7 +65,7 @@ def watched_by_epoll(pid: int) -> dict[int, set[int]] | None:
     return found or None
 
 
-def has_served(pid: int, sockets: Sequence[Any] | None) -> bool | None:
+def holds_accepted_connection(pid: int, sockets: Sequence[Any] | None) -> bool | None:
     """Whether it holds an accepted connection on a port of which it no longer listens. None where that is not known.
 
     No table says who opened a connection. It was accepted if its own port is none that the kernel hands out, or

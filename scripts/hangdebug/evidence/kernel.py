@@ -112,16 +112,9 @@ EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 CHILDS = "of child"  # whose the other end of a pipe is
 ALONE = "no other process"  # what maps a semaphore whose other users have all ended
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
-UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
-SQLITE = (
-    ".db",
-    ".db3",
-    ".sqlite",
-    ".sqlite3",
-    "-wal",
-    "-journal",
-    "-shm",
-)  # a database's file by custom, and what lies beside one
+SLEEP_UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
+# A database's file by custom, and what lies beside one.
+SQLITE_FILES = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ class Objects:
     pipes: Mapping[str, int] = field(default_factory=dict)
 
 
-def reading(text: str, objects: Objects = Objects()) -> Reading:
+def parse_reading(text: str, objects: Objects = Objects()) -> Reading:
     """One reading from its file's text. Rows that make no sense are left out, for threads end while one reads."""
     at, arch, hz = 0.0, "x86_64", 100.0
     waits: dict[int, KernelWait] = {}
@@ -144,17 +137,17 @@ def reading(text: str, objects: Objects = Objects()) -> Reading:
         if line.startswith("#"):
             words = line[1:].split()
             facts = dict(zip(words[::2], words[1::2]))
-            at, arch, hz = positive(facts.get("at"), 0.0), facts.get("arch", arch), positive(facts.get("hz"), hz)
+            at, arch, hz = positive_or(facts.get("at"), 0.0), facts.get("arch", arch), positive_or(facts.get("hz"), hz)
             continue
         try:
-            tid, wait = row(line, TABLES.get(arch, {}), hz, objects)
+            tid, wait = parse_row(line, TABLES.get(arch, {}), hz, objects)
         except (ValueError, IndexError, OverflowError):
             continue
         waits[tid] = wait
     return Reading(at, waits)
 
 
-def positive(text: str | None, otherwise: float) -> float:
+def positive_or(text: str | None, otherwise: float) -> float:
     try:
         value = float(text or "")
     except ValueError:
@@ -162,7 +155,7 @@ def positive(text: str | None, otherwise: float) -> float:
     return value if 0 < value < math.inf else otherwise
 
 
-def row(line: str, table: Mapping[int, str], hz: float, objects: Objects) -> tuple[int, KernelWait]:
+def parse_row(line: str, table: Mapping[int, str], hz: float, objects: Objects) -> tuple[int, KernelWait]:
     tid, stat, voluntary, involuntary, wchan, call, polled = (line.split("\t") + [""] * 7)[:7]
     fields = stat.split()
     switches = int(voluntary) + int(involuntary) if voluntary and involuntary else None
@@ -200,7 +193,7 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
         return f"shared with {objects.shared[args[0]]}"
     if sleeps_in_c(name, args):
         opened = sorted(
-            target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE)
+            target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE_FILES)
         )
         return f"with {opened[0]} open, as SQLite has its files" if opened else None
     return None
@@ -229,7 +222,7 @@ def forever(args: tuple[int, ...]) -> bool:
 
 def sleeps_in_c(name: str | None, args: tuple[int, ...]) -> bool:
     """Whether it is a C library that sleeps, as with usleep(): Python itself has never slept in this way."""
-    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != UNTIL
+    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != SLEEP_UNTIL
 
 
 def endless(args: tuple[int, ...]) -> bool:

@@ -25,7 +25,7 @@ T = TypeVar("T", str, int)
 # -- tasks-N.json --------------------------------------------------------------------------------------
 
 
-def tasks(text: str) -> tuple[tuple[Task, ...], str]:
+def parse_tasks(text: str) -> tuple[tuple[Task, ...], str]:
     """The tasks, and what could not be read. Rows of another shape are left out."""
     try:
         value = json.loads(text)
@@ -33,36 +33,36 @@ def tasks(text: str) -> tuple[tuple[Task, ...], str]:
         return (), "the file of its asyncio tasks was cut short"
     rows = value.get("tasks") if isinstance(value, dict) else None
     note = value.get("note") if isinstance(value, dict) else None
-    found = [task(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    found = [parse_task(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return tuple(found), note if isinstance(note, str) else ""
 
 
-def task(row: dict[str, Any]) -> Task:
+def parse_task(row: dict[str, Any]) -> Task:
     texts = {key: row[key] for key in TEXTS if isinstance(row.get(key), str)}
     return Task(
         texts.pop("name", ""),
-        tuple(frame(one) for one in items(row, "frames") if isinstance(one, dict)),
+        tuple(parse_frame(one) for one in list_at(row, "frames") if isinstance(one, dict)),
         **texts,
         id=row["id"] if type(row.get("id")) is int else None,
-        awaits=awaited(row.get("awaits")),
-        inside=tuple(one for one in items(row, "inside") if type(one) is int),
+        awaits=parse_awaited(row.get("awaits")),
+        inside=tuple(one for one in list_at(row, "inside") if type(one) is int),
         timed=row.get("timed") is True,
-        ends=frozenset(one for one in items(row, "ends") if isinstance(one, str)),
+        ends=frozenset(one for one in list_at(row, "ends") if isinstance(one, str)),
         cancels=row["cancels"] if type(row.get("cancels")) is int else 0,
     )
 
 
-def items(row: dict[str, Any], key: str) -> list[Any]:
+def list_at(row: dict[str, Any], key: str) -> list[Any]:
     found = row.get(key)
     return found if isinstance(found, list) else []
 
 
-def frame(row: dict[str, Any]) -> Frame:
+def parse_frame(row: dict[str, Any]) -> Frame:
     line = row.get("line")
     return Frame(str(row.get("function", "?")), str(row.get("file", "?")), line if type(line) is int else None)
 
 
-def awaited(row: Any) -> Awaited | None:
+def parse_awaited(row: Any) -> Awaited | None:
     if not isinstance(row, dict) or type(row.get("id")) is not int:
         return None
     counts = row.get("counts")
@@ -75,26 +75,26 @@ def awaited(row: Any) -> Awaited | None:
 # -- functions.json -----------------------------------------------------------------------------------
 
 
-def functions(text: str) -> tuple[Function, ...] | None:
+def parse_functions(text: str) -> tuple[Function, ...] | None:
     """The functions; None where not all are known, also where a row has another shape."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    rows = [function(row) for row in value] if isinstance(value, list) else [None]
+    rows = [parse_function(row) for row in value] if isinstance(value, list) else [None]
     known = tuple(one for one in rows if one is not None)
     return known if len(known) == len(rows) else None
 
 
-def function(row: Any) -> Function | None:
+def parse_function(row: Any) -> Function | None:
     if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in NEEDED.items()):
         return None
     plain = {key: row[key] for key, kind in {**NEEDED, **OPTIONAL}.items() if type(row.get(key)) is kind}
-    ends, calls, awaits = (pairs(row.get(key), str) for key in ("ends", "calls", "awaits"))
-    return Function(**plain, ends=ends, calls=calls, awaits=awaits, loops=pairs(row.get("loops"), int))
+    ends, calls, awaits = (parse_pairs(row.get(key), str) for key in ("ends", "calls", "awaits"))
+    return Function(**plain, ends=ends, calls=calls, awaits=awaits, loops=parse_pairs(row.get("loops"), int))
 
 
-def pairs(value: Any, kind: type[T]) -> tuple[tuple[T, int], ...]:
+def parse_pairs(value: Any, kind: type[T]) -> tuple[tuple[T, int], ...]:
     rows = value if isinstance(value, list) else []
     return tuple(
         (one[0], one[1])

@@ -42,6 +42,7 @@ def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> R
 
 
 def is_started(thread: Thread) -> bool:
+    """Whether `threading` started it: so it is no main thread."""
     return any(calls(frame, "threading.py:_bootstrap") for frame in thread.frames)
 
 
@@ -69,6 +70,7 @@ def is_child(snapshot: Snapshot) -> bool:
 
 
 def is_anyio_worker(thread: Thread) -> bool:
+    """Whether it belongs to AnyIO's pool, which Starlette runs `def` endpoints in."""
     bottom = [frame for frame in thread.frames if not calls(frame, "threading.py")][-1:]
     return any(calls(frame, ANYIO_WORKER) for frame in bottom)
 
@@ -93,6 +95,7 @@ def is_supervisor(snapshot: Snapshot) -> bool:
 
 
 def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
+    """Whether a frame of its is in a file whose path in its library begins with one of `places`."""
     return any((library_path(frame.file) or "").startswith(places) for frame in thread.frames)
 
 

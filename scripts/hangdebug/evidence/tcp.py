@@ -43,12 +43,12 @@ def connections(text: str) -> Iterator[Connection]:
         yield Connection(found["here"], found["there"], found["state"], int(found["unread"], 16), found["inode"])
 
 
-def peers(text: str) -> dict[str, str]:
+def peers_by_inode(text: str) -> dict[str, str]:
     """Peers by inode: {"41325": "10.2.3.4:5432"}."""
-    return {one.inode: address(one.there) for one in connections(text) if one.state != LISTEN}
+    return {one.inode: readable_address(one.there) for one in connections(text) if one.state != LISTEN}
 
 
-def clients(text: str, listening: tuple[int, ...]) -> Clients:
+def count_clients(text: str, listening: tuple[int, ...]) -> Clients:
     """Count the connections to `listening` ports. In a listening row what is unread is the backlog."""
     count = {"open": 0, "abandoned": 0, "unread": 0, "backlog": 0}
     for one in connections(text):
@@ -62,7 +62,7 @@ def clients(text: str, listening: tuple[int, ...]) -> Clients:
     return Clients(**count)
 
 
-def address(text: str) -> str:
+def readable_address(text: str) -> str:
     """ "0100007F:1538" as "127.0.0.1:5432": each group of four bytes is little-endian."""
     host, port = text.split(":")
     raw = b"".join(struct.pack("<I", int(host[i : i + 8], 16)) for i in range(0, len(host), 8))
@@ -84,7 +84,8 @@ def with_sockets(process: Process, text: str, files: Mapping[int, str], net: str
     unix = {words[1] for words in said if words[0] == "unix" and len(words) == 2}
     listened = {number(words[1], 16) for words in said if words[0] == "listened" and len(words) == 2}
     handed_out = next(
-        ((number(words[1]), number(words[2])) for words in said if words[0] == "range" and len(words) == 3), (0, 0)
+        ((number(words[1]), number(words[2])) for words in said if words[0] == "range" and len(words) == 3),
+        (0, 0),
     )
     ours = {target[8:-1]: fd for fd, target in files.items() if target.startswith("socket:[")}
     own = [one for one in connections(net) if one.inode in ours]
@@ -96,12 +97,12 @@ def with_sockets(process: Process, text: str, files: Mapping[int, str], net: str
         process,
         listening=tuple(sorted(ports)),
         listens=bool(listeners & seen),
-        served=any(accepted(own, ports, listened, handed_out)),
+        served=any(were_accepted(own, ports, listened, handed_out)),
         polls=tuple(sorted({epoll for epoll, fd in watched if fd in listeners})),
     )
 
 
-def accepted(
+def were_accepted(
     own: Iterable[Connection], ports: set[int], listened: set[int], handed_out: tuple[int, int]
 ) -> Iterator[bool]:
     """Whether each open connection was accepted on a port of which the process no longer listens.

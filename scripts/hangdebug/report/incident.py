@@ -18,7 +18,7 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import redact
 from hangdebug.errors import HangError, MissingTool
-from hangdebug.evidence.bundle import archive, is_bundle, mapping, read_bundle
+from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
@@ -85,7 +85,7 @@ def gather(
     """
     struck: Counter[str] = Counter()
 
-    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean) -> str:
+    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean_text) -> str:
         without, removed = by(text)
         struck.update(removed)
         return without
@@ -94,14 +94,14 @@ def gather(
     if code is not None:
         found = tuple(with_sources(one, code) for one in found)
     evidence, answer = worst_of(found)
-    manifest = mapping(parts.get("manifest.json", "{}"))
+    manifest = json_object(parts.get("manifest.json", "{}"))
     done = {**kept_checks(parts), **(checks or {})}
     stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
     drawn, absent = all_pictures(evidence, answer, done, stacks)
-    lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
+    lines = tuple((number, clean(text, redact.clean_code)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
     changes = fix.diff(patch).splitlines(True) if patch is not None and patch.changed else []
-    diff = "".join(clean(line, redact.code) for line in changes)
+    diff = "".join(clean(line, redact.clean_code) for line in changes)
     shown = clean(beginning(raw or printed(evidence)))
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
@@ -150,7 +150,7 @@ def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
             if file.is_file() and not file.is_symlink() and file.stat().st_size <= MOST_BYTES:
                 yield file.name, file.read_text(encoding="utf-8", errors="replace")
         return
-    for path, text in archive(bundle).items():
+    for path, text in read_archive(bundle).items():
         *folders, name = path.split("/")
         if (
             len(folders) < 2
@@ -168,7 +168,7 @@ def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
         for name, text in parts.items()
         if name.endswith(".json") and name != "manifest.json"
     }
-    order = sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))
+    order = sorted(texts, key=lambda name: (str(json_object(texts[name]).get("taken")), name))
     found = {name: read_check(texts[name]) for name in order}
     return {name: check for name, check in found.items() if check is not None}
 
@@ -241,7 +241,7 @@ def agrees(file: Path, known: Mapping[int, str]) -> bool:
     except (OSError, ValueError):  # such as a name with a null byte in it
         return False
     return all(
-        0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
+        0 < number <= len(lines) and redact.clean_code(lines[number - 1])[0] == redact.clean_code(text)[0]
         for number, text in known.items()
     )
 
@@ -252,7 +252,7 @@ def cleaned(answer: Diagnosis, clean: Callable[..., str]) -> Diagnosis:
         answer,
         summary=clean(answer.summary),
         process=replace(process, command=clean(process.command)),
-        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)),
+        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.clean_code)),
         evidence=tuple(map(clean, answer.evidence)),
         doubts=tuple(map(clean, answer.doubts)),
         exonerated=tuple(map(clean, answer.exonerated)),

@@ -26,7 +26,7 @@ from hangdebug.evidence.model import Frame
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
 from hangdebug.report.incident import Incident, gather
-from hangdebug.report.recording import SPEEDSCOPE, keep, speedscope
+from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_whole
 from hangdebug.report.text import facts, marked, printable, short
 
 STYLE = """
@@ -95,7 +95,7 @@ def write(incident: Incident, out: Path) -> tuple[Path, Path]:
         files[SPEEDSCOPE] = json.dumps(speedscope(incident.stacks, incident.name, None), indent=1).encode()
     files["report.md"] = as_markdown(incident).encode("utf-8", "replace")
     files["report.html"] = as_html(incident, out).encode("utf-8", "replace")
-    keep(out, files)
+    write_whole(out, files)
     return out / "report.html", out / "report.md"
 
 

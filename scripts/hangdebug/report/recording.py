@@ -29,13 +29,13 @@ def busiest(pids: Sequence[int]) -> int:
     """Of several workers the one that uses most of a CPU now. Raises MissingTool, NoProcess."""
     from hangdebug.capture import processes
 
-    processes.library()
+    processes.require_psutil()
     if len(pids) == 1:
         return pids[0]
-    looked = [processes.alive(pid) for pid in pids]
-    used = [processes.quietly(one.cpu_times) for one in looked]
+    looked = [processes.running_process(pid) for pid in pids]
+    used = [processes.or_none(one.cpu_times) for one in looked]
     time.sleep(LOOK)
-    now = [processes.quietly(one.cpu_times) for one in looked]
+    now = [processes.or_none(one.cpu_times) for one in looked]
     spent = [sum(late[:2]) - sum(early[:2]) if early and late else -1.0 for early, late in zip(used, now)]
     return max(zip(spent, pids), key=lambda row: row[0])[1]
 
@@ -51,17 +51,15 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
 
     stopped: list[KeyboardInterrupt] = []
     text = pyspy.record(pid, RATE, seconds, idle=False, interrupted=stopped.append)
-    text = redact.clean(namespaces.renamed(pid, text))[0]
+    text = redact.clean_text(namespaces.stacks_with_our_ids(pid, text))[0]
     stacks = tuple((thread, count) for thread, count in profile(text) if thread.frames)
     if stacks:
-        keep(
-            folder,
-            {
-                STACKS: text.encode("utf-8", "replace"),
-                FLAME: flame(stacks).data,
-                SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode(),
-            },
-        )
+        files = {
+            STACKS: text.encode("utf-8", "replace"),
+            FLAME: flame(stacks).data,
+            SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode(),
+        }
+        write_whole(folder, files)
         count = sum(count for _, count in stacks)
         say(f"process {pid}: {count} samples in {', '.join((STACKS, FLAME, SPEEDSCOPE))}")
         if count < seconds * RATE * SELDOM and not stopped:
@@ -80,7 +78,7 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
     return folder
 
 
-def keep(folder: Path, files: dict[str, bytes]) -> None:
+def write_whole(folder: Path, files: dict[str, bytes]) -> None:
     """Each file whole or not at all. Raises BadRequest."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ NOTE = "Python's own `asyncio pstree` shows where they wait, not who holds what 
 WITHIN = 5.0
 
 
-def tasks(pid: int) -> tuple[Task, ...]:
+def tasks_by_pstree(pid: int) -> tuple[Task, ...]:
     """The tasks that have not ended. Raises Unreadable with what the interpreter says."""
     command, options = command_like(pid)
     try:
@@ -41,10 +41,10 @@ def tasks(pid: int) -> tuple[Task, ...]:
     if done.returncode:
         raise Unreadable((done.stderr.strip() or "it gave no reason").splitlines()[-1])
     found = asyncio_tools.read(done.stdout.splitlines())
-    return tuple(known(task) for snapshot in found for task in snapshot.tasks)
+    return tuple(with_wait(task) for snapshot in found for task in snapshot.tasks)
 
 
-def known(task: Task) -> Task:
+def with_wait(task: Task) -> Task:
     """The task with what its frames say of its wait. It has no address here, so its name must do for the id."""
     number = zlib.crc32(task.name.encode())
     inner = next(

@@ -18,19 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-from hangdebug.capture.interpreter.memory import PAGE, Memory, Unreadable, mapping_of, opened
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 
 SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 15)
-COUNTS = (3, 11)  # from here on a task has cancelling()
-LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
+CANCELS_SINCE = (3, 11)  # from here on a task has cancelling()
+TASK_LISTS_SINCE = (3, 14)  # from here on lists hold the tasks (task_lists.py), and Python can print them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
 # Before an object stands its node of the garbage collector, two bits of which are the collector's own.
-HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16
+GC_HEAD, GC_FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16
 
 
-class Newer(Unreadable):
+class HasOwnTool(Unreadable):
     """An interpreter that is not understood, and has a tool for its tasks."""
 
 
@@ -38,9 +38,9 @@ class Newer(Unreadable):
 class Layout:
     """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10, and to `code` in it from 3.11 on.
 
-    `task_cancels` is known from COUNTS on, where a task counts how often it was told to end. The six before it are of
-    LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next one and its tasks,
-    a task its node, and the interpreter a head of its garbage collector's rings.
+    `task_cancels` is known from CANCELS_SINCE on, where a task counts how often it was cancelled. The six before it
+    are known from TASK_LISTS_SINCE on: where an interpreter has its first thread and the tasks of ended ones, a thread
+    the next one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
     """
 
     version: tuple[int, int]
@@ -84,19 +84,19 @@ class Specimen:
 
 
 @contextmanager
-def specimen(pid: int) -> Iterator[Specimen]:
+def measured_specimen(pid: int) -> Iterator[Specimen]:
     """An interpreter like that of `pid`, measured; it is ended on the way out. Raises Unreadable."""
-    with started(pid) as process:
+    with run_specimen(pid) as process:
         try:
-            facts = greeting(process)
-            layout = understood(process.pid, facts)
+            facts = read_greeting(process)
+            layout = measure_or_refer(process.pid, facts)
         except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:  # it can print what it likes
-            raise Unreadable("the target's interpreter says something else than Python does") from error
+            raise Unreadable("the target's interpreter does not answer as Python does") from error
         yield Specimen(process.pid, facts, layout)
 
 
 @contextmanager
-def started(pid: int) -> Iterator[subprocess.Popen[bytes]]:
+def run_specimen(pid: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
     command, options = command_like(pid)
     try:
@@ -127,7 +127,7 @@ def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
     return [program], {"cwd": "/", **user}
 
 
-def greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def read_greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the specimen prints. Raises Unreadable for an interpreter that cannot be walked."""
     line = first_line(process, STARTS_WITHIN)
     try:
@@ -137,25 +137,25 @@ def greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
         raise Unreadable("the target's interpreter does not run by itself") from error
     name = ".".join(map(str, version))
     if facts["implementation"] != "cpython" or facts["bits"] != 64:
-        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known here")
+        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known to this tool")
     if facts["flags"]:
         kind = "a free-threaded" if "t" in facts["flags"] else "a debug"
         raise Unreadable(f"{kind} build of Python keeps its objects differently")
     if version < OLDEST:
-        raise Unreadable(f"Python {name} is older than this knows")
+        raise Unreadable(f"Python {name} is older than this tool knows")
     if version > NEWEST:
-        raise Newer(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
+        raise HasOwnTool(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
     return facts
 
 
-def understood(pid: int, facts: dict[str, Any]) -> Layout:
-    """`measured`; where that fails, Newer is raised for one that has a tool."""
+def measure_or_refer(pid: int, facts: dict[str, Any]) -> Layout:
+    """The layout of the specimen. Where it cannot be measured, HasOwnTool is raised for a Python that has a tool."""
     try:
-        with opened(pid) as memory:
-            return measured(memory, pid, facts)
+        with open_memory(pid) as memory:
+            return measure(memory, pid, facts)
     except Unreadable as error:
-        if tuple(facts["version"][:2]) >= LINKED:
-            raise Newer(str(error)) from error
+        if tuple(facts["version"][:2]) >= TASK_LISTS_SINCE:
+            raise HasOwnTool(str(error)) from error
         raise
 
 
@@ -173,49 +173,51 @@ def first_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     return text
 
 
-def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
+def measure(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
     """The layout, by looking for the specimen's known values in its memory. Raises Unreadable."""
     runtime, version = facts["runtime"], tuple(facts["version"][:2])
-    library = mapping_of(pid, runtime)
+    library = mapped_file_at(pid, runtime)
     if library is None:
         raise Unreadable("the interpreter's image is not in its mappings")
     codes, coroutines, tasks = facts["codes"], facts["coroutines"], facts["tasks"]
     code_type = memory.word(codes[0]["at"] + 8)
     size = memory.word(code_type + 32)
-    code = pointer(memory, coroutines, "code", last=True)  # 3.11 has it twice: in the coroutine, and in its frame
-    frame = pointer(memory, coroutines, "frame") if version < (3, 11) else code
+    code = offset_of_pointer(
+        memory, coroutines, "code", last=True
+    )  # 3.11 has it twice: in the coroutine, and in its frame
+    frame = offset_of_pointer(memory, coroutines, "frame") if version < (3, 11) else code
     return Layout(
         version=version,
         inode=library.inode,
         runtime=runtime - library.start,
-        interpreter=where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
-        modules=where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
-        code_name=pointer(memory, codes, "name"),
-        code_file=pointer(memory, codes, "file"),
-        code_table=pointer(memory, codes, "table"),
-        code_names=pointer(memory, codes, "names"),
-        code_first=where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
+        interpreter=offset_of(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
+        modules=offset_of(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
+        code_name=offset_of_pointer(memory, codes, "name"),
+        code_file=offset_of_pointer(memory, codes, "file"),
+        code_table=offset_of_pointer(memory, codes, "table"),
+        code_names=offset_of_pointer(memory, codes, "names"),
+        code_first=offset_of(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
         code_size=size,
-        qualname=pointer(memory, coroutines, "qualname"),
+        qualname=offset_of_pointer(memory, coroutines, "qualname"),
         code=code,
         frame=frame,
         lasti=last_instruction(memory, version, coroutines, frame, size),
-        task_coroutine=pointer(memory, tasks, "coroutine"),
-        task_waiter=pointer(memory, tasks, "waiter"),
-        task_name=pointer(memory, tasks, "name"),
-        future_state=where(memory, facts["futures"], 256, "<i"),
-        future_exception=where(memory, [facts["failed"]], 256),
-        shared_keys=where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
-        items=where(memory, [facts["items"]], 64),
+        task_coroutine=offset_of_pointer(memory, tasks, "coroutine"),
+        task_waiter=offset_of_pointer(memory, tasks, "waiter"),
+        task_name=offset_of_pointer(memory, tasks, "name"),
+        future_state=offset_of(memory, facts["futures"], 256, "<i"),
+        future_exception=offset_of(memory, [facts["failed"]], 256),
+        shared_keys=offset_of(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
+        items=offset_of(memory, [facts["items"]], 64),
         ascii=facts["ascii"] - 1,
         wide=facts["other"] - 4,
-        task_cancels=where(memory, facts["cancels"], 256, "<i") if version >= COUNTS else 0,
-        **(lists(memory, facts) if version >= LINKED else {}),
+        task_cancels=offset_of(memory, facts["cancels"], 256, "<i") if version >= CANCELS_SINCE else 0,
+        **(measure_task_lists(memory, facts) if version >= TASK_LISTS_SINCE else {}),
     )
 
 
-def lists(memory: Memory, facts: dict[str, Any]) -> dict[str, int]:
-    """The six offsets of LINKED, by name.
+def measure_task_lists(memory: Memory, facts: dict[str, Any]) -> dict[str, int]:
+    """The six offsets that are known from TASK_LISTS_SINCE on, by name.
 
     The specimen's two tasks follow each other in the list of its thread, the lost one is alone.
     """
@@ -238,30 +240,30 @@ def lists(memory: Memory, facts: dict[str, Any]) -> dict[str, int]:
         or not 0 < tasks < FARTHEST_RUNTIME
     ):
         raise Unreadable("the interpreter keeps its tasks in an unknown way")
-    first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
-    following = where(memory, [(thread - 16, following)], 256) - 16
+    first = offset_of(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
+    following = offset_of(memory, [(thread - 16, following)], 256) - 16
     return {
         "threads": first,
         "left_tasks": left - interpreter,
         "next_thread": following,
         "thread_tasks": tasks,
         "task_node": node,
-        "collector": collector(memory, interpreter, one),
+        "collector": measure_collector(memory, interpreter, one),
     }
 
 
-def collector(memory: Memory, interpreter: int, task: int) -> int:
+def measure_collector(memory: Memory, interpreter: int, task: int) -> int:
     """Where the interpreter has the head of a ring of objects: the one that a known object is in. Raises Unreadable."""
-    node = task - HEAD
+    node = task - GC_HEAD
     for _ in range(MOST_NODES):
-        node = memory.word(node) & ~FLAGS
+        node = memory.word(node) & ~GC_FLAGS
         if 0 < node - interpreter < FARTHEST_HEAD:
             return node - interpreter
     raise Unreadable("the interpreter keeps its objects in an unknown way")
 
 
-def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:
-    return where(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
+def offset_of_pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:
+    return offset_of(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
 
 
 def last_instruction(
@@ -270,35 +272,24 @@ def last_instruction(
     """Up to 3.10 an int in the frame (in words of two bytes in 3.10); from 3.11 on a pointer into the code."""
     if version < (3, 11):
         unit = 2 if version == (3, 10) else 1
-        return where(memory, [(one["frame"], one["lasti"] // unit) for one in coroutines], 256, "<i")
-    return where(memory, [(one["at"] + frame, one["code"] + size + one["lasti"]) for one in coroutines], 256)
+        return offset_of(memory, [(one["frame"], one["lasti"] // unit) for one in coroutines], 256, "<i")
+    return offset_of(memory, [(one["at"] + frame, one["code"] + size + one["lasti"]) for one in coroutines], 256)
 
 
-def where(memory: Memory, pairs: Iterable[tuple[int, int]], farthest: int, form: str = "<Q", last: bool = False) -> int:
+def offset_of(
+    memory: Memory, pairs: Iterable[tuple[int, int]], farthest: int, form: str = "<Q", last: bool = False
+) -> int:
     """The offset at which, behind each address, stands the value that belongs to it. Raises Unreadable."""
     offsets = None
     for at, value in pairs:
-        found = set(places(block(memory, at, farthest), struct.pack(form, value)))
+        found = set(positions(memory.block(at, farthest), struct.pack(form, value)))
         offsets = found if offsets is None else offsets & found
     if not offsets:
         raise Unreadable("the interpreter keeps its objects in an unknown way")
     return max(offsets) if last else min(offsets)
 
 
-def block(memory: Memory, at: int, size: int) -> bytes:
-    """Up to `size` bytes from `at` on, as many as there are."""
-    parts, end = [], at + size
-    while at < end:
-        step = min(end, (at // PAGE + 1) * PAGE) - at
-        try:
-            parts.append(memory.read(at, step))
-        except Unreadable:
-            break
-        at += step
-    return b"".join(parts)
-
-
-def places(text: bytes, wanted: bytes) -> Iterator[int]:
+def positions(text: bytes, wanted: bytes) -> Iterator[int]:
     """Where `wanted` stands in `text`, aligned, and behind an object's head."""
     at = text.find(wanted, 16)
     while at >= 0:

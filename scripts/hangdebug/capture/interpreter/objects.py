@@ -22,6 +22,7 @@ FIRST = 16  # the first field of an object behind its reference count and type
 TEXT = struct.Struct("<QQ8xi")  # from a str's type on: type, length, state
 ROWS, PAIR, TRIPLE = 128, struct.Struct("<QQ"), struct.Struct("<8xQQ")  # a dict's entries, so many at once
 MOST_BASES = 16
+EXCEPTION_ARGS, MOST_MESSAGE = 24, 200
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,15 @@ class Objects:
         if found:
             return self.mapping(found)
         return dict(self.entries(memory.word(type_ + self.layout.shared_keys), values)) if values else {}
+
+    def exception(self, at: int) -> str:
+        """An exception as the last line of its traceback, cut after MOST_MESSAGE characters."""
+        kind = self.type_name(at)
+        try:
+            args = self.items(self.memory.word(at + EXCEPTION_ARGS))
+            return f"{kind}: {self.text(args[0])[:MOST_MESSAGE]}" if args else kind
+        except Unreadable:
+            return kind
 
     def slots(self, at: int) -> dict[str, int]:
         """What the fields hold that its class and the classes above declare by `__slots__`."""

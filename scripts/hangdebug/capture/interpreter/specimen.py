@@ -21,7 +21,7 @@ class Plain:
         self.first, self.second = "eins", 2
 
 
-CANCELS = (7, 5)  # how often two tasks are told to end
+CANCELS = (7, 5)  # how often two tasks are cancelled
 
 
 class Jobs:

@@ -37,7 +37,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
         one = stack(line) if ";" in line and "; " not in line else None
         if one is not None:
             key, frames, weight = one
-            found.setdefault(told(key, frames), Counter())[frames] += weight
+            found.setdefault(key_of_thread(key, frames), Counter())[frames] += weight
         elif line.strip() and len(skipped) < MOST_SKIPPED:
             skipped.append(line.strip()[:LONGEST_SKIPPED])
     pids = list(dict.fromkeys(key[0] for key in found))
@@ -87,7 +87,7 @@ def stack(line: str) -> tuple[ThreadKey, tuple[Frame, ...], int] | None:
     return (pid, name, os_id), tuple(reversed(frames)), int(weight["weight"]) if weight else 1
 
 
-def told(key: ThreadKey, frames: tuple[Frame, ...]) -> Key:
+def key_of_thread(key: ThreadKey, frames: tuple[Frame, ...]) -> Key:
     """`key`, or where the line names no thread, what tells it from others: each started thread by its stack."""
     if key[1] or key[2] is not None:
         return (*key, None)
