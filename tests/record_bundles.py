@@ -59,7 +59,7 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst  # noqa: E402
 from hangdebug.answer.model import Diagnosis  # noqa: E402
 from hangdebug.capture import proc as capture_proc  # noqa: E402
 from hangdebug.capture import pyspy  # noqa: E402
-from hangdebug.capture.bundle import PAUSE, SAMPLES, capture, rest  # noqa: E402
+from hangdebug.capture.bundle import PAUSE, SAMPLES, capture, sleep_between  # noqa: E402
 from hangdebug.capture.processes import Target, on_port, resolve  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 from hangdebug.evidence.bundle import read_bundle  # noqa: E402
@@ -344,9 +344,11 @@ def look(hung: zoo.Hung, shot: Shot, folder: Path) -> None:
         by_shell(hung, folder)
     else:
         where = resolve(hung.ill) if "no kernel" in shot.look else target(hung, shot)
-        no_kernel = mock.patch.object(capture_proc, "available", return_value=False)  # as on a system without /proc
+        no_kernel = mock.patch.object(capture_proc, "has_proc", return_value=False)  # as on a system without /proc
         with no_kernel if "no kernel" in shot.look else nullcontext(), suppress(Cut):
-            capture(where, folder, samples=1 if "once" in shot.look else SAMPLES, pause=CUTS.get(shot.look, rest))
+            capture(
+                where, folder, samples=1 if "once" in shot.look else SAMPLES, pause=CUTS.get(shot.look, sleep_between)
+            )
 
 
 class Cut(Exception):
@@ -357,7 +359,7 @@ def cut(seconds: float) -> bool:
     """Ends a capture as a power cut does, once the first sample is there."""
     if seconds == PAUSE:
         raise Cut
-    return rest(seconds)
+    return sleep_between(seconds)
 
 
 CUTS = {"cut short": cut, "interrupted": lambda seconds: True}

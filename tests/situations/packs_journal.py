@@ -1,4 +1,4 @@
-"""A healthy server under load whose loop spends its time in a library's function. No frame of its own is on the stack."""
+"""A healthy server under load whose loop spends its time in a library's function, with no frame of its own on it."""
 
 import asyncio
 import gzip
