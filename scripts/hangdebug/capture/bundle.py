@@ -35,6 +35,15 @@ MOST_SECONDS = 3.0
 AT_ONCE = 8  # processes
 RATE, LOW_RATE, MANY_THREADS = 200, 20, 300  # samples a second; the lower rate for a process with many threads
 
+ONE_OF_MANY = (
+    "It holds {} interpreters, and py-spy reads only the newest: threads and loops of the others are not in the evidence."
+)
+WRONG_IDS = (
+    "py-spy gave {} of its threads the number of another process's, as it does after a fork: they were given their own, "
+    "or none."
+)
+TRACED = "process {} ({}) traces it, and has to let go before py-spy can pause it: it was read while it ran"
+
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
 Say = Callable[[str], None]
@@ -147,6 +156,14 @@ def add_note(folder: Path, text: str) -> None:
         write_part(path, json.dumps(manifest, indent=1))
 
 
+def add_remark(place: Path, text: str) -> None:
+    """A note of one process alone, in its own folder; the same one is kept once."""
+    path = place / "remarks.txt"
+    known = path.read_text(encoding="utf-8") if path.exists() else ""
+    if f"{text}\n" not in known:
+        write_part(path, f"{known}{text}\n")
+
+
 def capture_process(
     pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event, pause: Pause
 ) -> None:
@@ -158,6 +175,9 @@ def capture_process(
     process = processes.facts(pid, supervisor)
     place.mkdir(exist_ok=True)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
+    runtime = processes.runtime_or_none(pid)
+    if runtime is not None and (runtime.interpreters or 0) > 1:
+        add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
     began = time.monotonic()
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
@@ -179,16 +199,22 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
     """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
+    missed: list[str] = []
+    tracer = proc.tracer_of(pid)
     for index in range(first, first + count):
         if proc.has_proc(pid):
             write_part(place / f"kernel-{index}.tsv", kernel_rows(pid))
         try:
-            text = namespaces.dump_with_our_ids(pid, pyspy.dump(pid))
-        except HangError:
+            dump = pyspy.dump(pid, missed.append)
+        except HangError as error:
             if index == 0:
                 raise
+            add_remark(place, f"It could not be read any more after {index} samples: {error.what}")
             say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
             break
+        text, wrong = namespaces.dump_with_our_ids(pid, dump)
+        if wrong:
+            add_remark(place, WRONG_IDS.format(wrong))
         write_part(place / f"sample-{index}.json", text)
         seen.set()
         snapshots += read(text)
@@ -197,6 +223,11 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
+    if tracer is not None and proc.tracer_of(pid) == tracer:
+        add_remark(place, TRACED.format(*tracer))
+        say(f"process {pid}: {TRACED.format(*tracer)}")
+    if missed:
+        add_remark(place, f"{len(missed)} looks failed by chance, beside {len(snapshots)} that did not: {missed[-1]}")
     say(f"process {pid}: took {len(snapshots)} samples")
 
 

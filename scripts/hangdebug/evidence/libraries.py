@@ -111,6 +111,8 @@ FORKED = (*CHILDREN, "os.py:fork")
 
 # -- servers -----------------------------------------------------------------------------------------
 
+# What a command line calls them by.
+SERVER_PROGRAMS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
