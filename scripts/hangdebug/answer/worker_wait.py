@@ -22,7 +22,7 @@ from hangdebug.answer.certainty import (
     SIDE_THREAD,
 )
 from hangdebug.answer.model import Level, Limit, Verdict
-from hangdebug.answer.words import wake_words
+from hangdebug.answer.words import counted, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Owed, Seen
 from hangdebug.evidence.frames import calls, is_application
@@ -32,7 +32,6 @@ from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.pools import queue_lengths, woke_by_itself
 from hangdebug.scene.requests import (
-    FIXED,
     HANDLES,
     Crew,
     accepts_requests,
@@ -40,6 +39,7 @@ from hangdebug.scene.requests import (
     comes_or_goes,
     crew,
     does_not_go_on,
+    has_fixed_threads,
     runs_sync_server,
     sleeps_or_computes,
     waits_for_own_lock,
@@ -84,7 +84,7 @@ def weighed(scene: Scene) -> Weighed | None:
 
 def server(scene: Scene, seen: Crew) -> Weighed | None:
     """A synchronous server: is anybody left to serve the next request?"""
-    if not seen.stuck and not seen.moving and not any(map(waits_for_work, scene.last)):
+    if not seen.stuck and not seen.moving and not seen.free and not any(map(waits_for_work, scene.last)):
         return script(scene)  # nobody is seen to wait for a request: that nobody is inside of one says nothing
     if not seen.stuck:
         alone = next((one for one in seen.moving if accepts_requests(one) and not one.motion.idle), None)
@@ -103,14 +103,17 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
     if seen.free or seen.moving:
-        words = f"{seen.free} threads wait for requests." if seen.free else f"{len(seen.moving)} requests go on."
-        doubt = f"{alike} requests stand in {first.frame}: slow or stuck, but others are served."
+        moving = f"{len(seen.moving)} requests go on." if seen.moving[1:] else "One request goes on."
+        words = f"{counted(seen.free, 'thread', 'waits')} for requests." if seen.free else moving
+        doubt = f"{counted(alike, 'request', 'stands')} in {first.frame}: slow or stuck, but others are served."
         return going_on(scene, words, doubt)
-    fixed = any(calls(frame, *FIXED) for one in seen.stuck for frame in one.view.thread.frames)
+    fixed = has_fixed_threads(scene, seen)
     spare = None if fixed or single else others_served(scene, seen, first)
     if spare is not None:
         return spare
     words = f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line."
+    if len(seen.stuck) == 1 and fixed:
+        words = f"The only thread that serves requests stands still in {first.frame}: all others wait."
     if fixed:
         return stuck(first, SHOWN, words, doubts)
     if alike > 1 and not (single and sleeps_or_computes(first)):

@@ -36,12 +36,9 @@ AT_ONCE = 8  # processes
 RATE, LOW_RATE, MANY_THREADS = 200, 20, 300  # samples a second; the lower rate for a process with many threads
 
 ONE_OF_MANY = (
-    "It holds {} interpreters, and py-spy reads only the newest: threads and loops of the others are not in the evidence."
+    "the process holds {} interpreters, and py-spy reads only the newest: no thread or loop of the others is here"
 )
-WRONG_IDS = (
-    "py-spy gave {} of its threads the number of another process's, as it does after a fork: they were given their own, "
-    "or none."
-)
+WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
 TRACED = "process {} ({}) traces it, and has to let go before py-spy can pause it: it was read while it ran"
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
@@ -261,7 +258,7 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
         known = {
             file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()
         }
-    write_part(path, json.dumps(add_excerpts(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
+    write_part(path, json.dumps(add_excerpts(snapshots[-1:], known, f"/proc/{pid}"), indent=1))
 
 
 def keep_tasks(pid: int, place: Path) -> None:

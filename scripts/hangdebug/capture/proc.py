@@ -62,7 +62,9 @@ def is_stuck_alone(pid: int) -> bool:
 
 def tracer_of(pid: int) -> tuple[int, str] | None:
     """The process that traces `pid`, a debugger or strace, and its command; None where nobody does."""
-    rows = (line.split() for line in (text_of(f"/proc/{pid}/status") or "").splitlines() if line.startswith("TracerPid"))
+    rows = (
+        line.split() for line in (text_of(f"/proc/{pid}/status") or "").splitlines() if line.startswith("TracerPid")
+    )
     tracer = next((int(row[1]) for row in rows if row[1:] and row[1].isdigit()), 0)
     return (tracer, command_line(tracer) or "?") if tracer else None
 

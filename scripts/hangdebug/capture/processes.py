@@ -65,7 +65,9 @@ def resolve(pid: int) -> Target:
     """
     process = running_process(pid)
     if not is_python(pid):
-        below = python_children(process) or [child for one in or_none(process.children) or () for child in python_children(one)]
+        below = python_children(process) or [
+            child for one in or_none(process.children) or () for child in python_children(one)
+        ]
         if below and (len(below) == 1 or all(same_program(process, child) for child in below)):
             families = dict.fromkeys(one.pid for child in below for one in (child, *python_family(child)))
             return Target(tuple(families), pid if len(below) > 1 else below[0].pid if len(families) > 1 else None)

@@ -19,6 +19,7 @@ from hangdebug.evidence.libraries import (
     RUNS_ITS_LOOP,
     RUNS_LOOP,
     SERVERS,
+    SERVERS_IN_C,
     SERVES,
     SUSPENDED,
     SYNCHRONOUS,
@@ -228,7 +229,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         main = samples[-1][0] if samples[-1][0].role == "other" else None
     if main is None or calls(main.thread.frames[-1], "threading.py") or calls(main.thread.frames[0], *SUSPENDED):
         return None, ""
-    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames):
+    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames) or evidence.process.server in SERVERS_IN_C:
         return None, ""
     if len(main.thread.frames) > len(since_fork(main.thread.frames)):  # a child: that loop is its parent's
         return None, ""

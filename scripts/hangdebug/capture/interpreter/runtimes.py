@@ -73,7 +73,7 @@ def runtime_of(pid: int) -> Runtime | None:
             found[kind] = file, image
     for kind in ("PyPy", "GraalPy", "CPython"):  # the first two may define names of the third
         if kind in found:
-            return runtime_in(pid, kind, *found[kind], server)  # type: ignore[arg-type]
+            return runtime_in(pid, kind, *found[kind], server)
     return None
 
 
