@@ -39,7 +39,7 @@ ONE_OF_MANY = (
     "the process holds {} interpreters, and py-spy reads only the newest: no thread or loop of the others is here"
 )
 WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
-TRACED = "process {} ({}) traces it, and has to let go before py-spy can pause it: it was read while it ran"
+TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -175,7 +175,7 @@ def capture_process(
     runtime = processes.runtime_or_none(pid)
     if runtime is not None and (runtime.interpreters or 0) > 1:
         add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
-    began = time.monotonic()
+    began, tracer = time.monotonic(), proc.tracer_of(pid)
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
@@ -186,6 +186,9 @@ def capture_process(
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
+    if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
+        add_remark(place, TRACED.format(*tracer))
+        say(f"process {pid}: {TRACED.format(*tracer)}")
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
@@ -197,7 +200,6 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
     missed: list[str] = []
-    tracer = proc.tracer_of(pid)
     for index in range(first, first + count):
         if proc.has_proc(pid):
             write_part(place / f"kernel-{index}.tsv", kernel_rows(pid))
@@ -220,9 +222,6 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
-    if tracer is not None and proc.tracer_of(pid) == tracer:
-        add_remark(place, TRACED.format(*tracer))
-        say(f"process {pid}: {TRACED.format(*tracer)}")
     if missed:
         add_remark(place, f"{len(missed)} looks failed by chance, beside {len(snapshots)} that did not: {missed[-1]}")
     say(f"process {pid}: took {len(snapshots)} samples")
