@@ -223,7 +223,10 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
     if missed:
-        add_remark(place, f"{len(missed)} looks failed by chance, beside {len(snapshots)} that did not: {missed[-1]}")
+        looks = "look" if len(missed) == 1 else "looks"
+        add_remark(
+            place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
+        )
     say(f"process {pid}: took {len(snapshots)} samples")
 
 

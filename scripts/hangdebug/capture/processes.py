@@ -59,9 +59,9 @@ def require_psutil() -> Any:
 def resolve(pid: int) -> Target:
     """The processes to look at for `pid`: itself, and the Python processes below it. Raises NoProcess, NotPython.
 
-    Only its stacks tell a supervisor from a server that has a process pool: capture() goes on to the
-    children of a process that runs no event loop. A launcher that is not Python (`sh -c uvicorn ...`, the boot loader of
-    a frozen application) stands for the one server that it started, a server's master (Apache) for all its processes.
+    Only its stacks tell a supervisor from a server that has a process pool: capture() goes on to the children of a
+    process that runs no event loop. A launcher that is not Python (`sh -c uvicorn ...`, the boot loader of a frozen
+    application) stands for the one server that it started, a server's master (Apache) for all its processes.
     """
     process = running_process(pid)
     if not is_python(pid):

@@ -245,8 +245,7 @@ def not_permitted(pid: int) -> NotPermitted:
 def traced(pid: int, tracer: int, command: str) -> NotPermitted:
     return NotPermitted(
         f"Process {pid} is traced by process {tracer} ({command}).",
-        "The kernel lets one process at a time pause another one. No other user can do more, root neither: that process "
-        "has to let go first.",
+        "The kernel lets one process at a time pause another one, whoever asks: that process has to let go first.",
         f"ps -o pid,ppid,user,args -p {tracer}   # detach or end it there, then the same command again",
     )
 
