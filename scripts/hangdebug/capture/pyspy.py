@@ -32,7 +32,7 @@ PASSING_ERRORS = (
     "perhaps at a bad moment",
 )
 NO_THREAD = "it found no thread that could run Python, perhaps at a bad moment"
-VERSION = re.compile(r"py-spy\s+v?(\d+\.\d+[\w.+-]*)$")
+VERSION = re.compile(r"py-spy[\w-]*\s+v?(\d+\.\d+[\w.+-]*)$")
 UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
 
 
