@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from hangdebug.repair import fix
-from hangdebug.repair.rules import RULES, spot
+from hangdebug.repair.code.concerns import contents_of
+from hangdebug.repair.rules import RULES
 
 TABLES = Path(__file__).with_name("rewrites")
 MARK = re.compile(r"# <-- refused: (.*)")
@@ -52,7 +53,7 @@ def test_mended_once_compiles_and_is_concerned(rule: str, case: str) -> None:
     assert got == after
     compile(got, "app.py", "exec")
     assert findings and not any(item.refused for item in findings)
-    assert BY_ID[rule].concerns(before, spot(ast.parse(before)))
+    assert BY_ID[rule].concerns(before, contents_of(ast.parse(before)))
     assert BY_ID[rule].rewrite(after, "app.py") == (after, ())
 
 
@@ -69,7 +70,7 @@ def test_left_alone_or_refused_with_the_reason(rule: str, source: str) -> None:
     assert sorted({item.line for item in findings}) == [line for line, _ in found]
     for line, words in found:
         assert any(item.line == line and words in item.message for item in findings)
-    assert not findings or BY_ID[rule].concerns(source, spot(ast.parse(source)))
+    assert not findings or BY_ID[rule].concerns(source, contents_of(ast.parse(source)))
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -597,7 +598,7 @@ def test_a_lifespan_s_own_join_is_not_mended_after_its_decorators_are_gone(tmp_p
     assert not again.changed and [item.refused for item in again.findings] == [True]
 
 
-def test_the_scan_reads_no_libcst_where_no_executor_is_left() -> None:
+def test_the_rule_of_executors_looks_only_where_one_is_left() -> None:
     source = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()\n"
     left = [
         "async def f():\n    with pool: pass\n",
@@ -613,8 +614,8 @@ def test_the_scan_reads_no_libcst_where_no_executor_is_left() -> None:
         "async def f():\n    def g():\n        pool.shutdown()\n",
         "async def f():\n    await g(lambda: pool.shutdown())\n",
     ]
-    assert all(spot(ast.parse(source + text)).leaves_executor for text in left)
-    assert not any(spot(ast.parse(source + text)).leaves_executor for text in kept)
+    assert all(contents_of(ast.parse(source + text)).leaves_executor for text in left)
+    assert not any(contents_of(ast.parse(source + text)).leaves_executor for text in kept)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
     assert done.returncode == 1 and log["version"] == "2.1.0" and "sarif-2.1.0" in log["$schema"]
     (run,) = log["runs"]
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
-    assert run["tool"]["driver"]["name"] and rules == [rule.id for rule in fix.rules()]
+    assert run["tool"]["driver"]["name"] and rules == [rule.id for rule in fix.RULES]
     assert all(rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
     for result in run["results"]:
         assert result["ruleId"] in rules and result["level"] in ("note", "warning") and result["message"]["text"]
@@ -133,13 +133,26 @@ def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_ski
         list(scan.patches([scan.place("app/bad.py")], []))
 
 
-def test_a_file_for_a_newer_python_is_looked_at_in_part_and_that_is_said(tree: Path) -> None:
-    (tree / "new.py").write_text(SLEEPS + "type Later[T] = list[T]\ndef g[T](): ...\n")
+NEWER = {
+    (3, 10): "match s:\n    case 1: pass\n",
+    (3, 11): "try: pass\nexcept* ValueError: pass\n",
+    (3, 12): "type Later[T] = list[T]\n",
+    (3, 14): "try: pass\nexcept KeyError, ValueError: pass\n",
+}
+
+
+@pytest.mark.parametrize("version", NEWER, ids=str)
+def test_a_file_for_a_newer_python_names_the_python_that_reads_it(version: tuple, tree: Path) -> None:
+    (tree / "new.py").write_text(SLEEPS + NEWER[version])
     done = hang("fix", "--check", "new.py", cwd=tree)
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= version:
         assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and not done.stderr
-    else:
-        assert done.returncode == 0 and "new.py:4 is written for a newer Python" in done.stderr
+        return
+    name = ".".join(map(str, version))
+    assert done.returncode == 2 and not done.stdout and "is not known to Python" in done.stderr
+    assert f"needs Python {name} to be read" in done.stderr and f"python{name} scripts/hang.py fix" in done.stderr
+    skipped = hang("fix", "--check", ".", cwd=tree)
+    assert skipped.returncode == 1 and f"needs Python {name} to be read" in skipped.stderr
 
 
 # -- from the line that blocks -----------------------------------------------------------------------------
@@ -254,7 +267,6 @@ def test_a_check_takes_three_times_as_long_as_the_parser_at_most() -> None:
         for path in sorted((library / folder).rglob("*.py"))
     ]
     texts = [path.read_text(encoding="utf-8") for path in files]
-    fix.rules()
     started = time.process_time()
     for text in texts:
         ast.parse(text)

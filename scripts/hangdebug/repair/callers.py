@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Iterator
 
 from hangdebug.errors import BadSource
-from hangdebug.repair.fix import read, rules
+from hangdebug.repair.code.await_places import CHANGES
+from hangdebug.repair.code.file import File, dotted, parse
+from hangdebug.repair.code.findings import Found, rewrite
+from hangdebug.repair.fix import read
 from hangdebug.repair.model import Finding, Patch
+from hangdebug.repair.rules.to_thread import Blocking, found
 
 LOOPED = ("asyncio", "anyio", "trio", "uvloop")
 THREADS = (
@@ -46,9 +50,6 @@ class Call:
 
 def synchronous(path: str, line: int) -> str:
     """The name of the plain function whose own code the line is, "" where a coroutine or a module runs it."""
-    rules()
-    from hangdebug.repair.code.file import parse
-
     try:
         file = parse(read(path)[0], path)
     except (SyntaxError, RecursionError, MemoryError):
@@ -71,8 +72,6 @@ def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch
     `paths` are the files to look in. Each call is handed to a thread, or refused aloud where it cannot be. With it,
     whether a coroutine hands the function to a thread already.
     """
-    from hangdebug.repair.code.spans import rewrite
-
     calls, seen, handed = {}, set(), False
     todo = [(path, line, 0, bound_to_loop(path, line))]
     while todo:
@@ -95,8 +94,6 @@ def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch
 
 def handed_over(file, calls: dict[tuple[int, str], str], blocked: str) -> Iterator:
     """The calls (line, name of the function) of functions that were seen to block at `blocked`, each with a refusal or ""."""
-    from hangdebug.repair.rules.to_thread import Blocking, found
-
     for node in file.calls:
         key = node.lineno, getattr(node.func, "attr", getattr(node.func, "id", ""))
         if key in calls and file.coroutine(node):
@@ -143,9 +140,6 @@ def called(file, home: ast.AST, call: ast.Call) -> set:
 
 def against(file, home: ast.AST, each: ast.AST) -> str:
     """What one node of the function has against a thread, in words."""
-    from hangdebug.repair.code.file import dotted
-    from hangdebug.repair.code.places import CHANGES
-
     if isinstance(each, ast.Global):
         return f"changes `{each.names[0]}`, {AT_ONCE}"
     if isinstance(each, ast.Nonlocal):
@@ -213,8 +207,6 @@ def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, str
 
 
 def parsed(path: str):
-    from hangdebug.repair.code.file import parse
-
     try:
         return parse(read(path)[0], path)
     except (BadSource, SyntaxError, RecursionError, MemoryError):
@@ -223,8 +215,6 @@ def parsed(path: str):
 
 def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
     """Whether the expression means the function `target`, which `home` defines."""
-    from hangdebug.repair.code.file import dotted
-
     owner = home.parent(target)
     if isinstance(owner, ast.ClassDef):
         if target.name == "__init__":
@@ -252,8 +242,6 @@ def names(file, func: ast.expr, home, target: ast.AST, path: str) -> bool:
 
 def makes(file, receiver: ast.expr, owner: ast.ClassDef) -> bool:
     """Whether the receiver is made by calling the class of the same file."""
-    from hangdebug.repair.code.file import dotted
-
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
     for value in values:  # self.repo = repo, a parameter that is annotated
         bound = file.lookup(value, value.id)[1] if isinstance(value, ast.Name) else []

@@ -18,8 +18,10 @@ from urllib.parse import quote
 from hangdebug import __version__
 from hangdebug.errors import BadRequest, BadSource
 from hangdebug.repair.callers import moved_to_threads, nowhere, synchronous
-from hangdebug.repair.fix import newer, propose, rules
+from hangdebug.repair.code.nearby_files import python_files
+from hangdebug.repair.fix import propose
 from hangdebug.repair.model import Finding, Patch
+from hangdebug.repair.rules import RULES
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -113,7 +115,6 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
             try:
                 with undisturbed():
                     patch = propose(path, one.line, only)
-                skipped += filter(None, [newer(patch)])
                 yield patch
             except BadSource as error:
                 if not folder:
@@ -131,13 +132,6 @@ def undisturbed() -> Iterator[None]:
     finally:
         if ran:
             gc.enable()
-
-
-def python_files(folder: str) -> Iterator[str]:
-    rules()  # or else it says how to get libcst
-    from hangdebug.repair.code import spans as _spans
-
-    return _spans.python_files(folder)
 
 
 # -- the list ----------------------------------------------------------------------------------------------
@@ -161,7 +155,7 @@ def as_json(findings: Iterable[Finding], skipped: Iterable[str]) -> str:
 
 def as_sarif(findings: Iterable[Finding]) -> str:
     """SARIF 2.1.0, as code scanning takes it: what blocks is a warning, what is only deprecated a note."""
-    known = [{"id": rule.id, "shortDescription": {"text": rule.about}} for rule in rules()]
+    known = [{"id": rule.id, "shortDescription": {"text": rule.about}} for rule in RULES]
     results = [
         {
             "ruleId": item.rule,

@@ -9,16 +9,31 @@ What has two meanings has none here, and no rule touches it.
 from __future__ import annotations
 
 import ast
+import bisect
 import builtins
+import io
+import itertools
 import re
+import tokenize
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Iterator
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes, walk
+from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, Binding, Scope, Scopes, read_scopes, walk
 
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+LINE_ENDING = re.compile(r"\r\n|\r|\n|\Z")
+HEADER_END = re.compile(r"(?:[\s,)\\]|#[^\r\n]*)*:")  # what may stand between the last expression of a header and its end
+CLOSING = re.compile(r"[\s\\]*\)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the syntax tree leaves out: the comments with where they start, the lines that begin inside of a string."""
+
+    comments: tuple[tuple[int, str], ...]
+    in_strings: frozenset[int]
 
 
 @dataclass(eq=False)
@@ -28,7 +43,7 @@ class File:
     text: str
     tree: ast.Module
     scopes: Scopes
-    starts: list
+    starts: list[int]
     name: str = ""
 
     # -- where it stands -----------------------------------------------------------------------------
@@ -42,10 +57,93 @@ class File:
         return start + len(row)
 
     def start(self, node: ast.AST) -> int:
-        return self.offset(node.lineno, node.col_offset)
+        at = node.target if isinstance(node, ast.comprehension) else node
+        return self.offset(at.lineno, at.col_offset)  # type: ignore[attr-defined]
 
     def end(self, node: ast.AST) -> int:
-        return self.offset(node.end_lineno, node.end_col_offset)
+        return self.offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+
+    def line(self, node: ast.AST) -> int:
+        """The number of the line on which the node starts, from 1."""
+        return self.line_of(self.start(node))
+
+    def line_of(self, offset: int) -> int:
+        """The number of the line on which the offset is, from 1; the end of the text belongs to the last one."""
+        ended = self.text[-1:] in ("\n", "\r")
+        return bisect.bisect_right(self.starts, offset, 0, len(self.starts) - (not ended))
+
+    def line_start(self, offset: int) -> int:
+        return self.starts[self.line_of(offset) - 1]
+
+    def line_end(self, offset: int) -> int:
+        """Where the line of the offset ends, in front of its line ending."""
+        found = LINE_ENDING.search(self.text, offset)
+        return found.start() if found else len(self.text)
+
+    def indent(self, node: ast.AST) -> str:
+        """What stands in front of a statement on its line."""
+        return self.text[self.line_start(self.start(node)) : self.start(node)]
+
+    def step(self, node: ast.AST) -> str:
+        """One step of the indentation, as the nearest block at or around the node has it."""
+        for each in (node, *self.above(node)):
+            body = getattr(each, "body", None)
+            if isinstance(each, ast.stmt) and isinstance(body, list) and self.line(body[0]) > self.line(each):
+                inner, outer = self.indent(body[0]), self.indent(each)
+                if len(inner) > len(outer) and not inner.strip():
+                    return inner[len(outer) :]
+        return "\t" if "\n\t" in self.text else " " * 4
+
+    def colon(self, node: ast.With | ast.For | ast.AsyncFor | ast.While) -> int:
+        """Where the header of the block ends, behind its colon."""
+        if isinstance(node, ast.With):
+            last: ast.expr = node.items[-1].optional_vars or node.items[-1].context_expr
+        else:
+            last = node.test if isinstance(node, ast.While) else node.iter
+        found = HEADER_END.match(self.text, self.end(last))
+        return found.end() if found else self.end(last)
+
+    def block(self, node: ast.AST) -> list[ast.stmt]:
+        """The list of statements that the statement of the node stands in."""
+        statement = self.statement(node)
+        lists = [value for _, value in ast.iter_fields(self.parent(statement)) if isinstance(value, list)]
+        return next(each for each in lists if statement in each)
+
+    def block_end(self, node: ast.With) -> int:
+        """Where the block ends, the comments that stand as deep as it does included, in front of the line ending."""
+        inside, end = self.indent(node.body[0]), self.line_end(self.end(node))
+        at = end
+        while at < len(self.text):
+            at = self.starts[self.line_of(at)]
+            row = self.text[at : self.line_end(at)]
+            if row.startswith(f"{inside}") and row.lstrip().startswith("#"):
+                end = self.line_end(at)
+            elif row.strip():
+                break
+        return end
+
+    def with_parentheses(self, node: ast.expr) -> tuple[int, int]:
+        """Where the expression starts and ends, the parentheses around it included."""
+        start, end = self.start(node), self.end(node)
+        while True:
+            before, behind = start, CLOSING.match(self.text, end)
+            while self.text[before - 1 : before] in tuple(" \t\r\n\f\\"):
+                before -= 1
+            if behind is None or self.text[before - 1 : before] != "(":
+                return start, end
+            start, end = before - 1, behind.end()
+
+    @cached_property
+    def layout(self) -> Layout:
+        comments, held = [], set()
+        rows = io.StringIO(self.text.replace("\r\n", "\n").replace("\r", "\n"))
+        for token in tokenize.generate_tokens(rows.readline):
+            name = tokenize.tok_name[token.type]
+            if name == "COMMENT":
+                comments.append((self.starts[token.start[0] - 1] + token.start[1], token.string))
+            elif name == "STRING" or name.endswith("STRING_MIDDLE"):  # an f-string from Python 3.12 on
+                held |= set(range(token.start[0] + 1, token.end[0] + 1))
+        return Layout(tuple(comments), frozenset(held))
 
     def source(self, node: ast.AST) -> str:
         return self.text[self.start(node) : self.end(node)]
@@ -54,9 +152,11 @@ class File:
         """The source on one line, for a message."""
         return " ".join(self.source(node).split())
 
-    @property
+    @cached_property
     def newline(self) -> str:
-        return "\r\n" if "\r\n" in self.text else "\n"
+        """The line ending of the file: that of its first line."""
+        found = LINE_ENDING.search(self.text)
+        return found[0] if found and found[0] else "\n"
 
     @property
     def calls(self) -> list:
@@ -208,10 +308,14 @@ class File:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)
 
     def uses(self, node: ast.AST) -> list[ast.expr]:
-        """The places that read the same variable, or the same attribute of `self` in its class, in order."""
-        if isinstance(node, ast.Name):
-            scope = self.lookup(node, node.id)[0]
-            found = [each for each in self.scopes.reads.get(node.id, ()) if self.lookup(each, each.id)[0] is scope]
+        """The places that read the same variable, function or attribute of `self` in its class, in order."""
+        found: list[ast.expr]
+        name = getattr(node, "id", getattr(node, "name", getattr(node, "arg", "")))
+        if name:
+            scope = self.lookup(node, name)[0]
+            if isinstance(node, ast.arg):
+                scope = self.scopes.opened[next(up for up in self.above(node) if isinstance(up, FUNCTIONS))]
+            found = [each for each in self.scopes.reads.get(name, ()) if self.lookup(each, name)[0] is scope]
         else:
             found = [
                 each
@@ -249,3 +353,18 @@ def dotted(node: ast.AST) -> str:
         return node.id
     base = dotted(node.value) if isinstance(node, ast.Attribute) else ""
     return f"{base}.{node.attr}" if base else ""
+
+
+def root_name(node: ast.AST) -> ast.Name | None:
+    """The name that an attribute starts with: `app` of `app.state.pool`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node if isinstance(node, ast.Name) else None
+
+
+def fresh_name(file: File, name: str, skip: int = 0) -> str:
+    """A name that the file uses nowhere; `skip` leaves as many such names for others."""
+    scopes = (file.scopes.module, *file.scopes.opened.values())
+    taken = {each for scope in scopes for each in scope.names} | file.scopes.reads.keys()
+    free = (each for each in itertools.chain((name,), (f"{name}_{count}" for count in itertools.count(1))) if each not in taken)
+    return next(itertools.islice(free, skip, None))

@@ -6,7 +6,7 @@ import ast
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.scopes import EXECUTORS
+from hangdebug.repair.code.executors import EXECUTORS
 
 BASES = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
 READS = ("result", "exception", "cancel")

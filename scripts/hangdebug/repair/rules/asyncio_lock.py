@@ -26,8 +26,10 @@ from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.places import reach
-from hangdebug.repair.code.spans import Edit, Found, Need
+from hangdebug.repair.code.await_places import reach
+from hangdebug.repair.code.concerns import Need
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.findings import Found
 
 ID = "asyncio_lock"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)

@@ -29,8 +29,10 @@ from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.places import behind, dead, obstacle, other_loop, reach, wrap
-from hangdebug.repair.code.spans import Edit, Found, Need
+from hangdebug.repair.code.await_places import behind, dead, obstacle, other_loop, reach, wrap
+from hangdebug.repair.code.concerns import Need
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.findings import Found
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()

@@ -13,7 +13,7 @@ from typing import Iterator
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.spans import Edit
+from hangdebug.repair.code.edits import Edit
 
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))

@@ -1,0 +1,87 @@
+"""Edits that replace spans of a text: nothing outside of them changes, so that formatting and comments stay."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from dataclasses import dataclass
+from typing import Iterable
+
+from hangdebug.repair.code.file import File, parse
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`text[start:end]` becomes `new`; where `start` equals `end`, it is put in."""
+
+    start: int
+    end: int
+    new: str
+
+
+def apply(text: str, edits: Iterable[Edit]) -> str:
+    """The text after all edits, which must not overlap; at one place they are made in the order given."""
+    parts, at = [], 0
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
+        assert at <= edit.start, "two edits overlap"
+        parts += [text[at : edit.start], edit.new]
+        at = edit.end
+    return "".join([*parts, text[at:]])
+
+
+def with_imports(text: str, modules: Iterable[str]) -> str:
+    """The text with each import that it lacks; see `add_import`."""
+    for module in sorted(modules):
+        text = apply(text, add_import(parse(text), module))
+    return text
+
+
+def add_import(file: File, module: str) -> list[Edit]:
+    """`import asyncio` for "asyncio", `from contextlib import x` for "contextlib:x", unless the file has it.
+
+    It goes into the first block of imports, in front of the first of its kind that sorts after it.
+    """
+    base, _, member = module.partition(":")
+    body = file.tree.body
+    kind = ast.ImportFrom if member else ast.Import
+    statement = f"from {base} import {member}" if member else f"import {base}"
+    if any(isinstance(node, kind) and brings(node, base, member) for node in body):
+        return []
+    rest = [node for index, node in enumerate(body) if not header(node, index)]
+    block = list(itertools.takewhile(lambda node: isinstance(node, (ast.Import, ast.ImportFrom)), rest))
+    same = [node for node in block if isinstance(node, kind) and not sorts(node).startswith(".")]
+    later = [first_line(node) for node in same if sorts(node) > base]
+    behind = [same[-1].end_lineno + 1] if same else []
+    lines = [*later, *behind, *map(first_line, rest)]
+    line = next((line for line in lines if between(body, line)), None)
+    if line is None or line > len(file.starts) - 1:
+        return [Edit(len(file.text), len(file.text), f"{file.newline}{statement}{file.newline}")]
+    gap = "" if block else 2 * file.newline
+    return [Edit(file.starts[line - 1], file.starts[line - 1], f"{statement}{file.newline}{gap}")]
+
+
+def first_line(node: ast.stmt) -> int:
+    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+
+
+def between(body: list[ast.stmt], line: int) -> bool:
+    """Whether a line stands between two statements of the module, and behind those that stay first."""
+    return all(
+        node.end_lineno < line or first_line(node) >= line and not header(node, index)
+        for index, node in enumerate(body)
+    )
+
+
+def header(node: ast.stmt, index: int) -> bool:
+    """A docstring or `from __future__`, which stay first."""
+    future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+    return future or not index and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def brings(node: ast.Import | ast.ImportFrom, base: str, member: str) -> bool:
+    names = {item.name for item in node.names if item.asname is None}
+    return member in names and node.module == base and not node.level if member else base in names
+
+
+def sorts(node: ast.Import | ast.ImportFrom) -> str:
+    return node.names[0].name if isinstance(node, ast.Import) else "." * node.level + (node.module or "")

@@ -1,0 +1,37 @@
+"""The lines that findings name, in the text as it was before other rules changed it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import replace
+from functools import lru_cache
+
+from hangdebug.repair.model import Finding
+
+LINE = re.compile(r"\bline (\d+)")
+
+
+def onto(item: Finding, after: str, before: str) -> Finding:
+    """The finding with every line that it names as it is numbered in the text before."""
+    if after == before:
+        return item
+    words = LINE.sub(lambda found: f"line {moved(after, before, int(found[1]))}", item.message)
+    return replace(item, line=moved(after, before, item.line), message=words)
+
+
+def moved(old: str, new: str, line: int) -> int:
+    """Where a line of the old text stands in the new one; a line that is gone, where its neighbour does."""
+    place = 0
+    for start, end, there, until in changes(old, new):
+        if start < line <= end:
+            return min(there + line - start, max(until, there + 1))
+        place = until
+    return place or 1
+
+
+@lru_cache(maxsize=2)
+def changes(old: str, new: str) -> list[tuple[int, int, int, int]]:
+    """The blocks of lines that are the same, replaced, put in or taken out, in order."""
+    matcher = difflib.SequenceMatcher(None, old.split("\n"), new.split("\n"))
+    return [block for _, *block in matcher.get_opcodes()]
