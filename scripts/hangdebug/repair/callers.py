@@ -19,8 +19,8 @@ from typing import Iterator
 
 from hangdebug.errors import BadSource
 from hangdebug.repair.code.await_places import CHANGES
-from hangdebug.repair.code.file import File, dotted, parse
-from hangdebug.repair.code.findings import Found, rewrite
+from hangdebug.repair.code.file import dotted, parse
+from hangdebug.repair.code.findings import rewrite
 from hangdebug.repair.fix import read
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules.to_thread import Blocking, found

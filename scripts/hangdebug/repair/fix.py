@@ -32,7 +32,10 @@ BROKEN = "but what came out does not parse, which is a fault of this tool: do it
 NEWER = (  # what a later version brought, as far as one line shows it
     ((3, 10), re.compile(r"^\s*(match|case)\b.*:")),
     ((3, 11), re.compile(r"^\s*except\s*\*")),
-    ((3, 12), re.compile(r"^\s*type\s+\w+\s*(\[.*\])?\s*=|^\s*((async\s+)?def|class)\s+\w+\s*\[|\b[rR]?[fF][rR]?[\"']")),
+    (
+        (3, 12),
+        re.compile(r"^\s*type\s+\w+\s*(\[.*\])?\s*=|^\s*((async\s+)?def|class)\s+\w+\s*\[|\b[rR]?[fF][rR]?[\"']"),
+    ),
     ((3, 14), re.compile(r"^\s*except\s+[\w.]+\s*,|\b[rR]?[tT][rR]?[\"']")),
 )
 
@@ -86,9 +89,7 @@ def attempt(
         raise too_deep(name) from error
 
 
-def once(
-    wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: bool
-) -> tuple[str, list[Finding]]:
+def once(wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: bool) -> tuple[str, list[Finding]]:
     """Each rule on what the rules before it made: the text, and the findings with lines as in the text given."""
     tree = tree_of(text)
     contents = contents_of(tree) if "async" in text or "on_event" in text else Contents()
@@ -130,7 +131,9 @@ def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
         return BadSource(f"{name}:{line} is not valid Python.", why, f"python -m py_compile {name}")
     needed = ".".join(map(str, newer))
     why = f"`{row.strip()}` is not known to Python {here}, which runs this."
-    return BadSource(f"{name}:{line} needs Python {needed} to be read.", why, f"python{needed} scripts/hang.py fix {name}")
+    return BadSource(
+        f"{name}:{line} needs Python {needed} to be read.", why, f"python{needed} scripts/hang.py fix {name}"
+    )
 
 
 def nothing_at(name: str, source: str, line: int) -> Finding:

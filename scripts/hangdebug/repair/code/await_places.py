@@ -12,8 +12,8 @@ import re
 from typing import Iterator
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
-from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted, root_name
 
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))
@@ -182,12 +182,12 @@ def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, i
 
 def shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
     """Whether others may hold the same: what is not the function's own, or what it did not make itself."""
-    root = next(part for part in walk(each) if isinstance(part, ast.Name))
+    root = root_name(each)
+    if root is None:
+        return True
     scope, found = file.lookup(root, root.id)
-    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
-        scope = scope.outer
     if scope is None or root is each:
-        return scope not in (None, file.scopes.opened[frame])
+        return scope is not None and not file.owned_by(root, frame)
     made = [item.value.func for item in found if isinstance(item.value, ast.Call)]
     own = len(made) == len(found) and all(dotted(func).split(".")[-1][:1].isupper() for func in made)
     return not own

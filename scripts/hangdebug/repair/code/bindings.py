@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field
-from typing import Iterator
+from typing import Callable, Iterator
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -28,12 +28,12 @@ class Binding:
 
 @dataclass(eq=False)
 class Scope:
-    """`names` holds the bindings of each name, `told` those declared global or nonlocal."""
+    """`names` holds the bindings of each name, `declared` those that a statement calls global or nonlocal."""
 
     node: ast.AST
     outer: Scope | None
-    names: dict = field(default_factory=dict)
-    told: dict = field(default_factory=dict)
+    names: dict[str, list[Binding]] = field(default_factory=dict)
+    declared: dict[str, type] = field(default_factory=dict)
 
     def bind(self, name: str, node: ast.AST, qualified: str = "", value: ast.expr | None = None) -> None:
         self.names.setdefault(name, []).append(Binding(node, qualified, value))
@@ -44,13 +44,15 @@ class Scopes:
     """For each node its parent and the scope that it is looked up in; `opened` is the scope that it opens."""
 
     module: Scope
-    parents: dict = field(default_factory=dict)
-    of: dict = field(default_factory=dict)
-    opened: dict = field(default_factory=dict)
-    reads: dict = field(default_factory=dict)  # name -> [ast.Name]
-    attributes: dict = field(default_factory=dict)  # name of an attribute -> [(target, value or None)]
-    calls: list = field(default_factory=list)  # every ast.Call
-    telling: list = field(default_factory=list)  # the scopes with a global or nonlocal statement
+    parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    of: dict[ast.AST, Scope] = field(default_factory=dict)
+    opened: dict[ast.AST, Scope] = field(default_factory=dict)
+    reads: dict[str, list[ast.Name]] = field(default_factory=dict)
+    attributes: dict[str, list[tuple[ast.Attribute, ast.expr | None]]] = field(
+        default_factory=dict
+    )  # written, with what
+    calls: list[ast.Call] = field(default_factory=list)
+    declaring: list[Scope] = field(default_factory=list)  # the scopes with a global or nonlocal statement
     star: bool = False  # whether a star import may have bound anything
 
 
@@ -58,7 +60,7 @@ def read_scopes(tree: ast.Module) -> Scopes:
     """Without recursion: a generated expression may be deep."""
     scopes = Scopes(Scope(tree, None))
     scopes.of[tree] = scopes.opened[tree] = scopes.module
-    todo = [(child, tree, scopes.module) for child in children(tree)]
+    todo: list[tuple[ast.AST, ast.AST, Scope]] = [(child, tree, scopes.module) for child in children(tree)]
     while todo:
         node, parent, here = todo.pop()
         kind = node.__class__
@@ -68,7 +70,9 @@ def read_scopes(tree: ast.Module) -> Scopes:
         if kind in OPENS:
             inner = scopes.opened[node] = Scope(node, here)
             todo += [(child, node, scope) for child, scope in opening(node, here, inner)]
-        elif kind is ast.comprehension and parent.generators[0] is node:
+        elif (
+            isinstance(node, ast.comprehension) and isinstance(parent, COMPREHENSIONS) and parent.generators[0] is node
+        ):
             outer = scopes.of[parent]  # the first iterable is evaluated before the comprehension is entered
             todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
         elif kind is not ast.Name and kind is not ast.Constant:
@@ -103,11 +107,10 @@ def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST,
     if isinstance(node, FUNCTIONS):
         for each in parameters(node.args):
             inner.bind(each.arg, each)
-    body = node.body if isinstance(getattr(node, "body", None), list) else [getattr(node, "body", None)]
-    own = set(map(id, body))
+    body = getattr(node, "body", children(node))  # of a comprehension all is its own
+    own = set(map(id, body if isinstance(body, list) else [body]))
     for child in children(node):
-        comprehension = isinstance(node, COMPREHENSIONS)
-        yield child, inner if comprehension or id(child) in own else here
+        yield child, inner if id(child) in own else here
 
 
 def parameters(args: ast.arguments) -> list[ast.arg]:
@@ -150,7 +153,7 @@ def name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
     if isinstance(node.ctx, ast.Load):
         scopes.reads.setdefault(node.id, []).append(node)
         return
-    while isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
+    while here.outer and isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
         here = here.outer
     here.bind(node.id, node, value=assigned(scopes, node))
 
@@ -165,10 +168,11 @@ def assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
     parent = scopes.parents[node]
     if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
         return parent.value or UNSET
-    pair = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
-    if isinstance(pair, ast.Assign) and isinstance(pair.value, ast.Tuple) and plain(parent) and plain(pair.value):
-        if len(parent.elts) == len(pair.value.elts):  # a, b = f(), g()
-            return pair.value.elts[parent.elts.index(node)]
+    whole = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
+    value = whole.value if isinstance(whole, ast.Assign) else None
+    if isinstance(parent, ast.Tuple) and isinstance(value, ast.Tuple) and plain(parent) and plain(value):
+        if len(parent.elts) == len(value.elts):  # a, b = f(), g()
+            return value.elts[parent.elts.index(node)]
     if isinstance(parent, ast.withitem) and not isinstance(scopes.parents[parent], ast.AsyncWith):
         return parent.context_expr
     return None
@@ -179,9 +183,9 @@ def plain(node: ast.Tuple) -> bool:
 
 
 def declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:
-    scopes.telling.append(here)
+    scopes.declaring.append(here)
     for each in node.names:
-        here.told[each] = type(node)
+        here.declared[each] = type(node)
         if isinstance(node, ast.Global):  # bound there by a function: its values are looked at as well
             scopes.module.names.setdefault(each, [])
 
@@ -201,7 +205,7 @@ def call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
     scopes.calls.append(node)
 
 
-RECORDS = {
+RECORDS: dict[type[ast.AST], Callable[..., None]] = {
     ast.Call: call,
     ast.Import: imports,
     ast.ImportFrom: imports_from,

@@ -24,7 +24,9 @@ from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, Binding, S
 
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 LINE_ENDING = re.compile(r"\r\n|\r|\n|\Z")
-HEADER_END = re.compile(r"(?:[\s,)\\]|#[^\r\n]*)*:")  # what may stand between the last expression of a header and its end
+HEADER_END = re.compile(
+    r"(?:[\s,)\\]|#[^\r\n]*)*:"
+)  # what may stand between the last expression of a header and its end
 CLOSING = re.compile(r"[\s\\]*\)")
 
 
@@ -159,7 +161,7 @@ class File:
         return found[0] if found and found[0] else "\n"
 
     @property
-    def calls(self) -> list:
+    def calls(self) -> list[ast.Call]:
         """Every call, in source order."""
         return self.scopes.calls
 
@@ -169,16 +171,14 @@ class File:
         return self.scopes.parents[node]
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes around it, from its parent to the module."""
         while node in self.scopes.parents:
             node = self.scopes.parents[node]
             yield node
 
     def frame(self, node: ast.AST) -> ast.AST:
         """The function, lambda, class or module that runs the node."""
-        scope = self.scopes.of[node]
-        while isinstance(scope.node, COMPREHENSIONS):
-            scope = scope.outer
-        return scope.node
+        return running(self.scopes.of[node]).node
 
     def coroutine(self, node: ast.AST) -> ast.AsyncFunctionDef | None:
         """The `async def` whose frame runs the node, None where anything else does."""
@@ -196,19 +196,20 @@ class File:
 
     def lookup(self, node: ast.AST, name: str) -> tuple[Scope | None, list[Binding]]:
         """The scope that binds the name where it stands at the node, and every binding there."""
-        scope, first = self.scopes.of[node], True
+        scope: Scope | None = self.scopes.of[node]
+        first = True
         while scope is not None:
-            if scope.told.get(name) is ast.Global:
+            if scope.declared.get(name) is ast.Global:
                 scope = self.scopes.module
             visible = first or not isinstance(scope.node, ast.ClassDef)
-            if visible and name in scope.names and name not in scope.told:
+            if visible and name in scope.names and name not in scope.declared:
                 return scope, [*scope.names[name], *self.foreign(scope, name)]
             first, scope = first and isinstance(scope.node, COMPREHENSIONS), scope.outer
         return None, []
 
     def foreign(self, home: Scope, name: str) -> list[Binding]:
         """What functions bind that declare the name global or nonlocal."""
-        others = {id(scope): scope for scope in self.scopes.telling if name in scope.told}.values()
+        others = {id(scope): scope for scope in self.scopes.declaring if name in scope.declared}.values()
         return [item for scope in others for item in scope.names.get(name, ())]
 
     def qualified(self, node: ast.AST, depth: int = 4) -> str:
@@ -270,24 +271,23 @@ class File:
     def elements(self, node: ast.AST) -> list[ast.expr | None]:
         """What a name is in turn, as the variable of a loop over a list that the file fills."""
         found = self.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
-        loops = [self.parent(item.node) for item in found if item.node in self.scopes.parents]
-        if not loops or not all(
-            isinstance(loop, (ast.For, ast.comprehension))
-            and isinstance(loop.iter, (ast.Name, ast.Attribute))
-            and item.node is loop.target
-            for loop, item in zip(loops, found)
-        ):
-            return []
-        return [each for loop in loops for each in self.filled(loop.iter)]
+        drawn = []
+        for item in found:
+            loop = self.scopes.parents.get(item.node)
+            if not isinstance(loop, (ast.For, ast.comprehension)) or loop.target is not item.node:
+                return []
+            if not isinstance(loop.iter, (ast.Name, ast.Attribute)):
+                return []
+            drawn += self.filled(loop.iter)
+        return drawn
 
     def filled(self, node: ast.expr) -> list[ast.expr | None]:
         """Each thing that the list is made of, or gets by `append`."""
-        given = [
-            self.parent(self.parent(use))
-            for use in self.uses(node)
-            if getattr(self.parent(use), "attr", "") == "append"
-        ]
-        parts: list = [each.args[0] for each in given if isinstance(each, ast.Call) and len(each.args) == 1]
+        parts: list[ast.expr | None] = []
+        for use in self.uses(node):
+            method = self.parent(use)
+            call = self.parent(method) if isinstance(method, ast.Attribute) and method.attr == "append" else None
+            parts += call.args if isinstance(call, ast.Call) and len(call.args) == 1 else []
         for value in self.values(node):
             written = isinstance(value, (ast.List, ast.Tuple, ast.Set))
             parts += value.elts if written else [getattr(value, "elt", None)]
@@ -323,6 +323,18 @@ class File:
                 if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load) and dotted(each) == dotted(node)
             ]
         return sorted(found, key=lambda each: (each.lineno, each.col_offset))
+
+    def owned_by(self, node: ast.Name, frame: ast.AST | None) -> bool:
+        """Whether the name belongs to the function, comprehensions in it included."""
+        scope = self.lookup(node, node.id)[0]
+        return scope is not None and running(scope).node is frame
+
+
+def running(scope: Scope) -> Scope:
+    """The scope of what runs it: a comprehension runs in the frame around."""
+    while scope.outer and isinstance(scope.node, COMPREHENSIONS):
+        scope = scope.outer
+    return scope
 
 
 @lru_cache(maxsize=1)  # one rule after the other reads the same text
@@ -366,5 +378,9 @@ def fresh_name(file: File, name: str, skip: int = 0) -> str:
     """A name that the file uses nowhere; `skip` leaves as many such names for others."""
     scopes = (file.scopes.module, *file.scopes.opened.values())
     taken = {each for scope in scopes for each in scope.names} | file.scopes.reads.keys()
-    free = (each for each in itertools.chain((name,), (f"{name}_{count}" for count in itertools.count(1))) if each not in taken)
+    free = (
+        each
+        for each in itertools.chain((name,), (f"{name}_{count}" for count in itertools.count(1)))
+        if each not in taken
+    )
     return next(itertools.islice(free, skip, None))

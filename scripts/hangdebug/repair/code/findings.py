@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable
 
 from hangdebug.repair.code.bindings import FUNCTIONS, walk
 from hangdebug.repair.code.edits import Edit, apply, with_imports

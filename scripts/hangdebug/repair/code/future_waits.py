@@ -7,8 +7,8 @@ from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.futures import executor, starts
 from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.futures import executor, starts
 
 STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
 OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"

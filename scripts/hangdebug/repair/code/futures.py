@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.executors import EXECUTORS, annotated
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.executors import EXECUTORS
 
-BASES = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
 READS = ("result", "exception", "cancel")
 ASKS = ("done", "running", "add_done_callback")
 
@@ -26,23 +25,13 @@ def executor(file: File, node: ast.expr) -> bool:
     return file.maker(node) in EXECUTORS or annotated(file, node)
 
 
-def annotated(file: File, node: ast.expr) -> bool:
-    """Whether it is a parameter that says that it is one: `pool: ThreadPoolExecutor`, or an `Annotated` of that."""
-    found = file.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
-    if len(found) != 1 or not isinstance(found[0].node, ast.arg) or found[0].node.annotation is None:
-        return False
-    said = found[0].node.annotation
-    parts = [said, *(file.values(said) if isinstance(said, ast.Name) else [])]
-    return any(file.qualified(part) in EXECUTORS | BASES for each in parts if each is not None for part in walk(each))
-
-
 def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is such a call, or a local name for nothing but such futures, each used as one."""
     if starts(file, node):
         return True
     if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
         return mapping(file, node.value, owner) or futures(file, node.value, owner) and not keyed(file, node.value)
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
+    if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
     bound = [item.node for item in file.lookup(node, node.id)[1]]
     known = all(starts(file, value) for value in file.values(node)) or all(drawn(file, each, owner) for each in bound)
@@ -64,7 +53,7 @@ def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
 
 def mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is a local name for a dictionary whose values are such futures, used for nothing else."""
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
+    if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
     values = file.values(node)
     made = [
@@ -105,7 +94,7 @@ def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
         return all(starts(file, each) for each in node.elts)
     if isinstance(node, ast.DictComp):
         return starts(file, node.key)
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
+    if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
     values = file.values(node)
     made = bool(values) and all(
@@ -120,13 +109,6 @@ def filled(file: File, node: ast.Name) -> bool:
     return not empty or any(
         isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" for use in file.uses(node)
     )
-
-
-def local(file: File, node: ast.Name, owner: ast.AST) -> bool:
-    scope = file.lookup(node, node.id)[0]
-    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
-        scope = scope.outer
-    return scope is not None and scope.node is owner
 
 
 def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:

@@ -123,7 +123,9 @@ def alone(file: File, node: ast.With, value: ast.expr) -> str:
 
 def header_comments(file: File, node: ast.With) -> list[str]:
     """The comments between the items. Those inside of an item stay in it."""
-    kept = [file.with_parentheses(part) for item in node.items for part in (item.context_expr, item.optional_vars) if part]
+    kept = [
+        file.with_parentheses(part) for item in node.items for part in (item.context_expr, item.optional_vars) if part
+    ]
     return [
         text
         for at, text in file.layout.comments

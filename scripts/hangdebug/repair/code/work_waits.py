@@ -78,7 +78,9 @@ def settle(trail: Trail, work: Work, node: ast.AST) -> None:
     """`node` waits for the work without blocking, if it always runs, waits for all of it, and in time."""
     file, within = trail.file, around(trail, work)
     start, line, inside = file.start(node), file.line(node), file.frame(node) is trail.owner
-    drawn = any(isinstance(up, COMPREHENSIONS) and up in within for up in file.above(node))  # [await job for job in jobs]
+    drawn = any(
+        isinstance(up, COMPREHENSIONS) and up in within for up in file.above(node)
+    )  # [await job for job in jobs]
     if inside and node not in within and start < file.start(work.node) and not drawn:
         if not within & repeats(trail, node):
             return  # it awaits what an earlier statement or an earlier round had started

@@ -24,11 +24,11 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.await_places import reach
+from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found
 
 ID = "asyncio_lock"

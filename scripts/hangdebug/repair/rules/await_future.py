@@ -28,14 +28,14 @@ import ast
 import itertools
 from typing import Iterator
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
-from hangdebug.repair.code.future_waits import MAP, cancelled, drained, finished, fresh, indent, polls, unknown
-from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.futures import executor, future, futures
 from hangdebug.repair.code.await_places import obstacle, other_loop, reach, wrap
+from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit, apply
+from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.future_waits import MAP, cancelled, drained, finished, fresh, indent, polls, unknown
+from hangdebug.repair.code.futures import executor, future, futures
 
 ID = "await_future"
 NEEDS = (

@@ -19,10 +19,10 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.repair.code.file import File
 from hangdebug.repair.code.await_places import dead, obstacle, other_loop, reach
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found
 
 ID = "sleep"

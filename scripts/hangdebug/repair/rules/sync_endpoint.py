@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.thread_safety import session, shares
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found
 from hangdebug.repair.code.nearby_files import neighbours
+from hangdebug.repair.code.thread_safety import session, shares
 from hangdebug.repair.rules import to_thread
 
 ID = "sync_endpoint"

@@ -27,11 +27,11 @@ import ast
 from dataclasses import dataclass
 from typing import Iterator
 
-from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.await_places import behind, dead, obstacle, other_loop, reach, wrap
+from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found
 
 ID = "to_thread"
