@@ -150,7 +150,7 @@ def definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
 
 
 def name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
-    if isinstance(node.ctx, ast.Load):
+    if not isinstance(node.ctx, ast.Store):  # a `del` names what it deletes, and gives it no other value
         scopes.reads.setdefault(node.id, []).append(node)
         return
     while here.outer and isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
@@ -159,7 +159,7 @@ def name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
 
 
 def attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
-    if not isinstance(node.ctx, ast.Load):
+    if isinstance(node.ctx, ast.Store):
         scopes.attributes.setdefault(node.attr, []).append((node, assigned(scopes, node)))
 
 

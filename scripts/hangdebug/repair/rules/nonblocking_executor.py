@@ -174,9 +174,9 @@ def block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -
     inside = lambda each: node in file.above(each) and file.start(each) >= file.start(node.body[0])  # noqa: E731
     fresh = not isinstance(node.items[index].context_expr, (ast.Name, ast.Attribute))
     uses = [use for use in file.uses(target) if not fresh or inside(use) or early_closure(file, owner, use)]
-    stores = [item.node for item in file.lookup(target, target.id)[1] if inside(item.node)]
+    stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if inside(item.node)]
     verdict = judge(file, owner, uses, node)
-    refusal = f"line {file.line(stores[0])} binds `{target.id}` again; use another name" if stores else ""
+    refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
     refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, node.body)
     ends = Stop() if refusal else stop(file, owner, verdict)
     return Exit(node, owner, index, target.id, refusal, verdict, stop=ends)
