@@ -104,7 +104,6 @@ def ready() -> views.Shown:
     ]
     for use, module in (
         ("psutil finds processes", "psutil"),
-        ("libcst proposes the rewrite", "libcst"),
         ("ipywidgets shows the panel", "ipywidgets"),
         ("matplotlib draws", "matplotlib"),
         ("FastAPI is the demo", "fastapi"),

@@ -33,7 +33,7 @@ INVENTED = re.compile(r"your[_-]cause")  # what the reader is told to make
 ASIDE = {
     "make triage": "its work is run by the test of the example",
     "make test": "it runs this very test",
-    "python3 -m venv hang-env && hang-env/bin/python -m pip install -q py-spy psutil libcst": "it needs the network",
+    "python3 -m venv hang-env && hang-env/bin/python -m pip install -q py-spy psutil": "it needs the network",
 }
 
 

@@ -39,7 +39,7 @@ def library():
         raise MissingTool(
             "psutil is not installed.",
             "It finds the process behind a port, and a server's workers.",
-            to_install("py-spy", "psutil", "libcst"),
+            to_install("py-spy", "psutil"),
         )
     return psutil
 
