@@ -70,7 +70,9 @@ def attempt(
     What one rule mends may be what kept another from its place (a lock that is held, an exit that waits), so they
     run until nothing changes: a second run over the file finds nothing new.
     """
-    after, mended, findings = before, [], []
+    after = before
+    mended: list[Finding] = []
+    findings: list[Finding] = []
     try:
         for _ in range(ROUNDS):
             there = line and moved(before, after, line)
@@ -93,14 +95,17 @@ def once(wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: 
     """Each rule on what the rules before it made: the text, and the findings with lines as in the text given."""
     tree = tree_of(text)
     contents = contents_of(tree) if "async" in text or "on_event" in text else Contents()
-    after, findings, imports = text, [], set()
+    after = text
+    findings: list[Finding] = []
+    imports: set[str] = set()
     for rule in wanted:
         if not rule.concerns(text, contents):
             continue
         there = line and moved(text, after, line)
         changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
         if changed != after and not parses(changed):  # a fault of the rule: leave it alone
-            changed, found = after, [replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found]
+            changed = after
+            found = tuple(replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found)
         findings += [onto(item, after, text) for item in found]
         after = changed
     return with_imports(after, imports), each_once(findings)

@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
+from typing import Iterable, Iterator, Protocol, Sequence
 from urllib.parse import quote
 
 from hangdebug import __version__
@@ -137,7 +137,14 @@ def undisturbed() -> Iterator[None]:
 # -- the list ----------------------------------------------------------------------------------------------
 
 
-def listed(findings: Sequence[Finding], skipped: Sequence[str], form) -> str:
+class Form(Protocol):
+    """How the list is asked for: the flags of the command line."""
+
+    json: bool
+    sarif: bool
+
+
+def listed(findings: Sequence[Finding], skipped: Sequence[str], form: Form) -> str:
     """A line for each finding, or JSON or SARIF where `form.json` or `form.sarif` says so."""
     if form.json:
         return as_json(findings, skipped) + "\n"

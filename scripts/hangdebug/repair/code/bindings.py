@@ -77,7 +77,7 @@ def read_scopes(tree: ast.Module) -> Scopes:
             todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
         elif kind is not ast.Name and kind is not ast.Constant:
             todo += [(child, node, here) for child in children(node)]
-    scopes.calls.sort(key=lambda node: (node.lineno, node.col_offset, -node.end_lineno, -node.end_col_offset))
+    scopes.calls.sort(key=lambda node: (node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0)))
     return scopes
 
 
@@ -116,6 +116,13 @@ def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST,
 def parameters(args: ast.arguments) -> list[ast.arg]:
     more = [each for each in (args.vararg, args.kwarg) if each]
     return [*args.posonlyargs, *args.args, *args.kwonlyargs, *more]
+
+
+def defaults_of(args: ast.arguments) -> dict[ast.arg, ast.expr | None]:
+    """The value of each parameter where the caller gives none."""
+    named = [*args.posonlyargs, *args.args]
+    defaults: dict[ast.arg, ast.expr | None] = dict(zip(reversed(named), reversed(args.defaults)))
+    return {**defaults, **dict(zip(args.kwonlyargs, args.kw_defaults))}
 
 
 # -- what each kind of node binds --------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def add_import(file: File, module: str) -> list[Edit]:
     block = list(itertools.takewhile(lambda node: isinstance(node, (ast.Import, ast.ImportFrom)), rest))
     same = [node for node in block if isinstance(node, kind) and not sorts(node).startswith(".")]
     later = [first_line(node) for node in same if sorts(node) > base]
-    behind = [same[-1].end_lineno + 1] if same else []
+    behind = [last_line(same[-1]) + 1] if same else []
     lines = [*later, *behind, *map(first_line, rest)]
     line = next((line for line in lines if between(body, line)), None)
     if line is None or line > len(file.starts) - 1:
@@ -61,13 +61,18 @@ def add_import(file: File, module: str) -> list[Edit]:
 
 
 def first_line(node: ast.stmt) -> int:
-    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])
+
+
+def last_line(node: ast.stmt) -> int:
+    return node.end_lineno or node.lineno
 
 
 def between(body: list[ast.stmt], line: int) -> bool:
     """Whether a line stands between two statements of the module, and behind those that stay first."""
     return all(
-        node.end_lineno < line or first_line(node) >= line and not header(node, index)
+        last_line(node) < line or first_line(node) >= line and not header(node, index)
         for index, node in enumerate(body)
     )
 
@@ -80,7 +85,9 @@ def header(node: ast.stmt, index: int) -> bool:
 
 def brings(node: ast.Import | ast.ImportFrom, base: str, member: str) -> bool:
     names = {item.name for item in node.names if item.asname is None}
-    return member in names and node.module == base and not node.level if member else base in names
+    if isinstance(node, ast.ImportFrom):
+        return member in names and node.module == base and not node.level
+    return not member and base in names
 
 
 def sorts(node: ast.Import | ast.ImportFrom) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.repair.code.bindings import Binding, walk
+from hangdebug.repair.code.bindings import Binding, defaults_of, walk
 from hangdebug.repair.code.file import File, dotted, root_name
 
 MODULES = ("concurrent.futures", "concurrent.futures.thread", "concurrent.futures.process")
@@ -125,7 +125,7 @@ def around(file: File, node: ast.AST) -> ast.AST | None:
 def only(file: File, node: ast.AST | None) -> ast.AST | None:
     """The one place that binds the name, None where there are more or none."""
     item = only_binding(file, node)
-    return item and item.node
+    return item.node if item else None
 
 
 def only_binding(file: File, node: ast.AST | None) -> Binding | None:
@@ -154,7 +154,8 @@ def annotated(file: File, node: ast.expr) -> bool:
     arg = only(file, node)
     said = arg.annotation if isinstance(arg, ast.arg) else None
     item = only_binding(file, said)
-    parts = [part for each in (said, item and assigned(file, item)) if each is not None for part in walk(each)]
+    meant = assigned(file, item) if item else None  # Pool = Annotated[ThreadPoolExecutor, ...]
+    parts = [part for each in (said, meant) if each is not None for part in walk(each)]
     return any(
         is_class(file, part) or file.qualified(part) in BASES or quoted(file, part) in EXECUTORS | BASES
         for part in parts
@@ -175,16 +176,16 @@ def one_of_several(file: File, receiver: ast.expr) -> bool:
     if isinstance(receiver, ast.Subscript):
         return all_executors(file, receiver.value)
     target = only(file, receiver)
-    while isinstance(file.scopes.parents.get(target), (ast.Tuple, ast.List)):
+    if target is None or isinstance(target, ast.Module):
+        return False
+    while isinstance(file.parent(target), (ast.Tuple, ast.List)):
         target = file.parent(target)
-    loop = file.scopes.parents.get(target)
-    source = loop.iter if isinstance(loop, LOOPED) and loop.target is target else None
-    if isinstance(source, ast.Call) and getattr(source.func, "attr", "") in ("values", "items"):
-        source = source.func.value
-    return source is not None and all_executors(file, source)
-
-
-LOOPED = (ast.For, ast.AsyncFor, ast.comprehension)
+    loop = file.parent(target)
+    if not isinstance(loop, (ast.For, ast.AsyncFor, ast.comprehension)) or loop.target is not target:
+        return False
+    func = loop.iter.func if isinstance(loop.iter, ast.Call) else None
+    source = func.value if isinstance(func, ast.Attribute) and func.attr in ("values", "items") else loop.iter
+    return all_executors(file, source)
 
 
 def all_executors(file: File, node: ast.expr) -> bool:
@@ -225,19 +226,15 @@ def waits(call: ast.Call) -> bool | None:
     """What a `shutdown()` says of `wait`: True where it says nothing, None where only the run can tell."""
     if any(isinstance(each, ast.Starred) for each in call.args) or any(each.arg is None for each in call.keywords):
         return None
-    given = [*call.args, *(each.value for each in call.keywords if each.arg == "wait")]
-    known = not given or isinstance(given[0], ast.Constant) and given[0].value in (True, False)
-    return (not given or bool(given[0].value)) if known else None  # type: ignore[attr-defined]
+    given = [*call.args, *(each.value for each in call.keywords if each.arg == "wait"), ast.Constant(True)]
+    said = given[0].value if isinstance(given[0], ast.Constant) else None
+    return bool(said) if said in (True, False) else None
 
 
 def patient(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether its `wait` is true where the caller says nothing."""
-    args = function.args
-    named = [*args.posonlyargs, *args.args]
-    defaults = dict(zip(reversed(named), reversed(args.defaults)))
-    defaults.update({each: value for each, value in zip(args.kwonlyargs, args.kw_defaults) if value is not None})
-    given = [defaults.get(each) for each in (*named, *args.kwonlyargs) if each.arg == "wait"]
-    return not given or given[0] is None or isinstance(given[0], ast.Constant) and given[0].value is True
+    given = [value for arg, value in defaults_of(function.args).items() if arg.arg == "wait" and value is not None]
+    return not given or isinstance(given[0], ast.Constant) and given[0].value is True
 
 
 def processes(file: File, receiver: ast.expr) -> bool:

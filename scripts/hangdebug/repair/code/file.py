@@ -69,6 +69,15 @@ class File:
         """The number of the line on which the node starts, from 1."""
         return self.line_of(self.start(node))
 
+    def on_line(self, node: ast.AST, line: int) -> bool:
+        """Whether a part of the node stands on the line."""
+        return self.line(node) <= line <= self.line_of(self.end(node))
+
+    def innermost(self, kinds: tuple[type[ast.AST], ...], line: int) -> ast.AST | None:
+        """The innermost node of these kinds that the line is a part of."""
+        around = [each for each in self.scopes.opened if isinstance(each, kinds) and self.on_line(each, line)]
+        return max(around, key=self.start, default=None)
+
     def line_of(self, offset: int) -> int:
         """The number of the line on which the offset is, from 1; the end of the text belongs to the last one."""
         ended = self.text[-1:] in ("\n", "\r")
@@ -283,14 +292,10 @@ class File:
 
     def filled(self, node: ast.expr) -> list[ast.expr | None]:
         """Each thing that the list is made of, or gets by `append`."""
-        parts: list[ast.expr | None] = []
-        for use in self.uses(node):
-            method = self.parent(use)
-            call = self.parent(method) if isinstance(method, ast.Attribute) and method.attr == "append" else None
-            parts += call.args if isinstance(call, ast.Call) and len(call.args) == 1 else []
+        calls = [self.method_call(use, "append") for use in self.uses(node)]
+        parts: list[ast.expr | None] = [call.args[0] for call in calls if call and len(call.args) == 1]
         for value in self.values(node):
-            written = isinstance(value, (ast.List, ast.Tuple, ast.Set))
-            parts += value.elts if written else [getattr(value, "elt", None)]
+            parts += value.elts if isinstance(value, (ast.List, ast.Tuple, ast.Set)) else [getattr(value, "elt", None)]
         return [value for part in parts for value in (self.values(part) if isinstance(part, ast.Name) else [part])]
 
     def private(self, node: ast.expr) -> bool:
@@ -303,6 +308,14 @@ class File:
             isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
             for use in self.uses(node)
         )
+
+    def method_call(self, use: ast.AST, *names: str) -> ast.Call | None:
+        """The call of a method of the expression, if it has one of the names: `jobs.append(1)` of `jobs`."""
+        method = self.scopes.parents.get(use)
+        if not isinstance(method, ast.Attribute) or method.attr not in names:
+            return None
+        call = self.parent(method)
+        return call if isinstance(call, ast.Call) and call.func is method else None
 
     def home(self, node: ast.AST) -> ast.ClassDef | None:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)
@@ -361,10 +374,15 @@ def empty(item: Binding) -> bool:
 
 def dotted(node: ast.AST) -> str:
     """`app.state.pool` for such an expression, "" for any other."""
-    if isinstance(node, ast.Name):
-        return node.id
-    base = dotted(node.value) if isinstance(node, ast.Attribute) else ""
-    return f"{base}.{node.attr}" if base else ""
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def last_name(node: ast.AST) -> str:
+    """`pool` for `app.state.pool`, whatever it is an attribute of; "" for what has no name."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def root_name(node: ast.AST) -> ast.Name | None:

@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import Callable, Iterable
 
-from hangdebug.repair.code.bindings import FUNCTIONS, walk
+from hangdebug.repair.code.bindings import FUNCTIONS
 from hangdebug.repair.code.edits import Edit, apply, with_imports
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.model import Finding
@@ -57,8 +57,6 @@ def rewrite(
 def near(file: File, found: list[Found], line: int | None, exact: bool) -> list[Found]:
     if line is None:
         return found
-    holds = lambda node: node.lineno <= line <= node.end_lineno  # noqa: E731
-    close = [item for item in found if holds(item.node)]
-    around = [node for node in walk(file.tree) if isinstance(node, FUNCTIONS) and holds(node)]
-    inner = max(around, key=lambda node: (node.lineno, node.col_offset), default=None)
+    close = [item for item in found if file.on_line(item.node, line)]
+    inner = file.innermost(FUNCTIONS, line)
     return close or [item for item in found if inner and not exact and inner in (item.node, *file.above(item.node))]

@@ -34,4 +34,4 @@ def moved(old: str, new: str, line: int) -> int:
 def changes(old: str, new: str) -> list[tuple[int, int, int, int]]:
     """The blocks of lines that are the same, replaced, put in or taken out, in order."""
     matcher = difflib.SequenceMatcher(None, old.split("\n"), new.split("\n"))
-    return [block for _, *block in matcher.get_opcodes()]
+    return [block[1:] for block in matcher.get_opcodes()]

@@ -72,12 +72,11 @@ def note_thread_queues(trail: Trail, work: Work) -> None:
     """Note each `.get()` of a queue of threads in the coroutine, where it never asks if that is empty."""
     file, parts = trail.file, carried(trail.file, work.node)
     for item in (each for each in channels(file, parts) if maker(file, each) in THREADS):
-        methods = [file.parent(use) for use in outside(file, item, parts)]
-        calls = [file.parent(each) for each in methods if isinstance(each, ast.Attribute)]
-        calls = [each for each in calls if isinstance(each, ast.Call) and each.func in methods]
-        asked = any(verb(call) in ("empty", "qsize") for call in calls)
-        for call in calls if not asked else ():
-            if verb(call) == "get" and not any(says_no(each) for each in (*call.args, *call.keywords)):
+        uses = outside(file, item, parts)
+        if any(file.method_call(use, "empty", "qsize") for use in uses):
+            continue
+        for call in filter(None, (file.method_call(use, "get") for use in uses)):
+            if not any(says_no(each) for each in (*call.args, *call.keywords)):
                 trail.blocked[work, call] = "get() of a thread's queue waits"
 
 
@@ -157,9 +156,8 @@ def received(file: File, use: ast.expr, method: str) -> ast.Await | None:
     """The `await` that ends only when the work has sent something: of the method, or of the object itself."""
     if not method:
         return awaiting(file, use)
-    parent = file.parent(use)
-    call = file.parent(parent) if isinstance(parent, ast.Attribute) and parent.attr == method else None
-    return awaiting(file, call) if isinstance(call, ast.Call) else None
+    call = file.method_call(use, method)
+    return awaiting(file, call) if call else None
 
 
 def awaiting(file: File, node: ast.expr) -> ast.Await | None:

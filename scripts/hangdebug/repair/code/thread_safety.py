@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import Callable
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, parameters, walk
+from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, defaults_of, parameters, walk
 from hangdebug.repair.code.file import File, dotted
 
 FREE, DATA, UNKNOWN = 2, 1, 0
@@ -84,7 +85,7 @@ def shares(file: File, node: ast.AsyncFunctionDef) -> str:
         for each in walk(line):
             words = reason(file, each, node)
             if words:
-                return f"line {each.lineno} {words}"
+                return f"line {file.line(each)} {words}"
     return ""
 
 
@@ -94,17 +95,13 @@ def reason(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> str:
     if isinstance(each, (ast.Global, ast.Nonlocal)):
         return f"binds `{each.names[0]}`, which others share"
     if isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
-        alone = kind(file, each.value, node) == FREE and not passed_in(file, each, node)
+        alone = kind(file, each.value, node) == FREE and not passed_in(each, node)
         return "" if alone else f"writes to `{file.short(each)}`, which others may share"
     if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
         return read(file, each, node)
-    return (
-        ""
-        if not isinstance(each, ast.Call) or calm(file, each, node)
-        else (
-            f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share"
-        )
-    )
+    if isinstance(each, ast.Call) and not calm(file, each, node):
+        return f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share"
+    return ""
 
 
 def read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
@@ -116,18 +113,17 @@ def read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
     inside = scope is not None and node in (scope.node, *file.above(scope.node))
     if inside or name.split(".")[0] in PACKAGES or found and all(constant(file, each, item) for item in found):
         return ""
-    outer, up = each, file.parent(each)
+    outer: ast.expr = each
+    up = file.parent(each)
     while isinstance(up, ast.Attribute):
         outer, up = up, file.parent(up)
     called = isinstance(up, ast.Call) and up.func is outer  # `calm` looks at that
     task = isinstance(up, ast.Call) and getattr(up.func, "attr", "") == "add_task" and up.args[:1] == [outer]
     named = dotted(outer).split(".")[-1][:1].isupper()  # a class or a constant
     still = named or isinstance(outer, ast.Attribute) and not looked_into(file, outer, up)
-    return (
-        ""
-        if called or task or still
-        else f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
-    )
+    if called or task or still:
+        return ""
+    return f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
 
 
 def looked_into(file: File, node: ast.expr, up: ast.AST) -> bool:
@@ -161,7 +157,7 @@ def constant(file: File, each: ast.Name, item: Binding) -> bool:
     return isinstance(value, LITERALS) or root.startswith("os")
 
 
-def changed(file: File, use: ast.Name) -> bool:
+def changed(file: File, use: ast.expr) -> bool:
     up = file.parent(use)
     if isinstance(up, ast.Attribute):
         return up.attr in MUTATES
@@ -206,11 +202,15 @@ def builds(bound: ast.AST) -> bool:
     return isinstance(bound, ast.ClassDef) and not CONSTRUCTORS & {getattr(each, "name", "") for each in bound.body}
 
 
-def kind(file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tuple = ()) -> int:
+def kind(file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tuple[ast.expr, ...] = ()) -> int:
     """What may be done with the value of an expression of the function."""
-    again = lambda part: kind(file, part, node, (*seen, each))  # noqa: E731
     if each is None or each in seen or len(seen) > 20:
         return DATA
+    path = (*seen, each)
+
+    def again(part: ast.expr | None) -> int:
+        return kind(file, part, node, path)
+
     if isinstance(each, LITERALS):
         return FREE
     if isinstance(each, DISPLAYS):
@@ -235,7 +235,7 @@ def kind(file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tu
     return min((bound(file, item, node, again) for item in found), default=UNKNOWN)
 
 
-def bound(file: File, item: Binding, node: ast.AsyncFunctionDef, again) -> int:
+def bound(file: File, item: Binding, node: ast.AsyncFunctionDef, again: Callable[[ast.expr | None], int]) -> int:
     """The same of what one place gives to a name."""
     if isinstance(item.node, ast.arg):
         return parameter(file, item.node, node)
@@ -255,8 +255,7 @@ def parameter(file: File, arg: ast.arg, node: ast.AsyncFunctionDef) -> int:
         return DATA
     if session(file, arg):
         return FREE
-    defaults = dict(zip(reversed([*node.args.posonlyargs, *node.args.args]), reversed(node.args.defaults)))
-    defaults.update(zip(node.args.kwonlyargs, node.args.kw_defaults))
+    defaults = defaults_of(node.args)
     given = [part for part in (arg.annotation, defaults.get(arg)) if part is not None]
     depends = any(
         isinstance(part, ast.Call) and dotted(part.func).split(".")[-1] in ("Depends", "Security")
@@ -272,7 +271,7 @@ def session(file: File, arg: ast.arg) -> bool:
     return arg.annotation is not None and any(file.qualified(part) in SESSIONS for part in walk(arg.annotation))
 
 
-def passed_in(file: File, each: ast.expr, node: ast.AsyncFunctionDef) -> bool:
+def passed_in(each: ast.Attribute | ast.Subscript, node: ast.AsyncFunctionDef) -> bool:
     """Whether what is written to belongs to a parameter: others may hold it too."""
     names = {arg.arg for arg in parameters(node.args)}
     return any(isinstance(part, ast.Name) and part.id in names for part in walk(each.value))

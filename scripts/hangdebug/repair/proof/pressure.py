@@ -105,7 +105,9 @@ def pressure(
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline)
     run = Run(urls, deadline, None)
-    baseline, back, counts, gone = None, None, (), ()
+    baseline = back = None
+    counts: tuple[tuple[float, int], ...] = ()
+    gone: tuple[int, ...] = ()
     on_phase(BASELINE)
     if not rounds(run, BASELINE, ROUNDS):
         run.notes["No stream was opened: the server does not even answer without one."] = None

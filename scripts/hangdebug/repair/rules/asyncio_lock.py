@@ -24,7 +24,7 @@ from __future__ import annotations
 import ast
 from typing import Iterator
 
-from hangdebug.repair.code.await_places import reach
+from hangdebug.repair.code.await_places import NO_ASYNCIO, reach
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
@@ -50,17 +50,17 @@ def search(file: File) -> Iterator[Found]:
         if file.qualified(call.func) == "threading.Lock" and not call.args and not call.keywords:
             target = named(file, call)
             blocks = [block for block in holding(file, target) if pauses(file, block)] if target is not None else []
-            if blocks:
+            if target is not None and blocks:
                 yield found(file, call, target, blocks)
 
 
 def named(file: File, call: ast.Call) -> ast.expr | None:
     """The one name or attribute that the lock is kept in, if nothing else ever is."""
     parent = file.parent(call)
-    targets = parent.targets if isinstance(parent, ast.Assign) else [getattr(parent, "target", None)]
-    target = targets[0] if isinstance(parent, (ast.Assign, ast.AnnAssign)) and len(targets) == 1 else None
-    plain = isinstance(target, ast.Name) or target is not None and dotted(target).startswith("self.")
-    return target if plain and len(file.values(target)) == 1 else None
+    targets = parent.targets if isinstance(parent, ast.Assign) else []
+    targets = [parent.target] if isinstance(parent, ast.AnnAssign) else targets
+    plain = [each for each in targets if isinstance(each, ast.Name) or dotted(each).startswith("self.")]
+    return plain[0] if len(targets) == len(plain) == 1 and len(file.values(plain[0])) == 1 else None
 
 
 def holding(file: File, target: ast.expr) -> list[ast.With]:
@@ -94,7 +94,7 @@ def found(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) 
     for block in holding(file, target):
         edits += [Edit(file.start(block), file.start(block), "async ")]
     early = "" if file.coroutine(call) else ", which outside of a coroutine needs Python 3.10"
-    return Found(call, f"{said}; it becomes an asyncio.Lock{early}", tuple(edits), reach(file, call, "asyncio"))
+    return Found(call, f"{said}; it becomes an asyncio.Lock{early}", tuple(edits), reach(file, call, "asyncio") or ())
 
 
 def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
@@ -108,7 +108,7 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
         if len(block.items) > 1 or block.items[0].optional_vars:
             return f"line {block.lineno} enters it together with something else: make it a block of its own"
     for node in strangers(file, target, name):
-        return f"line {node.lineno} may use it too, outside of the class or by its name: look at that first"
+        return f"line {file.line(node)} may use it too, outside of the class or by its name: look at that first"
     made = file.lookup(target, name)[0] if isinstance(target, ast.Name) else None
     public = not name.startswith("_") and (made is None or made is file.scopes.module)
     if public:
@@ -116,8 +116,7 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
     other = next((each for each in file.calls if file.qualified(each.func) in THREADS), None)
     if other is not None:
         return f"line {other.lineno} may run coroutines or functions in another thread: an asyncio.Lock guards one loop"
-    taken = reach(file, call, "asyncio") is None
-    return "the name `asyncio` means something else here, or nothing yet" if taken else ""
+    return NO_ASYNCIO if reach(file, call, "asyncio") is None else ""
 
 
 def strangers(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
@@ -134,7 +133,7 @@ def strangers(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
                 yield node
 
 
-def apart(file: File, node: ast.Attribute, home: ast.ClassDef) -> bool:
+def apart(file: File, node: ast.Attribute, home: ast.ClassDef | None) -> bool:
     """Whether it is an attribute that another class, without a base, gives itself."""
     other = file.home(node)
     return other not in (None, home) and not other.bases and bool(file.values(node))

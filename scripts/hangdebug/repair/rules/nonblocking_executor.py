@@ -62,9 +62,7 @@ from hangdebug.repair.code.with_blocks import CALM, Plan, looking, taken_apart, 
 from hangdebug.repair.code.work_waits import Verdict
 
 ID = "nonblocking_executor"
-NEEDS = (
-    Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor", "_default_executor", "Executor")), leaves=True),
-)
+NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
 STREAM = "follow snippets/stream_executor.py"
 LIFESPAN = "a lifespan waits for its work on purpose, while nothing is served; follow snippets/lifespan_executor.py"
 STACK = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
@@ -154,7 +152,9 @@ def blocks(file: File) -> Iterator[Exit]:
     """Every item of a `with` in async code that leaves an executor."""
     for node in (each for each in file.scopes.parents if isinstance(each, ast.With)):
         owner = file.coroutine(node)
-        for index, item in enumerate(node.items) if owner else ():
+        if owner is None:
+            continue
+        for index, item in enumerate(node.items):
             value = item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
             if creates(file, value) or isinstance(value, (ast.Name, ast.Attribute)) and holds(file, value):
                 yield block(file, owner, node, index)
@@ -171,15 +171,18 @@ def block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -
     if not isinstance(target, ast.Name) or not is_local(file, owner, target):
         kept = f"it is kept in {dotted(target) or 'a pattern'}, where other code may hand it work; {STREAM}"
         return Exit(node, owner, index, refusal=LIFESPAN if runs_at_start_or_stop(file, owner) else kept)
-    inside = lambda each: node in file.above(each) and file.start(each) >= file.start(node.body[0])  # noqa: E731
     fresh = not isinstance(node.items[index].context_expr, (ast.Name, ast.Attribute))
-    uses = [use for use in file.uses(target) if not fresh or inside(use) or early_closure(file, owner, use)]
-    stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if inside(item.node)]
+    uses = [use for use in file.uses(target) if not fresh or in_body(file, node, use) or early_closure(file, owner, use)]
+    stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if in_body(file, node, item.node)]
     verdict = judge(file, owner, uses, node)
     refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
     refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, node.body)
     ends = Stop() if refusal else stop(file, owner, verdict)
     return Exit(node, owner, index, target.id, refusal, verdict, stop=ends)
+
+
+def in_body(file: File, block: ast.With, node: ast.AST) -> bool:
+    return block in file.above(node) and file.start(node) >= file.start(block.body[0])
 
 
 def called(item: ast.withitem) -> ast.expr | None:
@@ -212,14 +215,15 @@ def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
 def shutdowns(file: File) -> Iterator[Exit]:
     """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
     for node in file.calls:
-        owner, method = file.coroutine(node), node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        if owner is None or method not in ("enter_context", "shutdown"):
+        owner = file.coroutine(node)
+        if owner is None or not isinstance(node.func, ast.Attribute):
             continue
-        receiver = node.func.value
-        if method == "enter_context":
-            if node.args and creates(file, node.args[0]):
-                yield Exit(node, owner, refusal=STACK)
-        elif holds(file, receiver) and not processes(file, receiver):
+        receiver, method = node.func.value, node.func.attr
+        if method == "enter_context" and node.args and creates(file, node.args[0]):
+            yield Exit(node, owner, refusal=STACK)
+        if method != "shutdown":
+            continue
+        if holds(file, receiver) and not processes(file, receiver):
             yield shutdown(file, owner, node, receiver)
         elif waits(node):
             words = joins_by_itself(file, receiver) or known_less(file, receiver)

@@ -47,7 +47,7 @@ def found(file: File, node: ast.Call) -> Found:
         return Found(node, f"time.sleep() stops the event loop, but {reason}", refused=True)
     edit = Edit(file.start(node.func), file.end(node.func), "await asyncio.sleep")
     message = f"time.sleep() stops the event loop; it becomes `await asyncio.sleep({file.short(node.args[0])})`"
-    return Found(node, message, (edit,), reach(file, node, "asyncio"))
+    return Found(node, message, (edit,), reach(file, node, "asyncio") or ())
 
 
 def zero(node: ast.Call) -> bool:
