@@ -598,7 +598,7 @@ def test_a_lifespan_s_own_join_is_not_mended_after_its_decorators_are_gone(tmp_p
     assert not again.changed and [item.refused for item in again.findings] == [True]
 
 
-def test_the_rule_of_executors_looks_only_where_one_is_left() -> None:
+def test_the_rule_of_executors_finds_what_leaves_one_and_nothing_else() -> None:
     source = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()\n"
     left = [
         "async def f():\n    with pool: pass\n",
@@ -614,8 +614,11 @@ def test_the_rule_of_executors_looks_only_where_one_is_left() -> None:
         "async def f():\n    def g():\n        pool.shutdown()\n",
         "async def f():\n    await g(lambda: pool.shutdown())\n",
     ]
-    assert all(contents_of(ast.parse(source + text)).leaves_executor for text in left)
-    assert not any(contents_of(ast.parse(source + text)).leaves_executor for text in kept)
+    rule = BY_ID["nonblocking_executor"]
+    for text in left:
+        assert rule.concerns(source + text, contents_of(ast.parse(source + text)))
+        assert rule.rewrite(source + text, "app.py")[1], text
+    assert not any(rule.rewrite(source + text, "app.py")[1] for text in kept)
 
 
 @pytest.mark.parametrize(

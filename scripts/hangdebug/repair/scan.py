@@ -77,13 +77,13 @@ def where_it_blocks(one: Place, fix: str) -> list[Patch]:
     `fix` is the rewrite that suits the cause; where it finds nothing, or none is named, every rule is tried.
     """
     name = synchronous(one.path, one.line) if one.line else ""
-    if name and not known(propose(one.path, one.line, exact=True)):
+    if one.line and name and not known(propose(one.path, one.line, exact=True)):
         moved, handed = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
         if moved or handed:
             return moved
     patch = propose(one.path, one.line, (fix,)) if fix else None
     patch = patch if patch and known(patch) else propose(one.path, one.line)
-    if name and not known(patch):
+    if one.line and name and not known(patch):
         patch = replace(patch, findings=(nowhere(one.path, one.line, name),))
     return [patch]
 

@@ -139,7 +139,7 @@ def into_attribute(trail: Trail, parent: ast.Attribute, work: Work, kind: str) -
     if parent.attr == "done":
         trail.tested.add(work)
     elif parent.attr in ("result", "exception") and call and kind == "concurrent":
-        if not any(at_once(each) for each in (*call.args, *(each.value for each in call.keywords))):
+        if not any(map(at_once, arguments(call))):
             join(trail, work, call, f".{parent.attr}() waits")
         return (None if counts(trail, call, work) else call), kind
     elif parent.attr in ("result", "exception") and not call:
@@ -149,6 +149,10 @@ def into_attribute(trail: Trail, parent: ast.Attribute, work: Work, kind: str) -
     elif parent.attr in PASSES and call:
         return call, kind
     return None, kind
+
+
+def arguments(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(each.value for each in call.keywords)]
 
 
 def at_once(limit: ast.expr) -> bool:
