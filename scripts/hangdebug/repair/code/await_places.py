@@ -110,7 +110,9 @@ def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
     calls = [
         (each.func.attr, ast.unparse(each.func.value), each)
         for each in walk(frame)
-        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in ("acquire", "release")
+        if isinstance(each, ast.Call)
+        and isinstance(each.func, ast.Attribute)
+        and each.func.attr in ("acquire", "release")
     ]
     for verb, lock, call in calls:
         if verb == "acquire" and call is not node and call.lineno <= node.lineno and not awaited(file, call):

@@ -77,7 +77,9 @@ def read_scopes(tree: ast.Module) -> Scopes:
             todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
         elif kind is not ast.Name and kind is not ast.Constant:
             todo += [(child, node, here) for child in children(node)]
-    scopes.calls.sort(key=lambda node: (node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0)))
+    scopes.calls.sort(
+        key=lambda node: (node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0))
+    )
     return scopes
 
 

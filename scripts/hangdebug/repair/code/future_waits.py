@@ -41,7 +41,7 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
         elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
-        elif joins(each, pools) or getattr(each.func, "attr", "") == "exception" and dotted(each.func.value) in names:
+        elif joins(each, pools) or dotted(each.func) in {f"{name}.exception" for name in names}:
             return True
     return False
 
@@ -66,7 +66,7 @@ def early(file: File, wait: ast.Call) -> bool:
 def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
     """Whether an await of `gather`, `wait` or `wrap_future` ends only when the named futures are done, lists whole."""
     name = file.qualified(awaited.func) if isinstance(awaited, ast.Call) else ""
-    if name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
+    if not isinstance(awaited, ast.Call) or name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
         return False
     if name == "asyncio.wait" and (len(awaited.args) > 1 or awaited.keywords):
         return False  # a timeout, or the first of them is enough
@@ -86,7 +86,9 @@ def sources(file: File, node: ast.Name) -> set[str]:
 def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
     """The names that a future goes by, its list's included, and the calls that gave it."""
     taken = taken.value if isinstance(taken, ast.Subscript) else taken
-    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
+    names: set[str] = set()
+    calls: list[ast.Call] = []
+    todo = [taken] if isinstance(taken, ast.Name) else []
     while todo:
         name = todo.pop()
         names.add(name.id)
@@ -94,20 +96,22 @@ def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
             loop = file.parent(item.node)
             loop = file.parent(loop) if isinstance(loop, ast.Tuple) else loop
             source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
-            called = isinstance(source, ast.Call) and getattr(source.func, "attr", "") in ("items", "values")
-            inner = source.func.value if called else source
-            source = inner if isinstance(inner, ast.Name) else source
-            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
-            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
-        for use in file.uses(name):
-            call = file.parent(file.parent(use))
+            func = source.func if isinstance(source, ast.Call) else None
             if (
-                isinstance(file.parent(use), ast.Attribute)
-                and file.parent(use).attr == "append"
-                and isinstance(call, ast.Call)
+                isinstance(func, ast.Attribute)
+                and func.attr in ("items", "values")
+                and isinstance(func.value, ast.Name)
             ):
-                calls += [part for part in walk(call) if part is not call and starts(file, part)]
+                source = func.value
+            calls += started(file, source) if source is not None else []
+            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
+        for call in filter(None, (file.method_call(use, "append") for use in file.uses(name))):
+            calls += [each for given in call.args for each in started(file, given)]
     return names, calls
+
+
+def started(file: File, node: ast.AST) -> list[ast.Call]:
+    return [part for part in walk(node) if isinstance(part, ast.Call) and starts(file, part)]
 
 
 def drained(file: File, call: ast.Call) -> Iterator[Found]:
@@ -117,7 +121,7 @@ def drained(file: File, call: ast.Call) -> Iterator[Found]:
     parent = file.parent(call)
     if isinstance(parent, ast.Call) and file.qualified(parent.func) in ("builtins.list", "builtins.tuple"):
         return
-    places: list = [call]
+    places: list[ast.expr] = [call]
     target = parent.targets[0] if isinstance(parent, ast.Assign) and len(parent.targets) == 1 else None
     if isinstance(target, ast.Name) and len(file.lookup(target, target.id)[1]) == 1:
         places = [use for use in file.uses(target) if file.frame(use) is file.frame(call)]
@@ -168,7 +172,11 @@ def polls(node: ast.Call) -> bool:
         if len(node.args) > 1
         else next((each.value for each in node.keywords if each.arg == "timeout"), None)
     )
-    return isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None
+    return is_zero(limit)
+
+
+def is_zero(limit: ast.expr | None) -> bool:
+    return isinstance(limit, ast.Constant) and limit.value == 0
 
 
 def cancelled(file: File, taken: ast.expr) -> str:
@@ -192,24 +200,9 @@ def cancelled(file: File, taken: ast.expr) -> str:
     return ""
 
 
-def unknown(file: File, node: ast.Call, said: str) -> Found | None:
+def unknown(file: File, node: ast.Call, said: str) -> Iterator[Found]:
     """`wait(jobs)` and `as_completed(jobs)` of concurrent.futures, whose jobs are not plain."""
-    owner, taken = file.coroutine(node), node.args[0]
-    if left(file, node, taken) or finished(file, node, taken, owner):
-        return None
-    verb = file.qualified(node.func).split(".")[-1]
-    return Found(node, f"{said}, but {BY_HAND.format(verb)}", refused=True)
-
-
-# -- what an edit needs -------------------------------------------------------------------------------------
-
-
-def indent(file: File, statement: ast.stmt) -> str:
-    return file.text[file.starts[statement.lineno - 1] : file.start(statement)]
-
-
-def fresh(file: File, name: str) -> str:
-    """A name that the file uses nowhere."""
-    taken = {each for scope in (file.scopes.module, *file.scopes.opened.values()) for each in scope.names}
-    taken |= set(file.scopes.reads)
-    return next(each for each in (name, *(f"{name}_{count}" for count in range(1, 999))) if each not in taken)
+    taken = node.args[0]
+    if not left(file, node, taken) and not finished(file, node, taken, file.frame(node)):
+        verb = file.qualified(node.func).split(".")[-1]
+        yield Found(node, f"{said}, but {BY_HAND.format(verb)}", refused=True)

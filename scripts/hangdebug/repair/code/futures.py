@@ -71,7 +71,7 @@ def mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
     )
 
 
-def read_by_key(file: File, use: ast.Name, owner: ast.AST) -> bool:
+def read_by_key(file: File, use: ast.expr, owner: ast.AST) -> bool:
     up = file.parent(use)
     if isinstance(up, ast.Subscript):
         return isinstance(up.ctx, ast.Load) and getattr(file.parent(up), "attr", "") in READS
@@ -106,12 +106,10 @@ def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
 def filled(file: File, node: ast.Name) -> bool:
     """An empty list has to get its futures from an append."""
     empty = [value for value in file.values(node) if isinstance(value, ast.List) and not value.elts]
-    return not empty or any(
-        isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" for use in file.uses(node)
-    )
+    return not empty or any(file.method_call(use, "append") for use in file.uses(node))
 
 
-def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
+def reads(file: File, use: ast.expr, owner: ast.AST) -> bool:
     """Whether the use only reads the result, or puts the future into a list."""
     parent = file.parent(use)
     if isinstance(parent, ast.Attribute):
@@ -119,7 +117,7 @@ def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
     return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "append"
 
 
-def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
+def lists(file: File, use: ast.expr, owner: ast.AST) -> bool:
     parent = file.parent(use)
     if isinstance(parent, ast.Subscript):
         return isinstance(parent.ctx, ast.Load) and getattr(file.parent(parent), "attr", "") in READS

@@ -1,7 +1,7 @@
 """Why a plain function cannot run in a thread: it belongs to the event loop's thread, or changes what others share.
 
-    def record(self, row):                `asyncio.to_thread(self.record, row)` would change `self.rows` while
-        self.rows.append(row)             coroutines read it, and two threads would do it at once
+def record(self, row):                `asyncio.to_thread(self.record, row)` would change `self.rows` while
+    self.rows.append(row)             coroutines read it, and two threads would do it at once
 """
 
 from __future__ import annotations

@@ -100,7 +100,9 @@ def reason(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> str:
     if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
         return read(file, each, node)
     if isinstance(each, ast.Call) and not calm(file, each, node):
-        return f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share"
+        return (
+            f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share"
+        )
     return ""
 
 

@@ -172,7 +172,9 @@ def block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -
         kept = f"it is kept in {dotted(target) or 'a pattern'}, where other code may hand it work; {STREAM}"
         return Exit(node, owner, index, refusal=LIFESPAN if runs_at_start_or_stop(file, owner) else kept)
     fresh = not isinstance(node.items[index].context_expr, (ast.Name, ast.Attribute))
-    uses = [use for use in file.uses(target) if not fresh or in_body(file, node, use) or early_closure(file, owner, use)]
+    uses = [
+        use for use in file.uses(target) if not fresh or in_body(file, node, use) or early_closure(file, owner, use)
+    ]
     stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if in_body(file, node, item.node)]
     verdict = judge(file, owner, uses, node)
     refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
