@@ -13,7 +13,7 @@ import ast
 from typing import Iterator
 
 from hangdebug.repair.code.bindings import Binding, defaults_of, walk
-from hangdebug.repair.code.file import File, dotted, root_name
+from hangdebug.repair.code.file import File, dotted, is_none, root_name
 
 MODULES = ("concurrent.futures", "concurrent.futures.thread", "concurrent.futures.process")
 THREADS, PROCESSES = CLASSES = ("ThreadPoolExecutor", "ProcessPoolExecutor")
@@ -101,10 +101,6 @@ def values(file: File, node: ast.expr) -> list[ast.expr | None]:
         and (of_module(file, target) if shared else home is not None and around(file, target) is home)
     ]
     return [value for value in written if not is_none(value)]
-
-
-def is_none(value: ast.expr | None) -> bool:
-    return isinstance(value, ast.Constant) and value.value is None
 
 
 def assigned(file: File, item: Binding) -> ast.expr | None:

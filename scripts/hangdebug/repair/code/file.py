@@ -369,7 +369,7 @@ def tree_of(text: str) -> ast.Module:
 
 def empty(item: Binding) -> bool:
     """Whether it binds None before there is a value, or only declares a type."""
-    return isinstance(item.value, ast.Constant) and item.value.value is None
+    return is_none(item.value)
 
 
 def dotted(node: ast.AST) -> str:
@@ -383,6 +383,15 @@ def dotted(node: ast.AST) -> str:
 def last_name(node: ast.AST) -> str:
     """`pool` for `app.state.pool`, whatever it is an attribute of; "" for what has no name."""
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def is_none(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def is_zero(node: ast.AST | None) -> bool:
+    """Whether a timeout is none at all: `future.result(0)` does not wait."""
+    return isinstance(node, ast.Constant) and node.value == 0
 
 
 def root_name(node: ast.AST) -> ast.Name | None:

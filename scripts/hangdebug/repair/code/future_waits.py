@@ -6,7 +6,7 @@ import ast
 from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.file import File, dotted, is_none, is_zero
 from hangdebug.repair.code.findings import Found
 from hangdebug.repair.code.futures import executor, starts
 
@@ -57,10 +57,7 @@ def joins(call: ast.Call, pools: set[str]) -> bool:
 def early(file: File, wait: ast.Call) -> bool:
     """Whether it may return before all are done: a timeout, or the first of them is enough."""
     limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
-    return any(
-        dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
-        for each in limits
-    )
+    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not is_none(each) for each in limits)
 
 
 def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
@@ -167,16 +164,7 @@ def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
 
 def polls(node: ast.Call) -> bool:
     """Whether `wait(jobs, timeout=0)` only looks."""
-    limit = (
-        node.args[1]
-        if len(node.args) > 1
-        else next((each.value for each in node.keywords if each.arg == "timeout"), None)
-    )
-    return is_zero(limit)
-
-
-def is_zero(limit: ast.expr | None) -> bool:
-    return isinstance(limit, ast.Constant) and limit.value == 0
+    return any(map(is_zero, (*node.args[1:2], *(each.value for each in node.keywords if each.arg == "timeout"))))
 
 
 def cancelled(file: File, taken: ast.expr) -> str:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from hangdebug.repair.code.await_places import reach
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, walk
 from hangdebug.repair.code.executors import assigned
-from hangdebug.repair.code.file import File, dotted, fresh_name
-from hangdebug.repair.code.work_path import arguments, at_once
+from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero
+from hangdebug.repair.code.work_path import arguments
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, Trail, Verdict, Work, repeats, settle, verb
 
 RECEIVES = {
@@ -76,13 +76,8 @@ def note_thread_queues(trail: Trail, work: Work) -> None:
         if any(file.method_call(use, "empty", "qsize") for use in uses):
             continue
         for call in filter(None, (file.method_call(use, "get") for use in uses)):
-            if not any(says_no(each) for each in arguments(call)):
+            if not any(map(is_zero, arguments(call))):
                 trail.blocked[work, call] = "get() of a thread's queue waits"
-
-
-def says_no(value: ast.expr) -> bool:
-    """Whether the argument says that a `get()` does not wait: `block=False`, `timeout=0`."""
-    return at_once(value) or isinstance(value, ast.Constant) and value.value is False
 
 
 def carried(file: File, call: ast.expr) -> list[ast.AST]:

@@ -14,7 +14,7 @@ import ast
 from typing import Optional, Tuple
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS
-from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Trail, Work, counts, is_group, repeats, settle, verb
 
 PASSES = frozenset(
@@ -139,7 +139,7 @@ def into_attribute(trail: Trail, parent: ast.Attribute, work: Work, kind: str) -
     if parent.attr == "done":
         trail.tested.add(work)
     elif parent.attr in ("result", "exception") and call and kind == "concurrent":
-        if not any(map(at_once, arguments(call))):
+        if not any(map(is_zero, arguments(call))):
             join(trail, work, call, f".{parent.attr}() waits")
         return (None if counts(trail, call, work) else call), kind
     elif parent.attr in ("result", "exception") and not call:
@@ -153,11 +153,6 @@ def into_attribute(trail: Trail, parent: ast.Attribute, work: Work, kind: str) -
 
 def arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(each.value for each in call.keywords)]
-
-
-def at_once(limit: ast.expr) -> bool:
-    """Whether a timeout is none at all: `future.result(0)` does not wait."""
-    return isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not False
 
 
 def picks(node: ast.Subscript) -> bool:

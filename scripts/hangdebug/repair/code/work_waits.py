@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Iterator, Union
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
-from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.file import File, dotted, is_none
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 Exit = Union[ast.With, ast.Call, ast.AsyncFunctionDef]
@@ -127,7 +127,7 @@ def partly(trail: Trail, node: ast.AST) -> bool:
 
 def whole(limit: ast.expr) -> bool:
     """Whether what a `wait()` is limited by is no limit."""
-    return dotted(limit).split(".")[-1] == "ALL_COMPLETED" or isinstance(limit, ast.Constant) and limit.value is None
+    return is_none(limit) or dotted(limit).split(".")[-1] == "ALL_COMPLETED"
 
 
 def gives_up(trail: Trail, node: ast.AST, work: Work) -> bool:
@@ -159,13 +159,13 @@ def ends_early(node: ast.AST) -> bool:
     call = node.value if isinstance(node, ast.Await) else None
     if not isinstance(call, ast.Call):
         return False
-    quiet = any(each.arg == "return_exceptions" and constant(each.value, True) for each in call.keywords)
+    quiet = any(each.arg == "return_exceptions" and is_true(each.value) for each in call.keywords)
     several = len(call.args) > 1 or any(isinstance(each, ast.Starred) for each in call.args)
     return verb(call) == "wait_for" or verb(call) == "gather" and several and not quiet
 
 
-def constant(node: ast.expr, value: object) -> bool:
-    return isinstance(node, ast.Constant) and node.value is value
+def is_true(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is True
 
 
 def goes_on(handler: ast.ExceptHandler) -> bool:

@@ -32,10 +32,9 @@ from hangdebug.repair.code.await_places import obstacle, other_loop, reach, wrap
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit, apply
-from hangdebug.repair.code.executors import is_none
-from hangdebug.repair.code.file import File, dotted, fresh_name
+from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero
 from hangdebug.repair.code.findings import Found
-from hangdebug.repair.code.future_waits import MAP, cancelled, drained, finished, is_zero, polls, unknown
+from hangdebug.repair.code.future_waits import MAP, cancelled, drained, finished, polls, unknown
 from hangdebug.repair.code.futures import executor, future, futures
 
 ID = "await_future"

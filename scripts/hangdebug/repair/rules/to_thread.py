@@ -31,7 +31,7 @@ from hangdebug.repair.code.await_places import behind, dead, obstacle, other_loo
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
-from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found
 
 ID = "to_thread"
@@ -94,6 +94,10 @@ NEEDS = (
     Need((), frozenset(SQLITE), ("sqlite3",)),
     Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
 )
+OF_ITS_THREAD = (
+    "a sqlite3 connection belongs to the thread that made it: connect, execute and close in one function, and hand "
+    "that to asyncio.to_thread()"
+)
 LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
 
 
@@ -109,7 +113,7 @@ class Blocking:
 
 
 def search(file: File) -> Iterator[Found]:
-    taken: list = []
+    taken: list[ast.AST] = []
     for node in file.calls if not other_loop(file) else ():
         if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or dead(file, node):
             continue
@@ -129,7 +133,9 @@ def found(file: File, known: Blocking) -> Found:
         reason = reason or "its parentheses or line breaks are unusual: write it plainly first"
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
-    return Found(node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio"))
+    return Found(
+        node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio") or ()
+    )
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
@@ -151,12 +157,12 @@ def blocking(file: File, node: ast.Call) -> Blocking | None:
         return None
     receiver, verb = node.func.value, node.func.attr
     if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
-        return chain(file, node, f"{dotted(receiver.func)}(...).{verb}")
+        return chain(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
     made = file.maker(receiver)
     if made == "sqlite3.connect" and verb in SQLITE:
-        return sqlite(file, node, receiver)
+        return sqlite(file, node, receiver, verb)
     does = METHODS.get((made, verb))
-    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, made, verb):
+    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, receiver, made, verb):
         return None
     written = dotted(receiver) or f"{made}()"
     return Blocking(node, f"{written}.{verb}", does, unsafe(file, node, receiver, made, verb))
@@ -166,12 +172,12 @@ def opens(file: File, node: ast.Call) -> bool:
     return file.qualified(node.func) in ("builtins.open", "io.open", "urllib.request.urlopen")
 
 
-def chain(file: File, node: ast.Call, name: str) -> Blocking:
+def chain(file: File, node: ast.Call, opened: ast.Call, name: str) -> Blocking:
     """`open(path).read()`: both calls wait, so that both go, if what they are given is worth nothing by itself."""
     plain = (ast.Name, ast.Attribute, ast.Constant, ast.keyword, ast.expr_context, ast.JoinedStr, ast.FormattedValue)
-    given = [*node.func.value.args, *node.func.value.keywords, *node.args, *node.keywords]
+    given = [*opened.args, *opened.keywords, *node.args, *node.keywords]
     odd = not all(isinstance(part, plain) for each in given for part in walk(each))
-    peer = file.qualified(node.func.value.func).startswith("urllib")
+    peer = file.qualified(opened.func).startswith("urllib")
     refusal = "what it is given is computed there: give that a name of its own first" if odd else ""
     return Blocking(node, name, PEER if peer else "waits for the file", refusal, whole=True)
 
@@ -182,11 +188,7 @@ def at_once(node: ast.Call, verb: str) -> bool:
     says = {each.arg: each.value for each in node.keywords}
     flag = says.get("block", says.get("blocking", first if verb in ("get", "acquire") else None))
     limit = says.get("timeout", first if verb in ("wait", "join") else None)
-    return any(
-        isinstance(value, ast.Constant) and value.value in (False, 0) and value.value is not None
-        for value in (flag, limit)
-        if value is not None
-    )
+    return is_zero(flag) or is_zero(limit)
 
 
 def asked(file: File, receiver: ast.expr, verb: str) -> bool:
@@ -207,26 +209,18 @@ def asked(file: File, receiver: ast.expr, verb: str) -> bool:
     )
 
 
-def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
+def harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> bool:
     """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
-    receiver, frame = node.func.value, file.frame(node)
     if made in QUEUES:
         return file.private(receiver)
     if verb == "join":
         return has_ended(file, node, receiver)
     if verb != "acquire" or held_long(file, receiver):
         return False
-    back = [
-        each
-        for each in file.run_by(frame)
-        if isinstance(each, ast.Call)
-        and file.start(each) > file.start(node)
-        and dotted(each.func) == f"{dotted(receiver)}.release"
-    ]
-    pauses = [
-        file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))
-    ]
-    return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
+    start, release, run = file.start(node), f"{dotted(receiver)}.release", list(file.run_by(file.frame(node)))
+    back = [file.start(each) for each in run if isinstance(each, ast.Call) and dotted(each.func) == release]
+    pauses = [file.start(each) for each in run if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    return not any(start < pause < max(back, default=0) for pause in pauses)
 
 
 def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
@@ -250,12 +244,12 @@ def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
 
 def held_long(file: File, lock: ast.expr) -> bool:
     """Whether a plain function of the file, which threads may run, holds the lock while it waits for something."""
-    blocks = [file.parent(file.parent(use)) for use in file.uses(lock) if isinstance(file.parent(use), ast.withitem)]
+    items = [file.parent(use) for use in file.uses(lock)]
+    blocks = [file.parent(item) for item in items if isinstance(item, ast.withitem)]
     return any(
-        isinstance(part, ast.Call)
-        and (file.qualified(part.func) == "time.sleep" or file.qualified(part.func) in FUNCTIONS)
+        isinstance(part, ast.Call) and file.qualified(part.func) in {"time.sleep", *FUNCTIONS}
         for block in blocks
-        if file.coroutine(block) is None
+        if isinstance(block, ast.With) and file.coroutine(block) is None
         for line in block.body
         for part in walk(line)
     )
@@ -295,26 +289,15 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
     return ""
 
 
-def sqlite(file: File, node: ast.Call, receiver: ast.expr) -> Blocking | None:
+def sqlite(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Blocking | None:
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
-    says = [{each.arg: each.value for each in value.keywords} for value in values]
-    if any(
-        value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == ":memory:" for value in values
-    ):
+    made = [each for each in values if isinstance(each, ast.Call)]
+    if any(isinstance(each, ast.Constant) and each.value == ":memory:" for call in made for each in call.args[:1]):
         return None
-    free = all(
-        isinstance(each.get("check_same_thread"), ast.Constant) and not each["check_same_thread"].value for each in says
-    )
-    verb = node.func.attr
+    says = [each.value for call in made for each in call.keywords if each.arg == "check_same_thread"]
+    free = len(says) == len(values) and all(map(is_zero, says))
     chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
-    refusal = (
-        ""
-        if free
-        else (
-            "a sqlite3 connection belongs to the thread that made it: connect, execute and close "
-            "in one function, and hand that to asyncio.to_thread()"
-        )
-    )
+    refusal = "" if free else OF_ITS_THREAD
     if free and (chained or verb == "execute"):
         refusal = LATER.format("the rows are", "executes and fetches them")
     return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)
