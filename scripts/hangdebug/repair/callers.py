@@ -109,7 +109,7 @@ def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch
 
 
 def handed_over(file: File, calls: dict[tuple[int, str], str], blocked: str) -> Iterator[Found]:
-    """The calls (line, name of the function) of functions that were seen to block at `blocked`, each with a refusal or ""."""
+    """The calls of functions that were seen to block at `blocked`: line and name of each, with a refusal or ""."""
     for node in file.calls:
         key = node.lineno, last_name(node.func)
         if key in calls and file.coroutine(node):

@@ -103,7 +103,7 @@ def tree_around(path: str) -> str:
 
 
 def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = ()) -> Iterator[Patch]:
-    """A Patch for each file, once, in order of their paths. What a folder holds and cannot be parsed goes to `skipped`."""
+    """A Patch for each file, once, in order of their paths. What cannot be parsed in a folder goes to `skipped`."""
     seen: set[str] = set()
     for one in places:
         folder = Path(one.path).is_dir() and one.line is None

@@ -70,7 +70,7 @@ def other_loop(file: File) -> bool:
 
 
 def dead(file: File, node: ast.AST) -> bool:
-    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread that has a loop of its own."""
+    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread with a loop of its own."""
     home, inner = file.home(node), node
     if home is not None and any(file.qualified(base) == "threading.Thread" for base in home.bases):
         return True
@@ -106,7 +106,7 @@ def first(file: File, comprehension: ast.AST, inner: ast.AST, node: ast.AST) -> 
 
 
 def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
-    """The line of the same function that takes a lock of threads which may be held at the node; 0 where there is none."""
+    """The line of the same function that takes a lock of threads which may be held at the node, 0 for none."""
     calls = [
         (each.func.attr, ast.unparse(each.func.value), each)
         for each in walk(frame)
@@ -154,14 +154,14 @@ def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
         if not locked and not any(before < pause < after for pause in pauses):
             line, other = (file.text.count("\n", 0, at) + 1 for at in (before, after))
             return (
-                f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine may "
-                "do the same at the same time; hold an asyncio.Lock around both"
+                f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine "
+                "may do the same at the same time; hold an asyncio.Lock around both"
             )
     return ""
 
 
 def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, int, int, bool]]:
-    """What the frame reads or changes that others may share: its name, where that begins and ends, whether it changes."""
+    """What the frame reads or changes that others may share: name, where that begins and ends, whether it changes."""
     for each in file.run_by(frame):
         up = file.parent(each)
         if not isinstance(each, (ast.Name, ast.Attribute)) or isinstance(up, ast.Attribute) or apart(file, each, node):

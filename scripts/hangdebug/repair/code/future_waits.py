@@ -168,7 +168,7 @@ def polls(node: ast.Call) -> bool:
 
 
 def cancelled(file: File, taken: ast.expr) -> str:
-    """Why a future is not awaited that the function cancels, or that may raise what asyncio cannot; "" for any other."""
+    """Why a future is not awaited that the function cancels, or that may raise what asyncio cannot, else ""."""
     names, made = origin(file, taken)
     made += [taken] if isinstance(taken, ast.Call) else []
     if any(each.args and file.qualified(each.args[0]) == "builtins.next" for each in made):

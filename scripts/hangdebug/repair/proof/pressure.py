@@ -50,9 +50,9 @@ class Pressure:
     """A Verification with the phases BASELINE, FIRST and DURING, and the number of the process's threads.
 
     `counts` are (seconds since the first probe, threads), `cut` how many streams had been cut off by then.
-    `baseline` is counted SETTLE seconds after the first batch of streams, which is not part of the aborts, so
-    that pools have grown to their size. `back` is the number of seconds from the last abort until no more than MORE above it were left, None where that took
-    longer than SETTLE. All four are empty or None without a pid.
+    `baseline` is counted SETTLE seconds after the first batch of streams, which is not part of the aborts, so that
+    pools have grown to their size. `back` is the number of seconds from the last abort until no more than MORE above
+    it were left, None where that took longer than SETTLE. All four are empty or None without a pid.
     """
 
     result: Verification
@@ -218,7 +218,7 @@ def report(found: Pressure) -> str:
 
 
 def keep_check(check: Check, file: Path) -> None:
-    """Write it as JSON, to be read by a report: `verification.json`, or `NAME.json` of a name that tells it from others."""
+    """Write it as JSON, to be read by a report: `verification.json`, or a `NAME.json` of its own."""
     from hangdebug.capture import redact
 
     kind = "pressure" if isinstance(check, Pressure) else "verification"

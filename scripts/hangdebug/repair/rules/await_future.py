@@ -4,9 +4,9 @@
     page = future.result()                page = await asyncio.wrap_future(future)
 
 A loop over `as_completed(jobs)` becomes one over `asyncio.as_completed(...)` that awaits each, `wait(jobs)`
-an `await asyncio.gather(...)`, `list(pool.map(fetch, urls))` a list of awaited jobs, all over wrapped futures. The loop may be left
-early, by a `break`, an exception or a reader that goes; a `gather` in front of it takes what the others raise then,
-which asyncio would report as never retrieved.
+an `await asyncio.gather(...)`, `list(pool.map(fetch, urls))` a list of awaited jobs, all over wrapped futures. The
+loop may be left early, by a `break`, an exception or a reader that goes; a `gather` in front of it takes what the
+others raise then, which asyncio would report as never retrieved.
 
 What changes: other coroutines run meanwhile, and a cancellation (a client that leaves) may arrive there; it drops
 the work if it still is in the queue.
@@ -14,9 +14,9 @@ the work if it still is in the queue.
 Known are the futures of `submit` on an executor that the file shows to be one, and of `run_coroutine_threadsafe`,
 kept in a local name or list that is used for nothing else.
 
-Refused aloud: a timeout (its exception is another class before Python 3.11), `.exception()`, the sets that `wait` returns, futures
-that are looked up by identity (`urls[done]`), `wait` and `as_completed` over futures that the file does not show,
-what else drains a `map` (`sum`, a loop, unpacking), and each place where no await can stand.
+Refused aloud: a timeout (its exception is another class before Python 3.11), `.exception()`, the sets that `wait`
+returns, futures that are looked up by identity (`urls[done]`), `wait` and `as_completed` over futures that the file
+does not show, what else drains a `map` (`sum`, a loop, unpacking), and each place where no await can stand.
 
 Left alone: results of tasks and of futures that are not known; `result(timeout=0)`; a future that was asked `.done()`,
 waited for, or handed on before; a result that is read after its executor was left, which waited for it.
