@@ -123,7 +123,7 @@ def parses(text: str) -> bool:
 
 def too_deep(name: str) -> BadSource:
     why = "An expression nests deeper than the parser can follow."
-    return BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet")
+    return BadSource(f"{name} cannot be parsed.", why, "ls snippets   # copy a pattern, and repair it by hand")
 
 
 def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
@@ -218,7 +218,7 @@ def read(name: str) -> tuple[str, str]:
             raise BadSource(f"{name} is {kind}.", why, "python scripts/hang.py fix app.py")
         if facts.st_size > LIMIT:
             why = f"It has {facts.st_size:,} bytes; up to {LIMIT:,} are parsed."
-            raise BadSource(f"{name} is too large.", why, "repair it by hand after a snippet")
+            raise BadSource(f"{name} is too large.", why, "ls snippets   # copy a pattern, and repair it by hand")
         content = Path(name).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, "strerror", None) or str(error)

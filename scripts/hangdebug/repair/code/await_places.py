@@ -70,7 +70,7 @@ def other_loop(file: File) -> bool:
 
 
 def dead(file: File, node: ast.AST) -> bool:
-    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread with a loop of its own."""
+    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread that has its own loop."""
     home, inner = file.home(node), node
     if home is not None and any(file.qualified(base) == "threading.Thread" for base in home.bases):
         return True

@@ -26,7 +26,7 @@ LOOP_S_OWN = (
     "await loop.shutdown_default_executor() where the program ends"
 )
 ONE_OF_SEVERAL = (
-    "it is one of several executors, and what is in each is not followed here: await asyncio.to_thread() for each"
+    "it is one of several executors, and the work of each is not followed here: await asyncio.to_thread() for each"
 )
 
 
@@ -73,6 +73,12 @@ def returns_threads(file: File, func: ast.expr) -> bool:
     made = [each.value.func for each in ends if isinstance(each, ast.Return) and isinstance(each.value, ast.Call)]
     threads = [each for each in made if is_class(file, each) and not file.qualified(each).endswith(PROCESSES)]
     return bool(ends) and len(threads) == len(ends)
+
+
+def is_executor(file: File, node: ast.expr) -> bool:
+    """Whether the expression gives an executor, whoever else may use it."""
+    known = creates(file, node) or isinstance(node, (ast.Name, ast.Attribute)) and holds(file, node)
+    return known or file.maker(node) in EXECUTORS or annotated(file, node)
 
 
 def holds(file: File, node: ast.expr) -> bool:

@@ -6,9 +6,10 @@ import ast
 from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted, is_none, is_zero
 from hangdebug.repair.code.findings import Found
-from hangdebug.repair.code.futures import executor, starts
+from hangdebug.repair.code.futures import starts
 
 STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
 OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"
@@ -32,7 +33,9 @@ def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> boo
         if not isinstance(each, (ast.Await, ast.Call, ast.With)) or file.start(each) >= file.start(node):
             continue
         if isinstance(each, ast.With):
-            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
+            left = file.end(each) <= file.start(node) and any(
+                is_executor(file, item.context_expr) for item in each.items
+            )
             if left and any(each in file.above(call) for call in made):
                 return True
         elif isinstance(each, ast.Await):
@@ -113,7 +116,7 @@ def started(file: File, node: ast.AST) -> list[ast.Call]:
 
 def drained(file: File, call: ast.Call) -> Iterator[Found]:
     """Each place that waits for the results of `pool.map(...)`, but `list` and `tuple` of the call itself."""
-    if not isinstance(call.func, ast.Attribute) or call.func.attr != "map" or not executor(file, call.func.value):
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "map" or not is_executor(file, call.func.value):
         return
     parent = file.parent(call)
     if isinstance(parent, ast.Call) and file.qualified(parent.func) in ("builtins.list", "builtins.tuple"):
@@ -150,11 +153,11 @@ def drain(file: File, node: ast.expr) -> str:
 def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
     """Whether the executor's own rule reports the place (it stands in the block), or an exit has waited by then."""
     for up in file.above(node):
-        if isinstance(up, ast.With) and any(executor(file, item.context_expr) for item in up.items):
+        if isinstance(up, ast.With) and any(is_executor(file, item.context_expr) for item in up.items):
             return True
     return any(
         isinstance(each, ast.With)
-        and any(executor(file, item.context_expr) for item in each.items)
+        and any(is_executor(file, item.context_expr) for item in each.items)
         or isinstance(each, ast.Call)
         and joins(each, {dotted(pool)})
         for each in file.run_by(file.frame(node))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.executors import EXECUTORS, annotated
+from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted
 
 READS = ("result", "exception", "cancel")
@@ -18,11 +18,7 @@ def starts(file: File, node: ast.AST | None) -> bool:
         return False
     if file.qualified(node.func) == "asyncio.run_coroutine_threadsafe":
         return True
-    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and executor(file, node.func.value)
-
-
-def executor(file: File, node: ast.expr) -> bool:
-    return file.maker(node) in EXECUTORS or annotated(file, node)
+    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and is_executor(file, node.func.value)
 
 
 def future(file: File, node: ast.expr, owner: ast.AST) -> bool:

@@ -95,7 +95,7 @@ def against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attribut
     if made == "sqlite3.connect" and (not inside or isinstance(each, ast.Attribute)):
         return f"uses `{said}`, and a sqlite3 connection belongs to the thread that made it"
     if made == "threading.local":
-        return f"uses `{said}`, which is another one in another thread"
+        return f"uses `{said}`, which has another value in each thread"
     if made == "contextvars.ContextVar" and file.method_call(each, "set", "reset"):
-        return f"sets `{said}`, which a thread does for itself alone"
+        return f"sets `{said}`, and a thread sets only its own copy"
     return ""

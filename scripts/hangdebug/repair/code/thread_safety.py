@@ -35,7 +35,8 @@ PROCESS = re.compile(  # of these packages, what changes files, or what the whol
 WRITES = frozenset("write_text write_bytes unlink rename rmdir touch mkdir symlink_to hardlink_to chmod".split())
 READS_DATA = frozenset(  # methods that change nothing, whatever they belong to: of models, of strings, of dates
     "model_dump model_dump_json model_copy dict json copy keys values items strip lstrip rstrip lower upper title "
-    "split encode decode isoformat format startswith endswith join hex timestamp date strftime splitlines url_for".split()
+    "split encode decode isoformat format startswith endswith join hex timestamp date strftime splitlines "
+    "url_for".split()
 )
 MUTATES = frozenset(
     "append extend insert add update setdefault pop popitem popleft appendleft remove discard clear sort".split()

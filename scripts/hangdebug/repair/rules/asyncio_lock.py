@@ -1,4 +1,4 @@
-"""Guard coroutines with a lock of asyncio, not with one of threads.
+"""Guard coroutines with a lock of asyncio, not with one of threading.
 
     lock = threading.Lock()               lock = asyncio.Lock()
     async def save():                     async def save():
@@ -84,7 +84,7 @@ def pauses(file: File, block: ast.With) -> bool:
 def found(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) -> Found:
     name, line = dotted(target), blocks[0].lineno
     said = (
-        f"line {line} holds `{name}`, a lock of threads, across an await: the next coroutine that wants it "
+        f"line {line} holds `{name}`, a lock of threading, across an await: the next coroutine that wants it "
         "blocks the event loop for ever"
     )
     reason = why_not(file, call, target)

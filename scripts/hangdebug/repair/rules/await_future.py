@@ -32,10 +32,11 @@ from hangdebug.repair.code.await_places import obstacle, other_loop, reach, wrap
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit, apply
+from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero
 from hangdebug.repair.code.findings import Found
 from hangdebug.repair.code.future_waits import MAP, cancelled, drained, finished, polls, unknown
-from hangdebug.repair.code.futures import executor, future, futures
+from hangdebug.repair.code.futures import future, futures
 
 ID = "await_future"
 NEEDS = (
@@ -240,7 +241,7 @@ def mapped(file: File, node: ast.Call) -> Iterator[Found]:
     call = node.args[0] if len(node.args) == 1 and not node.keywords else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "map":
         return
-    if not executor(file, call.func.value):
+    if not is_executor(file, call.func.value):
         return
     said = f"{file.short(node.func)}({file.short(call.func)}(...)) waits on the event loop's thread"
     reason = obstacle(file, node)

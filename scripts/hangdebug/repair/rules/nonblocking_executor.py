@@ -266,7 +266,7 @@ def why_not(verdict: Verdict, body: list[ast.stmt]) -> str:
         )
     if verdict.waits and not any(pauses(each) for line in body for each in walk(line)):
         line, words = verdict.waits[0]
-        return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"
+        return f"line {line} blocks before that ({words}), so another exit would not help; {STREAM}"
     return ""
 
 

@@ -37,7 +37,7 @@ from hangdebug.repair.code.findings import Found
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
 PEER, CHILD, NAMES = "waits for its peer", "waits for a child process", "waits for the name service"
-HASH = "computes for long, on purpose"
+HASH = "computes for a long time, on purpose"
 FUNCTIONS = {
     **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
     **{
