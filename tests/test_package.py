@@ -45,7 +45,7 @@ ORDER = (
     "cli_arguments",
     "cli",
 )
-NOT_BARE = {"capture", "repair", "triage"}  # these need more than the standard library
+NOT_BARE = {"capture", "triage"}  # these need more than the standard library
 DRAWS = {"charts": {"matplotlib"}}  # and this for some of what it does, inside of a function
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 

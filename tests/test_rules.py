@@ -277,7 +277,7 @@ EARLY = """
 
 
 def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
-    """What a stream gives whose reader goes after the first page while the other jobs fail, and what asyncio reports."""
+    """What a stream gives whose reader goes after the first page while other jobs fail, and what asyncio reports."""
     seen, reported = [], []
     release = threading.Event()
 

@@ -137,6 +137,8 @@ NEWER = {
     (3, 10): "match s:\n    case 1: pass\n",
     (3, 11): "try: pass\nexcept* ValueError: pass\n",
     (3, 12): "type Later[T] = list[T]\n",
+    (3, 12, 0): "def later[T](x: T): ...\n",
+    (3, 12, 0, "a"): "x = f'{y['z']}'\n",
     (3, 14): "try: pass\nexcept KeyError, ValueError: pass\n",
 }
 
@@ -148,7 +150,7 @@ def test_a_file_for_a_newer_python_names_the_python_that_reads_it(version: tuple
     if sys.version_info >= version:
         assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and not done.stderr
         return
-    name = ".".join(map(str, version))
+    name = ".".join(map(str, version[:2]))
     assert done.returncode == 2 and not done.stdout and "is not known to Python" in done.stderr
     assert f"needs Python {name} to be read" in done.stderr and f"python{name} scripts/hang.py fix" in done.stderr
     skipped = hang("fix", "--check", ".", cwd=tree)

@@ -22,22 +22,19 @@ from hangdebug.errors import BadSource
 from hangdebug.repair.code.concerns import Contents, contents_of
 from hangdebug.repair.code.edits import with_imports
 from hangdebug.repair.code.file import tree_of
-from hangdebug.repair.code.line_numbers import moved, onto
+from hangdebug.repair.code.line_numbers import moved, onto, rows
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 
 LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly generated
 ROUNDS = 5  # two are the rule: one that mends, one that finds nothing more to mend
 BROKEN = "but what came out does not parse, which is a fault of this tool: do it by hand"
-NEWER = (  # what a later version brought, as far as one line shows it
-    ((3, 10), re.compile(r"^\s*(match|case)\b.*:")),
-    ((3, 11), re.compile(r"^\s*except\s*\*")),
-    (
-        (3, 12),
-        re.compile(r"^\s*type\s+\w+\s*(\[.*\])?\s*=|^\s*((async\s+)?def|class)\s+\w+\s*\[|\b[rR]?[fF][rR]?[\"']"),
-    ),
-    ((3, 14), re.compile(r"^\s*except\s+[\w.]+\s*,|\b[rR]?[tT][rR]?[\"']")),
-)
+NEWER = {  # what a later version brought, as far as one line shows it
+    (3, 10): r"^\s*(match|case)\b.*:",
+    (3, 11): r"^\s*except\s*\*",
+    (3, 12): r"^\s*type\s+\w+\s*(\[.*\])?\s*=|^\s*((async\s+)?def|class)\s+\w+\s*\[|\b[fF]([\"']).*\{[^{}]*\4[^{}]*\}",
+    (3, 14): r"^\s*except\s+[\w.]+\s*,\s*[A-Z]|\b[tT][\"']",
+}
 
 
 def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (), exact: bool = False) -> Patch:
@@ -49,8 +46,8 @@ def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (),
     """
     name = str(path)
     before, _ = read(name)
-    if line is not None and not 1 <= line <= before.count("\n") + 1:
-        last = before.count("\n") + 1
+    last = len(rows(before))
+    if line is not None and not 1 <= line <= last:
         why = f"It ends at line {last}."
         raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
     wanted = [rule for rule in RULES if not only or rule.id in only]
@@ -129,8 +126,8 @@ def too_deep(name: str) -> BadSource:
 def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
     """Which newer Python the file is written for, or else what Python says is wrong with it."""
     line, here = error.lineno or 1, ".".join(map(str, sys.version_info[:2]))
-    row = (text.splitlines()[line - 1 : line] or [""])[0]
-    newer = next((version for version, form in NEWER if sys.version_info < version and form.search(row)), None)
+    row = (rows(text)[line - 1 : line] or [""])[0]
+    newer = next((each for each in NEWER if sys.version_info < each and re.search(NEWER[each], row)), None)
     if newer is None:
         why = f"Python {here} says: {' '.join(error.msg.split())}."
         return BadSource(f"{name}:{line} is not valid Python.", why, f"python -m py_compile {name}")
@@ -143,7 +140,7 @@ def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
 
 def nothing_at(name: str, source: str, line: int) -> Finding:
     """Why a given line leads to nothing: what stands there, and where something was found."""
-    text = source.split("\n")[line - 1].strip() or "an empty line"
+    text = rows(source)[line - 1].strip() or "an empty line"
     elsewhere = attempt(RULES, source, name, None)[1]
     if elsewhere:
         nearest = sorted(elsewhere, key=lambda item: abs(item.line - line))[:3]

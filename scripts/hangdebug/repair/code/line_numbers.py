@@ -10,6 +10,12 @@ from functools import lru_cache
 from hangdebug.repair.model import Finding
 
 LINE = re.compile(r"\bline (\d+)")
+ENDING = re.compile(r"\r\n|\r|\n")
+
+
+def rows(text: str) -> list[str]:
+    """The lines of a source as Python counts them: a form feed ends none."""
+    return ENDING.split(text)
 
 
 def onto(item: Finding, after: str, before: str) -> Finding:
@@ -33,5 +39,5 @@ def moved(old: str, new: str, line: int) -> int:
 @lru_cache(maxsize=2)
 def changes(old: str, new: str) -> list[tuple[int, int, int, int]]:
     """The blocks of lines that are the same, replaced, put in or taken out, in order."""
-    matcher = difflib.SequenceMatcher(None, old.split("\n"), new.split("\n"))
+    matcher = difflib.SequenceMatcher(None, rows(old), rows(new))
     return [block[1:] for block in matcher.get_opcodes()]
