@@ -18,7 +18,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Iterator, Mapping, Sequence
 
-from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File
 
 CALM = "shutdown(wait=False, cancel_futures=True)"
@@ -52,31 +52,30 @@ def depth(items: Sequence[ast.withitem], names: Mapping[int, object]) -> int:
 
 
 def taken_apart(plan: Plan, node: ast.With) -> Iterator[Edit]:
-    file, names, margin = plan.file, plan.blocks[node], plan.margin(node)
-    step = file.step(node)
+    """The edits of one block; those of the blocks in it go with them."""
+    file, margin, step = plan.file, plan.margin(node), plan.file.step(node)
     start, colon = file.start(node), file.colon(node)
-    head, tail = list(opened(file, node, names)), list(closed(node, names))
-    lines = [f"{margin}{step * level}{text}" for level, text in head]
-    first, rest = head[0][1], "".join(f"{file.newline}{line}" for line in lines[1:])
+    (_, first), *others = opened(plan, node)
+    rest = "".join(f"{file.newline}{margin}{step * level}{text}" for level, text in others)
+    last = "".join(f"{file.newline}{margin}{step * level}{text}" for level, text in closed(plan, node))
     for comment in header_comments(file, node):
         yield Edit(file.line_start(start), file.line_start(start), f"{margin}{comment}{file.newline}")
-    block = node.body[0].lineno > file.line_of(colon)
-    if block:
-        yield Edit(start, colon, first)
-        yield Edit(file.line_end(colon), file.line_end(colon), rest)
-        yield from moved_right(plan, node)
-    else:
+    if node.body[0].lineno > file.line_of(colon):
+        behind, end = file.line_end(colon), file.block_end(node)
+        yield from (Edit(start, colon, first), Edit(behind, behind, rest), *moved_right(plan, node))
+    else:  # all on one line
+        end = file.line_end(file.end(node))
         yield Edit(start, colon, f"{first}{rest}")
-    end = file.block_end(node) if block else file.line_end(file.end(node))
-    yield Edit(end, end, "".join(f"{file.newline}{margin}{step * level}{text}" for level, text in tail))
+    yield Edit(end, end, last)
 
 
-def opened(file: File, node: ast.With, names: Mapping[int, tuple[str, str]]) -> Iterator[tuple[int, str]]:
+def opened(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
     """The lines that enter the items, each with how deep it stands."""
-    level, run = 0, []
+    names, level, run = plan.blocks[node], 0, []
     for index, item in enumerate(node.items):
         if index not in names:
-            run.append(shown(file, node, item))
+            named = f" as {plan.file.source(item.optional_vars)}" if item.optional_vars is not None else ""
+            run.append(alone(plan, node, item.context_expr, level) + named)
             if index + 1 in names or index + 1 == len(node.items):
                 yield level, f"with {', '.join(run)}:"
                 level, run = level + 1, []
@@ -86,35 +85,31 @@ def opened(file: File, node: ast.With, names: Mapping[int, tuple[str, str]]) -> 
         if event:
             yield level, f"{event} = threading.Event()"
         if not (isinstance(value, ast.Name) and value.id == name):
-            yield level, f"{name} = {alone(file, node, value)}"
+            yield level, f"{name} = {alone(plan, node, value, level)}"
         yield level, "try:"
         level += 1
 
 
-def closed(node: ast.With, names: Mapping[int, tuple[str, str]]) -> Iterator[tuple[int, str]]:
+def closed(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
     """The lines that leave the executors, the last one first."""
+    names = plan.blocks[node]
     for index in sorted(names, reverse=True):
-        name, event = names[index]
-        level = depth(node.items[:index], names)
+        (name, event), level = names[index], depth(node.items[:index], names)
         yield level, "finally:"
         if event:
             yield level + 1, f"{event}.set()"
         yield level + 1, f"{name}.{CALM}"
 
 
-def shown(file: File, node: ast.With, item: ast.withitem) -> str:
-    """The item as it stands in a `with` without parentheses."""
-    named = f" as {file.source(item.optional_vars)}" if item.optional_vars is not None else ""
-    return alone(file, node, item.context_expr) + named
-
-
-def alone(file: File, node: ast.With, value: ast.expr) -> str:
+def alone(plan: Plan, node: ast.With, value: ast.expr, level: int) -> str:
     """The expression, in parentheses where its line breaks need those of the `with` that it leaves."""
-    start, end = file.with_parentheses(value)
+    file, (start, end) = plan.file, plan.file.with_parentheses(value)
     single = len(node.items) == 1 and node.items[0].optional_vars is None
-    text = file.text[start:end]
-    if single and text.startswith("(") and start <= file.start(node) + len("with ("):
-        text = file.source(value)  # the parentheses are those of the `with`
+    if single and not file.text[file.start(node) + len("with") : start].strip(" \t\r\n\f\\"):
+        start, end = file.start(value), file.end(value)  # the parentheses around it are those of the `with`
+    margin, deeper = file.indent(node), plan.margin(node)[len(file.indent(node)) :] + file.step(node) * level
+    edits = [Edit(at - start, at - start, deeper) for at in beginnings(file, start, end, margin)]
+    text = apply(file.text[start:end], edits)
     try:
         return text if len(ast.parse(text).body) == 1 else f"({text})"
     except SyntaxError:
@@ -135,17 +130,20 @@ def header_comments(file: File, node: ast.With) -> list[str]:
 
 def moved_right(plan: Plan, node: ast.With) -> Iterator[Edit]:
     """The lines of the block, further to the right by what it stands deeper."""
-    file, deeper = plan.file, plan.deeper(node)
-    margin, inside = file.indent(node), file.indent(node.body[0])
+    file, deeper, inside = plan.file, plan.deeper(node), plan.file.indent(node.body[0])
     replaced = [(file.start(each), file.colon(each)) for each in plan.blocks]
     replaced += [(file.start(each), file.end(each)) for each in plan.calls]
-    last = file.line_of(file.block_end(node))
-    for line in range(file.line_of(file.colon(node)) + 1, last + 1) if deeper else ():
-        start = file.starts[line - 1]
-        held = line in file.layout.in_strings or any(begin < start < end for begin, end in replaced)
-        if file.text.startswith(inside, start) and not held:
-            at = start + len(margin)
+    for at in beginnings(file, file.colon(node), file.block_end(node), inside) if deeper else ():
+        if not any(start < at < end for start, end in replaced):
             yield Edit(at, at, deeper)
+
+
+def beginnings(file: File, start: int, end: int, margin: str) -> Iterator[int]:
+    """Where the lines between two offsets begin, behind their margin; those inside of a string left out."""
+    for line in range(file.line_of(start) + 1, file.line_of(end) + 1):
+        at = file.starts[line - 1]
+        if file.text.startswith(margin, at) and line not in file.layout.in_strings:
+            yield at + len(margin)
 
 
 def looking(plan: Plan, loop: ast.For | ast.AsyncFor | ast.While, event: str) -> Edit:

@@ -26,17 +26,7 @@ from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.evidence.bundle import mapping
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
-from hangdebug.repair.proof.verify import (
-    BASELINE,
-    PAUSE,
-    ROUNDS,
-    Run,
-    Verification,
-    checked,
-    one_round,
-    rounds,
-    table,
-)
+from hangdebug.repair.proof.verify import BASELINE, PAUSE, ROUNDS, Run, Verification, checked, one_round, rounds, table
 
 FIRST, DURING = "after the first batch", "during aborts"
 ASKED_EVERY = 0.05  # seconds between the end of a round of probes and the next
