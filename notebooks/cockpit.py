@@ -299,7 +299,7 @@ class Desk:
         if self.answer.blocking_frame is None or self.answer.remedy is None or self.answer.remedy.fix is None:
             return [], str(HangError("No rewrite is known for this cause.", next=instead))
         try:
-            found = list(scan.found((), report.as_json(self.answer), []))
+            found = list(scan.patches_for((), report.as_json(self.answer), []))
         except HangError as error:
             return [], str(error)
         said = [str(finding) for patch in found for finding in patch.findings if finding.refused]

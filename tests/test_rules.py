@@ -538,7 +538,7 @@ LOOP_S = """
 def test_a_route_that_touches_what_belongs_to_the_loop_stays_on_it() -> None:
     source = textwrap.dedent(LOOP_S)
     assert BY_ID["sync_endpoint"].rewrite(source, "app.py") == (source, ())
-    after, findings = fix.attempt(RULES, source, "app.py", None)
+    after, findings = fix.run_rules(RULES, source, "app.py", None)
     assert "async def report" in after and "await asyncio.to_thread(requests.get, url)" in after
     assert [item.rule for item in findings] == ["to_thread"]
 
@@ -664,8 +664,8 @@ def tables() -> list:
 
 def check_twice(source: str) -> str:
     """What all rules make of it compiles where the source did, and a second run finds nothing to mend in it."""
-    after, findings = fix.attempt(RULES, source, "app.py", None)
-    again, rest = fix.attempt(RULES, after, "app.py", None)
+    after, findings = fix.run_rules(RULES, source, "app.py", None)
+    again, rest = fix.run_rules(RULES, after, "app.py", None)
     assert again == after and all(item.refused for item in rest), rest
     assert len(rest) <= sum(item.refused for item in findings), (findings, rest)
     with contextlib.suppress(SyntaxError):

@@ -24,7 +24,7 @@ from hangdebug.repair.code.findings import Found, rewrite
 from hangdebug.repair.code.loop_bound import why_on_loop
 from hangdebug.repair.fix import read
 from hangdebug.repair.model import Finding, Patch
-from hangdebug.repair.rules.to_thread import Blocking, found
+from hangdebug.repair.rules.to_thread import Blocking, answer
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -63,26 +63,26 @@ class Target:
         return parent if isinstance(parent, ast.ClassDef) else None
 
 
-def synchronous(path: str, line: int) -> str:
+def plain_function_at(path: str, line: int) -> str:
     """The name of the plain function whose own code the line is, "" where a coroutine or a module runs it."""
     target = function_at(path, line)
     return target.node.name if target and isinstance(target.node, ast.FunctionDef) else ""
 
 
 def function_at(path: str, line: int) -> Target | None:
-    file = parsed(path)
+    file = parse_or_none(path)
     inner = file.innermost(FUNCTION, line) if file else None
     return Target(inner, file, path) if file and isinstance(inner, FUNCTION) else None
 
 
-def parsed(path: str) -> File | None:
+def parse_or_none(path: str) -> File | None:
     try:
         return parse(read(path)[0], path)
     except (BadSource, SyntaxError, RecursionError, MemoryError):
         return None
 
 
-def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch], bool]:
+def hand_callers_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch], bool]:
     """A Patch for each file with coroutines that call the function around the line, directly or through others.
 
     `paths` are the files to look in. Each call is handed to a thread, or refused aloud where it cannot be. With it,
@@ -90,34 +90,34 @@ def moved_to_threads(path: str, line: int, paths: list[str]) -> tuple[list[Patch
     """
     calls: dict[Call, str] = {}
     seen: set[tuple[str, int]] = set()
-    handed, todo = False, [(path, line, 0, bound_to_loop(path, line))]
+    handed, todo = False, [(path, line, 0, why_bound_to_loop(path, line))]
     while todo:
         where, at, depth, unfit = todo.pop()
         for call, kind in calls_of(where, at, paths):
             if kind == "plain" and depth < DEPTH and (call.path, call.line) not in seen:
                 seen.add((call.path, call.line))
-                todo.append((call.path, call.line, depth + 1, unfit or bound_to_loop(call.path, call.line)))
+                todo.append((call.path, call.line, depth + 1, unfit or why_bound_to_loop(call.path, call.line)))
             elif kind == "coroutine":
                 calls[call] = unfit or calls.get(call, "")
             handed = handed or kind == "thread"
     patches = []
     for name in sorted({call.path for call in calls}):
         ours = {(call.line, call.name): unfit for call, unfit in calls.items() if call.path == name}
-        before, search = read(name)[0], partial(handed_over, calls=ours, blocked=f"{os.path.basename(path)}:{line}")
+        before, search = read(name)[0], partial(answer_calls, calls=ours, blocked=f"{os.path.basename(path)}:{line}")
         patches.append(Patch(name, before, *rewrite(ID, search, before, name)))
     return patches, handed
 
 
-def handed_over(file: File, calls: dict[tuple[int, str], str], blocked: str) -> Iterator[Found]:
+def answer_calls(file: File, calls: dict[tuple[int, str], str], blocked: str) -> Iterator[Found]:
     """The calls of functions that were seen to block at `blocked`: line and name of each, with a refusal or ""."""
     for node in file.calls:
         key = node.lineno, last_name(node.func)
         if key in calls and file.coroutine(node):
             reason = calls[key] or AWAITED * isinstance(file.parent(node), ast.Await)
-            yield found(file, Blocking(node, file.short(node.func), f"blocks at {blocked},", reason))
+            yield answer(file, Blocking(node, file.short(node.func), f"blocks at {blocked},", reason))
 
 
-def bound_to_loop(path: str, line: int) -> str:
+def why_bound_to_loop(path: str, line: int) -> str:
     """Why the plain function around the line cannot run in a thread, "" where nothing is known against it."""
     target = function_at(path, line)
     plain = target.node if target and isinstance(target.node, ast.FunctionDef) else None
@@ -133,7 +133,7 @@ def calls_of(path: str, line: int, paths: list[str]) -> Iterator[tuple[Call, str
     for other in dict.fromkeys([path, *paths[:MOST_FILES]]):
         if word.encode() not in Path(other).read_bytes():
             continue
-        file = target.file if other == path else parsed(other)
+        file = target.file if other == path else parse_or_none(other)
         if file is None:
             continue
         for call in file.calls:
@@ -158,7 +158,7 @@ def means(file: File, func: ast.expr, target: Target) -> bool:
             return False
         if here and dotted(func.value) in ("self", "cls") and file.home(func) is owner:
             return True
-        made = file.maker(func.value).split(".")[-1] == owner.name or here and makes(file, func.value, owner)
+        made = file.maker(func.value).split(".")[-1] == owner.name or here and makes_object(file, func.value, owner)
         return made or means(file, func.value, its_class)
     if here:
         found = file.lookup(func, func.id)[1] if isinstance(func, ast.Name) else []
@@ -169,7 +169,7 @@ def means(file: File, func: ast.expr, target: Target) -> bool:
     return last == name and bool(prefix) and f".{stem}".endswith(f".{prefix}")
 
 
-def makes(file: File, receiver: ast.expr, owner: ast.ClassDef) -> bool:
+def makes_object(file: File, receiver: ast.expr, owner: ast.ClassDef) -> bool:
     """Whether the receiver is made by calling the class of the same file, or is a parameter annotated with it."""
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
     only = values[0] if len(values) == 1 else None
@@ -182,7 +182,7 @@ def makes(file: File, receiver: ast.expr, owner: ast.ClassDef) -> bool:
     return bool(values) and len(funcs) == len(values) and all(node is owner for node in made)
 
 
-def nowhere(path: str, line: int, name: str) -> Finding:
+def no_caller_found(path: str, line: int, name: str) -> Finding:
     """What to do where no coroutine that calls the function is found."""
     return Finding(
         ID,

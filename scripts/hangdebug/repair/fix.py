@@ -22,7 +22,7 @@ from hangdebug.errors import BadSource
 from hangdebug.repair.code.concerns import Contents, contents_of
 from hangdebug.repair.code.edits import with_imports
 from hangdebug.repair.code.file import tree_of
-from hangdebug.repair.code.line_numbers import moved, onto, rows
+from hangdebug.repair.code.line_numbers import line_moved, renumber, split_lines
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 
@@ -46,20 +46,20 @@ def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (),
     """
     name = str(path)
     before, _ = read(name)
-    last = len(rows(before))
+    last = len(split_lines(before))
     if line is not None and not 1 <= line <= last:
         why = f"It ends at line {last}."
         raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
     wanted = [rule for rule in RULES if not only or rule.id in only]
-    after, findings = attempt(wanted, before, name, line, exact=line is not None)
+    after, findings = run_rules(wanted, before, name, line, exact=line is not None)
     if line is not None and not findings and not exact:
-        after, findings = attempt(wanted, before, name, line)
+        after, findings = run_rules(wanted, before, name, line)
     if line is not None and not findings:
         findings = [nothing_at(name, before, line)]
     return Patch(name, before, after, tuple(sorted(findings, key=lambda item: item.line)))
 
 
-def attempt(
+def run_rules(
     wanted: Sequence[Rule], before: str, name: str, line: int | None, exact: bool = False
 ) -> tuple[str, list[Finding]]:
     """What the rules make of the text, and every finding with its line in the text as it was.
@@ -72,9 +72,9 @@ def attempt(
     findings: list[Finding] = []
     try:
         for _ in range(ROUNDS):
-            there = line and moved(before, after, line)
-            now, findings = once(wanted, after, name, there, exact)
-            findings = [onto(item, after, before) for item in findings]
+            there = line and line_moved(before, after, line)
+            now, findings = run_rules_once(wanted, after, name, there, exact)
+            findings = [renumber(item, after, before) for item in findings]
             mended += [item for item in findings if not item.refused]
             if now == after:
                 break
@@ -88,7 +88,9 @@ def attempt(
         raise too_deep(name) from error
 
 
-def once(wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: bool) -> tuple[str, list[Finding]]:
+def run_rules_once(
+    wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: bool
+) -> tuple[str, list[Finding]]:
     """Each rule on what the rules before it made: the text, and the findings with lines as in the text given."""
     tree = tree_of(text)
     contents = contents_of(tree) if "async" in text or "on_event" in text else Contents()
@@ -98,12 +100,12 @@ def once(wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: 
     for rule in wanted:
         if not rule.concerns(text, contents):
             continue
-        there = line and moved(text, after, line)
+        there = line and line_moved(text, after, line)
         changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
         if changed != after and not parses(changed):  # a fault of the rule: leave it alone
             changed = after
             found = tuple(replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found)
-        findings += [onto(item, after, text) for item in found]
+        findings += [renumber(item, after, text) for item in found]
         after = changed
     return with_imports(after, imports), each_once(findings)
 
@@ -126,7 +128,7 @@ def too_deep(name: str) -> BadSource:
 def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
     """Which newer Python the file is written for, or else what Python says is wrong with it."""
     line, here = error.lineno or 1, ".".join(map(str, sys.version_info[:2]))
-    row = (rows(text)[line - 1 : line] or [""])[0]
+    row = (split_lines(text)[line - 1 : line] or [""])[0]
     newer = next((each for each in NEWER if sys.version_info < each and re.search(NEWER[each], row)), None)
     if newer is None:
         why = f"Python {here} says: {' '.join(error.msg.split())}."
@@ -140,8 +142,8 @@ def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
 
 def nothing_at(name: str, source: str, line: int) -> Finding:
     """Why a given line leads to nothing: what stands there, and where something was found."""
-    text = rows(source)[line - 1].strip() or "an empty line"
-    elsewhere = attempt(RULES, source, name, None)[1]
+    text = split_lines(source)[line - 1].strip() or "an empty line"
+    elsewhere = run_rules(RULES, source, name, None)[1]
     if elsewhere:
         nearest = sorted(elsewhere, key=lambda item: abs(item.line - line))[:3]
         hint = "elsewhere in it: " + "; ".join(f"line {item.line}: {item.message}" for item in nearest)
@@ -181,14 +183,14 @@ def write(patch: Patch) -> None:
     if not patch.changed:
         return
     try:
-        put(target, patch.after.encode(encoding), facts)
+        replace_file(target, patch.after.encode(encoding), facts)
     except OSError as error:
         why = f"{error.strerror}: a new file is written next to the old one, then takes its place."
         folder = os.path.dirname(target)
         raise BadSource(f"{patch.file} cannot be written.", why, f"ls -ld {folder}") from error
 
 
-def put(target: str, content: bytes, facts: os.stat_result) -> None:
+def replace_file(target: str, content: bytes, facts: os.stat_result) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".hang-fix-")
     try:
         with os.fdopen(descriptor, "wb") as output:

@@ -41,7 +41,7 @@ NO_ASYNCIO = "the name `asyncio` means something else here, or nothing yet"
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
-def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
+def why_no_await(file: File, node: ast.expr, last: bool = False) -> str:
     """Why no `await` can be put at the node, "" where one can. With `last` it may end a `finally`."""
     frame, comprehensions = file.frame(node), 0
     inner: ast.AST = node
@@ -49,27 +49,27 @@ def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
         if up is frame:
             break
         ends = last and isinstance(up, ast.Try) and inner in up.finalbody[-1:]
-        reason = "" if ends else barrier(file, up, inner)
-        comprehensions += isinstance(up, COMPREHENSIONS) and not first(file, up, inner, node)
+        reason = "" if ends else why_barred(file, up, inner)
+        comprehensions += isinstance(up, COMPREHENSIONS) and not evaluated_first(file, up, inner, node)
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
         inner = up
-    taken = acquired(file, frame, node)
+    taken = acquire_line(file, frame, node)
     if taken:
         return f"line {taken} has taken a lock by hand: {BLOCKS_FOR_EVER.format('it')}"
-    between = raced(file, frame, node)
+    between = why_raced(file, frame, node)
     if between:
         return between
-    return NO_ASYNCIO if reach(file, node, "asyncio") is None else ""
+    return NO_ASYNCIO if import_needed(file, node, "asyncio") is None else ""
 
 
 def other_loop(file: File) -> bool:
     """Whether the file is about trio or curio, whose loops cannot await what is asyncio's."""
     loop = OTHER_LOOPS.search(file.text) if "trio" in file.text or "curio" in file.text else None
-    return loop is not None and (imported(file, loop[1]) or not imported(file, "asyncio"))
+    return loop is not None and (imports_module(file, loop[1]) or not imports_module(file, "asyncio"))
 
 
-def dead(file: File, node: ast.AST) -> bool:
+def never_runs(file: File, node: ast.AST) -> bool:
     """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread that has its own loop."""
     home, inner = file.home(node), node
     if home is not None and any(file.qualified(base) == "threading.Thread" for base in home.bases):
@@ -82,7 +82,7 @@ def dead(file: File, node: ast.AST) -> bool:
     return False
 
 
-def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
+def why_barred(file: File, up: ast.AST, inner: ast.AST) -> str:
     if isinstance(up, TEMPLATES):
         return "it stands inside of an f-string; give it a name of its own first"
     if isinstance(up, ast.GeneratorExp) and inner is not up.generators[0]:
@@ -99,13 +99,13 @@ def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
     return ""
 
 
-def first(file: File, comprehension: ast.AST, inner: ast.AST, node: ast.AST) -> bool:
+def evaluated_first(file: File, comprehension: ast.AST, inner: ast.AST, node: ast.AST) -> bool:
     """Whether the node stands in the iterable that is evaluated before the comprehension is entered."""
     start = comprehension.generators[0] if isinstance(comprehension, COMPREHENSIONS) else None
     return start is not None and inner is start and start.iter in (node, *file.above(node))
 
 
-def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
+def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
     """The line of the same function that takes a lock of threads which may be held at the node, 0 for none."""
     calls = [
         (each.func.attr, ast.unparse(each.func.value), each)
@@ -126,7 +126,7 @@ def awaited(file: File, node: ast.AST) -> bool:
     return isinstance(file.parent(node), ast.Await)
 
 
-def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
+def why_raced(file: File, frame: ast.AST, node: ast.expr) -> str:
     """Why an await may not stand between two lines that rely on each other: what one reads, the other changes.
 
     if self.taken: return             two coroutines may both see that it is free, and both take it
@@ -170,14 +170,14 @@ def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, i
         held = each.value if called and isinstance(each, ast.Attribute) else each
         stored = up if isinstance(up, ast.Subscript) and up.value is each else each
         changes = called and last_name(each) in CHANGES or not isinstance(stored.ctx, ast.Load)
-        if not dotted(held) or called and held is each or not shared(file, held, frame):
+        if not dotted(held) or called and held is each or not is_shared(file, held, frame):
             continue
         if isinstance(statement, ast.AugAssign) and stored is statement.target and node in walk(statement.value):
             yield dotted(held), file.start(statement), file.start(statement), False  # it is read before the value
         yield dotted(held), file.start(each), file.end(up if called else statement if changes else each), changes
 
 
-def shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
+def is_shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
     """Whether others may hold the same: what is not the function's own, or what it did not make itself."""
     root = root_name(each)
     if root is None:
@@ -235,7 +235,7 @@ def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:
     )
 
 
-def imported(file: File, module: str) -> bool:
+def imports_module(file: File, module: str) -> bool:
     found = [
         item.qualified
         for scope in (file.scopes.module, *file.scopes.opened.values())
@@ -245,7 +245,7 @@ def imported(file: File, module: str) -> bool:
     return any(name == module or name.startswith(f"{module}.") for name in found)
 
 
-def reach(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
+def import_needed(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
     """The import that the name of the module needs at the node: none, one to add, None where it is taken."""
     scope, found = file.lookup(node, module)
     if scope is None:
@@ -262,14 +262,14 @@ def reach(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
     return () if ready and len(found) == 1 else None
 
 
-def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
+def call_through(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
     """`f(x)` becomes `await head(f, x)`: the edits, None where the call is laid out too oddly for that."""
     start, name_end, end = file.start(call), file.end(call.func), file.end(call)
     opening = CALM.match(file.text, name_end)
     if not opening or file.start(call.func) != start:
         return None
     inside = file.text[opening.end() : end - 1]
-    before, after = wrap(file, call)
+    before, after = parenthesize(file, call)
     if not call.args and not call.keywords:
         tail = Edit(name_end, opening.end(), "") if not inside.strip() else None
         return (*before, Edit(start, start, f"await {head}("), tail, *after) if tail else None
@@ -281,7 +281,7 @@ def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
     return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *after)
 
 
-def wrap(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
+def parenthesize(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
     """Parentheses around what becomes an `await`, where an attribute, a call or an index follows it."""
     parent = file.parent(node)
     follows = isinstance(parent, HANDED) and node is getattr(parent, "value", getattr(parent, "func", None))

@@ -130,13 +130,13 @@ def defaults_of(args: ast.arguments) -> dict[ast.arg, ast.expr | None]:
 # -- what each kind of node binds --------------------------------------------------------------------------
 
 
-def imports(scopes: Scopes, node: ast.Import, here: Scope) -> None:
+def record_import(scopes: Scopes, node: ast.Import, here: Scope) -> None:
     for item in node.names:
         short = item.name.split(".")[0]
         here.bind(item.asname or short, node, item.name if item.asname else short)
 
 
-def imports_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
+def record_import_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
     prefix = "." * node.level + f"{node.module or ''}."
     for item in node.names:
         if item.name == "*":
@@ -154,32 +154,32 @@ STARRED = {
 }
 
 
-def definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
+def record_definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
     here.bind(node.name, node)
 
 
-def name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
+def record_name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
     if not isinstance(node.ctx, ast.Store):  # a `del` names what it deletes, and gives it no other value
         scopes.reads.setdefault(node.id, []).append(node)
         return
     while here.outer and isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
         here = here.outer
-    here.bind(node.id, node, value=assigned(scopes, node))
+    here.bind(node.id, node, value=value_assigned(scopes, node))
 
 
-def attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
+def record_attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
     if isinstance(node.ctx, ast.Store):
-        scopes.attributes.setdefault(node.attr, []).append((node, assigned(scopes, node)))
+        scopes.attributes.setdefault(node.attr, []).append((node, value_assigned(scopes, node)))
 
 
-def assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
+def value_assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
     """The expression that the target is bound to, None where it is unpacked, looped over or deleted."""
     parent = scopes.parents[node]
     if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
         return parent.value or UNSET
     whole = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
     value = whole.value if isinstance(whole, ast.Assign) else None
-    if isinstance(parent, ast.Tuple) and isinstance(value, ast.Tuple) and plain(parent) and plain(value):
+    if isinstance(parent, ast.Tuple) and isinstance(value, ast.Tuple) and is_plain(parent) and is_plain(value):
         if len(parent.elts) == len(value.elts):  # a, b = f(), g()
             return value.elts[parent.elts.index(node)]
     if isinstance(parent, ast.withitem) and not isinstance(scopes.parents[parent], ast.AsyncWith):
@@ -187,11 +187,11 @@ def assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
     return None
 
 
-def plain(node: ast.Tuple) -> bool:
+def is_plain(node: ast.Tuple) -> bool:
     return not any(isinstance(each, ast.Starred) for each in node.elts)
 
 
-def declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:
+def record_declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:
     scopes.declaring.append(here)
     for each in node.names:
         here.declared[each] = type(node)
@@ -199,32 +199,32 @@ def declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> No
             scopes.module.names.setdefault(each, [])
 
 
-def caught(scopes: Scopes, node: ast.ExceptHandler, here: Scope) -> None:
+def record_handler(scopes: Scopes, node: ast.ExceptHandler, here: Scope) -> None:
     if node.name:
         here.bind(node.name, node)
 
 
-def matched(scopes: Scopes, node: ast.AST, here: Scope) -> None:
+def record_match(scopes: Scopes, node: ast.AST, here: Scope) -> None:
     taken = getattr(node, "name", None) or getattr(node, "rest", None)
     if taken:
         here.bind(taken, node)
 
 
-def call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
+def record_call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
     scopes.calls.append(node)
 
 
 RECORDS: dict[type[ast.AST], Callable[..., None]] = {
-    ast.Call: call,
-    ast.Import: imports,
-    ast.ImportFrom: imports_from,
-    ast.FunctionDef: definition,
-    ast.ClassDef: definition,
-    ast.AsyncFunctionDef: definition,
-    ast.Name: name,
-    ast.Attribute: attribute,
-    ast.Global: declared,
-    ast.Nonlocal: declared,
-    ast.ExceptHandler: caught,
-    **{getattr(ast, kind): matched for kind in ("MatchAs", "MatchStar", "MatchMapping") if hasattr(ast, kind)},
+    ast.Call: record_call,
+    ast.Import: record_import,
+    ast.ImportFrom: record_import_from,
+    ast.FunctionDef: record_definition,
+    ast.ClassDef: record_definition,
+    ast.AsyncFunctionDef: record_definition,
+    ast.Name: record_name,
+    ast.Attribute: record_attribute,
+    ast.Global: record_declared,
+    ast.Nonlocal: record_declared,
+    ast.ExceptHandler: record_handler,
+    **{getattr(ast, kind): record_match for kind in ("MatchAs", "MatchStar", "MatchMapping") if hasattr(ast, kind)},
 }

@@ -18,16 +18,18 @@ from hangdebug.repair.code.work_waits import (
     Trail,
     Verdict,
     Work,
-    blocking,
-    counts,
+    blocking_joins,
     leaves_between,
-    verb,
+    runs_in_time,
+    verb_of,
 )
 
 ASKS = (ast.Compare, ast.If, ast.withitem, ast.UnaryOp)
 
 
-def judge(file: File, owner: ast.AsyncFunctionDef, uses: list[ast.expr], exit: Exit, depth: int = 3) -> Verdict:
+def judge_executor(
+    file: File, owner: ast.AsyncFunctionDef, uses: list[ast.expr], exit: Exit, depth: int = 3
+) -> Verdict:
     """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`.
 
     The exit is a block, a call, or the end of `owner` where that was handed the executor. `depth` is how many
@@ -37,12 +39,12 @@ def judge(file: File, owner: ast.AsyncFunctionDef, uses: list[ast.expr], exit: E
     works = [work for use in uses for work in [hand_over(trail, use, depth)] if work]
     for work in works:
         walk(trail, work.node, work)
-        works += closures(trail, work)
+        works += uses_of_closure(trail, work)
     loose, unwaited = list(trail.kept), {line for inner in trail.inner for line in inner.unwaited}
     for work in works:
         note_thread_queues(trail, work)
         joined = [node for other, node in trail.joined if other == work]
-        settled = [file.start(node) for node in joined if counts(trail, node, work)]
+        settled = [file.start(node) for node in joined if runs_in_time(trail, node, work)]
         settled += [trail.awaited[work]] if work in trail.awaited else []
         line = file.line(work.node)
         if any(position < trail.end for position in settled):
@@ -52,7 +54,7 @@ def judge(file: File, owner: ast.AsyncFunctionDef, uses: list[ast.expr], exit: E
             unwaited.add(line)
         else:
             loose.append((line, trail.notes.get(work, "nothing else in the function awaits it")))
-    waits = {*blocking(trail), *(wait for inner in trail.inner for wait in inner.waits)}
+    waits = {*blocking_joins(trail), *(wait for inner in trail.inner for wait in inner.waits)}
     return Verdict(tuple(sorted(set(loose))), tuple(sorted(waits)), tuple(sorted(unwaited)))
 
 
@@ -68,8 +70,8 @@ def hand_over(trail: Trail, use: ast.expr, depth: int) -> Work | None:
     call = outer if isinstance(parent, (ast.keyword, ast.Starred)) else parent
     if isinstance(call, ast.Call):
         first = use in call.args[:1] or isinstance(parent, ast.keyword) and parent.arg == "executor"
-        bound = verb(call) == "partial" and bool(call.args) and dotted(call.args[0]).endswith(".run_in_executor")
-        if bound or verb(call) == "run_in_executor" and first:
+        bound = verb_of(call) == "partial" and bool(call.args) and dotted(call.args[0]).endswith(".run_in_executor")
+        if bound or verb_of(call) == "run_in_executor" and first:
             return Work(call, "awaitable")
         return handed_on(trail, use, call, depth)
     if not isinstance(parent, ASKS):
@@ -80,7 +82,7 @@ def hand_over(trail: Trail, use: ast.expr, depth: int) -> Work | None:
 
 def handed_on(trail: Trail, use: ast.expr, call: ast.Call, depth: int) -> Work | None:
     """The call of a coroutine that itself awaits all that it does with the executor; else it is kept."""
-    words, known = f"the executor is handed to {verb(call) or 'a call'}() there", None
+    words, known = f"the executor is handed to {verb_of(call) or 'a call'}() there", None
     if depth:
         known = coroutine_called(trail.file, call, use)
     if known is None:
@@ -88,14 +90,14 @@ def handed_on(trail: Trail, use: ast.expr, call: ast.Call, depth: int) -> Work |
         return None
     function, taken = known
     if function is not trail.owner:  # if it calls itself, it is judged already
-        verdict = judge(trail.file, function, trail.file.uses(taken), function, depth - 1)
+        verdict = judge_executor(trail.file, function, trail.file.uses(taken), function, depth - 1)
         for inner, why in verdict.loose:
             trail.kept.append((use.lineno, f"{words}, whose line {inner} may leave work too: {why}"))
         trail.inner.append(verdict)
     return Work(call, "awaitable")
 
 
-def closures(trail: Trail, work: Work) -> list[Work]:
+def uses_of_closure(trail: Trail, work: Work) -> list[Work]:
     """The uses of the nested function that starts `work`: each is a hand-over of its own."""
     home = next((up for up in trail.file.above(work.node) if isinstance(up, FUNCTION)), None)
     if home is None or home is trail.owner or home in trail.seen or trail.owner not in trail.file.above(home):
@@ -114,19 +116,19 @@ def coroutine_called(file: File, call: ast.Call, use: ast.expr) -> tuple[ast.Asy
     `name(...)` is looked up in its scope, `self.name(...)` in the class around the call and in its subclasses
     in the file. A decorated function may be anything.
     """
-    found = defined(file, call.func)
+    found = definitions_of(file, call.func)
     function = found[0] if len(found) == 1 else None
     bound = isinstance(call.func, ast.Attribute)
     if not isinstance(function, ast.AsyncFunctionDef) or function.decorator_list:
         return None
     if bound != isinstance(file.frame(function), ast.ClassDef):
         return None
-    taken = parameter(function, call, use, skip=bound)
+    taken = parameter_filled(function, call, use, skip=bound)
     once = taken is not None and len(file.scopes.opened[function].names[taken.arg]) == 1
     return (function, taken) if taken is not None and once else None
 
 
-def defined(file: File, func: ast.expr) -> list[ast.AST]:
+def definitions_of(file: File, func: ast.expr) -> list[ast.AST]:
     """Everything that binds the name of a called function, or of a method of `self`."""
     if isinstance(func, ast.Name):
         return [item.node for item in file.lookup(func, func.id)[1]]
@@ -143,7 +145,7 @@ def inherits(node: ast.AST, home: ast.ClassDef) -> bool:
     return isinstance(node, ast.ClassDef) and any(dotted(base) == home.name for base in node.bases)
 
 
-def parameter(function: ast.AsyncFunctionDef, call: ast.Call, use: ast.expr, skip: bool) -> ast.arg | None:
+def parameter_filled(function: ast.AsyncFunctionDef, call: ast.Call, use: ast.expr, skip: bool) -> ast.arg | None:
     """The parameter that the argument `use` of the call fills; with `skip` the first one is `self`."""
     args = function.args
     named = next((each.arg for each in call.keywords if each.value is use), None)

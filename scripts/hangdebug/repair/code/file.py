@@ -187,7 +187,7 @@ class File:
 
     def frame(self, node: ast.AST) -> ast.AST:
         """The function, lambda, class or module that runs the node."""
-        return running(self.scopes.of[node]).node
+        return scope_running(self.scopes.of[node]).node
 
     def coroutine(self, node: ast.AST) -> ast.AsyncFunctionDef | None:
         """The `async def` whose frame runs the node, None where anything else does."""
@@ -237,14 +237,14 @@ class File:
         names = {
             item.qualified or (self.qualified(item.value, depth - 1) if depth and item.value else "")
             for item in found
-            if not empty(item)
+            if not is_empty(item)
         }
         return names.pop() if len(names) == 1 else ""
 
     def values(self, node: ast.AST) -> list[ast.expr | None]:
         """Everything assigned to a name, or to an attribute of `self` in its class; None where no plain value is."""
         if isinstance(node, ast.Name):
-            return [item.value for item in self.lookup(node, node.id)[1] if not empty(item)]
+            return [item.value for item in self.lookup(node, node.id)[1] if not is_empty(item)]
         home = self.home(node)
         if not isinstance(node, ast.Attribute) or dotted(node.value) not in ("self", "cls") or home is None:
             return []
@@ -254,7 +254,7 @@ class File:
             if dotted(target) == dotted(node) and self.home(target) is home
         ]
         body = self.scopes.opened[home].names.get(node.attr, [])
-        return [self.kept(item) for item in (*written, *body) if not empty(item)]
+        return [self.kept(item) for item in (*written, *body) if not is_empty(item)]
 
     def kept(self, item: Binding) -> ast.expr | None:
         """The value that is bound; of a `cached_property` the one that it returns."""
@@ -340,10 +340,10 @@ class File:
     def owned_by(self, node: ast.Name, frame: ast.AST | None) -> bool:
         """Whether the name belongs to the function, comprehensions in it included."""
         scope = self.lookup(node, node.id)[0]
-        return scope is not None and running(scope).node is frame
+        return scope is not None and scope_running(scope).node is frame
 
 
-def running(scope: Scope) -> Scope:
+def scope_running(scope: Scope) -> Scope:
     """The scope of what runs it: a comprehension runs in the frame around."""
     while scope.outer and isinstance(scope.node, COMPREHENSIONS):
         scope = scope.outer
@@ -367,7 +367,7 @@ def tree_of(text: str) -> ast.Module:
         return ast.parse(text)
 
 
-def empty(item: Binding) -> bool:
+def is_empty(item: Binding) -> bool:
     """Whether it binds None before there is a value, or only declares a type."""
     return is_none(item.value)
 

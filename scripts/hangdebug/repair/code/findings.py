@@ -43,7 +43,7 @@ def rewrite(
     Raises SyntaxError, RecursionError and MemoryError.
     """
     file = parse(source, name)
-    found = near(file, list(search(file)), line, exact)
+    found = near_line(file, list(search(file)), line, exact)
     after = apply(source, [edit for item in found for edit in item.edits])
     needed = {module for item in found for module in item.imports}
     if imports is None:
@@ -54,7 +54,7 @@ def rewrite(
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
 
-def near(file: File, found: list[Found], line: int | None, exact: bool) -> list[Found]:
+def near_line(file: File, found: list[Found], line: int | None, exact: bool) -> list[Found]:
     if line is None:
         return found
     close = [item for item in found if file.on_line(item.node, line)]

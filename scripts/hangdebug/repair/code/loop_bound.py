@@ -26,10 +26,10 @@ def why_on_loop(file: File, home: ast.FunctionDef, name: str, seen: set[ast.AST]
     for each in walk(home):
         if isinstance(each, (ast.Yield, ast.YieldFrom)) and file.frame(each) is home and len(seen) == 1:
             return f"{home.name}() is a generator, whose body runs where it is looped over, not in the thread"
-        reason = against(file, home, each)
+        reason = why_against(file, home, each)
         if reason:
             return f"{home.name}() in line {file.line(each)} of {name} {reason}"
-        for callee in called(file, each) if isinstance(each, ast.Call) else ():
+        for callee in functions_called(file, each) if isinstance(each, ast.Call) else ():
             if callee not in seen and len(seen) < MOST_CALLEES:
                 seen.add(callee)
                 reason = why_on_loop(file, callee, name, seen)
@@ -38,7 +38,7 @@ def why_on_loop(file: File, home: ast.FunctionDef, name: str, seen: set[ast.AST]
     return ""
 
 
-def called(file: File, call: ast.Call) -> list[ast.FunctionDef]:
+def functions_called(file: File, call: ast.Call) -> list[ast.FunctionDef]:
     """The plain function, or the method of the same class, that the call means."""
     if isinstance(call.func, ast.Name):
         found: list[ast.AST] = [item.node for item in file.lookup(call.func, call.func.id)[1]]
@@ -49,7 +49,7 @@ def called(file: File, call: ast.Call) -> list[ast.FunctionDef]:
     return [each for each in found if isinstance(each, ast.FunctionDef)]
 
 
-def against(file: File, home: ast.FunctionDef, each: ast.AST) -> str:
+def why_against(file: File, home: ast.FunctionDef, each: ast.AST) -> str:
     """What one node of the function has against a thread, in words."""
     if isinstance(each, ast.Global):
         return f"changes `{each.names[0]}`, {AT_ONCE}"
@@ -59,15 +59,15 @@ def against(file: File, home: ast.FunctionDef, each: ast.AST) -> str:
         return "" if of_coroutine else f"changes `{each.names[0]}`, {AT_ONCE}"
     if isinstance(each, ast.Call) and last_name(each.func) in ON_LOOP:
         return f"calls `{file.short(each.func)}`, which belongs to the event loop's thread"
-    held = changed(each)
-    if held is not None and home.name != "__init__" and not its_own(file, held):
+    held = what_it_changes(each)
+    if held is not None and home.name != "__init__" and not is_its_own(file, held):
         return f"changes `{file.short(held)}`, {AT_ONCE}"
     if isinstance(each, (ast.Name, ast.Attribute)) and dotted(each) and isinstance(each.ctx, ast.Load):
-        return against_use(file, home, each)
+        return why_against_use(file, home, each)
     return ""
 
 
-def changed(node: ast.AST) -> ast.expr | None:
+def what_it_changes(node: ast.AST) -> ast.expr | None:
     """What the node writes to, or changes by a method such as `append`."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES:
         return node.func.value
@@ -75,7 +75,7 @@ def changed(node: ast.AST) -> ast.expr | None:
     return node if stored and isinstance(node, ast.expr) else None
 
 
-def its_own(file: File, held: ast.expr) -> bool:
+def is_its_own(file: File, held: ast.expr) -> bool:
     """Whether it belongs to a variable that the function around it makes itself."""
     root = next((part for part in walk(held) if isinstance(part, ast.Name)), None)
     if root is None:
@@ -85,7 +85,7 @@ def its_own(file: File, held: ast.expr) -> bool:
     return scope is file.scopes.opened.get(file.frame(held)) and not given
 
 
-def against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attribute) -> str:
+def why_against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attribute) -> str:
     made, known, said = file.maker(each), file.qualified(each), file.short(each)
     if known.split(".")[0] in LOOPED or made.split(".")[0] in ("asyncio", "anyio"):
         return f"uses `{said}`, which belongs to the event loop's thread"

@@ -13,7 +13,7 @@ SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split
 MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 
 
-def neighbours(name: str) -> Iterator[tuple[Path, bytes]]:
+def other_files(name: str) -> Iterator[tuple[Path, bytes]]:
     """The other Python files of the tree that a file stands in, each with its content; none where it is no file.
 
     The tree is the folder that holds the outermost package around the file, up to MOST_FILES of it.
@@ -39,11 +39,11 @@ def files_below(root: Path) -> tuple[Path, ...]:
 def python_files(folder: str) -> Iterator[str]:
     """The `*.py` below a folder, without hidden folders, virtual environments and installed packages."""
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not hidden(here, name))
+        folders[:] = sorted(name for name in folders if not is_left_out(here, name))
         for name in sorted(files):
             if name.endswith(".py") and not name.startswith("."):
                 yield os.path.normpath(os.path.join(here, name))
 
 
-def hidden(here: str, name: str) -> bool:
+def is_left_out(here: str, name: str) -> bool:
     return name.startswith(".") or name in SKIPPED or os.path.exists(os.path.join(here, name, "pyvenv.cfg"))

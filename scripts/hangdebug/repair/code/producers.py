@@ -15,12 +15,22 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from hangdebug.repair.code.await_places import reach
+from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, walk
-from hangdebug.repair.code.executors import assigned
+from hangdebug.repair.code.executors import assigned_value
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero
 from hangdebug.repair.code.work_path import arguments
-from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, Trail, Verdict, Work, repeats, settle, verb
+from hangdebug.repair.code.work_waits import (
+    FUNCTION,
+    LOOPS,
+    Function,
+    Trail,
+    Verdict,
+    Work,
+    loops_around,
+    note_wait,
+    verb_of,
+)
 
 RECEIVES = {
     "asyncio.Queue": "get",
@@ -51,28 +61,28 @@ CHANGES = (
 def sends_the_end(trail: Trail, work: Work) -> bool:
     """Whether the coroutine gets to the exit only by what this work sends."""
     call = work.node
-    if trail.file.frame(call) is not trail.owner or not isinstance(call, ast.Call) or verb(call) not in STARTS:
+    if trail.file.frame(call) is not trail.owner or not isinstance(call, ast.Call) or verb_of(call) not in STARTS:
         return False  # a nested function starts it, perhaps many times
-    parts = carried(trail.file, call)
-    left = filled_after(trail, parts)
+    parts = parts_of_work(trail.file, call)
+    left = why_filled_after(trail, parts)
     if left:
         trail.notes[work] = left
         return False
-    for item in channels(trail.file, parts):
-        uses, receives = outside(trail.file, item, parts), RECEIVES.get(maker(trail.file, item))
-        for use in uses if receives is not None and alone(trail, work, item, parts, uses) else ():
-            wait = received(trail.file, use, receives or "")
-            loops = repeats(trail, wait) - set(trail.file.above(call)) if wait else set()
+    for item in channels_of(trail.file, parts):
+        uses, receives = uses_outside(trail.file, item, parts), RECEIVES.get(maker_of(trail.file, item))
+        for use in uses if receives is not None and is_only_sender(trail, work, item, parts, uses) else ():
+            wait = await_of_item(trail.file, use, receives or "")
+            loops = loops_around(trail, wait) - set(trail.file.above(call)) if wait else set()
             if wait and not any(isinstance(loop, (ast.For, ast.AsyncFor)) for loop in loops):
-                settle(trail, work, wait)  # a `for` may have no round, and end before the work has begun
+                note_wait(trail, work, wait)  # a `for` may have no round, and end before the work has begun
     return work in trail.awaited
 
 
 def note_thread_queues(trail: Trail, work: Work) -> None:
     """Note each `.get()` of a queue of threads in the coroutine, where it never asks if that is empty."""
-    file, parts = trail.file, carried(trail.file, work.node)
-    for item in (each for each in channels(file, parts) if maker(file, each) in THREADS):
-        uses = outside(file, item, parts)
+    file, parts = trail.file, parts_of_work(trail.file, work.node)
+    for item in (each for each in channels_of(file, parts) if maker_of(file, each) in THREADS):
+        uses = uses_outside(file, item, parts)
         if any(file.method_call(use, "empty", "qsize") for use in uses):
             continue
         for call in filter(None, (file.method_call(use, "get") for use in uses)):
@@ -80,57 +90,57 @@ def note_thread_queues(trail: Trail, work: Work) -> None:
                 trail.blocked[work, call] = "get() of a thread's queue waits"
 
 
-def carried(file: File, call: ast.expr) -> list[ast.AST]:
+def parts_of_work(file: File, call: ast.expr) -> list[ast.AST]:
     """The call and the local functions that it hands over, those included that they call in turn."""
     parts: list[ast.AST] = [call]
     for part in parts:
-        for name in names(part):
+        for name in names_in(part):
             homes = [item.node for item in file.lookup(name, name.id)[1] if isinstance(item.node, FUNCTION)]
             parts += [each for each in homes if each not in parts and isinstance(file.frame(each), FUNCTION)]
     return parts
 
 
-def names(node: ast.AST) -> list[ast.Name]:
+def names_in(node: ast.AST) -> list[ast.Name]:
     return [each for each in walk(node) if isinstance(each, ast.Name)]
 
 
-def channels(file: File, parts: list[ast.AST]) -> list[Binding]:
+def channels_of(file: File, parts: list[ast.AST]) -> list[Binding]:
     """What the work reads and a function binds at one place, each once."""
     found: list[Binding] = []
-    for name in (each for part in parts for each in names(part)):
+    for name in (each for part in parts for each in names_in(part)):
         bound = file.lookup(name, name.id)[1]
         if len(bound) == 1 and isinstance(bound[0].node, ast.Name) and bound[0] not in found:
             found += bound if isinstance(file.frame(bound[0].node), FUNCTION) else []
     return found
 
 
-def maker(file: File, item: Binding) -> str:
+def maker_of(file: File, item: Binding) -> str:
     """What made the value, as "asyncio.Queue", or ""."""
-    value = assigned(file, item)
+    value = assigned_value(file, item)
     if not isinstance(value, ast.Call):
         return ""
-    return "asyncio.Future" if verb(value) == "create_future" else file.qualified(value.func)
+    return "asyncio.Future" if verb_of(value) == "create_future" else file.qualified(value.func)
 
 
-def filled_after(trail: Trail, parts: list[ast.AST]) -> str:
+def why_filled_after(trail: Trail, parts: list[ast.AST]) -> str:
     """What the work fills and the coroutine reads after the exit, in words: there the exit has to wait."""
     file = trail.file
-    for item in channels(file, parts):
-        value = assigned(file, item)
+    for item in channels_of(file, parts):
+        value = assigned_value(file, item)
         made = dotted(value.func).split(".")[-1] if isinstance(value, ast.Call) else ""
-        late = [use for use in outside(file, item, parts) if file.start(use) >= trail.end]
+        late = [use for use in uses_outside(file, item, parts) if file.start(use) >= trail.end]
         if late and (isinstance(value, DISPLAYS) or made in FILLED):
             return f"line {late[0].lineno} reads `{dotted(item.node)}` after the exit, and it may fill that still"
     rebinds = any(isinstance(each, ast.Nonlocal) for part in parts for each in walk(part))
     return "it binds a name of the function around it" if rebinds else ""
 
 
-def outside(file: File, item: Binding, parts: list[ast.AST]) -> list[ast.expr]:
+def uses_outside(file: File, item: Binding, parts: list[ast.AST]) -> list[ast.expr]:
     """The places that read the name, those of the work itself left out."""
     return [use for use in file.uses(item.node) if not {use, *file.above(use)}.intersection(parts)]
 
 
-def alone(trail: Trail, work: Work, item: Binding, parts: list[ast.AST], uses: list[ast.expr]) -> bool:
+def is_only_sender(trail: Trail, work: Work, item: Binding, parts: list[ast.AST], uses: list[ast.expr]) -> bool:
     """Whether only this work, started once for each time the queue is made, can put anything into it."""
     file, around = trail.file, set(trail.file.above(item.node))
     calls = [use for part in parts if isinstance(part, FUNCTION) for use in file.uses(part)]
@@ -142,22 +152,22 @@ def alone(trail: Trail, work: Work, item: Binding, parts: list[ast.AST], uses: l
 def only_takes(trail: Trail, use: ast.expr) -> bool:
     """Whether the coroutine itself only takes from it there, and before the exit."""
     file, parent = trail.file, trail.file.parent(use)
-    taken = isinstance(parent, ast.Attribute) and parent.attr in READS or awaiting(file, use) is not None
+    taken = isinstance(parent, ast.Attribute) and parent.attr in READS or await_of(file, use) is not None
     return taken and file.frame(use) is trail.owner and file.start(use) < trail.end
 
 
-def received(file: File, use: ast.expr, method: str) -> ast.Await | None:
+def await_of_item(file: File, use: ast.expr, method: str) -> ast.Await | None:
     """The `await` that ends only when the work has sent something: of the method, or of the object itself."""
     if not method:
-        return awaiting(file, use)
+        return await_of(file, use)
     call = file.method_call(use, method)
-    return awaiting(file, call) if call else None
+    return await_of(file, call) if call else None
 
 
-def awaiting(file: File, node: ast.expr) -> ast.Await | None:
+def await_of(file: File, node: ast.expr) -> ast.Await | None:
     """The `await` of `node` or of `asyncio.wait_for(node, ...)`."""
     parent = file.parent(node)
-    if isinstance(parent, ast.Call) and verb(parent) == "wait_for" and node in parent.args[:1]:
+    if isinstance(parent, ast.Call) and verb_of(parent) == "wait_for" and node in parent.args[:1]:
         parent = file.parent(parent)
     return parent if isinstance(parent, ast.Await) else None
 
@@ -174,14 +184,14 @@ class Stop:
     lines: tuple[int, ...] = ()
 
 
-def stop(file: File, owner: ast.AsyncFunctionDef, verdict: Verdict) -> Stop:
+def find_stop(file: File, owner: ast.AsyncFunctionDef, verdict: Verdict) -> Stop:
     """What the exit of an executor can stop: work that the coroutine gets items from, if it is a function here."""
-    if not verdict.unwaited or reach(file, owner.body[0], "threading") is None:
+    if not verdict.unwaited or import_needed(file, owner.body[0], "threading") is None:
         return Stop()
     feeds = {
         call.lineno: loops
         for call in file.calls
-        if call.lineno in verdict.unwaited and verb(call) in STARTS and file.frame(call) is owner
+        if call.lineno in verdict.unwaited and verb_of(call) in STARTS and file.frame(call) is owner
         for loops in [sending_loops(file, owner, call)]
         if loops
     }
@@ -191,11 +201,11 @@ def stop(file: File, owner: ast.AsyncFunctionDef, verdict: Verdict) -> Stop:
 
 def sending_loops(file: File, owner: ast.AsyncFunctionDef, call: ast.Call) -> list[ast.For | ast.AsyncFor | ast.While]:
     """The loops of the one function that the call hands over, if these send to the queue of the coroutine."""
-    home = handed(file, call)
+    home = function_handed(file, call)
     if home is None or file.frame(home) is not owner or len(file.uses(home)) != 1:
         return []
-    parts = carried(file, call)
-    sent = {dotted(item.node) for item in channels(file, parts)}
+    parts = parts_of_work(file, call)
+    sent = {dotted(item.node) for item in channels_of(file, parts)}
     sent |= {part.name for part in parts if isinstance(part, FUNCTION) and part is not home}
     if not only_sends(home, sent):
         return []
@@ -206,7 +216,7 @@ def sending_loops(file: File, owner: ast.AsyncFunctionDef, call: ast.Call) -> li
         if not any(up in inner for up in file.above(each))
         and not each.orelse
         and each.body[0].lineno > file.line_of(file.colon(each))
-        and sent & {name.id for line in each.body for name in names(line)}
+        and sent & {name.id for line in each.body for name in names_in(line)}
     ]
 
 
@@ -223,9 +233,9 @@ def only_sends(home: Function, sent: set[str]) -> bool:
     return True
 
 
-def handed(file: File, call: ast.Call) -> ast.FunctionDef | None:
+def function_handed(file: File, call: ast.Call) -> ast.FunctionDef | None:
     """The plain function of the file that the call gives to the executor."""
-    given = call.args[1:2] if verb(call) == "run_in_executor" else call.args[:1]
+    given = call.args[1:2] if verb_of(call) == "run_in_executor" else call.args[:1]
     found = file.lookup(given[0], given[0].id)[1] if given and isinstance(given[0], ast.Name) else []
     home = found[0].node if len(found) == 1 else None
     starred = any(isinstance(each, ast.Starred) for each in call.args[:2])

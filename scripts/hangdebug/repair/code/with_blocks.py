@@ -42,40 +42,40 @@ class Plan:
 
     def deeper(self, node: ast.With) -> str:
         """What its lines are moved to the right by."""
-        return self.file.step(node) * (depth(node.items, self.blocks[node]) - 1)
+        return self.file.step(node) * (depth_of(node.items, self.blocks[node]) - 1)
 
 
-def depth(items: Sequence[ast.withitem], names: Mapping[int, object]) -> int:
+def depth_of(items: Sequence[ast.withitem], names: Mapping[int, object]) -> int:
     """How many blocks the items become, one in the other: one for each executor, one for the others between two."""
     plain = [index for index in range(len(items)) if index not in names]
     return len(items) - len([index for index in plain if index - 1 in plain])
 
 
-def taken_apart(plan: Plan, node: ast.With) -> Iterator[Edit]:
+def take_apart(plan: Plan, node: ast.With) -> Iterator[Edit]:
     """The edits of one block; those of the blocks in it go with them."""
     file, margin, step = plan.file, plan.margin(node), plan.file.step(node)
     start, colon = file.start(node), file.colon(node)
-    (_, first), *others = opened(plan, node)
+    (_, first), *others = entering_lines(plan, node)
     rest = "".join(f"{file.newline}{margin}{step * level}{text}" for level, text in others)
-    last = "".join(f"{file.newline}{margin}{step * level}{text}" for level, text in closed(plan, node))
+    last = "".join(f"{file.newline}{margin}{step * level}{text}" for level, text in leaving_lines(plan, node))
     for comment in header_comments(file, node):
         yield Edit(file.line_start(start), file.line_start(start), f"{margin}{comment}{file.newline}")
     if node.body[0].lineno > file.line_of(colon):
         behind, end = file.line_end(colon), file.block_end(node)
-        yield from (Edit(start, colon, first), Edit(behind, behind, rest), *moved_right(plan, node))
+        yield from (Edit(start, colon, first), Edit(behind, behind, rest), *move_right(plan, node))
     else:  # all on one line
         end = file.line_end(file.end(node))
         yield Edit(start, colon, f"{first}{rest}")
     yield Edit(end, end, last)
 
 
-def opened(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
+def entering_lines(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
     """The lines that enter the items, each with how deep it stands."""
     names, level, run = plan.blocks[node], 0, []
     for index, item in enumerate(node.items):
         if index not in names:
             named = f" as {plan.file.source(item.optional_vars)}" if item.optional_vars is not None else ""
-            run.append(alone(plan, node, item.context_expr, level) + named)
+            run.append(standing_alone(plan, node, item.context_expr, level) + named)
             if index + 1 in names or index + 1 == len(node.items):
                 yield level, f"with {', '.join(run)}:"
                 level, run = level + 1, []
@@ -85,30 +85,30 @@ def opened(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
         if event:
             yield level, f"{event} = threading.Event()"
         if not (isinstance(value, ast.Name) and value.id == name):
-            yield level, f"{name} = {alone(plan, node, value, level)}"
+            yield level, f"{name} = {standing_alone(plan, node, value, level)}"
         yield level, "try:"
         level += 1
 
 
-def closed(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
+def leaving_lines(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
     """The lines that leave the executors, the last one first."""
     names = plan.blocks[node]
     for index in sorted(names, reverse=True):
-        (name, event), level = names[index], depth(node.items[:index], names)
+        (name, event), level = names[index], depth_of(node.items[:index], names)
         yield level, "finally:"
         if event:
             yield level + 1, f"{event}.set()"
         yield level + 1, f"{name}.{CALM}"
 
 
-def alone(plan: Plan, node: ast.With, value: ast.expr, level: int) -> str:
+def standing_alone(plan: Plan, node: ast.With, value: ast.expr, level: int) -> str:
     """The expression, in parentheses where its line breaks need those of the `with` that it leaves."""
     file, (start, end) = plan.file, plan.file.with_parentheses(value)
     single = len(node.items) == 1 and node.items[0].optional_vars is None
     if single and not file.text[file.start(node) + len("with") : start].strip(" \t\r\n\f\\"):
         start, end = file.start(value), file.end(value)  # the parentheses around it are those of the `with`
     margin, deeper = file.indent(node), plan.margin(node)[len(file.indent(node)) :] + file.step(node) * level
-    edits = [Edit(at - start, at - start, deeper) for at in beginnings(file, start, end, margin)]
+    edits = [Edit(at - start, at - start, deeper) for at in line_beginnings(file, start, end, margin)]
     text = apply(file.text[start:end], edits)
     try:
         return text if len(ast.parse(text).body) == 1 else f"({text})"
@@ -128,17 +128,17 @@ def header_comments(file: File, node: ast.With) -> list[str]:
     ]
 
 
-def moved_right(plan: Plan, node: ast.With) -> Iterator[Edit]:
+def move_right(plan: Plan, node: ast.With) -> Iterator[Edit]:
     """The lines of the block, further to the right by what it stands deeper."""
     file, deeper, inside = plan.file, plan.deeper(node), plan.file.indent(node.body[0])
     replaced = [(file.start(each), file.colon(each)) for each in plan.blocks]
     replaced += [(file.start(each), file.end(each)) for each in plan.calls]
-    for at in beginnings(file, file.colon(node), file.block_end(node), inside) if deeper else ():
+    for at in line_beginnings(file, file.colon(node), file.block_end(node), inside) if deeper else ():
         if not any(start < at < end for start, end in replaced):
             yield Edit(at, at, deeper)
 
 
-def beginnings(file: File, start: int, end: int, margin: str) -> Iterator[int]:
+def line_beginnings(file: File, start: int, end: int, margin: str) -> Iterator[int]:
     """Where the lines between two offsets begin, behind their margin; those inside of a string left out."""
     for line in range(file.line_of(start) + 1, file.line_of(end) + 1):
         at = file.starts[line - 1]
@@ -146,14 +146,14 @@ def beginnings(file: File, start: int, end: int, margin: str) -> Iterator[int]:
             yield at + len(margin)
 
 
-def looking(plan: Plan, loop: ast.For | ast.AsyncFor | ast.While, event: str) -> Edit:
+def check_event(plan: Plan, loop: ast.For | ast.AsyncFor | ast.While, event: str) -> Edit:
     """The loop ends where the event is set."""
     file, end, inside = plan.file, plan.file.line_end(plan.file.colon(loop)), plan.margin(loop.body[0])
     step = file.step(loop)
     return Edit(end, end, f"{file.newline}{inside}if {event}.is_set():{file.newline}{inside}{step}break")
 
 
-def unwaiting(file: File, call: ast.Call) -> Edit:
+def stop_waiting(file: File, call: ast.Call) -> Edit:
     """The same call with `wait=False`, and `cancel_futures=True` unless it says something of it already."""
     opening = file.text.index("(", file.end(call.func))
     kept = next((file.source(each.value) for each in call.keywords if each.arg == "cancel_futures"), "True")

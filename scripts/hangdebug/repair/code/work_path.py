@@ -15,7 +15,17 @@ from typing import Optional, Tuple
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS
 from hangdebug.repair.code.file import File, dotted, is_zero
-from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Trail, Work, counts, is_group, repeats, settle, verb
+from hangdebug.repair.code.work_waits import (
+    FUNCTION,
+    LOOPS,
+    Trail,
+    Work,
+    is_group,
+    loops_around,
+    note_wait,
+    runs_in_time,
+    verb_of,
+)
 
 PASSES = frozenset(
     "wrap_future create_task ensure_future wait_for gather as_completed wait list set tuple dict zip "
@@ -52,7 +62,7 @@ def walk(trail: Trail, node: ast.AST | None, work: Work, kind: str = "") -> None
 
 def step(trail: Trail, node: ast.AST, parent: ast.AST, work: Work, kind: str) -> Step:
     if isinstance(parent, ast.Await):
-        reach(trail, work, parent)
+        note_await(trail, work, parent)
     elif isinstance(parent, ast.Call):
         return into_call(trail, node, parent, work, kind)
     elif isinstance(parent, ast.Attribute):
@@ -74,10 +84,10 @@ def step(trail: Trail, node: ast.AST, parent: ast.AST, work: Work, kind: str) ->
         trail.notes[work] = "it is yielded unfinished"
     elif isinstance(parent, ast.Subscript) and node is parent.slice:
         return None, kind
-    elif isinstance(parent, ast.Subscript) and picks(parent):
+    elif isinstance(parent, ast.Subscript) and picks_a_part(parent):
         only_a_part(trail, parent, work)
     elif isinstance(parent, ast.Starred) and kind == "results" and not isinstance(trail.file.parent(parent), ast.Call):
-        join(trail, work, parent.value, "unpacking map() waits")
+        note_join(trail, work, parent.value, "unpacking map() waits")
     elif isinstance(parent, CARRIERS) or isinstance(parent, ast.IfExp) and node is not parent.test:
         return parent, kind
     return None, kind
@@ -87,40 +97,40 @@ def only_a_part(trail: Trail, node: ast.AST, work: Work) -> None:
     trail.note(work, f"line {trail.file.line(node)} picks only a part of it")
 
 
-def join(trail: Trail, work: Work, node: ast.expr, words: str) -> None:
+def note_join(trail: Trail, work: Work, node: ast.expr, words: str) -> None:
     trail.joined[work, node] = words
 
 
 def into_loop(trail: Trail, loop: ast.For | ast.AsyncFor | ast.comprehension, work: Work, kind: str) -> None:
     if isinstance(loop, ast.AsyncFor) or isinstance(loop, ast.comprehension) and loop.is_async:
-        reach(trail, work, loop)
+        note_await(trail, work, loop)
     elif isinstance(loop, ast.comprehension) and loop.ifs:
         only_a_part(trail, loop, work)
     elif kind == "results":  # what the loop draws is a result, done by then
-        join(trail, work, loop.iter, "the loop over map() waits")
+        note_join(trail, work, loop.iter, "the loop over map() waits")
     else:
         into_name(trail, loop.target, work, kind)
 
 
 def into_call(trail: Trail, node: ast.AST, parent: ast.Call, work: Work, kind: str) -> Step:
     """`node` is called, or is an argument of the call `parent`."""
-    called, inside = verb(parent), trail.file.frame(parent) is trail.owner
+    called, inside = verb_of(parent), trail.file.frame(parent) is trail.owner
     if node is parent.func:
         if kind == "function" and inside and waits_inside(trail, node):
-            join(trail, work, parent, f"{called}() waits")
+            note_join(trail, work, parent, f"{called}() waits")
         elif kind == "function":
             trail.awaited.setdefault(work, trail.file.start(parent))  # what it starts is followed by itself
         return parent, kind
     receiver = parent.func.value if isinstance(parent.func, ast.Attribute) else None
     if trail.file.qualified(parent.func) in WAITS and inside:
-        join(trail, work, parent, f"{called}() of concurrent.futures waits")
+        note_join(trail, work, parent, f"{called}() of concurrent.futures waits")
     elif kind == "results" and called not in LAZY:
-        join(trail, work, parent, f"{called}(...) waits for every result of map()")
+        note_join(trail, work, parent, f"{called}(...) waits for every result of map()")
     elif called in ("create_task", "start_soon") and isinstance(receiver, ast.Name) and is_group(trail, receiver):
-        reach(trail, work, parent)
+        note_await(trail, work, parent)
     elif called in COLLECTS and receiver is not None:
         into_name(trail, receiver, work, kind)
-    elif called in PICKS and not repeats(trail, parent):
+    elif called in PICKS and not loops_around(trail, parent):
         only_a_part(trail, parent, work)
     elif called == "shield":
         trail.notes[work] = "shield() says that a cancellation must not drop it"
@@ -140,11 +150,11 @@ def into_attribute(trail: Trail, parent: ast.Attribute, work: Work, kind: str) -
         trail.tested.add(work)
     elif parent.attr in ("result", "exception") and call and kind == "concurrent":
         if not any(map(is_zero, arguments(call))):
-            join(trail, work, call, f".{parent.attr}() waits")
-        return (None if counts(trail, call, work) else call), kind
+            note_join(trail, work, call, f".{parent.attr}() waits")
+        return (None if runs_in_time(trail, call, work) else call), kind
     elif parent.attr in ("result", "exception") and not call:
         return parent, kind  # to_thread(future.result)
-    elif parent.attr in PICKS and call and not repeats(trail, parent):
+    elif parent.attr in PICKS and call and not loops_around(trail, parent):
         only_a_part(trail, parent, work)
     elif parent.attr in PASSES and call:
         return call, kind
@@ -155,7 +165,7 @@ def arguments(call: ast.Call) -> list[ast.expr]:
     return [*call.args, *(each.value for each in call.keywords)]
 
 
-def picks(node: ast.Subscript) -> bool:
+def picks_a_part(node: ast.Subscript) -> bool:
     """Whether the subscript is a slice or a constant, so that the rest of a collection is left."""
     return isinstance(node.slice, (ast.Slice, ast.Tuple, ast.Constant, ast.UnaryOp))
 
@@ -206,10 +216,10 @@ def through_callers(trail: Trail, home: ast.AST, work: Work, kind: str) -> None:
         walk(trail, use, work, kind)
 
 
-def reach(trail: Trail, work: Work, node: ast.AST) -> None:
+def note_await(trail: Trail, work: Work, node: ast.AST) -> None:
     """`node` awaits the work, in the coroutine or in a nested function that has to be run in turn."""
-    if counts(trail, node, work):
-        settle(trail, work, node)
+    if runs_in_time(trail, node, work):
+        note_wait(trail, work, node)
     else:
         through_callers(trail, trail.file.frame(node), work, "awaitable")
 

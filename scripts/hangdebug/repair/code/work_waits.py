@@ -64,31 +64,31 @@ class Trail:
         self.notes.setdefault(work, words)
 
 
-def counts(trail: Trail, node: ast.AST, work: Work) -> bool:
+def runs_in_time(trail: Trail, node: ast.AST, work: Work) -> bool:
     """Whether `node` runs in the coroutine itself or in the nested function that starts the work."""
     home = trail.file.frame(node)
     return home is trail.owner or home in trail.file.above(work.node)
 
 
-def around(trail: Trail, work: Work) -> set[ast.AST]:
+def nodes_around(trail: Trail, work: Work) -> set[ast.AST]:
     return {work.node, *trail.file.above(work.node)}
 
 
-def settle(trail: Trail, work: Work, node: ast.AST) -> None:
+def note_wait(trail: Trail, work: Work, node: ast.AST) -> None:
     """`node` waits for the work without blocking, if it always runs, waits for all of it, and in time."""
-    file, within = trail.file, around(trail, work)
+    file, within = trail.file, nodes_around(trail, work)
     start, line, inside = file.start(node), file.line(node), file.frame(node) is trail.owner
     drawn = any(
         isinstance(up, COMPREHENSIONS) and up in within for up in file.above(node)
     )  # [await job for job in jobs]
     if inside and node not in within and start < file.start(work.node) and not drawn:
-        if not within & repeats(trail, node):
+        if not within & loops_around(trail, node):
             return  # it awaits what an earlier statement or an earlier round had started
     if start >= trail.end and inside:
         trail.notes[work] = f"line {line} reads it only after the exit"
-    elif sometimes(trail, work, node):
+    elif on_one_branch(trail, work, node):
         trail.note(work, f"line {line} waits for it on one branch only")
-    elif partly(trail, node) or gives_up(trail, node, work):
+    elif waits_partly(trail, node) or gives_up(trail, node, work):
         trail.note(work, f"line {line} may stop waiting before it is done")
     elif leaves_loop(trail, node, work):
         trail.note(work, f"the loop of line {line} may be left before all of it is awaited")
@@ -97,9 +97,9 @@ def settle(trail: Trail, work: Work, node: ast.AST) -> None:
         trail.awaited[work] = min(position, trail.awaited.get(work, position))
 
 
-def sometimes(trail: Trail, work: Work, node: ast.AST) -> bool:
+def on_one_branch(trail: Trail, work: Work, node: ast.AST) -> bool:
     """Whether a branch, taken or not after the work was started, decides if `node` runs."""
-    within, inner = around(trail, work), node
+    within, inner = nodes_around(trail, work), node
     for parent in trail.file.above(node):
         otherwise = [] if isinstance(parent, TRIES) else getattr(parent, "orelse", [])
         if inner in within:
@@ -116,16 +116,16 @@ def sometimes(trail: Trail, work: Work, node: ast.AST) -> bool:
     return False
 
 
-def partly(trail: Trail, node: ast.AST) -> bool:
+def waits_partly(trail: Trail, node: ast.AST) -> bool:
     call = node.value if isinstance(node, ast.Await) else None
-    if not isinstance(call, ast.Call) or verb(call) != "wait":
+    if not isinstance(call, ast.Call) or verb_of(call) != "wait":
         return False
     limits = [each.value for each in call.keywords if each.arg in ("timeout", "return_when")]
-    early = any(not whole(each) for each in limits)
-    return early and not any(isinstance(loop, ast.While) for loop in repeats(trail, node))
+    early = any(not is_no_limit(each) for each in limits)
+    return early and not any(isinstance(loop, ast.While) for loop in loops_around(trail, node))
 
 
-def whole(limit: ast.expr) -> bool:
+def is_no_limit(limit: ast.expr) -> bool:
     """Whether what a `wait()` is limited by is no limit."""
     return is_none(limit) or dotted(limit).split(".")[-1] == "ALL_COMPLETED"
 
@@ -137,19 +137,21 @@ def gives_up(trail: Trail, node: ast.AST, work: Work) -> bool:
     except TimeoutError: pass               the work runs on, and only the exit waits for it
     """
     file, inner, short = trail.file, node, ends_early(node)
-    outside, within = {trail.exit, *file.above(trail.exit)}, around(trail, work)
+    outside, within = {trail.exit, *file.above(trail.exit)}, nodes_around(trail, work)
     for up in file.above(node):
         if up in outside:
             return False
         if isinstance(up, WITHS):
-            limits = {verb(item.context_expr) for item in up.items if isinstance(item.context_expr, ast.Call)} & LIMITS
+            limits = {
+                verb_of(item.context_expr) for item in up.items if isinstance(item.context_expr, ast.Call)
+            } & LIMITS
             if limits & SILENT:
                 return True
             short = short or bool(limits)
         if isinstance(up, FOR) and not (work.node in file.above(node) or up in within):
             short = True  # the first that fails ends a loop that awaits one after the other
         if isinstance(up, TRIES) and inner in up.body and short and any(map(goes_on, up.handlers)):
-            return not any(isinstance(loop, ast.While) for loop in repeats(trail, up))
+            return not any(isinstance(loop, ast.While) for loop in loops_around(trail, up))
         inner = up
     return False
 
@@ -161,7 +163,7 @@ def ends_early(node: ast.AST) -> bool:
         return False
     quiet = any(each.arg == "return_exceptions" and is_true(each.value) for each in call.keywords)
     several = len(call.args) > 1 or any(isinstance(each, ast.Starred) for each in call.args)
-    return verb(call) == "wait_for" or verb(call) == "gather" and several and not quiet
+    return verb_of(call) == "wait_for" or verb_of(call) == "gather" and several and not quiet
 
 
 def is_true(node: ast.expr) -> bool:
@@ -175,8 +177,8 @@ def goes_on(handler: ast.ExceptHandler) -> bool:
 
 def leaves_loop(trail: Trail, node: ast.AST, work: Work) -> bool:
     """Whether a loop that awaits one piece of work after the other has a `break` or a `return`."""
-    file, within = trail.file, around(trail, work)
-    for loop in repeats(trail, node) - within:
+    file, within = trail.file, nodes_around(trail, work)
+    for loop in loops_around(trail, node) - within:
         for each in (part for line in loop.body for part in walk(line)) if isinstance(loop, FOR) else ():
             nearest = next((up for up in file.above(each) if isinstance(up, LOOPS)), None)
             ends = isinstance(each, ast.Return) or isinstance(each, ast.Break) and nearest is loop
@@ -187,7 +189,7 @@ def leaves_loop(trail: Trail, node: ast.AST, work: Work) -> bool:
 
 def leaves_between(trail: Trail, work: Work, awaited: int) -> int:
     """The line of a `return` or `raise` between the hand-over and the await, 0 where there is none."""
-    file, within = trail.file, around(trail, work)
+    file, within = trail.file, nodes_around(trail, work)
     block = trail.exit if trail.exit in within and isinstance(trail.exit, ast.With) else trail.owner
     for each in (part for line in block.body for part in walk(line)):
         if isinstance(each, (ast.Return, ast.Raise)) and each not in within and file.frame(each) is trail.owner:
@@ -196,13 +198,13 @@ def leaves_between(trail: Trail, work: Work, awaited: int) -> int:
     return 0
 
 
-def repeats(trail: Trail, node: ast.AST) -> set[ast.For | ast.AsyncFor | ast.While]:
+def loops_around(trail: Trail, node: ast.AST) -> set[ast.For | ast.AsyncFor | ast.While]:
     """The loops that repeat `node` before the exit is reached."""
     outside = set(trail.file.above(trail.exit))
     return {up for up in trail.file.above(node) if isinstance(up, LOOPS) and up not in outside}
 
 
-def blocking(trail: Trail) -> Iterator[tuple[int, str]]:
+def blocking_joins(trail: Trail) -> Iterator[tuple[int, str]]:
     """The joins on the loop's thread, without those of work known to be done by then."""
     for (work, node), words in {**trail.joined, **trail.blocked}.items():
         done = work in trail.tested or trail.awaited.get(work, trail.end) < trail.file.start(node)
@@ -217,11 +219,11 @@ def is_group(trail: Trail, name: ast.Name) -> bool:
     return bool(found) and all(
         isinstance(item, ast.withitem)
         and isinstance(item.context_expr, ast.Call)
-        and verb(item.context_expr) in GROUPS
+        and verb_of(item.context_expr) in GROUPS
         and file.parent(item) not in outside
         for item in found
     )
 
 
-def verb(node: ast.Call) -> str:
+def verb_of(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else dotted(node.func)

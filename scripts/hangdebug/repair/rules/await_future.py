@@ -28,15 +28,22 @@ import ast
 import itertools
 from typing import Iterator
 
-from hangdebug.repair.code.await_places import obstacle, other_loop, reach, wrap
+from hangdebug.repair.code.await_places import import_needed, other_loop, parenthesize, why_no_await
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero
 from hangdebug.repair.code.findings import Found
-from hangdebug.repair.code.future_waits import MAP, cancelled, drained, finished, polls, unknown
-from hangdebug.repair.code.futures import future, futures
+from hangdebug.repair.code.future_waits import (
+    MAP,
+    find_drained,
+    is_done_by_then,
+    polls,
+    refuse_unknown,
+    why_cancelling_differs,
+)
+from hangdebug.repair.code.futures import are_futures, is_future
 
 ID = "await_future"
 NEEDS = (
@@ -68,63 +75,63 @@ def search(file: File) -> Iterator[Found]:
             continue
         name = file.qualified(node.func)
         if name == "concurrent.futures.wait":
-            yield from waited(file, node, owner)
+            yield from wait_for_all(file, node, owner)
         elif name == "concurrent.futures.as_completed":
-            yield from completed(file, node, owner)
+            yield from loop_over_completed(file, node, owner)
         elif name in ("builtins.list", "builtins.tuple"):
-            yield from mapped(file, node)
+            yield from list_of_map(file, node)
         else:
-            yield from read(file, node, owner)
-            yield from drained(file, node)
+            yield from read_result(file, node, owner)
+            yield from find_drained(file, node)
 
 
 # -- what waits for it -------------------------------------------------------------------------------------
 
 
-def read(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
+def read_result(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
     """`future.result()`, `pool.submit(f).result()`, and the same of `exception()`."""
     if not isinstance(node.func, ast.Attribute) or node.func.attr not in ("result", "exception"):
         return
     taken, verb = node.func.value, node.func.attr
     limit = node.args[0] if node.args else next((each.value for each in node.keywords), None)
-    if not future(file, taken, owner) or finished(file, node, taken, owner) or is_zero(limit):
+    if not is_future(file, taken, owner) or is_done_by_then(file, node, taken, owner) or is_zero(limit):
         return
     named = f"{file.short(taken.func)}(...)" if isinstance(taken, ast.Call) else file.short(taken)
     said = f"{named}.{verb}() waits on the event loop's thread"
     reason = LATE if not (limit is None or is_none(limit)) else RAISES * (verb == "exception")
-    reason = reason or cancelled(file, taken) or obstacle(file, node) or unusual(file, node)
+    reason = reason or why_cancelling_differs(file, taken) or why_no_await(file, node) or why_unusual(file, node)
     start = file.start(node)
     wrapping = (Edit(start, start, f"await {WRAP}("), Edit(file.end(taken), file.end(node), ")"))
-    yield answer(file, node, said, reason, f"`await {WRAP}(...)`", around(file, node, wrapping))
+    yield answer(file, node, said, reason, f"`await {WRAP}(...)`", parenthesized(file, node, wrapping))
 
 
-def unusual(file: File, call: ast.Call) -> str:
+def why_unusual(file: File, call: ast.Call) -> str:
     """Why a call of a method is not rewritten whose receiver stands in parentheses, "" for any other."""
     plain = isinstance(call.func, ast.Attribute) and file.start(call.func.value) == file.start(call)
     return "" if plain else "its parentheses are unusual: take them away first"
 
 
-def around(file: File, node: ast.expr, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
-    before, after = wrap(file, node)
+def parenthesized(file: File, node: ast.expr, edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    before, after = parenthesize(file, node)
     return (*before, *edits, *after)
 
 
 def answer(file: File, node: ast.expr, said: str, reason: str, becomes: str, edits: tuple[Edit, ...]) -> Found:
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
-    return Found(node, f"{said}; it becomes {becomes}", edits, reach(file, node, "asyncio") or ())
+    return Found(node, f"{said}; it becomes {becomes}", edits, import_needed(file, node, "asyncio") or ())
 
 
-def waited(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
+def wait_for_all(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
     """`concurrent.futures.wait(jobs)`."""
     said = "concurrent.futures.wait() waits on the event loop's thread"
     if not node.args or polls(node):
         return
     jobs = node.args[0]
-    if not futures(file, jobs, owner):
-        yield from unknown(file, node, said)
+    if not are_futures(file, jobs, owner):
+        yield from refuse_unknown(file, node, said)
         return
-    reason = obstacle(file, node)
+    reason = why_no_await(file, node)
     if len(node.args) > 1 or node.keywords:
         reason = "it has more arguments than the futures: use asyncio.wait() over wrapped futures by hand"
     elif not isinstance(file.parent(node), ast.Expr):
@@ -136,15 +143,15 @@ def waited(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[
     yield answer(file, node, said, reason, "`await asyncio.gather(...)`", edits)
 
 
-def completed(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
+def loop_over_completed(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
     """A loop over `as_completed(jobs)` whose body reads each result, once and in any case."""
     said = "as_completed() of concurrent.futures waits on the event loop's thread"
     if not node.args:
         return
-    if not futures(file, node.args[0], owner):
-        yield from unknown(file, node, said)
+    if not are_futures(file, node.args[0], owner):
+        yield from refuse_unknown(file, node, said)
         return
-    jobs, loop, reason = node.args[0], file.parent(node), obstacle(file, node)
+    jobs, loop, reason = node.args[0], file.parent(node), why_no_await(file, node)
     plain = isinstance(loop, (ast.For, ast.comprehension)) and loop.iter is node and isinstance(loop.target, ast.Name)
     spot = only_result(file, loop) if plain and isinstance(loop, (ast.For, ast.comprehension)) else None
     if len(node.args) > 1 or node.keywords:
@@ -155,7 +162,7 @@ def completed(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterat
         reason = reason or DOES_MORE
     else:
         edges = (file.start(node), file.start(jobs)), (file.end(jobs), file.end(node))
-        reason = reason or obstacle(file, spot) or unusual(file, spot)
+        reason = reason or why_no_await(file, spot) or why_unusual(file, spot)
         reason = reason or LOST * any("#" in file.text[one:other] for one, other in edges)
         reason = reason or MIXED * (not first_of_line(file, node, file.statement(node)))
     if reason or spot is None:
@@ -163,12 +170,14 @@ def completed(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterat
         return
     statement, name = file.statement(node), fresh_name(file, "waiting")
     margin, waits = file.indent(statement), f"asyncio.gather(*{name}, return_exceptions=True)  {TAKES}"
-    lines = f"{file.newline}{margin}".join((f"{name} = {wrapped(file, jobs)}", waits, ""))
+    lines = f"{file.newline}{margin}".join((f"{name} = {wrap_jobs(file, jobs)}", waits, ""))
     result = file.end(spot.func.value) if isinstance(spot.func, ast.Attribute) else file.end(spot)
     edits = (
         Edit(file.start(statement), file.start(statement), lines),
         Edit(file.start(node), file.end(node), f"asyncio.as_completed({name})"),
-        *around(file, spot, (Edit(file.start(spot), file.start(spot), "await "), Edit(result, file.end(spot), ""))),
+        *parenthesized(
+            file, spot, (Edit(file.start(spot), file.start(spot), "await "), Edit(result, file.end(spot), ""))
+        ),
     )
     yield answer(file, node, said, "", "`asyncio.as_completed(...)`, each awaited", edits)
 
@@ -195,7 +204,7 @@ def first_of_line(file: File, node: ast.Call, statement: ast.stmt) -> bool:
     return all(any(part in inner for part in file.above(each)) for each in earlier)
 
 
-def wrapped(file: File, jobs: ast.expr) -> str:
+def wrap_jobs(file: File, jobs: ast.expr) -> str:
     """The same futures as those of asyncio: each where it is written out, else in a list of their own."""
     if isinstance(jobs, (ast.ListComp, ast.SetComp)):
         parts = [jobs.elt]
@@ -236,7 +245,7 @@ def only_result(file: File, loop: ast.For | ast.comprehension) -> ast.Call | Non
     return None if risky else call
 
 
-def mapped(file: File, node: ast.Call) -> Iterator[Found]:
+def list_of_map(file: File, node: ast.Call) -> Iterator[Found]:
     """`list(pool.map(work, items))`."""
     call = node.args[0] if len(node.args) == 1 and not node.keywords else None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != "map":
@@ -244,7 +253,7 @@ def mapped(file: File, node: ast.Call) -> Iterator[Found]:
     if not is_executor(file, call.func.value):
         return
     said = f"{file.short(node.func)}({file.short(call.func)}(...)) waits on the event loop's thread"
-    reason = obstacle(file, node)
+    reason = why_no_await(file, node)
     if (
         file.source(node.func) != "list"
         or len(call.args) != 2
@@ -266,11 +275,11 @@ def mapped(file: File, node: ast.Call) -> Iterator[Found]:
     rest = "" if isinstance(statement, ast.For) else file.text[end : file.line_end(end)]
     if not first_of_line(file, node, statement) or rest.strip() and not rest.lstrip().startswith("#"):
         reason = reason or MIXED
-    edits = () if reason else tuple(submitted(file, node, call, statement, end + len(rest)))
+    edits = () if reason else tuple(submit_all(file, node, call, statement, end + len(rest)))
     yield answer(file, node, said, reason, f"a list of `await {WRAP}(...)`", edits)
 
 
-def submitted(file: File, node: ast.Call, call: ast.Call, statement: ast.stmt, end: int) -> Iterator[Edit]:
+def submit_all(file: File, node: ast.Call, call: ast.Call, statement: ast.stmt, end: int) -> Iterator[Edit]:
     """The statement of `list(pool.map(work, items))` behind a line that hands over all items; it ends at `end`."""
     pool, (work, items), each = (
         file.source(call.func)[: -len(".map")],
@@ -290,5 +299,5 @@ def submitted(file: File, node: ast.Call, call: ast.Call, statement: ast.stmt, e
         yield Edit(file.start(node), file.end(node), name)
     else:
         yield Edit(start, start, head)
-        yield from around(file, node, (Edit(file.start(node), file.end(node), results),))
+        yield from parenthesized(file, node, (Edit(file.start(node), file.end(node), results),))
         yield Edit(end, end, f"{line}{tail}")

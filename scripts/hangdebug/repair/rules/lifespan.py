@@ -36,7 +36,7 @@ from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found
-from hangdebug.repair.code.nearby_files import neighbours
+from hangdebug.repair.code.nearby_files import other_files
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)
@@ -68,12 +68,12 @@ def search(file: File) -> Iterator[Found]:
         statement = file.parent(call)
         if file.qualified(call.func) in APPS and isinstance(statement, (ast.Assign, ast.AnnAssign)):
             name = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
-            handlers = tuple(registered(file, name)) if isinstance(name, ast.Name) else ()
+            handlers = tuple(handlers_of(file, name)) if isinstance(name, ast.Name) else ()
             if isinstance(name, ast.Name) and handlers:
-                yield found(file, App(statement, call, name, handlers))
+                yield answer(file, App(statement, call, name, handlers))
 
 
-def registered(file: File, name: ast.Name) -> Iterator[tuple[Handler, ast.Call]]:
+def handlers_of(file: File, name: ast.Name) -> Iterator[tuple[Handler, ast.Call]]:
     """Each function that is decorated with the app's on_event, with that decorator, in order."""
     for call in filter(None, (file.method_call(use, "on_event") for use in file.uses(name))):
         function = file.parent(call)
@@ -81,17 +81,17 @@ def registered(file: File, name: ast.Name) -> Iterator[tuple[Handler, ast.Call]]
             yield function, call
 
 
-def found(file: File, app: App) -> Found:
+def answer(file: File, app: App) -> Found:
     first = app.handlers[0][0]
     said = f"{len(app.handlers)} on_event handler{'s' * (len(app.handlers) > 1)} of `{app.name.id}`"
     reason = why_not(file, app)
     if reason:
         return Found(first, f"{said}, but {reason}", refused=True)
-    name, start = free(file), above(file, app.statement)
+    name, start = free_name(file), start_with_comments(file, app.statement)
     edits = (
-        *(undecorated(file, each) for _, each in app.handlers),
-        given(file, app.call, name),
-        Edit(start, start, manager(file, app, name)),
+        *(drop_decorator(file, each) for _, each in app.handlers),
+        add_argument(file, app.call, name),
+        Edit(start, start, write_lifespan(file, app, name)),
     )
     message = f"{said}: on_event is deprecated; one lifespan calls them in the same order"
     return Found(first, message, edits, ("contextlib:asynccontextmanager",))
@@ -116,19 +116,19 @@ def why_not(file: File, app: App) -> str:
             "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
             "look at that first"
         )
-    away = given_away(file, app.name)
+    away = why_given_away(file, app.name)
     if away:
         return away
     for function, decorator in app.handlers:
-        reason = unfit(file, app.statement, function, decorator)
+        reason = why_unfit(file, app.statement, function, decorator)
         if reason:
             return f"of {function.name}(): {reason}"
     if file.lookup(app.statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
         return "the name `asynccontextmanager` means something else here"
-    return elsewhere(file)
+    return why_elsewhere(file)
 
 
-def given_away(file: File, app: ast.Name) -> str:
+def why_given_away(file: File, app: ast.Name) -> str:
     """Who else may register handlers: what the app is handed to, or whoever gets it from the function that makes it."""
     maker = getattr(file.frame(app), "name", "its function")
     for use in file.uses(app):
@@ -138,13 +138,13 @@ def given_away(file: File, app: ast.Name) -> str:
         if isinstance(up, ast.Return):
             return f"{maker}() returns the app, and who calls it may register more, {FORGETS}: look there first"
         call = file.parent(up) if isinstance(up, ast.keyword) else up
-        if not isinstance(call, ast.Call) or not keeps(file, call, use):
+        if not isinstance(call, ast.Call) or not keeps_app(file, call, use):
             to = f"{file.short(call.func)}()" if isinstance(call, ast.Call) else "another name"
             return f"line {use.lineno} gives the app to {to}, which may register more, {FORGETS}: look there first"
     return ""
 
 
-def keeps(file: File, call: ast.Call, use: ast.expr) -> bool:
+def keeps_app(file: File, call: ast.Call, use: ast.expr) -> bool:
     """Whether the call serves or wraps the app, or is of a function of the file that only uses its attributes."""
     name = file.qualified(call.func) or dotted(call.func)
     if SERVES.search(name):
@@ -162,7 +162,7 @@ def keeps(file: File, call: ast.Call, use: ast.expr) -> bool:
     return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
 
 
-def unfit(file: File, statement: ast.stmt, function: Handler, decorator: ast.Call) -> str:
+def why_unfit(file: File, statement: ast.stmt, function: Handler, decorator: ast.Call) -> str:
     body: list[ast.stmt] = getattr(file.parent(statement), "body", [])
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
@@ -173,7 +173,7 @@ def unfit(file: File, statement: ast.stmt, function: Handler, decorator: ast.Cal
         isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list
     ):
         return "it has another decorator"
-    if kind(decorator) not in (["startup"], ["shutdown"]) or decorator.keywords:
+    if kind_of_event(decorator) not in (["startup"], ["shutdown"]) or decorator.keywords:
         return "its event is not written out"
     if parameters(function.args):
         return "it takes parameters"
@@ -181,7 +181,7 @@ def unfit(file: File, statement: ast.stmt, function: Handler, decorator: ast.Cal
     return f"`{function.name}` has a second meaning" if again else ""
 
 
-def elsewhere(file: File) -> str:
+def why_elsewhere(file: File) -> str:
     """Whether another file of the tree may register handlers, on the app or on a router that it includes."""
     if not Path(file.name).is_file():
         includes = "include_router(" in file.text
@@ -189,7 +189,7 @@ def elsewhere(file: File) -> str:
             "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first"
             * includes
         )
-    for other, text in neighbours(file.name):
+    for other, text in other_files(file.name):
         near = Path(file.name).stem.encode() in text or other.stem in file.text  # one may import the other
         if near and any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
             return f"{other.name} registers or runs handlers too, {FORGETS}"
@@ -199,7 +199,7 @@ def elsewhere(file: File) -> str:
 # -- the edits ---------------------------------------------------------------------------------------------
 
 
-def undecorated(file: File, decorator: ast.Call) -> Edit:
+def drop_decorator(file: File, decorator: ast.Call) -> Edit:
     """The line of the decorator goes; a comment behind it stays."""
     start, end = file.line_start(file.start(decorator)), file.end(decorator)
     behind = file.starts[file.line_of(end)]
@@ -207,7 +207,7 @@ def undecorated(file: File, decorator: ast.Call) -> Edit:
     return Edit(start, behind, f"{margin}{kept}{file.newline}" if kept else "")
 
 
-def given(file: File, call: ast.Call, name: str) -> Edit:
+def add_argument(file: File, call: ast.Call, name: str) -> Edit:
     """`lifespan=` behind the last argument, on a line of its own where that has one."""
     arguments: list[ast.AST] = sorted((*call.args, *call.keywords), key=file.end)
     if not arguments:
@@ -218,7 +218,7 @@ def given(file: File, call: ast.Call, name: str) -> Edit:
     return Edit(end, end, f"{gap}lifespan={name}")
 
 
-def above(file: File, statement: ast.stmt) -> int:
+def start_with_comments(file: File, statement: ast.stmt) -> int:
     """Where the statement starts, the comments that stand directly on it included."""
     line = statement.lineno - 1
     while line and file.text[file.starts[line - 1] : file.starts[line]].lstrip().startswith("#"):
@@ -226,10 +226,11 @@ def above(file: File, statement: ast.stmt) -> int:
     return file.starts[line]
 
 
-def manager(file: File, app: App, name: str) -> str:
+def write_lifespan(file: File, app: App, name: str) -> str:
     margin, inner = file.indent(app.statement), file.step(app.handlers[0][0])
     start, stop = (
-        [called(each) for each, how in app.handlers if kind(how) == [word]] for word in ("startup", "shutdown")
+        [call_of(each) for each, how in app.handlers if kind_of_event(how) == [word]]
+        for word in ("startup", "shutdown")
     )
     lines = [
         "@asynccontextmanager",
@@ -244,15 +245,15 @@ def manager(file: File, app: App, name: str) -> str:
     return text + file.newline * (2 if margin else 3)
 
 
-def called(function: Handler) -> str:
+def call_of(function: Handler) -> str:
     return f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"
 
 
-def kind(decorator: ast.Call) -> list[object]:
+def kind_of_event(decorator: ast.Call) -> list[object]:
     """What the decorator says that the handler is for: ["startup"] or ["shutdown"]."""
     return [each.value for each in decorator.args if isinstance(each, ast.Constant)]
 
 
-def free(file: File) -> str:
+def free_name(file: File) -> str:
     taken = {name for scope in (file.scopes.module, *file.scopes.opened.values()) for name in scope.names}
     return next(name for name in ("lifespan", "app_lifespan", "lifespan_of_app", "lifespan_1") if name not in taken)

@@ -41,24 +41,24 @@ import ast
 from dataclasses import dataclass
 from typing import Iterator, Union
 
-from hangdebug.repair.code.await_places import behind, obstacle, reach
+from hangdebug.repair.code.await_places import call_through, import_needed, why_no_await
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
-from hangdebug.repair.code.executor_work import judge
+from hangdebug.repair.code.executor_work import judge_executor
 from hangdebug.repair.code.executors import (
-    creates,
-    holds,
-    joins_by_itself,
-    known_less,
-    processes,
+    creates_executor,
+    holds_executor,
+    is_pool_of_processes,
     runs_at_start_or_stop,
-    waits,
+    says_wait,
+    why_known_less,
+    why_own_exit,
 )
 from hangdebug.repair.code.file import File, dotted, fresh_name
 from hangdebug.repair.code.findings import Found
-from hangdebug.repair.code.producers import Stop, stop
-from hangdebug.repair.code.with_blocks import CALM, Plan, looking, taken_apart, unwaiting
+from hangdebug.repair.code.producers import Stop, find_stop
+from hangdebug.repair.code.with_blocks import CALM, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Verdict
 
 ID = "nonblocking_executor"
@@ -90,7 +90,7 @@ class Exit:
 
 
 def search(file: File) -> Iterator[Found]:
-    exits = [*blocks(file), *shutdowns(file)]
+    exits = [*find_blocks(file), *find_shutdowns(file)]
     todo = [each for each in exits if not each.mended and not each.refusal]
     plan = Plan(file)
     for each in todo:
@@ -99,38 +99,40 @@ def search(file: File) -> Iterator[Found]:
         else:
             plan.calls.append(each.node)
     for each in sorted(exits, key=lambda each: -file.start(each.node)):  # of two blocks that end together, the inner
-        yield from waiting(each)
+        yield from waiting_lines(each)
         if each in todo:
-            yield Found(each.node, mending(each), tuple(edits(plan, each)), needed(file, each))
+            yield Found(each.node, mending_message(each), tuple(edits_of(plan, each)), imports_of(file, each))
         elif each.refusal:
             yield Found(each.node, f"{call_of(each)} joins the executor, but {each.refusal}", refused=True)
 
 
-def edits(plan: Plan, each: Exit) -> Iterator[Edit]:
+def edits_of(plan: Plan, each: Exit) -> Iterator[Edit]:
     if isinstance(each.node, ast.Call):
-        yield from (behind(plan.file, each.node, THREAD) or ()) if each.thread else [unwaiting(plan.file, each.node)]
+        yield from (
+            (call_through(plan.file, each.node, THREAD) or ()) if each.thread else [stop_waiting(plan.file, each.node)]
+        )
     elif each.item == min(plan.blocks[each.node]):  # the edits of one block mend all its items
-        yield from taken_apart(plan, each.node)
-    yield from (looking(plan, loop, each.stop.name) for loop in each.stop.loops)
+        yield from take_apart(plan, each.node)
+    yield from (check_event(plan, loop, each.stop.name) for loop in each.stop.loops)
 
 
-def needed(file: File, each: Exit) -> tuple[str, ...]:
+def imports_of(file: File, each: Exit) -> tuple[str, ...]:
     modules = [name for name, use in (("asyncio", each.thread), ("threading", each.stop.loops)) if use]
-    return tuple(needs for name in modules for needs in reach(file, each.node, name) or ())
+    return tuple(needs for name in modules for needs in import_needed(file, each.node, name) or ())
 
 
 def call_of(each: Exit) -> str:
     return "shutdown()" if isinstance(each.node, ast.Call) else "the end of the `with` block"
 
 
-def waiting(each: Exit) -> Iterator[Found]:
+def waiting_lines(each: Exit) -> Iterator[Found]:
     """The lines that block by themselves, whatever becomes of the exit."""
     for line, words in each.verdict.waits:
         more = f"mending the exit does not unblock this line: await the work instead, {STREAM}"
         yield Found(each.node, f"{words} {WAITS}; {more}", refused=True, line=line)
 
 
-def mending(each: Exit) -> str:
+def mending_message(each: Exit) -> str:
     becomes = f"{CALM}, which drops what is still queued when an error or a cancellation leaves it"
     if each.thread:
         becomes = "`await asyncio.to_thread(...)`, which waits as long, but off the loop"
@@ -148,7 +150,7 @@ def mending(each: Exit) -> str:
 # -- the blocks --------------------------------------------------------------------------------------------
 
 
-def blocks(file: File) -> Iterator[Exit]:
+def find_blocks(file: File) -> Iterator[Exit]:
     """Every item of a `with` in async code that leaves an executor."""
     for node in (each for each in file.scopes.parents if isinstance(each, ast.With)):
         owner = file.coroutine(node)
@@ -156,16 +158,20 @@ def blocks(file: File) -> Iterator[Exit]:
             continue
         for index, item in enumerate(node.items):
             value = item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
-            if creates(file, value) or isinstance(value, (ast.Name, ast.Attribute)) and holds(file, value):
-                yield block(file, owner, node, index)
+            if (
+                creates_executor(file, value)
+                or isinstance(value, (ast.Name, ast.Attribute))
+                and holds_executor(file, value)
+            ):
+                yield judge_block(file, owner, node, index)
                 continue
-            words = joins_by_itself(file, value) or known_less(file, value)
+            words = why_own_exit(file, value) or why_known_less(file, value)
             if words:
                 yield Exit(node, owner, index, refusal=f"{words}; {STREAM}")
 
 
-def block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -> Exit:
-    target = called(node.items[index])
+def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -> Exit:
+    target = name_inside(node.items[index])
     if target is None:
         return Exit(node, owner, index, fresh_name(file, "executor", unnamed_before(file, node, index)))
     if not isinstance(target, ast.Name) or not is_local(file, owner, target):
@@ -176,10 +182,10 @@ def block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -
         use for use in file.uses(target) if not fresh or in_body(file, node, use) or early_closure(file, owner, use)
     ]
     stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if in_body(file, node, item.node)]
-    verdict = judge(file, owner, uses, node)
+    verdict = judge_executor(file, owner, uses, node)
     refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
     refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, node.body)
-    ends = Stop() if refusal else stop(file, owner, verdict)
+    ends = Stop() if refusal else find_stop(file, owner, verdict)
     return Exit(node, owner, index, target.id, refusal, verdict, stop=ends)
 
 
@@ -187,7 +193,7 @@ def in_body(file: File, block: ast.With, node: ast.AST) -> bool:
     return block in file.above(node) and file.start(node) >= file.start(block.body[0])
 
 
-def called(item: ast.withitem) -> ast.expr | None:
+def name_inside(item: ast.withitem) -> ast.expr | None:
     """What the executor is called inside the block, None if nothing."""
     if item.optional_vars is not None or isinstance(item.context_expr, (ast.Name, ast.Attribute)):
         return item.optional_vars or item.context_expr
@@ -197,7 +203,10 @@ def called(item: ast.withitem) -> ast.expr | None:
 def unnamed_before(file: File, node: ast.With, index: int) -> int:
     """How many executors without a name are entered in front of the item, by this block and those around it."""
     around = [item for up in file.above(node) if isinstance(up, ast.With) for item in up.items]
-    return sum(called(item) is None and creates(file, item.context_expr) for item in (*around, *node.items[:index]))
+    return sum(
+        name_inside(item) is None and creates_executor(file, item.context_expr)
+        for item in (*around, *node.items[:index])
+    )
 
 
 def early_closure(file: File, owner: ast.AsyncFunctionDef, use: ast.expr) -> bool:
@@ -214,47 +223,47 @@ def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
 # -- the calls of shutdown() -------------------------------------------------------------------------------
 
 
-def shutdowns(file: File) -> Iterator[Exit]:
+def find_shutdowns(file: File) -> Iterator[Exit]:
     """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
     for node in file.calls:
         owner = file.coroutine(node)
         if owner is None or not isinstance(node.func, ast.Attribute):
             continue
         receiver, method = node.func.value, node.func.attr
-        if method == "enter_context" and node.args and creates(file, node.args[0]):
+        if method == "enter_context" and node.args and creates_executor(file, node.args[0]):
             yield Exit(node, owner, refusal=STACK)
         if method != "shutdown":
             continue
-        if holds(file, receiver) and not processes(file, receiver):
-            yield shutdown(file, owner, node, receiver)
-        elif waits(node):
-            words = joins_by_itself(file, receiver) or known_less(file, receiver)
+        if holds_executor(file, receiver) and not is_pool_of_processes(file, receiver):
+            yield judge_shutdown(file, owner, node, receiver)
+        elif says_wait(node):
+            words = why_own_exit(file, receiver) or why_known_less(file, receiver)
             if words:
                 yield Exit(node, owner, refusal=LIFESPAN * runs_at_start_or_stop(file, owner) or f"{words}; {STREAM}")
 
 
-def shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, receiver: ast.expr) -> Exit:
+def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, receiver: ast.expr) -> Exit:
     local = isinstance(receiver, ast.Name) and is_local(file, owner, receiver)
-    verdict = judge(file, owner, file.uses(receiver), node) if local else NOTHING
-    if waits(node) is False:
+    verdict = judge_executor(file, owner, file.uses(receiver), node) if local else NOTHING
+    if says_wait(node) is False:
         return Exit(node, owner, verdict=verdict, mended=True)
-    if waits(node) is None:
+    if says_wait(node) is None:
         return Exit(node, owner, refusal=RUN_TIME)
     refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, owner.body)
     if local and not refusal or refusal == LIFESPAN or verdict.waits:
         return Exit(node, owner, refusal=refusal, verdict=verdict)
-    kept = no_await(file, node)  # others may wait for what is in it, or only this wait completes it
+    kept = why_no_thread(file, node)  # others may wait for what is in it, or only this wait completes it
     return Exit(node, owner, refusal=f"{kept}; {STREAM}" if kept else "", verdict=verdict, thread=True)
 
 
-def no_await(file: File, node: ast.Call) -> str:
+def why_no_thread(file: File, node: ast.Call) -> str:
     """Why `await asyncio.to_thread(pool.shutdown)` cannot stand where the call does, "" where it can."""
     if "set_default_executor" in file.text:
         return "the file gives the loop a default executor, on which asyncio.to_thread() would wait for itself"
     if not isinstance(file.parent(node), ast.Expr):
         return "it stands in the middle of a statement"
-    odd = behind(file, node, THREAD) is None
-    return obstacle(file, node, last=True) or "its parentheses are unusual: write it plainly first" * odd
+    odd = call_through(file, node, THREAD) is None
+    return why_no_await(file, node, last=True) or "its parentheses are unusual: write it plainly first" * odd
 
 
 def why_not(verdict: Verdict, body: list[ast.stmt]) -> str:
@@ -264,11 +273,11 @@ def why_not(verdict: Verdict, body: list[ast.stmt]) -> str:
         return (
             f"line {line} may leave work that only this wait completes: {words}; await it before the exit, or {STREAM}"
         )
-    if verdict.waits and not any(pauses(each) for line in body for each in walk(line)):
+    if verdict.waits and not any(is_pause(each) for line in body for each in walk(line)):
         line, words = verdict.waits[0]
         return f"line {line} blocks before that ({words}), so another exit would not help; {STREAM}"
     return ""
 
 
-def pauses(node: ast.AST) -> bool:
+def is_pause(node: ast.AST) -> bool:
     return isinstance(node, PAUSES) or isinstance(node, ast.comprehension) and bool(node.is_async)

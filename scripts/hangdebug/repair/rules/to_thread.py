@@ -27,7 +27,14 @@ import ast
 from dataclasses import dataclass
 from typing import Iterator
 
-from hangdebug.repair.code.await_places import behind, dead, obstacle, other_loop, reach, wrap
+from hangdebug.repair.code.await_places import (
+    call_through,
+    import_needed,
+    never_runs,
+    other_loop,
+    parenthesize,
+    why_no_await,
+)
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
@@ -115,36 +122,41 @@ class Blocking:
 def search(file: File) -> Iterator[Found]:
     taken: list[ast.AST] = []
     for node in file.calls if not other_loop(file) else ():
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or dead(file, node):
+        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
             continue
-        known = blocking(file, node)
+        known = known_blocking(file, node)
         if known and not any(up in taken for up in file.above(node)):
-            item = found(file, known)
+            item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
             yield item
 
 
-def found(file: File, known: Blocking) -> Found:
+def answer(file: File, known: Blocking) -> Found:
     node = known.node
     said = f"{known.name}() {known.does} on the event loop's thread"
-    reason = known.refusal or obstacle(file, node)
-    edits = None if reason else lambda_call(file, node) if known.whole else behind(file, node, "asyncio.to_thread")
+    reason = known.refusal or why_no_await(file, node)
+    edits = (
+        None if reason else lambda_call(file, node) if known.whole else call_through(file, node, "asyncio.to_thread")
+    )
     if edits is None:
         reason = reason or "its parentheses or line breaks are unusual: write it plainly first"
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     return Found(
-        node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio") or ()
+        node,
+        f"{said}; it becomes `await asyncio.to_thread({shown})`",
+        edits,
+        import_needed(file, node, "asyncio") or (),
     )
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
     start, end = file.start(node), file.end(node)
-    before, after = wrap(file, node)
+    before, after = parenthesize(file, node)
     return (*before, Edit(start, start, "await asyncio.to_thread(lambda: "), Edit(end, end, ")"), *after)
 
 
-def blocking(file: File, node: ast.Call) -> Blocking | None:
+def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     """What is known of the call, None where nothing is, or where it does not wait."""
     name = file.qualified(node.func)
     if name == "socket.getaddrinfo" and (len(node.args) > 5 or any(each.arg == "flags" for each in node.keywords)):
@@ -152,27 +164,32 @@ def blocking(file: File, node: ast.Call) -> Blocking | None:
     if name == "urllib.request.urlopen" and not isinstance(file.parent(node), ast.Attribute):
         return Blocking(node, name, PEER, LATER.format("the body is", "opens and reads it"))
     if name in FUNCTIONS:
-        return Blocking(node, name, FUNCTIONS[name], unfit(file, node, name))
+        return Blocking(node, name, FUNCTIONS[name], why_unfit(file, node, name))
     if not isinstance(node.func, ast.Attribute):
         return None
     receiver, verb = node.func.value, node.func.attr
     if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
-        return chain(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
+        return opened_and_read(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
     made = file.maker(receiver)
     if made == "sqlite3.connect" and verb in SQLITE:
-        return sqlite(file, node, receiver, verb)
+        return sqlite_call(file, node, receiver, verb)
     does = METHODS.get((made, verb))
-    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, receiver, made, verb):
+    if (
+        does is None
+        or at_once(node, verb)
+        or asks_first(file, receiver, verb)
+        or is_harmless(file, node, receiver, made, verb)
+    ):
         return None
     written = dotted(receiver) or f"{made}()"
-    return Blocking(node, f"{written}.{verb}", does, unsafe(file, node, receiver, made, verb))
+    return Blocking(node, f"{written}.{verb}", does, why_unsafe(file, node, receiver, made, verb))
 
 
 def opens(file: File, node: ast.Call) -> bool:
     return file.qualified(node.func) in ("builtins.open", "io.open", "urllib.request.urlopen")
 
 
-def chain(file: File, node: ast.Call, opened: ast.Call, name: str) -> Blocking:
+def opened_and_read(file: File, node: ast.Call, opened: ast.Call, name: str) -> Blocking:
     """`open(path).read()`: both calls wait, so that both go, if what they are given is worth nothing by itself."""
     plain = (ast.Name, ast.Attribute, ast.Constant, ast.keyword, ast.expr_context, ast.JoinedStr, ast.FormattedValue)
     given = [*opened.args, *opened.keywords, *node.args, *node.keywords]
@@ -191,7 +208,7 @@ def at_once(node: ast.Call, verb: str) -> bool:
     return is_zero(flag) or is_zero(limit)
 
 
-def asked(file: File, receiver: ast.expr, verb: str) -> bool:
+def asks_first(file: File, receiver: ast.expr, verb: str) -> bool:
     """Whether the function looks first, so that the call has nothing to wait for."""
     looks = {
         "get": ("empty", "qsize"),
@@ -209,13 +226,13 @@ def asked(file: File, receiver: ast.expr, verb: str) -> bool:
     )
 
 
-def harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> bool:
+def is_harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> bool:
     """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
     if made in QUEUES:
         return file.private(receiver)
     if verb == "join":
         return has_ended(file, node, receiver)
-    if verb != "acquire" or held_long(file, receiver):
+    if verb != "acquire" or is_held_long(file, receiver):
         return False
     start, release, run = file.start(node), f"{dotted(receiver)}.release", list(file.run_by(file.frame(node)))
     back = [file.start(each) for each in run if isinstance(each, ast.Call) and dotted(each.func) == release]
@@ -242,7 +259,7 @@ def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
     )
 
 
-def held_long(file: File, lock: ast.expr) -> bool:
+def is_held_long(file: File, lock: ast.expr) -> bool:
     """Whether a plain function of the file, which threads may run, holds the lock while it waits for something."""
     items = [file.parent(use) for use in file.uses(lock)]
     blocks = [file.parent(item) for item in items if isinstance(item, ast.withitem)]
@@ -255,7 +272,7 @@ def held_long(file: File, lock: ast.expr) -> bool:
     )
 
 
-def unfit(file: File, node: ast.Call, name: str) -> str:
+def why_unfit(file: File, node: ast.Call, name: str) -> str:
     says = {each.arg: each.value for each in node.keywords}
     streams = says.get("stream")
     if streams is not None and not (isinstance(streams, ast.Constant) and not streams.value):
@@ -265,7 +282,7 @@ def unfit(file: File, node: ast.Call, name: str) -> str:
     return ""
 
 
-def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
+def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
     timed = any(each.arg == "timeout" for each in node.keywords) or len(node.args) > (verb not in ("wait", "join"))
     if verb == "acquire":
         return (
@@ -289,7 +306,7 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
     return ""
 
 
-def sqlite(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Blocking | None:
+def sqlite_call(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Blocking | None:
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
     made = [each for each in values if isinstance(each, ast.Call)]
     if any(isinstance(each, ast.Constant) and each.value == ":memory:" for call in made for each in call.args[:1]):
