@@ -158,7 +158,7 @@ def means(file: File, func: ast.expr, target: Target) -> bool:
             return False
         if here and dotted(func.value) in ("self", "cls") and file.home(func) is owner:
             return True
-        made = file.maker(func.value).split(".")[-1] == owner.name or here and makes_object(file, func.value, owner)
+        made = file.maker(func.value).split(".")[-1] == owner.name or (here and makes_object(file, func.value, owner))
         return made or means(file, func.value, its_class)
     if here:
         found = file.lookup(func, func.id)[1] if isinstance(func, ast.Name) else []

@@ -169,8 +169,8 @@ def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, i
         statement, called = file.statement(each), isinstance(up, ast.Call) and up.func is each
         held = each.value if called and isinstance(each, ast.Attribute) else each
         stored = up if isinstance(up, ast.Subscript) and up.value is each else each
-        changes = called and last_name(each) in CHANGES or not isinstance(stored.ctx, ast.Load)
-        if not dotted(held) or called and held is each or not is_shared(file, held, frame):
+        changes = (called and last_name(each) in CHANGES) or not isinstance(stored.ctx, ast.Load)
+        if not dotted(held) or (called and held is each) or not is_shared(file, held, frame):
             continue
         if isinstance(statement, ast.AugAssign) and stored is statement.target and node in walk(statement.value):
             yield dotted(held), file.start(statement), file.start(statement), False  # it is read before the value
@@ -225,7 +225,7 @@ def holds_lock(file: File, node: ast.expr) -> bool:
         name = dotted(node.func).split(".")[-1]
         return bool(LOCKISH.search(name)) or takes_lock(file, name)
     maker = file.maker(node)
-    return maker in LOCKS or not maker and bool(LOCKISH.search(dotted(node).split(".")[-1]))
+    return maker in LOCKS or (not maker and bool(LOCKISH.search(dotted(node).split(".")[-1])))
 
 
 def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:

@@ -72,7 +72,7 @@ def last_line(node: ast.stmt) -> int:
 def stands_between(body: list[ast.stmt], line: int) -> bool:
     """Whether a line stands between two statements of the module, and behind those that stay first."""
     return all(
-        last_line(node) < line or first_line(node) >= line and not stays_first(node, index)
+        last_line(node) < line or (first_line(node) >= line and not stays_first(node, index))
         for index, node in enumerate(body)
     )
 
@@ -80,7 +80,7 @@ def stands_between(body: list[ast.stmt], line: int) -> bool:
 def stays_first(node: ast.stmt, index: int) -> bool:
     """A docstring or `from __future__`, which stay first."""
     future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
-    return future or not index and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return future or (not index and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 
 
 def imports_already(node: ast.Import | ast.ImportFrom, base: str, member: str) -> bool:

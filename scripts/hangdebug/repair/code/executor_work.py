@@ -69,9 +69,9 @@ def hand_over(trail: Trail, use: ast.expr, depth: int) -> Work | None:
         return Work(outer if called else parent, "concurrent" if parent.attr == "submit" else "results")  # type: ignore[arg-type]
     call = outer if isinstance(parent, (ast.keyword, ast.Starred)) else parent
     if isinstance(call, ast.Call):
-        first = use in call.args[:1] or isinstance(parent, ast.keyword) and parent.arg == "executor"
+        first = use in call.args[:1] or (isinstance(parent, ast.keyword) and parent.arg == "executor")
         bound = verb_of(call) == "partial" and bool(call.args) and dotted(call.args[0]).endswith(".run_in_executor")
-        if bound or verb_of(call) == "run_in_executor" and first:
+        if bound or (verb_of(call) == "run_in_executor" and first):
             return Work(call, "awaitable")
         return handed_on(trail, use, call, depth)
     if not isinstance(parent, ASKS):

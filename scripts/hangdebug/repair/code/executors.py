@@ -77,8 +77,12 @@ def returns_executor(file: File, func: ast.expr) -> bool:
 
 def is_executor(file: File, node: ast.expr) -> bool:
     """Whether the expression gives an executor, whoever else may use it."""
-    known = creates_executor(file, node) or isinstance(node, (ast.Name, ast.Attribute)) and holds_executor(file, node)
-    return known or file.maker(node) in EXECUTORS or is_annotated(file, node)
+    return is_known(file, node) or file.maker(node) in EXECUTORS or is_annotated(file, node)
+
+
+def is_known(file: File, node: ast.expr) -> bool:
+    """Whether the expression gives an executor that the file makes, and that goes by one name."""
+    return creates_executor(file, node) or (isinstance(node, (ast.Name, ast.Attribute)) and holds_executor(file, node))
 
 
 def holds_executor(file: File, node: ast.expr) -> bool:
@@ -219,7 +223,7 @@ def why_own_exit(file: File, node: ast.expr) -> str:
         for call in (each for each in walk(own[name]) if isinstance(each, ast.Call)) if name in own else ():
             base = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr == name else None
             if isinstance(base, ast.Call) and dotted(base.func) == "super":
-                if name == "__exit__" or says_wait(call) or says_wait(call) is None and waits_by_default(own[name]):
+                if name == "__exit__" or says_wait(call) or (says_wait(call) is None and waits_by_default(own[name])):
                     return f"its class has an exit of its own, which joins in line {call.lineno}: mend it there"
     return ""
 
@@ -236,7 +240,7 @@ def says_wait(call: ast.Call) -> bool | None:
 def waits_by_default(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether its `wait` is true where the caller says nothing."""
     given = [value for arg, value in defaults_of(function.args).items() if arg.arg == "wait" and value is not None]
-    return not given or isinstance(given[0], ast.Constant) and given[0].value is True
+    return not given or (isinstance(given[0], ast.Constant) and given[0].value is True)
 
 
 def is_pool_of_processes(file: File, receiver: ast.expr) -> bool:
@@ -255,7 +259,7 @@ def runs_at_start_or_stop(file: File, owner: ast.AsyncFunctionDef, depth: int = 
     for each in owner.decorator_list:
         call = each.func if isinstance(each, ast.Call) else each
         manager = file.qualified(call) == "contextlib.asynccontextmanager"
-        if dotted(call).endswith(".on_event") or manager and serves_app(file, owner):
+        if dotted(call).endswith(".on_event") or (manager and serves_app(file, owner)):
             return True
     callers = {file.coroutine(use) for use in file.uses(owner)} - {None, owner} if depth else set()
     return any(runs_at_start_or_stop(file, each, depth - 1) for each in callers if each is not None)

@@ -156,10 +156,8 @@ def waited_for_by_exit(file: File, node: ast.expr, pool: ast.expr) -> bool:
         if isinstance(up, ast.With) and any(is_executor(file, item.context_expr) for item in up.items):
             return True
     return any(
-        isinstance(each, ast.With)
-        and any(is_executor(file, item.context_expr) for item in each.items)
-        or isinstance(each, ast.Call)
-        and joins(each, {dotted(pool)})
+        (isinstance(each, ast.With) and any(is_executor(file, item.context_expr) for item in each.items))
+        or (isinstance(each, ast.Call) and joins(each, {dotted(pool)}))
         for each in file.run_by(file.frame(node))
         if isinstance(each, (ast.With, ast.Call)) and file.end(each) <= file.start(node)
     )

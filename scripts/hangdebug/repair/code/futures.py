@@ -26,10 +26,8 @@ def is_future(file: File, node: ast.expr, owner: ast.AST) -> bool:
     if starts_future(file, node):
         return True
     if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
-        return (
-            is_mapping(file, node.value, owner)
-            or are_futures(file, node.value, owner)
-            and not is_keyed(file, node.value)
+        return is_mapping(file, node.value, owner) or (
+            are_futures(file, node.value, owner) and not is_keyed(file, node.value)
         )
     if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
@@ -59,10 +57,8 @@ def is_mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
         return False
     values = file.values(node)
     made = [
-        isinstance(value, ast.DictComp)
-        and starts_future(file, value.value)
-        or isinstance(value, ast.Dict)
-        and all(starts_future(file, each) for each in value.values)
+        (isinstance(value, ast.DictComp) and starts_future(file, value.value))
+        or (isinstance(value, ast.Dict) and all(starts_future(file, each) for each in value.values))
         for value in values
     ]
     return (

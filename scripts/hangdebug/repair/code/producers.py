@@ -152,7 +152,7 @@ def is_only_sender(trail: Trail, work: Work, item: Binding, parts: list[ast.AST]
 def only_takes(trail: Trail, use: ast.expr) -> bool:
     """Whether the coroutine itself only takes from it there, and before the exit."""
     file, parent = trail.file, trail.file.parent(use)
-    taken = isinstance(parent, ast.Attribute) and parent.attr in READS or await_of(file, use) is not None
+    taken = (isinstance(parent, ast.Attribute) and parent.attr in READS) or await_of(file, use) is not None
     return taken and file.frame(use) is trail.owner and file.start(use) < trail.end
 
 

@@ -114,7 +114,7 @@ def why_not_read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
         return f"uses `{name}`, which is about the event loop or about threads"
     scope, found = file.lookup(each, each.id)
     inside = scope is not None and node in (scope.node, *file.above(scope.node))
-    if inside or name.split(".")[0] in PACKAGES or found and all(is_constant(file, each, item) for item in found):
+    if inside or name.split(".")[0] in PACKAGES or (found and all(is_constant(file, each, item) for item in found)):
         return ""
     outer: ast.expr = each
     up = file.parent(each)
@@ -123,7 +123,7 @@ def why_not_read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
     called = isinstance(up, ast.Call) and up.func is outer  # `calm` looks at that
     task = isinstance(up, ast.Call) and getattr(up.func, "attr", "") == "add_task" and up.args[:1] == [outer]
     named = dotted(outer).split(".")[-1][:1].isupper()  # a class or a constant
-    still = named or isinstance(outer, ast.Attribute) and not looks_into(file, outer, up)
+    still = named or (isinstance(outer, ast.Attribute) and not looks_into(file, outer, up))
     if called or task or still:
         return ""
     return f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
@@ -164,10 +164,8 @@ def is_changed(file: File, use: ast.expr) -> bool:
     up = file.parent(use)
     if isinstance(up, ast.Attribute):
         return up.attr in MUTATES
-    return (
-        isinstance(up, ast.Subscript)
-        and not isinstance(up.ctx, ast.Load)
-        or isinstance(up, (ast.Call, ast.AugAssign))
+    return (isinstance(up, ast.Subscript) and not isinstance(up.ctx, ast.Load)) or (
+        isinstance(up, (ast.Call, ast.AugAssign))
         and file.qualified(getattr(up, "func", up)) not in {f"builtins.{name}" for name in LOOKS}
     )
 
@@ -184,20 +182,20 @@ def is_harmless(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
     if isinstance(func, ast.Name):
         bound = [item.node for item in file.lookup(func, func.id)[1]]
         return bool(bound) and all(
-            is_plain_class(each) or isinstance(each, ast.FunctionDef) and node in file.above(each) for each in bound
+            is_plain_class(each) or (isinstance(each, ast.FunctionDef) and node in file.above(each)) for each in bound
         )
     if not isinstance(func, ast.Attribute) or func.attr in WRITES:
         return False
     if isinstance(func.value, ast.Name) and file.maker(func.value) in ("logging.getLogger", *TEMPLATES):
         return True
     given = kind_of_value(file, func.value, node)
-    return given == FREE or given == DATA and func.attr in READS_DATA
+    return given == FREE or (given == DATA and func.attr in READS_DATA)
 
 
 def only_reads(call: ast.Call, first: bool) -> bool:
     """Whether a file is opened for reading. The mode is the `first` argument of a path's method, else the second."""
     given = [*(each.value for each in call.keywords if each.arg == "mode"), *call.args[0 if first else 1 :]]
-    return not given or isinstance(given[0], ast.Constant) and set(str(given[0].value)) <= set("rbt")
+    return not given or (isinstance(given[0], ast.Constant) and set(str(given[0].value)) <= set("rbt"))
 
 
 def is_plain_class(bound: ast.AST) -> bool:

@@ -11,7 +11,7 @@ to an `await`. A wait on the loop's own thread (`.result()`, a loop over `map()`
 from __future__ import annotations
 
 import ast
-from typing import Optional, Tuple
+from typing import Optional
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS
 from hangdebug.repair.code.file import File, dotted, is_zero
@@ -49,7 +49,7 @@ CARRIERS = (
     ast.BinOp,
 )
 ASSIGNS = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.NamedExpr)
-Step = Tuple[Optional[ast.AST], str]  # the next node outwards, and the kind of what it carries
+Step = tuple[Optional[ast.AST], str]  # the next node outwards, and the kind of what it carries
 
 
 def walk(trail: Trail, node: ast.AST | None, work: Work, kind: str = "") -> None:
@@ -88,7 +88,7 @@ def step(trail: Trail, node: ast.AST, parent: ast.AST, work: Work, kind: str) ->
         only_a_part(trail, parent, work)
     elif isinstance(parent, ast.Starred) and kind == "results" and not isinstance(trail.file.parent(parent), ast.Call):
         note_join(trail, work, parent.value, "unpacking map() waits")
-    elif isinstance(parent, CARRIERS) or isinstance(parent, ast.IfExp) and node is not parent.test:
+    elif isinstance(parent, CARRIERS) or (isinstance(parent, ast.IfExp) and node is not parent.test):
         return parent, kind
     return None, kind
 
@@ -102,7 +102,7 @@ def note_join(trail: Trail, work: Work, node: ast.expr, words: str) -> None:
 
 
 def into_loop(trail: Trail, loop: ast.For | ast.AsyncFor | ast.comprehension, work: Work, kind: str) -> None:
-    if isinstance(loop, ast.AsyncFor) or isinstance(loop, ast.comprehension) and loop.is_async:
+    if isinstance(loop, ast.AsyncFor) or (isinstance(loop, ast.comprehension) and loop.is_async):
         note_await(trail, work, loop)
     elif isinstance(loop, ast.comprehension) and loop.ifs:
         only_a_part(trail, loop, work)

@@ -163,7 +163,7 @@ def ends_early(node: ast.AST) -> bool:
         return False
     quiet = any(each.arg == "return_exceptions" and is_true(each.value) for each in call.keywords)
     several = len(call.args) > 1 or any(isinstance(each, ast.Starred) for each in call.args)
-    return verb_of(call) == "wait_for" or verb_of(call) == "gather" and several and not quiet
+    return verb_of(call) == "wait_for" or (verb_of(call) == "gather" and several and not quiet)
 
 
 def is_true(node: ast.expr) -> bool:
@@ -181,7 +181,7 @@ def leaves_loop(trail: Trail, node: ast.AST, work: Work) -> bool:
     for loop in loops_around(trail, node) - within:
         for each in (part for line in loop.body for part in walk(line)) if isinstance(loop, FOR) else ():
             nearest = next((up for up in file.above(each) if isinstance(up, LOOPS)), None)
-            ends = isinstance(each, ast.Return) or isinstance(each, ast.Break) and nearest is loop
+            ends = isinstance(each, ast.Return) or (isinstance(each, ast.Break) and nearest is loop)
             if ends and file.frame(each) is file.frame(loop):
                 return True
     return False

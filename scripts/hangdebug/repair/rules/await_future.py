@@ -189,10 +189,8 @@ def first_of_line(file: File, node: ast.Call, statement: ast.stmt) -> bool:
     if isinstance(statement, ast.For):
         return file.parent(node) is statement
     kinds = (ast.Return, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)
-    if (
-        not isinstance(statement, kinds)
-        or isinstance(statement, ast.AugAssign)
-        and not isinstance(statement.target, ast.Name)
+    if not isinstance(statement, kinds) or (
+        isinstance(statement, ast.AugAssign) and not isinstance(statement.target, ast.Name)
     ):
         return False
     up = list(itertools.takewhile(lambda each: each is not statement, file.above(node)))
@@ -273,7 +271,7 @@ def list_of_map(file: File, node: ast.Call) -> Iterator[Found]:
     statement = file.statement(node)
     end = file.end(statement)
     rest = "" if isinstance(statement, ast.For) else file.text[end : file.line_end(end)]
-    if not first_of_line(file, node, statement) or rest.strip() and not rest.lstrip().startswith("#"):
+    if not first_of_line(file, node, statement) or (rest.strip() and not rest.lstrip().startswith("#")):
         reason = reason or MIXED
     edits = () if reason else tuple(submit_all(file, node, call, statement, end + len(rest)))
     yield answer(file, node, said, reason, f"a list of `await {WRAP}(...)`", edits)

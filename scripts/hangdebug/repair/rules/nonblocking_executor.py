@@ -49,6 +49,7 @@ from hangdebug.repair.code.executor_work import judge_executor
 from hangdebug.repair.code.executors import (
     creates_executor,
     holds_executor,
+    is_known,
     is_pool_of_processes,
     runs_at_start_or_stop,
     says_wait,
@@ -69,7 +70,7 @@ STACK = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
 RUN_TIME = f"its `wait` is known only at run time; write it out, or {STREAM}"
 WAITS = "on the event loop's thread by itself"
 THREAD = "asyncio.to_thread"
-NOTHING = Verdict()
+NOTHING, NO_STOP = Verdict(), Stop()
 PAUSES = (ast.Await, ast.Yield, ast.YieldFrom, ast.AsyncFor, ast.AsyncWith)
 Node = Union[ast.With, ast.Call]
 
@@ -85,7 +86,7 @@ class Exit:
     refusal: str = ""
     verdict: Verdict = NOTHING
     mended: bool = False
-    stop: Stop = Stop()
+    stop: Stop = NO_STOP
     thread: bool = False  # it is awaited in a thread
 
 
@@ -158,11 +159,7 @@ def find_blocks(file: File) -> Iterator[Exit]:
             continue
         for index, item in enumerate(node.items):
             value = item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
-            if (
-                creates_executor(file, value)
-                or isinstance(value, (ast.Name, ast.Attribute))
-                and holds_executor(file, value)
-            ):
+            if is_known(file, value):
                 yield judge_block(file, owner, node, index)
                 continue
             words = why_own_exit(file, value) or why_known_less(file, value)
@@ -185,7 +182,7 @@ def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: 
     verdict = judge_executor(file, owner, uses, node)
     refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
     refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, node.body)
-    ends = Stop() if refusal else find_stop(file, owner, verdict)
+    ends = NO_STOP if refusal else find_stop(file, owner, verdict)
     return Exit(node, owner, index, target.id, refusal, verdict, stop=ends)
 
 
@@ -250,7 +247,7 @@ def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, rece
     if says_wait(node) is None:
         return Exit(node, owner, refusal=RUN_TIME)
     refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, owner.body)
-    if local and not refusal or refusal == LIFESPAN or verdict.waits:
+    if (local and not refusal) or refusal == LIFESPAN or verdict.waits:
         return Exit(node, owner, refusal=refusal, verdict=verdict)
     kept = why_no_thread(file, node)  # others may wait for what is in it, or only this wait completes it
     return Exit(node, owner, refusal=f"{kept}; {STREAM}" if kept else "", verdict=verdict, thread=True)
@@ -280,4 +277,4 @@ def why_not(verdict: Verdict, body: list[ast.stmt]) -> str:
 
 
 def is_pause(node: ast.AST) -> bool:
-    return isinstance(node, PAUSES) or isinstance(node, ast.comprehension) and bool(node.is_async)
+    return isinstance(node, PAUSES) or (isinstance(node, ast.comprehension) and bool(node.is_async))

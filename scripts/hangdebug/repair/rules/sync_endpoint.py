@@ -88,7 +88,8 @@ def is_route(file: File, node: ast.AsyncFunctionDef) -> bool:
 
 def awaits_anything(file: File, node: ast.AsyncFunctionDef) -> bool:
     return any(
-        isinstance(each, PAUSES) or isinstance(each, ast.comprehension) and each.is_async for each in file.run_by(node)
+        isinstance(each, PAUSES) or (isinstance(each, ast.comprehension) and each.is_async)
+        for each in file.run_by(node)
     )
 
 
