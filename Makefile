@@ -2,6 +2,7 @@
 # Paths are relative and recipes are POSIX sh, so the folder may lie anywhere, spaces included.
 
 ENV_PYTHON = .venv/bin/python
+FLOOR = 75  # percent of the engine's lines that the fast tests must run
 export PYTHONDONTWRITEBYTECODE = 1
 
 # Only `make triage PORT=8000` names a target: a PORT that happens to be in the environment does not.
@@ -13,7 +14,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test notebook app pictures skill zoo claims peers scan release lock clean venv
+.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers scan release lock clean venv
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -21,10 +22,15 @@ help:
 	@echo 'make triage PORT=8000  the same for whatever listens on a port'
 	@echo 'make notebook          the same path step by step, in JupyterLab'
 	@echo 'make app               its control panel alone, as a page in the browser (Voila)'
-	@echo 'make test              every test: unit, live, notebook, package'
+	@echo 'make fast              the tests that start no server: a minute'
+	@echo 'make coverage          the same, with the share of the engine that they run, and its floor'
+	@echo 'make test              every test: unit, live, notebook, package; a quarter of an hour'
+	@echo 'make lint              ruff: the format, and what it finds'
+	@echo 'make types             mypy over scripts/'
 	@echo 'make skill             rebuild skill.zip and the generated parts of the docs'
 	@echo 'make pictures          take the screenshots that the README shows, in a real browser'
 	@echo 'make zoo               hang every test server under every Python found, diagnose it live, write docs/zoo.md (ZOO=--all)'
+	@echo 'make bundles           record the evidence of every server that has no bundle in tests/bundles (NAMES="sleep lock": these anew)'
 	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
 	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
@@ -39,6 +45,23 @@ triage: venv
 test: venv
 	@sh tooling/need.sh curl
 	@$(ENV_PYTHON) -m pytest -n 2 tests </dev/null  # tests/test_notebook.py runs the notebook under nbval
+
+# Bytecode is kept for the next run, outside of the tree.
+FAST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=build/bytecode $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval \
+       -m 'not live and not slow'
+
+fast: venv
+	@$(FAST) tests </dev/null
+
+coverage: venv
+	@$(FAST) --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR) tests </dev/null
+
+lint: venv
+	@$(ENV_PYTHON) -m ruff format --check .
+	@$(ENV_PYTHON) -m ruff check .
+
+types: venv
+	@$(ENV_PYTHON) -m mypy
 
 notebook: venv
 	@$(ENV_PYTHON) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/triage.ipynb
@@ -59,6 +82,9 @@ zoo: venv
 	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
 	@HANG_LONG=1 $(ENV_PYTHON) -m pytest -q tests/test_healthy.py </dev/null
 
+bundles: venv
+	@$(ENV_PYTHON) tests/record_bundles.py $(NAMES)
+
 peers: venv
 	@$(ENV_PYTHON) tooling/peers.py $(if $(WRITE),--write) $(if $(PYTHON314),--python314 '$(PYTHON314)')
 
@@ -77,7 +103,7 @@ lock:
 
 clean:
 	@[ -L .venv ] || rm -rf .venv
-	@rm -rf build .pytest_cache .hypothesis .ruff_cache
+	@rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache .coverage
 	@find scripts notebooks snippets tests tooling -name __pycache__ -prune -exec rm -rf {} +
 
 venv:

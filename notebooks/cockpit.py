@@ -1,6 +1,6 @@
 """The notebook's desk: what is needed, one target, and what came of it. It decides nothing: the engine does.
 
-with told():                  # a cell: what cannot be done becomes a sentence, never a traceback
+with errors_as_sentences():   # a cell: what cannot be done becomes a sentence, never a traceback
     desk = open_desk(lambda: Desk(resolve(4284)))
     desk.capture(); desk.answer
 """
@@ -28,7 +28,7 @@ import views  # noqa: E402
 from hangdebug import triage  # noqa: E402
 from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
 from hangdebug.capture import processes, pyspy  # noqa: E402
-from hangdebug.capture.bundle import Pause, rest  # noqa: E402
+from hangdebug.capture.bundle import Pause, sleep_between  # noqa: E402
 from hangdebug.capture.processes import Target, resolve  # noqa: E402
 from hangdebug.errors import HangError  # noqa: E402
 from hangdebug.evidence.model import Evidence  # noqa: E402
@@ -38,7 +38,7 @@ from hangdebug.repair.model import Patch, Probe  # noqa: E402
 from hangdebug.repair.proof.pressure import Pressure, pressure  # noqa: E402
 from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
 from hangdebug.report import incident, page  # noqa: E402
-from hangdebug.report import text as report
+from hangdebug.report import text as report  # noqa: E402
 from hangdebug.scene.scene import scene  # noqa: E402
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
@@ -54,11 +54,11 @@ class Interrupted(KeyboardInterrupt):
     """Stops "Run all" as Ctrl-C should; IPython prints the one line."""
 
     def _render_traceback_(self) -> list[str]:
-        return ["Interrupted; what was taken stays.\nNext: run this cell again, or the last one to clean up."]
+        return ["Interrupted; what was saved stays.\nNext: run this cell again, or the last one to clean up."]
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def errors_as_sentences() -> Iterator[None]:
     """Around a cell: what cannot be done becomes a sentence with the next command."""
     try:
         yield
@@ -168,7 +168,10 @@ class Demo:
             return self.ask(news, aborts, on_probe)
 
     def crowds(self, aborts: int = 200) -> dict[str, Pressure]:
-        """Many readers leave, twenty at a time, while threads are counted: of the copy, and of one with the full pattern."""
+        """Many readers leave, twenty at a time, while threads are counted.
+
+        They leave the copy, and one with the full pattern.
+        """
         full = self.lab.copy_app(self.copy.with_name("full"))
         self.lab.overlay(full)
 
@@ -273,7 +276,7 @@ class Desk:
     def pid(self) -> int | None:
         return self.target.workers[0] if self.target else None
 
-    def capture(self, say: triage.Say = quiet, pause: Pause = rest) -> Path:
+    def capture(self, say: triage.Say = quiet, pause: Pause = sleep_between) -> Path:
         """Save the evidence, then name what is wrong. `pause` may end it early: see hangdebug.observe.observe."""
         if self.target is None:
             raise HangError(
@@ -342,7 +345,7 @@ class Desk:
     def verify(
         self, url: str = "", stream_url: str = "", aborts: int = 10, agreed: bool = False, on_probe: OnProbe = quiet
     ) -> Verification:
-        """Readers leave, curl asks: the demo's repaired copy, or a service of the user's where they agreed."""
+        """Readers leave, curl sends requests: to the demo's repaired copy, or to the user's service if they agreed."""
         if self.demo:
             self.after = self.demo.repaired(aborts, on_probe)
         elif not agreed:
@@ -395,7 +398,7 @@ def close_all() -> list[int]:
     """Clear every desk. Pids of children that are left, if any."""
     while DESKS:
         DESKS.pop().close()
-    return [child.pid for child in processes.library().Process().children(recursive=True)]
+    return [child.pid for child in processes.require_psutil().Process().children(recursive=True)]
 
 
 DESKS: list[Desk] = []

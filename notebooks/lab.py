@@ -170,12 +170,34 @@ def copy_app(target: str | Path) -> Path:
 
 
 def overlay(app_dir: str | Path) -> list[Path]:
-    """Put the full repair over a copy of the news service. The files written. Raises LabError."""
+    """Put the full repair, repair.diff, over a copy of the news service. The files written. Raises LabError."""
     if Path(app_dir).resolve() == NEWSROOM.resolve():
         raise LabError("The repair would overwrite the bundled news service: give it the folder of a copy.")
-    repaired = NEWSROOM / "repaired"
-    sources = sorted(repaired.rglob("*.py"))
-    return [Path(shutil.copyfile(source, Path(app_dir) / source.relative_to(repaired))) for source in sources]
+    written = []
+    for name, diff in diffs(NEWSROOM / "repair.diff"):
+        repaired = patched((NEWSROOM / name).read_text(encoding="utf-8"), diff)
+        written.append(Path(app_dir) / name)
+        written[-1].write_text(repaired, encoding="utf-8")
+    return written
+
+
+def diffs(file: Path) -> list[tuple[str, str]]:
+    """The parts of a unified diff in their order, each with the name of the file that it changes."""
+    parts = re.split(r"^--- a/(.+)\n\+\+\+ .*\n", file.read_text(encoding="utf-8"), flags=re.M)[1:]
+    return list(zip(parts[::2], parts[1::2]))
+
+
+def patched(text: str, diff: str) -> str:
+    """A text after the hunks of a unified diff; a blank line may have lost its space. Raises LabError."""
+    lines, made, at = text.splitlines(True), [], 0
+    for start, _, hunk in re.findall(r"^@@ -(\d+)(,\d+)? .*@@.*\n((?:[^@\n].*\n|\n)*)", diff, re.M):
+        rows = [row if row.strip() else " \n" for row in hunk.splitlines(True)]
+        made += lines[at : int(start) - 1] + [row[1:] for row in rows if row[0] != "-"]
+        before = [row[1:] for row in rows if row[0] != "+"]
+        at = int(start) - 1 + len(before)
+        if lines[int(start) - 1 : at] != before:
+            raise LabError(f"A diff of the lab was made of another text than the one here, near line {start}.")
+    return "".join(made + lines[at:])
 
 
 def launch(

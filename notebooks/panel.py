@@ -29,8 +29,12 @@ from hangdebug.capture.processes import on_port, resolve
 from hangdebug.errors import HangError
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.verify import table
-from hangdebug.report import pictures
 from hangdebug.report import text as report
+from hangdebug.report.charts import latency
+from hangdebug.report.flame import flame
+from hangdebug.report.svg import Picture
+from hangdebug.report.timeline import timeline
+from hangdebug.report.wait_graph import wait_graph
 
 SOURCES = (
     ("A server here", "here"),
@@ -142,7 +146,7 @@ class Panel(Control):
         self.read = button("Read it", "Diagnose the dump or the bundle", self.on_read)
         self.begin = button("Start the case", "Start its server, and hang it", self.on_begin)
         self.check = button("That is it", "Compare your guess with the answer", self.on_check)
-        self.stop = button("Stop", "Stop here; what was taken stays", self.stopped.set)
+        self.stop = button("Stop", "Stop here; what was saved stays", self.stopped.set)
         self.onward = button("", "Turn to the tab of the next step", lambda: self.turn_to(self.ahead(self.about())[1]))
         self.other = button("Another target", "Show the list of targets again", self.on_other)
         return [
@@ -231,7 +235,9 @@ class Panel(Control):
         )
         self.agreed = tick("send these requests to my own service")
         self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
-        self.verify = button("Verify with curl", "Open streams, leave, and ask meanwhile", self.on_verify)
+        self.verify = button(
+            "Verify with curl", "Open streams, leave them, and send requests meanwhile", self.on_verify
+        )
         self.stop_too = button("Stop", "Stop asking", self.stopped.set)
         self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
         return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
@@ -260,7 +266,7 @@ class Panel(Control):
             said: list[str] = []
             self.most = LOOKS * len(self.desk.target.workers if self.desk.target else ())
             folder = self.desk.capture(said.append, self.pause)
-            said += ["stopped early; what was taken is kept"] if self.stopped.is_set() else []
+            said += ["stopped early; what was saved is kept"] if self.stopped.is_set() else []
             return "\n".join([*said, f"kept in {folder}"])
 
         self.run(take, "Saving the evidence", brief=True)
@@ -299,7 +305,7 @@ class Panel(Control):
                     self.url.value.strip(), self.stream.value.strip(), self.aborts.value, self.agreed.value, self.probed
                 )
             ),
-            "Readers leave, curl asks",
+            "Readers leave, curl sends requests",
             place="Verification",
             most=12 + 4 * -(-self.aborts.value // 5) + 10,
         )
@@ -374,7 +380,7 @@ class Panel(Control):
         self.pause(0)
         self.place.value += views.asked_so_far(self.probes)
         if self.stopped.is_set():
-            raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to begin anew")
+            raise HangError("Stopped.", "The requests until then are not kept.", "press the button again to start over")
 
     def key(self) -> tuple:
         """What the controls point at."""
@@ -452,7 +458,11 @@ class Panel(Control):
         self.head.value = views.heading(desk)
         for pid, (pick, line) in self.rows.items():
             (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
-            pick.tooltip = f"{'Picked' if pid == self.picked else 'Pick'}: {f'process {pid}' if pid else 'the bundled news service'}"
+            verb, what = (
+                "Picked" if pid == self.picked else "Pick",
+                f"process {pid}" if pid else "the bundled news service",
+            )
+            pick.tooltip = f"{verb}: {what}"
         only(self.found, desk and desk.answer)
         if desk and desk.answer:
             self.show_answer(desk)
@@ -485,10 +495,10 @@ class Panel(Control):
             self.slider.max = len(desk.scene.samples)
             self.slider.value = self.slider.max
             self.timeline.value = (
-                "" if desk.guessing else inner(lambda: views.picture(pictures.timeline(desk.scene, desk.answer)))
+                "" if desk.guessing else inner(lambda: views.picture(timeline(desk.scene, desk.answer)))
             )
             if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
-                self.timeline.value += inner(lambda: views.picture(pictures.flame(desk.mine.profile)))
+                self.timeline.value += inner(lambda: views.picture(flame(desk.mine.profile)))
             self.links, self.tabs.selected_index = "", 0
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
@@ -518,23 +528,21 @@ class Panel(Control):
             self.pages[name].value = inner(lambda: self.page(name))
         self.when.value = f"{self.slider.value} of {self.slider.max}"
 
-    def page(self, name: str) -> views.Shown | pictures.Picture:
+    def page(self, name: str) -> views.Shown | Picture:
         """What a tab shows. Raises HangError."""
         desk, sample = self.about(), self.slider.value - 1
         if desk.guessing and name not in TELL_NOTHING:
             raise HangError(
-                "This tab tells the cause.", next="look at the threads and at what the kernel says, then guess"
+                "This tab shows the cause.", next="look at the threads and at what the kernel says, then guess"
             )
         return {
             "Source": lambda: views.source(desk.answer, desk.mine),
             "Threads": lambda: views.threads(desk.scene, sample),
             "Kernel waits": lambda: views.kernel(desk.scene, sample),
             "Tasks": lambda: views.tasks(desk.mine),
-            "Wait-for graph": lambda: views.picture(pictures.wait_graph(desk.answer)),
+            "Wait-for graph": lambda: views.picture(wait_graph(desk.answer)),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
-            "Verification": lambda: (
-                pictures.latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet.")
-            ),
+            "Verification": lambda: latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
             "Report": lambda: views.Shown(
                 report.as_markdown(desk.answer),
                 self.links
@@ -543,7 +551,7 @@ class Panel(Control):
             ),
         }[name]()
 
-    def look(self, name: str) -> views.Shown | pictures.Picture:
+    def look(self, name: str) -> views.Shown | Picture:
         """Turn to a tab, and give back what it shows. Raises HangError."""
         self.turn_to(name)
         return self.page(name)
@@ -628,7 +636,7 @@ def desk_for(kind: str, *what: Any) -> Desk:
 
 def number(text: str) -> int | None:
     if text and not text.isdecimal():
-        raise HangError(f"{text!r} is no number.", next="type the pid of a process, or the port on which it listens")
+        raise HangError(f"{text!r} is not a number.", next="type the pid of a process, or the port on which it listens")
     return int(text) if text else None
 
 
@@ -638,4 +646,4 @@ def inner(make: Callable[[], Any]) -> str:
         shown = make()
     except expected() as error:
         return views.said(views.neutral(sentence(error)), error)
-    return shown.html() if isinstance(shown, pictures.Picture) else shown.html
+    return shown.html() if isinstance(shown, Picture) else shown.html

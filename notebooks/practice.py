@@ -31,11 +31,11 @@ from typing import Any, Callable, Mapping, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-import lab  # noqa: E402
-from hangdebug.causes import CAUSES  # noqa: E402
+import lab
+from hangdebug.causes import CAUSES
 
 CATALOGUE = Path(__file__).with_name("practice.json")
-SCRIPT = re.compile(r"Serving on (http://[\d.]+:\d+)")  # what a server that is no uvicorn prints
+SCRIPT = re.compile(r"Serving on (http://[\d.]+:\d+)")  # what a server other than uvicorn prints
 TIMEOUT = 20.0  # seconds for a server to start, and for it to hang
 ASK_FIRST = "practice.cases()"
 
@@ -209,9 +209,9 @@ class Answer:
 
 
 def check(case: Running, guess: str) -> Answer:
-    """Compare a guess, one of guesses(), with the truth. Raises LabError for a guess that is no cause."""
+    """Compare a guess, one of guesses(), with the truth. Raises LabError for a guess that is not a cause."""
     if guess not in guesses():
-        raise lab.LabError(f"{guess!r} is no cause.\nNext: choose one of practice.guesses()")
+        raise lab.LabError(f"{guess!r} is not a cause.\nNext: choose one of practice.guesses()")
     truth = case.truth
     file, line = truth.marked[0] if truth.marked else ("", None)
     source = truth.files[file].splitlines()[line - 1].strip() if line else ""
@@ -241,7 +241,10 @@ def hang(
     name: str,
     seen: Callable[[list[socket.socket]], bool] | None = None,
 ) -> None:
-    """Wait until it answers, trigger it, and wait until the symptom (or `seen`, of the clients) is there. Raises LabError."""
+    """Wait until it answers, trigger it, and wait until the symptom (or `seen`, of the clients) is there.
+
+    Raises LabError where one of these does not happen in time.
+    """
     wait_until(lambda: answers(server, how), timeout, server, f"{name} should answer before it is hung")
     clients = trigger(server, how, stack, timeout)
     shows = (lambda: seen(clients)) if seen else (lambda: holds(server, how))

@@ -1,6 +1,6 @@
 """The second notebook's desk: start a version of the back office, load it, tell it to stop, see what happens.
 
-with office(0) as server:          # step_0.py of backoffice/, with the snippets beside it
+with office(0) as server:          # backoffice/office.py, with the snippets beside it
     ...
 found = stop(0, signal.SIGINT)     # a report under way, a stream open, then the signal
 print(log(found))
@@ -33,7 +33,7 @@ from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import DURING, Pressure, pressure
 from hangdebug.repair.proof.verify import percentile
 from hangdebug.report import charts
-from hangdebug.report.pictures import Picture
+from hangdebug.report.svg import Picture
 
 HERE = Path(__file__).resolve().parent
 GRACE, PATIENCE = 3, 4.5  # seconds: what the server is given to end, and how long the notebook looks on
@@ -117,7 +117,12 @@ def why(found: Stop) -> str:
 
 
 def source_of(step: int) -> str:
-    return (HERE / "backoffice" / f"step_{step}.py").read_text(encoding="utf-8")
+    """The back office as it was, after the first `step` diffs of steps.diff. Raises LabError."""
+    folder = HERE / "backoffice"
+    source = (folder / "office.py").read_text(encoding="utf-8")
+    for _, diff in lab.diffs(folder / "steps.diff")[:step]:
+        source = lab.patched(source, diff)
+    return source
 
 
 def changed(step: int) -> views.Shown:
@@ -127,7 +132,7 @@ def changed(step: int) -> views.Shown:
 
 def rewritten() -> Patch:
     """What `hang.py fix` makes of the back office as it was, by itself. Raises MissingTool."""
-    return replace(fix.propose(HERE / "backoffice" / "step_0.py"), file="office.py")
+    return replace(fix.propose(HERE / "backoffice" / "office.py"), file="office.py")
 
 
 def compared(found: Sequence[Stop]) -> views.Shown:

@@ -15,7 +15,7 @@ from typing import Any, Iterable
 
 from hangdebug.capture import processes
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.evidence import kernel
+from hangdebug.evidence import tcp
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.model import Clients
 from hangdebug.repair.proof import curl
@@ -70,12 +70,12 @@ class Watch:
 
     def find(self, but: Iterable[int] = ()) -> None:
         """List the servers anew, `but` some. Workers are found through their parent."""
-        ps, found = processes.library(), {}
+        ps, found = processes.require_psutil(), {}
         own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
         for process in ps.process_iter():
-            if process.pid in own or not processes.is_python(process) or processes.quietly(process.ppid) in found:
+            if process.pid in own or not processes.is_python(process) or processes.or_none(process.ppid) in found:
                 continue
-            if not re.search("ipykernel|jupyter|voila", processes.command(process)) and self.note(process):
+            if not re.search("ipykernel|jupyter|voila", processes.command_line(process)) and self.note(process):
                 found[process.pid] = self.families[process.pid]
         with self.one_at_a_time:
             self.families = found
@@ -87,7 +87,7 @@ class Watch:
         }
         with self.one_at_a_time:
             if listening and process.pid not in self.families:
-                kind = processes.server_of(processes.command(process)) or "python"
+                kind = processes.server_of(processes.command_line(process)) or "python"
                 self.facts[process.pid] = (kind, app_of(process), tuple(sorted(listening)))
                 self.families[process.pid] = [process, *processes.python_family(process)]
         return bool(listening)
@@ -99,11 +99,11 @@ class Watch:
 
     def one(self, pid: int) -> Server:
         with self.one_at_a_time:
-            if pid not in self.families and not self.note(processes.alive(pid)):
+            if pid not in self.families and not self.note(processes.running_process(pid)):
                 raise NoProcess(f"Process {pid} listens on no port.")
         members, (kind, app, ports) = self.families[pid], self.facts[pid]
-        cpu = sum(processes.quietly(lambda: one.cpu_percent(None)) or 0.0 for one in members)
-        threads = sum(processes.quietly(one.num_threads) or 0 for one in members)
+        cpu = sum(processes.or_none(lambda: one.cpu_percent(None)) or 0.0 for one in members)
+        threads = sum(processes.or_none(one.num_threads) or 0 for one in members)
         now, before = clients_of(pid, ports), self.earlier.get(pid, NOBODY)
         self.earlier[pid] = now
         return Server(
@@ -113,7 +113,7 @@ class Watch:
 
 def app_of(process: Any) -> str:
     """What it serves, "app.main:app", or else its module or script."""
-    words = processes.shorten(process).split()
+    words = processes.short_command(process).split()
     named = [word for word in words if APP.match(word) and not word[0].isdigit()]
     modules = [after for word, after in zip(words, words[1:]) if word == "-m"]
     return next(iter(named + modules + [Path(word).name for word in words if word.endswith(".py")]), "")
@@ -127,12 +127,12 @@ def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
             texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
         except OSError:
             continue
-    return kernel.clients("\n".join(texts), ports)
+    return tcp.count_clients("\n".join(texts), ports)
 
 
 def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:
     """Sockets and CPU alone: a request that nobody asked for is never sent."""
-    status = processes.quietly(process.status)
+    status = processes.or_none(process.status)
     if status in (None, "zombie"):
         return Health("gone", "has ended")
     if status in STOPPED:

@@ -174,7 +174,7 @@ def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
 
 
 def threads(scene: Scene, sample: int = -1) -> Shown:
-    """One row a thread of a sample, of the last one unless another is named: its role, your frame, and its last call."""
+    """One row a thread of a sample, by default of the last one: its role, your frame, and its last call."""
     rows = []
     for view in sorted(scene.samples[sample], key=order):
         called = (view.inner or view.section or view.thread.frames)[0].name
@@ -219,7 +219,8 @@ def item(row: Sequence[str], colour: str) -> str:
     paint = f"; background: {colour}; box-shadow: inset 3px 0 {ORANGE}" if colour else ""
     said = f'<br><span style="opacity: .75">{does}</span>' if does else ""
     mark = f" <b>{whose}</b>" if whose == "YOURS" else ""
-    return f'<li style="{PLAIN}; padding: 2px 8px{paint}"><code style="background: none">{function}</code> {where}{mark}{said}</li>'
+    style, name = f"{PLAIN}; padding: 2px 8px{paint}", f'<code style="background: none">{function}</code>'
+    return f'<li style="{style}">{name} {where}{mark}{said}</li>'
 
 
 def tasks(evidence: Evidence) -> Shown:
@@ -300,7 +301,7 @@ def kernel(scene: Scene, sample: int | None = None) -> Shown:
     if not readings or readings[index] is None:
         raise HangError(
             "The kernel was not asked.",
-            "Only Linux tells in which system call a thread is, and only of a live process.",
+            "Only Linux says in which system call a thread is, and only of a live process.",
         )
     rows = []
     for view in sorted(scene.samples[index], key=order):
@@ -328,7 +329,10 @@ def nothing(what: str) -> Shown:
 
 
 def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list) -> Shown:
-    """Before and after in two columns, with `-` and `+` at the lines that differ. `paint` may be `coloured`. Raises HangError."""
+    """Before and after in two columns, with `-` and `+` at the lines that differ. `paint` may be `coloured`.
+
+    Raises HangError where there is no patch.
+    """
     if patch is None:
         raise HangError("No rewrite is proposed for this place.", "", "see the remedy in the report below")
     old, new, rows = paint(patch.before.splitlines()), paint(patch.after.splitlines()), []
@@ -358,7 +362,7 @@ def column(lines: list[str], first: int, last: int, height: int, sign: str) -> l
 
 
 def explained(answer: Diagnosis, source: str, stack: str) -> str:
-    """The blocking frame in its source, below the stack that leads there, both as HTML; and beside them what says so."""
+    """The blocking frame in its source and the stack that leads there, both as HTML; beside them what says so."""
     lines = [
         ("What says so", answer.evidence),
         ("Doubts", answer.doubts),
@@ -386,7 +390,9 @@ def links(*files: Path) -> str:
 
 def meter(doing: str, steps: int, most: int) -> str:
     done = f'value="{min(steps, most)}" max="{most}"' if most else ""
-    return f'<div class="hang-said" role="status"><progress aria-label="{html.escape(doing)}" {done}></progress> {html.escape(doing)}</div>'
+    words = html.escape(doing)
+    bar = f'<progress aria-label="{words}" {done}></progress>'
+    return f'<div class="hang-said" role="status">{bar} {words}</div>'
 
 
 def said(words: str, fault: BaseException | None = None) -> str:
@@ -435,7 +441,8 @@ def card(desk: Any) -> str:
     """The answer in a sentence."""
     answer = desk.answer
     if desk.guessing:
-        return f'<div class="hang-card"><b>{html.escape(str(desk.case.title))}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
+        title = html.escape(str(desk.case.title))
+        return f'<div class="hang-card"><b>{title}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
     kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
     facts = [
         str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"),
@@ -453,37 +460,51 @@ def card(desk: Any) -> str:
 
 ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
 STYLE = """
-.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px; max-width: 1280px; overflow: hidden; }
-.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px; line-height: 1.45; }
+.hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px;
+  max-width: 1280px; overflow: hidden; }
+.hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px;
+  line-height: 1.45; }
 .hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
-.hang-head { display: flex; align-items: baseline; gap: 28px; border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
+.hang-head { display: flex; align-items: baseline; gap: 28px;
+  border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
 .hang-head b { font-size: 16px; }
-.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0; color: var(--jp-ui-font-color2, inherit); }
-.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit); box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
+.hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0;
+  color: var(--jp-ui-font-color2, inherit); }
+.hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit);
+  box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
 .hang-target { margin: 12px 0 4px; }
 .hang .widget-toggle-buttons button { width: auto; padding: 0 16px; margin: 0; border-radius: 0; box-shadow: none; }
-.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600; box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
+.hang .widget-toggle-buttons button.mod-active { background: none; color: inherit; font-weight: 600;
+  box-shadow: inset 0 -2px var(--jp-brand-color1, #0072b2); }
 .hang-row { display: grid; gap: 12px; align-items: center;
   grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
 .hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
 .hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
-.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center; padding: 2px 0; }
+.hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center;
+  padding: 2px 0; }
 .hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
 .hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
 .hang button.hang-picked { font-weight: 600; box-shadow: inset 3px 0 var(--jp-brand-color1, #0072b2); }
 .hang i { font-style: normal; }
-.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); } .hang-waits { color: #d55e00; }
+.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); }
+  .hang-waits { color: #d55e00; }
 .hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
 .hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
 .hang button { border-radius: 3px; }
-.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2); outline-offset: 2px; }
-.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit); font-size: 12px; overflow-wrap: anywhere; }
-.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle; margin-right: 8px; }
-.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0; border-radius: 2px; }
-.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px; border-radius: 2px; margin: 6px 0; }
+.hang button:focus-visible, .hang summary:focus-visible { outline: 2px solid var(--jp-brand-color1, #0072b2);
+  outline-offset: 2px; }
+.hang-said { margin: 4px 0; white-space: pre-wrap; background: none; color: var(--jp-ui-font-color1, inherit);
+  font-size: 12px; overflow-wrap: anywhere; }
+.hang progress { accent-color: var(--jp-brand-color1, #0072b2); width: 220px; vertical-align: middle;
+  margin-right: 8px; }
+.hang-alert { border-left: 4px solid #d55e00; background: rgba(213, 94, 0, .1); padding: 8px 12px; margin: 6px 0;
+  border-radius: 2px; }
+.hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px;
+  border-radius: 2px; margin: 6px 0; }
 .hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
-.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit);
+  font-size: 12px; margin-top: 4px; }
 .hang-turning { align-items: center; margin: 4px 0 8px; }
 .hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
 .hang td, .hang th { font-size: 12px; }
@@ -491,7 +512,8 @@ STYLE = """
 .hang-beside > div { overflow-x: auto; }
 .hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
 .hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
-.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%; height: auto; display: block; }
+.hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%;
+  height: auto; display: block; }
 .hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
 .hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
 """

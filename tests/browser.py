@@ -13,10 +13,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from postgres import free_port
 
@@ -74,7 +75,7 @@ def missing() -> str:
 
 @contextmanager
 def serving(folder: Path, program: str = "jupyterlab", *more: str, **env: str) -> Iterator[Site]:
-    """The server of the notebooks in `folder`. Raises RuntimeError with the end of its log where it does not come up."""
+    """The server of the notebooks in `folder`. Raises RuntimeError with the end of its log where none comes up."""
     home = folder / ".server"
     for name, text in SETTINGS.items():
         file = home / "jupyterlab_settings_dir" / "@jupyterlab" / f"{name}.jupyterlab-settings"

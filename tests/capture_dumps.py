@@ -174,9 +174,8 @@ def shoot(hung: zoo.Hung, python: Interpreter, taken: list[Shot], out: Path) -> 
         file.parent.mkdir(parents=True, exist_ok=True)
         if shot.form == "json":
             file.with_suffix(".truth.json").write_text(json.dumps(answer(text, hung.truth), indent=2) + "\n")
-        else:
-            text = annotate(text, hung.truth)
-        file.write_text(neutral(text, places))
+        marked = text if shot.form == "json" else annotate(text, hung.truth)
+        file.write_text(neutral(marked, places))
         print(file, flush=True)
 
 

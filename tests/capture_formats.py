@@ -123,7 +123,7 @@ def version(python: str) -> tuple[int, int]:
 
 def capture(truth: zoo.Truth, options: argparse.Namespace) -> None:
     """Hang the server once, ask every tool, and write what they printed."""
-    stem = "%d%d" % version(options.python)
+    stem = "".join(map(str, version(options.python)))
     with tempfile.TemporaryDirectory() as scratch:
         fifo = Path(scratch, "fifo")
         os.mkfifo(fifo)
@@ -133,8 +133,8 @@ def capture(truth: zoo.Truth, options: argparse.Namespace) -> None:
     for name, text in texts.items():
         if text:
             file = options.out / truth.cause / f"py{stem}-{name}.{SUFFIX.get(name, 'txt')}"
-            text = neutral(text, truth, options)
-            file.write_text(annotated(text, truth, name) if file.suffix == ".txt" else text)
+            written = neutral(text, truth, options)
+            file.write_text(annotated(written, truth, name) if file.suffix == ".txt" else written)
             print(file, flush=True)
 
 

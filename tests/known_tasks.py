@@ -18,9 +18,8 @@ class Jobs:
         self.never = asyncio.get_running_loop().create_future()
 
     async def enter_twice(self):
-        async with self.lock:
-            async with self.lock:  # twice
-                pass
+        async with self.lock, self.lock:  # twice
+            pass
 
     async def source(self):
         while True:

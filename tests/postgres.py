@@ -18,9 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 USER = "postgres"
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
@@ -70,7 +70,13 @@ def running(timeout: float = 30.0) -> Iterator[str]:
         with (
             (folder / "log").open("w") as log,
             subprocess.Popen(
-                command, cwd=folder, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent, **user
+                command,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509
+                **user,
             ) as server,
         ):
             try:

@@ -74,7 +74,8 @@ def pystack(snapshot: Snapshot) -> str:
     lines = []
     for one in snapshot.threads:
         lines.append(
-            f"Traceback for thread {one.os_id} (python3.11) [{'Has the GIL' * bool(one.owns_gil)}] (most recent call last):"
+            f"Traceback for thread {one.os_id} (python3.11) "
+            f"[{'Has the GIL' * bool(one.owns_gil)}] (most recent call last):"
         )
         for f in reversed(one.frames):
             lines += [f'    (Python) File "{f.file}", line {f.line or "?"}, in {f.name}'] + [

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Callable
 
@@ -102,7 +102,7 @@ def start(
     return lab.launch(command, folder, env, one.listening, timeout)
 
 
-@lru_cache(maxsize=None)
+@cache
 def missing(kind: str, python: str = sys.executable) -> str | None:
     """What keeps `python` from running it, in one sentence; None where nothing does."""
     for module in KINDS[kind].modules:

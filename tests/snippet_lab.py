@@ -1,4 +1,4 @@
-"""Servers for the tests of snippets/: the apps of tests/snippet_apps beside copies of the snippets, as a reader has them."""
+"""Servers for the tests of snippets/: the apps of tests/snippet_apps beside copies of the snippets, as a reader has."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Iterator
 
 import lab
 from client import get, reading

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,10 @@ from panel import TABS
 
 PICTURES = os.environ.get("HANG_PICTURES")
 CI = os.environ.get("CI") == "true"
-pytestmark = pytest.mark.skipif(bool(browser.missing()) and not CI, reason=browser.missing())
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(bool(browser.missing()) and not CI, reason=browser.missing()),
+]
 CONTROLS = {
     "button",
     "textbox",
@@ -133,7 +137,7 @@ def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
     take(page, "panel-diff.png", tmp_path)
     tab(page, "Verification")
     press(page, "Verify with curl")
-    inside.get_by_role("progressbar", name="Readers leave, curl asks").wait_for()
+    inside.get_by_role("progressbar", name="Readers leave, curl sends requests").wait_for()
     inside.get_by_text("PASSED: all 28 probes").wait_for()
     inside.get_by_role("img", name=re.compile("rewritten: all 14 answered")).wait_for()
     take(page, "panel-proof.png", tmp_path)
@@ -159,9 +163,12 @@ def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
 CONTRAST = """one => {
   const parse = text => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
   const layers = []; let node = one;
-  for (; node; node = node.parentElement) { const c = parse(getComputedStyle(node).backgroundColor); layers.push(c); if (c[3] == 1) break; }
-  const ground = layers.reverse().reduce((below, c) => below.map((v, i) => v * (1 - c[3]) + c[i] * c[3]), [255, 255, 255]);
-  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  for (; node; node = node.parentElement) {
+    const c = parse(getComputedStyle(node).backgroundColor); layers.push(c); if (c[3] == 1) break; }
+  const over = (below, c) => below.map((v, i) => v * (1 - c[3]) + c[i] * c[3]);
+  const ground = layers.reverse().reduce(over, [255, 255, 255]);
+  const linear = v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => linear(v / 255));
     return .2126 * r + .7152 * g + .0722 * b; };
   const [a, b] = [light(parse(getComputedStyle(one).color)), light(ground)].sort((x, y) => y - x);
   return (a + .05) / (b + .05); }"""

@@ -36,6 +36,7 @@ KEYS = [
     "process",
     "samples",
     "waits_for",
+    "rule",
 ]
 
 
@@ -74,6 +75,16 @@ def test_a_dump_on_standard_input_with_a_bare_python_from_elsewhere(tmp_path: Pa
 def test_text_and_markdown_give_the_answer_first() -> None:
     assert hang("diagnose", DUMP).stdout.startswith("loop-blocked / executor-shutdown   confidence 0.8")
     assert hang("diagnose", DUMP, "--markdown").stdout.startswith("## loop-blocked / executor-shutdown")
+
+
+def test_explain_adds_how_the_answer_came_about_and_json_has_it_only_then() -> None:
+    plain, more = hang("diagnose", DUMP).stdout, hang("diagnose", DUMP, "--explain").stdout
+    assert more.startswith(plain) and "rules asked, in this order" in more[len(plain) :]
+    assert more.endswith("as shown\n")
+    answer = json.loads(hang("diagnose", DUMP, "--explain", "--json").stdout)
+    assert list(answer) == [*KEYS, "explain"] and set(answer["explain"]) == {"asked", "steps"}
+    done = hang("diagnose", DUMP, DUMP, "--explain")
+    assert done.returncode == 2 and "--explain is for one source." in done.stderr
 
 
 def test_a_dump_in_utf_16_is_read() -> None:
@@ -170,6 +181,7 @@ def test_a_fix_is_a_diff_until_it_is_written_and_then_nothing_is_left(tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["diagnosis.json", "stream.py"]
 
 
+@pytest.mark.live
 def test_capture_diagnose_fix_and_verify_on_a_server_that_hangs(tmp_path: Path) -> None:
     with zoo.hang("executor_shutdown") as hung:
         port = hung.url.rpartition(":")[2]
@@ -196,6 +208,7 @@ def test_capture_diagnose_fix_and_verify_on_a_server_that_hangs(tmp_path: Path) 
         assert hang("verify", "--url", f"{fine.url}/health").returncode == 0
 
 
+@pytest.mark.live
 def test_the_main_job_proves_the_repair_and_leaves_nothing_running(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, HANG, "triage"],
@@ -212,6 +225,7 @@ def test_the_main_job_proves_the_repair_and_leaves_nothing_running(tmp_path: Pat
     assert [path.name.startswith("evidence-") for path in tmp_path.iterdir()] == [True]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("heard", ["1. Start", "2. Save", "5. Start"])
 def test_ctrl_c_ends_the_main_job_and_its_servers(tmp_path: Path, heard: str) -> None:
     with subprocess.Popen(
@@ -227,7 +241,7 @@ def test_ctrl_c_ends_the_main_job_and_its_servers(tmp_path: Path, heard: str) ->
             if line.startswith(heard):
                 job.send_signal(signal.SIGINT)
                 break
-        output, errors = job.communicate(timeout=60)
+        _output, errors = job.communicate(timeout=60)
     assert job.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
     assert not started_by(job.pid)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ class Case:
     stacks: str | None = None
 
 
-@lru_cache(maxsize=None)  # read once for all the tests below; what it holds is frozen
+@cache  # read once for all the tests below; what it holds is frozen
 def case(file: Path) -> Case:
     text = file.read_text()
     snapshots = read(text)
@@ -72,11 +72,11 @@ def test_a_dump_alone_gives_the_truth_or_a_doubt(file: Path) -> None:
     """A C call has no frame: without the line's text the cause may be a vaguer one, and then not confident."""
     truth = case(file)
     answer = worst(map(diagnose, truth.evidence))
-    if truth.mute and silent(answer) or lesser(answer, truth):
+    if (truth.mute and silent(answer)) or lesser(answer, truth):
         return
     assert answer.state == truth.state
     assert names(answer, truth.marked), answer.blocking_frame
-    assert answer.cause == truth.cause or answer.cause in vaguer(truth) and answer.confidence < 0.7 and answer.doubts
+    assert answer.cause == truth.cause or (answer.cause in vaguer(truth) and answer.confidence < 0.7 and answer.doubts)
 
 
 def silent(answer: Diagnosis) -> bool:
@@ -114,7 +114,7 @@ def test_a_dump_with_its_source_gives_the_truth(file: Path) -> None:
     assert names(answer, allowed), answer.blocking_frame
 
 
-@lru_cache(maxsize=None)
+@cache
 def marked_in_servers(cause: str) -> frozenset[tuple[str, int]]:
     """A source shows the `with` line where CPython 3.9's stack has the block's last line: both are marked."""
     truths = [zoo.truth(name) for folder in zoo.FOLDERS for name in zoo.names(folder)]

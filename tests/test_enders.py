@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hangdebug.capture.functions import functions
+from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.evidence.model import Frame
-from hangdebug.evidence.records import functions as read
-from hangdebug.scene.could_end import ender
+from hangdebug.evidence.records import parse_functions as read
+from hangdebug.scene.could_end import who_could_end
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}
 STILL = {
@@ -238,10 +238,10 @@ def found(source: str, ends: set[str], folder: Path, failed: tuple[str, ...] = (
         ]
         for mark in ("waits", "runs")
     }
-    known = functions([str(file)])
+    known = functions_that_end_waits([str(file)])
     assert known is not None and marked["waits"]
     assert read(json.dumps([asdict(one) for one in known])) == known
-    return ender(known, ends, marked["waits"], marked["runs"], failed)
+    return who_could_end(known, ends, marked["waits"], marked["runs"], failed)
 
 
 @pytest.mark.parametrize("row", STILL)
@@ -265,10 +265,11 @@ def test_a_coroutine_that_failed_ends_nothing_any_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["def (", "\0", "x = " + "(" * 3000, "# " + "x" * 500_000])
 def test_where_a_module_cannot_be_read_nothing_is_concluded(text: str, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(text)
-    assert functions([str(tmp_path / "bad.py")]) is None
-    assert functions([str(tmp_path / "gone.py")]) is None
+    assert functions_that_end_waits([str(tmp_path / "bad.py")]) is None
+    assert functions_that_end_waits([str(tmp_path / "gone.py")]) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.recursive(

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,13 @@ import pytest
 HERE = Path(__file__).resolve().parent / "evals"
 sys.path.insert(0, str(HERE))
 
-import grade  # noqa: E402
-import rules  # noqa: E402
-import stage  # noqa: E402
-import transcript  # noqa: E402
-import zoo  # noqa: E402
-from hangdebug.causes import CAUSES  # noqa: E402
-from rules import RULES, Run  # noqa: E402
+import grade
+import rules
+import stage
+import transcript
+import zoo
+from hangdebug.causes import CAUSES
+from rules import RULES, Run
 
 ROOT = HERE.parents[1]
 HANG = ROOT / "scripts" / "hang.py"
@@ -114,7 +114,8 @@ NOTES = {
     "slow-is-not-hung": "Four threads wait for the answer of a slow upstream; give requests.get a timeout.",
     "paste-gdb": "One dump is one moment.",
     "misleading-dump": "The interpreter's join works as it should.",
-    "a-dump-that-cannot-say": "The dump does not show what the line waits for. Next: `hang.py capture --port 8000 --zip` on the host.",
+    "a-dump-that-cannot-say": "The dump does not show what the line waits for. Next: `hang.py "
+    "capture --port 8000 --zip` on the host.",
     "paste-pstree": "A list of tasks cannot show threads. Next: `py-spy dump --pid PID`.",
     "verify-the-fix": "Ten streams were cut off, and each probe was answered.",
 }
@@ -142,7 +143,7 @@ def worded(answer: dict, case: dict) -> str:
     return f"{text} {NOTES.get(case['name'], '')} Doubt: {doubts[0] if doubts else 'none'}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def diagnosed(*arguments: str, cwd: Path) -> str:
     done = subprocess.run(
         [sys.executable, HANG, "diagnose", *arguments, "--json"], cwd=cwd, capture_output=True, text=True
@@ -202,7 +203,8 @@ GOOD = {
     "refactor-stream": [
         say("I rewrite it.", {"tool": "Edit", "command": "stream.py"}),
         say(
-            "Done; running calls go on, so they have timeouts and a stop event. Prove it with `hang.py verify --stream-url`, which replays the "
+            "Done; running calls go on, so they have timeouts and a stop event. Prove it "
+            "with `hang.py verify --stream-url`, which replays the "
             f"disconnect.\n```python\n{REPAIRED}```"
         ),
     ],
@@ -342,8 +344,11 @@ def test_every_rule_is_broken_by_some_transcript():
     "text, state, cause",
     [
         (
-            "What blocks your loop: `with ThreadPoolExecutor(...)`. When a client leaves, `__exit__` calls `shutdown(wait=True)` and joins workers. "
-            "This is not a deadlock. If the thread pool were exhausted, async routes would still answer.",
+            (
+                "What blocks your loop: `with ThreadPoolExecutor(...)`. When a client leaves, "
+                "`__exit__` calls `shutdown(wait=True)` and joins workers. "
+                "This is not a deadlock. If the thread pool were exhausted, async routes would still answer."
+            ),
             "loop-blocked",
             "executor-shutdown",
         ),
@@ -359,7 +364,10 @@ def test_every_rule_is_broken_by_some_transcript():
             "executor-shutdown",
         ),
         (
-            "All 40 AnyIO worker threads are stuck in requests.get, so def routes queue. The event loop itself is fine.",
+            (
+                "All 40 AnyIO worker threads are stuck in requests.get, so def "
+                "routes queue. The event loop itself is fine."
+            ),
             "threadpool-exhausted",
             "threadpool-limit",
         ),
@@ -371,7 +379,10 @@ def test_every_rule_is_broken_by_some_transcript():
             "interpreter-exit",
         ),
         (
-            "The event loop is idle. Every handler awaits a semaphore whose permit was never released: an early return in save() leaks the permit.",
+            (
+                "The event loop is idle. Every handler awaits a semaphore whose permit was never "
+                "released: an early return in save() leaks the permit."
+            ),
             "tasks-waiting",
             "lock",
         ),
@@ -382,7 +393,10 @@ def test_every_rule_is_broken_by_some_transcript():
             "http-client",
         ),
         (
-            "Uvicorn never exits since one SSE client is still connected and graceful shutdown waits for open connections.",
+            (
+                "Uvicorn never exits since one SSE client is still connected and "
+                "graceful shutdown waits for open connections."
+            ),
             "exit-hang",
             "graceful-shutdown",
         ),
@@ -563,6 +577,7 @@ def test_the_command_writes_what_skill_creator_reads(tmp_path):
 # -- the live cases ------------------------------------------------------------------------------------
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("name", ["live-lock", "one-of-two-workers", "bundle-only"])
 def test_a_staged_case_is_answered_by_one_command(name, tmp_path):
     case = NAMED[name]
@@ -580,6 +595,7 @@ def test_a_staged_case_is_answered_by_one_command(name, tmp_path):
     )
 
 
+@pytest.mark.live
 def test_a_case_goes_on_without_its_starter_and_is_ended_by_name(tmp_path):
     """With the skill, in one command, as many may run side by side; and what lies there tells nothing of the answer."""
     work = tmp_path / "run 1" / "work"

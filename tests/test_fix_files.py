@@ -190,6 +190,7 @@ def test_a_line_that_leads_to_nothing_says_what_is_nearby(app: Path) -> None:
     assert "nothing else in this file" in fix.propose(app, 1).findings[0].message
 
 
+@pytest.mark.no_cover
 def test_a_file_of_a_thousand_lines_takes_seconds(app: Path) -> None:
     app.write_text(BAD + "def f(a, b):\n    return [a + b, a]\n" * 500)
     started = time.perf_counter()

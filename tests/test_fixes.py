@@ -158,6 +158,7 @@ BODY = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(BODY, st.sampled_from(["async def f():", "def f():"]))
 def test_any_composition_is_mended_once_and_still_compiles(body: list, head: str) -> None:
@@ -279,7 +280,7 @@ def test_awaited_work_is_complete_in_both(form: str) -> None:
     for source in sources(form):
         done: list[int] = []
 
-        async def main(handler) -> None:
+        async def main(handler, done=done) -> None:
             await handler(asyncio.get_running_loop(), lambda: done.append(1))
 
         asyncio.run(main(load(source)))
@@ -324,7 +325,7 @@ def streamed(source: str, items: list) -> tuple[list, float]:
         started = time.perf_counter()
         try:
             async for item in load(source)(loop, feed, seen):
-                seen.append(item)
+                seen.append(item)  # noqa: PERF401
         except KeyError as error:
             seen.append(repr(error))
         spent = time.perf_counter() - started
@@ -441,6 +442,7 @@ def test_fix_needs_nothing_but_python(case: int, tmp_path: Path) -> None:
 KNOWN = ("jupyter_lsp/serverextension.py", "test/test_asyncio/test_events.py")
 
 
+@pytest.mark.slow
 def test_no_accusation_in_the_standard_library_and_the_installed_packages() -> None:
     folders = {Path(asyncio.__file__).parent.parent, Path(pytest.__file__).parent.parent}
     files = [

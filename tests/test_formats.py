@@ -76,7 +76,7 @@ def test_every_frame_of_a_capture_is_read(file: Path) -> None:
 def test_a_recording_gives_the_truth_or_a_doubt(file: Path) -> None:
     truth, answer = zoo.truth(file.parent.name), told(file.read_text())
     assert answer.state == truth.state
-    assert answer.cause == truth.cause or answer.cause == "other" and answer.confidence < 0.7
+    assert answer.cause == truth.cause or (answer.cause == "other" and answer.confidence < 0.7)
     frame = answer.blocking_frame
     assert (frame is None) == (not truth.marked)
     assert frame is None or (Path(frame.file).name, frame.line) in truth.marked
@@ -110,7 +110,10 @@ def frames(text: str) -> list[Frame]:
     return [frame for one in read(text) for stack in (*one.threads, *one.tasks) for frame in stack.frames]
 
 
-STACK = '  File "/srv/app/main.py", line 20, in <module>\n    run()\n  File "/srv/app/main.py", line 12, in work\n    wait()\n'
+STACK = (
+    '  File "/srv/app/main.py", line 20, in <module>\n    run()\n  File '
+    '"/srv/app/main.py", line 12, in work\n    wait()\n'
+)
 HEADS = {  # home-made heads: the name and ident that they say
     "# ThreadID: 140245": "140245",
     "# Thread: MainThread(140245)": "MainThread",
@@ -182,8 +185,10 @@ def test_a_stack_with_no_line_numbers_is_a_stack() -> None:
 def test_native_frames_of_py_spy_are_left_out() -> None:
     """Shapes of `dump --native`, which fails on the servers captured here ("Failed to merge")."""
     text = (
-        'Thread 5 (idle): "MainThread"\n    clock_nanosleep (libc.so.6)\n    0x7f3a1c (libc-2.31.so)\n    PyEval_Call (python3.11)\n'
-        "    std::list<int, x>::go (ext.cpython-311-x86_64-linux-gnu.so)\n    f (a.py:3)\n    loop (uvloop/loop.pyx:1379)\n"
+        'Thread 5 (idle): "MainThread"\n    clock_nanosleep (libc.so.6)\n    '
+        "0x7f3a1c (libc-2.31.so)\n    PyEval_Call (python3.11)\n"
+        "    std::list<int, x>::go (ext.cpython-311-x86_64-linux-gnu.so)\n   "
+        " f (a.py:3)\n    loop (uvloop/loop.pyx:1379)\n"
     )
     assert frames(text) == [Frame("f", "a.py", 3), Frame("loop", "uvloop/loop.pyx", 1379)]
     assert read(text)[0].skipped == ()

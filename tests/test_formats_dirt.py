@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
@@ -122,7 +123,7 @@ def test_what_stands_beside_frames_changes_nothing(form: str, beside: str) -> No
     assert shape(read("\n".join(text))) == shape(read(CLEAN[form]))
 
 
-@pytest.mark.parametrize("form", ("pyspy043", "faulthandler", "asyncio_spy"))
+@pytest.mark.parametrize("form", ["pyspy043", "faulthandler", "asyncio_spy"])
 @pytest.mark.parametrize("joint", [" <- ", " \u2190 ", ", ", " | ", "; ", "   "])
 def test_frames_joined_on_one_line(form: str, joint: str) -> None:
     """As issue trackers and chats fold them: one line a stack."""
@@ -135,7 +136,7 @@ def test_frames_joined_on_one_line(form: str, joint: str) -> None:
     assert shape(read("\n".join(lines))) == shape(read(CLEAN[form]))
 
 
-@pytest.mark.parametrize("form", ("pyspy043", "faulthandler"))
+@pytest.mark.parametrize("form", ["pyspy043", "faulthandler"])
 def test_a_dump_that_lost_its_line_ends(form: str) -> None:
     """As some chats and forms paste it. The process's own line cannot be told from what follows it."""
     text = CLEAN[form].partition("\n\n")[2] if form == "pyspy043" else CLEAN[form].partition("Extension modules")[0]
@@ -204,12 +205,11 @@ PIECES = st.sampled_from(
 @given(st.lists(PIECES, max_size=60).map("".join))
 @settings(deadline=2000, max_examples=300)
 def test_any_mixture_gives_snapshots_or_an_error(text: str) -> None:
-    try:
+    with contextlib.suppress(NotADump):
         assert all(isinstance(one, Snapshot) for one in read(text))
-    except NotADump:
-        pass
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "unit",
     [
@@ -245,8 +245,6 @@ def test_any_mixture_gives_snapshots_or_an_error(text: str) -> None:
 )
 def test_a_long_line_costs_bounded_time(unit: str) -> None:
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(NotADump):
         read("\n".join([unit * (200_000 // len(unit))] * 2))
-    except NotADump:
-        pass
     assert time.perf_counter() - began < 5

@@ -1,5 +1,8 @@
-"""What people's hands, other tools and other programs make of a dump. Every text here was printed by a program of tests/pasted,
-by a capture of the zoo that a test bends as people do, or by Python while the test runs."""
+"""What people's hands, other tools and other programs make of a dump.
+
+Every text here was printed by a program of tests/pasted, by a capture of the zoo that a test bends as people do, or by
+Python while the test runs.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +133,7 @@ def test_heads_by_hand_keep_stacks_apart() -> None:
     blocks = SPIED.split("\nThread ")[1:]
     named = [re.match(r'\d+ \(\S+\): "([^"]*)"', block)[1] for block in blocks]
     known = "\n\n".join(f"{name} (see below)\n" + block.partition("\n")[2] for name, block in zip(named, blocks))
-    assert [one.name for one in read(known)[0].threads][0] == "MainThread"
+    assert next(one.name for one in read(known)[0].threads) == "MainThread"
     prose = "\n\n".join("  and the next one\n" + block.partition("\n")[2] for block in blocks)
     assert shape(read(prose)) == shape(read(SPIED))
 
@@ -160,7 +163,8 @@ def test_frames_that_mail_wrapped_are_whole_again(wrap: str) -> None:
 
 def test_a_tasks_repr_over_several_lines_is_one() -> None:
     line = (
-        "WARNING: Executing <Task pending name='Task-3' coro=<confirm() running at /srv/app.py:12> wait_for=<Future pending "
+        "WARNING: Executing <Task pending name='Task-3' coro=<confirm() running "
+        "at /srv/app.py:12> wait_for=<Future pending "
         "cb=[Task.task_wakeup()] created at /srv/x.py:3> created at /srv/y.py:4> took 2.345 seconds"
     )
     wrapped = re.sub(r" (coro=|wait_for=|created)", r"\n    \1", line)
@@ -198,8 +202,10 @@ def test_threads_without_a_frame_are_no_error() -> None:
 def test_a_name_stands_for_the_pool_that_was_cut_off() -> None:
     """asyncio.run joins the default executor: its thread's own frames end before the pool's."""
     text = (
-        'Thread 1 (idle): "MainThread"\n    run_until_complete (asyncio/base_events.py:641)\n    close (asyncio/runners.py:71)\n'
-        'Thread 2 (idle): "Thread-1 (_do_shutdown)"\n    shutdown (concurrent/futures/thread.py:235)\n    _do_shutdown (asyncio/base_events.py:621)\n'
+        'Thread 1 (idle): "MainThread"\n    run_until_complete (asyncio/base_events.py:641)\n'
+        "    close (asyncio/runners.py:71)\n"
+        'Thread 2 (idle): "Thread-1 (_do_shutdown)"\n    shutdown (concurrent/futures/thread.py:235)\n'
+        "    _do_shutdown (asyncio/base_events.py:621)\n"
         'Thread 3 (idle): "asyncio_0"\n    wait (subprocess.py:1264)\n    fetch (/srv/app/main.py:9)\n'
     )
     answer = told(text)
@@ -212,7 +218,10 @@ def test_a_loop_that_polls_on_windows_is_idle() -> None:
         "    _select (selectors.py:314)\n    select (selectors.py:323)\n",
         "    _poll (asyncio\\windows_events.py:775)\n    select (asyncio\\windows_events.py:446)\n",
     ):
-        text = f'Thread 8 (idle): "MainThread"\n{poll}    _run_once (asyncio\\base_events.py:1961)\n    run_forever (asyncio\\base_events.py:645)\n'
+        text = (
+            f'Thread 8 (idle): "MainThread"\n{poll}    _run_once (asyncio\\base_events.py:1961)\n'
+            f"    run_forever (asyncio\\base_events.py:645)\n"
+        )
         answer = told(text)
         assert answer.state == "healthy" and answer.confidence <= 0.6
         assert "coroutines" in answer.summary  # one dump is no clean bill of health
@@ -223,7 +232,8 @@ def test_the_place_to_look_at_is_named_where_no_loop_runs() -> None:
     text = (
         'Thread 1 (idle): "MainThread"\n    join (threading.py:1119)\n    <module> (/srv/app/batch.py:30)\n'
         'Thread 2 (idle): "reports"\n    get (queue.py:171)\n    send (/srv/app/reports.py:8)\n'
-        'Thread 3 (idle): "loader"\n    readinto (socket.py:706)\n    get (requests/api.py:73)\n    load (/srv/app/batch.py:12)\n'
+        'Thread 3 (idle): "loader"\n    readinto (socket.py:706)\n    get '
+        "(requests/api.py:73)\n    load (/srv/app/batch.py:12)\n"
     )
     answer = told(text)
     assert (answer.blocking_frame.function, answer.cause) == ("load", "http-client")

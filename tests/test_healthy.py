@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Iterator
 
 import psutil
 import pytest
@@ -28,6 +28,8 @@ from hangdebug.capture import pyspy
 from hangdebug.capture.processes import on_port, resolve
 from hangdebug.evidence.paste import read
 from hangdebug.observe import observe_briefly
+
+pytestmark = pytest.mark.live
 
 LONG = bool(os.environ.get("HANG_LONG"))
 DUMPS, LOOKS = 60, 3 if LONG else 0

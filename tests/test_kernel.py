@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.capture import proc
-from hangdebug.evidence import kernel
+from hangdebug.evidence import bundle, kernel, tcp
 from hangdebug.evidence.model import Clients, KernelWait
 
 pytestmark = pytest.mark.skipif(
@@ -34,11 +34,11 @@ def waiting(call) -> KernelWait:
     thread.start()
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        objects = proc.objects(os.getpid(), ())
+        objects = proc.copy_objects(os.getpid(), ())
         known = kernel.Objects(
-            dict(pairs(objects["fds.tsv"])), kernel.peers(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
+            dict(pairs(objects["fds.tsv"])), tcp.peers_by_inode(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
         )
-        found = kernel.reading(proc.reading(os.getpid()), known).waits.get(thread.native_id or 0)
+        found = kernel.parse_reading(proc.copy_threads(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):
             return found
         time.sleep(0.01)
@@ -65,25 +65,30 @@ def test_a_lock_is_a_futex() -> None:
 
 
 def test_a_socket_is_known_by_its_peer() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        with closing(socket.create_connection(server.getsockname())) as client:
-            found = waiting(lambda: client.recv(1))
-            assert found.syscall == "recvfrom"
-            assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as server,
+        closing(socket.create_connection(server.getsockname())) as client,
+    ):
+        found = waiting(lambda: client.recv(1))
+        assert found.syscall == "recvfrom"
+        assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
 
 
 def test_a_socket_with_a_timeout_is_polled_and_known_too() -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        with closing(socket.create_connection(server.getsockname())) as client:
-            client.settimeout(5)
-            found = waiting(lambda: client.recv(1))
-            assert found.syscall in ("poll", "ppoll")
-            assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as server,
+        closing(socket.create_connection(server.getsockname())) as client,
+    ):
+        client.settimeout(5)
+        found = waiting(lambda: client.recv(1))
+        assert found.syscall in ("poll", "ppoll")
+        assert found.detail == f"fd {client.fileno()} -> 127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.live
 def test_a_child_is_known_by_its_command() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        found = waiting(lambda: child.wait())
+        found = waiting(child.wait)
         assert found.syscall in ("wait4", "waitid")
         assert found.detail.startswith(f"child {child.pid}: {sys.executable}")
         child.stdin.close()
@@ -104,7 +109,7 @@ def test_a_thread_on_a_cpu_runs_and_uses_it() -> None:
     thread.start()
     readings = []
     for _ in range(6):
-        readings.append(kernel.reading(proc.reading(os.getpid())))
+        readings.append(kernel.parse_reading(proc.copy_threads(os.getpid())))
         time.sleep(0.1)
     stop.set()
     first, last = (one.waits[thread.native_id] for one in (readings[0], readings[-1]))
@@ -122,14 +127,14 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         deadline = time.monotonic() + 5
         found = None
         while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
-            found = kernel.clients(proc.objects(os.getpid(), (port,))["net.txt"], (port,))
+            found = tcp.count_clients(proc.copy_objects(os.getpid(), (port,))["net.txt"], (port,))
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "args"),
+    "text, name, args",
     [
         ("202 0x7f 0x189 0x0 0x0 0x0 0xffffffff 0x1 0x2", "futex", (127, 393, 0, 0, 0, 4294967295)),
         ("running", "running", ()),
@@ -144,13 +149,37 @@ def test_a_syscall_line_is_a_name_and_its_arguments(text: str, name: str, args: 
 
 def test_rows_that_make_no_sense_are_left_out() -> None:
     text = "# at 1.5 arch x86_64 hz 100\n\nx\ty\n5\n7\tS 1\t2\t3\twchan\t0 0x3 0 0 0 0 0 0 0\t\n8\tS\t\t\t\tjunk\t\n"
-    found = kernel.reading(text, kernel.Objects({3: "/dev/tty"}))
+    found = kernel.parse_reading(text, kernel.Objects({3: "/dev/tty"}))
     assert found.at == 1.5 and set(found.waits) == {7, 5}
     assert str(found.waits[7]) == "read (fd 3 -> /dev/tty)" and found.waits[7].switches == 5
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    "name, text",
+    [
+        ("kernel-before-0.tsv", "# at 12:5 arch x86_64 hz none\n5\tS\t\t\t\t\t\n"),
+        ("kernel-before-0.tsv", "# at 1.5 arch x86_64 hz 0\n5\tS 1 1 1 1 1 1 1 1 1 1 1 1 1 1\t1\t1\t\t\t\n"),
+        ("net.txt", "0: zz zz 01 00:00 00:0 0 0 0 41325 1\n"),
+        ("fds.tsv", "3\u00b2\tsocket:[1]\n"),
+        ("process.json", "[" * 100_000),
+        ("tasks-0.json", "[" * 100_000),
+        ("functions.json", "[" * 100_000),
+        ("queues-0.json", '{"\u00b2": 1}'),
+        ("sources.json", '{"app.py": {"\u00b2": "x"}}'),
+    ],
+)
+def test_a_part_of_a_bundle_that_makes_no_sense_costs_that_part_alone(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "sample-0.json").write_text(
+        '[{"thread_name": "a", "frames": [{"name": "f", "filename": "a.py"}]}]'
+    )
+    (tmp_path / "7" / name).write_text(text)
+    (found,) = bundle.read_bundle(tmp_path)
+    assert found.snapshots[0].threads[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    "text, address",
     [
         ("0100007F:1538", "127.0.0.1:5432"),
         ("0000000000000000FFFF00000403020A:0050", "10.2.3.4:80"),
@@ -158,4 +187,4 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
     ],
 )
 def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
-    assert kernel.address(text) == address
+    assert tcp.readable_address(text) == address

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Iterator, Mapping
+from typing import Callable
 
 import psutil
 import pytest
@@ -27,6 +28,8 @@ from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import NoProcess, NotPython
 from hangdebug.evidence.model import Evidence
 from hangdebug.observe import observe, observe_briefly
+
+pytestmark = pytest.mark.live
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
 QUIET, BUSY = {"loop-blocked", "exit-hang"}, {"loop-busy"}
@@ -160,7 +163,7 @@ def test_the_ill_process_is_found_behind_every_server_program(under: str, loop: 
 
 
 def test_eight_workers_take_little_longer_than_one() -> None:
-    """Side by side with each other and with their supervisor, and the interpreter that all of them run is measured once."""
+    """Side by side with each other and their supervisor, and the interpreter that all of them run is measured once."""
     truth = zoo.truth("none")
     with lab.start(truth.folder, truth.app, args=("--workers", "8")) as server:
         port = int(server.url.rpartition(":")[2])

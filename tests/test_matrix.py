@@ -18,14 +18,14 @@ import zoo
 import zoo_matrix
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.capture import namespaces, pyspy
-from hangdebug.capture.interpreter import asyncio_pstree as own_tools
-from hangdebug.capture.interpreter.tasks import tasks_of, told
+from hangdebug.capture.interpreter import asyncio_pstree
+from hangdebug.capture.interpreter.tasks import ask_own_tool, tasks_of
 from hangdebug.evidence.model import Evidence, Snapshot
 from test_tasks import KNOWN, marked, own, running
 from zoo_matrix import Cell, Row
 
 sys.path.insert(0, str(zoo.HERE.parent / "tooling"))
-import generate  # noqa: E402
+import generate
 
 PYTHONS = [(f"/usr/bin/python3.{minor}", f"3.{minor}") for minor in zoo_matrix.MINORS]
 NAMES = [name for folder in zoo.FOLDERS for name in zoo.names(folder)]
@@ -103,12 +103,14 @@ def test_an_unknown_case_is_a_usage_error() -> None:
     assert done.returncode == 2 and "no case is called slep" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.live
 def test_thread_ids_of_this_namespace_stay_as_they_are() -> None:
     with zoo.hang("none") as server:
         dump = pyspy.dump(server.pid)
-        assert namespaces.depth(server.pid) == 1 and namespaces.translated(server.pid, dump) == dump
+        assert namespaces.namespace_depth(server.pid) == 1 and namespaces.dump_with_our_ids(server.pid, dump) == dump
 
 
+@pytest.mark.live
 @pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="where glibc keeps ids is known for x86_64"
 )
@@ -116,9 +118,9 @@ def test_a_thread_without_an_id_is_known_by_its_address() -> None:
     with zoo.hang("small_limiter") as server:
         rows = json.loads(pyspy.dump(server.pid))
         lost = [dict(row, os_thread_id=None, active=True) for row in rows]
-        found = json.loads(namespaces.translated(server.pid, json.dumps(lost)))
+        found = json.loads(namespaces.dump_with_our_ids(server.pid, json.dumps(lost)))
         profile = "".join(f"thread ({row['thread_id']:#X}): x;main (a.py:1) 3\n" for row in rows).replace("0X", "0x")
-        named = namespaces.renamed(server.pid, profile)
+        named = namespaces.stacks_with_our_ids(server.pid, profile)
     assert [row["os_thread_id"] for row in found] == [row["os_thread_id"] for row in rows] and len(rows) > 1
     assert not any(row["active"] for row in found)
     assert named.splitlines() == [f"thread ({row['os_thread_id']}): x;main (a.py:1) 3" for row in rows]
@@ -129,19 +131,22 @@ def test_a_thread_without_an_id_is_known_by_its_address() -> None:
 def test_a_newer_python_tells_where_its_tasks_wait(python: str) -> None:
     """By its own tool: what is said where its memory is not understood."""
     with running(Path(python)) as pid:
-        found = told(pid)
+        found = ask_own_tool(pid)
     tasks = {task.name: task for task in found.tasks}
-    assert found.note == own_tools.NOTE
+    assert found.note == asyncio_pstree.NOTE
     assert own(tasks["twice"]) == [("enter_twice", marked("twice"))] and tasks["twice"].waits_on == "Lock.acquire"
     assert own(tasks["flag"]) == [("wait_for_flag", marked("flag"))] and tasks["flag"].waits_on == "Event.wait"
     assert own(tasks["deep"])[:2] == [("deep", marked("bottom")), ("deep", marked("deeper"))]
     assert tasks["nap"].timed and tasks["timed"].timed and not tasks["flag"].timed and KNOWN.is_file()
 
 
+@pytest.mark.live
 def test_nothing_is_concluded_from_tasks_without_their_locks() -> None:
     """No list says whether a lock's holder is there, so a wait is told as a doubt at most."""
     with zoo.hang("reentered") as server:
-        tasks = tuple(own_tools.known(replace(one, awaits=None, inside=())) for one in tasks_of(server.pid).tasks)
+        tasks = tuple(
+            asyncio_pstree.with_wait(replace(one, awaits=None, inside=())) for one in tasks_of(server.pid).tasks
+        )
         snapshot = Snapshot((), server.pid)
-    answer = diagnose(Evidence((snapshot,), tasks=tasks, later=tasks, unread=own_tools.NOTE))
+    answer = diagnose(Evidence((snapshot,), tasks=tasks, later=tasks, unread=asyncio_pstree.NOTE))
     assert answer.state != "tasks-waiting"

@@ -57,6 +57,7 @@ def gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.live
 def test_the_stream_brings_every_feed_and_the_front_page_shows_it(app_dir):
     with lab.newsroom(app_dir, delay=1) as news:
         assert get(news.articles_url) == b"[]"
@@ -69,6 +70,7 @@ def test_the_stream_brings_every_feed_and_the_front_page_shows_it(app_dir):
         assert len(json.loads(get(news.articles_url))) >= 18
 
 
+@pytest.mark.live
 def test_it_hangs_when_a_reader_leaves():
     with lab.newsroom(delay=30) as news:
         assert get(news.health_url) and get(news.articles_url)
@@ -78,6 +80,7 @@ def test_it_hangs_when_a_reader_leaves():
         assert feed_connections(news) == 4  # its workers read feeds that nobody waits for
 
 
+@pytest.mark.live
 def test_the_repair_answers_and_its_workers_stop_early(tmp_path):
     lab.overlay(lab.copy_app(tmp_path))
     with lab.newsroom(tmp_path, delay=30) as news:
@@ -97,11 +100,20 @@ def test_a_copy_can_be_made_again_over_a_repaired_one(tmp_path):
     assert all((tmp_path / path).read_text() == (lab.NEWSROOM / path).read_text() for path in changed)
 
 
+def test_a_diff_of_another_text_is_refused():
+    ((name, diff), *_) = lab.diffs(lab.NEWSROOM / "repair.diff")
+    text = (lab.NEWSROOM / name).read_text()
+    assert lab.patched(text, diff) != text
+    with pytest.raises(lab.LabError, match="another text"):
+        lab.patched(text.replace("headlines", "lines"), diff)
+
+
 def test_the_repair_is_not_laid_over_the_bundled_service():
     with pytest.raises(lab.LabError, match="folder of a copy"):
         lab.overlay(NOTEBOOKS / "lab_site" / ".." / "newsroom")
 
 
+@pytest.mark.live
 def test_a_start_that_fails_keeps_the_log_and_ends_the_feeds(tmp_path, monkeypatch):
     monkeypatch.setattr(lab.tempfile, "tempdir", str(tmp_path))
     (tmp_path / "app").mkdir()
@@ -113,6 +125,7 @@ def test_a_start_that_fails_keeps_the_log_and_ends_the_feeds(tmp_path, monkeypat
     assert psutil.Process().children() == []
 
 
+@pytest.mark.live
 def test_a_python_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(lab.tempfile, "tempdir", str(tmp_path))
     with pytest.raises(lab.LabError, match="Cannot run no-such-python"):
@@ -132,6 +145,7 @@ def owner(tmp_path):
     process.communicate()
 
 
+@pytest.mark.live
 def test_nothing_is_left_when_the_owner_is_killed(owner):
     pids = [int(pid) for pid in owner.stdout.readline().split()]
     assert len(pids) == 2 and not any(map(gone, pids))
@@ -139,6 +153,7 @@ def test_nothing_is_left_when_the_owner_is_killed(owner):
     assert eventually(lambda: all(map(gone, pids)))
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("moment", ["feeds start", "service starts", "both run"])
 def test_nothing_is_left_after_ctrl_c(owner, tmp_path, moment):
     myself = psutil.Process(owner.pid)
@@ -155,10 +170,9 @@ def test_nothing_is_left_after_ctrl_c(owner, tmp_path, moment):
 
 def test_ctrl_c_waits_for_the_end_of_a_held_block():
     steps = []
-    with pytest.raises(KeyboardInterrupt):
-        with lab.uninterrupted():
-            signal.raise_signal(signal.SIGINT)
-            steps.append("the block went on")
+    with pytest.raises(KeyboardInterrupt), lab.uninterrupted():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        steps.append("the block went on")
     assert steps == ["the block went on"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -1,4 +1,4 @@
-"""The pictures show what the engine knows: rows, rings and widths are read back out of the SVG, and no dump breaks one."""
+"""The pictures show what the engine knows: rows, rings and widths are read back from the SVG. No dump breaks one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -16,14 +17,20 @@ import pytest
 from hangdebug.answer.diagnose import diagnose, evidence_of
 from hangdebug.answer.model import Diagnosis
 from hangdebug.causes import CAUSES
+from hangdebug.causes.model import PictureGroup
 from hangdebug.errors import HangError, MissingTool
 from hangdebug.evidence.model import Evidence, Frame, Snapshot, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.pressure import Pressure
 from hangdebug.repair.proof.verify import Verification
-from hangdebug.report import pictures, svg
+from hangdebug.report import svg
+from hangdebug.report.charts import latency, threads_over_aborts
+from hangdebug.report.flame import flame
 from hangdebug.report.recording import speedscope
+from hangdebug.report.thread_rows import KINDS
+from hangdebug.report.timeline import MOST_ROWS, timeline
+from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, wait_graph
 from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.scene import scene
 
@@ -64,7 +71,7 @@ def dark(rect: ElementTree.Element) -> bool:
 
 def test_the_loop_is_on_top_and_the_hang_is_one_solid_bar():
     seen = evidence("executor-shutdown/py311-pyspy043.txt", samples=5)
-    picture = pictures.timeline(seen)
+    picture = timeline(seen)
     (_, width, first), (_, _, second) = bars(picture)
     assert width > 600 and dark(first) and not dark(second)
     assert first.find(f"{NS}title").text.startswith(
@@ -72,14 +79,14 @@ def test_the_loop_is_on_top_and_the_hang_is_one_solid_bar():
     )
     assert "3 workers" in second.find(f"{NS}title").text
     assert (
-        picture.caption
-        == "The event loop, the top row, is one solid bar with a dark edge: executor-shutdown in headlines (executor_shutdown.py:37)."
+        picture.caption == "The event loop, the top row, is one solid bar with a dark edge: "
+        "executor-shutdown in headlines (executor_shutdown.py:37)."
     )
-    assert pictures.timeline(scene(seen)).data == picture.data
+    assert timeline(scene(seen)).data == picture.data
 
 
 def test_the_threads_of_a_full_pool_are_one_row_below_the_idle_loop():
-    picture = pictures.timeline(evidence("threadpool-limit/py311-pyspy043.txt"))
+    picture = timeline(evidence("threadpool-limit/py311-pyspy043.txt"))
     (_, _, loop), (_, _, pool) = bars(picture)
     assert not dark(loop) and dark(pool) and "40 workers" in pool.find(f"{NS}title").text
     assert "One sample is one moment" in picture.caption and "40 x http-client" in ElementTree.tostring(
@@ -88,7 +95,7 @@ def test_the_threads_of_a_full_pool_are_one_row_below_the_idle_loop():
 
 
 def test_a_healthy_process_has_no_dark_edge():
-    picture = pictures.timeline(evidence("none/py311-pyspy043.txt", samples=3))
+    picture = timeline(evidence("none/py311-pyspy043.txt", samples=3))
     assert (
         not any(dark(rect) for _, _, rect in bars(picture))
         and "No bar has a dark edge: nothing hangs." in picture.caption
@@ -105,7 +112,7 @@ def test_a_coroutine_that_waits_has_a_row_of_its_own():
         thread=Thread((frame,), "Task-5"),
         blocking_frame=pictures_frame(frame),
     )
-    rows = bars(pictures.timeline(seen, answer))
+    rows = bars(timeline(seen, answer))
     assert dark(rows[1][2]) and rows[1][2].find(f"{NS}title").text == "coroutine Task-5: lock in price (rates.py:12)"
 
 
@@ -121,24 +128,22 @@ def test_a_thread_that_moves_has_a_bar_for_each_place():
     moved = Evidence(
         tuple(replace(one, threads=(replace(one.threads[0], os_id=1, name="MainThread"),)) for one in seen.snapshots)
     )
-    assert (
-        len([rect for y, _, rect in bars(pictures.timeline(moved)) if y == bars(pictures.timeline(moved))[0][0]]) == 3
-    )
+    assert len([rect for y, _, rect in bars(timeline(moved)) if y == bars(timeline(moved))[0][0]]) == 3
 
 
 def test_a_process_without_a_stack_has_no_timeline():
     with pytest.raises(HangError, match="no thread to draw"):
-        pictures.timeline(Evidence((Snapshot((), 1, "x"),)))
+        timeline(Evidence((Snapshot((), 1, "x"),)))
 
 
 def test_many_samples_leave_letters_for_words():
     seen = evidence("sleep/py311-pyspy043.txt")
     one, other = seen.snapshots[0], evidence("none/py311-pyspy043.txt").snapshots[0]
     shots = tuple(replace(shot, threads=(replace(shot.threads[0], os_id=1),)) for shot in (one, other) * 20)
-    root = parsed(pictures.timeline(Evidence(shots)))
+    root = parsed(timeline(Evidence(shots)))
     letters = [text.text for text in root.iter(f"{NS}text") if text.get("text-anchor") == "middle"]
-    assert letters and set(letters) <= {kind.letter for kind in pictures.KINDS}
-    assert len(set(kind.letter for kind in pictures.KINDS)) == len(pictures.KINDS)
+    assert letters and set(letters) <= {kind.letter for kind in KINDS}
+    assert len({kind.letter for kind in KINDS}) == len(KINDS)
 
 
 def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
@@ -156,18 +161,18 @@ def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
     )
     big = scene(Evidence((replace(small, threads=small.threads + crowd),)))
     began = time.process_time()
-    picture = pictures.timeline(big, answer)
+    picture = timeline(big, answer)
     assert time.process_time() - began < 3 and len(picture.data) < 40_000  # 0.1 s where this was measured
-    assert len({y for y, _, _ in bars(picture)}) <= pictures.MOST_ROWS
+    assert len({y for y, _, _ in bars(picture)}) <= MOST_ROWS
     assert "Timeline of 10041 threads" in picture.alt and "10,040 workers" in picture.caption
 
 
 def test_the_same_evidence_gives_the_same_bytes_in_another_process():
     code = (
-        "import sys; sys.path[:0] = ['scripts', 'tests']; import test_pictures as t; from hangdebug import pictures as p; import hashlib\n"
+        "import sys; sys.path[:0] = ['scripts', 'tests']; import test_pictures as t, hashlib\n"
         "e = t.evidence('executor-shutdown/py311-pyspy043.txt', samples=3); d = t.diagnose(e)\n"
-        "print([hashlib.sha256(one.data).hexdigest() for one in (p.timeline(e), p.wait_graph(d), p.flame(t.STACKS), "
-        "p.latency(t.RUNS), p.threads_over_aborts(t.COUNTED))])"
+        "print([hashlib.sha256(one.data).hexdigest() for one in (t.timeline(e), t.wait_graph(d), t.flame(t.STACKS), "
+        "t.latency(t.RUNS), t.threads_over_aborts(t.COUNTED))])"
     )
     seen = {
         subprocess.run(
@@ -199,18 +204,17 @@ def contrast(one: str, other: str) -> float:
 
 def test_words_can_be_read_on_every_colour_and_colours_are_those_of_okabe_and_ito():
     okabe_ito = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
-    for kind in pictures.KINDS:
+    for kind in KINDS:
         assert contrast(kind.colour, svg.PAPER if kind.colour in svg.DARK else svg.INK) >= 4.5, kind
         assert kind.colour in okabe_ito | {svg.GREY, svg.PALE, svg.PAPER}
     assert contrast(svg.FAINT, svg.PAPER) >= 4.5
-    assert len({kind.colour for kind in pictures.KINDS}) == len(pictures.KINDS)
-    named = {cause for kind in pictures.KINDS for cause in kind.causes}
-    assert named <= {cause.id for cause in CAUSES}
+    assert len({kind.colour for kind in KINDS}) == len(KINDS)
+    assert {kind.group for kind in KINDS} - {None} == set(get_args(PictureGroup)) == {one.picture for one in CAUSES}
 
 
 def test_a_picture_brings_its_own_background():
     """The first thing that is drawn covers it all, in white: so it reads on a dark page too."""
-    for picture in (pictures.timeline(evidence("none/py311-pyspy043.txt")), pictures.flame(STACKS)):
+    for picture in (timeline(evidence("none/py311-pyspy043.txt")), flame(STACKS)):
         root = parsed(picture)
         card = root[0]
         assert card.get("fill") == svg.PAPER and float(card.get("width")) == float(root.get("width")) - 1
@@ -235,28 +239,25 @@ def ring(count: int, name: str = "worker ") -> Diagnosis:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9])
 def test_a_ring_closes_and_its_arrows_join_neighbours(count):
-    picture = pictures.wait_graph(ring(count))
+    picture = wait_graph(ring(count))
     root = parsed(picture)
     nodes = [one for one in root.iter(f"{NS}rect") if one.find(f"{NS}title") is not None]
-    heads = [one for one in root.iter(f"{NS}polygon")]
+    heads = list(root.iter(f"{NS}polygon"))
     assert len(nodes) == len(heads) == 2 * count and {one.get("fill") for one in heads} == {svg.VERMILLION}
     spots = [(float(one.get("x")), float(one.get("y"))) for one in nodes]
     assert len(set(spots)) == 2 * count
     steps = [
-        (abs(a - c) / (svg.BOX + svg.GAP) + abs(b - d) / (svg.HEIGHT + svg.DROP))
+        (abs(a - c) / (BOX + GAP) + abs(b - d) / (HEIGHT + DROP))
         for (a, b), (c, d) in zip(spots, spots[1:] + spots[:1])
     ]
     assert all(abs(step - 1) < 0.01 for step in steps)
     width, height = float(root.get("width")), float(root.get("height"))
-    assert (
-        all(0 < x and x + svg.BOX < width and 0 < y and y + svg.HEIGHT < height for x, y in spots)
-        and width <= svg.WIDTH
-    )
+    assert all(x > 0 and x + BOX < width and y > 0 and y + HEIGHT < height for x, y in spots) and width <= svg.WIDTH
     assert picture.caption.startswith("A ring") and "(a.py:1)" in ElementTree.tostring(root, "unicode")
 
 
 def test_a_chain_is_no_ring_and_ends_at_whoever_has_to_move():
-    picture = pictures.wait_graph(diagnose(evidence("thread-join/py311-pyspy043.json")))
+    picture = wait_graph(diagnose(evidence("thread-join/py311-pyspy043.json")))
     root = parsed(picture)
     assert picture.caption.startswith("A chain") and {one.get("fill") for one in root.iter(f"{NS}polygon")} == {svg.INK}
     assert len([one for one in root.iter(f"{NS}rect") if one.find(f"{NS}title") is not None]) == 3
@@ -264,18 +265,18 @@ def test_a_chain_is_no_ring_and_ends_at_whoever_has_to_move():
 
 def test_without_a_chain_the_thread_and_its_wait_are_shown_and_the_pool_behind_it():
     words = ElementTree.tostring(
-        parsed(pictures.wait_graph(diagnose(evidence("executor-shutdown/py311-pyspy043.txt")))), "unicode"
+        parsed(wait_graph(diagnose(evidence("executor-shutdown/py311-pyspy043.txt")))), "unicode"
     )
     assert "3 pool threads" in words and "held up by" in words and "MainThread" in words
     with pytest.raises(HangError, match="no graph"):
-        pictures.wait_graph(diagnose(evidence("none/py311-pyspy043.txt")))
+        wait_graph(diagnose(evidence("none/py311-pyspy043.txt")))
 
 
 def test_an_edge_that_is_not_sure_is_dashed():
     answer = ring(2)
     unsure = replace(answer, waits_for=(replace(answer.waits_for[0], sure=False), answer.waits_for[1]))
     dashes = [
-        sum(one.get("stroke-dasharray") is not None for one in parsed(pictures.wait_graph(each)).iter())
+        sum(one.get("stroke-dasharray") is not None for one in parsed(wait_graph(each)).iter())
         for each in (answer, unsure)
     ]
     assert dashes[0] == 0 and dashes[1] == 2  # the lock, and the arrow that says who holds it
@@ -299,7 +300,7 @@ STACKS = (
 
 
 def test_widths_are_shares_and_your_code_stands_out():
-    picture = pictures.flame(STACKS)
+    picture = flame(STACKS)
     boxes = {
         one.find(f"{NS}title").text.split(" (")[0]: one
         for one in parsed(picture).iter(f"{NS}rect")
@@ -316,10 +317,10 @@ def test_widths_are_shares_and_your_code_stands_out():
 
 def test_threads_stand_side_by_side_and_deep_stacks_are_cut():
     deep = stack(*[f"app:f{number}" for number in range(2000)], name="deep")
-    root = parsed(pictures.flame([*STACKS, (deep, 50)]))
+    root = parsed(flame([*STACKS, (deep, 50)]))
     assert float(root.get("height")) < 1400 and "thread deep" in ElementTree.tostring(root, "unicode")
     with pytest.raises(HangError, match="nothing to draw"):
-        pictures.flame([])
+        flame([])
 
 
 def test_the_file_for_speedscope_is_what_its_format_says():
@@ -366,14 +367,14 @@ COUNTED = {
 
 
 def test_latency_says_in_words_what_it_shows():
-    picture = pictures.latency(RUNS)
+    picture = latency(RUNS)
     assert picture.is_png and "as it was: 1 of 3 without an answer; 1 client left the stream." in picture.alt
     assert "rewritten $x_{: all 3 answered, the slowest in 0.002 s" in picture.alt and "Hatched bars" in picture.caption
-    assert "Hatched" not in pictures.latency(GOOD).caption and len(picture.data) < 100_000
+    assert "Hatched" not in latency(GOOD).caption and len(picture.data) < 100_000
 
 
 def test_threads_over_aborts_says_in_words_what_it_shows():
-    picture = pictures.threads_over_aborts(COUNTED)
+    picture = threads_over_aborts(COUNTED)
     assert picture.is_png and "_bad $: 10 before, 60 at most, 60 after 1 aborts." in picture.alt
     assert "hung: not counted; The stream gave nothing." in picture.alt
 
@@ -381,9 +382,9 @@ def test_threads_over_aborts_says_in_words_what_it_shows():
 def test_without_matplotlib_the_next_command_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingTool, match="needs matplotlib") as raised:
-        pictures.latency(GOOD)
+        latency(GOOD)
     assert "pip install matplotlib" in raised.value.next
-    assert pictures.timeline(evidence("none/py311-pyspy043.txt")).data.startswith(b"<svg")
+    assert timeline(evidence("none/py311-pyspy043.txt")).data.startswith(b"<svg")
 
 
 # -- whatever a dump says ------------------------------------------------------------------------------
@@ -393,7 +394,7 @@ def test_no_name_in_a_dump_breaks_a_picture_or_gets_out_of_its_text():
     bad = Frame(HOSTILE, HOSTILE, 3)
     thread = Thread((bad,), HOSTILE, 1)
     seen = Evidence((Snapshot((thread, replace(thread, os_id=2)), 1, HOSTILE),))
-    drawn = [pictures.timeline(seen), pictures.flame([(thread, 3)]), pictures.wait_graph(ring(2, HOSTILE))]
+    drawn = [timeline(seen), flame([(thread, 3)]), wait_graph(ring(2, HOSTILE))]
     for picture in drawn:
         root = parsed(picture)
         assert "<script" not in picture.data.decode() and not re.search(r"[\x00-\x08\x0b-\x1f]", picture.data.decode())

@@ -1,4 +1,4 @@
-"""A crowd of readers that leaves: the repaired server answers all the time and its threads come back, measured by `verify`."""
+"""A crowd of readers leaves: the repaired server answers all the time, its threads come back; `verify` measures it."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def p99(found: Pressure, url: str) -> float:
     return ranked[-(-len(ranked) * 99 // 100) - 1]
 
 
+@pytest.mark.live
 def test_during_200_aborts_side_by_side_the_repair_answers_in_time_and_gives_its_threads_back(folder):
     """50 ms, or what an idle server needs at the same time: a machine that others use too is late by itself."""
     for _ in range(ATTEMPTS):
@@ -90,12 +91,14 @@ def newsroom(tmp_path):
     return tmp_path
 
 
+@pytest.mark.live
 def test_the_repaired_newsroom_serves_a_crowd_of_twenty_and_keeps_to_its_threads(newsroom):
     with lab.newsroom(newsroom, delay=30) as news:
         found = pressure([news.health_url, news.articles_url], news.stream_url, aborts=40, concurrency=20, pid=news.pid)
     assert found.passed and found.result.aborts == 40, report(found)
 
 
+@pytest.mark.live
 def test_the_repaired_newsroom_stops_within_its_grace_while_ten_read_it(newsroom):
     grace = 3  # longer than the 2 s after which a fetch that hears nothing gives up
 
@@ -120,6 +123,7 @@ def test_the_repaired_newsroom_stops_within_its_grace_while_ten_read_it(newsroom
             assert [log.index(step) for step in steps] == sorted(map(log.index, steps)) and "Traceback" not in log
 
 
+@pytest.mark.live
 def test_before_the_repair_the_first_batch_ends_it(folder):
     phases = []
     with lab.start(folder, "crowd:app") as server:
@@ -133,6 +137,7 @@ def test_before_the_repair_the_first_batch_ends_it(folder):
     assert "0 of 200 aborts" in report(found) and "Threads" not in report(found)
 
 
+@pytest.mark.live
 def test_threads_that_pile_up_are_no_pass_although_every_probe_was_answered(folder):
     with lab.start(folder, "crowd:app") as server:
         found = pressure(f"{server.url}/busy", f"{server.url}/piling", aborts=40, concurrency=10, pid=server.pid)
@@ -144,6 +149,7 @@ def test_threads_that_pile_up_are_no_pass_although_every_probe_was_answered(fold
     assert blind.passed and blind.baseline is None and "Threads" not in report(blind)
 
 
+@pytest.mark.live
 def test_a_server_that_hangs_half_way_costs_two_deadlines(folder, monkeypatch):
     monkeypatch.setattr(verifying, "FIRST_BYTE", 1.5)
     with lab.start(folder, "crowd:app") as server:
@@ -164,6 +170,7 @@ def test_a_server_that_hangs_half_way_costs_two_deadlines(folder, monkeypatch):
     assert "No further stream was opened after" in report(found)
 
 
+@pytest.mark.live
 def test_what_cannot_be_done_is_refused(folder):
     with pytest.raises(NoProcess, match="Nothing listens"):
         pressure("http://127.0.0.1:9/health", "http://127.0.0.1:9/stream")
@@ -179,6 +186,7 @@ def hang_py(*words: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.live
 def test_verify_prints_it(folder):
     with lab.start(folder, "crowd:app") as server:
         urls = ["--url", f"{server.url}/busy", "--stream-url", f"{server.url}/good"]

@@ -1,4 +1,4 @@
-"""`hang.py record` on a server that really computes: three files that agree, kept when it is cut short, none half-written."""
+"""`hang.py record` on a server that really computes: three files that agree, kept when cut short, none half-written."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.live
 def test_a_busy_server_is_recorded_as_stacks_a_picture_and_for_speedscope(busy, tmp_path):
     done = record("--port", busy.url.rpartition(":")[2], "--seconds", 1, cwd=tmp_path)
     folder = tmp_path / done.stdout.strip()
@@ -60,6 +61,7 @@ def test_a_busy_server_is_recorded_as_stacks_a_picture_and_for_speedscope(busy, 
     assert json.loads(diagnosed.stdout)["blocking_frame"]["function"] == "shortest"
 
 
+@pytest.mark.live
 def test_ctrl_c_keeps_what_there_is_and_leaves_no_tool_running(busy, tmp_path):
     with subprocess.Popen(
         [*HANG, "--pid", str(busy.pid), "--seconds", "60", "--out", "cut"],
@@ -84,13 +86,14 @@ def tools(pid: int) -> list[psutil.Process]:
     return [one for one in psutil.Process(pid).children() if "py-spy" in one.name()]
 
 
+@pytest.mark.live
 def test_what_cannot_be_written_leaves_nothing_half_written(busy, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     done = record("--pid", busy.pid, "--seconds", 1, "--out", "file", cwd=tmp_path)
     assert done.returncode == 2 and "cannot be written to" in done.stderr and "\nNext: " in done.stderr
     monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(BadRequest, match="cannot be written"):
-        recording.keep(tmp_path / "full", {"stacks.txt": b"x"})
+        recording.write_whole(tmp_path / "full", {"stacks.txt": b"x"})
     assert names(tmp_path / "full") == []
 
 
@@ -101,6 +104,7 @@ def test_a_process_that_is_not_there_or_not_python_is_one_sentence(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.live
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user: sudo make test"
 )
@@ -133,5 +137,6 @@ def test_a_process_that_ran_nothing_is_told_to_be_diagnosed(tmp_path, monkeypatc
     assert raised.value.next == "python scripts/hang.py diagnose --pid 4284" and names(tmp_path) == []
 
 
+@pytest.mark.live
 def test_of_several_workers_the_busy_one_is_recorded(busy):
     assert recording.busiest((os.getpid(), busy.pid)) == busy.pid

@@ -1,4 +1,4 @@
-"""A release bumps every place, or changes nothing; the explanations of the scanner's findings are about shipped files."""
+"""A release bumps every place, or changes nothing; what explains a scanner's finding is about shipped files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tooling"))
-
-import build_skill  # noqa: E402
-import release  # noqa: E402
-import scan  # noqa: E402
+import build_skill
+import release
+import scan
 
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """A repository with the parts that a release touches, and a README that tells of 9.9.9."""
-    for part in (*build_skill.PARTS, "tests", "tooling", "docs", "README.md"):
+    """A repository with the parts that a release touches, and a changelog that tells of 9.9.9."""
+    for part in (*build_skill.PARTS, "tests", "tooling", "docs", "README.md", "CHANGELOG.md"):
         source = ROOT / part
         if source.is_dir():
             shutil.copytree(
@@ -32,8 +30,8 @@ def tree(tmp_path) -> Path:
             )
         else:
             shutil.copy(source, tmp_path)
-    readme = tmp_path / "README.md"
-    readme.write_text(readme.read_text().replace("## Changes\n", "## Changes\n\n### 9.9.9\n\n- Something.\n"))
+    changes = tmp_path / "CHANGELOG.md"
+    changes.write_text(changes.read_text().replace("# Changes\n", "# Changes\n\n## 9.9.9\n\n- Something.\n", 1))
     (tmp_path / ".gitignore").write_text("__pycache__\n")
     subprocess.run([sys.executable, tmp_path / "tooling" / "generate.py"], check=True, capture_output=True)
     subprocess.run([sys.executable, tmp_path / "tooling" / "build_skill.py"], check=True, capture_output=True)
@@ -70,6 +68,7 @@ def build_skill_text(tree: Path) -> bytes:
         return archive.read(f"{build_skill.TOP}/SKILL.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "version, told",
     [
@@ -93,6 +92,7 @@ def test_a_release_is_refused_over_uncommitted_work_which_stays(tree):
     assert (tree / "SKILL.md").read_text().endswith("mine\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [release.Refused("a test failed"), KeyboardInterrupt()])
 def test_when_a_check_fails_the_files_are_as_they_were(tree, error):
     def check(root):
@@ -116,7 +116,7 @@ def test_the_version_stands_where_a_release_bumps_it_and_nowhere_else():
         if path.suffix in (".py", ".md", ".sh") and f'"{version}"' in path.read_text()
     ]
     assert holds == sorted(file for file, _ in release.PLACES)
-    assert re.search(rf"^### {re.escape(version)}$", (ROOT / "README.md").read_text(), re.M)
+    assert re.search(rf"^## {re.escape(version)}$", (ROOT / "CHANGELOG.md").read_text(), re.M)
 
 
 def test_what_is_explained_of_the_scan_is_about_files_that_are_shipped():

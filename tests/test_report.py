@@ -1,4 +1,4 @@
-"""The incident report: everything of a real bundle is in it, it needs nothing else, and no dump gets out of its text."""
+"""The incident report: all of a real bundle is in it, it needs nothing else, and no dump gets out of its text."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ ROOT = Path(__file__).parents[1]
 HANG = ROOT / "scripts" / "hang.py"
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 TAGS = set(
-    "html head meta title style body main section h1 h2 p code pre ul li a figure figcaption img table thead tbody tr th td div details "
-    "summary svg rect text polyline polygon".split()
+    "html head meta title style body main section h1 h2 p code pre ul li a figure figcaption img table thead "
+    "tbody tr th td div details summary svg rect text polyline polygon".split()
 )
 ATTRIBUTES = set(
-    "lang charset http-equiv content name class scope href alt src xmlns viewbox width height role aria-label font-family font-size x y "
-    "fill rx stroke stroke-width stroke-dasharray points text-anchor font-weight".split()
+    "lang charset http-equiv content name class scope href alt src xmlns viewbox width height role aria-label "
+    "font-family font-size x y fill rx stroke stroke-width stroke-dasharray points text-anchor font-weight".split()
 )
 HOSTILE = (
-    "</style></title></pre></svg><script>alert(1)</script><img src=x onerror=alert(2)> [click](javascript:alert(3)) ![x](http://evil.example/x) "
+    "</style></title></pre></svg><script>alert(1)</script><img src=x onerror=alert(2)> "
+    "[click](javascript:alert(3)) ![x](http://evil.example/x) "
     "@everyone #17 `code` ``` ~~~ | _b_ **c** www.evil.example & \"quoted\" 'too' <!-- -->"
 )
 
@@ -120,6 +121,7 @@ def report(
     return done
 
 
+@pytest.mark.live
 def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     done = report(bundle, "--out", "out", cwd=tmp_path)
     assert done.stdout.split() == ["out/report.html", "out/report.md"] and done.returncode == 0
@@ -129,7 +131,7 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     for words in (
         "<h1>loop-blocked / executor-shutdown</h1>",
         "one solid bar with a dark edge",
-        "The kernel's word",
+        "What the kernel says of each thread",
         "recvfrom",
         "Verification: before",
         "FAILED: 3 of 3 probes",
@@ -153,15 +155,17 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     )
 
 
+@pytest.mark.live
 def test_the_markdown_names_the_pictures_that_lie_beside_it(bundle, tmp_path):
     page.report(bundle, tmp_path)
     text = (tmp_path / "report.md").read_text()
     named = re.findall(r"^!\[[^\n]+\]\(([\w.]+)\)$", text, re.M)
     assert set(named) == {"timeline.svg", "waits.svg", "latency.png", "threads.png"}
-    assert sorted(named + ["report.html", "report.md"]) == sorted(path.name for path in tmp_path.iterdir())
+    assert sorted([*named, "report.html", "report.md"]) == sorted(path.name for path in tmp_path.iterdir())
     assert "->   37      with ThreadPoolExecutor" in text and "```diff" in text
 
 
+@pytest.mark.live
 def test_a_zip_and_a_dump_are_reported_alike(bundle, tmp_path):
     folder, packed = gather(bundle), gather(pack(bundle))
     assert (packed.answer, packed.kernel, packed.checks) == (folder.answer, folder.kernel, folder.checks)
@@ -177,6 +181,7 @@ def test_a_zip_and_a_dump_are_reported_alike(bundle, tmp_path):
         gather("no stack here")
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("python", [sys.executable, pythons()[0]])
 def test_a_bare_python_writes_it_too_and_says_which_pictures_are_missing(python, bundle, tmp_path):
     done = report(bundle, "--out", "out", cwd=tmp_path, python=python, bare=True)
@@ -208,7 +213,7 @@ def test_nothing_that_a_dump_says_is_markup(tmp_path):
 
 
 def test_every_format_that_is_read_is_reported(tmp_path):
-    """Dumps of all tools, tasks without threads among them, and what people paste: none breaks the page or a picture."""
+    """Dumps of all tools, tasks without threads, and what people paste: none breaks the page or a picture."""
     files = [file for file in sorted((ROOT / "tests" / "dumps").rglob("*.*")) if ".truth." not in file.name]
     files = files[::9] + [
         file for file in sorted((ROOT / "tests" / "pasted").rglob("*")) if file.is_file() and file.suffix != ".py"
@@ -233,6 +238,7 @@ def test_secrets_of_a_pasted_dump_are_struck_out_and_counted(tmp_path):
     assert all("for this report: credentials in a URL, 1 x" in one for one in (html_page, markdown))
 
 
+@pytest.mark.live
 def test_the_diff_is_of_a_file_that_the_evidence_knows(bundle, tmp_path):
     """A bundle may come from anybody: a file that is not the one that was captured is not read out."""
     copy = shutil.copytree(bundle, tmp_path / "copy")
@@ -274,6 +280,7 @@ def test_what_cannot_be_done_is_one_sentence_and_the_next_step(words, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("hang.py: ") and "\nNext: " in done.stderr
 
 
+@pytest.mark.live
 def test_a_zip_that_was_damaged_on_its_way_is_one_sentence(bundle, tmp_path):
     """Each of its bytes that is looked at may be another one: what can still be read is, what cannot be is told."""
     whole = pack(bundle).read_bytes()
@@ -308,6 +315,7 @@ def test_verifications_come_back_as_they_were_and_nonsense_does_not(tmp_path):
     assert [read_check(json.dumps(one)) for one in bad] == [None] * len(bad) and read_check("no json") is None
 
 
+@pytest.mark.live
 def test_verify_saves_what_report_shows(tmp_path):
     with zoo.hang("none") as fine:
         done = subprocess.run(
@@ -320,6 +328,7 @@ def test_verify_saves_what_report_shows(tmp_path):
     assert "PASSED" in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.live
 @pytest.mark.skipif(
     not (shutil.which("chromium") or os.environ.get("HANG_CHROMIUM")),
     reason="needs chromium on PATH: apt-get install chromium",
@@ -349,8 +358,9 @@ def test_in_a_browser_it_fits_the_window_in_both_themes_and_nothing_is_blocked_o
                 else ("rgb(232, 232, 232)", "rgb(22, 24, 28)")
             )
             wider = tab.evaluate(
-                "[...document.querySelectorAll('svg text')].filter(t => {const b = t.getBBox(), s = t.ownerSVGElement.viewBox"
-                ".baseVal; return b.x + b.width > s.width}).map(t => t.textContent)"
+                "[...document.querySelectorAll('svg text')].filter(t => {"
+                "const b = t.getBBox(), s = t.ownerSVGElement.viewBox.baseVal; "
+                "return b.x + b.width > s.width}).map(t => t.textContent)"
             )
             assert wider == []
         browser.close()
@@ -361,6 +371,7 @@ def test_in_a_browser_it_fits_the_window_in_both_themes_and_nothing_is_blocked_o
     )
 
 
+@pytest.mark.live
 def test_of_a_busy_loop_the_flame_graph_and_the_samples_are_kept_beside_the_report(tmp_path):
     with zoo.hang("cpu-bound") as hung:
         found = observe(resolve(hung.pid), tmp_path / "evidence", lambda line: None)

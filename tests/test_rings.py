@@ -21,7 +21,7 @@ from hangdebug.evidence.paste import read
 from hangdebug.evidence.source_tree import with_sources
 from hangdebug.observe import observe
 from hangdebug.report.text import as_json, as_markdown, as_text
-from hangdebug.scene.locks import held, inside, items
+from hangdebug.scene.locks import locks_held, names_entered, names_taken_above
 
 DUMPS = Path(__file__).parent / "dumps"
 
@@ -31,6 +31,7 @@ def looked_at(name: str, folder: Path) -> Evidence:
         return observe(resolve(server.pid), folder / "evidence", lambda line: None)[0]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "name, kinds, first",
     [
@@ -60,6 +61,7 @@ def test_a_ring_is_drawn_as_it_was_built(name: str, kinds: list[str], first: str
     assert any(drawn in line for line in answer.evidence)
 
 
+@pytest.mark.live
 def test_names_alone_are_less_sure_and_say_why(tmp_path: Path) -> None:
     """`self.lock` of two classes: the kernel shows that nobody wakes, and still the objects are not known."""
     evidence = looked_at("loop_in_ring", tmp_path)
@@ -72,6 +74,7 @@ def test_names_alone_are_less_sure_and_say_why(tmp_path: Path) -> None:
     assert bare.state == "loop-blocked" and not bare.waits_for
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
 def test_addresses_in_locals_tell_two_objects_apart(form: tuple[str, ...]) -> None:
     with zoo.hang("loop_in_ring") as server:
@@ -91,6 +94,7 @@ def test_addresses_in_locals_tell_two_objects_apart(form: tuple[str, ...]) -> No
     assert text.count(old) > 1 and told(text[:first] + new + text[first + len(old) :]).state == "loop-blocked"
 
 
+@pytest.mark.live
 def test_a_timeout_or_a_thread_that_wakes_makes_no_ring(tmp_path: Path) -> None:
     evidence = looked_at("lock_order", tmp_path)
     assert diagnose(evidence).state == "deadlock"
@@ -119,6 +123,7 @@ def test_a_timeout_or_a_thread_that_wakes_makes_no_ring(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.live
 def test_a_lock_whose_holder_is_gone_is_told_from_one_whose_holder_works(tmp_path: Path) -> None:
     gone = diagnose(looked_at("dead_holder", tmp_path / "gone"))
     assert gone.state == "deadlock" and gone.waits_for[0].waits_for == "nobody that is left"
@@ -132,6 +137,7 @@ def test_a_lock_whose_holder_is_gone_is_told_from_one_whose_holder_works(tmp_pat
     )
 
 
+@pytest.mark.live
 def test_a_semaphore_that_another_process_has_too_is_nobodys_yet(tmp_path: Path) -> None:
     evidence = looked_at("killed_holder", tmp_path)
 
@@ -189,7 +195,7 @@ def lines() -> dict[str, dict[int, str]]:
 )
 def test_what_a_line_is_inside_of(call: str, names: set[str]) -> None:
     number = next(number for number, text in lines()["app.py"].items() if call in text)
-    assert set(inside(lines(), Frame("f", "app.py", number))) == names
+    assert set(names_taken_above(lines(), Frame("f", "app.py", number))) == names
 
 
 @pytest.mark.parametrize(
@@ -205,7 +211,7 @@ def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], nu
     frames = (*(Frame(name, "threading.py", 1) for name in inner), Frame("g", "app.py", number))
     known = lines()
     known["app.py"][1] = "cond = Condition()"
-    assert {one.lock.name for one in held(frames, known)} == names
+    assert {one.lock.name for one in locks_held(frames, known)} == names
 
 
 @pytest.mark.parametrize(
@@ -222,9 +228,10 @@ def test_a_condition_gives_its_lock_up_while_it_waits(inner: tuple[str, ...], nu
     ],
 )
 def test_what_a_with_line_enters(text: str, names: list[str]) -> None:
-    assert list(items(text)) == names
+    assert list(names_entered(text)) == names
 
 
+@pytest.mark.live
 def test_a_large_pool_that_waits_for_itself_is_judged_in_bounded_time(tmp_path: Path) -> None:
     evidence = looked_at("nested_submit", tmp_path)
     snapshots = tuple(

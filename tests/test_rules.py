@@ -277,7 +277,7 @@ EARLY = """
 
 
 def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
-    """What a stream gives whose reader goes after the first page while other jobs fail, and what asyncio reports."""
+    """What a stream gives whose reader goes after one page while the other jobs fail, and what asyncio reports."""
     seen, reported = [], []
     release = threading.Event()
 
@@ -309,6 +309,7 @@ def left_early(source: str, how: str) -> tuple[list[str], list[str]]:
     return seen, reported + [str(each.message) for each in warned]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["aclose", "break", "return", "raise"])
 def test_a_loop_that_is_left_early_leaves_nothing_unretrieved(how: str) -> None:
     bad, good = both("await_future", EARLY)
@@ -391,7 +392,7 @@ def test_a_lifespan_calls_the_handlers_in_the_same_order(fails: bool) -> None:
             async with module.app.router.lifespan_context(module.app):
                 module.seen.append("served")
                 if fails:
-                    raise ValueError
+                    raise ValueError  # noqa: TRY301
         except ValueError:
             module.seen.append("failed")
         return module.seen
@@ -747,6 +748,7 @@ def drawn(rng: random.Random, depth: int = 1) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_any_mixture_of_them_is_mended_once(seed: int) -> None:
     rng = random.Random(seed)

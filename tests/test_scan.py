@@ -129,7 +129,7 @@ def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_ski
     skipped: list[str] = []
     assert [patch.changed for patch in scan.patches([scan.parse_place("app")], skipped)] == [True, False, True]
     assert len(skipped) == 1
-    with pytest.raises(BadSource, match="bad.py:1"):
+    with pytest.raises(BadSource, match=r"bad\.py:1"):
         list(scan.patches([scan.parse_place("app/bad.py")], []))
 
 

@@ -104,6 +104,7 @@ def test_a_crowd_shows_what_each_repair_is_worth(notebook):
     assert float(re.search(r"([\d.]+) s +back within", rows["one pool, calls that stop"])[1]) <= 0.05
 
 
+@pytest.mark.live
 def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp_path):
     skill = tmp_path / "unpacked" / "backend-hang-debug"
     for name in PACKAGE:
@@ -118,9 +119,11 @@ def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp
     assert f"{len(code(notebook))} passed" in done.stdout and files(skill) == before
 
 
+@pytest.mark.live
 def test_a_step_that_does_not_start_says_so(monkeypatch, tmp_path):
     (tmp_path / "backoffice").mkdir()
-    (tmp_path / "backoffice" / "step_0.py").write_text("raise SystemExit('not today')\n")
+    (tmp_path / "backoffice" / "steps.diff").touch()
+    (tmp_path / "backoffice" / "office.py").write_text("raise SystemExit('not today')\n")
     monkeypatch.setattr(stops, "HERE", tmp_path)
     with pytest.raises(lab.LabError, match="not today"):
         stops.both(0)
@@ -128,7 +131,7 @@ def test_a_step_that_does_not_start_says_so(monkeypatch, tmp_path):
 
 def test_every_step_is_python_and_copies_from_snippets_that_are_there():
     for step in range(len(stops.NAMES)):
-        tree = ast.parse((stops.HERE / "backoffice" / f"step_{step}.py").read_text())
+        tree = ast.parse(stops.source_of(step))
         modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         own = modules & {path.stem for path in (ROOT / "snippets").glob("*.py")}
         assert bool(own) == bool(step)

@@ -44,7 +44,7 @@ def test_the_clocks_on_the_page_are_those_of_the_snippets():
 
     compose = yaml.safe_load((ROOT / "snippets" / "debug.compose.yaml").read_text())["services"]["app"]
     rows = re.findall(r"^\| (the platform's|uvicorn's|yours).*\| (\d+) s \|$", PAGE.read_text(), re.M)
-    dockerfile = (ROOT / "snippets" / "debug.Dockerfile").read_text()
+    dockerfile = compose["build"]["dockerfile_inline"]
     grace = re.search(r"^GRACE = ([\d.]+)", (ROOT / "snippets" / "service_lifespan.py").read_text(), re.M)[1]
     shown = {name: int(number) for name, number in rows}
     assert shown["the platform's"] == int(compose["stop_grace_period"].rstrip("s"))
@@ -74,7 +74,7 @@ def test_on_event_is_ignored_beside_a_lifespan():
 
     ran: list[str] = []
     app = FastAPI(lifespan=lifespan)
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="on_event"):
         app.on_event("shutdown")(lambda: ran.append("shutdown"))
 
     async def live() -> None:
@@ -120,6 +120,7 @@ async def endless():
 """
 
 
+@pytest.mark.live
 def test_a_second_ctrl_c_leaves_only_the_finally_of_the_lifespan(tmp_path):
     (tmp_path / "twice.py").write_text(TWICE)
     for number, last in ((signal.SIGTERM, NEVER), (signal.SIGINT, 2)):
@@ -154,6 +155,7 @@ async def daemon():
 """
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "path, after_sigint", [("/pool", NEVER), ("/default", NEVER), ("/thread", NEVER), ("/daemon", 1.5)]
 )

@@ -1,49 +1,33 @@
-"""What asyncio's debug mode logs of a real program: which coroutine held the loop, and no more certainty than a log has."""
+"""What asyncio's debug mode logs of a real program: which coroutine held the loop, no surer than a log is."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+import record_bundles
+import zoo
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.paste import read
 
-PROGRAM = """
-import asyncio, time
 
-async def price(item):
-    await asyncio.sleep(0)
-    time.sleep({pause})
-    await asyncio.sleep(0.01)  # here it stands when the log is written
-
-async def main():
-    await asyncio.gather(*(price(item) for item in ("tea", "milk")))
-
-asyncio.run(main(), debug=True)
-"""
+def logged(name: str) -> tuple[Diagnosis, zoo.Truth]:
+    (shot,) = record_bundles.wanted([name], everything=False)
+    return record_bundles.judged(shot.archive), zoo.truth(name)
 
 
-def logged(pause: float, folder: Path) -> Diagnosis:
-    (folder / "prices.py").write_text(PROGRAM.format(pause=pause))
-    done = subprocess.run([sys.executable, "prices.py"], cwd=folder, capture_output=True, text=True, check=True)
-    assert "Executing <Task" in done.stderr
-    return worst(map(diagnose, evidence_of(read(done.stderr))))
-
-
-def test_a_long_step_is_a_suspicion_that_names_the_coroutine(tmp_path: Path) -> None:
-    answer = logged(1.2, tmp_path)
+def test_a_long_step_is_a_suspicion_that_names_the_coroutine() -> None:
+    answer, truth = logged("logged_step")
     assert answer.state == "loop-blocked" and answer.confidence < 0.7
-    assert (answer.blocking_frame.function, answer.blocking_frame.line) == ("price", 7)
+    assert answer.blocking_frame.function == "price" and truth.marked == (
+        ("logged_step.py", answer.blocking_frame.line),
+    )
     assert "held the event loop for 1.2" in answer.summary and answer.doubts
     assert any("2 such steps" in line for line in answer.evidence)
 
 
-def test_a_short_step_is_no_hang(tmp_path: Path) -> None:
-    answer = logged(0.2, tmp_path)
+def test_a_short_step_is_no_hang() -> None:
+    answer, _ = logged("short_step")
     assert answer.state == "inconclusive" and answer.blocking_frame.function == "price"
 
 

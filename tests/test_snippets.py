@@ -21,7 +21,7 @@ from client import eventually, get, reading, slowest
 SNIPPETS = Path(__file__).resolve().parent.parent / "snippets"
 sys.path.insert(0, str(SNIPPETS))
 
-from stream_executor import stream_results  # noqa: E402
+from stream_executor import stream_results
 
 STREAM_APP = """
 import asyncio, threading
@@ -105,6 +105,7 @@ def leave(url: str) -> None:
         assert stream.readline() == b"data: 0\n"
 
 
+@pytest.mark.live
 def test_stream_executor_keeps_the_loop_alive_where_a_with_block_hangs_it(app_dir):
     with lab.start(app_dir, "streams:app") as server:
         leave(f"{server.url}/good")
@@ -162,7 +163,7 @@ def test_stream_executor_tells_of_an_error_that_no_future_can_hold_and_of_none_t
     async def go() -> None:
         with pytest.raises(RuntimeError, match="StopIteration"):
             await asyncio.wait_for(collect(run_out, 1), 5)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=r"^\d$"):
             await collect(fail_together, 3)
         gc.collect()  # "exception was never retrieved" is said by the collector
         await asyncio.sleep(0.05)
@@ -212,6 +213,7 @@ def seconds_to_stop(server: lab.Server, job: str, patience: float) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.live
 def test_lifespan_executor_stops_where_a_with_block_waits_for_the_job(app_dir):
     with lab.start(app_dir, "lifespans:bad") as server:
         assert seconds_to_stop(server, "/polite", patience=2) == float("inf")
@@ -221,6 +223,7 @@ def test_lifespan_executor_stops_where_a_with_block_waits_for_the_job(app_dir):
     assert [line.partition("pool: ")[2].split(",")[0] for line in lines] == ["open", "closing", "closed"]
 
 
+@pytest.mark.live
 def test_lifespan_executor_gives_a_deaf_job_its_time_and_no_more(app_dir):
     with lab.start(app_dir, "lifespans:good") as server:
         assert 1 <= seconds_to_stop(server, "/deaf", patience=5) < 3
@@ -245,6 +248,7 @@ def urls(news: lab.Newsroom) -> list[str]:
     return ["-c", news.health_url, "-u", news.articles_url, "-s", news.stream_url]
 
 
+@pytest.mark.live
 def test_smoke_check_misses_on_the_hang_and_passes_on_the_repair(tmp_path):
     with lab.newsroom(delay=30) as news:
         bad = smoke(SHELLS[0], *urls(news), "-d", "1")
@@ -292,6 +296,7 @@ def alive(group: int) -> bool:
     return True
 
 
+@pytest.mark.live
 def test_smoke_check_ends_its_curl_and_its_folder_on_ctrl_c(app_dir, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -20,12 +20,12 @@ from snippet_lab import SNIPPETS, use_snippets
 
 use_snippets()
 
-import lifespan_executor  # noqa: E402
-import service_lifespan  # noqa: E402
+import lifespan_executor
+import service_lifespan
 
-import lab  # noqa: E402
-from hangdebug.capture.processes import facts  # noqa: E402
-from hangdebug.evidence.bundle import read_bundle  # noqa: E402
+import lab
+from hangdebug.capture.processes import facts
+from hangdebug.evidence.bundle import read_bundle
 
 ROOT = SNIPPETS.parent
 SHELLS = [shell for shell in (["dash"], ["busybox", "ash"], ["bash", "--posix"]) if shutil.which(shell[0])]
@@ -34,7 +34,10 @@ SHELL = pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])
 
 def path(folder: Path, *programs: str, busybox: bool = False) -> str:
     """A PATH of nothing but these programs and those of a small host; of busybox's own where that is asked for."""
-    names = "cat cut date grep sed tr sort awk mkdir mv ls readlink uname sleep head getconf sh tar gzip dirname basename".split()
+    names = (
+        "cat cut date grep sed tr sort awk mkdir mv ls readlink uname sleep "
+        "head getconf sh tar gzip dirname basename".split()
+    )
     box = shutil.which("busybox") if busybox else None
     for name in names:
         if box is None:
@@ -115,6 +118,7 @@ def captured(tmp_path_factory):
         yield hung, folder, diagnosed(folder)
 
 
+@pytest.mark.live
 @SHELL
 def test_a_capture_in_sh_gives_the_same_answer_as_one_in_python_and_says_what_it_lacks(shell, captured, tmp_path):
     hung, folder, live = captured
@@ -142,6 +146,7 @@ def test_a_capture_in_sh_gives_the_same_answer_as_one_in_python_and_says_what_it
         json.loads(file.read_text())
 
 
+@pytest.mark.live
 def test_what_the_sockets_tell_is_told_by_both(tmp_path):
     """Told to stop? No stack shows it."""
     (tmp_path / "bin").mkdir()
@@ -156,6 +161,7 @@ def test_what_the_sockets_tell_is_told_by_both(tmp_path):
     assert (answer["state"], answer["cause"]) == (hung.truth.state, hung.truth.cause)
 
 
+@pytest.mark.live
 def test_of_a_server_with_a_loop_the_child_that_is_stuck_for_good_is_captured_too(tmp_path):
     (tmp_path / "bin").mkdir()
     with zoo.hang("fork") as hung:
@@ -165,6 +171,7 @@ def test_of_a_server_with_a_loop_the_child_that_is_stuck_for_good_is_captured_to
     assert (answer["state"], answer["cause"], answer["process"]["supervisor_pid"]) == ("deadlock", "fork", hung.pid)
 
 
+@pytest.mark.live
 def test_a_full_pool_is_not_accused_where_nobody_can_tell_whether_work_waits_for_it(tmp_path):
     """Its queue is read by Python alone; with the number of CPUs, which says how large the pool may be, it would be."""
     (tmp_path / "bin").mkdir()
@@ -175,6 +182,7 @@ def test_a_full_pool_is_not_accused_where_nobody_can_tell_whether_work_waits_for
     assert answer["state"] in ("healthy", "inconclusive") and answer["confidence"] < 0.8
 
 
+@pytest.mark.live
 def test_what_only_tasks_show_is_no_sure_answer(tmp_path):
     (tmp_path / "bin").mkdir()
     with zoo.hang("never-set") as hung:
@@ -202,6 +210,7 @@ PYTHON_LINE = [
 ]
 
 
+@pytest.mark.live
 @SHELL
 def test_no_value_of_an_option_is_kept_by_the_shell_either(shell, tmp_path):
     (tmp_path / "bin").mkdir()
@@ -236,6 +245,7 @@ def test_no_value_of_an_option_is_kept_by_the_shell_either(shell, tmp_path):
     assert command == f"{sys.executable} *** *** *** {server} --port"
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("shell", [["busybox", "ash"] if shutil.which("busybox") else SHELLS[0]], ids=["sh"])
 def test_of_a_supervisor_each_worker_is_captured(shell, tmp_path):
     (tmp_path / "bin").mkdir()
@@ -258,6 +268,7 @@ def test_of_a_supervisor_each_worker_is_captured(shell, tmp_path):
     assert diagnosed(tmp_path / "evidence.tar.gz")["state"] == "healthy"
 
 
+@pytest.mark.live
 @SHELL
 def test_an_interrupted_capture_says_where_the_rest_is_and_leaves_the_target_as_it_was(shell, tmp_path):
     (tmp_path / "bin").mkdir()
@@ -282,6 +293,7 @@ def test_an_interrupted_capture_says_where_the_rest_is_and_leaves_the_target_as_
     )
 
 
+@pytest.mark.live
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to be somebody else")
 def test_another_user_who_may_not_attach_is_shown_the_command_to_ask_for(tmp_path):
     for folder in (tmp_path, *tmp_path.parents[:3]):
@@ -317,6 +329,7 @@ def test_another_user_who_may_not_attach_is_shown_the_command_to_ask_for(tmp_pat
             shutil.rmtree(f"/tmp/none-{os.getpid()}", ignore_errors=True)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("cause", ["sleep", "socket", "subprocess"])
 def test_the_kernel_s_word_is_kept_so_that_leaves_in_c_are_told_apart(cause, tmp_path):
     (tmp_path / "bin").mkdir()
@@ -327,6 +340,7 @@ def test_the_kernel_s_word_is_kept_so_that_leaves_in_c_are_told_apart(cause, tmp
         assert diagnosed(tmp_path / done.stdout.strip(), "--code", str(hung.truth.folder))["cause"] == cause
 
 
+@pytest.mark.live
 def test_a_stopped_process_is_left_alone_and_named(programs, tmp_path):
     with zoo.hang("sleep") as hung:
         hung.server.process.send_signal(signal.SIGSTOP)
@@ -343,6 +357,7 @@ def test_a_stopped_process_is_left_alone_and_named(programs, tmp_path):
         assert diagnosed(bundle)["state"] == "stopped"
 
 
+@pytest.mark.live
 @SHELL
 def test_what_cannot_be_captured_gets_a_line_with_the_next_command(shell, tmp_path):
     (tmp_path / "bin").mkdir()
@@ -381,7 +396,8 @@ def seconds(text: str) -> int:
 
 
 def instructions() -> list[tuple[str, str]]:
-    text = (SNIPPETS / "debug.Dockerfile").read_text().replace("\\\n", " ")
+    build = manifest("debug.compose.yaml")["services"]["app"]["build"]
+    text = build["dockerfile_inline"].replace("\\\n", " ")
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line and not line.startswith("#")]
 
 
@@ -390,9 +406,7 @@ def test_each_grants_the_one_capability_and_nothing_more():
     assert app["cap_add"] == ["SYS_PTRACE"] and not {"privileged", "pid", "security_opt", "user"} & set(app)
     context = manifest("debug.ephemeral.yaml")
     assert context == {"securityContext": {"runAsUser": 0, "capabilities": {"add": ["SYS_PTRACE"]}}}
-    text = "".join(
-        (SNIPPETS / name).read_text() for name in ("debug.compose.yaml", "debug.ephemeral.yaml", "debug.Dockerfile")
-    )
+    text = "".join((SNIPPETS / name).read_text() for name in ("debug.compose.yaml", "debug.ephemeral.yaml"))
     assert set(re.findall(r"\b(?:CAP_)?SYS_\w+", text)) == {"SYS_PTRACE"}
 
 
@@ -403,7 +417,6 @@ def test_the_image_stops_by_signal_within_the_grace_of_compose():
     grace = int(command[command.index("--timeout-graceful-shutdown") + 1])
     app = manifest("debug.compose.yaml")["services"]["app"]
     assert grace + max(lifespan_executor.DRAIN, service_lifespan.GRACE) < seconds(app["stop_grace_period"])
-    assert app["build"]["dockerfile"] == "debug.Dockerfile"
     assert any("py-spy" in rest for name, rest in steps if name == "RUN") and dict(steps)["USER"] != "root"
 
 
@@ -431,5 +444,5 @@ def test_the_health_check_of_compose_runs_and_tells_an_answer_from_none(tmp_path
 
 
 def test_what_was_not_run_is_said():
-    for name in ("debug.Dockerfile", "debug.compose.yaml", "debug.ephemeral.yaml"):
+    for name in ("debug.compose.yaml", "debug.ephemeral.yaml"):
         assert re.search(r"[Nn]ot run", (SNIPPETS / name).read_text())

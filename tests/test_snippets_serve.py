@@ -61,6 +61,7 @@ def begin(stack: ExitStack, url: str, count: int) -> None:
 # -- threads ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.live
 def test_slow_calls_with_a_limiter_of_their_own_do_not_starve_def_routes(serving):
     url = serving.url
     with ExitStack() as stack:
@@ -84,7 +85,7 @@ def test_a_burst_is_refused_as_well():
     async def go() -> tuple[int, dict]:
         slow = SlowWork(threads=2, queue=3)
         calls = [asyncio.ensure_future(slow.run(release.wait, 5)) for _ in range(100)]  # none of them has begun yet
-        _, waiting = await asyncio.wait(calls, timeout=0.2)
+        _, _waiting = await asyncio.wait(calls, timeout=0.2)
         use = slow.use()
         release.set()
         await asyncio.wait(calls)
@@ -99,6 +100,7 @@ def test_a_burst_is_refused_as_well():
 # -- health ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.live
 def test_readiness_tells_a_full_thread_pool_a_lagging_loop_and_an_end_while_liveness_stays(serving):
     url = serving.url
     status, body = answer(f"{url}/health/ready")
@@ -126,6 +128,7 @@ def test_readiness_tells_a_full_thread_pool_a_lagging_loop_and_an_end_while_live
 # -- processes -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.live
 def test_cpu_work_in_a_process_leaves_the_loop_free(serving):
     url = serving.url
     with ThreadPoolExecutor(1) as aside:
@@ -142,12 +145,14 @@ def workers(pid: int) -> list[int]:
     return [child.pid for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())]
 
 
+@pytest.mark.live
 def test_a_pool_of_processes_survives_a_dead_worker(serving):
     url = serving.url
     assert get(f"{url}/cpu/die", 15) is None
     assert get(f"{url}/good/cpu", 15) == b"true"
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_no_worker_process_outlives_the_server(folder, number):
     """Without the lab's own start-up module, by which the kernel ends what a server leaves behind."""
@@ -162,6 +167,7 @@ def test_no_worker_process_outlives_the_server(folder, number):
         assert eventually(lambda: not any(map(psutil.pid_exists, left)), 2)
 
 
+@pytest.mark.live
 def test_a_ctrl_c_while_a_worker_starts_ends_the_server_too(folder):
     with lab.start(folder, "serving:app", args=("--timeout-graceful-shutdown", "1")) as server, ExitStack() as stack:
         begin(stack, f"{server.url}/cpu/long", 1)
@@ -183,6 +189,7 @@ def exporting(folder):
         yield server
 
 
+@pytest.mark.live
 def test_streams_page_by_page_leave_connections_for_others(exporting):
     url = exporting.url
     with held(f"{url}/good", 6):
@@ -193,12 +200,14 @@ def test_streams_page_by_page_leave_connections_for_others(exporting):
         assert get(f"{url}/one", 3) is None  # the pool is dry
 
 
+@pytest.mark.live
 def test_every_row_comes_once_and_in_order(exporting):
     with reading(f"{exporting.url}/good") as stream:
         found = [stream.readline() for _ in range(16)]
     assert found[::2] == [b"data: %d\n" % number for number in range(8)]
 
 
+@pytest.mark.live
 def test_a_dropped_stream_gives_its_connection_back_where_a_plain_finally_loses_it(exporting):
     url = exporting.url
     for _ in range(8):
@@ -209,7 +218,7 @@ def test_a_dropped_stream_gives_its_connection_back_where_a_plain_finally_loses_
     for count in (1, 2):
         with held(f"{url}/bad/finally", 1):
             pass
-        assert not eventually(lambda: answer(f"{url}/facts")[1]["lent"] < count, 0.5)
+        assert not eventually(lambda count=count: answer(f"{url}/facts")[1]["lent"] < count, 0.5)
     assert get(f"{url}/one", 3) is None  # two readers left, and the pool of two is dry
     assert answer(f"{url}/facts")[1]["finished"] == []  # nothing after the first await of the `finally` was run
 
@@ -230,6 +239,7 @@ def line_of(text: str) -> int:
 WAITS = f'serving.py", line {line_of("asyncio.sleep(30)")}'
 
 
+@pytest.mark.live
 def test_the_watchdog_writes_stacks_and_tasks_of_a_stall_that_the_engine_can_read(folder):
     with lab.start(folder, "serving:app", env={"STALL": "0.4"}) as server, ExitStack() as stack:
         begin(stack, f"{server.url}/wait", 1)
@@ -246,6 +256,7 @@ def test_the_watchdog_writes_stacks_and_tasks_of_a_stall_that_the_engine_can_rea
     assert cause_in(stalled)[::2] == ("loop-blocked", line_of("<-- sleep"))
 
 
+@pytest.mark.live
 def test_the_watchdog_answers_a_signal_and_the_server_goes_on(folder):
     grace = ("--timeout-graceful-shutdown", "1")
     with lab.start(folder, "serving:app", env={"STALL": "30"}, args=grace) as server, ExitStack() as stack:
@@ -319,6 +330,7 @@ def test_no_coroutine():
 """
 
 
+@pytest.mark.live
 def test_the_guard_fails_the_test_that_blocks_and_no_other(folder):
     pytest.importorskip("pyleak")
     (folder / "test_guarded.py").write_text(GUARDED)

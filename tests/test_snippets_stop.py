@@ -21,9 +21,9 @@ from snippet_lab import NEVER, SNIPPETS, ask, held, lay_out, said, seconds_to_st
 
 use_snippets()
 
-from bounded_drain import drain, drain_async, running  # noqa: E402
-from periodic_cleanup import PeriodicThread, periodic_task  # noqa: E402
-from uvicorn_signals import until  # noqa: E402
+from bounded_drain import drain, drain_async, running
+from periodic_cleanup import PeriodicThread, periodic_task
+from uvicorn_signals import until
 
 GRACE = 1.0  # of tests/snippet_apps/stopping.py
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -46,6 +46,7 @@ def folder(tmp_path):
 # -- the whole: signals, services and a cleanup thread in one app ----------------------------------------
 
 
+@pytest.mark.live
 @SIGNALS
 @pytest.mark.parametrize(
     "job, reports", [("/job", "stopped"), ("/deaf", "LEFT BEHIND, a call still runs")], ids=["polite", "deaf"]
@@ -75,6 +76,7 @@ def test_a_stop_with_busy_workers_and_ten_streams_keeps_within_the_grace(folder,
         assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.live
 @SIGNALS
 def test_without_the_snippets_a_stream_a_worker_or_a_cleanup_thread_holds_the_exit(folder, number):
     def with_a_stream() -> None:
@@ -93,6 +95,7 @@ def test_without_the_snippets_a_stream_a_worker_or_a_cleanup_thread_holds_the_ex
             tried.result()
 
 
+@pytest.mark.live
 def test_a_cleanup_thread_that_nobody_stops_holds_the_interpreter_after_ctrl_c(folder):
     with lab.start(folder, "stopping:bad") as server:
         assert seconds_to_stop(server, signal.SIGINT, patience=2) == NEVER
@@ -113,6 +116,7 @@ def test_a_signal_that_nothing_handles_is_left_to_the_system():
     assert terminate is signal.SIG_DFL and interrupt is not signal.getsignal(signal.SIGINT)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("kind", ["uvicorn --workers 2", "uvicorn --reload", "gunicorn"])
 def test_a_ctrl_c_ends_supervisors_and_their_workers_too(folder, kind):
     if servers.missing(kind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Collection
 
 import pytest
 
@@ -15,6 +16,8 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import resolve
 from hangdebug.observe import observe_briefly
 
+pytestmark = pytest.mark.live
+
 UVICORN = ("-m", "uvicorn", "main:app", "--port", "0")
 SILENT = """
 import socket
@@ -23,37 +26,6 @@ print("READY 1", flush=True)
 line.recv(1)  # <-- socket
 """
 APP = "from fastapi import FastAPI\napp = FastAPI()\n"
-IN_A_MODULE = {"main.py": "import rates\n" + APP, "rates.py": SILENT}
-IN_A_LIFESPAN = {
-    "main.py": """
-import time
-from contextlib import asynccontextmanager
-from fastapi import FastAPI
-
-@asynccontextmanager
-async def lifespan(app):
-    print("READY 1", flush=True)
-    time.sleep(86400)  # <-- sleep
-    yield
-
-app = FastAPI(lifespan=lifespan)
-"""
-}
-WAITS_ASYNC = """
-import asyncio, socket
-from contextlib import asynccontextmanager
-from fastapi import FastAPI
-database = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and nobody ever answers
-
-@asynccontextmanager
-async def lifespan(app):
-    reader, writer = await asyncio.open_connection(*database.getsockname())
-    print("READY 1", flush=True)
-    await reader.readline()  # <-- socket
-    yield
-
-app = FastAPI(lifespan=lifespan)
-"""
 WAITS_FOR_A_THREAD = """
 import asyncio, socket
 from contextlib import asynccontextmanager
@@ -72,7 +44,6 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 """
-IN_A_SCRIPT = {"main.py": SILENT + "import uvicorn\n" + APP + "uvicorn.run(app)\n"}
 IMPORTED_TWICE = {
     "rates.py": SILENT,
     "main.py": """
@@ -94,25 +65,33 @@ def started(files: dict[str, str], command: tuple[str, ...], folder: Path) -> Di
         return worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
 
 
-@pytest.mark.parametrize(
-    "files, command, cause",
-    [
-        (IN_A_MODULE, UVICORN, "socket"),
-        (IN_A_LIFESPAN, UVICORN, "sleep"),
-        ({"main.py": WAITS_ASYNC}, UVICORN, "socket"),
-        ({"main.py": WAITS_FOR_A_THREAD}, UVICORN, "socket"),
-        (IN_A_SCRIPT, ("main.py",), "socket"),
-        (IMPORTED_TWICE, UVICORN, "import-lock"),
-        (IMPORTED_TWICE, ("main.py",), "import-lock"),
-    ],
-    ids=["module", "lifespan", "async", "thread", "script", "import-lock", "import-lock-script"],
-)
-def test_a_start_that_hangs(files: dict[str, str], command: tuple[str, ...], cause: str, tmp_path: Path) -> None:
-    answer = started(files, command, tmp_path)
-    marked = {(name, line) for name, text in files.items() for line, told in zoo.marks(text) if told == cause}
+@pytest.mark.parametrize("name", ["import_hangs", "lifespan_sleeps", "lifespan_awaits", "script_start"])
+def test_a_start_that_hangs(name: str) -> None:
+    with zoo.hang(name) as server:
+        answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+    agrees(answer, server.truth.cause, server.truth.marked)
+
+
+def agrees(answer: Diagnosis, cause: str, marked: Collection[tuple[str, int]]) -> None:
     assert (answer.state, answer.cause) == ("startup-hang", cause), answer
     assert (Path(answer.blocking_frame.file).name, answer.blocking_frame.line) in marked
     assert answer.confidence > 0.8
+
+
+@pytest.mark.parametrize(
+    "files, command, cause",
+    [
+        ({"main.py": WAITS_FOR_A_THREAD}, UVICORN, "socket"),
+        (IMPORTED_TWICE, UVICORN, "import-lock"),
+        (IMPORTED_TWICE, ("main.py",), "import-lock"),
+    ],
+    ids=["thread", "import-lock", "import-lock-script"],
+)
+def test_a_start_that_another_thread_hangs(
+    files: dict[str, str], command: tuple[str, ...], cause: str, tmp_path: Path
+) -> None:
+    marked = {(name, line) for name, text in files.items() for line, told in zoo.marks(text) if told == cause}
+    agrees(started(files, command, tmp_path), cause, marked)
 
 
 def test_a_start_that_is_slow_and_moves_on_is_no_hang(tmp_path: Path) -> None:

@@ -6,21 +6,20 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
-from hangdebug.capture.interpreter import asyncio_pstree as own_tools
-from hangdebug.capture.interpreter import layout, tasks
-from hangdebug.capture.interpreter.layout import LINKED, specimen
-from hangdebug.capture.interpreter.memory import Memory, Unreadable, opened
+from hangdebug.capture.interpreter import asyncio_pstree, layout, tasks
+from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import Objects
 from hangdebug.capture.interpreter.task_lists import Moved
-from hangdebug.capture.interpreter.tasks import ended_of, layout_for, tasks_of, walked
+from hangdebug.capture.interpreter.tasks import failed_tasks_of, layout_for, tasks_of, walk
 from hangdebug.evidence.model import Task
 
 KNOWN = Path(__file__).with_name("known_tasks.py")
@@ -66,7 +65,7 @@ def by_name(pid: int) -> dict[str, Task]:
     found = tasks_of(pid)
     assert found.note == ""
     assert len({task.name for task in found.tasks}) == len(found.tasks)
-    return {task.name: task for task in (*found.tasks, *ended_of(pid))}
+    return {task.name: task for task in (*found.tasks, *failed_tasks_of(pid))}
 
 
 def own(task: Task) -> list[tuple[str, int | None]]:
@@ -74,6 +73,7 @@ def own(task: Task) -> list[tuple[str, int | None]]:
     return [(frame.name, frame.line) for frame in task.frames if frame.file == str(KNOWN)]
 
 
+@pytest.mark.live
 def test_known_tasks_are_read_exactly(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
@@ -107,6 +107,7 @@ def test_known_tasks_are_read_exactly(python: Path) -> None:
     assert all(task.state == "pending" for name, task in found.items() if name != "bad")
 
 
+@pytest.mark.live
 def test_what_they_wait_for_is_named_with_its_counts(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
@@ -123,6 +124,7 @@ def test_what_they_wait_for_is_named_with_its_counts(python: Path) -> None:
     assert str(found["subclass"].awaits) == "Semaphore.acquire (permits 0, waiters 1)"
 
 
+@pytest.mark.live
 def test_who_is_inside_of_a_lock_is_seen_through_managers_and_generators(python: Path) -> None:
     with running(python) as pid:
         found = by_name(pid)
@@ -131,6 +133,7 @@ def test_who_is_inside_of_a_lock_is_seen_through_managers_and_generators(python:
     assert {name for name, task in found.items() if door.id in task.inside} == {"manager", "generator"}
 
 
+@pytest.mark.live
 def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
     with running(python) as pid:
         names = {task.frames[-1].function for task in by_name(pid).values() if task.frames}
@@ -138,6 +141,7 @@ def test_the_names_are_as_py_spy_prints_them(python: Path) -> None:
     assert ("Jobs.listen" in names) == (version >= (3, 11)) and ("listen" in names) == (version < (3, 11))
 
 
+@pytest.mark.live
 def test_a_thousand_tasks_take_less_than_a_second_and_do_not_disturb(python: Path) -> None:
     with running(python, "1000") as pid:
         known = layout_for(pid)
@@ -146,7 +150,7 @@ def test_a_thousand_tasks_take_less_than_a_second_and_do_not_disturb(python: Pat
         found = tasks_of(pid, known)
         took = time.monotonic() - began
         assert switches(pid) == before
-    assert len(found.tasks) == (1014 if known.version < LINKED else 1013) and took < 1.0  # one has ended
+    assert len(found.tasks) == (1014 if known.version < TASK_LISTS_SINCE else 1013) and took < 1.0  # one has ended
 
 
 def settled(pid: int) -> list[str]:
@@ -183,36 +187,41 @@ def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: py
         nodes = [task.id + layout_for(pid).task_node for task in tasks_of(pid).tasks]
         honest = Memory.word
         monkeypatch.setattr(Memory, "word", lambda self, at: honest(self, at) + 16 * (at == nodes[3] + 8))
-        with pytest.raises(Moved), opened(pid) as memory:
-            walked(Objects(memory, layout_for(pid)), pid)
+        with pytest.raises(Moved), open_memory(pid) as memory:
+            walk(Objects(memory, layout_for(pid)), pid)
         found = tasks_of(pid)
-    assert found.note == own_tools.NOTE and len(found.tasks) == len(nodes)
+    assert found.note == asyncio_pstree.NOTE and len(found.tasks) == len(nodes)
 
 
 def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     with with_lists() as pid:
-        with specimen(pid) as one:
+        with measured_specimen(pid) as one:
             for field in ("threads", "left_tasks", "next_thread", "thread_tasks", "task_node", "collector", "items"):
                 wrong = replace(one.layout, **{field: getattr(one.layout, field) + 512})
                 with pytest.raises((Unreadable, AssertionError, LookupError)):
-                    tasks.prove(replace(one, layout=wrong))
+                    tasks.check_layout(replace(one, layout=wrong))
         monkeypatch.setattr(tasks, "layouts", {})
-        monkeypatch.setattr(tasks, "prove", lambda one: (_ for _ in ()).throw(Unreadable("odd")))
+        monkeypatch.setattr(tasks, "check_layout", lambda one: (_ for _ in ()).throw(Unreadable("odd")))
         found = tasks_of(pid)
-    assert found.note == own_tools.NOTE and found.tasks
+    assert found.note == asyncio_pstree.NOTE and found.tasks
 
 
+@pytest.mark.live
 def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
-    whole = tasks.specimen
-    monkeypatch.setattr(tasks, "specimen", lambda pid: begun.append(pid) or whole(pid))
+    whole = tasks.measured_specimen
+    monkeypatch.setattr(tasks, "measured_specimen", lambda pid: begun.append(pid) or whole(pid))
     monkeypatch.setattr(tasks, "layouts", {})
-    with running(Path(sys.executable)) as one, running(Path(sys.executable)) as other:
-        with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(tasks_of, (one, other, one, other)))
+    with (
+        running(Path(sys.executable)) as one,
+        running(Path(sys.executable)) as other,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        found = list(pool.map(tasks_of, (one, other, one, other)))
     assert len(begun) == 1 and all(len(reading.tasks) == 14 for reading in found)
 
 
+@pytest.mark.live
 def test_a_process_without_asyncio_has_no_tasks() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; print(1, flush=True); sys.stdin.read()"],
@@ -227,6 +236,7 @@ def test_a_process_without_asyncio_has_no_tasks() -> None:
     assert (found.tasks, found.note) == ((), "")
 
 
+@pytest.mark.live
 def test_what_cannot_be_read_is_a_note() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait()
@@ -252,25 +262,27 @@ class Spoilt(Memory):
         return found ^ (0xFF << (asked % 48)) if asked % self.pages[-2][0] == 0 else found
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("period", [3, 7, 20, 50, 100, 173, 251])
 def test_spoilt_memory_gives_fewer_tasks_and_never_an_error(period: int) -> None:
     with running(Path(sys.executable), "50") as pid:
         known = layout_for(pid)
-        with opened(pid) as memory:
+        with open_memory(pid) as memory:
             spoilt = Spoilt(memory.descriptor, {-2: bytes([period])})
             began = time.monotonic()
             try:
-                found = walked(Objects(spoilt, known), pid).tasks
+                found = walk(Objects(spoilt, known), pid).tasks
             except Unreadable:
                 found = ()
             assert time.monotonic() - began < 5
-            whole = walked(Objects(memory, known), pid).tasks
+            whole = walk(Objects(memory, known), pid).tasks
     assert len(found) <= len(whole) == 64
 
 
+@pytest.mark.live
 def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(Path(sys.executable)) as pid, specimen(pid) as one:
-        tasks.prove(one)
+    with running(Path(sys.executable)) as pid, measured_specimen(pid) as one:
+        tasks.check_layout(one)
         for field in (
             "lasti",
             "code_file",
@@ -282,9 +294,10 @@ def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.Monk
         ):
             wrong = replace(one.layout, **{field: getattr(one.layout, field) + 8})
             with pytest.raises(Unreadable):
-                tasks.prove(replace(one, layout=wrong))
+                tasks.check_layout(replace(one, layout=wrong))
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "says",
     [

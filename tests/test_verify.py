@@ -18,6 +18,8 @@ from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import verify as verifying
 from hangdebug.repair.proof.verify import PHASES, Verification, table, verify
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture(scope="module")
 def odd():

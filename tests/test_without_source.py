@@ -17,7 +17,7 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.bundle import read_bundle
 
 CAPTURE = Path(__file__).resolve().parent.parent / "snippets" / "capture.sh"
-pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
+pytestmark = [pytest.mark.live, pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")]
 
 
 def by_shell(pid: int, folder: Path) -> Path:

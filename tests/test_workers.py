@@ -1,4 +1,4 @@
-"""Processes without an event loop: servers that serve one request at a time, worker threads, scripts. Each really runs."""
+"""Processes without an event loop: servers of one request at a time, worker threads, scripts. Each really runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import on_port, resolve
 from hangdebug.observe import observe_briefly
 
+pytestmark = pytest.mark.live
+
 SILENT = """
 import queue, socket, socketserver, subprocess, threading, time
 import requests
@@ -24,15 +26,6 @@ url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
 def ready():
     print("READY 1", flush=True)
 """
-FETCHES = (
-    SILENT
-    + """
-def fetch():
-    ready()
-    requests.get(url)  # <-- http-client
-fetch()
-"""
-)
 LOCKS = (
     SILENT
     + """
@@ -43,21 +36,6 @@ def total():
 with lock:
     ready()
     total()
-"""
-)
-JOBS = (
-    SILENT
-    + """
-jobs = queue.Queue()
-def work():
-    while True:
-        jobs.get()()
-def job():
-    ready()
-    requests.get(url)  # <-- http-client
-threading.Thread(target=work, daemon=True).start()
-jobs.put(job)
-threading.Event().wait()
 """
 )
 WAITS_FOR_JOBS = (
@@ -141,19 +119,23 @@ def started(text: str, folder: Path) -> Diagnosis:
         return worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
 
 
-@pytest.mark.parametrize(
-    "text, state, cause",
-    [
-        (FETCHES, "sync-worker-blocked", "http-client"),
-        (LOCKS, "deadlock", "lock"),
-        (JOBS, "sync-worker-blocked", "http-client"),
-    ],
-    ids=["fetches", "locks", "jobs"],
-)
-def test_a_script_that_waits_for_an_answer(text: str, state: str, cause: str, tmp_path: Path) -> None:
-    answer = started(text, tmp_path)
-    assert (answer.state, answer.cause) == (state, cause), answer
-    assert (answer.blocking_frame.line, cause) in zoo.marks(text)
+def looked_at(name: str) -> tuple[Diagnosis, zoo.Truth]:
+    with zoo.hang(name) as server:
+        return worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None))), server.truth
+
+
+@pytest.mark.parametrize("name", ["script_fetches", "script_jobs", "exit_listener"])
+def test_a_script_that_waits_for_an_answer(name: str) -> None:
+    """In its main thread, in a thread of its own, and in one that a library's atexit hook joins."""
+    answer, truth = looked_at(name)
+    assert (answer.state, answer.cause) == (truth.state, truth.cause), answer
+    assert (Path(answer.blocking_frame.file).name, answer.blocking_frame.line) in truth.marked
+
+
+def test_a_script_that_waits_for_a_lock_of_its_own(tmp_path: Path) -> None:
+    answer = started(LOCKS, tmp_path)
+    assert (answer.state, answer.cause) == ("deadlock", "lock"), answer
+    assert (answer.blocking_frame.line, "lock") in zoo.marks(LOCKS)
 
 
 @pytest.mark.parametrize(
@@ -177,59 +159,18 @@ def test_a_wait_on_purpose_is_never_accused(text: str, tmp_path: Path) -> None:
 
 def test_a_server_with_a_thread_a_request_and_one_slow_request_is_not_accused() -> None:
     truth = zoo.truth("wsgi_threads")
-    with lab.launch([sys.executable, "wsgi_threads.py"], truth.folder, None, zoo.SCRIPT, 20) as server:
-        with zoo.request(server.url, "/login", 5):
-            answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
-            assert zoo.ask(server.url, "/health", 5) == "answer"
+    with (
+        lab.launch([sys.executable, "wsgi_threads.py"], truth.folder, None, zoo.SCRIPT, 20) as server,
+        zoo.request(server.url, "/login", 5),
+    ):
+        answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+        assert zoo.ask(server.url, "/health", 5) == "answer"
     assert answer.state in ("healthy", "inconclusive") and answer.confidence < 0.7, answer
 
 
-STREAMS = """
-import time
-from socketserver import ThreadingMixIn
-from wsgiref.simple_server import WSGIServer, make_server
-def app(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/event-stream")])
-    def ticks():
-        while True:
-            yield b"data: tick"
-            time.sleep(0.5)
-    return ticks()
-class Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-with make_server("127.0.0.1", 0, app, Server) as server:
-    print(f"Serving on http://127.0.0.1:{server.server_port}", flush=True)
-    server.serve_forever()
-"""
-
-
-def test_streams_that_sleep_between_two_events_in_threads_of_their_own_are_not_accused(tmp_path: Path) -> None:
-    (tmp_path / "main.py").write_text(STREAMS)
-    with lab.launch([sys.executable, "main.py"], tmp_path, None, zoo.SCRIPT, 20) as server, ExitStack() as streams:
-        for _ in range(4):
-            streams.enter_context(zoo.request(server.url, "/", 5)).recv(100)
-        answer = worst(map(diagnose, observe_briefly(resolve(server.pid), lambda line: None)))
+def test_streams_that_sleep_between_two_events_in_threads_of_their_own_are_not_accused() -> None:
+    answer, _ = looked_at("wsgi_streams")
     assert answer.state in ("healthy", "inconclusive"), answer
-
-
-AT_EXIT = """
-import atexit, logging.handlers, queue, socket
-ours, theirs = socket.socketpair()  # nobody ever answers
-class Collector(logging.Handler):
-    def emit(self, record):
-        print("READY 1", flush=True)
-        ours.recv(1)  # <-- interpreter-exit
-listener = logging.handlers.QueueListener(queue.Queue(), Collector())
-listener.start()
-atexit.register(listener.stop)
-listener.queue.put(logging.makeLogRecord({"msg": "the last line"}))
-"""
-
-
-def test_a_librarys_atexit_hook_that_joins_a_thread(tmp_path: Path) -> None:
-    answer = started(AT_EXIT, tmp_path)
-    assert (answer.state, answer.cause) == ("exit-hang", "interpreter-exit"), answer
-    assert (answer.blocking_frame.line, answer.cause) in zoo.marks(AT_EXIT)
 
 
 WSGI = """
@@ -261,10 +202,10 @@ def test_gunicorns_blocked_worker_is_found_and_its_idle_one_is_not_accused(tmp_p
 
 def test_a_stream_in_one_of_gunicorns_threads_that_nobody_waits_for(tmp_path: Path) -> None:
     pytest.importorskip("gunicorn", reason="gunicorn is not installed: its threads are not tested")
-    (tmp_path / "main.py").write_text(STREAMS.partition("class Server")[0])
+    (tmp_path / "main.py").write_text(zoo.find("wsgi_streams").read_text().partition("class Server")[0])
     command = [sys.executable, "-m", "gunicorn", "--threads", "4", "-b", "127.0.0.1:0", "main:app"]
     with lab.launch(command, tmp_path, {"HOME": str(tmp_path)}, GUNICORN, 20) as server, ExitStack() as streams:
         for _ in range(2):
-            streams.enter_context(zoo.request(server.url, "/", 5)).recv(100)
+            streams.enter_context(zoo.request(server.url, "/stream", 5)).recv(100)
         answer = worst(map(diagnose, observe_briefly(on_port(int(server.url.rpartition(":")[2])), lambda line: None)))
     assert answer.state in ("healthy", "inconclusive"), answer

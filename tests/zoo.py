@@ -1,4 +1,4 @@
-"""The servers of hung/, hung_more/ and healthy/: start one, hang it, and prove that it hangs.
+"""The servers of hung/, hung_more/, healthy/ and situations/: start one, hang it, and prove that it hangs.
 
     with zoo.hang("sleep") as hung:
         hung.pid, hung.url, hung.truth.state, hung.truth.cause, hung.truth.marked
@@ -16,11 +16,15 @@ Each server says in plain constants what is true of it. This module reads them w
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     STACKS        the state that stacks show without their sources, where that is another: "loop-blocked"
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
-    SERVER        "script" where the file is a server of its own that prints "Serving on URL"; else uvicorn runs its `app`
+    SERVER        "script" where the file itself serves and prints "Serving on URL"; else uvicorn runs its `app`
+    READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
+    LOOK          the only way in which its evidence is taken, where that is not the engine's own: record_bundles.py
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
                   module by its name; several with spaces in between
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
+
+What is in situations/ is hung for its evidence alone (record_bundles.py), and not under every Python and loop.
 
 A server that would hide a module of the standard library from all the others has an underscore at the end of
 its file's name, which is no part of its own: queue_.py is the server `queue`.
@@ -31,30 +35,38 @@ from __future__ import annotations
 import ast
 import importlib.util
 import io
+import os
+import re
+import signal
 import sys
 import tempfile
 import time
 import tokenize
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Callable, Iterator
+from types import MappingProxyType
+from typing import Callable
 
 import psutil
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "notebooks"))
 
-import lab  # noqa: E402  (the lab lives beside the notebook)
-import postgres  # noqa: E402
-import practice  # noqa: E402
-import servers  # noqa: E402
-from practice import SCRIPT, ask, request, silent  # noqa: E402, F401  (how a server is brought to hang is told there)
+import lab
+import postgres
+import practice
+import servers
+from practice import SCRIPT, ask, request, silent  # noqa: F401  (how a server is brought to hang is told there)
 
 ZooError = lab.LabError  # a server did not behave as its constants say
 
 FOLDERS = ("hung", "hung_more", "healthy")
+SITUATIONS = "situations"
+PRINTED = re.compile("^(READY)$", re.M)
+SETTLES = 0.7  # seconds that a program has to come from what it printed, or from a signal, to where it stays
 MARK = "# <-- "
 CONSTANTS = (
     "STATE",
@@ -71,6 +83,8 @@ CONSTANTS = (
     "STACKS",
     "PROCESS",
     "SERVER",
+    "READY",
+    "LOOK",
 )
 
 
@@ -95,6 +109,8 @@ class Truth:
     stacks: str | None = None
     process: str = "server"
     server: str = "uvicorn"
+    ready: bool = False
+    look: str = "whole"
     marked: tuple[tuple[str, int], ...] = ()
 
 
@@ -119,6 +135,8 @@ class Hung:
         return self.server.url
 
     def holds(self, seconds: float = 1.0) -> bool:
+        if self.truth.ready:
+            return not practice.ended(self.server)
         return practice.holds(self.server, self.truth, seconds)
 
 
@@ -136,7 +154,7 @@ def truth(name: str) -> Truth:
     return truth_in(find(name.replace("-", "_")))
 
 
-@lru_cache(maxsize=None)  # hundreds of tests ask, and no server changes meanwhile
+@cache  # hundreds of tests ask, and no server changes meanwhile
 def truth_in(path: Path) -> Truth:
     package = path.name == "main.py"
     folder = path.parent.parent if package else path.parent
@@ -168,11 +186,11 @@ def missing(name: str) -> str | None:
 
 
 def find(name: str) -> Path:
-    for folder in FOLDERS:
+    for folder in (*FOLDERS, SITUATIONS):
         for path in (HERE / folder / f"{name}.py", HERE / folder / f"{name}_.py", HERE / folder / name / "main.py"):
             if path.is_file():
                 return path
-    known = ", ".join(one for folder in FOLDERS for one in names(folder))
+    known = ", ".join(one for folder in (*FOLDERS, SITUATIONS) for one in names(folder))
     raise LookupError(f"No server is called {name!r}. There are: {known}")
 
 
@@ -201,6 +219,7 @@ def hang(
     loop: str = "asyncio",
     under: str = "uvicorn",
     timeout: float = 20.0,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Hung]:
     """Start the server `name` under one of servers.KINDS, trigger it, and yield it once its symptom is really there.
 
@@ -211,12 +230,16 @@ def hang(
     facts = truth(name)
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="zoo-"))
-        env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1"}
+        env = {"TMPDIR": scratch, "NO_PROXY": "127.0.0.1", **env}
         if "postgresql" in (facts.needs or "").split():
             env["DATABASE_URL"] = stack.enter_context(postgres.running())
         server = start(facts, python, env, loop, args, under)
         stack.callback(server.log.unlink, missing_ok=True)
         stack.callback(server.stop, grace=0.0)
+        if facts.ready:
+            settle(server, facts)
+            yield Hung(server, facts)
+            return
         several = servers.KINDS[under].workers > 1
         practice.hang(
             server, facts, stack, timeout, facts.name, (lambda clients: all(map(silent, clients))) if several else None
@@ -224,7 +247,22 @@ def hang(
         yield Hung(server, facts)
 
 
+def settle(server: lab.Server, facts: Truth) -> None:
+    """Let a program that has printed READY come to where it stays; a signal comes after that."""
+    time.sleep(SETTLES)
+    if facts.signal:
+        os.kill(server.pid, getattr(signal, facts.signal))
+        time.sleep(SETTLES)
+
+
 def start(facts: Truth, python: str, env: dict[str, str], loop: str, args: tuple[str, ...], under: str) -> lab.Server:
+    if facts.ready:
+        command = (
+            [practice.script_of(facts.app)]
+            if facts.server == "script"
+            else ["-m", *servers.KINDS[under].command(facts.app, loop, postgres.free_port())]
+        )
+        return lab.launch([python, *command, *args], facts.folder, env, PRINTED, 20)
     if facts.server == "script":
         return practice.run(facts.server, facts.app, facts.folder, env, python, args)
     return servers.start(under, facts.folder, facts.app, loop=loop, args=args, python=python, env=env)

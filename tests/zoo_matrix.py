@@ -23,20 +23,20 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Iterable
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "scripts"), str(HERE.parent / "notebooks")]
 
-import lab  # noqa: E402
-import servers  # noqa: E402
-import zoo  # noqa: E402
-from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.capture.processes import on_port, resolve  # noqa: E402
-from hangdebug.observe import observe_briefly  # noqa: E402
+import lab
+import servers
+import zoo
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.capture.processes import on_port, resolve
+from hangdebug.observe import observe_briefly
 
 KEPT = HERE.parent / "build" / "zoo"
 PACKAGES = (
@@ -297,7 +297,8 @@ def calibration(rows: list[Row]) -> str:
     share = f" ({100 * hit / len(sure):.1f} %)" if sure else ""
     return (
         f"{right} of {len(rows)} answers are as built: state, cause and frame. False alarms on healthy servers: "
-        f"{sum(row.false_alarm for row in rows)}. Of {len(sure)} answers with a confidence above {SURE}, {hit} are right{share}."
+        f"{sum(row.false_alarm for row in rows)}. Of {len(sure)} answers with a "
+        f"confidence above {SURE}, {hit} are right{share}."
     )
 
 
@@ -331,7 +332,8 @@ def page(rows: list[Row]) -> str:
     head = ("case", "Python", "loop", "server", "state", "cause", "frame", "confidence", "seconds", "as built")
     return (
         f"# Every server, hung and diagnosed\n\n`make zoo` writes this page; a case is a server of `tests/`.\n\n"
-        f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every answer\n\n{table(head, map(columns, rows))}\n"
+        f"## In short\n\n{calibration(rows)}\n\n{summary(rows)}\n\n## Every "
+        f"answer\n\n{table(head, map(columns, rows))}\n"
     )
 
 

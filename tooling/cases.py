@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import zoo  # noqa: E402
+import zoo
 
 NAME = "service"
 HEALTHY = 2  # of the servers on which nothing is wrong, beside the one of hung/
@@ -97,7 +97,7 @@ def stripped(source: str) -> tuple[str, dict[int, int]]:
     kept: list[str] = []
     moved: dict[int, int] = {}
     for number, line in enumerate(lines, 1):
-        if line is None or not line and (not kept or kept[-2:] == ["", ""]):
+        if line is None or (not line and (not kept or kept[-2:] == ["", ""])):
             continue
         kept.append(line)
         moved[number] = len(kept)

@@ -1,7 +1,7 @@
 """Run what is commonly said about executors and shutdown, and print what happened here.
 
     python tooling/claims.py            run each claim, print the table
-    python tooling/claims.py --write    and keep it in references/claims.md
+    python tooling/claims.py --write    and keep it in references/executors.md
 
 Each claim is a function that tries it and gives what happened, the figure, and whether the claim held. They run side
 by side: the longest waits for 32 s, because that is its point.
@@ -25,12 +25,13 @@ from typing import Callable
 
 TOOLING = Path(__file__).resolve().parent
 ROOT = TOOLING.parent
-PAGE = ROOT / "references" / "claims.md"
+PAGE = ROOT / "references" / "executors.md"
+TITLE = "## What common advice gets wrong\n"
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks"), str(ROOT / "tests")]
 
-import lab  # noqa: E402
-from client import eventually, get, reading  # noqa: E402
-from hangdebug.repair.proof.pressure import pressure  # noqa: E402
+import lab
+from client import eventually, get, reading
+from hangdebug.repair.proof.pressure import pressure
 
 ABORTS, AT_ONCE = 200, 20
 POOL = 16  # threads, of claims_app.py's one pool
@@ -240,12 +241,11 @@ CLAIMS: dict[str, Callable[[], Outcome]] = {
     "A sync generator's `with` block is left when its client leaves.": is_closed_with_the_response,
 }
 
-HEAD = """\
-# What common advice gets wrong
-
+HEAD = f"""\
+{TITLE}
 Each line was run, not argued: `make claims` runs them again on your Python and prints the same table with your
-figures. This one is of {where}.
-What to do instead is in `references/executors.md` and `references/shutdown.md`.
+figures. This one is of {{where}}.
+What to do instead is above, and in `references/shutdown.md`.
 
 | it is said | what happened | measured |
 |---|---|---|
@@ -270,15 +270,21 @@ def page(outcomes: dict[str, Outcome]) -> str:
     return HEAD.format(where=where) + "".join(f"{row(*one)}\n" for one in outcomes.items())
 
 
+def section() -> tuple[str, str]:
+    """The page before the table of claims, and the table with its heading: the last part of the page."""
+    before, _, after = PAGE.read_text(encoding="utf-8").partition(TITLE)
+    return before, TITLE + after
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="keep the table in references/claims.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in references/executors.md")
     write = parser.parse_args().write
     outcomes = run(CLAIMS)
     print(page(outcomes), end="")
     held = [claim for claim, outcome in outcomes.items() if outcome.held]
     if write and not held:
-        PAGE.write_text(page(outcomes), encoding="utf-8")
+        PAGE.write_text(section()[0] + page(outcomes), encoding="utf-8")
     if held:
         print(f"claims: {len(held)} held on this Python; the page was not written.", file=sys.stderr)
     return 1 if held else 0

@@ -24,10 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 
-import cases  # noqa: E402
-from hangdebug.causes import CAUSES  # noqa: E402
-from hangdebug.causes.model import Cause  # noqa: E402
-from hangdebug.cli import command_line  # noqa: E402
+import cases
+from hangdebug.causes import CAUSES
+from hangdebug.causes.model import Cause
+from hangdebug.cli import command_line
 
 # Which lines of each step the README's example shows, after the step's heading.
 SHOWN = {
@@ -103,7 +103,7 @@ def triage_output() -> str:
     """What `hang.py triage` prints in a scratch folder. Raises RuntimeError when it proves nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, str(ROOT / "scripts" / "hang.py"), "triage", "--out", scratch]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise RuntimeError(f"triage ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout.replace(f"{scratch}/", "")
@@ -117,7 +117,7 @@ def example(output: str) -> str:
     for line in filter(None, map(str.rstrip, output.splitlines())):
         heading = re.match(r"(\d)\. ", line)
         step = heading[1] if heading else step
-        if heading or SHOWN[step] and re.match(SHOWN[step], line):
+        if heading or (SHOWN[step] and re.match(SHOWN[step], line)):
             kept += ["", line] if heading and step != "1" else [line]
         elif kept[-1] != "[...]":
             kept.append("[...]")

@@ -17,14 +17,14 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Iterable
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tooling")]
 
-import generate  # noqa: E402
-import zoo  # noqa: E402
+import generate
+import zoo
 
 PEERS = ROOT / "build" / "peers"
 SERVERS = (
@@ -64,7 +64,9 @@ def environment() -> Path:
 
 def output(command: Iterable[object]) -> str:
     """What a tool prints, errors too: its reader sees both. Empty where it cannot run."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace", timeout=120)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, errors="replace", timeout=120, check=False
+    )
     return re.sub(rf"\x1b\[[\d;]*m|{zoo.MARK}[\w-]+", "", done.stdout + done.stderr)  # a source line shows our own mark
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
 
-import lab  # noqa: E402
-from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
-from hangdebug.report import pictures  # noqa: E402
+import lab
+from hangdebug.repair.proof.verify import Verification, verify
+from hangdebug.report.charts import latency
 
 DEADLINE, ABORTS = 1.0, 10
 
@@ -37,7 +37,7 @@ def main() -> int:
         print("picture: the service did not hang before, or hung after; nothing was drawn.", file=sys.stderr)
         return 1
     file.parent.mkdir(exist_ok=True)
-    file.write_bytes(pictures.latency({"as it was": before, "repaired": after}).data)
+    file.write_bytes(latency({"as it was": before, "repaired": after}).data)
     print(file)
     return 0
 

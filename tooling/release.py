@@ -2,8 +2,8 @@
 
     python tooling/release.py 0.2.0
 
-Refused are a tree with uncommitted changes, a version that is not newer, and one that README.md's section "Changes"
-does not tell of. When a step fails, the files are as they were. Nothing is pushed.
+Refused are a tree with uncommitted changes, a version that is not newer, and one that CHANGELOG.md does not
+tell of. When a step fails, the files are as they were. Nothing is pushed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Refused(Exception):
 
 
 def git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"git {words[0]}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -51,9 +51,9 @@ def release(root: Path, version: str, check: Callable[[Path], None]) -> None:
     """Raises Refused, with the tree as it was."""
     if numbers(version) <= numbers(current(root)):
         raise Refused(f"{version} is not newer than {current(root)}.")
-    if not re.search(rf"^### {re.escape(version)}$", (root / "README.md").read_text(encoding="utf-8"), re.M):
+    if not re.search(rf"^## {re.escape(version)}$", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.M):
         raise Refused(
-            f"README.md tells nothing of {version}. Next: write '### {version}' under 'Changes', and commit it"
+            f"CHANGELOG.md tells nothing of {version}. Next: write '## {version}' over what changed, and commit it"
         )
     if git(root, "status", "--porcelain"):
         raise Refused("There are uncommitted changes. Next: git status")
@@ -75,7 +75,7 @@ def release(root: Path, version: str, check: Callable[[Path], None]) -> None:
 
 
 def run(root: Path, *command: str) -> None:
-    if subprocess.run(command, cwd=root).returncode:
+    if subprocess.run(command, cwd=root, check=False).returncode:
         raise Refused(f"{' '.join(Path(word).name for word in command)} failed; the files are as they were.")
 
 

@@ -2,9 +2,9 @@
 
     python tooling/scan.py
 
-cisco-ai-skill-scanner looks for what is dangerous, at its strict policy; agnix for what a skill must not have. Both come
-from the package index into build/scan, an environment of its own, for the first is large. Exit status 1 when a finding
-is not explained, when an explanation fits no finding, or when agnix has anything to say.
+cisco-ai-skill-scanner looks for what is dangerous, at its strict policy; agnix for what a skill must not have. Both
+come from the package index into build/scan, an environment of its own, for the first is large. Exit status 1 when a
+finding is not explained, when an explanation fits no finding, or when agnix has anything to say.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tooling"))
 
-import build_skill  # noqa: E402
+import build_skill
 
 SCAN = ROOT / "build" / "scan"
 PAGE = ROOT / "docs" / "scan.md"
@@ -58,7 +58,9 @@ def scanned(folder: Path) -> tuple[list[dict], str]:
         command = [folder / "skill-scanner", "scan", skill, "--policy", "strict", "--use-behavioral"]
         subprocess.run([*command, "--format", "json", "-o", report], check=True, stdout=subprocess.DEVNULL)
         (Path(scratch) / ".agnix.toml").write_text('[spec_revisions]\nagent_skills_spec = "1.0"\n')
-        said = subprocess.run([folder / "agnix", "--strict", skill.name], cwd=scratch, capture_output=True, text=True)
+        said = subprocess.run(
+            [folder / "agnix", "--strict", skill.name], cwd=scratch, capture_output=True, text=True, check=False
+        )
         clean = said.returncode == 0 and "No issues found" in said.stdout
         return json.loads(report.read_text())["findings"], "" if clean else said.stdout + said.stderr
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
@@ -16,9 +16,13 @@ from hangdebug.errors import BadRequest, BadSource, HangError
 from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
-from hangdebug.repair.model import Patch
-from hangdebug.report.groups import as_groups, as_json_groups
-from hangdebug.report.text import as_json, as_markdown, as_text
+from hangdebug.repair.model import Finding, Patch
+from hangdebug.report.explain import as_trace, explained
+from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text
+
+if TYPE_CHECKING:  # these need more than the standard library
+    from hangdebug.capture.processes import Target
+    from hangdebug.repair.proof.pressure import Check
 
 INTERRUPTED = 130
 
@@ -26,13 +30,14 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
     arguments = command_line().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return arguments.run(arguments)
+        return run(arguments)
     except HangError as error:
         print(f"hang.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nhang.py: interrupted; what was already written stays", file=sys.stderr)
+        print("\nhang.py: interrupted; what is already written stays", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,6 +78,12 @@ def run_record(arguments: argparse.Namespace) -> int:
 def run_diagnose(arguments: argparse.Namespace) -> int:
     sources = [*arguments.sources, *(arguments.pid or ())]
     if len(sources) > 1 and arguments.port is None:
+        if arguments.explain:
+            raise BadRequest(
+                "--explain is for one source.",
+                "Of several sources, the same answers are shown as one line.",
+                f"python scripts/hang.py diagnose {named(sources[0])} --explain",
+            )
         return run_many(arguments, sources)
     answer = worst(map(diagnose, evidence_from(arguments)))
     print(rendered(answer, arguments), end="")
@@ -94,11 +105,14 @@ def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
             continue
         found += [(label(source, item, len(evidence)), diagnose(item)) for item in evidence]
     if not found:
-        raise BadRequest(
-            "Not one of them could be diagnosed.", "", "python scripts/hang.py diagnose " + shlex.quote(str(sources[0]))
-        )
+        raise BadRequest("None of them could be diagnosed.", "", f"python scripts/hang.py diagnose {named(sources[0])}")
     print(as_json_groups(found) if arguments.json else as_groups(found), end="")
     return 0
+
+
+def named(source: str | int) -> str:
+    """A process or a file, as the command line takes it."""
+    return f"--pid {source}" if isinstance(source, int) else shlex.quote(source)
 
 
 def label(source: str | int, evidence: Evidence, count: int) -> str:
@@ -113,13 +127,14 @@ def run_report(arguments: argparse.Namespace) -> int:
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
-        checks[Path(file).stem] = pressure.read_check(text_of(file))
-        if checks[Path(file).stem] is None:
+        check = pressure.read_check(text_of(file))
+        if check is None:
             raise BadRequest(
-                f"{file} is no verification.",
-                "It is what `verify --save FILE` writes.",
+                f"{file} is not a verification.",
+                "`verify --save FILE` writes one.",
                 "python scripts/hang.py verify --help",
             )
+        checks[Path(file).stem] = check
     stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
     found = incident.gather(
         text_of("-") if arguments.source == "-" else path,
@@ -142,7 +157,9 @@ def run_fix(arguments: argparse.Namespace) -> int:
         )
     skipped: list[str] = []
     patches = scan.patches_for(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
-    findings, changed, unwritten = [], [], []
+    findings: list[Finding] = []
+    changed: list[Patch] = []
+    unwritten: list[str] = []
     for patch in patches:
         findings += patch.findings
         changed += [patch] if patch.changed else []
@@ -192,7 +209,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     if arguments.concurrency:
         if not arguments.stream_url:
             raise BadRequest(
-                "Which streams?", "--concurrency says how many are cut off at once.", f"{verify.USAGE} --stream-url URL"
+                "Which streams?", "--concurrency says how many are aborted at once.", f"{verify.USAGE} --stream-url URL"
             )
         found = pressure.pressure(
             arguments.url,
@@ -224,7 +241,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def save(result: object, arguments: argparse.Namespace) -> None:
+def save(result: Check, arguments: argparse.Namespace) -> None:
     if arguments.save:
         from hangdebug.repair.proof.pressure import keep_check
 
@@ -257,7 +274,7 @@ def command_line() -> argparse.ArgumentParser:
 # -- what the verbs share ------------------------------------------------------------------------------
 
 
-def target_of(arguments: argparse.Namespace):
+def target_of(arguments: argparse.Namespace) -> Target:
     from hangdebug.capture.processes import on_port, resolve
 
     if arguments.pid:
@@ -298,5 +315,6 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
     if arguments.json:
-        return as_json(answer) + "\n"
-    return as_markdown(answer) if arguments.markdown else as_text(answer)
+        return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
+    text = as_markdown(answer) if arguments.markdown else as_text(answer)
+    return text + explained(answer) if arguments.explain else text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Callable, Mapping
+from typing import Any, Callable, Mapping
 
 from hangdebug import __version__
 
+Runs = Mapping[str, Callable[[argparse.Namespace], int]]
+Verbs = Any  # argparse names its type with an underscore
 
-def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.ArgumentParser:
+
+def parser(run: Runs) -> argparse.ArgumentParser:
     """The parser, with `run` holding the function of each verb."""
     top = argparse.ArgumentParser(
         prog="hang.py",
@@ -35,7 +38,7 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
         verbs,
         "record",
         run,
-        "Sample a busy process, of several workers the busiest: stacks, a flame graph, a file for speedscope.",
+        "Sample a busy process, or the busiest of its workers: stacks, a flame graph, a file for speedscope.",
         "hang.py record --port 8000",
         "hang.py record --pid 4284 --seconds 10 --out flames",
     )
@@ -57,11 +60,14 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
         "sources",
         nargs="*",
         metavar="FILE|BUNDLE|-",
-        help="a pasted dump, an evidence bundle, - for stdin; of several, like ones are grouped",
+        help="a pasted dump, an evidence bundle, or - for stdin; of several, the same answers are one line",
     )
     live_arguments(diagnosing)
     diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
     diagnosing.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
+    diagnosing.add_argument(
+        "--explain", action="store_true", help="also show which rules were asked, and how the confidence came about"
+    )
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
@@ -86,7 +92,10 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
         "--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read, and shows the diff"
     )
     reporting.add_argument(
-        "--check", action="append", metavar="FILE", help="what `verify --save FILE` wrote; repeat for before and after"
+        "--check",
+        action="append",
+        metavar="FILE",
+        help="a file that `verify --save FILE` wrote; repeat it for before and after",
     )
 
     fixing = verb(
@@ -98,10 +107,16 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
         "hang.py fix --check app",
     )
     fixing.add_argument(
-        "places", nargs="*", metavar="PATH[:LINE]", help="files and folders to rewrite; with LINE only that construct"
+        "places",
+        nargs="*",
+        metavar="PATH[:LINE]",
+        help="files and folders to rewrite; with LINE, only the construct there",
     )
     fixing.add_argument(
-        "--from", dest="diagnosis", metavar="DIAGNOSIS", help="go to a diagnosis's blocking frame (JSON, or -)"
+        "--from",
+        dest="diagnosis",
+        metavar="DIAGNOSIS",
+        help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
     )
     fixing.add_argument("--write", action="store_true", help="change the files (each whole, or not at all)")
     fixing.add_argument(
@@ -120,12 +135,15 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
         "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20",
     )
     verifying.add_argument(
-        "--url", action="append", required=True, help="to probe; repeat for a control URL and the one that hung"
+        "--url",
+        action="append",
+        required=True,
+        help="a URL to probe; repeat it for a control URL and the one that hung",
     )
     verifying.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
     verifying.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
     verifying.add_argument(
-        "--concurrency", type=whole, metavar="N", help="cut off N at once, and probe all the time meanwhile"
+        "--concurrency", type=whole, metavar="N", help="abort N streams at once, and keep probing meanwhile"
     )
     verifying.add_argument("--pid", type=whole, help="with --concurrency: also count this process's threads (Linux)")
     verifying.add_argument(
@@ -140,7 +158,7 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
         verbs,
         "triage",
         run,
-        "The whole path: on the bundled news service, or on your own process.",
+        "Go the whole way, from symptom to proof, on the bundled news service or on your own process.",
         "hang.py triage",
         "hang.py triage --port 8000",
     )
@@ -149,8 +167,8 @@ def parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> argparse.A
     return top
 
 
-def verb(verbs, name: str, run: Mapping, does: str, *shown: str) -> argparse.ArgumentParser:
-    made = verbs.add_parser(
+def verb(verbs: Verbs, name: str, run: Runs, does: str, *shown: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = verbs.add_parser(
         name, help=does, description=does, epilog=examples(*shown), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.set_defaults(run=run[name])
@@ -163,7 +181,7 @@ def examples(*shown: str) -> str:
 
 def live_arguments(to: argparse.ArgumentParser) -> None:
     which = to.add_mutually_exclusive_group()
-    which.add_argument("--pid", type=whole, action="append", help="a process; a supervisor's workers are looked at too")
+    which.add_argument("--pid", type=whole, action="append", help="a process; of a supervisor, its workers too")
     which.add_argument("--port", type=whole, help="the local TCP port that it listens on")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class HangError(Exception):
-    """What the user is told: `what` happened, `why`, and the command to run `next`. Exit status 2."""
+    """What the user reads: `what` happened, `why`, and the command to run `next`. Exit status 2."""
 
     def __init__(self, what: str, why: str = "", next: str = "") -> None:
         super().__init__(what)

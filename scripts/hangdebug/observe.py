@@ -8,21 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
+from hangdebug.answer.certainty import WATCH_AGAIN
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
-from hangdebug.capture.bundle import AT_ONCE, Pause, capture, profile, rest, watch
+from hangdebug.capture.bundle import AT_ONCE, Pause, capture, sample_for_a_second, sleep_between, watch_for_a_second
 from hangdebug.capture.processes import Target
-from hangdebug.errors import BadBundle
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 
-CLEAR = 0.8
-WATCHED = ("threadpool-exhausted", "inconclusive")
+STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
 
 Say = Callable[[str], None]
 
 
-def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tuple[Evidence, ...]:
+def observe(target: Target, folder: Path, say: Say, pause: Pause = sleep_between) -> tuple[Evidence, ...]:
     """Capture `target` into `folder`, and again where the evidence so far is in doubt; returns all of it.
 
     `pause` is called between two looks; where it gives True no more is taken, and what was taken is returned.
@@ -44,10 +43,10 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = rest) -> tupl
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
-    if answer.state in WATCHED and answer.role in ("worker", "other") or second_loop:
-        watch(pid, place, say)
-    if answer.role in ("event-loop", "main") and answer.confidence < CLEAR:
-        profile(pid, place, say)
+    if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
+        watch_for_a_second(pid, place, say)
+    if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
+        sample_for_a_second(pid, place, say)
 
 
 def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:
@@ -62,9 +61,3 @@ def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence")
     base = f"{name}-{target.supervisor or target.workers[0]}-{stamp}"
     names = [base, *(f"{base}-{number}" for number in range(2, 100))]
     return next((parent / name for name in names if not (parent / name).exists()), parent / base)
-
-
-def answers(evidence: tuple[Evidence, ...]) -> tuple[Diagnosis, ...]:
-    if not evidence:
-        raise BadBundle("There is no evidence to diagnose.")
-    return tuple(diagnose(one) for one in evidence)

@@ -7,9 +7,10 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
@@ -39,7 +40,7 @@ def own(target: Target, keep: Path, say: Say) -> Diagnosis:
     say(f"evidence   {folder}")
     patch = proposal(answer, say)
     if patch is not None:
-        say(f"\n{fix.diff(patch)}\nNothing was changed. To apply it: {answer.remedy.command} --write")
+        say(f"\n{fix.diff(patch)}\nNothing was changed. To apply it: {answer.remedy and answer.remedy.command} --write")
     return answer
 
 
@@ -80,9 +81,8 @@ def demo(keep: Path, say: Say) -> bool:
         if patch is None or before.passed:
             say("\nNOT PROVED: the service did not hang as expected, or no rewrite was found.")
             return False
-        say(
-            f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(replace(patch, file=str(Path(patch.file).relative_to(copy))))}"
-        )
+        shown = replace(patch, file=str(Path(patch.file).relative_to(copy)))
+        say(f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(shown)}")
         fix.write(patch)
         say("5. Start the copy, replay the disconnect.")
         after, left = recovered(lab, copy, say)
@@ -112,7 +112,7 @@ def patched(answer: Diagnosis, app_dir: Path, copy: Path, say: Say) -> Patch | N
     return patch if patch.changed else None
 
 
-def replay(news, aborts: int, say: Say) -> Verification:
+def replay(news: Any, aborts: int, say: Say) -> Verification:
     result = verify([news.health_url, news.articles_url], stream_url=news.stream_url, aborts=aborts, deadline=DEADLINE)
     say("\n".join(f"   {line}".rstrip() for line in table(result).splitlines()))
     return result
@@ -165,18 +165,15 @@ def laboratory() -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
-        import fastapi  # noqa: E401, F401  (what the news service needs)
-        import requests
-        import uvicorn
-
-        import lab
+        for name in ("fastapi", "requests", "uvicorn"):  # what the news service needs
+            import_module(name)
+        return import_module("lab")
     except ImportError as error:
         raise MissingTool(
             f"{error.name} is not installed.",
             "The bundled news service needs it; your own process does not.",
             "make triage   # or: pip install fastapi uvicorn requests psutil py-spy",
         ) from error
-    return lab
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from rules import RULES, Run  # noqa: E402
-from transcript import NotATranscript, read  # noqa: E402
+from rules import RULES, Run
+from transcript import NotATranscript, read
 
 EVALS = HERE / "evals.json"
 

@@ -3,7 +3,8 @@
 Plain JSON: one object a turn, one a line or in one array (or an object whose `messages` or `turns` is that array).
 
     {"role": "user", "text": "It hangs again."}
-    {"role": "assistant", "text": "I look.", "tools": [{"tool": "bash", "command": "...", "output": "...", "status": 0, "seconds": 1.9}]}
+    {"role": "assistant", "text": "I look.",
+     "tools": [{"tool": "bash", "command": "...", "output": "...", "status": 0, "seconds": 1.9}]}
     {"seconds": 74}
 
 `tools` holds the calls that followed the text, in order. A tool that writes files is called "edit" or "write", and
@@ -32,8 +33,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any
 
 SHELLS = ("bash", "shell", "sh", "execute", "terminal")
 EDITORS = ("edit", "write", "multiedit", "notebookedit", "str_replace_based_edit_tool")
@@ -258,8 +260,7 @@ def unwrapped(argv: list[str]) -> Iterator[list[str]]:
         return
     name = argv[0].rpartition("/")[2]
     if name in ("sh", "bash", "dash", "ash") and "-c" in argv[:-1]:
-        for inner in simple_commands(argv[argv.index("-c") + 1]):
-            yield inner
+        yield from simple_commands(argv[argv.index("-c") + 1])
     elif name in ("sudo", "doas"):
         yield argv
         rest = argv[1:]

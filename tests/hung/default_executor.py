@@ -45,5 +45,5 @@ async def thumbnail():
 
 @app.get("/partner")
 async def partner():
-    found = await asyncio.get_running_loop().getaddrinfo("localhost", 443)  # asyncio asks in the same pool, uvloop does not
+    found = await asyncio.get_running_loop().getaddrinfo("localhost", 443)  # asyncio asks in the same pool, uvloop not
     return {"addresses": len(found)}

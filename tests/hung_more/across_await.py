@@ -1,6 +1,6 @@
 """A threading.Lock held across an await.
 
-`/import` waits for a slow upload inside of `with catalogue_lock`; the coroutine is suspended, and the lock stays locked.
+`/import` waits for a slow upload inside of `with catalogue_lock`; the coroutine is suspended, the lock stays locked.
 `/search` then takes the lock on the loop's thread, and the loop that alone could resume `/import` waits for it.
 """
 

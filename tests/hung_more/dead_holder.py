@@ -1,7 +1,7 @@
 """A lock whose holder has ended without releasing it.
 
-The refresher takes the lock by hand and fails before `release()`. Its thread is gone, the lock stays locked, and the next
-handler that enters it waits for nobody.
+The refresher takes the lock by hand and fails before `release()`. Its thread is gone, the lock stays locked, and the
+next handler that enters it waits for nobody.
 """
 
 import threading

@@ -1,6 +1,6 @@
 """The event loop's thread enters a threading.Lock that it is inside of already.
 
-`add` takes the basket's lock and calls `total`, which takes it too. A Lock is not re-entrant, so the thread waits for itself.
+`add` takes the basket's lock and calls `total`, which takes it too. A Lock is not re-entrant: it waits for itself.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """A bounded queue whose consumer has ended with an exception that nobody retrieved.
 
-The first order without a price kills the only task that reads the queue. Two more orders fit in; the next waits for room,
-and so does every one after it.
+The first order without a price kills the only task that reads the queue. Two more orders fit in; the next waits for
+room, and so does every one after it.
 """
 
 import asyncio

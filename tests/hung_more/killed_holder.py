@@ -1,7 +1,7 @@
 """A lock of multiprocessing whose holder was killed.
 
-The kernel frees a file lock when its owner dies, and a semaphore it does not. The child is killed inside of `with pages`
-(out of memory, say), and the server then waits for a process that does not exist.
+The kernel frees a file lock when its owner dies, and a semaphore it does not. The child is killed inside of
+`with pages` (out of memory, say), and the server then waits for a process that does not exist.
 """
 
 import multiprocessing

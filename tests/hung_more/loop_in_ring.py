@@ -1,7 +1,7 @@
 """The event loop is one of the two threads that take two locks in opposite orders.
 
-The cache's writer thread holds the cache's lock and wants to count the write; the handler holds the counters' lock and wants
-to read the cache. Each class has one lock, named alike, and looks harmless by itself.
+The cache's writer thread holds the cache's lock and wants to count the write; the handler holds the counters' lock and
+wants to read the cache. Each class has one lock, named alike, and looks harmless by itself.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """A pool that waits for itself.
 
-Each export submits its pages to the pool that it runs in, and waits for them. With as many exports as threads, all pages
-wait in the queue, and every thread waits for a page. The event loop is fine.
+Each export submits its pages to the pool that it runs in, and waits for them. With as many exports as threads, all
+pages wait in the queue, and every thread waits for a page. The event loop is fine.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Slow `def` routes, CPU work, a stream of rows, and health routes: as often written (/bad), and with the snippets (/good)."""
+"""Slow `def` routes, CPU work, a stream of rows, health routes: as often written (/bad), with the snippets (/good)."""
 
 from __future__ import annotations
 

@@ -1,41 +1,82 @@
-"""The nouns of the answer: the states, a verdict, and the diagnosis that is printed."""
+"""The nouns of the answer: a verdict and the rules that reach it, how sure it is, and the diagnosis that is printed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Callable, Literal, Optional, Union
 
+from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
+from hangdebug.evidence.vocabulary import Question, Role, State
 from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import Wait
 
-STATES = (
-    "loop-blocked",
-    "loop-busy",
-    "threadpool-exhausted",
-    "deadlock",
-    "tasks-waiting",
-    "exit-hang",
-    "startup-hang",
-    "sync-worker-blocked",
-    "stopped",
-    "healthy",
-    "inconclusive",
-)
+
+@dataclass(frozen=True)
+class Level:
+    """A row of the table of certainty: what supports a state, and how sure that makes it (0 to 1)."""
+
+    name: str
+    figure: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a rule knows that keeps its verdict from being surer than `most`, whatever its level."""
+
+    name: str
+    most: float
+    reason: str
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A state, how sure it is (0 to 1), what says so and what might be otherwise.
+    """A state, what supports it and what might be otherwise; `wait` is the wait that explains it, None without one.
 
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
-    `waits_for` is the ring of waits that the state rests on, if any: each thread waits for the next one.
+    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one.
     """
 
-    state: str
-    confidence: float
+    state: State
+    level: Level
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    wait: Optional[Wait] = None
+    limits: tuple[Limit, ...] = ()
     bystander: bool = False
-    waits_for: tuple[WaitsFor, ...] = ()
+    ring: tuple[WaitsFor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One way to recognise a state. `ask` answers with a Verdict, or says in a sentence what it saw instead."""
+
+    name: str
+    question: Question
+    ask: Callable[[Scene], Union[Verdict, str]]
+
+
+@dataclass(frozen=True)
+class StateEntry:
+    """A state as its file gives it: its rules, the sentence that a person acts on, and what else follows from it.
+
+    `repair` is what a remedy may hold: "code" a rewrite and a pattern, "pattern" the pattern alone (no coroutine has to
+    be rewritten there), None neither. `well` is whether nothing is wrong; `on_loop` whether the loop's own thread is at
+    fault; `names_cause` whether it waits for something that a cause should name; `follows` whether the report says whom
+    the thread at fault waits for in turn; `exonerates_threads` whether threads beside it are innocent.
+    """
+
+    name: State
+    rules: tuple[Rule, ...]
+    summary: Callable[[Scene, Verdict, Cause], str]
+    repair: Optional[Literal["code", "pattern"]] = "code"
+    well: bool = False
+    on_loop: bool = False
+    names_cause: bool = True
+    follows: bool = True
+    exonerates_threads: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,16 +99,46 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """The answer. Its JSON form is the contract of version 1 (report.as_json)."""
+class Asked:
+    """One rule that was asked: the state whose file it stands in, and what it saw ("" where it did not apply)."""
 
+    rule: str
     state: str
+    saw: str
+    spoke: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the certainty, and the figure (0 to 1) after it."""
+
+    name: str
+    figure: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How the answer came about: the rules in the order in which they were asked, then the steps of the certainty."""
+
+    asked: tuple[Asked, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The answer. Its JSON form is the contract of version 1 (report.as_json).
+
+    `rule` is the id of the rule that decided the state, `trace` how it came to be asked.
+    """
+
+    state: State
     cause: str
     confidence: float
     summary: str
     blocking_frame: BlockingFrame | None = None
     thread: Thread | None = None
-    role: str | None = None
+    role: Role | None = None
     kernel_wait: KernelWait | None = None
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -78,3 +149,5 @@ class Diagnosis:
     others: tuple[str, ...] = ()
     bystander: bool = False
     waits_for: tuple[WaitsFor, ...] = ()
+    rule: str = ""
+    trace: Trace = Trace()

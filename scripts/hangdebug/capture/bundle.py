@@ -16,39 +16,43 @@ from typing import Callable
 
 from hangdebug import __version__
 from hangdebug.capture import namespaces, proc, processes, pyspy, redact
-from hangdebug.capture.functions import functions
+from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
+from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.queues import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
-from hangdebug.evidence.excerpts import sources
+from hangdebug.evidence.excerpts import add_excerpts
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
-from hangdebug.scene.scene import role_of, supervises
+from hangdebug.evidence.roles import role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
-BEFORE, BEFORE_PAUSE = 4, 0.1
+READINGS, READING_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
-WAITED = ("Lock", "Semaphore", "CapacityLimiter", "Event", "Condition", "Queue")
 AT_ONCE = 8  # processes
-OFTEN, FEW, MANY = 200, 20, 300  # samples a second; the lower rate for a process with more threads than MANY
+RATE, LOW_RATE, MANY_THREADS = 200, 20, 300  # samples a second; the lower rate for a process with many threads
 
-manifest_in_hand = threading.RLock()  # processes are looked at side by side
+manifest_lock = threading.RLock()  # processes are looked at side by side
 
 Say = Callable[[str], None]
 Pause = Callable[[float], bool]
 
 
-def rest(seconds: float) -> bool:
+def sleep_between(seconds: float) -> bool:
     """Between two looks. A caller's own can count them, and ends the capture early by giving True."""
     time.sleep(seconds)
     return False
 
 
 def capture(
-    target: processes.Target, folder: Path, samples: int = SAMPLES, say: Say = lambda line: None, pause: Pause = rest
+    target: processes.Target,
+    folder: Path,
+    samples: int = SAMPLES,
+    say: Say = lambda line: None,
+    pause: Pause = sleep_between,
 ) -> Path:
     """Evidence of every process in `target`, one folder each below `folder`; returns `folder`.
 
@@ -56,23 +60,25 @@ def capture(
     Raises HangError when no process could be read.
     """
     pyspy.program()
-    start(folder)
-    failed = look(target, folder, samples, say, pause)
+    start_folder(folder)
+    failed = capture_processes(target, folder, samples, say, pause)
     for pid, error in failed:
-        note(folder, f"process {pid}: {error.what} {error.why}".strip())
+        add_note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
     if failed and not any(folder.glob("*/process.json")) or len(failed) == len(target.workers):
         raise failed[0][1]
     return folder
 
 
-def look(target: processes.Target, folder: Path, samples: int, say: Say, pause: Pause) -> list[tuple[int, HangError]]:
+def capture_processes(
+    target: processes.Target, folder: Path, samples: int, say: Say, pause: Pause
+) -> list[tuple[int, HangError]]:
     """The evidence of all processes, side by side: most of the time is waiting. Those that could not be read."""
     seen = threading.Event()  # the supervisor's first sample tells whether the processes below it are its workers
 
     def attempt(pid: int) -> tuple[int, HangError] | None:
         try:
-            one(pid, target.supervisor, folder, samples, say, seen, pause)
+            capture_process(pid, target.supervisor, folder, samples, say, seen, pause)
         except HangError as error:
             return pid, error
         finally:
@@ -83,19 +89,20 @@ def look(target: processes.Target, folder: Path, samples: int, say: Say, pause: 
         first = [pool.submit(attempt, pid) for pid in target.workers if pid == target.supervisor]
         if first:
             seen.wait()
-        others = [pool.submit(attempt, pid) for pid in below(target, folder)]
+        others = [pool.submit(attempt, pid) for pid in processes_below(target, folder)]
         return [failed for failed in (done.result() for done in first + others) if failed]
 
 
-def below(target: processes.Target, folder: Path) -> list[int]:
-    """The target's processes but its supervisor. Of one that runs a loop itself no children, but one that is stuck for good."""
+def processes_below(target: processes.Target, folder: Path) -> list[int]:
+    """The target's processes but its supervisor; where that runs a loop itself, only a child that is stuck for good."""
     children = [pid for pid in target.workers if pid != target.supervisor]
     if target.supervisor is None or not runs_a_loop(folder / str(target.supervisor)):
         return children
-    note(
-        folder, f"process {target.supervisor} runs an event loop itself: its children were not looked at, unless stuck"
+    add_note(
+        folder,
+        f"process {target.supervisor} runs an event loop itself: its children were not examined, unless they are stuck",
     )
-    return [child for child in children if proc.stuck_alone(child)][:1]
+    return [child for child in children if proc.is_stuck_alone(child)][:1]
 
 
 def runs_a_loop(place: Path) -> bool:
@@ -108,16 +115,16 @@ def runs_a_loop(place: Path) -> bool:
     )
 
 
-def start(folder: Path) -> None:
+def start_folder(folder: Path) -> None:
     """Raises BadRequest where evidence would be mixed with something else."""
     other = "python scripts/hang.py capture --pid PID --out ANOTHER_FOLDER"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         filled = any(folder.iterdir())
     except OSError as error:
-        raise BadRequest(f"{folder} cannot be made.", error.strerror or str(error), other) from error
+        raise BadRequest(f"{folder} cannot be created.", error.strerror or str(error), other) from error
     if filled:
-        raise BadRequest(f"{folder} is not empty.", "Evidence of two moments is not to be mixed.", other)
+        raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {
         "format": FORMAT,
@@ -129,18 +136,18 @@ def start(folder: Path) -> None:
         "notes": [],
         "removed": {},
     }
-    write(folder / "manifest.json", json.dumps(manifest, indent=1))
+    write_part(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
-def note(folder: Path, text: str) -> None:
+def add_note(folder: Path, text: str) -> None:
     path = folder / "manifest.json"
-    with manifest_in_hand:
+    with manifest_lock:
         manifest = json.loads(path.read_text())
         manifest["notes"].append(text)
-        write(path, json.dumps(manifest, indent=1))
+        write_part(path, json.dumps(manifest, indent=1))
 
 
-def one(
+def capture_process(
     pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event, pause: Pause
 ) -> None:
     """The evidence of one process. The kernel speaks first, for attaching can end the very wait.
@@ -150,66 +157,69 @@ def one(
     place = folder / str(pid)
     process = processes.facts(pid, supervisor)
     place.mkdir(exist_ok=True)
-    write(place / "process.json", json.dumps(asdict(process), indent=1))
+    write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     began = time.monotonic()
-    if proc.available(pid):
-        for name, text in proc.objects(pid, process.listening).items():
-            write(place / name, text)
-        for index in range(BEFORE):
-            write(place / f"kernel-before-{index}.tsv", kernel_now(pid))
-            if time.monotonic() - began > MOST_SECONDS / 3 or pause(BEFORE_PAUSE):
+    if proc.has_proc(pid):
+        for name, text in proc.copy_objects(pid, process.listening).items():
+            write_part(place / name, text)
+        for index in range(READINGS):
+            write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid))
+            if time.monotonic() - began > MOST_SECONDS / 3 or pause(READING_PAUSE):
                 break
-        write(place / "shared.tsv", proc.sharers(pid))
+        write_part(place / "shared.tsv", proc.copy_sharers(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if process.status in STOPPED:
-        say(f"process {pid}: is stopped, so its stacks are left alone")
+        say(f"process {pid}: is stopped, so its stacks were not read")
     else:
-        sample(pid, place, samples, say, seen, pause)
+        take_samples(pid, place, samples, say, seen, pause)
 
 
-def sample(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:
+def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:
     """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
     for index in range(first, first + count):
-        if proc.available(pid):
-            write(place / f"kernel-{index}.tsv", kernel_now(pid))
+        if proc.has_proc(pid):
+            write_part(place / f"kernel-{index}.tsv", kernel_rows(pid))
         try:
-            text = namespaces.translated(pid, pyspy.dump(pid))
+            text = namespaces.dump_with_our_ids(pid, pyspy.dump(pid))
         except HangError:
             if index == 0:
                 raise
-            say(f"process {pid}: ended or refused after {index} samples; those are kept")
+            say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
             break
-        write(place / f"sample-{index}.json", text)
+        write_part(place / f"sample-{index}.json", text)
         seen.set()
         snapshots += read(text)
         keep_sources(pid, place, snapshots)
         if time.monotonic() - began > MOST_SECONDS / 2 or pause(PAUSE):
             break
-    if proc.available(pid) and snapshots:
+    if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
     say(f"process {pid}: took {len(snapshots)} samples")
 
 
-def profile(pid: int, place: Path, say: Say = lambda line: None) -> None:
+def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
     """A second of sampling: whether the loop's thread is ever seen outside of where the samples saw it."""
-    threads = len(list(Path(f"/proc/{pid}/task").glob("*"))) if proc.available(pid) else 0
+    threads = len(list(Path(f"/proc/{pid}/task").glob("*"))) if proc.has_proc(pid) else 0
     try:
-        write(place / "profile.raw", namespaces.renamed(pid, pyspy.record(pid, FEW if threads > MANY else OFTEN)))
+        write_part(
+            place / "profile.raw",
+            namespaces.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
+        )
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
 
 
-def watch(pid: int, place: Path, say: Say = lambda line: None) -> None:
+def watch_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
     """A second in which nothing attaches: whether waiting threads wake by themselves."""
-    if not proc.available(pid):
+    if not proc.has_proc(pid):
         return
     for index in range(2):
         time.sleep(index)
-        write(place / f"kernel-watch-{index}.tsv", kernel_now(pid))
+        write_part(place / f"kernel-watch-{index}.tsv", kernel_rows(pid))
     say(f"process {pid}: in doubt, so it was watched for a second")
 
 
@@ -220,32 +230,32 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
         known = {
             file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()
         }
-    write(path, json.dumps(sources(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
+    write_part(path, json.dumps(add_excerpts(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
 
 
 def keep_tasks(pid: int, place: Path) -> None:
     """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
-    waited = number and any(map(waits, found.tasks))
+    waited = number and any(map(waits_for_a_task, found.tasks))
     if waited:
-        found = replace(found, tasks=found.tasks + tasks.ended_of(pid))
-    write(place / f"tasks-{number}.json", tasks.as_json(found))
-    write(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
+        found = replace(found, tasks=found.tasks + tasks.failed_tasks_of(pid))
+    write_part(place / f"tasks-{number}.json", tasks.as_json(found))
+    write_part(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
     if waited:
-        known = functions(tasks.files_of(pid), f"/proc/{pid}/root")
-        write(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
+        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}/root")
+        write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 
-def waits(task: Task) -> bool:
-    """Whether the application waits for somebody: who could end that takes longer to find out, and is asked only then."""
-    return task.awaits is not None and task.awaits.kind in WAITED and any(map(is_application, task.frames))
+def waits_for_a_task(task: Task) -> bool:
+    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
+    return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
 
 
-def kernel_now(pid: int) -> str:
+def kernel_rows(pid: int) -> str:
     try:
-        return proc.reading(pid)
+        return proc.copy_threads(pid)
     except ProcessLookupError:
         return ""
 
@@ -261,26 +271,26 @@ def pack(folder: Path) -> Path:
     return archive
 
 
-def list_removed(path: Path, removed: dict[str, int]) -> None:
-    """What was struck out of a part, by kind: the manifest's list says so to whoever reads the bundle."""
+def count_removed(path: Path, removed: dict[str, int]) -> None:
+    """Count in the manifest what was struck out of a part, by kind."""
     list_ = path.parent.parent / "manifest.json"
     if not list_.is_file():  # the manifest itself, whose notes may quote an address
         return
-    with manifest_in_hand:
+    with manifest_lock:
         manifest = json.loads(list_.read_text())
         kinds = manifest["removed"].setdefault(f"{path.parent.name}/{path.name}", {})
         for kind, count in removed.items():
             kinds[kind] = kinds.get(kind, 0) + count
-        write(list_, json.dumps(manifest, indent=1))
+        write_part(list_, json.dumps(manifest, indent=1))
 
 
-def write(path: Path, text: str) -> None:
+def write_part(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
-    text, removed = (redact.sources if path.name == "sources.json" else redact.clean)(text)
+    text, removed = (redact.clean_sources if path.name == "sources.json" else redact.clean_text)(text)
     if path.name in ("process.json", "children.tsv") and redact.STRUCK in text:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:
-        list_removed(path, removed)
+        count_removed(path, removed)
     partial = path.with_name(path.name + ".part")
     partial.write_text(text, encoding="utf-8", errors="replace")
     os.replace(partial, path)

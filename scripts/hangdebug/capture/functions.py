@@ -9,14 +9,14 @@ from __future__ import annotations
 import ast
 import time
 from dataclasses import replace
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Union
 
 from hangdebug.evidence.excerpts import file_lines
 from hangdebug.evidence.model import Function
 
 MOST_FILES, MOST_CHARACTERS, MOST_SECONDS = 1000, 400_000, 1.5
 # How many arguments the call that ends a wait can have: `event.set()` is one, `cache.set(key, value)` is none.
-ARGUMENTS = {
+ENDS_A_WAIT = {
     "set": (0,),
     "release": (0, 1),
     "notify": (0, 1),
@@ -34,21 +34,24 @@ ARGUMENTS = {
     "aclose": (0,),
 }
 # A function under one of these decorators is called by the application itself, or once, when it starts or ends.
-INNER = frozenset(
+KEEPS_THE_FUNCTION = frozenset(
     "asynccontextmanager contextmanager staticmethod classmethod property setter cached_property "
     "lru_cache cache wraps on_event overload override abstractmethod dataclass".split()
 )
 AT_START = ("lifespan", "on_startup", "on_shutdown")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+Definition = Union[ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef]
 MODULE = "<module>"
 
 
-def functions(files: Iterable[str], root: str = "") -> tuple[Function, ...] | None:
+def functions_that_end_waits(files: Iterable[str], root: str = "") -> tuple[Function, ...] | None:
     """What could end a wait in `files`; None where one of them cannot be read, or there are too many.
 
     `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
     """
-    began, found, passed = time.monotonic(), [], set()
+    began = time.monotonic()
+    found: list[Function] = []
+    passed: set[str] = set()
     for number, file in enumerate(files):
         text = "\n".join(file_lines(file, root))
         if not text and not file.endswith("__init__.py") or len(text) > MOST_CHARACTERS:
@@ -57,34 +60,36 @@ def functions(files: Iterable[str], root: str = "") -> tuple[Function, ...] | No
             return None
         try:
             tree = ast.parse(text)
-            found += defined(tree, file)
-            passed |= set(references(tree))
+            found += functions_in(tree, file)
+            passed |= set(names_handed_on(tree))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
-    return leading(rooted(found, passed))
+    return those_that_lead_to_an_end(with_roots_marked(found, passed))
 
 
-def defined(node: ast.AST, file: str, owner: str = "", bases: bool = False) -> Iterator[Function]:
+def functions_in(node: Definition, file: str, owner: str = "", bases: bool = False) -> Iterator[Function]:
     """The functions in a tree, those inside of others too; the body of a module counts as one."""
-    own, name = list(body(node)), getattr(node, "name", MODULE)
+    own, name = list(nodes_of(node)), getattr(node, "name", MODULE)
     if not isinstance(node, ast.ClassDef):
-        line, last = span(node) if name != MODULE else (0, 0)
+        line, last = (0, 0) if isinstance(node, ast.Module) else lines_of(node)
         public = not (name.startswith("__") and name.endswith("__"))
-        root = bases and public or any(map(outer, getattr(node, "decorator_list", ())))
+        root = bases and public or any(map(hands_on, getattr(node, "decorator_list", ())))
         yields = any(isinstance(one, (ast.Yield, ast.YieldFrom)) for one in own)
-        loops = tuple(span(one) for one in own if isinstance(one, (ast.While, ast.For, ast.AsyncFor)))
-        yield Function(name, file, line, last, owner, root, yields, endings(own), *mentions(own), loops)
+        loops = tuple(lines_of(one) for one in own if isinstance(one, (ast.While, ast.For, ast.AsyncFor)))
+        yield Function(
+            name, file, line, last, owner, root, yields, calls_that_end_waits(own), *names_and_awaits(own), loops
+        )
     for one in own:
         if isinstance(one, DEFINITIONS):
-            of_class = isinstance(node, ast.ClassDef)
-            yield from defined(one, file, name if of_class else "", of_class and bool(node.bases))
+            of_class = node if isinstance(node, ast.ClassDef) else None
+            yield from functions_in(one, file, name if of_class else "", of_class is not None and bool(of_class.bases))
 
 
-def span(node: ast.AST) -> tuple[int, int]:
+def lines_of(node: ast.stmt) -> tuple[int, int]:
     return node.lineno, node.end_lineno or node.lineno
 
 
-def body(node: ast.AST) -> Iterator[ast.AST]:
+def nodes_of(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes of a function, class or module; of the definitions inside only themselves."""
     todo = [node]
     while todo:
@@ -94,47 +99,52 @@ def body(node: ast.AST) -> Iterator[ast.AST]:
                 todo.append(child)
 
 
-def outer(decorator: ast.AST) -> bool:
+def hands_on(decorator: ast.AST) -> bool:
     """Whether a decorator hands the function to somebody else, as a route's does."""
-    return last_name(decorator.func if isinstance(decorator, ast.Call) else decorator) not in INNER
+    return last_name(decorator.func if isinstance(decorator, ast.Call) else decorator) not in KEEPS_THE_FUNCTION
 
 
-def endings(own: list[ast.AST]) -> tuple[tuple[str, int], ...]:
+def calls_that_end_waits(own: list[ast.AST]) -> tuple[tuple[str, int], ...]:
     """What could end a wait, with its line: "set" where it is called, "+set" where it is handed on, or called later."""
     called = {id(one.func): one for one in own if isinstance(one, ast.Call)}
     delayed = {id(part) for one in own if isinstance(one, ast.Lambda) for part in ast.walk(one)}
     found = []
     for one in own:
-        if isinstance(one, ast.Attribute) and one.attr in ARGUMENTS and isinstance(one.ctx, ast.Load):
+        if isinstance(one, ast.Attribute) and one.attr in ENDS_A_WAIT and isinstance(one.ctx, ast.Load):
             call = called.get(id(one))
-            if call is None or fits(one.attr, call):
+            if call is None or has_fitting_arguments(one.attr, call):
                 found.append((one.attr if call is not None and id(one) not in delayed else f"+{one.attr}", one.lineno))
         elif isinstance(one, ast.AsyncFor):  # reads a stream to its end
             found.append(("receive", one.lineno))
         elif isinstance(one, (ast.With, ast.AsyncWith)):  # closes a stream at its end
-            found.append(("close", span(one)[1]))
+            found.append(("close", lines_of(one)[1]))
     return tuple(found)
 
 
-def mentions(own: list[ast.AST]) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
+def names_and_awaits(own: list[ast.AST]) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
     """The names that a body mentions, and what it awaits. What a `with` enters is called again at the block's end."""
-    names = [(last_name(one), one.lineno) for one in own if last_name(one) and isinstance(one.ctx, ast.Load)]
+    names = [
+        (last_name(one), one.lineno)
+        for one in own
+        if isinstance(one, (ast.Name, ast.Attribute)) and isinstance(one.ctx, ast.Load)
+    ]
     awaits = [
-        (short(one.value.func), one.lineno)
+        (short_name(one.value.func), one.lineno)
         for one in own
         if isinstance(one, ast.Await) and isinstance(one.value, ast.Call)
     ]
     for one in own:
         if isinstance(one, (ast.With, ast.AsyncWith)):
             inside = [part for item in one.items for part in ast.walk(item.context_expr) if last_name(part)]
-            names += [(name, span(one)[1]) for name in ("__exit__", "__aexit__", *map(last_name, inside))]
-            awaits += [(f"with {short(item.context_expr)}", one.lineno) for item in one.items]
+            names += [(name, lines_of(one)[1]) for name in ("__exit__", "__aexit__", *map(last_name, inside))]
+            awaits += [(f"with {short_name(item.context_expr)}", one.lineno) for item in one.items]
     return tuple(names), tuple(awaits)
 
 
-def fits(name: str, call: ast.Call) -> bool:
+def has_fitting_arguments(name: str, call: ast.Call) -> bool:
     return (
-        any(isinstance(one, ast.Starred) for one in call.args) or len(call.args) + len(call.keywords) in ARGUMENTS[name]
+        any(isinstance(one, ast.Starred) for one in call.args)
+        or len(call.args) + len(call.keywords) in ENDS_A_WAIT[name]
     )
 
 
@@ -142,28 +152,30 @@ def last_name(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def short(node: ast.AST) -> str:
+def short_name(node: ast.AST) -> str:
     """The last two parts of a dotted name: "ready.wait" for `app.state.ready.wait`."""
     if isinstance(node, ast.Call):
-        return short(node.func)
+        return short_name(node.func)
     if isinstance(node, ast.Attribute):
         return f"{last_name(node.value)}.{node.attr}"
     return last_name(node)
 
 
-def references(tree: ast.AST) -> Iterator[str]:
+def names_handed_on(tree: ast.AST) -> Iterator[str]:
     """The names that are handed on instead of called: whoever gets one may call it later."""
     nodes = list(ast.walk(tree))
     skipped = {id(one.func) for one in nodes if isinstance(one, ast.Call)}
     skipped |= {id(one.value) for one in nodes if isinstance(one, ast.keyword) and one.arg in AT_START}
     skipped |= {id(one.value) for one in nodes if isinstance(one, (ast.Attribute, ast.Subscript))}
-    skipped |= {id(part) for one in nodes for not_a_value in types(one) for part in ast.walk(not_a_value)}
+    skipped |= {
+        id(part) for one in nodes for not_a_value in types_and_decorators(one) for part in ast.walk(not_a_value)
+    }
     for one in nodes:
         if id(one) not in skipped and last_name(one) and isinstance(getattr(one, "ctx", None), ast.Load):
             yield last_name(one)
 
 
-def types(node: ast.AST) -> list[ast.AST]:
+def types_and_decorators(node: ast.AST) -> list[ast.AST]:
     """The parts of a node that name types or decorators: nobody calls a function because it is named there."""
     parts = [getattr(node, "annotation", None), getattr(node, "returns", None)]
     if isinstance(node, ast.ExceptHandler):
@@ -173,8 +185,8 @@ def types(node: ast.AST) -> list[ast.AST]:
     return [one for one in parts if isinstance(one, ast.AST)]
 
 
-def rooted(found: list[Function], passed: set[str]) -> list[Function]:
-    """With those marked that somebody else may call: handed on, of a class that is, or a method that nobody mentions."""
+def with_roots_marked(found: list[Function], passed: set[str]) -> list[Function]:
+    """With those marked that somebody else may call: handed on, of a class that is, or a method nobody mentions."""
     mentioned = {name for one in found for name, _ in one.calls}
     return [
         replace(
@@ -190,11 +202,12 @@ def rooted(found: list[Function], passed: set[str]) -> list[Function]:
     ]
 
 
-def leading(found: list[Function]) -> tuple[Function, ...]:
+def those_that_lead_to_an_end(found: list[Function]) -> tuple[Function, ...]:
     """Those that end a wait and all that lead to one of them, with the mentions that matter."""
     mentioned = [{name for name, _ in one.calls} for one in found]
     kept = {index for index, one in enumerate(found) if one.ends}
-    fresh, names = set(kept), set()
+    fresh = set(kept)
+    names: set[str] = set()
     while fresh:
         new = {name for index in fresh for name in (found[index].name, found[index].owner) if name} - names
         names |= new

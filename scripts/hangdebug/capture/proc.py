@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 from hangdebug.capture import redact
-from hangdebug.capture.namespaces import depth, numbers
+from hangdebug.capture.namespaces import namespace_depth, namespace_ids
 from hangdebug.evidence.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
+from hangdebug.evidence.tcp import connections
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
@@ -22,11 +23,11 @@ MOST_SHARERS = 4
 CHILD_COMMAND = 3  # words of a child's command line that are kept
 
 
-def available(pid: int) -> bool:
+def has_proc(pid: int) -> bool:
     return Path(f"/proc/{pid}/task").is_dir()
 
 
-def reading(pid: int) -> str:
+def copy_threads(pid: int) -> str:
     """The rows of all threads now. A thread that ends meanwhile is left out; raises ProcessLookupError."""
     arch = platform.machine()
     rows = [f"# at {time.monotonic():.4f} arch {arch} hz {os.sysconf('SC_CLK_TCK')}"]
@@ -35,31 +36,31 @@ def reading(pid: int) -> str:
     except FileNotFoundError:
         raise ProcessLookupError(pid) from None
     for tid in tids:
-        found = row(f"/proc/{pid}/task/{tid}", tid, pid, arch)
+        found = copy_thread(f"/proc/{pid}/task/{tid}", tid, pid, arch)
         if found:
             rows.append(found)
     return "\n".join(rows) + "\n"
 
 
-def row(folder: str, tid: int, pid: int, arch: str) -> str | None:
-    stat = content(f"{folder}/stat")
+def copy_thread(folder: str, tid: int, pid: int, arch: str) -> str | None:
+    stat = text_of(f"{folder}/stat")
     if stat is None:
         return None
-    counts = switches(content(f"{folder}/status") or "")
-    call = content(f"{folder}/syscall") or ""
+    counts = context_switches(text_of(f"{folder}/status") or "")
+    call = text_of(f"{folder}/syscall") or ""
     polled = ",".join(map(str, polled_fds(pid, call, arch)))
-    wchan = content(f"{folder}/wchan") or ""
+    wchan = text_of(f"{folder}/wchan") or ""
     return "\t".join([str(tid), stat.rpartition(") ")[2], *counts, wchan, call, polled])
 
 
-def stuck_alone(pid: int) -> bool:
+def is_stuck_alone(pid: int) -> bool:
     """Whether its only thread waits for a lock of its own process, without a timeout: nobody can release it."""
-    reading_ = content(f"/proc/{pid}/task/{pid}/syscall") or ""
+    reading_ = text_of(f"/proc/{pid}/task/{pid}/syscall") or ""
     name, args = syscall(reading_, TABLES.get(platform.machine(), {}))
     return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
 
 
-def switches(status: str) -> tuple[str, str]:
+def context_switches(status: str) -> tuple[str, str]:
     counts = dict(line.split(":", 1) for line in status.splitlines() if "ctxt_switches" in line)
     return counts.get("voluntary_ctxt_switches", "").strip(), counts.get("nonvoluntary_ctxt_switches", "").strip()
 
@@ -81,13 +82,13 @@ def polled_fds(pid: int, call: str, arch: str) -> list[int]:
     return [fd for fd, _, _ in struct.iter_unpack("<ihh", raw[: len(raw) // 8 * 8]) if fd >= 0]
 
 
-def objects(pid: int, listening: tuple[int, ...]) -> dict[str, str]:
+def copy_objects(pid: int, listening: tuple[int, ...]) -> dict[str, str]:
     """What descriptors, sockets and children are: the texts of fds.tsv, net.txt and children.tsv."""
-    files = descriptors(pid)
-    return {"fds.tsv": files, "net.txt": sockets(pid, files, listening), "children.tsv": children(pid)}
+    files = copy_descriptors(pid)
+    return {"fds.tsv": files, "net.txt": copy_sockets(pid, files, listening), "children.tsv": copy_children(pid)}
 
 
-def descriptors(pid: int | str) -> str:
+def copy_descriptors(pid: int) -> str:
     rows = []
     try:
         fds = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
@@ -101,7 +102,7 @@ def descriptors(pid: int | str) -> str:
     return "\n".join(rows) + "\n"
 
 
-def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
+def copy_sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
     """Rows of the TCP tables of the target's network namespace: its own sockets, and those on its ports.
 
     A connection that waits to be accepted has no descriptor yet, so it is known by its port alone.
@@ -109,67 +110,73 @@ def sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
     own = {line.split("socket:[")[1][:-1] for line in files.splitlines() if "socket:[" in line}
     rows = []
     for name in ("tcp", "tcp6"):
-        for line in (content(f"/proc/{pid}/net/{name}") or "").splitlines()[1:]:
-            words = line.split()
-            if len(words) > 9 and (words[9] in own or int(words[1].rpartition(":")[2], 16) in listening):
+        for line in (text_of(f"/proc/{pid}/net/{name}") or "").splitlines():
+            if any(one.inode in own or one.port in listening for one in connections(line)):
                 rows.append(f"{line}\n")
     return "".join(rows)
 
 
-def children(pid: int) -> str:
-    """Its children by the number that it knows them by, which is what its system calls name, and the pipes that each has."""
+def copy_children(pid: int) -> str:
+    """The text of children.tsv: of each child its pid, its command line and the pipes that it has.
+
+    The pid is the one in the target's own namespace, which is what its system calls name.
+    """
     rows = []
-    level = depth(pid)
+    level = namespace_depth(pid)
     for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
-        for child in (content(list_) or "").split():
-            number = (numbers(f"/proc/{child}/status")[level - 1 :] or [child])[0]
-            pipes = {line.split("pipe:[")[1][:-1] for line in descriptors(child).splitlines() if "\tpipe:[" in line}
-            rows.append(f"{number}\t{command(child)}\t{' '.join(sorted(pipes))}")
+        for child in map(int, (text_of(list_) or "").split()):
+            own = namespace_ids(f"/proc/{child}/status")[level - 1 :]
+            pipes = {
+                line.split("pipe:[")[1][:-1] for line in copy_descriptors(child).splitlines() if "\tpipe:[" in line
+            }
+            rows.append(f"{own[0] if own else child}\t{command_line(child)}\t{' '.join(sorted(pipes))}")
     return "\n".join(rows) + "\n"
 
 
-def sharers(pid: int) -> str:
-    """The text of shared.tsv: of each semaphore that threads of `pid` wait for together with other processes, which these are.
+def copy_sharers(pid: int) -> str:
+    """The text of shared.tsv: of each semaphore that `pid` waits for and shares with others, which processes these are.
 
     Such a one lies in a file that is mapped, often one without a name any more. The kernel does not release it for
     an owner that was killed, so a semaphore that nobody else maps was left behind.
     """
     arch = platform.machine()
-    calls = (syscall(content(path) or "", TABLES.get(arch, {})) for path in glob.glob(f"/proc/{pid}/task/*/syscall"))
+    calls = (syscall(text_of(path) or "", TABLES.get(arch, {})) for path in glob.glob(f"/proc/{pid}/task/*/syscall"))
     wanted = {args[0] for name, args in calls if name == "futex" and args and not args[1] & FUTEX_PRIVATE}
     found = {}
     for at in wanted:
-        file = next((file for start, end, file in mapped(pid) if start <= at < end), None)
+        file = next((file for start, end, file in mapped_files(pid) if start <= at < end), None)
         if file is not None:
             found[at] = file
-    others = {other: {file for _, _, file in mapped(other)} for other in processes() if other != pid} if found else {}
+    others = (
+        {other: {file for _, _, file in mapped_files(other)} for other in all_pids() if other != pid} if found else {}
+    )
     rows = []
     for at, file in found.items():
-        names = [f"{other}: {command(other)}" for other, files in others.items() if file in files]
+        names = [f"{other}: {command_line(other)}" for other, files in others.items() if file in files]
         rows.append(f"{at}\t{', '.join(names[:MOST_SHARERS]) or ALONE}")
     return "\n".join(rows) + "\n" if rows else ""
 
 
-def mapped(pid: int) -> list[tuple[int, int, str]]:
+def mapped_files(pid: int) -> list[tuple[int, int, str]]:
     """The parts of its memory that lie in files: start, end, and the file's device and inode."""
-    rows = (line.split(None, 5) for line in (content(f"/proc/{pid}/maps") or "").splitlines())
-    return [
-        (*(int(end, 16) for end in row[0].split("-")), f"{row[3]} {row[4]}")
-        for row in rows
-        if len(row) > 4 and row[4] != "0"
-    ]
+    rows = (line.split(None, 5) for line in (text_of(f"/proc/{pid}/maps") or "").splitlines())
+    found = []
+    for range_, _, _, device, inode, *_ in (row for row in rows if len(row) > 4 and row[4] != "0"):
+        start, _, end = range_.partition("-")
+        found.append((int(start, 16), int(end, 16), f"{device} {inode}"))
+    return found
 
 
-def processes() -> list[int]:
+def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def command(pid: int) -> str:
-    words = (content(f"/proc/{pid}/cmdline") or "").split("\0")
-    return redact.command(words, CHILD_COMMAND).strip()
+def command_line(pid: int) -> str:
+    words = (text_of(f"/proc/{pid}/cmdline") or "").split("\0")
+    return redact.clean_command(words, CHILD_COMMAND).strip()
 
 
-def content(path: str) -> str | None:
+def text_of(path: str) -> str | None:
     """A file's text, or None where it is gone or not for this user."""
     try:
         with open(path, encoding="utf-8", errors="replace") as opened:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Any, Callable, Iterator, TypeVar
 
 from hangdebug.capture import redact
-from hangdebug.capture.interpreter.memory import Unreadable, mappings
+from hangdebug.capture.interpreter.memory import Unreadable, mapped_files
 from hangdebug.capture.pyspy import not_permitted
-from hangdebug.capture.sockets import accepts, has_served, polls
+from hangdebug.capture.sockets import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
 from hangdebug.errors import MissingTool, NoProcess, NotPython, to_install
 from hangdebug.evidence.model import Process
 
-try:
-    import psutil
-except ImportError:  # diagnosing a dump or a bundle needs none of this
-    psutil = None
+Running = Any  # a psutil.Process: psutil has no types
+T = TypeVar("T")
 
-SERVERS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
+SERVER_PROGRAMS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
 MOST_WORDS = 6
 MOST_CHILDREN = 64
@@ -33,7 +31,7 @@ class Target:
     supervisor: int | None = None
 
 
-def library():
+def require_psutil() -> Any:
     """psutil. Raises MissingTool."""
     if psutil is None:
         raise MissingTool(
@@ -51,7 +49,7 @@ def resolve(pid: int) -> Target:
     children of a process that runs no event loop. A launcher that is not Python (`sh -c uvicorn ...`) stands
     for the one server that it started.
     """
-    process = alive(pid)
+    process = running_process(pid)
     if not is_python(process):
         below = python_children(process)
         if len(below) != 1:
@@ -61,10 +59,10 @@ def resolve(pid: int) -> Target:
     return Target((process.pid, *children), process.pid if children else None)
 
 
-def not_python(pid: int, below: list) -> NotPython:
+def not_python(pid: int, below: list[Running]) -> NotPython:
     if not below:
         return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
-    shown = "; ".join(f"{child.pid}: {shorten(child)}" for child in below[:8])
+    shown = "; ".join(f"{child.pid}: {short_command(child)}" for child in below[:8])
     return NotPython(
         f"Process {pid} is not a Python process.",
         f"It started several: {shown}.",
@@ -74,7 +72,7 @@ def not_python(pid: int, below: list) -> NotPython:
 
 def on_port(port: int) -> Target:
     """The processes that listen on a local TCP port. Raises NoProcess, or NotPermitted where they are hidden."""
-    ps = library()
+    ps = require_psutil()
     try:
         rows = [c for c in ps.net_connections("tcp") if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
     except ps.AccessDenied:  # macOS shows other processes' sockets to root only
@@ -90,43 +88,40 @@ def on_port(port: int) -> Target:
             "The server ended, or listens elsewhere.",
             "ss -ltnp   # or: lsof -iTCP -sTCP:LISTEN",
         )
-    pids = {row.pid for row in rows if getattr(row, "pid", None)} | holders(port)
+    pids = {row.pid for row in rows if getattr(row, "pid", None)} | socket_holders(port)
     if not pids:
         raise NoProcess(
             f"A process of another user listens on port {port}; its pid is not visible to you.",
             "",
             f"sudo ss -ltnp 'sport = :{port}'   # then: hang.py diagnose --pid PID",
         )
-    parents = {pid for pid in pids if pids & {child.pid for child in python_children(alive(pid))}}
+    parents = {pid for pid in pids if pids & {child.pid for child in python_children(running_process(pid))}}
     roots = parents or pids
     family = dict.fromkeys(pid for root in sorted(roots) for pid in resolve(root).workers)
     return Target((*family, *sorted(pids - set(family))), next(iter(sorted(parents)), None))
 
 
-def holders(port: int) -> set[int]:
+def socket_holders(port: int) -> set[int]:
     """Every process that holds the listening socket, for workers inherit it from their supervisor."""
     found = set()
-    for process in library().process_iter():
+    for process in require_psutil().process_iter():
         if any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections(process)):
             found.add(process.pid)
     return found
 
 
-def connections(process) -> list:
-    try:
-        return process.net_connections("tcp")
-    except psutil.Error:
-        return []
+def connections(process: Running) -> list[Any]:
+    return or_none(lambda: process.net_connections("tcp")) or []
 
 
-def alive(pid: int):
+def running_process(pid: int) -> Running:
     """Raises NoProcess for a pid that is not running, or only a zombie."""
-    ps = library()
+    ps = require_psutil()
     try:
         process = ps.Process(pid)
         if process.status() != ps.STATUS_ZOMBIE:
             return process
-        why = "It has ended, and its parent has not yet asked how."
+        why = "It has ended, and its parent has not collected its exit status yet."
     except (ps.NoSuchProcess, ValueError, OverflowError):
         why = "It ended, or the number is wrong."
     except ps.AccessDenied:
@@ -136,13 +131,13 @@ def alive(pid: int):
     )
 
 
-def python_children(process) -> list:
+def python_children(process: Running) -> list[Any]:
     """Children that run Python as workers do: not the trackers that multiprocessing starts beside them."""
-    below = quietly(process.children) or []
-    return [child for child in below if is_python(child) and not any(word in command(child) for word in HELPERS)]
+    below = or_none(process.children) or []
+    return [child for child in below if is_python(child) and not any(word in command_line(child) for word in HELPERS)]
 
 
-def python_family(process) -> list:
+def python_family(process: Running) -> list[Any]:
     """The same, with the children's children. A child that is not Python ends its branch."""
     found = python_children(process)
     for child in found:
@@ -151,15 +146,15 @@ def python_family(process) -> list:
     return found
 
 
-def is_python(process) -> bool:
+def is_python(process: Running) -> bool:
     try:
-        name = os.path.basename(quietly(process.exe) or process.name()).lower()  # another user's name is to be seen
-        return name.startswith(("python", "pypy")) or any(part in process.name() for part in SERVERS)
+        name = os.path.basename(or_none(process.exe) or process.name()).lower()  # another user's name is to be seen
+        return name.startswith(("python", "pypy")) or any(part in process.name() for part in SERVER_PROGRAMS)
     except psutil.Error:
         return False
 
 
-def command(process) -> str:
+def command_line(process: Running) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -168,60 +163,61 @@ def command(process) -> str:
 
 def facts(pid: int, supervisor: int | None = None) -> Process:
     """What does not change between samples. Parts that this user may not see are None."""
-    process = alive(pid)
+    process = running_process(pid)
     with process.oneshot():
-        line = command(process)
+        line = command_line(process)
         parent = supervisor if supervisor != pid else None
-        above = command(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
-        python, sockets = version(process), quietly(lambda: process.net_connections("all"))
+        above = command_line(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
+        python, sockets = python_version(process), or_none(lambda: process.net_connections("all"))
         return Process(
             pid,
-            shorten(process),
+            short_command(process),
             python,
             server_of(f"{line} {above}"),
             parent,
-            quietly(process.cwd),
-            quietly(process.status),
+            or_none(process.cwd),
+            or_none(process.status),
             cpus(process, python),
             tuple(sorted({c.laddr.port for c in sockets or () if c.status == psutil.CONN_LISTEN})),
-            accepts(pid, sockets),
-            has_served(pid, sockets),
-            polls(pid, sockets),
+            accepts_connections(pid, sockets),
+            holds_accepted_connection(pid, sockets),
+            epolls_of_listeners(pid, sockets),
         )
 
 
-def cpus(process, python: str | None) -> int | None:
+def cpus(process: Running, python: str | None) -> int | None:
     """How many CPUs its Python counts, for the size of its default executor: from 3.13 on those it may run on."""
     minor = int((python or "3.0").partition(".")[2])
-    allowed = quietly(process.cpu_affinity) if minor >= 13 and hasattr(process, "cpu_affinity") else None
+    allowed = or_none(process.cpu_affinity) if minor >= 13 and hasattr(process, "cpu_affinity") else None
     return len(allowed) if allowed else psutil.cpu_count()
 
 
-def shorten(process) -> str:
+def short_command(process: Running) -> str:
     """The program and what it serves, without what may be a secret."""
-    return redact.command(quietly(process.cmdline) or [], MOST_WORDS)
+    return redact.clean_command(or_none(process.cmdline) or [], MOST_WORDS)
 
 
 def server_of(line: str) -> str | None:
-    return next((name for name in SERVERS if name in line), None)
+    return next((name for name in SERVER_PROGRAMS if name in line), None)
 
 
-def version(process) -> str | None:
+def python_version(process: Running) -> str | None:
     """ "3.11" from the name of the interpreter or of the library that it has loaded."""
-    names = (found[1] for text in images(process) for found in [re.search(r"python(3\.\d+)", text)] if found)
+    names = (found[1] for text in loaded_files(process) for found in [re.search(r"python(3\.\d+)", text)] if found)
     return next(names, None)
 
 
-def images(process) -> Iterator[str]:
+def loaded_files(process: Running) -> Iterator[str]:
     """The paths of its executable, and of the files that it has mapped."""
-    yield quietly(process.exe) or ""
+    yield or_none(process.exe) or ""
     try:
-        yield from (one.path for one in mappings(process.pid).values())
+        yield from (one.path for one in mapped_files(process.pid).values())
     except Unreadable:  # no Linux; there psutil knows, which is slow on Linux: it asks for the size of each part
-        yield from (one.path for one in quietly(getattr(process, "memory_maps", list)) or ())
+        yield from (one.path for one in or_none(getattr(process, "memory_maps", list)) or ())
 
 
-def quietly(call):
+def or_none(call: Callable[[], T]) -> T | None:
+    """What `call` returns, None where the process has ended or hides it."""
     try:
         return call()
     except (psutil.Error, OSError):

@@ -19,7 +19,7 @@ from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, No
 TIMEOUT = 10.0
 ATTEMPTS = 3
 # What py-spy prints when it looks while the interpreter changes what it looks at; a moment later it succeeds.
-PASSING = (
+PASSING_ERRORS = (
     "Failed to find a python interpreter",
     "Failed to get stack traces",
     "Failed to copy",
@@ -52,13 +52,13 @@ def dump(pid: int) -> str:
     Raises NoProcess, NotPermitted, NotPython, or HangError with py-spy's first line.
     """
     for attempt in range(ATTEMPTS):
-        done = run(pid, ["dump", "--json", "--pid", str(pid)])
+        done = run_pyspy(pid, ["dump", "--json", "--pid", str(pid)])
         if done.returncode == 0 and done.stdout.strip():
             return done.stdout
-        if not any(word in done.stderr for word in PASSING):
+        if not any(word in done.stderr for word in PASSING_ERRORS):
             break
         time.sleep(0.1 * (attempt + 1))
-    raise explain(pid, done.stderr)
+    raise error_of(pid, done.stderr)
 
 
 def record(
@@ -68,9 +68,10 @@ def record(
     idle: bool = True,
     interrupted: Callable[[KeyboardInterrupt], object] | None = None,
 ) -> str:
-    """Sample for some seconds at `rate` a second, as collapsed stacks; with `idle`, sleeping threads too. Raises as `dump` does.
+    """Sample for some seconds at `rate` a second: collapsed stacks, with `idle` of sleeping threads too.
 
     Where `interrupted` is given, Ctrl-C ends the sampling early: it is called, and what was sampled so far is returned.
+    Raises as `dump` does.
     """
     with tempfile.TemporaryDirectory(prefix="hang-") as folder:
         file = Path(folder) / "profile.raw"
@@ -89,15 +90,15 @@ def record(
             "--output",
             str(file),
         ]
-        done = run(pid, words, seconds + TIMEOUT, interrupted)
+        done = run_pyspy(pid, words, seconds + TIMEOUT, interrupted)
         if file.is_file():
             return file.read_text(errors="replace")
         if interrupted and done.returncode < 0 or "no samples" in done.stderr.lower():
             return ""
-        raise explain(pid, done.stderr)
+        raise error_of(pid, done.stderr)
 
 
-def run(
+def run_pyspy(
     pid: int,
     words: list[str],
     timeout: float = TIMEOUT,
@@ -112,7 +113,7 @@ def run(
             text=True,
             errors="replace",
         ) as spy:
-            return finished(spy, timeout, interrupted)
+            return wait_for_output(spy, timeout, interrupted)
     except subprocess.TimeoutExpired:
         raise HangError(
             f"py-spy gave no answer about process {pid} within {timeout:g} s.",
@@ -127,10 +128,10 @@ def run(
         ) from error
 
 
-def finished(
-    spy: subprocess.Popen, timeout: float, interrupted: Callable[[KeyboardInterrupt], object] | None
+def wait_for_output(
+    spy: subprocess.Popen[str], timeout: float, interrupted: Callable[[KeyboardInterrupt], object] | None
 ) -> subprocess.CompletedProcess[str]:
-    """Its output and status. Ctrl-C asks it to write what it has, where somebody wants that; nothing is left running."""
+    """Its output and status. With `interrupted`, Ctrl-C asks it to write what it has. Nothing is left running."""
     try:
         try:
             output, errors = spy.communicate(timeout=timeout)
@@ -146,10 +147,10 @@ def finished(
     return subprocess.CompletedProcess(spy.args, spy.returncode, output, errors)
 
 
-def explain(pid: int, stderr: str) -> HangError:
+def error_of(pid: int, stderr: str) -> HangError:
     """py-spy prints a Rust backtrace; this is what it means."""
     text = stderr.lower()
-    if not exists(pid):
+    if not is_running(pid):
         return NoProcess(f"Process {pid} is not running.", "It ended, or the number is wrong.", "ps -ef | grep python")
     if "permission denied" in text or "operation not permitted" in text or "os error 1)" in text:
         return not_permitted(pid)
@@ -189,7 +190,7 @@ def is_python(pid: int) -> bool:
         return False
 
 
-def exists(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

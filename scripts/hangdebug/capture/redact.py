@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections import Counter
+from functools import partial
 from typing import Iterable, Sequence
 
 STRUCK = "***"
@@ -53,16 +54,16 @@ LOOKUP = (
     r"[\w.]*(?:get|pop|read|load|fetch|find|ask|input|prompt|split|compile|match|search|sub|TypeVar)\w*\("  # of a name
 )
 NAMED, OPTION, RANDOM = "the value of a password-like name", "a password after an option", "a long random string"
-Pattern = "tuple[str, re.Pattern[str]]"
+Pattern = tuple[str, re.Pattern[str]]
 
 
-def patterns(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
+def compiled(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
     return tuple((kind, re.compile(pattern, re.I if kind != "a key by its shape" else 0)) for kind, pattern in rows)
 
 
-PRIVATE = patterns(("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"))  # the only one that may go over lines
+PRIVATE = compiled(("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"))  # the only one that may go over lines
 # In any text, JSON included. What the group `value` matches is struck out.
-TEXT = patterns(
+TEXT = compiled(
     (
         "credentials in a URL",
         r"(?<=://)(?P<value>[^\s/@:\"'\\<>]{0,100}:(?!\d{1,5}[/?#])[^\s\"'\\<>]{1,200}|[^\s/@\"'\\]{1,200})(?=@)",
@@ -88,12 +89,12 @@ TEXT = patterns(
 )
 # Without quotes: in a URL's query, a connection string, a command. Of code only in its literals and comments, for
 # what stands around them are names without their values: connect(password=given).
-LOOSE = patterns(
+LOOSE = compiled(
     (NAMED, rf"(?:{SECRET}[\w-]{{0,40}}|[?&;-]sig(?:nature)?)(?:=|: ?(?=\S*[\d!#$%^&+/])){BARE}(?![\w.(\[])"),
     (NAMED, rf"--[\w-]{{0,40}}{SECRET}[\w-]{{0,40}} {BARE}"),
     (OPTION, r"(?<=-u )(?P<value>[^\s:]+:(?=\S*[A-Za-z])[^\s\"'\\]+)"),
 )
-CODE = patterns(
+CODE = compiled(
     (
         NAMED,
         rf"{WEAK}[\"']?\]?[ \t]*(?:==|[:=,])[ \t]*[bfru]{{0,2}}(?P<quote>[\"'])"
@@ -110,7 +111,7 @@ CODE = patterns(
         r"-[pPa](?: ?|[\"'],[ ]*[\"'])(?P<value>[^\s\"',;-][^\s\"']*)",
     ),
 )
-ASKS = re.compile(
+AUTHENTICATES = re.compile(
     r"(?i)\b\w{0,40}(?:auth|login|credentials?|fernet|hmac\.new|[th]otp|set_password)[ \t]*=?[ \t]*\("
     r"(?P<value>[^()\n]*[\"'][^()\n]*)\)"
 )
@@ -123,72 +124,82 @@ WORD = re.compile(r"(?<![\w+/=.~-])[\w+/=.-]{20,}")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
-def clean(text: str) -> tuple[str, dict[str, int]]:
-    """The text with secrets struck out, and how many of each kind were. JSON stays JSON. A second pass finds nothing."""
+def clean_text(text: str) -> tuple[str, dict[str, int]]:
+    """The text with secrets struck out, and how many of each kind were.
+
+    JSON stays JSON. A second pass finds nothing.
+    """
     found: Counter[str] = Counter()
-    kept = struck(text, PRIVATE, found).split("\n")
+    kept = strike(text, PRIVATE, found).split("\n")
     known: dict[str, tuple[str, Counter[str]]] = {}  # a dump of a thousand threads has few different lines
     for number, line in enumerate(kept):
         if line not in known:
             removed: Counter[str] = Counter()
-            known[line] = struck(line, (*TEXT, *LOOSE), removed), removed
+            known[line] = strike(line, (*TEXT, *LOOSE), removed), removed
         kept[number] = known[line][0]
         found.update(known[line][1])
     return "\n".join(kept), dict(found)
 
 
-def code(line: str) -> tuple[str, dict[str, int]]:
+def clean_code(line: str) -> tuple[str, dict[str, int]]:
     """The same for a line of source, of which names stay and only values may be struck out."""
     found: Counter[str] = Counter()
-    line = struck(line, (*PRIVATE, *TEXT, *CODE), found)
-    line = ASKS.sub(
-        lambda call: part(
-            call, "value", LITERAL.sub(lambda one: gone(one, found, "an argument of an authentication"), call["value"])
+    line = strike(line, (*PRIVATE, *TEXT, *CODE), found)
+    line = AUTHENTICATES.sub(
+        lambda call: replace_group(
+            call,
+            "value",
+            LITERAL.sub(lambda one: strike_value(one, found, "an argument of an authentication"), call["value"]),
         ),
         line,
     )
     line = LITERAL.sub(
-        lambda one: part(one, name := "comment" if one["value"] is None else "value", struck(one[name], LOOSE, found)),
+        lambda one: replace_group(
+            one, name := "comment" if one["value"] is None else "value", strike(one[name], LOOSE, found)
+        ),
         line,
     )
-    return WORD.sub(lambda one: gone(one, found, RANDOM) if is_random(one[0]) else one[0], line), dict(found)
+    return WORD.sub(lambda one: strike_value(one, found, RANDOM) if is_random(one[0]) else one[0], line), dict(found)
 
 
-def sources(text: str) -> tuple[str, dict[str, int]]:
+def clean_sources(text: str) -> tuple[str, dict[str, int]]:
     """sources.json, its lines cleaned one by one."""
     found: Counter[str] = Counter()
     cleaned: dict[str, dict[str, str]] = {}
     for file, lines in json.loads(text).items():
         cleaned[file] = {}
         for number, line in lines.items():
-            cleaned[file][number], removed = code(line)
+            cleaned[file][number], removed = clean_code(line)
             found.update(removed)
     return json.dumps(cleaned, indent=1), dict(found)
 
 
-def struck(text: str, rows: Iterable[Pattern], found: Counter[str]) -> str:
+def strike(text: str, rows: Iterable[Pattern], found: Counter[str]) -> str:
     for kind, pattern in rows:
-        text = pattern.sub(lambda one: gone(one, found, kind), text)
+        text = pattern.sub(partial(strike_value, found=found, kind=kind), text)
     return text
 
 
-def gone(one: re.Match[str], found: Counter[str], kind: str) -> str:
+def strike_value(one: re.Match[str], found: Counter[str], kind: str) -> str:
     """The match with its value struck out, where it has one; the whole match where no group is called so."""
     value = one.groupdict().get("value", one[0])
     if not re.search(r"[^\W_]", value or "") or ELSEWHERE.fullmatch(value):
         return one[0]
     found[kind] += 1
-    return part(one, "value", STRUCK) if "value" in one.re.groupindex else STRUCK
+    return replace_group(one, "value", STRUCK) if "value" in one.re.groupindex else STRUCK
 
 
-def part(one: re.Match[str], name: str, text: str) -> str:
+def replace_group(one: re.Match[str], name: str, text: str) -> str:
     """The match with `text` in place of a group."""
     first, last = one.start(name) - one.start(), one.end(name) - one.start()
     return one[0][:first] + text + one[0][last:]
 
 
 def is_random(word: str) -> bool:
-    """Whether a word holds 20 signs or more in which letters and digits alternate. Paths and UUIDs are read by people, and stay."""
+    """Whether a word holds 20 signs or more in which letters and digits alternate.
+
+    Paths and UUIDs are read by people, and stay.
+    """
     if word.startswith(("/", "./", "../")) or UUID.fullmatch(word) or re.search(r"\.[a-z]{1,5}$", word):
         return False
     run = max(re.split(r"[_.=-]", word), key=len)
@@ -197,7 +208,7 @@ def is_random(word: str) -> bool:
     return len(run) >= 20 and "0" in kinds and len(set(kinds)) > 1 and turns * 5 > len(run)
 
 
-def command(words: Sequence[str], most: int) -> str:
+def clean_command(words: Sequence[str], most: int) -> str:
     """The first `most` words of a command line: the program, what it serves, names of options, harmless values."""
     kept = list(words[:1])
     flags = os.path.basename(words[0]).startswith(("python", "pypy")) if words else False  # Python's own come first

@@ -1,4 +1,4 @@
-"""Whether a process accepts connections, and whether it holds one that it accepted: told to stop, or not yet begun?
+"""Whether a process accepts connections, and whether it holds one that it accepted: is it stopping, or starting?
 
 `sockets` are psutil's rows of all its sockets, asked for once; None where this user may not see them.
 """
@@ -9,19 +9,20 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
+
+from hangdebug.evidence import tcp
 
 try:
-    import psutil
+    import psutil as psutil  # type: ignore[import-untyped]
 except ImportError:  # diagnosing a dump or a bundle needs none of this
     psutil = None
 
 WATCHED = re.compile(r"^tfd:\s*(\d+)", re.M)
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-LISTEN = "0A"  # include/net/tcp_states.h
 
 
-def accepts(pid: int, sockets: Sequence | None) -> bool | None:
+def accepts_connections(pid: int, sockets: Sequence[Any] | None) -> bool | None:
     """Whether it has a listening socket; one that its event loop watches, where it has one and Linux tells.
 
     None where this user may not see them. An application may listen beside its server, so a listening
@@ -30,16 +31,16 @@ def accepts(pid: int, sockets: Sequence | None) -> bool | None:
     if sockets is None:
         return None
     watched = watched_by_epoll(pid)
-    return any(watched is None or any(fd in one for one in watched.values()) for fd in listeners(sockets))
+    return any(watched is None or any(fd in one for one in watched.values()) for fd in listening_descriptors(sockets))
 
 
-def polls(pid: int, sockets: Sequence | None) -> tuple[int, ...]:
+def epolls_of_listeners(pid: int, sockets: Sequence[Any] | None) -> tuple[int, ...]:
     """Its epoll instances that watch a listening socket, () where they are not known."""
-    ours = listeners(sockets or ())
+    ours = listening_descriptors(sockets or ())
     return tuple(sorted(epoll for epoll, watched in (watched_by_epoll(pid) or {}).items() if watched & ours))
 
 
-def listeners(sockets: Sequence) -> set[int]:
+def listening_descriptors(sockets: Sequence[Any]) -> set[int]:
     """The descriptors of its listening sockets. A named UNIX socket of its own may listen: psutil does not tell."""
     return {
         one.fd
@@ -64,7 +65,7 @@ def watched_by_epoll(pid: int) -> dict[int, set[int]] | None:
     return found or None
 
 
-def has_served(pid: int, sockets: Sequence | None) -> bool | None:
+def holds_accepted_connection(pid: int, sockets: Sequence[Any] | None) -> bool | None:
     """Whether it holds an accepted connection on a port of which it no longer listens. None where that is not known.
 
     No table says who opened a connection. It was accepted if its own port is none that the kernel hands out, or
@@ -88,11 +89,9 @@ def has_served(pid: int, sockets: Sequence | None) -> bool | None:
 
 def listening_ports(pid: int) -> set[int]:
     """The TCP ports of which anybody listens in the network namespace of a process."""
-    ports = set()
+    ports: set[int] = set()
     for name in ("tcp", "tcp6"):
         table = Path(f"/proc/{pid}/net/{name}")
-        for line in table.read_text().splitlines()[1:] if table.exists() else ():
-            words = line.split()
-            if len(words) > 3 and words[3] == LISTEN:
-                ports.add(int(words[1].rpartition(":")[2], 16))
+        text = table.read_text() if table.exists() else ""
+        ports |= {one.port for one in tcp.connections(text) if one.state == tcp.LISTEN}
     return ports

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
 from hangdebug.causes import (
     connection_pool,
     cpu_bound,
@@ -35,7 +34,7 @@ from hangdebug.causes import (
     thread_join,
     threadpool_limit,
 )
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -73,10 +72,13 @@ CAUSES: tuple[Cause, ...] = (
 )
 
 
-def cause_of(verdict: Verdict, wait: Wait | None, scene: Scene) -> tuple[Cause, Match]:
-    """The first registered cause that matches; the last one always does."""
+def cause_of(scene: Scene, wait: Wait | None, seen: Seen = Seen()) -> tuple[Cause, Match]:
+    """The first registered cause that matches, and what recognised it; the last one always does.
+
+    Without `seen` it is only asked what a thread waits in, whatever that means for the process.
+    """
     for cause in CAUSES:
-        match = cause.match(verdict, wait, scene)
+        match = cause.match(scene, wait, seen)
         if match is not None:
             return cause, match
     raise AssertionError("the last cause matches everything")

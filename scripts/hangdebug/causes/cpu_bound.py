@@ -9,14 +9,13 @@ route.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if not computing(verdict, wait):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if not computing(seen.state, wait):
         return None
     if wait is not None and wait.motion.cpu is not None:
         share = f"It used {wait.motion.cpu:.0%} of a CPU over {wait.motion.span:.1f} s."
@@ -27,6 +26,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="cpu-bound",
     title="a handler computes on the event loop's thread",
+    picture="computes",
     match=match,
     snippet="process_pool.py",
     confused_with={"other": "a loop that goes from one short handler to the next is under load, not stuck in one."},

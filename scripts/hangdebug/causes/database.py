@@ -2,7 +2,7 @@
 
 It waits for a slow query, for a network that went away, or for a lock inside of the database: a row that another
 transaction has changed and not committed, a SQLite file that another connection writes. Key-value stores and
-caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel tell them. Before a
+caches count too. Drivers in C (sqlite3, psycopg2, MySQLdb) have no frame: the line and the kernel show them. Before a
 lock SQLite sleeps a tenth of a second and asks again, in C, where Python's own sleep would be another system call.
 
 Repair: an asynchronous driver (asyncpg, `psycopg.AsyncConnection`, `redis.asyncio`), or a `def` route; a
@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.kernel import sleeps_in_c
 from hangdebug.evidence.source import makers
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -117,34 +117,35 @@ RAW = (
 BUSY = ("loop-busy", "healthy", "threadpool-exhausted")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state in BUSY:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state in BUSY:
         return None
-    peer = f" Its peer: {wait.kernel.detail}." if wait.descriptors else ""
+    peer = f" Its peer: {wait.detail}." if wait.descriptors else ""
     if wait.inside_package(*DRIVERS) or wait.inside_folder(DJANGO):
         kind = "an asynchronous" if wait.coroutine else "a synchronous"
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, {kind} driver.{peer}",))
     if not wait.leaf or wait.running:
         return None
-    kernel = frozenset({"kernel"}) if wait.kernel is not None and wait.kernel.syscall else frozenset()
-    if wait.line_calls(*METHODS) or connects(wait, scene):
-        return Match(kernel | {"source"}, (f"Its line calls a database driver written in C: {wait.text}{peer}",))
+    kernel: frozenset[EvidenceKind] = frozenset({"kernel"} if wait.syscall else ())
+    if wait.line_calls(*METHODS) or connects(scene, wait):
+        return Match(
+            frozenset({"source", *kernel}), (f"Its line calls a database driver written in C: {wait.text}{peer}",)
+        )
     server = server_of(wait)
     if server and not wait.line_calls(*RAW):
         return Match(kernel, (f"The kernel has it in {wait.kernel}: that is {server}'s port.",))
     if not wait.text and asks_again(wait):
-        words = f"The kernel has it in {wait.kernel}, and it wakes again and again: it is not Python that sleeps, but C code."
+        words = f"The kernel has it in {wait.kernel}, and it wakes again and again: C code sleeps there, not Python."
         return Match(kernel, (words,))
     return None
 
 
 def asks_again(wait: Wait) -> bool:
     """Short sleeps of a C library that follow each other, while a SQLite file is open: how that waits for a lock."""
-    known = wait.kernel is not None and sleeps_in_c(wait.kernel.syscall, wait.kernel.args) and wait.kernel.detail
-    return bool(known and wait.motion.woke)
+    return bool(sleeps_in_c(wait.syscall, wait.args) and wait.detail and wait.motion.woke)
 
 
-def connects(wait: Wait, scene: Scene) -> bool:
+def connects(scene: Scene, wait: Wait) -> bool:
     """Whether the line opens a connection, or ends the transaction of one: `with connection:` commits."""
     made = makers(scene.evidence.sources, wait.frame, wait.entered) if wait.entered and wait.frame else frozenset()
     return any(
@@ -154,19 +155,22 @@ def connects(wait: Wait, scene: Scene) -> bool:
 
 
 def server_of(wait: Wait) -> str | None:
-    """The database that listens by custom on the port of the peer, if the thread waits for a peer."""
-    found = re.search(r"-> \S+:(\d+)", wait.kernel.detail or "") if wait.kernel else None
+    """The database that usually listens on the port of the peer, if the thread waits for a peer."""
+    found = re.search(r"-> \S+:(\d+)", wait.detail)
     return SERVERS.get(int(found[1])) if found else None
 
 
 CAUSE = Cause(
     id="database",
     title="a synchronous database driver waits",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={
-        "connection-pool": "there no query was sent: all connections are lent out.",
+        "connection-pool": "there no query was sent: all connections are in use.",
         "sleep": "SQLite sleeps while it waits for a lock; the line calls `execute`, not `sleep`.",
         "lock": "a lock inside of the database has no holder in this process; ask the database who holds it.",
     },
+    owed="likely",
+    frames_wait=True,
 )

@@ -9,8 +9,7 @@ your own.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -33,8 +32,8 @@ PACKAGES = (
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     if wait.inside(*MODULES) or wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It is at a debugger's prompt, in {wait.view.inner[0]}.",))
@@ -44,6 +43,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="debugger",
     title="a breakpoint stops the event loop's thread",
+    picture="file",
     match=match,
     confused_with={"stdin": "there the application itself reads the terminal."},
 )

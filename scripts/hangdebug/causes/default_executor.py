@@ -10,37 +10,29 @@ Repair: timeouts in the calls; an executor of their own for slow calls (`loop.ru
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, is_application
+from hangdebug.scene.pools import in_default_executor
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait
 
-NAMES = ("asyncio", "uvloop")  # each loop's prefix for the names of its default executor's threads
 SHUTDOWN = "concurrent/futures/thread.py:shutdown"
-JOINS = "asyncio/base_events.py:_do_shutdown"  # it tells also where a dump has no names of threads
+JOINS = "asyncio/base_events.py:_do_shutdown"  # shows it too where a dump has no names of threads
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state == "exit-hang":
-        joining = joined(scene)
-        return (
-            Match(frozenset({"frames"}), (f"{joining.thread.name} joins the loop's default executor.",))
-            if joining
-            else None
-        )
-    if verdict.state == "threadpool-exhausted" and wait is not None and is_default(wait.view):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if seen.state == "exit-hang":
+        joining = joining_thread(scene)
+        words = f"{joining.thread.name} joins the loop's default executor." if joining else ""
+        return Match(frozenset({"frames"}), (words,)) if joining else None
+    if seen.state == "threadpool-exhausted" and wait is not None and in_default_executor(wait.view):
         return Match(frozenset({"frames"}))
     return None
 
 
-def is_default(view: View) -> bool:
-    return view.role == "worker" and view.thread.name.rpartition("_")[0] in NAMES
-
-
-def joined(scene: Scene) -> View | None:
+def joining_thread(scene: Scene) -> View | None:
     """The thread that the loop started to join its default executor, while a call is still at work there."""
-    busy = any(is_default(view) and not view.idle for view in scene.last)
+    busy = any(in_default_executor(view) and not view.idle for view in scene.last)
     joining = [
         view
         for view in scene.threads("other")
@@ -53,6 +45,7 @@ def joined(scene: Scene) -> View | None:
 CAUSE = Cause(
     id="default-executor",
     title="the loop's default executor is full, or is joined at the end",
+    picture="thread",
     match=match,
     snippet="lifespan_executor.py",
     confused_with={

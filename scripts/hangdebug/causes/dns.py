@@ -10,8 +10,7 @@ name server itself.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, package
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
@@ -21,8 +20,8 @@ RESOLVERS = ("dns", "pycares")
 WORDS = ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getnameinfo", "getfqdn")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     inner = wait.view.inner
     if inner and calls(inner[0], *LOOKUPS) or any(package(frame) in RESOLVERS for frame in inner):
@@ -34,7 +33,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     unknown = set(wait.descriptors.values()) == {"socket"} and wait.in_syscall("poll", "ppoll")
     if wait.leaf and not wait.running and unknown and wait.line_says("connect", "connect_ex"):
         words = (
-            f"Its line connects, and the kernel has it in {wait.kernel}, which is no connection: it asks a name server."
+            f"Its line connects, but the kernel has it in {wait.kernel}, which is no connection: it asks a name server."
         )
         return Match(frozenset({"source", "kernel"}), (words,))
     return None
@@ -43,7 +42,10 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="dns",
     title="the event loop's thread waits for a name server",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={"http-client": "there the name is known already, and the peer itself is silent."},
+    owed="likely",
+    frames_wait=True,
 )

@@ -12,15 +12,14 @@ cannot be taken back.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown", "concurrent/futures/process.py:shutdown")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or not wait.inside(*SHUTDOWN):
         return None
     return Match(frozenset({"frames"}), ("It is inside of Executor.shutdown(), which joins the pool's threads.",))
@@ -29,6 +28,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="executor-shutdown",
     title="the event loop waits for a thread pool to shut down",
+    picture="thread",
     match=match,
     snippet="stream_executor.py",
     fix="nonblocking_executor",
@@ -36,4 +36,5 @@ CAUSE = Cause(
         "thread-join": "there a thread is joined directly; here the join is made by Executor.shutdown().",
         "interpreter-exit": "there the interpreter joins the pool on its way out, and no event loop runs any more.",
     },
+    owed="perhaps",
 )

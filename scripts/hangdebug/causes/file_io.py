@@ -10,8 +10,7 @@ open a FIFO with `O_NONBLOCK`.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -22,20 +21,22 @@ ALWAYS = ("flock", "fcntl", "openat", "open", "fsync", "fdatasync")
 READS = ("read", "write", "pread64", "pwrite64", "readv", "writev", "sendfile", "ioctl")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy" or wait.running:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy" or wait.running:
         return None
     if wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
-    said = wait.line_says(*LOCKS, *OPENS)
+    by_line = wait.line_says(*LOCKS, *OPENS)
     if wait.in_syscall(*ALWAYS) or wait.in_syscall(*READS) and on_file(wait):
         words = f"The kernel has it in {wait.kernel}."
         # A pipe without a name has no file: whose it is, the line alone may tell.
         known = wait.text or "pipe" not in wait.descriptors.values()
-        return Match(frozenset({"kernel", "source"} if said and wait.leaf else {"kernel"} if known else ()), (words,))
-    if wait.leaf and wait.line_says(*LOCKS) and (wait.kernel is None or wait.kernel.syscall is None):
+        return Match(
+            frozenset({"kernel", "source"} if by_line and wait.leaf else {"kernel"} if known else ()), (words,)
+        )
+    if wait.leaf and wait.line_says(*LOCKS) and wait.syscall is None:
         return Match(frozenset({"source"}), (f"Its line takes a file lock: {wait.text}",))
-    if wait.leaf and said and (wait.kernel is None or wait.kernel.syscall is None):
+    if wait.leaf and by_line and wait.syscall is None:
         return Match(frozenset({"source"}), (f"Its line opens or reads a file: {wait.text}",))
     return None
 
@@ -53,10 +54,13 @@ def on_file(wait: Wait) -> bool:
 CAUSE = Cause(
     id="file-io",
     title="the event loop's thread waits for a file",
+    picture="file",
     fix="to_thread",
     match=match,
     confused_with={
         "socket": "the same stack; the kernel says which descriptor it is: a peer, or a path.",
         "lock": "a lock of threading is futex in the kernel's words, a file's is flock or fcntl.",
     },
+    owed="likely",
+    frames_wait=True,
 )

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
 from hangdebug.causes import lock
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame
+from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.source import earlier
-from hangdebug.scene.scene import Scene, since_fork
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 FORK = re.compile(r"\b(?:os\.)?fork(?:pty)?\(\)")
@@ -28,36 +28,32 @@ SPAWNED = "multiprocessing/spawn.py"  # a process of its own: it inherits no loc
 SHARED = "multiprocessing/synchronize.py"
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state != "deadlock" or wait is None or abandoned(wait, scene) is None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    found = lock_left_by_fork(scene, wait) if seen.state == "deadlock" and wait is not None else None
+    if found is None:
         return None
-    return Match(abandoned(wait, scene).kinds | {"frames"}, ("Its stack goes on into the process that forked it.",))
+    return Match(frozenset({"frames", *found.kinds}), ("Its stack goes on into the process that forked it.",))
 
 
-def abandoned(wait: Wait, scene: Scene) -> Match | None:
+def lock_left_by_fork(scene: Scene, wait: Wait) -> Match | None:
     """What shows that the only thread of a forked process waits for a lock of threads, without a timeout."""
     frames = wait.view.thread.frames
     if any(calls(frame, SPAWNED) for frame in frames):
         return None
-    if (
-        len(scene.last) != 1
-        or wait.inside(SHARED)
-        or len(since_fork(frames)) == len(frames)
-        and not forks(scene, frames)
-    ):
+    forked = len(since_fork(frames)) < len(frames) or forks(scene, frames)
+    if len(scene.last) != 1 or wait.inside(SHARED) or not forked:
         return None
-    if wait.kernel is not None and wait.kernel.syscall:
+    if wait.syscall:
         alone = all(len(reading.waits) == 1 for reading in scene.evidence.readings)
-        if not alone or not wait.in_syscall("futex") or not forever(wait.kernel.args) or wait.motion.woke:
+        if not alone or not wait.in_syscall("futex") or not forever(wait.args) or wait.motion.woke:
             return None
-        return Match(
-            frozenset({"kernel"}), ("The kernel has its only thread in a futex that no other process can wake.",)
-        )
-    return lock.match(Verdict("deadlock", 0.7), wait, scene)
+        words = "The kernel has its only thread in a futex that no other process can wake."
+        return Match(frozenset({"kernel"}), (words,))
+    return lock.match(scene, wait, Seen("deadlock"))
 
 
 def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
-    """Whether a function that is still running has forked: `os.fork()` is a C call, and leaves no frame in the child."""
+    """Whether a running function has forked: `os.fork()` is a C call, which leaves no frame in the child."""
     return any(
         FORK.search(line)
         for frame in frames
@@ -69,6 +65,8 @@ def forks(scene: Scene, frames: tuple[Frame, ...]) -> bool:
 CAUSE = Cause(
     id="fork",
     title="a forked child waits for a lock whose holder was not copied",
+    picture="lock",
     match=match,
     confused_with={"lock": "there the holder is a thread of the same process, and may release it yet."},
+    owed="surely",
 )

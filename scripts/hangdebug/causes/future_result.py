@@ -9,9 +9,8 @@ asyncio task that is done does not block and is no cause.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
-from hangdebug.scene.rings import nobody_seen
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.scene.graph import nobody_at_work
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -27,19 +26,20 @@ PORTAL = "anyio/from_thread.py"
 CHUNKS = "concurrent/futures/process.py:_chain_from_iterable_of_lists"
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     through_portal = wait is not None and wait.starts_with(PORTAL) and wait.inside(*CALLS)
     if wait is not None and wait.inside(*JOBLIB):
         return Match(
             frozenset({"frames"}),
-            (f"It called {wait.outermost}, which looks again and again whether its workers are done.",),
+            (f"It called {wait.outermost}, which asks again and again whether its workers are done.",),
         )
     if wait is None or not (through_portal or wait.starts_with(*CALLS, *PROCESSES, CHUNKS)):
         return None
     words = f"It called {wait.outermost}, which blocks until a worker is done."
-    if nobody_seen(scene) and not wait.starts_with(*PROCESSES):
+    if nobody_at_work(scene) and not wait.starts_with(*PROCESSES):
         return Match(
-            frozenset(), (words, "No other thread is at work: who should complete the future is not to be seen.")
+            frozenset(),
+            (words, "No other thread is at work: the evidence does not show who should complete the future."),
         )
     return Match(frozenset({"frames"}), (words,))
 
@@ -47,6 +47,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="future-result",
     title="the event loop waits for the result of a concurrent future",
+    picture="thread",
     fix="await_future",
     match=match,
     snippet="stream_executor.py",
@@ -54,4 +55,6 @@ CAUSE = Cause(
         "executor-shutdown": "there the pool is joined, whatever became of its results.",
         "lock": "a future waits on a condition too; the frame above it in the stack tells them apart.",
     },
+    owed="perhaps",
+    frames_wait=True,
 )

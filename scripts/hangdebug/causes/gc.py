@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import in_coroutine, in_generator, statement_at
@@ -26,50 +25,26 @@ FINALISERS = ("weakref.py:__call__", "weakref.py:_exitfunc")
 DRIVERS = ("contextlib.py", "starlette/concurrency.py", "starlette/responses.py", "itertools.py", "functools.py")
 # Where a stack alone has to do: the server's frames that call the application's own functions. Others do not.
 SERVER = ("fastapi/", "starlette/", "uvicorn/", "h11/", "httptools/", "asyncio/base_events.py")
+CALLS_HANDLERS = ("routing", "responses", "background", "endpoints", "middleware/base", "concurrency", "testclient")
 CALLERS = (
     "fastapi/routing.py",
     "fastapi/dependencies/utils.py",
-    "starlette/routing.py",
-    "starlette/responses.py",
-    "starlette/background.py",
-    "starlette/endpoints.py",
-    "starlette/middleware/base.py",
-    "starlette/concurrency.py",
-    "starlette/testclient.py",
     "asyncio/base_events.py:call_exception_handler",
+    *(f"starlette/{name}.py" for name in CALLS_HANDLERS),
 )
 APPS = ("__call__", "app", "application", "asgi", "dispatch", "middleware", "handler")
 ENDS = ("concurrent/futures/_base.py:__exit__",)
-CONSUMES = (
-    " in ",
-    "*",
-    "yield",
-    "next(",
-    "send(",
-    "close(",
-    "list(",
-    "tuple(",
-    "set(",
-    "dict(",
-    "sorted(",
-    "sum(",
-    "join(",
-    "map(",
-    "zip(",
-    "any(",
-    "all(",
-    "max(",
-    "min(",
-    "extend(",
-    "update(",
+CONSUMES = re.compile(
+    r" in |\*|yield|"
+    r"(?:next|send|close|list|tuple|set|dict|sorted|sum|join|map|zip|any|all|max|min|extend|update)\("
 )
 RANGE = re.compile(r"\bfor \w+ in range\(")
 DROPS = re.compile(r"^del |= None$|\bcollect\(")
 AT_EXIT = "weakref.py:_exitfunc"
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or wait.frame is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or wait.frame is None or seen.state == "loop-busy":
         return None
     if any(calls(frame, AT_EXIT) for frame in wait.view.thread.frames):
         return None  # not the collector calls it, but the interpreter that ends
@@ -82,7 +57,7 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if caller is None or wait.view.role != "event-loop" or in_coroutine(sources, frame):
         return None
     words = f"{frame.function} ends below {caller}, which does not call it: the garbage collector does."
-    if in_generator(sources, wait.frame) and not drives(scene, caller, frame):
+    if in_generator(sources, wait.frame) and not may_drive(scene, caller, frame):
         return Match(frozenset({"frames", "source"}), ("It is a sync generator. " + words,))
     if wait.starts_with(*ENDS) and serves_only(caller) and frame.name not in APPS:
         return Match(frozenset(), (words,))
@@ -94,7 +69,7 @@ def serves_only(caller: Frame) -> bool:
     return (library_path(caller.file) or "").startswith(SERVER) and not calls(caller, *CALLERS)
 
 
-def drives(scene: Scene, caller: Frame, frame: Frame) -> bool:
+def may_drive(scene: Scene, caller: Frame, frame: Frame) -> bool:
     """Whether the caller may be what runs the generator: a loop over it, or a library that is made for it."""
     if not is_application(caller):
         return calls(caller, *DRIVERS)
@@ -104,7 +79,7 @@ def drives(scene: Scene, caller: Frame, frame: Frame) -> bool:
     lines = scene.evidence.sources.get(caller.file, {}).values()
     holders = {text.split("=")[0].strip() for text in lines if f"{frame.name}(" in text and "=" in text}
     named = any(re.search(rf"\b{re.escape(name)}\b", line) for name in {frame.name, *holders} if name.isidentifier())
-    return not line or named or any(word in line for word in CONSUMES)
+    return not line or named or bool(CONSUMES.search(line))
 
 
 CAUSE = Cause(

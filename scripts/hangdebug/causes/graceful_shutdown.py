@@ -10,20 +10,22 @@ clean-up a timeout (`asyncio.wait_for`).
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state != "exit-hang" or not scene.loop:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if seen.state != "exit-hang" or not scene.loop:
         return None
     if wait is not None and wait.view.role == "event-loop":  # the lifespan blocks the loop: that has a cause of its own
         return None
     closed = scene.evidence.process.listens is False  # stacks alone do not tell what the loop still waits for
-    told = wait is not None and wait.coroutine  # the lifespan's own task
-    return Match(frozenset({"kernel"} if closed else ()) | frozenset({"tasks"} if told else ()))
+    kinds: set[EvidenceKind] = {"kernel"} if closed else set()
+    if wait is not None and wait.coroutine:  # the lifespan's own task
+        kinds.add("tasks")
+    return Match(frozenset(kinds))
 
 
 CAUSE = Cause(

@@ -10,8 +10,7 @@ a timeout in the call.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -19,19 +18,22 @@ CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "botocore", "boto3", "s3t
 STANDARD = ("http/client.py", "urllib/request.py", "xmlrpc/client.py")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*STANDARD)):
         return None
     words = [f"It called {wait.outermost}, {'an asynchronous' if wait.coroutine else 'a synchronous'} client."]
-    if wait.kernel and wait.kernel.detail:
-        words.append(f"Its peer: {wait.kernel.detail}.")
+    if wait.detail:
+        words.append(f"Its peer: {wait.detail}.")
     return Match(frozenset({"frames"}), tuple(words))
 
 
 CAUSE = Cause(
     id="http-client",
     title="a synchronous HTTP client waits for its peer",
+    picture="network",
     fix="to_thread",
     match=match,
     confused_with={"other": "a raw socket shows no client library's frames."},
+    owed="surely",
+    frames_wait=True,
 )

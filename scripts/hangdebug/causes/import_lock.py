@@ -11,8 +11,7 @@ do the work in the lifespan.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
@@ -30,8 +29,8 @@ LOCK = tuple(
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy" or not wait.view.inner:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy" or not wait.view.inner:
         return None
     if calls(wait.view.inner[0], *LOCK):
         words = "It waits for the lock of a module that another thread imports."
@@ -50,6 +49,8 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="import-lock",
     title="an import waits on the event loop's thread",
+    picture="lock",
     match=match,
     confused_with={"lock": "a lock of threading is taken by the application's own line."},
+    owed="likely",
 )

@@ -10,8 +10,7 @@ Repair: stop events and timeouts in the work, and a bounded drain in the lifespa
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.waits import Wait
@@ -24,13 +23,12 @@ JOINS = (
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     joining = scene.shows(*JOINS) or library_hook(scene)
-    if verdict.state != "exit-hang" or joining is None or scene.loop:
+    if seen.state != "exit-hang" or joining is None or scene.loop:
         return None
-    return Match(
-        frozenset({"frames"}), (f"Its main thread joins the remaining threads in {joining.thread.frames[0]}.",)
-    )
+    words = f"Its main thread joins the remaining threads in {joining.thread.frames[0]}."
+    return Match(frozenset({"frames"}), (words,))
 
 
 def library_hook(scene: Scene) -> View | None:
@@ -50,6 +48,7 @@ def library_hook(scene: Scene) -> View | None:
 CAUSE = Cause(
     id="interpreter-exit",
     title="the interpreter waits for threads before it exits",
+    picture="thread",
     match=match,
     snippet="bounded_drain.py",
     confused_with={"executor-shutdown": "there the event loop still runs and joins a pool by itself."},

@@ -4,7 +4,7 @@ Whoever should release it may wait for the loop, may be slow, or may have ended 
 and `lock.acquire()` are C calls without a frame: the stack ends in the line that makes them. `Event.wait()`,
 `Condition.wait()` and `Semaphore.acquire()` show frames of threading.py.
 
-Two threads that each hold a lock and wait for the other's never go on, and neither does a thread that enters a Lock twice,
+Two threads that each hold a lock and wait for the other's never go on. Neither does a thread that enters a Lock twice,
 or one whose lock's holder has ended, was killed, or is a coroutine suspended inside of `with lock`. Then the state is
 `deadlock`, and the report draws who waits for whom. Take locks in one order; use `with`, and never around an `await`.
 
@@ -17,8 +17,8 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -31,7 +31,7 @@ TASKS = ("asyncio/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None:
         return None
     if wait.coroutine and wait.starts_with(*TASKS):
@@ -42,26 +42,27 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return None
     takes = wait.line_calls("acquire") or any(word in (wait.entered or "").lower() for word in LOCKISH)
     futex = wait.in_syscall("futex", "semop", "semtimedop")
-    if takes and (futex or wait.kernel is None or wait.kernel.syscall is None):
-        kinds = {"source", "kernel"} if futex else {"source"}
+    if takes and (futex or wait.syscall is None):
+        kinds: set[EvidenceKind] = {"source", "kernel"} if futex else {"source"}
         words = (f"Its line takes a lock: {wait.text}",) + ((f"The kernel has it in {wait.kernel}.",) if futex else ())
         return Match(frozenset(kinds), words)
     if futex and wait.entered:
-        return Match(
-            frozenset({"source", "kernel"}), (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
-        )
-    if futex and verdict.waits_for and verdict.waits_for[0].kind == "lock":
-        return Match(frozenset({"source", "kernel"}), (f"Its line takes {verdict.waits_for[0].through}.",))
+        words = (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
+        return Match(frozenset({"source", "kernel"}), words)
+    if futex and seen.ring and seen.ring[0].kind == "lock":
+        return Match(frozenset({"source", "kernel"}), (f"Its line takes {seen.ring[0].through}.",))
     return None
 
 
 CAUSE = Cause(
     id="lock",
     title="the event loop waits for a lock",
+    picture="lock",
     fix="asyncio_lock",
     match=match,
     confused_with={
         "sleep": "the same stack; the kernel says clock_nanosleep instead of futex.",
         "future-result": "a future waits on a condition too, inside of concurrent/futures.",
     },
+    owed="likely",
 )

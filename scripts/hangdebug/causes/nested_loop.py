@@ -9,22 +9,24 @@ a thread (`await asyncio.to_thread(...)`) and come back with `asyncio.run_corout
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
-from hangdebug.scene.scene import EPOLL, LOOP, Scene
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.libraries import LOOP
+from hangdebug.evidence.vocabulary import EvidenceKind
+from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 RUNS = ("run_until_complete", "run_forever", "asyncio.run", "trio.run", "anyio.run", "uvloop.run", "gevent.wait")
 GEVENT = ("gevent/hub.py", "eventlet/hubs/hub.py")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or wait.view.role != "event-loop" or verdict.state == "loop-busy" or wait.frame is None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or wait.view.role != "event-loop" or seen.state == "loop-busy" or wait.frame is None:
         return None
     if wait.inside(*LOOP, *GEVENT):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}: a loop inside of the loop.",))
-    if wait.leaf and wait.line_calls(*RUNS) and (wait.kernel is None or wait.kernel.syscall in (None, *EPOLL)):
-        kinds = {"source", "kernel"} if wait.in_syscall(*EPOLL) else {"source"}
+    if wait.leaf and wait.line_calls(*RUNS) and wait.syscall in (None, *EPOLL):
+        kinds: set[EvidenceKind] = {"source", "kernel"} if wait.in_syscall(*EPOLL) else {"source"}
         return Match(frozenset(kinds), (f"Its line runs a loop inside of the loop: {wait.text}",))
     return None
 

@@ -7,14 +7,13 @@ server calls, and at the proxy before it.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    return Match(frozenset({"frames"})) if verdict.state == "healthy" else None
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    return Match(frozenset({"frames"})) if seen.state == "healthy" else None
 
 
 CAUSE = Cause(id="none", title="nothing is stuck", match=match)

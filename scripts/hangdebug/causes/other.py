@@ -6,14 +6,13 @@ look alike in a stack: open the line.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if verdict.state == "stopped":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if seen.state == "stopped":
         return Match(frozenset({"kernel"}))
     if wait is not None and wait.kernel is not None and wait.kernel.syscall not in (None, "running", "futex"):
         return Match(frozenset({"kernel"}), (f"The kernel has the thread in {wait.kernel}.",))

@@ -10,32 +10,27 @@ timeout, or `get_nowait()`.
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 MODULES = ("queue.py", "asyncio/queues.py", "multiprocessing/queues.py", "janus.py", "anyio/streams/memory.py")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     if wait.starts_with(*MODULES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which blocks until the other side acts.",))
     if wait.leaf and not wait.running and wait.line_says("get", "put") and wait.in_syscall("futex"):
         words = f"Its line calls a queue without a frame of its own: {wait.text}"
         return Match(frozenset({"source", "kernel"}), (words, f"The kernel has it in {wait.kernel}."))
-    if wait.leaf and not wait.running and wait.line_calls("get") and no_kernel(wait) and queue_of(wait, scene):
+    if wait.leaf and not wait.running and wait.line_calls("get") and wait.syscall is None and makes_queue(scene, wait):
         return Match(frozenset({"source"}), (f"Its line reads a queue: {wait.text}",))
     return None
 
 
-def no_kernel(wait: Wait) -> bool:
-    return wait.kernel is None or wait.kernel.syscall is None
-
-
-def queue_of(wait: Wait, scene: Scene) -> bool:
+def makes_queue(scene: Scene, wait: Wait) -> bool:
     """Whether the file's known lines make a queue: `get` alone is also what a dictionary has."""
     lines = scene.evidence.sources.get(wait.frame.file, {}) if wait.frame else {}
     return any("Queue(" in line for line in lines.values())
@@ -44,7 +39,9 @@ def queue_of(wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="queue",
     title="the event loop's thread waits on a queue",
+    picture="queue",
     fix="to_thread",
     match=match,
     confused_with={"lock": "a queue waits on a condition too; the frame of queue.py above it tells them apart."},
+    frames_wait=True,
 )

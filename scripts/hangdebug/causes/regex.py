@@ -10,9 +10,9 @@ matching, or use possessive quantifiers and atomic groups (Python 3.11), or an e
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.source import makers
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
@@ -20,19 +20,19 @@ MODULES = ("re", "regex", "re2")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn")  # no str has these
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or not computing(verdict, wait):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or not computing(seen.state, wait):
         return None
-    computes = {"kernel"} if wait.motion.cpu is not None else set()
+    kernel: set[EvidenceKind] = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*MODULES):
-        return Match(frozenset({"frames"} | computes), (f"It called {wait.outermost}, and computes in the matching.",))
-    if wait.leaf and any(matches(name, wait, scene) for name in wait.called):
+        return Match(frozenset({"frames", *kernel}), (f"It called {wait.outermost}, and computes in the matching.",))
+    if wait.leaf and any(calls_pattern(scene, wait, name) for name in wait.called):
         words = f"Its line matches a pattern, which is a C call without a frame: {wait.text}"
-        return Match(frozenset({"source"} | computes), (words,))
+        return Match(frozenset({"source", *kernel}), (words,))
     return None
 
 
-def matches(name: str, wait: Wait, scene: Scene) -> bool:
+def calls_pattern(scene: Scene, wait: Wait, name: str) -> bool:
     """Whether a dotted name that the line calls is a function of a pattern: `re.search`, `FULL_NAME.match`."""
     owner, _, method = name.rpartition(".")
     if not owner or method not in (*METHODS, "split"):
@@ -46,6 +46,7 @@ def matches(name: str, wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="regex",
     title="a regular expression backtracks on the event loop's thread",
+    picture="computes",
     match=match,
     confused_with={"cpu-bound": "the same stack, for matching has no frame of its own; the line calls a pattern."},
 )

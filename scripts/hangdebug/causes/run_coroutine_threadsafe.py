@@ -11,26 +11,26 @@ Repair: `await` the coroutine. A worker may hand coroutines to the loop as long 
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
-from hangdebug.scene.rings import ring
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.scene.graph import nobody_at_work
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state != "deadlock":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    asked = [edge for edge in seen.ring if edge.kind == "loop"]
+    if not asked:
         return None
-    if verdict.waits_for:  # the ring is known: it is this one if a worker in it waits for the loop
-        return (
-            Match(frozenset({"frames", "source"})) if any(edge.kind == "loop" for edge in verdict.waits_for) else None
-        )
-    return ring(wait, scene)
+    if len(seen.ring) > 1 or not asked[0].concluded:
+        return Match(frozenset({"frames", "source"}))
+    # Where somebody is at work, all of those wait for results themselves.
+    return Match(frozenset() if nobody_at_work(scene) else frozenset({"frames"}))
 
 
 CAUSE = Cause(
     id="run-coroutine-threadsafe",
     title="the event loop waits for a coroutine that only it could run",
+    picture="thread",
     fix="await_future",
     match=match,
     confused_with={"future-result": "there a pool's thread is at work on the result, and will return it some day."},

@@ -10,40 +10,16 @@ model where the data is trusted, or `await asyncio.to_thread(...)`, best with an
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, computing
 
-CODECS = (
-    "json",
-    "orjson",
-    "ujson",
-    "simplejson",
-    "rapidjson",
-    "msgspec",
-    "msgpack",
-    "_msgpack",
-    "cbor2",
-    "pickle",
-    "_pickle",
-    "cloudpickle",
-    "dill",
-    "marshal",
-    "pydantic",
-    "pydantic_core",
-    "marshmallow",
-    "cattrs",
-    "xml",
-    "lxml",
-    "xmltodict",
-    "bs4",
-    "yaml",
-    "_yaml",
-    "tomllib",
-    "csv",
-    "fastavro",
-)
+JSON = ("json", "orjson", "ujson", "simplejson", "rapidjson", "msgspec")
+BINARY = ("msgpack", "_msgpack", "cbor2", "pickle", "_pickle", "cloudpickle", "dill", "marshal", "fastavro")
+MODELS = ("pydantic", "pydantic_core", "marshmallow", "cattrs")
+TEXTS = ("xml", "lxml", "xmltodict", "bs4", "yaml", "_yaml", "tomllib", "csv")
+CODECS = (*JSON, *BINARY, *MODELS, *TEXTS)
 PLACES = ("fastapi/encoders.py", "fastapi/routing.py:serialize_response", "starlette/responses.py:render")
 METHODS = (
     "model_validate",
@@ -62,23 +38,24 @@ METHODS = (
 )
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or not computing(verdict, wait):
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or not computing(seen.state, wait):
         return None
-    computes = {"kernel"} if wait.motion.cpu is not None else set()
+    kernel: set[EvidenceKind] = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*CODECS) or wait.inside(*PLACES):
         what = wait.outermost if wait.frame else "the result of a request's handler"
-        return Match(frozenset({"frames"} | computes), (f"It serializes: {what}.",))
+        return Match(frozenset({"frames", *kernel}), (f"It serializes: {what}.",))
     named = [name for name in wait.called if name.split(".")[0] in CODECS and "." in name]
     if wait.leaf and (named or wait.line_calls(*METHODS)):
         words = f"Its line serializes, in a C call without a frame: {wait.text}"
-        return Match(frozenset({"source"} | computes), (words,))
+        return Match(frozenset({"source", *kernel}), (words,))
     return None
 
 
 CAUSE = Cause(
     id="serialization",
     title="data is serialized or parsed on the event loop's thread",
+    picture="computes",
     match=match,
     confused_with={"cpu-bound": "there the application's own lines compute; here they call an encoder or a parser."},
 )

@@ -10,83 +10,42 @@ Repair: `asyncio.open_connection` or an asynchronous client; or the whole exchan
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.causes.sleep import selects_nothing
 from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-PACKAGES = (
+BROKERS = ("pika", "stomp", "zmq", "kombu", "amqp", "kafka", "paho", "nats", "pymodbus")
+SERVICES = (
     "smtplib",
     "ftplib",
     "imaplib",
     "poplib",
     "nntplib",
     "telnetlib",
-    "paramiko",
-    "websocket",
-    "websockets",
-    "pika",
-    "stomp",
-    "zmq",
-    "ldap3",
-    "kombu",
-    "amqp",
-    "kafka",
-    "paho",
-    "nats",
-    "pymodbus",
-    "fabric",
     "telnetlib3",
+    "ldap3",
+    "paramiko",
+    "fabric",
 )
+PACKAGES = (*BROKERS, *SERVICES, "websocket", "websockets")
 MODULES = ("socket.py", "ssl.py", "socketserver.py", "multiprocessing/connection.py")
 STREAMS = ("asyncio/streams.py", "asyncio/selector_events.py", "anyio/_backends/_asyncio.py:receive")
-WORDS = (
-    "recv",
-    "recv_into",
-    "recvfrom",
-    "recvfrom_into",
-    "recvmsg",
-    "recvmsg_into",
-    "accept",
-    "connect",
-    "connect_ex",
-    "send",
-    "sendall",
-    "sendto",
-    "sendmsg",
-    "sendfile",
-    "do_handshake",
-    "create_connection",
-)
+RECEIVES = ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into")
+SENDS = ("send", "sendall", "sendto", "sendmsg", "sendfile")
+CONNECTS = ("accept", "connect", "connect_ex", "do_handshake", "create_connection")
 READS = ("read", "readline", "readlines", "readinto", "write", "flush")  # of a socket's makefile()
-SYSCALLS = (
-    "recvfrom",
-    "recvmsg",
-    "recvmmsg",
-    "sendto",
-    "sendmsg",
-    "accept",
-    "accept4",
-    "connect",
-    "poll",
-    "ppoll",
-    "read",
-    "write",
-    "readv",
-    "writev",
-    "sendfile",
-    "restart_syscall",
-)
+TRANSFERS = ("recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "read", "write", "readv", "writev", "sendfile")
+SYSCALLS = (*TRANSFERS, "accept", "accept4", "connect", "poll", "ppoll", "restart_syscall")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     if wait.coroutine and wait.view.inner and calls(wait.view.inner[0], *STREAMS):
-        return Match(
-            frozenset({"tasks"}), (f"It awaits {wait.outermost}: its peer is to send, or to take, something.",)
-        )
+        words = f"It awaits {wait.outermost}: its peer is to send, or to take, something."
+        return Match(frozenset({"tasks"}), (words,))
     peer = (f"The kernel has it in {wait.kernel}.",) if wait.on_network else ()
     if wait.inside_package(*PACKAGES) or wait.view.inner and calls(wait.view.inner[0], *MODULES):
         return Match(frozenset({"frames", "kernel"} if peer else {"frames"}), (f"It called {wait.outermost}.", *peer))
@@ -94,30 +53,26 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which waits for a descriptor.",))
     if not wait.leaf or wait.running:
         return None
-    said = wait.line_says(*WORDS) or wait.line_says(*READS) and wait.on_network
-    if said and wait.on_network and wait.in_syscall(*SYSCALLS):
+    by_line = wait.line_says(*RECEIVES, *SENDS, *CONNECTS) or wait.line_says(*READS) and wait.on_network
+    if by_line and wait.on_network and wait.in_syscall(*SYSCALLS):
         return Match(frozenset({"source", "kernel"}), (f"Its line uses a socket: {wait.text}", *peer))
-    polls = wait.line_calls("select.select", "select.poll", "poll") and not timer(wait)
-    if polls or said and (wait.kernel is None or wait.kernel.syscall in (None, "restart_syscall")):
+    polls = wait.line_calls("select.select", "select.poll", "poll") and not selects_nothing(wait)
+    if polls or by_line and wait.syscall in (None, "restart_syscall"):
         return Match(frozenset({"source"}), (f"Its line waits for a descriptor: {wait.text}",))
-    if (
-        wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered
-    ):  # a driver in C: which protocol is not known
-        return Match(frozenset(), peer)
+    if wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered:
+        return Match(frozenset(), peer)  # a driver in C: which protocol is not known
     return None
-
-
-def timer(wait: Wait) -> bool:
-    """A select() without descriptors only sleeps."""
-    return wait.in_syscall("select", "pselect6") and wait.kernel.args[:4] == (0, 0, 0, 0)
 
 
 CAUSE = Cause(
     id="socket",
     title="the event loop's thread waits for a network peer",
+    picture="network",
     match=match,
     confused_with={
         "http-client": "there a client library's frames stand between the application and the socket.",
         "file-io": "the same stack; the kernel says which descriptor it is: a peer, or a path.",
     },
+    owed="perhaps",
+    frames_wait=True,
 )

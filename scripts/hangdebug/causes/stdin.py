@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -23,24 +23,30 @@ WORDS = ("input", "stdin", "getpass", "getch")
 READS = ("read", "select", "pselect6", "poll", "ppoll")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy" or wait.running:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy" or wait.running:
         return None
     if wait.inside(*PROMPTS) or wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which asks at the terminal.",))
-    told = wait.in_syscall("read") and set(wait.descriptors) == {0}
-    said = (
+    by_kernel = wait.in_syscall("read") and set(wait.descriptors) == {0}
+    by_line = (
         wait.leaf
         and not OF_A_CHILD.search(wait.text or "")
         and (wait.line_says(*WORDS) or "sys.stdin" in (wait.text or ""))
     )
-    open_ = wait.kernel is None or wait.kernel.syscall is None
-    if not (told or said and (open_ or wait.in_syscall(*READS) and set(wait.descriptors) <= {0} or on_terminal(wait))):
+    unasked = wait.syscall is None
+    if not (
+        by_kernel
+        or by_line
+        and (unasked or wait.in_syscall(*READS) and set(wait.descriptors) <= {0} or on_terminal(wait))
+    ):
         return None
-    words = [f"Its line reads the standard input: {wait.text}"] if said else []
-    if told:
+    kinds: set[EvidenceKind] = {"source"} if by_line else set()
+    words = [f"Its line reads the standard input: {wait.text}"] if by_line else []
+    if by_kernel:
+        kinds.add("kernel")
         words.append(f"The kernel has it in {wait.kernel}: the standard input.")
-    return Match(frozenset({"source"} if said else ()) | frozenset({"kernel"} if told else ()), tuple(words))
+    return Match(frozenset(kinds), tuple(words))
 
 
 def on_terminal(wait: Wait) -> bool:
@@ -50,6 +56,7 @@ def on_terminal(wait: Wait) -> bool:
 CAUSE = Cause(
     id="stdin",
     title="the event loop's thread waits for input from a terminal",
+    picture="file",
     match=match,
     confused_with={"debugger": "there a breakpoint asks; frames of pdb or bdb are on the stack."},
 )

@@ -10,9 +10,9 @@ Repair: `await asyncio.create_subprocess_exec(...)` and `await child.communicate
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.kernel import CHILDS
+from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -22,8 +22,8 @@ STREAMS = ("stdout", "stderr", "stdin", "communicate")
 ON_PIPE = ("read", "write", "poll", "ppoll", "select", "pselect6", "restart_syscall")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
-    if wait is None or verdict.state == "loop-busy":
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if wait is None or seen.state == "loop-busy":
         return None
     child = wait.in_syscall("wait4", "waitid")
     words = (f"The kernel has it in {wait.kernel}.",) if child else ()
@@ -34,17 +34,17 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
     if child:
         return Match(frozenset({"kernel", "source"} if wait.line_says(*WAITS, "wait") else {"kernel"}), words)
     pipe = wait.in_syscall(*ON_PIPE) and set(wait.descriptors.values()) <= {"pipe"} and 0 not in wait.descriptors
-    if childs_stream(wait, scene) and (pipe or wait.kernel is None or wait.kernel.syscall is None):
-        kinds = {"source", "kernel"} if pipe and wait.descriptors else {"source"}
+    if childs_stream(scene, wait) and (pipe or wait.syscall is None):
+        kinds: set[EvidenceKind] = {"source", "kernel"} if pipe and wait.descriptors else {"source"}
         return Match(frozenset(kinds), (f"Its line uses a child's stream: {wait.text}",))
-    if pipe and f"-> pipe, {CHILDS} " in (wait.kernel.detail or ""):
+    if pipe and f"-> pipe, {CHILDS} " in wait.detail:
         return Match(frozenset({"kernel"}), (f"The kernel has it in {wait.kernel}: a child has the other end.",))
-    if (wait.kernel is None or wait.kernel.syscall is None) and wait.line_says(*WAITS):
+    if wait.syscall is None and wait.line_says(*WAITS):
         return Match(frozenset({"source"}), (f"Its line waits for a child process: {wait.text}",))
     return None
 
 
-def childs_stream(wait: Wait, scene: Scene) -> bool:
+def childs_stream(scene: Scene, wait: Wait) -> bool:
     """`child.stdout.readline()` or `for line in child.stdout`, but not sys.stdout's."""
     text = wait.text or ""
     named = any(f".{stream}" in text for stream in STREAMS) and "sys.std" not in text
@@ -63,10 +63,13 @@ def childs_stream(wait: Wait, scene: Scene) -> bool:
 CAUSE = Cause(
     id="subprocess",
     title="the event loop's thread waits for a child process",
+    picture="child",
     fix="to_thread",
     match=match,
     confused_with={
         "thread-join": "a multiprocessing.Process is joined there: Python code in a child of the application's own.",
         "file-io": "a pipe of the application's own looks alike; the line says whose it is.",
     },
+    owed="perhaps",
+    frames_wait=True,
 )

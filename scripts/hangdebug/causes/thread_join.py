@@ -8,15 +8,14 @@ Repair: ask the thread to stop (an Event), and join it with `await asyncio.to_th
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause, Match
+from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 JOINS = ("threading.py:join", "multiprocessing/process.py:join", "multiprocessing/pool.py:join")
 
 
-def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
+def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or not wait.starts_with(*JOINS):
         return None
     return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which returns when the other one ends.",))
@@ -25,8 +24,10 @@ def match(verdict: Verdict, wait: Wait | None, scene: Scene) -> Match | None:
 CAUSE = Cause(
     id="thread-join",
     title="the event loop waits for a thread or a process to end",
+    picture="thread",
     fix="to_thread",
     match=match,
     snippet="periodic_cleanup.py",
     confused_with={"executor-shutdown": "there the join is made by Executor.shutdown()."},
+    frames_wait=True,
 )

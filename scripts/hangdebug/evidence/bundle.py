@@ -28,18 +28,19 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from hangdebug.errors import BadBundle, NotADump
-from hangdebug.evidence import kernel
+from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.dumps.collapsed import profile
-from hangdebug.evidence.model import Evidence, Process, Snapshot
+from hangdebug.evidence.model import Evidence, Process, Reading, Snapshot
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.records import functions, tasks, with_sockets
+from hangdebug.evidence.records import parse_functions, parse_tasks
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = "python scripts/hang.py capture --pid PID"
-SAMPLE = re.compile(r"^sample-(\d+)\.(?:json|txt)$")
+SAMPLE = re.compile(r"^sample-(\d{1,9})\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 QUEUES = re.compile(r"^queues-\d+\.json$")
 PID = re.compile(r"^\d+$")
+NUMBER = re.compile(r"^[0-9]{1,20}$")
 TYPES = {
     "pid": int,
     "command": str,
@@ -76,15 +77,15 @@ def is_tar(path: Path) -> bool:
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
     """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
-    texts = archive(path) if path.is_file() else folder(path)
+    texts = read_archive(path) if path.is_file() else read_folder(path)
     inside = sorted({name.split("/")[-2] for name in texts if "/" in name})
     root = next(
         (name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), ""
     )
-    manifest = mapping(texts.get(root + "manifest.json", "{}"))
+    manifest = json_object(texts.get(root + "manifest.json", "{}"))
     pids = [name for name in inside if PID.match(name)]
     found = [
-        evidence(
+        evidence_of_process(
             {name[len(root + pid) + 1 :]: text for name, text in texts.items() if name.startswith(f"{root}{pid}/")},
             manifest,
         )
@@ -92,27 +93,58 @@ def read_bundle(path: Path) -> tuple[Evidence, ...]:
     ]
     kept = tuple(one for one in found if one.snapshots)
     if not kept:
-        notes = "; ".join(map(str, manifest.get("notes", []))) or "It has no folder with a sample in it."
+        notes = "; ".join(notes_of(manifest)) or "It has no folder with a sample in it."
         raise BadBundle(f"{path} holds no evidence that can be read.", notes, NEXT)
     return kept
 
 
-def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
-    process = facts(mapping(texts.get("process.json", "{}")))
-    children = {pid: row.partition("\t") for pid, row in pairs(texts.get("children.tsv", ""))}
-    objects = kernel.Objects(
-        dict(pairs(texts.get("fds.tsv", ""))),
-        kernel.peers(texts.get("net.txt", "")),
-        {pid: command for pid, (command, _, _) in children.items()},
-        dict(pairs(texts.get("shared.tsv", ""))),
-        {pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
-    )
+def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
+    """The evidence of one process, from the texts of its folder by name."""
+    process = process_facts(json_object(texts.get("process.json", "{}")))
+    objects = objects_of(texts)
     if "sockets.txt" in texts:
-        process = with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+        process = tcp.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+    snapshots, attached, stackless = read_samples(texts, process, objects)
+    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
+        snapshots = (Snapshot((), process.pid, process.command),)
+    lists = [parse_tasks(texts[name]) for name in sorted(texts, key=by_number) if TASKS.match(name)]
+    return Evidence(
+        snapshots,
+        attached=attached,
+        readings=read_readings(texts, "kernel-before-", objects),
+        watch=read_readings(texts, "kernel-watch-", objects),
+        profile=profile(texts.get("profile.raw", "")),
+        process=process,
+        clients=tcp.count_clients(texts["net.txt"], process.listening) if "net.txt" in texts else None,
+        sources=lines_of_source(json_object(texts.get("sources.json", "{}"))),
+        notes=(*notes_of(manifest), *stackless),
+        tasks=lists[0][0] if lists else (),
+        later=lists[-1][0] if lists[1:] else (),
+        unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),
+        functions=parse_functions(texts.get("functions.json", "null")),
+        queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
+    )
+
+
+def objects_of(texts: Texts) -> kernel.Objects:
+    children = {pid: row.partition("\t") for pid, row in numbered_rows(texts.get("children.tsv", ""))}
+    return kernel.Objects(
+        files=dict(numbered_rows(texts.get("fds.tsv", ""))),
+        peers=tcp.peers_by_inode(texts.get("net.txt", "")),
+        children={pid: command for pid, (command, _, _) in children.items()},
+        shared=dict(numbered_rows(texts.get("shared.tsv", ""))),
+        pipes={pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
+    )
+
+
+def read_samples(
+    texts: Texts, process: Process, objects: kernel.Objects
+) -> tuple[tuple[Snapshot, ...], tuple[Reading | None, ...], tuple[str, ...]]:
+    """The dumps, the kernel's reading just before each, and a note for every sample without a stack."""
     snapshots: list[Snapshot] = []
-    attached = []
-    notes = [str(note) for note in manifest.get("notes", [])]
-    for number, name in sorted((int(found[1]), name) for name in texts for found in [SAMPLE.match(name)] if found):
+    attached: list[Reading | None] = []
+    notes: list[str] = []
+    for number, name in sorted((int(found[1]), found[0]) for found in map(SAMPLE.match, texts) if found):
         try:
             snapshot = read(texts[name])[0]
         except NotADump:
@@ -122,48 +154,39 @@ def evidence(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
             replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command)
         )
         row = texts.get(f"kernel-{number}.tsv")
-        attached.append(kernel.reading(row, objects) if row else None)
-    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
-        snapshots.append(Snapshot((), process.pid, process.command))
-    readings, watch = (
-        tuple(kernel.reading(texts[name], objects) for name in sorted(texts, key=natural) if name.startswith(prefix))
-        for prefix in ("kernel-before-", "kernel-watch-")
-    )
-    sources = {
-        file: {int(number): str(text) for number, text in lines.items() if number.isdigit()}
-        for file, lines in mapping(texts.get("sources.json", "{}")).items()
+        attached.append(kernel.parse_reading(row, objects) if row else None)
+    return tuple(snapshots), tuple(attached), tuple(notes)
+
+
+def read_readings(texts: Texts, prefix: str, objects: kernel.Objects) -> tuple[Reading, ...]:
+    names = (name for name in sorted(texts, key=by_number) if name.startswith(prefix))
+    return tuple(kernel.parse_reading(texts[name], objects) for name in names)
+
+
+def lines_of_source(value: Mapping[str, Any]) -> dict[str, dict[int, str]]:
+    """Lines of source by file and number."""
+    return {
+        file: {int(number): str(text) for number, text in lines.items() if NUMBER.match(number)}
+        for file, lines in value.items()
         if isinstance(lines, dict)
     }
-    clients = kernel.clients(texts["net.txt"], process.listening) if "net.txt" in texts else None
-    lists = [tasks(texts[name]) for name in sorted(texts, key=natural) if TASKS.match(name)]
-    return Evidence(
-        tuple(snapshots),
-        readings,
-        tuple(attached),
-        watch,
-        profile(texts.get("profile.raw", "")),
-        process,
-        clients,
-        sources,
-        tuple(notes),
-        lists[0][0] if lists else (),
-        lists[-1][0] if lists[1:] else (),
-        next((note for _, note in lists if note), "" if lists else NO_TASKS),
-        functions(texts.get("functions.json", "null")),
-        queued([mapping(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
-    )
 
 
-def queued(readings: list[dict[str, Any]]) -> dict[int, int]:
+def notes_of(manifest: Mapping[str, Any]) -> list[str]:
+    notes = manifest.get("notes")
+    return list(map(str, notes)) if isinstance(notes, list) else []
+
+
+def shortest_queues(readings: list[dict[str, Any]]) -> dict[int, int]:
     """How many calls waited for each pool thread, at the least, in every reading that knows it."""
     found: dict[int, int] = {}
     for tid, count in (row for one in readings for row in one.items()):
-        if tid.isdigit() and type(count) is int:
+        if NUMBER.match(tid) and type(count) is int:
             found[int(tid)] = min(count, found.get(int(tid), count))
     return found
 
 
-def facts(value: Mapping[str, Any]) -> Process:
+def process_facts(value: Mapping[str, Any]) -> Process:
     """The fields that are there and of the right type: a bundle may come from anybody."""
     kept: dict[str, Any] = {}
     for key, item in value.items():
@@ -174,28 +197,28 @@ def facts(value: Mapping[str, Any]) -> Process:
     return Process(**kept)
 
 
-def mapping(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
     """A JSON object, or {} for anything else: a bundle may have been cut short while it was written."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
-def pairs(text: str) -> list[tuple[int, str]]:
+def numbered_rows(text: str) -> list[tuple[int, str]]:
     rows = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-    return [(int(key), value) for key, value in rows if key.isdigit()]
+    return [(int(key), value) for key, value in rows if NUMBER.match(key)]
 
 
-def natural(name: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", name)]
+def by_number(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", name)]
 
 
-def archive(path: Path) -> Texts:
+def read_archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
     try:
-        return tarred(path) if is_tar(path) else zipped(path)
+        return read_tar(path) if is_tar(path) else read_zip(path)
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
@@ -209,27 +232,28 @@ def archive(path: Path) -> Texts:
         raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
 
 
-def zipped(path: Path) -> Texts:
+def read_zip(path: Path) -> Texts:
     with zipfile.ZipFile(path) as opened:
         members = [info for info in opened.infolist() if not info.is_dir()]
-        limit(path, len(members), sum(info.file_size for info in members))
+        check_limits(path, len(members), sum(info.file_size for info in members))
         return {info.filename: opened.read(info).decode("utf-8", "replace") for info in members}
 
 
-def tarred(path: Path) -> Texts:
+def read_tar(path: Path) -> Texts:
     """What capture.sh packs. The sizes stand between the files, so the limit is looked at before each is read."""
     texts: dict[str, str] = {}
     size = 0
     with tarfile.open(path, "r|*") as opened:
         for member in opened:
             size += member.size
-            limit(path, len(texts), size)
-            if member.isfile():
-                texts[member.name] = opened.extractfile(member).read().decode("utf-8", "replace")
+            check_limits(path, len(texts), size)
+            file = opened.extractfile(member) if member.isfile() else None
+            if file is not None:
+                texts[member.name] = file.read().decode("utf-8", "replace")
     return texts
 
 
-def folder(path: Path) -> Texts:
+def read_folder(path: Path) -> Texts:
     """The files of the layout above, and no others: any folder can be named by mistake."""
     files = [
         file
@@ -237,18 +261,18 @@ def folder(path: Path) -> Texts:
         for file in sorted(path.glob(pattern))
         if file.is_file() and not file.is_symlink()
     ]
-    limit(path, len(files), sum(file.stat().st_size for file in files))
-    return {file.relative_to(path).as_posix(): text_of(file) for file in files}
+    check_limits(path, len(files), sum(file.stat().st_size for file in files))
+    return {file.relative_to(path).as_posix(): read_file(file) for file in files}
 
 
-def text_of(file: Path) -> str:
+def read_file(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise BadBundle(f"{file} cannot be read.", str(error), f"ls -l {file}") from error
 
 
-def limit(path: Path, count: int, size: int) -> None:
+def check_limits(path: Path, count: int, size: int) -> None:
     if count > MOST_FILES or size > MOST_BYTES:
         why = f"It has {count} files and {size >> 20} MB; the limits are {MOST_FILES} and {MOST_BYTES >> 20} MB."
         raise BadBundle(f"{path} is no evidence bundle.", why, NEXT)

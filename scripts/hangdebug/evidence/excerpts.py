@@ -15,10 +15,10 @@ MARGIN = 2  # lines before and after a function: its decorators, and what follow
 MOST_LINES, MOST_BYTES = 160, 1 << 20
 NAME = re.compile(r"\b(?:self\.|cls\.)?([A-Za-z_]\w*)\b")
 NO_NAMES = {"self", "cls", "with", "as", "await", "return", "async", "acquire", "submit"}
-TAKEN = re.compile(r"^\s*with\s|\.(?:acquire|submit)\(")  # what is held, and which pool works, is judged by name
+TAKES = re.compile(r"^\s*with\s|\.(?:acquire|submit)\(")  # what is held, and which pool works, is judged by name
 
 
-def sources(
+def add_excerpts(
     snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = ""
 ) -> dict[str, dict[int, str]]:
     """`known`, and the lines around every application frame in `snapshots`, by file and number.
@@ -32,21 +32,21 @@ def sources(
         for frame in thread.frames
         if frame.line and (is_application(frame) or not is_known_library(frame))
     }
-    missing = [frame for frame in sorted(frames, key=str) if not inside(known.get(frame.file, {}), frame.line or 0)]
+    missing = [frame for frame in sorted(frames, key=str) if not has_window(known.get(frame.file, {}), frame.line or 0)]
     for frame in missing:
         lines = file_lines(frame.file, root)
         if lines:
-            known.setdefault(frame.file, {}).update(window(lines, frame))
+            known.setdefault(frame.file, {}).update(excerpt(lines, frame))
     return known
 
 
-def inside(known: dict[int, str], line: int) -> bool:
+def has_window(known: dict[int, str], line: int) -> bool:
     """Whether the line is known by a window of its own function: the margin of another one's may reach it."""
     return all(number in known or number < 1 for number in range(line - MARGIN, line + MARGIN + 1))
 
 
 def file_lines(file: str, root: str) -> list[str]:
-    for path in filter(None, (root and file.startswith("/") and root + file, file)):
+    for path in (root + file, file) if root and file.startswith("/") else (file,):
         try:
             with open(path, encoding="utf-8", errors="replace") as opened:
                 return opened.read(MOST_BYTES).splitlines()
@@ -55,16 +55,16 @@ def file_lines(file: str, root: str) -> list[str]:
     return []
 
 
-def window(lines: list[str], frame: Frame) -> dict[int, str]:
+def excerpt(lines: list[str], frame: Frame) -> dict[int, str]:
     """The enclosing function if it is short, else some lines around; and where the line's names are bound."""
     number = frame.line or 1
     if number > len(lines):
         return {}
-    first, last = enclosing(lines, number) or (number - AROUND, number + AROUND)
+    first, last = function_around(lines, number) or (number - AROUND, number + AROUND)
     if last - first > MOST_LINES:
         first, last = number - AROUND, number + AROUND
     kept = set(range(max(1, first - MARGIN), min(len(lines), last + MARGIN) + 1)) | set(classes_around(lines, number))
-    taken = [lines[index - 1] for index in sorted(kept) if TAKEN.search(lines[index - 1])]
+    taken = [lines[index - 1] for index in sorted(kept) if TAKES.search(lines[index - 1])]
     names = {name for text in (lines[number - 1], *taken) for name in NAME.findall(text)} - NO_NAMES
     if names:
         choice = "|".join(map(re.escape, sorted(names)))
@@ -81,17 +81,17 @@ def window(lines: list[str], frame: Frame) -> dict[int, str]:
     return {index: lines[index - 1] for index in sorted(kept)}
 
 
-def enclosing(lines: list[str], number: int) -> tuple[int, int] | None:
+def function_around(lines: list[str], number: int) -> tuple[int, int] | None:
     """First and last line of the innermost function around a line, None where there is none or no parse."""
-    return max(around(lines, number, ast.FunctionDef, ast.AsyncFunctionDef), default=None)
+    return max(definitions_around(lines, number, ast.FunctionDef, ast.AsyncFunctionDef), default=None)
 
 
 def classes_around(lines: list[str], number: int) -> list[int]:
     """The `class` lines around a line: a bare function name does not tell whose method it is."""
-    return [first for first, _ in around(lines, number, ast.ClassDef)]
+    return [first for first, _ in definitions_around(lines, number, ast.ClassDef)]
 
 
-def around(lines: list[str], number: int, *kinds: type) -> list[tuple[int, int]]:
+def definitions_around(lines: list[str], number: int, *kinds: type[ast.stmt]) -> list[tuple[int, int]]:
     tree = parsed("\n".join(lines))
     return [
         (node.lineno, node.end_lineno or node.lineno)

@@ -9,12 +9,11 @@ The columns are the thread's id, `stat` from the state on, voluntary and involun
 
 from __future__ import annotations
 
-import ipaddress
-import struct
+import math
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from hangdebug.evidence.model import Clients, KernelWait, Reading
+from hangdebug.evidence.model import KernelWait, Reading
 
 # Numbers from the kernel's tables: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
 X86_64 = {
@@ -109,20 +108,13 @@ ON_FD = frozenset(
     """read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
     recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split()
 )
+EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 CHILDS = "of child"  # whose the other end of a pipe is
 ALONE = "no other process"  # what maps a semaphore whose other users have all ended
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
-UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
-SQLITE = (
-    ".db",
-    ".db3",
-    ".sqlite",
-    ".sqlite3",
-    "-wal",
-    "-journal",
-    "-shm",
-)  # a database's file by custom, and what lies beside one
-ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
+SLEEP_UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
+# A database's file by custom, and what lies beside one.
+SQLITE_FILES = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm")
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ class Objects:
     pipes: Mapping[str, int] = field(default_factory=dict)
 
 
-def reading(text: str, objects: Objects = Objects()) -> Reading:
+def parse_reading(text: str, objects: Objects = Objects()) -> Reading:
     """One reading from its file's text. Rows that make no sense are left out, for threads end while one reads."""
     at, arch, hz = 0.0, "x86_64", 100.0
     waits: dict[int, KernelWait] = {}
@@ -145,17 +137,25 @@ def reading(text: str, objects: Objects = Objects()) -> Reading:
         if line.startswith("#"):
             words = line[1:].split()
             facts = dict(zip(words[::2], words[1::2]))
-            at, arch, hz = float(facts.get("at", 0)), facts.get("arch", arch), float(facts.get("hz", hz))
+            at, arch, hz = positive_or(facts.get("at"), 0.0), facts.get("arch", arch), positive_or(facts.get("hz"), hz)
             continue
         try:
-            tid, wait = row(line, TABLES.get(arch, {}), hz, objects)
-        except (ValueError, IndexError):
+            tid, wait = parse_row(line, TABLES.get(arch, {}), hz, objects)
+        except (ValueError, IndexError, OverflowError):
             continue
         waits[tid] = wait
     return Reading(at, waits)
 
 
-def row(line: str, table: Mapping[int, str], hz: float, objects: Objects) -> tuple[int, KernelWait]:
+def positive_or(text: str | None, otherwise: float) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return otherwise
+    return value if 0 < value < math.inf else otherwise
+
+
+def parse_row(line: str, table: Mapping[int, str], hz: float, objects: Objects) -> tuple[int, KernelWait]:
     tid, stat, voluntary, involuntary, wchan, call, polled = (line.split("\t") + [""] * 7)[:7]
     fields = stat.split()
     switches = int(voluntary) + int(involuntary) if voluntary and involuntary else None
@@ -193,7 +193,7 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
         return f"shared with {objects.shared[args[0]]}"
     if sleeps_in_c(name, args):
         opened = sorted(
-            target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE)
+            target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE_FILES)
         )
         return f"with {opened[0]} open, as SQLite has its files" if opened else None
     return None
@@ -222,7 +222,7 @@ def forever(args: tuple[int, ...]) -> bool:
 
 def sleeps_in_c(name: str | None, args: tuple[int, ...]) -> bool:
     """Whether it is a C library that sleeps, as with usleep(): Python itself has never slept in this way."""
-    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != UNTIL
+    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != SLEEP_UNTIL
 
 
 def endless(args: tuple[int, ...]) -> bool:
@@ -246,38 +246,3 @@ def signed(value: int) -> int:
     """A pid as the kernel prints it, a C int in hexadecimal: 0xffffffff is -1."""
     value &= 0xFFFFFFFF
     return value - (1 << 32) if value >> 31 else value
-
-
-def peers(text: str) -> dict[str, str]:
-    """Peers by inode from /proc/PID/net/{tcp,tcp6}: {"41325": "10.2.3.4:5432"}."""
-    found = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 9 and words[0].endswith(":") and words[3] != LISTEN:
-            found[words[9]] = address(words[2])
-    return found
-
-
-def clients(text: str, listening: tuple[int, ...]) -> Clients:
-    """Count the connections to `listening` ports. In a listening row the receive queue is the backlog."""
-    count = {"open": 0, "abandoned": 0, "unread": 0, "backlog": 0}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) < 10 or not words[0].endswith(":") or int(words[1].rpartition(":")[2], 16) not in listening:
-            continue
-        waiting = int(words[4].partition(":")[2], 16)
-        if words[3] == LISTEN:
-            count["backlog"] += waiting
-        elif words[3] in (ESTABLISHED, CLOSE_WAIT):
-            count["open" if words[3] == ESTABLISHED else "abandoned"] += 1
-            count["unread"] += waiting > (words[3] == CLOSE_WAIT)  # the end of the stream counts as a byte
-    return Clients(**count)
-
-
-def address(text: str) -> str:
-    """ "0100007F:1538" as "127.0.0.1:5432": each group of four bytes is little-endian."""
-    host, port = text.split(":")
-    raw = b"".join(struct.pack("<I", int(host[i : i + 8], 16)) for i in range(0, len(host), 8))
-    ip = ipaddress.ip_address(raw)
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return f"{mapped or ip}:{int(port, 16)}" if ip.version == 4 or mapped else f"[{ip}]:{int(port, 16)}"

@@ -1,4 +1,4 @@
-"""The nouns of the evidence: frames, threads, tasks, dumps, and what the kernel says. Frozen; every verb lives elsewhere."""
+"""The nouns of the evidence: frames, threads, tasks, dumps, and what the kernel says. Verbs live elsewhere."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Task:
     The rest is known where the process's memory was read: `inside` are the addresses of the locks that it is
     inside of by `async with`, `timed` whether a timeout ends its wait, `ends` the names in its application's
     code that could end the wait of another ("release", "set"), `id` its own address, `cancels` how often it was
-    told to end and has not taken that back (3.11+).
+    cancelled, less `uncancel()` (3.11+).
     """
 
     name: str

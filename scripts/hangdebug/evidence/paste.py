@@ -1,4 +1,4 @@
-"""Read what people paste: one module a format, told apart by content."""
+"""Read what people paste: one module a format, recognised by its content."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hangdebug.evidence.dumps import (
     uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.model import Snapshot
+from hangdebug.evidence.model import Snapshot, Task, Thread
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
@@ -44,7 +44,7 @@ READERS = (
     uwsgi,
     colons,
 )
-LAST = asyncio_debug  # a mention of a task is read where there is no stack
+LAST_READER = asyncio_debug  # a mention of a task is read where there is no stack
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
@@ -79,18 +79,18 @@ def read(text: str) -> tuple[Snapshot, ...]:
     Raises NotADump when no reader finds a frame.
     """
     if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
-        found = tuple(filter(holds, pyspy_json.read([text])))
+        found = tuple(filter(has_frames, pyspy_json.read([text])))
         if found:
             return found
-    kept, left_out = (text, 0) if len(text) < LARGE else sifted(text)
+    kept, left_out = (text, 0) if len(text) < LARGE else sift(text)
     lines = clean(kept)
-    found = best(lines)
+    found = read_best(lines)
     if upside_down(found):
-        turned = best(lines[::-1])
+        turned = read_best(lines[::-1])
         found = turned if turned and not upside_down(turned) else found
     if found and left_out:
-        told = f"{left_out} lines that look like no part of a dump"
-        found = (replace(found[0], skipped=(told, *found[0].skipped[:-1])), *found[1:])
+        remark = f"{left_out} lines that do not look like part of a dump"
+        found = (replace(found[0], skipped=(remark, *found[0].skipped[:-1])), *found[1:])
     found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
     if found:
         return found
@@ -98,28 +98,32 @@ def read(text: str) -> tuple[Snapshot, ...]:
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
 
 
-def sifted(text: str) -> tuple[str, int]:
+def sift(text: str) -> tuple[str, int]:
     """The lines that could belong to a dump, and how many others there are: a day's log is read in seconds."""
     lines = text.splitlines()
     kept = [line for line in lines if HOPEFUL.search(line)]
     return "\n".join(kept), len(lines) - len(kept)
 
 
-def best(lines: list[str]) -> tuple[Snapshot, ...]:
-    """What the most successful reader found: see `size`."""
-    answers = (tuple(filter(holds, reader.read(lines))) for reader in READERS)
-    return max(answers, key=size) or LAST.read(lines)
+def read_best(lines: list[str]) -> tuple[Snapshot, ...]:
+    """What the most successful reader found: see `frames_read`."""
+    answers = (tuple(filter(has_frames, reader.read(lines))) for reader in READERS)
+    return max(answers, key=frames_read) or LAST_READER.read(lines)
 
 
-def holds(snapshot: Snapshot) -> bool:
-    return any(one.frames for one in (*snapshot.threads, *snapshot.tasks))
+def has_frames(snapshot: Snapshot) -> bool:
+    return any(one.frames for one in stacks(snapshot))
 
 
-def size(found: tuple[Snapshot, ...]) -> tuple[int, int]:
+def stacks(snapshot: Snapshot) -> list[Thread | Task]:
+    return [*snapshot.threads, *snapshot.tasks]
+
+
+def frames_read(found: tuple[Snapshot, ...]) -> tuple[int, int]:
     """How much was read: frames of threads and tasks whose head was understood, then all frames."""
-    stacks = [one for snapshot in found for one in (*snapshot.threads, *snapshot.tasks) if one.frames]
-    headed = [one for one in stacks if one.name or getattr(one, "os_id", None)]
-    return sum(len(one.frames) for one in headed), sum(len(one.frames) for one in stacks)
+    filled = [one for snapshot in found for one in stacks(snapshot) if one.frames]
+    headed = [one for one in filled if one.name or getattr(one, "os_id", None)]
+    return sum(len(one.frames) for one in headed), sum(len(one.frames) for one in filled)
 
 
 def upside_down(found: tuple[Snapshot, ...]) -> bool:

@@ -15,7 +15,8 @@ WITH = re.compile(r"^\s*with\s+")
 WITH_STATEMENT = re.compile(r"^\s*(?:async\s+)?with\b")
 FROM_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+([^#]+)")
 ALIAS = re.compile(
-    r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)"
+    r"^\s*(?:import\s+(?P<module>[\w.]+)\s+as\s+(?P<alias>\w+)|"
+    r"(?P<target>[\w.]+)\s*=\s*(?P<value>[A-Za-z_][\w.]*)\s*(?:#.*)?$)"
 )
 MADE = re.compile(
     r"^\s*(?:async\s+)?(?:with\s+(?P<opened>[A-Za-z_][\w.]*)\(.*\bas\s+(?P<name>\w+)\s*:|"
@@ -53,8 +54,21 @@ def statement_at(sources: Sources, frame: Frame) -> str:
     return text.strip()
 
 
+def raw_statement(lines: Mapping[int, str], number: int) -> str:
+    """A line and those after it that belong to the same brackets, strings as they stand; "" if unknown."""
+    text = lines.get(number, "")
+    for offset in range(1, 8):
+        if text.count("(") <= text.count(")") or number + offset not in lines:
+            break
+        text = f"{text} {lines[number + offset].strip()}"
+    return text
+
+
 def called(statement: str) -> frozenset[str]:
-    """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`. What it awaits lets the loop go on."""
+    """The dotted names that a statement calls: {"time.sleep"} for `x = time.sleep(2)`.
+
+    What it awaits is left out: that lets the loop go on.
+    """
     return frozenset(name for name in CALLED.findall(AWAITED.sub("(", statement)) if name not in NOT_CALLS)
 
 
@@ -90,7 +104,7 @@ def makers(sources: Sources, frame: Frame, name: str) -> frozenset[str]:
 def with_line(sources: Sources, frame: Frame) -> Frame:
     """The `with` statement whose end runs: CPython 3.9 names the last line of the block instead."""
     lines = sources.get(frame.file, {})
-    if frame.line not in lines or WITH_STATEMENT.match(lines[frame.line]):
+    if frame.line is None or frame.line not in lines or WITH_STATEMENT.match(lines[frame.line]):
         return frame
     depth = indent(lines[frame.line])
     for number in range(frame.line - 1, 0, -1):
@@ -115,12 +129,12 @@ def entered(statement: str) -> str | None:
 def with_parts(statement: str) -> tuple[str, str]:
     """What a `with` statement enters, and the body on the same line: ("a, b as c", "x()") of `with a, b as c: x()`."""
     found = WITH.match(statement)
-    depth = 0
-    for at in range(found.end() if found else len(statement), len(statement)):
+    start, depth = found.end() if found else len(statement), 0
+    for at in range(start, len(statement)):
         depth += (statement[at] in "([{") - (statement[at] in ")]}")
         if statement[at] == ":" and depth == 0:
-            return statement[found.end() : at].strip(), statement[at + 1 :].partition("#")[0].strip()
-    return (statement[found.end() :].strip() if found else ""), ""
+            return statement[start:at].strip(), statement[at + 1 :].partition("#")[0].strip()
+    return statement[start:].strip(), ""
 
 
 def in_coroutine(sources: Sources, frame: Frame) -> bool | None:
@@ -142,9 +156,9 @@ def in_coroutine(sources: Sources, frame: Frame) -> bool | None:
 def in_generator(sources: Sources, frame: Frame) -> bool:
     """Whether the frame's function is a `def` with a `yield` of its own, as far as the known lines show."""
     lines = sources.get(frame.file, {})
-    if in_coroutine(sources, frame) is not False:
+    if frame.line is None or in_coroutine(sources, frame) is not False:
         return False
-    number, depth = frame.line or 0, indent(lines[frame.line])
+    number, depth = frame.line, indent(lines[frame.line])
     while not (DEF.match(lines[number]) and (indent(lines[number]) < depth or number == frame.line)):
         number -= 1
     border, nested = indent(lines[number]), None
@@ -163,7 +177,7 @@ def in_generator(sources: Sources, frame: Frame) -> bool:
 def earlier(sources: Sources, frame: Frame) -> tuple[str, ...]:
     """The lines of the frame's function above the frame's own, nearest first, as far as they are known."""
     lines = sources.get(frame.file, {})
-    if frame.line not in lines:
+    if frame.line is None or frame.line not in lines:
         return ()
     depth, found = indent(lines[frame.line]), []
     for number in range(frame.line - 1, 0, -1):

@@ -1,4 +1,7 @@
-"""Lines for a pasted dump or a bundle from a source tree that the user names. No other file is opened on a dump's word."""
+"""Lines of source for a dump or a bundle, from a tree that the user names.
+
+No other file is opened because a dump names it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import Mapping
 
 from hangdebug.errors import BadRequest
-from hangdebug.evidence.excerpts import file_lines, window
+from hangdebug.evidence.excerpts import excerpt, file_lines
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Evidence, Frame
 
@@ -33,16 +36,19 @@ def with_sources(evidence: Evidence, tree: Path) -> Evidence:
     }
     found: dict[str, dict[int, str]] = {}
     for frame in frames:
-        path = best(frame, files, tree)
+        path = best_match(frame, files, tree)
         if path is not None:
-            found.setdefault(frame.file, {}).update(window(file_lines(str(path), ""), frame))
+            found.setdefault(frame.file, {}).update(excerpt(file_lines(str(path), ""), frame))
     return replace(
         evidence,
-        sources={**found, **{file: added(known, found.get(file, {})) for file, known in evidence.sources.items()}},
+        sources={
+            **found,
+            **{file: merge_lines(known, found.get(file, {})) for file, known in evidence.sources.items()},
+        },
     )
 
 
-def added(known: Mapping[int, str], lines: dict[int, str]) -> dict[int, str]:
+def merge_lines(known: Mapping[int, str], lines: dict[int, str]) -> dict[int, str]:
     """`known` and the file's other lines, unless they differ: then it is another version of the file."""
     same = all(lines.get(number, text).strip() == text.strip() for number, text in known.items())
     return {**lines, **{number: lines.get(number, text) for number, text in known.items()}} if same else dict(known)
@@ -58,12 +64,12 @@ def python_files(tree: Path) -> list[Path]:
     return found
 
 
-def best(frame: Frame, files: list[Path], tree: Path) -> Path | None:
+def best_match(frame: Frame, files: list[Path], tree: Path) -> Path | None:
     """The file whose path ends most like the frame's; None where two end alike."""
     wanted = frame.file.replace("\\", "/").split("/")
     scores = sorted(
         (
-            (shared(wanted, (tree.name, *path.relative_to(tree).parts)), path)
+            (shared_end(wanted, (tree.name, *path.relative_to(tree).parts)), path)
             for path in files
             if path.name == wanted[-1]
         ),
@@ -74,7 +80,7 @@ def best(frame: Frame, files: list[Path], tree: Path) -> Path | None:
     return scores[0][1]
 
 
-def shared(wanted: list[str], parts: tuple[str, ...]) -> int:
+def shared_end(wanted: list[str], parts: tuple[str, ...]) -> int:
     count = 0
     for one, other in zip(reversed(wanted), reversed(parts)):
         if one != other:

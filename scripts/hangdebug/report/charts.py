@@ -1,4 +1,4 @@
-"""The charts of what was measured: latency around the aborts, threads over the aborts. They have scales, and need matplotlib."""
+"""The charts of what was measured: latency around the aborts, threads over the aborts. They need matplotlib."""
 
 from __future__ import annotations
 
@@ -25,21 +25,27 @@ FLOOR = 2e-4  # seconds: what is faster is drawn here
 
 
 def latency(runs: Check | Mapping[str, Check]) -> Picture:
-    """How long the first URL took before, during and after the aborts, a panel a run. Raises MissingTool (no matplotlib)."""
+    """How long the first URL took before, during and after the aborts, a panel a run.
+
+    Raises MissingTool without matplotlib.
+    """
     named = runs if isinstance(runs, Mapping) else {"verification": runs}
-    runs = {name: one.result if isinstance(one, Pressure) else one for name, one in named.items()}
-    figure = canvas(0.6 + 2.1 * len(runs))
-    panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    words = [one_run(axis, run, name) for axis, (name, run) in zip(panels, runs.items())]
+    results = {name: one.result if isinstance(one, Pressure) else one for name, one in named.items()}
+    figure = canvas(0.6 + 2.1 * len(results))
+    panels = figure.subplots(len(results), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    words = [draw_run(axis, run, name) for axis, (name, run) in zip(panels, results.items())]
     panels[-1].set_xlabel("seconds since the first request")
-    lost = any(run.failed for run in runs.values())
+    lost = any(run.failed for run in results.values())
     end = "Hatched bars are requests that got no answer" if lost else "All were answered"
     caption = f"Each mark is one request by curl; look right of where clients have left. {end} before the deadline."
     return Picture(saved(figure), "Latency on a log scale. " + " ".join(words), caption)
 
 
-def one_run(axis: Any, run: Verification, name: str) -> str:
-    """Dots are answers, hatched bars with a cross requests without one, triangles clients that leave. Says so in words."""
+def draw_run(axis: Any, run: Verification, name: str) -> str:
+    """Draw a run, and say it in words.
+
+    Dots are answers, hatched bars are requests without one, triangles are clients that leave.
+    """
     probes = [probe for probe in run.probes if probe.url == run.probes[0].url]
     good, lost = [probe for probe in probes if probe.ok], [probe for probe in probes if not probe.ok]
     late = [probe.at for probe in probes if probe.phase == PHASES[-1]]
@@ -96,11 +102,11 @@ def one_run(axis: Any, run: Verification, name: str) -> str:
 
 
 def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
-    """The number of threads while streams are cut off, a line a run. Raises MissingTool (no matplotlib)."""
+    """The number of threads while streams are cut off, a line a run. Raises MissingTool without matplotlib."""
     figure, words = canvas(3.4), []
     axis = figure.subplots()
     for (name, run), style in zip(runs.items(), cycle(STYLES)):
-        words.append(one_count(axis, name, run, *style))
+        words.append(draw_count(axis, name, run, *style))
     axis.set(xlabel="streams that were cut off", ylabel="threads of the process", ylim=(0, None), xlim=(0, None))
     axis.grid(alpha=0.3)
     axis.margins(x=0.02)
@@ -112,7 +118,7 @@ def threads_over_aborts(runs: Mapping[str, Pressure]) -> Picture:
     return Picture(saved(figure), "Threads over aborts. " + " ".join(words), caption)
 
 
-def one_count(axis: Any, name: str, run: Pressure, dashes: str, mark: str) -> str:
+def draw_count(axis: Any, name: str, run: Pressure, dashes: str, mark: str) -> str:
     colour = BEST if run.passed else WORST
     if not run.counts:
         why = run.result.notes[0].rstrip(".") if run.result.notes else "the threads were not asked for"
@@ -157,6 +163,6 @@ def canvas(height: float) -> Any:
 
 
 def saved(figure: Any) -> bytes:
-    held = io.BytesIO()
-    figure.savefig(held, format="png", metadata={"Software": None})
-    return held.getvalue()
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()

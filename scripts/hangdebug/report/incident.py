@@ -18,9 +18,9 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import redact
 from hangdebug.errors import HangError, MissingTool
-from hangdebug.evidence.bundle import archive, is_bundle, mapping, read_bundle
+from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
-from hangdebug.evidence.model import Evidence, KernelWait, Thread
+from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
 from hangdebug.evidence.source_tree import python_files, with_sources
 from hangdebug.repair import fix
@@ -28,13 +28,16 @@ from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check, Pressure, read_check
 from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
-from hangdebug.report import pictures
-from hangdebug.report.recording import STACKS, Stacks
+from hangdebug.report.charts import latency, threads_over_aborts
+from hangdebug.report.flame import Stacks, flame
+from hangdebug.report.recording import STACKS
 from hangdebug.report.svg import Picture
-from hangdebug.report.text import short
+from hangdebug.report.text import beginning, kernel_rows, printed
+from hangdebug.report.timeline import timeline
+from hangdebug.report.wait_graph import wait_graph
 
 AROUND = 10  # lines of source before and after the marked one
-MOST_TEXT, MOST_ROWS, MOST_BYTES = 200_000, 100, 8 << 20
+MOST_BYTES = 8 << 20
 KNOWN_LINES = 3  # of a file, all of which have to agree before it is opened for a rewrite
 CHECKS = re.compile(r"^(?:verification-?)?([\w.-]*)\.json$")
 
@@ -43,9 +46,9 @@ CHECKS = re.compile(r"^(?:verification-?)?([\w.-]*)\.json$")
 class Incident:
     """`pictures` by the name of their file, `absent` says which are not there; `code` are numbered lines of source.
 
-    `checks` are verifications as tables by name, `kernel` rows of words, `raw` the dump itself, `then` commands and what
-    they are for, `struck` what was struck out and how often, `kept` where the evidence lies, None for pasted text, `stacks`
-    what was sampled of a busy process.
+    `checks` are verifications as tables by name, `kernel` rows of words, `raw` the dump itself, `then` commands and
+    what they are for, `struck` what was struck out and how often, `kept` where the evidence lies, None for pasted
+    text, `stacks` what was sampled of a busy process.
     """
 
     answer: Diagnosis
@@ -75,57 +78,58 @@ def gather(
     checks: Mapping[str, Check] | None = None,
     patch: Patch | None = None,
 ) -> Incident:
-    """Everything about a bundle or a dump (a Path), or about pasted text (a str). Raises HangError where there is no stack.
+    """Everything about a bundle or a dump (a Path), or about pasted text (a str).
 
-    `checks` are verifications that are not in the bundle, `patch` a rewrite that is not to be looked for. `code` is a
-    source tree for a dump without source lines.
+    Raises HangError where there is no stack. `checks` are verifications that are not in the bundle, `patch` a rewrite
+    that is not to be looked for. `code` is a source tree for a dump without source lines.
     """
-    struck: Counter = Counter()
+    struck: Counter[str] = Counter()
 
-    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean) -> str:
-        cleaned, found = by(text)
-        struck.update(found)
-        return cleaned
+    def clean(text: str, by: Callable[[str], tuple[str, dict[str, int]]] = redact.clean_text) -> str:
+        without, removed = by(text)
+        struck.update(removed)
+        return without
 
     name, parts, raw, found = opened(source)
     if code is not None:
         found = tuple(with_sources(one, code) for one in found)
-    answers = [diagnose(one) for one in found]
-    answer = worst(answers)
-    evidence = next((one for one, each in zip(found, answers) if each.process == answer.process), found[0])
-    manifest = mapping(parts.get("manifest.json", "{}"))
+    evidence, answer = worst_of(found)
+    manifest = json_object(parts.get("manifest.json", "{}"))
     done = {**kept_checks(parts), **(checks or {})}
     stacks = profile(parts[STACKS]) if STACKS in parts else evidence.profile if answer.state == "loop-busy" else ()
     drawn, absent = all_pictures(evidence, answer, done, stacks)
-    lines = tuple((number, clean(text, redact.code)) for number, text in around(evidence, answer))
+    lines = tuple((number, clean(text, redact.clean_code)) for number, text in around(evidence, answer))
     patch = patch or proposal(evidence, answer, code)
-    diff = (
-        "".join(clean(line, redact.code) for line in fix.diff(patch).splitlines(True))
-        if patch is not None and patch.changed
-        else ""
-    )
-    shown = clean(cut(raw or printed(evidence)))
+    changes = fix.diff(patch).splitlines(True) if patch is not None and patch.changed else []
+    diff = "".join(clean(line, redact.clean_code) for line in changes)
+    shown = clean(beginning(raw or printed(evidence)))
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
     tables = tuple((title, clean(words_of(one))) for title, one in done.items())
     then = tuple(next_commands(answer, evidence, bool(done), "flame.svg" in dict(drawn), bool(diff)))
-    kept = source if isinstance(source, Path) else None
     return Incident(
         answer,
         name,
-        str(manifest.get("taken", "")),
-        kept,
-        drawn,
-        absent,
-        lines,
-        diff,
-        tables,
-        rows,
-        shown,
-        then,
-        told(manifest.get("removed"), struck),
-        stacks,
+        taken=str(manifest.get("taken", "")),
+        kept=source if isinstance(source, Path) else None,
+        pictures=drawn,
+        absent=absent,
+        code=lines,
+        diff=diff,
+        checks=tables,
+        kernel=rows,
+        raw=shown,
+        then=then,
+        struck=struck_out(manifest.get("removed"), struck),
+        stacks=stacks,
     )
+
+
+def worst_of(found: tuple[Evidence, ...]) -> tuple[Evidence, Diagnosis]:
+    """Of several processes the one that the answer is about."""
+    answers = [diagnose(one) for one in found]
+    answer = worst(answers)
+    return next((one for one, each in zip(found, answers) if each.process == answer.process), found[0]), answer
 
 
 def opened(source: Path | str) -> tuple[str, Mapping[str, str], str, tuple[Evidence, ...]]:
@@ -146,7 +150,7 @@ def top_files(bundle: Path) -> Iterator[tuple[str, str]]:
             if file.is_file() and not file.is_symlink() and file.stat().st_size <= MOST_BYTES:
                 yield file.name, file.read_text(encoding="utf-8", errors="replace")
         return
-    for path, text in archive(bundle).items():
+    for path, text in read_archive(bundle).items():
         *folders, name = path.split("/")
         if (
             len(folders) < 2
@@ -164,7 +168,7 @@ def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
         for name, text in parts.items()
         if name.endswith(".json") and name != "manifest.json"
     }
-    order = sorted(texts, key=lambda name: (str(mapping(texts[name]).get("taken")), name))
+    order = sorted(texts, key=lambda name: (str(json_object(texts[name]).get("taken")), name))
     found = {name: read_check(texts[name]) for name in order}
     return {name: check for name, check in found.items() if check is not None}
 
@@ -181,15 +185,15 @@ def all_pictures(
 ) -> tuple[tuple[tuple[str, Picture], ...], tuple[str, ...]]:
     """Those that there is something to draw for, and why others are not there."""
     runs = {name: one for name, one in checks.items() if isinstance(one, Pressure)}
-    wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: pictures.timeline(evidence, answer)}
+    wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: timeline(evidence, answer)}
     if answer.waits_for or answer.thread is not None and answer.state not in ("healthy", "inconclusive"):
-        wanted["waits.svg"] = lambda: pictures.wait_graph(answer)
+        wanted["waits.svg"] = lambda: wait_graph(answer)
     if stacks:
-        wanted["flame.svg"] = lambda: pictures.flame(stacks)
+        wanted["flame.svg"] = lambda: flame(stacks)
     if checks:
-        wanted["latency.png"] = lambda: pictures.latency(checks)
+        wanted["latency.png"] = lambda: latency(checks)
     if runs:
-        wanted["threads.png"] = lambda: pictures.threads_over_aborts(runs)
+        wanted["threads.png"] = lambda: threads_over_aborts(runs)
     drawn, absent = [], []
     for name, draw in wanted.items():
         try:
@@ -213,7 +217,7 @@ def around(evidence: Evidence, answer: Diagnosis) -> list[tuple[int, str]]:
 
 
 def proposal(evidence: Evidence, answer: Diagnosis, code: Path | None) -> Patch | None:
-    """The rewrite, if the file is on this machine and is the one of which the evidence has lines. None where there is none."""
+    """The rewrite, or None. The file has to be on this machine, and to be the one of which the evidence has lines."""
     frame = answer.blocking_frame
     if frame is None or frame.line is None or answer.remedy is None or answer.remedy.fix is None:
         return None
@@ -237,62 +241,22 @@ def agrees(file: Path, known: Mapping[int, str]) -> bool:
     except (OSError, ValueError):  # such as a name with a null byte in it
         return False
     return all(
-        0 < number <= len(lines) and redact.code(lines[number - 1])[0] == redact.code(text)[0]
+        0 < number <= len(lines) and redact.clean_code(lines[number - 1])[0] == redact.clean_code(text)[0]
         for number, text in known.items()
     )
 
 
-def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
-    """The kernel's word on each thread before the first attach, alike ones as one row."""
-    reading = evidence.readings[-1] if evidence.readings else next((one for one in evidence.attached if one), None)
-    if reading is None:
-        return
-    names = {thread.os_id: thread.name for thread in evidence.snapshots[-1].threads}
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for tid, wait in reading.waits.items():
-        key = (wait.syscall or "unknown", wait.detail or "", state(wait))
-        groups.setdefault(key, []).append(f"{names.get(tid) or 'no Python thread'} ({tid})")
-    for (call, detail, letter), members in list(groups.items())[:MOST_ROWS]:
-        who = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
-        yield who, call, detail, letter
-
-
-def state(wait: KernelWait) -> str:
-    words = {"S": "asleep", "D": "asleep, not to be woken", "R": "runs", "T": "stopped", "t": "traced", "Z": "ended"}
-    return words.get(wait.state, wait.state)
-
-
-def printed(evidence: Evidence) -> str:
-    """The last sample as py-spy would print it, alike stacks once."""
-    snapshot = evidence.snapshots[-1]
-    groups: dict[tuple, list[Thread]] = {}
-    for thread in snapshot.threads:
-        groups.setdefault(thread.frames, []).append(thread)
-    blocks = [f"Process {snapshot.pid}: {snapshot.command}"]
-    for frames, threads in groups.items():
-        heads = [f'Thread {one.os_id or "?"}: "{one.name}"' for one in threads[:3]]
-        more = [f"and {len(threads) - 3} more threads in the same place"] if len(threads) > 3 else []
-        blocks.append("\n".join([*heads, *more, *(f"    {short(frame)}" for frame in frames)]))
-    return "\n\n".join(blocks)
-
-
-def cut(text: str) -> str:
-    """Its beginning, up to a line's end: a secret that was cut in two would not be known for one."""
-    if len(text) <= MOST_TEXT:
-        return text
-    end = text.rfind("\n", 0, MOST_TEXT) + 1 or MOST_TEXT
-    return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
-
-
 def cleaned(answer: Diagnosis, clean: Callable[..., str]) -> Diagnosis:
     frame, process = answer.blocking_frame, answer.process
-    lists = {name: tuple(map(clean, getattr(answer, name))) for name in ("evidence", "doubts", "exonerated", "others")}
     return replace(
         answer,
         summary=clean(answer.summary),
         process=replace(process, command=clean(process.command)),
-        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.code)),
-        **lists,
+        blocking_frame=frame and replace(frame, source=frame.source and clean(frame.source, redact.clean_code)),
+        evidence=tuple(map(clean, answer.evidence)),
+        doubts=tuple(map(clean, answer.doubts)),
+        exonerated=tuple(map(clean, answer.exonerated)),
+        others=tuple(map(clean, answer.others)),
     )
 
 
@@ -302,14 +266,17 @@ def next_commands(
     pid = answer.process.pid or "PID"
     for doubt in answer.doubts:
         if doubt.startswith("Next: "):
-            yield doubt[len("Next: ") :], "to be surer of the answer"
+            yield doubt[len("Next: ") :], "to be more certain of the answer"
     if answer.remedy is not None and answer.remedy.command:
         shows = "the diff above again" if diff else "the repair as a diff"
-        yield answer.remedy.command, f"shows {shows}; --write applies it, on your decision"
+        yield answer.remedy.command, f"shows {shows}; --write applies it, if you decide so"
     if answer.state == "loop-busy" and not flame:
         yield f"python scripts/hang.py record --pid {pid}", "shows where the time goes, as a flame graph"
     if not evidence.readings:
-        yield f"python scripts/hang.py capture --pid {pid} --zip", "on the host: several samples, and the kernel's word"
+        yield (
+            f"python scripts/hang.py capture --pid {pid} --zip",
+            "on the host: several samples, and what the kernel says",
+        )
     if not checked and answer.state not in ("healthy", "inconclusive"):
         yield (
             "python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",
@@ -317,9 +284,9 @@ def next_commands(
         )
 
 
-def told(removed: Any, struck: Mapping[str, int]) -> tuple[str, ...]:
+def struck_out(removed: Any, struck: Mapping[str, int]) -> tuple[str, ...]:
     """What was struck out, when the evidence was taken and now."""
-    before: Counter = Counter()
+    before: Counter[str] = Counter()
     for kinds in removed.values() if isinstance(removed, dict) else ():
         if isinstance(kinds, dict):
             before.update({str(kind): count for kind, count in kinds.items() if type(count) is int})

@@ -26,7 +26,7 @@ from hangdebug.evidence.model import Frame
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
 from hangdebug.report.incident import Incident, gather
-from hangdebug.report.recording import SPEEDSCOPE, keep, speedscope
+from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_whole
 from hangdebug.report.text import facts, marked, printable, short
 
 STYLE = """
@@ -46,8 +46,8 @@ p, li { overflow-wrap: anywhere; }
 figure { margin: 1rem 0 1.5rem; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; border-radius: 6px; }
 figcaption { margin-top: .4rem; }
-pre, .code { background: var(--code); border: 1px solid var(--edge); border-radius: 6px; padding: .6rem .8rem; margin: .5rem 0;
-  overflow-x: auto; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
+pre, .code { background: var(--code); border: 1px solid var(--edge); border-radius: 6px; padding: .6rem .8rem;
+  margin: .5rem 0; overflow-x: auto; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .code { padding: .6rem 0; }
 .code div { white-space: pre; padding: 0 .8rem; width: max-content; min-width: 100%; }
@@ -62,9 +62,10 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--edge);
   overflow-wrap: anywhere; }
 a { color: var(--link); }
-@media print { :root { --ink: #000000; --soft: #333333; --paper: #ffffff; --edge: #999999; --code: #ffffff; --mark: #eeeeee;
-    --gone: #ffffff; --new: #ffffff; --link: #000000; }
-  body { max-width: none; padding: 0; font-size: 11pt; } h2 { break-after: avoid; } figure, .answer { break-inside: avoid; }
+@media print { :root { --ink: #000000; --soft: #333333; --paper: #ffffff; --edge: #999999; --code: #ffffff;
+    --mark: #eeeeee; --gone: #ffffff; --new: #ffffff; --link: #000000; }
+  body { max-width: none; padding: 0; font-size: 11pt; } h2 { break-after: avoid; }
+  figure, .answer { break-inside: avoid; }
   .code, .code div { white-space: pre-wrap; overflow: visible; width: auto; }
   details:not(.long)::details-content { content-visibility: visible; block-size: auto; } }
 """
@@ -85,14 +86,16 @@ def report(
 
 
 def write(incident: Incident, out: Path) -> tuple[Path, Path]:
-    """The reports, each picture as a file for the Markdown, and what was sampled, for speedscope; every file whole or not at
-    all. Raises BadRequest."""
+    """The reports, each picture as a file for the Markdown, and what was sampled, for speedscope.
+
+    Every file is written whole or not at all. Raises BadRequest where the folder cannot be written to.
+    """
     files = {name: picture.data for name, picture in incident.pictures}
     if incident.stacks:
         files[SPEEDSCOPE] = json.dumps(speedscope(incident.stacks, incident.name, None), indent=1).encode()
     files["report.md"] = as_markdown(incident).encode("utf-8", "replace")
     files["report.html"] = as_html(incident, out).encode("utf-8", "replace")
-    keep(out, files)
+    write_whole(out, files)
     return out / "report.html", out / "report.md"
 
 
@@ -202,8 +205,9 @@ def stack(incident: Incident) -> str:
         fold = len(rows) > 1 and not mine
         inner = "".join(rows)
         blocks.append(f"<details><summary>{len(rows)} library calls</summary>{inner}</details>" if fold else inner)
-    name = f'<p class="soft">Thread {say(answer.thread.name or str(answer.thread.os_id or "?"))}, innermost call first.</p>'
-    return titled("The stack", f'{name}<div class="code">{"".join(blocks)}</div>')
+    name = say(answer.thread.name or str(answer.thread.os_id or "?"))
+    said = f'<p class="soft">Thread {name}, innermost call first.</p>'
+    return titled("The stack", f'{said}<div class="code">{"".join(blocks)}</div>')
 
 
 def line(answer: Diagnosis, index: int, frame: Frame) -> str:
@@ -226,13 +230,14 @@ def evidence(incident: Incident, out: Path | None) -> str:
     if incident.kernel:
         rows = [tuple(map(say, row)) for row in incident.kernel]
         parts.append(
-            f'<details class="long"><summary>The kernel\'s word on each thread</summary>'
+            f'<details class="long"><summary>What the kernel says of each thread</summary>'
             f"{table(('thread', 'system call', 'on what', 'state'), rows)}</details>"
         )
     parts.append(f'<details class="long"><summary>The dump</summary><pre>{say(incident.raw)}</pre></details>')
     if incident.kept is not None and out is not None:
         where = os.path.relpath(incident.kept, out).replace(os.sep, "/")
-        parts.append(f'<p>All of it, where this was written: <a href="./{quote(where)}">{say(incident.name)}</a></p>')
+        link = f'<a href="./{quote(where)}">{say(incident.name)}</a>'
+        parts.append(f"<p>All of it, on the machine where this was written: {link}</p>")
     return titled("The evidence", "".join(parts))
 
 
@@ -282,7 +287,7 @@ def as_markdown(incident: Incident) -> str:
         lines += ["", "## What to run next", "", fenced(commands, "sh")]
     if incident.kernel:
         rows = "\n".join("  ".join(filter(None, row)) for row in incident.kernel)
-        lines += ["", "## The kernel's word on each thread", "", fenced(rows)]
+        lines += ["", "## What the kernel says of each thread", "", fenced(rows)]
     struck = incident.struck or (NOTHING,)
     lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in struck)]
     return printable("\n".join(lines)) + "\n"
@@ -292,7 +297,7 @@ def plain(text: str) -> str:
     """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
     text = " ".join(printable(text).split())
     text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
-    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # else whoever has that name is told
+    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # or a person of that name would get a message
     return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
 
 

@@ -1,22 +1,25 @@
-"""A Diagnosis as text for people, as Markdown for a ticket, and as JSON for programs."""
+"""A Diagnosis as text for people, as Markdown for a ticket, as JSON for programs; its evidence, and many at once."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Iterable, Iterator
 
 from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.frames import library_path
-from hangdebug.evidence.model import Frame
-from hangdebug.scene.rings import drawing
+from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
+from hangdebug.scene.model import drawing
 
 SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12
+SHOWN_NAMES = 6
+MOST_TEXT, MOST_ROWS = 200_000, 100  # letters of a dump, rows of the kernel
 
 
-def as_json(diagnosis: Diagnosis) -> str:
-    return json.dumps(as_dict(diagnosis), indent=2, ensure_ascii=False)
+def as_json(diagnosis: Diagnosis, **more: Any) -> str:
+    """The contract, and `more` keys after its own."""
+    return json.dumps({**as_dict(diagnosis), **more}, indent=2, ensure_ascii=False)
 
 
 def as_dict(d: Diagnosis) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
             }
             for one in d.waits_for
         ],
+        "rule": d.rule,
     }
 
 
@@ -149,3 +153,107 @@ def remedy_lines(d: Diagnosis) -> list[str]:
 def printable(text: str) -> str:
     """Without control characters: a dump is untrusted, and a terminal obeys escape sequences."""
     return "".join(char if char == "\n" or char.isprintable() else "?" for char in text)
+
+
+# -- the evidence -------------------------------------------------------------------------------------
+
+
+def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
+    """The kernel's word on each thread before the first attach, alike ones as one row."""
+    reading = evidence.readings[-1] if evidence.readings else next((one for one in evidence.attached if one), None)
+    if reading is None:
+        return
+    names = {thread.os_id: thread.name for thread in evidence.snapshots[-1].threads}
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for tid, wait in reading.waits.items():
+        key = (wait.syscall or "unknown", wait.detail or "", state_in_words(wait))
+        groups.setdefault(key, []).append(f"{names.get(tid) or 'no Python thread'} ({tid})")
+    for (call, detail, letter), members in list(groups.items())[:MOST_ROWS]:
+        who = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
+        yield who, call, detail, letter
+
+
+def state_in_words(wait: KernelWait) -> str:
+    words = {
+        "S": "asleep",
+        "D": "asleep, and cannot be woken",
+        "R": "runs",
+        "T": "stopped",
+        "t": "traced",
+        "Z": "ended",
+    }
+    return words.get(wait.state, wait.state)
+
+
+def printed(evidence: Evidence) -> str:
+    """The last sample as py-spy would print it, alike stacks once."""
+    snapshot = evidence.snapshots[-1]
+    groups: dict[tuple[Frame, ...], list[Thread]] = {}
+    for thread in snapshot.threads:
+        groups.setdefault(thread.frames, []).append(thread)
+    blocks = [f"Process {snapshot.pid}: {snapshot.command}"]
+    for frames, threads in groups.items():
+        heads = [f'Thread {one.os_id or "?"}: "{one.name}"' for one in threads[:3]]
+        more = [f"and {len(threads) - 3} more threads in the same place"] if len(threads) > 3 else []
+        blocks.append("\n".join([*heads, *more, *(f"    {short(frame)}" for frame in frames)]))
+    return "\n\n".join(blocks)
+
+
+def beginning(text: str) -> str:
+    """The beginning of a dump, up to a line's end: a secret that was cut in two would not be known for one."""
+    if len(text) <= MOST_TEXT:
+        return text
+    end = text.rfind("\n", 0, MOST_TEXT) + 1 or MOST_TEXT
+    return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
+
+
+# -- many diagnoses: one entry for those that agree in state, cause and frame ---------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Diagnoses that say the same: the surest of them, and the names of what each was made of."""
+
+    answer: Diagnosis
+    names: tuple[str, ...]
+
+
+def groups(found: Iterable[tuple[str, Diagnosis]]) -> tuple[Group, ...]:
+    """The largest group first. A frame is the same if function, file name and line are."""
+    members: dict[tuple[object, ...], list[tuple[str, Diagnosis]]] = {}
+    for name, answer in found:
+        frame = answer.blocking_frame
+        place = (
+            (frame.function.rpartition(".")[2], frame.file.replace("\\", "/").rpartition("/")[2], frame.line)
+            if frame
+            else None
+        )
+        members.setdefault((answer.state, answer.cause, place), []).append((name, answer))
+    made = [
+        Group(max((answer for _, answer in same), key=lambda one: one.confidence), tuple(name for name, _ in same))
+        for same in members.values()
+    ]
+    return tuple(sorted(made, key=lambda group: -len(group.names)))
+
+
+def as_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
+    lines = []
+    for group in groups(found):
+        answer, names = group.answer, group.names
+        frame = answer.blocking_frame
+        where = f" in {frame.function} ({frame.file}:{frame.line})" if frame else ""
+        more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+        lines += [
+            f"{len(names):>4} x  {answer.state} / {answer.cause}{where}   confidence {answer.confidence:.2f}",
+            f"        {', '.join(names[:SHOWN_NAMES])}{more}",
+        ]
+    return printable("\n".join(lines)) + "\n"
+
+
+def as_json_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
+    """A list of {"count", "names", "diagnosis"}; each diagnosis is the contract of version 1."""
+    rows = [
+        {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)}
+        for group in groups(found)
+    ]
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"

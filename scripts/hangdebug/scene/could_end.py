@@ -13,10 +13,10 @@ from hangdebug.evidence.model import Frame, Function
 
 Lines = range
 Part = Tuple[Function, Lines]  # a function, and which of its lines can still run
-ALL = Lines(0, 1 << 30)
+EVERY_LINE = Lines(0, 1 << 30)
 
 
-def ender(
+def who_could_end(
     functions: tuple[Function, ...],
     ends: set[str],
     waiting: Iterable[Frame],
@@ -33,19 +33,24 @@ def ender(
     where = [(one, frame.line) for frame in waiting for one in [function_at(functions, frame)] if one and frame.line]
     keys = {key for one, line in where for key, at in one.awaits if at == line}
     busy = [
-        (one, ahead(one, frame.line)) for frame in running for one in [function_at(kept, frame)] if one and frame.line
+        (one, lines_ahead(one, frame.line))
+        for frame in running
+        for one in [function_at(kept, frame)]
+        if one and frame.line
     ]
-    cut = {one: before(one, keys, [line for other, line in where if other == one], bool(busy)) for one in kept}
+    cut = {
+        one: lines_before_wait(one, keys, [line for other, line in where if other == one], bool(busy)) for one in kept
+    }
     for one in kept:
         if any(name[0] == "+" and name[1:] in ends and line in cut[one] for name, line in one.ends):
             return one
-    for one, lines in reached(kept, cut, busy):
+    for one, lines in reachable_lines(kept, cut, busy):
         if any(name in ends and line in lines for name, line in one.ends):
             return one
     return None
 
 
-def reached(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) -> Iterator[Part]:
+def reachable_lines(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) -> Iterator[Part]:
     """The functions that can still run, and which of their lines."""
     todo = [*busy, *((one, cut[one]) for one in kept if one.root)]
     seen = set()
@@ -61,18 +66,18 @@ def reached(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) 
         ]
 
 
-def before(one: Function, keys: set[str], waits: list[int], busy: bool) -> Lines:
+def lines_before_wait(one: Function, keys: set[str], waits: list[int], busy: bool) -> Lines:
     """The lines of a function that run before it comes to the same wait.
 
     One that yields may stand behind it, held open by a request in progress, as a dependency is: then all count.
     """
     if one.yields and busy:
-        return ALL
+        return EVERY_LINE
     lines = [*waits, *(line for key, line in one.awaits if key in keys)]
-    return Lines(0, min(lines)) if lines else ALL
+    return Lines(0, min(lines)) if lines else EVERY_LINE
 
 
-def ahead(one: Function, line: int) -> Lines:
+def lines_ahead(one: Function, line: int) -> Lines:
     """The lines that a function which stands in `line` may still come to."""
     return Lines(min([line, *(first for first, last in one.loops if first <= line <= last)]), 1 << 30)
 

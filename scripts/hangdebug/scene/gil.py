@@ -1,38 +1,32 @@
-"""The event loop's thread waits for the GIL, which another thread does not give away.
+"""The event loop's thread waits for the GIL, which another thread does not release.
 
-A C call keeps the GIL unless its author gave it away, and the interpreter changes threads between bytecodes only. The
-loop's stack then tells nothing: it stands wherever it was, in its poll too. Three facts together do: one other thread
+A C call keeps the GIL unless its author releases it, and the interpreter changes threads between bytecodes only. The
+loop's stack alone shows nothing: it stays where it was, in its poll too. Three facts together do: one other thread
 owns the GIL in every sample and stands in one place, and the loop's thread is in a futex from which it wakes every few
 milliseconds to ask for the GIL again, without ever getting on.
 """
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.scene.scene import Scene, View
-from hangdebug.scene.waits import Wait, motion, wait
+from hangdebug.scene.scene import Scene, View, once
+from hangdebug.scene.waits import Wait, kernel_words, motion, wait
 
-LEAST = 3  # samples: with fewer, a thread that happens to run looks alike
-ASKS = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
-ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
-RESTS = 0.2  # the most of a CPU that asking takes
-
-
-def starved(scene: Scene) -> tuple[Verdict, Wait] | None:
-    keeper = keeps(scene)
-    if keeper is None or not asks(scene) or gets_on(scene):
-        return None
-    one, name = wait(scene, keeper), keeper.thread.name or f"thread {keeper.thread.os_id}"
-    words = (
-        f"{name} owns the GIL in all {one.motion.samples} samples, and stands in one line.",
-        "The event loop's thread wakes all the time to ask for the GIL, and does not get it.",
-    )
-    return Verdict("loop-busy" if one.running else "loop-blocked", 0.94, words), one
+LEAST_SAMPLES = 3  # samples: with fewer, a thread that happens to run looks alike
+LEAST_WAKES = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
+SYSCALLS_OF_ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
+MOST_CPU = 0.2  # the most of a CPU that asking takes
 
 
-def keeps(scene: Scene) -> View | None:
+@once
+def gil_kept(scene: Scene) -> Wait | None:
+    """The thread that keeps the GIL while the loop's thread asks for it in vain; None where no such thread is shown."""
+    keeper = owner_in_every_sample(scene)
+    return None if keeper is None or not loop_asks_in_vain(scene) or loop_gets_on(scene) else wait(scene, keeper)
+
+
+def owner_in_every_sample(scene: Scene) -> View | None:
     """The other thread that owns the GIL in every sample, in one place."""
-    if len(scene.samples) < LEAST or not scene.loop:
+    if len(scene.samples) < LEAST_SAMPLES or not scene.loop:
         return None
     own = scene.loop[-1].thread.os_id
     for one in scene.last:
@@ -47,23 +41,22 @@ def keeps(scene: Scene) -> View | None:
     return None
 
 
-def asks(scene: Scene) -> bool:
+def loop_asks_in_vain(scene: Scene) -> bool:
     """Whether the loop's thread did nothing but ask for the GIL, each time that the kernel was asked about it."""
     loop = scene.loop[-1]
-    readings = [one for one in (*scene.evidence.readings, *scene.evidence.attached) if one is not None]
-    words = [one.waits[loop.thread.os_id] for one in readings if loop.thread.os_id in one.waits]
+    words = kernel_words(scene, loop)
     moved = motion(scene, loop)
-    if not moved.span or moved.woke is None or moved.woke / moved.span < ASKS or (moved.cpu or 0) > RESTS:
+    if not moved.span or moved.woke is None or moved.woke / moved.span < LEAST_WAKES or (moved.cpu or 0) > MOST_CPU:
         return False
-    return all(word.syscall in ASKING for word in words) and any(timed(word.args) for word in words)
+    return all(word.syscall in SYSCALLS_OF_ASKING for word in words) and any(has_timeout(word.args) for word in words)
 
 
-def gets_on(scene: Scene) -> bool:
+def loop_gets_on(scene: Scene) -> bool:
     """Whether a task waits for something else in the second reading: the loop has run in between, however slowly."""
     before = {task.id: task.awaits.id for task in scene.evidence.tasks if task.awaits}
     return any(task.awaits and before.get(task.id, task.awaits.id) != task.awaits.id for task in scene.evidence.later)
 
 
-def timed(args: tuple[int, ...]) -> bool:
+def has_timeout(args: tuple[int, ...]) -> bool:
     """futex(address, operation, value, timeout, ...), with a timeout."""
     return len(args) > 3 and args[3] != 0

@@ -1,4 +1,4 @@
-"""The graph of waits: who waits for whom, through locks, futures, joins, pools' queues, and the event loop.
+"""The one graph of waits: who waits for whom, through locks, futures, joins, pools' queues, and the event loop.
 
 A node is a thread that stands still, or a suspended coroutine that holds a lock of threads and needs the loop to go on.
 An edge is drawn only to whoever the evidence names. Whoever waits for a moving thread does not wait for ever.
@@ -12,10 +12,14 @@ from typing import Iterator, Mapping
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
+from hangdebug.evidence.libraries import PARKED
 from hangdebug.evidence.model import Task
-from hangdebug.evidence.source import line_at, statement_at
-from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, held, same, wanted
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
+from hangdebug.evidence.roles import is_anyio_worker
+from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
+from hangdebug.evidence.vocabulary import EdgeKind
+from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
+from hangdebug.scene.pools import DEFAULT_EXECUTORS, prefix_of
+from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, wait
 
 MOST_THREADS = 400
@@ -25,8 +29,7 @@ RESULT = (
     "concurrent/futures/_base.py:wait",
 )
 ASKS_LOOP = ("anyio/from_thread.py", "asgiref/sync.py:__call__", "asgiref/current_thread_executor.py:run_until_future")
-DEFAULT = ("asyncio", "uvloop")
-HANDS_OVER = "run_coroutine_threadsafe"
+HANDS_TO_LOOP = "run_coroutine_threadsafe"
 JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
 JOINED = re.compile(r"([A-Za-z_][\w.]*)\.join\(")
@@ -36,6 +39,10 @@ TO_THREAD = re.compile(
     r"(?:\bto_thread|\brun_sync|\brun_in_threadpool|\brun_in_executor\([^,]+,)\(?\s*([A-Za-z_][\w.]*)"
 )
 PREFIX = re.compile(r"thread_name_prefix\s*=\s*[\"']([^\"']+)")
+MADE = re.compile(r"\bThreadPoolExecutor\(")
+SHUT = re.compile(r"([A-Za-z_][\w.]*)\.(?:shutdown|__exit__)\(|\bwith\s+([A-Za-z_][\w.]*)\s*(?:,|:|as\b)")
+UNNAMED = "ThreadPoolExecutor-"  # what concurrent.futures calls the threads of a pool without a prefix
+PROCESS_POOL = "concurrent/futures/process.py"
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,12 @@ class Edge:
     `through` says what lies between, with {} where the target's name belongs.
     """
 
-    kind: str
+    kind: EdgeKind
     through: str
     targets: tuple[object, ...]
     sure: bool = True
     every: bool = False
+    concluded: bool = False  # from who is at work at all: no line and no name says it
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Graph:
     tasks: Mapping[object, Held] = field(default_factory=dict)
 
 
+@once
 def graph(scene: Scene) -> Graph:
     """Of the threads that stand in one place in every sample, and do not wake."""
     still = {
@@ -68,23 +77,24 @@ def graph(scene: Scene) -> Graph:
         for view in scene.last[:MOST_THREADS]
         if not view.idle and view.section
         for one in [wait(scene, view)]
-        if stands(one)
+        if sleeps_in_place(one)
     }
-    holders = {key: tuple(held(one.view.thread.frames, scene.evidence.sources)) for key, one in still.items()}
+    holders = {key: tuple(locks_held(one.view.thread.frames, scene.evidence.sources)) for key, one in still.items()}
     moving = {
-        identity(view): tuple(held(view.thread.frames, scene.evidence.sources))
+        identity(view): tuple(locks_held(view.thread.frames, scene.evidence.sources))
         for view in scene.last[:MOST_THREADS]
         if identity(view) not in still and not view.idle
     }
-    inside = tuple(suspended(scene))
-    tasks = {("task", task.name): one for task, one in inside}
-    edges = {}
+    inside = tuple(suspended_in_lock(scene))
+    tasks: dict[object, Held] = {("task", task.name): one for task, one in inside}
+    edges: dict[object, Edge] = {}
     for key, one in still.items():
         edge = (
             lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
             or loop_edge(scene, one)
             or pool_edge(scene, one)
             or join_edge(scene, one)
+            or giver_edge(scene, one)
         )
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
@@ -93,9 +103,9 @@ def graph(scene: Scene) -> Graph:
     return Graph(still, edges, tasks)
 
 
-def stands(one: Wait) -> bool:
+def sleeps_in_place(one: Wait) -> bool:
     """In one place in every sample, and asleep."""
-    return one.motion.same == one.motion.samples and not one.running and not one.motion.woke
+    return one.motion.in_place and not one.running and not one.motion.woke
 
 
 def is_timed(one: Wait) -> bool:
@@ -103,15 +113,15 @@ def is_timed(one: Wait) -> bool:
     return one.kernel is not None and one.kernel.syscall == "futex" and not endless(one.kernel.args)
 
 
-def suspended(scene: Scene) -> Iterator[tuple[Task, Held]]:
-    """The coroutines that are inside of a lock of threads while they await. One that runs now is on the loop's stack."""
+def suspended_in_lock(scene: Scene) -> Iterator[tuple[Task, Held]]:
+    """The coroutines that await inside of a lock of threads. One that runs now is on the loop's stack, and left out."""
     on_stack = {(frame.function, frame.file, frame.line) for view in scene.loop[-1:] for frame in view.section}
     for task in scene.evidence.later or scene.evidence.tasks:
         running = any(
             (frame.function, frame.file, frame.line) in on_stack for frame in task.frames if is_application(frame)
         )
         if task.state == "pending" and not running:
-            for one in held(task.frames, scene.evidence.sources):
+            for one in locks_held(task.frames, scene.evidence.sources):
                 yield task, one
 
 
@@ -124,25 +134,25 @@ def lock_edge(
     still: Mapping[object, Wait],
 ) -> Edge | None:
     """To whoever is inside of the lock that the thread stands before."""
-    for lock in wanted(one, scene.evidence.sources):
+    for lock in locks_wanted(one, scene.evidence.sources):
         found = {
-            target: (mine, same(lock, mine.lock))
+            target: (mine, same_lock(lock, mine.lock))
             for target, all_ in holders.items()
             for mine in all_
-            if same(lock, mine.lock) is not None and (target == key or not one_lock(one, still.get(target)))
+            if same_lock(lock, mine.lock) is not None and (target == key or not before_one_lock(one, still.get(target)))
         }
         found.update(
             {
-                target: (mine, same(lock, mine.lock))
+                target: (mine, same_lock(lock, mine.lock))
                 for target, mine in tasks.items()
-                if same(lock, mine.lock) is not None
+                if same_lock(lock, mine.lock) is not None
             }
         )
         certain = {target: pair for target, pair in found.items() if pair[1]}
         found = certain or found
         if key in found and not certain:
             found = {target: pair for target, pair in found.items() if target != key} or (
-                {key: (found[key][0], True)} if one_object(scene, one, lock, found[key][0]) else {}
+                {key: (found[key][0], True)} if is_one_object(scene, one, lock, found[key][0]) else {}
             )
         if key in found and set(lock.kinds) & set(REENTRANT):
             continue
@@ -154,17 +164,17 @@ def lock_edge(
     return None
 
 
-def one_lock(one: Wait, other: Wait | None) -> bool:
+def before_one_lock(one: Wait, other: Wait | None) -> bool:
     """Whether the kernel shows both before the same lock: then neither is inside of it."""
-    return other is not None and futex(one) is not None and futex(one) == futex(other)
+    return other is not None and futex_address(one) is not None and futex_address(one) == futex_address(other)
 
 
-def futex(one: Wait) -> int | None:
+def futex_address(one: Wait) -> int | None:
     """The address of the lock that the thread waits for, as the kernel has it. Equal addresses are one lock."""
-    return one.kernel.args[0] if one.in_syscall("futex") and one.kernel.args else None
+    return one.args[0] if one.in_syscall("futex") and one.args else None
 
 
-def one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
+def is_one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
     """Whether both names mean one object's lock: in one frame the same name, in two a name of one and the same `self`.
 
     It is the same `self` where the thread got from the one frame to the other by calls of its methods.
@@ -183,26 +193,96 @@ def one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
 
 
 def loop_edge(scene: Scene, one: Wait) -> Edge | None:
-    """To the event loop, by a worker that waits for a coroutine there."""
-    if not scene.loop or one.view.role == "event-loop" or not asks_loop(one, scene):
+    """To the event loop: from a worker that waits for a coroutine there, or from the loop's own thread that does."""
+    if not scene.loop or not asks_loop(scene, one):
         return None
-    return Edge("loop", "a coroutine that it handed to {}", (identity(scene.loop[-1]),))
+    if one.view.role != "event-loop":
+        return Edge("loop", "a coroutine that it handed to {}", (identity(scene.loop[-1]),))
+    if one.starts_with(*RESULT) and not another_loop_runs(scene, one):
+        return Edge("loop", "a coroutine that it handed to its own event loop", (identity(one.view),))
+    return None
 
 
-def asks_loop(one: Wait, scene: Scene) -> bool:
-    return one.inside(*ASKS_LOOP) or one.starts_with(*RESULT) and hands_over(one, scene)
+def asks_loop(scene: Scene, one: Wait) -> bool:
+    """Whether it waits for a coroutine that it handed to a loop, through a library or by the application's own line."""
+    through_library = one.inside(*ASKS_LOOP) and one.view.role != "event-loop"
+    return through_library or one.starts_with(*RESULT) and hands_to_loop(scene, one)
 
 
-def hands_over(one: Wait, scene: Scene) -> bool:
+def hands_to_loop(scene: Scene, one: Wait) -> bool:
     """Whether the line, or the one that made the future it waits for, hands a coroutine to a loop."""
     if one.frame is None:
         return False
     statement = statement_at(scene.evidence.sources, one.frame)
-    if HANDS_OVER in statement or any(name.endswith(HANDS_OVER) for name in one.called):
+    if HANDS_TO_LOOP in statement or any(name.endswith(HANDS_TO_LOOP) for name in one.called):
         return True
     futures = {name.rpartition(".")[0] for name in one.called if name.rpartition(".")[2] in ("result", "exception")}
     lines = scene.evidence.sources.get(one.frame.file, {}).values()
-    return any(HANDS_OVER in line and line.split("=")[0].split(":")[0].strip() in futures for line in lines)
+    return any(HANDS_TO_LOOP in line and line.split("=")[0].split(":")[0].strip() in futures for line in lines)
+
+
+def giver_edge(scene: Scene, one: Wait) -> Edge | None:
+    """From the loop's thread to whoever could give it what it waits for, where no name says who does.
+
+    Any thread at work may be the giver. Where nobody is at work, the loop itself would have to give a result.
+    """
+    if one.view.role != "event-loop" or another_loop_runs(scene, one):
+        return None
+    for_result = one.starts_with(*RESULT)
+    if not (for_result or one.inside_package("concurrent", "threading", "queue") or one.in_syscall("futex")):
+        return None
+    if one.inside(*SHUTDOWN) or one.starts_with(*JOIN):
+        return None  # it waits for threads to end, which pool_edge and join_edge know better
+    givers = [view for view in scene.last if view.thread != one.view.thread and at_work(scene, view)]
+    asking = [view for view in givers if asks_loop(scene, wait(scene, view))]
+    if (
+        for_result
+        and not asking
+        and not future_made_here(scene, one)
+        and nobody_gives_result(scene)
+        and has_all_threads(scene)
+    ):
+        return Edge("loop", "a result that no other thread works on", (identity(one.view),), concluded=True)
+    kind: EdgeKind = "future" if one.inside_package("concurrent") else "lock"
+    targets = tuple(map(identity, givers))
+    through = "what only a thread at work could give, as {} is"
+    return Edge(kind, through, targets, len(targets) == 1, concluded=True)
+
+
+def at_work(scene: Scene, view: View) -> bool:
+    """Whether a thread is in the application's code, or was called from it, and does not just wait for work."""
+    return not view.idle and view.frame is not None and not wait(scene, view).starts_with(*PARKED)
+
+
+def another_loop_runs(scene: Scene, one: Wait) -> bool:
+    """Whether another thread runs an event loop as well: then the coroutine may have been handed to that one."""
+    return any(view.role == "event-loop" and view.thread != one.view.thread for view in scene.last)
+
+
+def future_made_here(scene: Scene, one: Wait) -> bool:
+    """Whether the source shows what made the future that is waited for, and no loop was asked for it."""
+    names = {name.rpartition(".")[0] for name in one.called if name.rpartition(".")[2] in ("result", "exception")}
+    return one.frame is not None and any(makers(scene.evidence.sources, one.frame, name) for name in names if name)
+
+
+def nobody_at_work(scene: Scene) -> bool:
+    """Whether each thread is a loop's or idle, and no process pool is in use: nobody can complete a future."""
+    return all(view.role == "event-loop" or view.idle for view in scene.last) and not any(
+        calls(frame, PROCESS_POOL) for view in scene.last for frame in view.thread.frames
+    )
+
+
+def nobody_gives_result(scene: Scene) -> bool:
+    """Whether nobody is at work, or each thread that is at work waits for a future itself."""
+    if scene.shows(PROCESS_POOL):
+        return False
+    return nobody_at_work(scene) or all(view.idle or wait(scene, view).starts_with(*RESULT) for view in scene.last)
+
+
+def has_all_threads(scene: Scene) -> bool:
+    """Whether the dump has all threads of its process: one without a process's number may be a part only."""
+    snapshot = scene.evidence.snapshots[-1]
+    return snapshot.pid is not None or snapshot.format == "py-spy JSON" and nobody_at_work(scene)
 
 
 def task_edge(scene: Scene, task: Task) -> Edge:
@@ -212,9 +292,9 @@ def task_edge(scene: Scene, task: Task) -> Edge:
     if frame is None or not scene.loop[-1].idle:
         return loop
     names = {found[1].rpartition(".")[2] for found in TO_THREAD.finditer(statement_at(scene.evidence.sources, frame))}
-    runs = [view for view in scene.threads("worker") if not view.idle and entry(view) in names]
+    runs = [view for view in scene.threads("worker") if not view.idle and entry_function(view) in names]
     return (
-        Edge("future", f"{entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1)
+        Edge("future", f"{entry_function(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1)
         if runs
         else loop
     )
@@ -224,40 +304,69 @@ def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the worker that runs the submitted function; to all of the pool's threads where it waits in their queue."""
     workers = [view for view in scene.threads("worker") if not view.idle]
     if one.inside(*SHUTDOWN):
-        own = [view for view in workers if not is_anyio_worker(view.thread) and not pool_of(view) not in DEFAULT]
-        return Edge(
-            "join",
-            "the threads of a pool, of which {} is one",
-            tuple(map(identity, own)),
-            False,
-            len({pool_of(one) for one in own}) == 1,
-        )
+        return joined_pool_edge(scene, one, [view for view in workers if not is_anyio_worker(view.thread)])
     if not one.starts_with(*RESULT) or one.frame is None:
         return None
     lines = scene.evidence.sources.get(one.frame.file, {})
     pairs = [found.groups() for text in lines.values() for found in SUBMITTED.finditer(text)]
     names = {name.rpartition(".")[2] for _, name in pairs}
-    runs = [view for view in workers if view.thread != one.view.thread and entry(view) in names]
+    runs = [view for view in workers if view.thread != one.view.thread and entry_function(view) in names]
     if runs:
         return Edge(
-            "future", f"the result of {entry(runs[0])}(), which {{}} runs", tuple(map(identity, runs)), len(runs) == 1
+            "future",
+            f"the result of {entry_function(runs[0])}(), which {{}} runs",
+            tuple(map(identity, runs)),
+            len(runs) == 1,
         )
     if not pairs or one.view.role != "worker" or scene.shows("concurrent/futures/process.py"):
         return None
     return queue_edge(scene, one, {pool for pool, _ in pairs})
 
 
+def joined_pool_edge(scene: Scene, one: Wait, workers: list[View]) -> Edge:
+    """To the threads of the pool that is shut down: it goes on when all of them do.
+
+    The application joins pools of its own, and only asyncio the default executor. Where several pools could be meant,
+    it is stuck for certain only if every thread of them is.
+    """
+    prefix = joined_prefix(scene, one)
+    own = [view for view in workers if (prefix_of(view) in DEFAULT_EXECUTORS) == (one.frame is None)]
+    if prefix is not None:
+        own = [view for view in own if prefix_of(view) == prefix or not prefix and prefix_of(view).startswith(UNNAMED)]
+    pools = {prefix_of(view) for view in own}
+    return Edge(
+        "join",
+        "the threads of a pool, of which {} is one",
+        tuple(map(identity, own)),
+        prefix is not None and len(pools) == 1,
+        len(pools) == 1,
+    )
+
+
+def joined_prefix(scene: Scene, one: Wait) -> str | None:
+    """The prefix that the source gives the threads of the pool that is shut down; "" for none, None if not known."""
+    if one.frame is None:
+        return None
+    known = scene.evidence.sources.get(one.frame.file, {})
+    text = raw_statement(known, one.frame.line or 0)
+    made = [text] if MADE.search(text) else []
+    for name in (found[1] or found[2] for found in SHUT.finditer(text)):
+        made += [raw_statement(known, number) for number in known if line_binds(known[number], name)]
+    prefixes = {(PREFIX.search(line) or ["", ""])[1] for line in made if MADE.search(line)}
+    return prefixes.pop() if len(prefixes) == 1 else None
+
+
 def queue_edge(scene: Scene, one: Wait, receivers: set[str]) -> Edge | None:
     """Nobody runs what it submitted, and no thread of its own pool is free to."""
-    prefix = pool_of(one.view)
-    members = [view for view in scene.threads("worker") if prefix and pool_of(view) == prefix]
+    prefix = prefix_of(one.view)
+    members = [view for view in scene.threads("worker") if prefix and prefix_of(view) == prefix]
     others = [view for view in scene.threads("worker") if view not in members]
     lines = scene.evidence.sources.get(one.frame.file, {}) if one.frame else {}
     named = {
         found[1]
         for text in lines.values()
         for name in receivers
-        if makes(text, name)
+        if line_binds(text, name)
         for found in [PREFIX.search(text)]
         if found
     }
@@ -271,12 +380,7 @@ def queue_edge(scene: Scene, one: Wait, receivers: set[str]) -> Edge | None:
     return Edge("pool", where, tuple(map(identity, members)), bool(named))
 
 
-def pool_of(view: View) -> str:
-    """The prefix of its name, which all threads of one pool share."""
-    return view.thread.name.rpartition("_")[0]
-
-
-def makes(text: str, name: str) -> bool:
+def line_binds(text: str, name: str) -> bool:
     return re.match(rf"^\s*{re.escape(name)}\s*(?::[^=]+)?=[^=]|.*\bas\s+{re.escape(name)}\s*:", text) is not None
 
 
@@ -296,18 +400,22 @@ def join_edge(scene: Scene, one: Wait) -> Edge | None:
     others = [
         view for view in (*scene.threads("other"), *scene.threads("event-loop")) if view.thread != one.view.thread
     ]
-    runs = [view for view in others if entry(view) in started or target(view) in started] if started else others
+    runs = (
+        [view for view in others if entry_function(view) in started or thread_target(view) in started]
+        if started
+        else others
+    )
     if len(runs) != 1:
         return None
     return Edge("join", "{} to end", (identity(runs[0]),), bool(started))
 
 
-def target(view: View) -> str:
-    """The name of what `Thread(target=...)` was given, be it a library's: the first call that is not threading's own."""
+def thread_target(view: View) -> str:
+    """The name of what `Thread(target=...)` was given, a library's too: the first call that is not threading's own."""
     return next((frame.name for frame in reversed(view.thread.frames) if not calls(frame, "threading.py")), "")
 
 
-def entry(view: View) -> str:
+def entry_function(view: View) -> str:
     """The name of the function that a thread was started with, or that was submitted to its pool."""
     own = [frame for frame in view.section if is_application(frame)]
     return own[-1].name if own else ""

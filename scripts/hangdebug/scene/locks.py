@@ -3,7 +3,7 @@
     with orders_lock:                 a frame below this line holds `orders_lock`
         stock_lock.acquire()          a frame that stands on this line waits for `stock_lock`
 
-A name is not yet a lock: `self.lock` of two objects are two. `same` says how sure it is that two names mean one.
+A name is not yet a lock: `self.lock` of two objects are two. `same_lock` says how sure it is that two names mean one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Held:
     frame: Frame
 
 
-def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
+def locks_wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
     """What the thread waits for: the locks that its line enters or acquires without a frame of their own."""
     if enters_handler(one.view.thread.frames):
         return () if one.running else (HANDLER,)
@@ -69,10 +69,9 @@ def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
         return ()
     text = statement_at(sources, one.frame)
     taken = TAKES.match(text)
-    names = [taken["name"]] if taken else list(items(text))
-    known = one.kernel is not None and one.kernel.syscall is not None
+    names = [taken["name"]] if taken else list(names_entered(text))
     found = [lock_of(sources, one.frame, name) for name in names]
-    if known:
+    if one.syscall is not None:
         return tuple(found) if one.in_syscall(*FUTEX) else ()
     if one.leaf and with_parts(text)[1]:
         return ()  # whether it enters, or calls something in the body on the same line, only the kernel could say
@@ -83,15 +82,15 @@ def wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
     )
 
 
-def held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
+def locks_held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
     """The locks that the application's frames are inside of, the innermost first."""
     for index, frame in enumerate(frames):
         if index and calls(frame, "logging/__init__.py:handle") and not enters_handler(frames[: index + 1]):
             yield Held(HANDLER, frame)
         if is_application(frame) and frame.line in sources.get(frame.file, {}):
-            dropped = given_up(frames[:index], frame, sources)
-            own = items(statement_at(sources, frame)) if index and not calls(frames[index - 1], *ENTERS) else ()
-            for name in (*own, *inside(sources, frame)):
+            dropped = names_released_by_wait(frames[:index], frame, sources)
+            own = names_entered(statement_at(sources, frame)) if index and not calls(frames[index - 1], *ENTERS) else ()
+            for name in (*own, *names_taken_above(sources, frame)):
                 if name not in dropped and "*" not in dropped:
                     yield Held(lock_of(sources, frame, name), frame)
 
@@ -101,7 +100,7 @@ def enters_handler(frames: tuple[Frame, ...]) -> bool:
     return bool(frames) and calls(frames[0], "logging/__init__.py:acquire", "logging/__init__.py:handle")
 
 
-def inside(sources: Sources, frame: Frame) -> Iterator[str]:
+def names_taken_above(sources: Sources, frame: Frame) -> Iterator[str]:
     """The names of the locks that are taken above the frame's line in its function, and not released again."""
     lines = sources[frame.file]
     number = frame.line or 0
@@ -119,10 +118,10 @@ def inside(sources: Sources, frame: Frame) -> Iterator[str]:
             yield taken["name"]
         if outer:
             depth = indent(text)
-            yield from items(text)
+            yield from names_entered(text)
 
 
-def items(text: str) -> Iterator[str]:
+def names_entered(text: str) -> Iterator[str]:
     """What a `with` line enters by name: "a" and "self.b" of `with a, self.b as c:`."""
     for item in with_parts(text)[0].split(","):
         name = ITEM.match(item.strip())
@@ -130,7 +129,7 @@ def items(text: str) -> Iterator[str]:
             yield name["name"]
 
 
-def given_up(inner: tuple[Frame, ...], frame: Frame, sources: Sources) -> set[str]:
+def names_released_by_wait(inner: tuple[Frame, ...], frame: Frame, sources: Sources) -> set[str]:
     """The locks that a condition's `wait()` releases for as long as it waits; {"*"} where it is not known which."""
     if not inner or not waits_on_condition(inner):
         return set()
@@ -195,7 +194,7 @@ def is_global(sources: Sources, frame: Frame, name: str) -> bool:
     return any(bound.match(text) and not text[:1].isspace() for text in sources.get(frame.file, {}).values())
 
 
-def same(one: Lock, other: Lock) -> Optional[bool]:
+def same_lock(one: Lock, other: Lock) -> Optional[bool]:
     """True where both names must mean one lock, False where they may, None where they cannot."""
     if one.at and other.at:
         return True if one.at == other.at else None

@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Iterable
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.connection_pool import checkout
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
+from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
-from hangdebug.scene.scene import Scene, View, identity, is_anyio_worker
-from hangdebug.scene.waits import Wait, movement, place, stuck_workers
+from hangdebug.scene.scene import Scene, View, identity, once
+from hangdebug.scene.waits import Wait, file_and_line, motion_between, stuck_workers
 
 ANYIO_TOKENS = 40  # anyio.to_thread.current_default_thread_limiter().total_tokens, which Starlette uses
+DEFAULT_EXECUTORS = ("asyncio", "uvloop")  # each loop's prefix for the names of its default executor's threads
 MAKES = re.compile(r"\bThreadPoolExecutor\((?P<arguments>.*)$")
 SIZE = re.compile(r"(?:^|\bmax_workers\s*=)\s*(\d+)\s*(?:,|\)|$)")
 PREFIX = re.compile(r"""\bthread_name_prefix\s*=\s*f?["']([^"'{}]*)["']""")
-HANDS_OVER = ("run_in_executor", "to_thread", "wrap_future")
-LIBRARY_HANDS_OVER = ("asyncio/threads.py:to_thread", "asgiref/sync.py:__call__")
+HANDS_TO_POOL = ("run_in_executor", "to_thread", "wrap_future")
+LIBRARY_HANDS_TO_POOL = ("asyncio/threads.py:to_thread", "asgiref/sync.py:__call__")
 
 
 @dataclass(frozen=True)
@@ -29,23 +30,69 @@ class Pool:
     name: str
     members: tuple[View, ...]
     limit: int | None
-    said: bool = False  # by the source: nothing is known of its queue
+    by_source: bool = False  # its size is the source's word: nothing is known of its queue
 
 
+@dataclass(frozen=True)
+class FullPool:
+    """A pool with every thread at work in one place: their waits, how many calls are queued (None where that is not
+    known), and how many of the threads woke while they were watched."""
+
+    pool: Pool
+    members: tuple[Wait, ...]
+    queue: int | None
+    woke: int
+
+    @property
+    def one_moment(self) -> bool:
+        return self.members[0].motion.samples == 1
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether so many of its threads woke that its calls are short ones."""
+        return not self.one_moment and self.woke * 4 > len(self.members)
+
+    def words(self) -> tuple[str, str]:
+        top = sum(file_and_line(one) == file_and_line(self.members[0]) for one in self.members)
+        queued = (
+            f"{self.queue} call{'s wait' if self.queue > 1 else ' waits'}" if self.queue else "a further one would wait"
+        )
+        count = len(self.members)
+        return (
+            f"All {count} threads of {self.pool.name} are stuck, {top} of them in one line; the event loop is idle.",
+            f"It runs at most {self.pool.limit or count} calls at a time, so {queued} in its queue.",
+        )
+
+    def serves_each_client(self, scene: Scene) -> bool:
+        """Whether there are as many threads as connected clients, so that nobody may have to wait."""
+        clients = scene.evidence.clients
+        return not self.queue and clients is not None and clients.open <= len(self.members)
+
+
+def prefix_of(view: View) -> str:
+    """The part of its name that all threads of one pool share: "asyncio" of "asyncio_3"."""
+    return view.thread.name.rpartition("_")[0]
+
+
+def in_default_executor(view: View) -> bool:
+    return view.role == "worker" and prefix_of(view) in DEFAULT_EXECUTORS
+
+
+@once
 def pools(scene: Scene) -> tuple[Pool, ...]:
     groups: dict[str, list[View]] = {}
     for view in scene.threads("worker"):
-        key = "AnyIO" if is_anyio_worker(view.thread) else view.thread.name.rpartition("_")[0]
+        key = "AnyIO" if is_anyio_worker(view.thread) else prefix_of(view)
         groups.setdefault(key, []).append(view)
-    found = (named(scene, key, tuple(members)) for key, members in groups.items())
-    tokens = limiter(scene)
+    found = (pool_of_key(scene, key, tuple(members)) for key, members in groups.items())
+    tokens = limiter_tokens(scene)
     return tuple(
         replace(one, limit=tokens) if tokens and is_anyio_worker(one.members[0].thread) else one for one in found
     )
 
 
-def limiter(scene: Scene) -> int | None:
-    """How many threads AnyIO's limiter gives out, where tasks queue for one in every reading of them; None elsewhere."""
+def limiter_tokens(scene: Scene) -> int | None:
+    """How many threads AnyIO's limiter allows, where tasks queue for one in every reading of them; None elsewhere."""
     lists = [one for one in (scene.evidence.tasks, scene.evidence.later) if one]
     queues = [
         {
@@ -59,17 +106,17 @@ def limiter(scene: Scene) -> int | None:
     return min((tokens for _, tokens in both if tokens), default=None)
 
 
-def named(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
+def pool_of_key(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
     cpus = scene.evidence.process.cpus
     if key == "AnyIO":
         return Pool("AnyIO's thread limiter", members, ANYIO_TOKENS)
-    if key in ("asyncio", "uvloop"):  # ThreadPoolExecutor's default size
+    if key in DEFAULT_EXECUTORS:  # ThreadPoolExecutor's default size
         return Pool("the default executor", members, min(32, cpus + 4) if cpus else None)
-    return Pool(f"the pool {key}", members, written(scene, key), True)
+    return Pool(f"the pool {key}", members, size_in_source(scene, key), True)
 
 
-def written(scene: Scene, key: str) -> int | None:
-    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None where it does not say."""
+def size_in_source(scene: Scene, key: str) -> int | None:
+    """How many workers the source gives the pool whose threads are called `key`_0 and so on; None if not known."""
     sizes = []
     for file, lines in scene.evidence.sources.items():
         for number in lines:
@@ -88,79 +135,52 @@ def written(scene: Scene, key: str) -> int | None:
     return max(sizes) if sizes and all(sizes) else None
 
 
-def full(scene: Scene) -> tuple[Verdict, Wait] | None:
-    """A pool with every thread stuck, that is at its known size or has calls in its queue."""
+def stuck_members(scene: Scene, pool: Pool) -> list[Wait]:
+    """The pool's threads that stand in one place in every sample, those of the commonest place first."""
     stuck = {identity(one.view): one for one in stuck_workers(scene)}
+    held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
+    places = Counter(map(file_and_line, held))
+    return sorted(held, key=lambda one: -places[file_and_line(one)])
+
+
+@once
+def full_pool(scene: Scene) -> FullPool | None:
+    """The first pool at its known size, or with calls in its queue, whose threads are all stuck in one place each."""
     for pool in pools(scene):
-        held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
-        queue = queue_of(scene, pool)
-        sized = pool.limit is not None and len(held) >= pool.limit
-        if pool.said and queue is None and scene.evidence.later:
+        members, queue = stuck_members(scene, pool), queue_length(scene, pool)
+        sized = pool.limit is not None and len(members) >= pool.limit
+        if pool.by_source and queue is None and scene.evidence.later:
             sized = False  # the tasks tell whether anything waits for the pool
-        if not sized and not (queue and len(held) == len(pool.members)):
-            continue
-        places = Counter(map(place, held))
-        held.sort(key=lambda one: -places[place(one)])
-        top = places[place(held[0])]
-        if queue == 0:
-            return at_work(pool, held)
-        queued = f"{queue} call{'s wait' if queue > 1 else ' waits'}" if queue else "a further one would wait"
-        words = (
-            f"All {len(held)} threads of {pool.name} are stuck, {top} of them in one line; the event loop is idle.",
-            f"It runs at most {pool.limit or len(held)} calls at a time, so {queued} in its queue.",
-        )
-        if held[0].motion.samples == 1 and pool.said:
-            return Verdict("inconclusive", 0.5, words, ("One dump shows one moment: short calls look alike.",)), held[0]
-        if held[0].motion.samples == 1:
-            doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
-            return Verdict("threadpool-exhausted", 0.7 if checkout(held[0]) else 0.5, words, (doubt,)), held[0]
-        woken = sum(woke(scene, one) for one in held)
-        if woken * 4 > len(held):
-            words = (
-                f"All {len(held)} threads of {pool.name} are in use, and {woken} of them woke while they were watched.",
-            )
-            return Verdict("healthy", 0.6, words, ("A pool that is full all the time is at its limit.",)), None
-        return Verdict("threadpool-exhausted", 0.93, words) if queue else unqueued(scene, held, words), held[0]
+        if sized or queue and len(members) == len(pool.members):
+            return FullPool(pool, tuple(members), queue, sum(woke_by_itself(scene, one) for one in members))
     return None
 
 
-def unqueued(scene: Scene, held: list[Wait], words: tuple[str, ...]) -> Verdict:
-    """Of a full pool whose queue was not read: whether anybody suffers, only a further request can show."""
-    doubt = "Whether a call waits in its queue is not known."
-    clients = scene.evidence.clients
-    if clients is not None and clients.open <= len(held):
-        told = f"{clients.open} clients are connected, so each of them may have a thread of its own."
-        return Verdict("inconclusive", 0.5, (words[0], told), (doubt,))
-    return Verdict("threadpool-exhausted", 0.75, words, (doubt,))
-
-
-def at_work(pool: Pool, held: list[Wait]) -> tuple[Verdict, Wait | None]:
-    words = (f"All {len(held)} threads of {pool.name} are at work, and no call waits for one of them.",)
-    return Verdict(
-        "healthy", 0.6, words, (f"The next call will wait, until {held[0].view.thread.name} or another returns.",)
-    ), None
-
-
-def queue_of(scene: Scene, pool: Pool) -> int | None:
+def queue_length(scene: Scene, pool: Pool) -> int | None:
     """How many calls wait for a thread of the pool, None where that is not known."""
     if is_anyio_worker(pool.members[0].thread):
-        return in_line(scene)
-    known = [
-        scene.evidence.queued[view.thread.os_id] for view in pool.members if view.thread.os_id in scene.evidence.queued
-    ]
-    return max(known, default=None)
+        return queued_at_limiter(scene)
+    return max(queue_lengths(scene, pool.members), default=None)
 
 
-def in_line(scene: Scene) -> int | None:
+def queue_lengths(scene: Scene, views: Iterable[View]) -> list[int]:
+    """How many calls wait in the queues that these threads serve, for each thread of which that is known."""
+    queued, ids = scene.evidence.queued, (view.thread.os_id for view in views)
+    return [queued[os_id] for os_id in ids if os_id is not None and os_id in queued]
+
+
+def queued_at_limiter(scene: Scene) -> int | None:
     """How many tasks wait for a token of one of AnyIO's limiters, None where not all tasks are known."""
     if not scene.evidence.later or scene.evidence.unread:
         return None
     return sum(task.awaits is not None and task.awaits.kind == "CapacityLimiter" for task in scene.evidence.later)
 
 
-def to_the_brim(scene: Scene) -> Pool | None:
+def pool_without_spare(scene: Scene) -> Pool | None:
     """A pool with every thread in a call that stands still, though nothing is known to wait for it."""
-    stuck = {identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    stuck = {
+        identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke_by_itself(scene, one)
+    }
     return next(
         (
             pool
@@ -173,36 +193,32 @@ def to_the_brim(scene: Scene) -> Pool | None:
     )
 
 
-def backed_up(scene: Scene) -> tuple[Verdict, Wait] | None:
-    """More coroutines wait for calls in pools than pools have threads at work: the others are in a queue.
+def pool_with_waiting_calls(scene: Scene) -> tuple[Pool, int, int] | None:
+    """A pool whose threads are all stuck while more coroutines wait for calls in pools than pools have threads at work.
 
-    A pool starts a thread for each call until it is full, so a queue means that it is, whatever its size.
+    A pool starts a thread for each call until it is full, so a queue means that it is, whatever its size. Answers with
+    the pool, how many coroutines wait and how many calls are under way.
     """
     busy = [view for view in scene.threads("worker") if not view.idle and not is_anyio_worker(view.thread)]
-    waiting = handed_over(scene)
-    if (
-        not busy
-        or len(waiting) <= len(busy)
-        or any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
-    ):
+    waiting = tasks_in_pools(scene)
+    if not busy or len(waiting) <= len(busy) or uses_processes(scene):
         return None
-    stuck = {identity(one.view): one for one in stuck_workers(scene) if one.motion.samples > 1 and not woke(scene, one)}
+    stuck = {
+        identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke_by_itself(scene, one)
+    }
     for pool in pools(scene):
-        held = [stuck[identity(view)] for view in pool.members if identity(view) in stuck]
-        if pool.members[0] not in busy or len(held) < len(pool.members):
-            continue
-        size = f", its source gives it {pool.limit}" if pool.limit else ""
-        words = (
-            f"All {len(held)} threads of {pool.name} are stuck{size}; the event loop is idle.",
-            f"{len(waiting)} coroutines wait for calls in pools all the time, and {len(busy)} such calls are under way: "
-            "the others are queued.",
-        )
-        others = ("Other pools are at work too: the queue may be theirs.",) if len(busy) > len(held) else ()
-        return Verdict("threadpool-exhausted", 0.7 if others else 0.92, words, others), held[0]
+        if pool.members[0] in busy and all(identity(view) in stuck for view in pool.members):
+            return pool, len(waiting), len(busy)
     return None
 
 
-def handed_over(scene: Scene) -> tuple[Task, ...]:
+def uses_processes(scene: Scene) -> bool:
+    """Whether a thread serves a pool of processes: calls that wait may then be at work elsewhere."""
+    return any(calls(frame, "concurrent/futures/process.py") for view in scene.last for frame in view.thread.frames)
+
+
+@once
+def tasks_in_pools(scene: Scene) -> tuple[Task, ...]:
     """The tasks that wait for a call in a pool of threads, for the same one in both readings."""
     before = {(task.id, task.awaits.id) for task in scene.evidence.tasks if task.awaits}
     return tuple(
@@ -211,16 +227,18 @@ def handed_over(scene: Scene) -> tuple[Task, ...]:
         if task.awaits
         and task.awaits.kind == "Future"
         and (task.id, task.awaits.id) in before
-        and hands_over(scene, task)
+        and hands_to_pool(scene, task)
     )
 
 
-def hands_over(scene: Scene, task: Task) -> bool:
+def hands_to_pool(scene: Scene, task: Task) -> bool:
     own = next((index for index, frame in enumerate(task.frames) if is_application(frame)), len(task.frames))
-    return any(calls(frame, *LIBRARY_HANDS_OVER) for frame in task.frames[:own]) or says(scene, task, HANDS_OVER)
+    return any(calls(frame, *LIBRARY_HANDS_TO_POOL) for frame in task.frames[:own]) or line_names(
+        scene, task, HANDS_TO_POOL
+    )
 
 
-def says(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
+def line_names(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
     """Whether the application's innermost line has one of the words, or the line that made what it names."""
     frame = next((one for one in task.frames if is_application(one)), None)
     if frame is None:
@@ -230,21 +248,7 @@ def says(scene: Scene, task: Task, words: tuple[str, ...]) -> bool:
     return any(word in text for text in (statement, *made) for word in words)
 
 
-def woke(scene: Scene, one: Wait) -> bool:
+def woke_by_itself(scene: Scene, one: Wait) -> bool:
     """Whether a waiting thread woke by itself, with nobody attached."""
-    watched, _, _ = movement(scene.evidence.watch, one.view.thread.os_id)
+    watched, _, _ = motion_between(scene.evidence.watch, one.view.thread.os_id)
     return bool(one.motion.woke or watched)
-
-
-def unsure(scene: Scene) -> tuple[Verdict, Wait] | None:
-    """A pool of unknown size with every thread stuck in one place, and more clients than threads."""
-    stuck, clients = stuck_workers(scene), scene.evidence.clients
-    if clients is None or not 2 <= len(stuck) < clients.open:
-        return None
-    if len({place(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
-        return None
-    if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
-        return None  # nobody waits for them
-    words = (f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected.",)
-    doubts = ("A pool that is full and a pool with slow work look alike until one knows its size.",)
-    return Verdict("inconclusive", 0.5, words, doubts), stuck[0]

@@ -2,89 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Iterable, Mapping
+from functools import lru_cache
+from typing import Mapping
 
-from hangdebug.evidence.frames import calls, is_application, is_known_library, library_path, package
+from hangdebug.evidence.frames import calls, is_application, is_known_library, package
+from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.libraries import (
+    ANYIO_WORKER,
+    ASYNC,
+    HANDLE,
+    LOOP,
+    POLL,
+    POOL,
+    RUNS_ITS_LOOP,
+    RUNS_LOOP,
+    SERVERS,
+    SERVES,
+    SUSPENDED,
+    SYNCHRONOUS,
+)
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
+from hangdebug.evidence.roles import ends_whole, is_anyio_worker, is_parked, lone_root, role_of, since_fork
 from hangdebug.evidence.source import called, in_coroutine, in_generator, statement_at
+from hangdebug.evidence.vocabulary import Role
 
-LOOP = (
-    "asyncio/base_events.py:_run_once",
-    "asyncio/base_events.py:run_forever",
-    "asyncio/base_events.py:run_until_complete",
-    "asyncio/runners.py:run",
-    "asyncio/windows_events.py:run_forever",
-    "uvloop/__init__.py:run",
-    "nest_asyncio.py:_run_once",
-    "nest_asyncio.py:run_until_complete",
-    "trio/_core/_run.py:run",
-    "trio/_core/_run.py:unrolled_run",
-    "uvicorn/server.py:run",
-    "uvicorn/server.py:serve",
-    "uvicorn/_compat.py:asyncio_run",
-    "hypercorn/asyncio/run.py:_run",
-    "aiohttp/web.py:run_app",
-    "aiohttp/worker.py:run",
-    "sanic/server/runners.py:_run_server_forever",
-    "sanic/server/runners.py:_serve_http_1",
-    "sanic/server/runners.py:_serve_http_3",
-    "tornado/platform/asyncio.py:start",
-    "twisted/internet/asyncioreactor.py:run",
-    "taskgroup/runners.py:run",
-    *(
-        f"granian/server/{kind}.py:_spawn_{protocol}_worker"
-        for kind in ("mp", "mt")
-        for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")
-    ),
-)
-RUNS_LOOP = frozenset("asyncio.run uvloop.run anyio.run".split())
-RUNS_ITS_LOOP = frozenset("run_until_complete run_forever".split())  # methods of a loop, whatever its name
-EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
-POLL = (
-    "selectors.py:select",
-    "selectors.py:_select",
-    "asyncio/windows_events.py:select",
-    "asyncio/windows_events.py:_poll",
-    "trio/_core/_io_epoll.py:get_events",
-)
-HANDLE = ("asyncio/events.py:_run",)
-POOL = (
-    "concurrent/futures/thread.py:_worker",
-    "concurrent/futures/thread.py:run",
-    "multiprocessing/pool.py:worker",
-    "concurrent/futures/process.py:_process_worker",
-)
-ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
-POOL_NAME = re.compile(r"^(?:AnyIO worker thread|(?:asyncio|uvloop|ThreadPoolExecutor-\d{1,6})_\d{1,6})$")
 MOST_LOOPS = 8
-PARKED = ("queue.py:get", "threading.py:wait")
-# A forked child keeps its parent's stack below these frames: it does not run the loop that stands there.
-FORKED = ("multiprocessing/process.py:_bootstrap", "concurrent/futures/process.py:_process_worker", "os.py:fork")
-SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
-ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
-ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
-SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
-# Where coroutines stand while they are suspended: no thread does, so such a stack is a task's.
-SUSPENDED = (
-    "asyncio/locks.py",
-    "asyncio/queues.py",
-    "asyncio/tasks.py:sleep",
-    "asyncio/futures.py:__await__",
-    "asyncio/streams.py",
-    "anyio/_backends/_asyncio.py:wait",
-    "anyio/streams/memory.py",
-)
-SYNCHRONOUS = (
-    "gunicorn/workers/sync.py",
-    "gunicorn/workers/gthread.py",
-)  # the one server that has both kinds of worker
-SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
-WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
+once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
 
-LAST: list[tuple[Evidence, tuple[Scene, ...]]] = []
+KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
 
 
 @dataclass(frozen=True)
@@ -96,7 +43,7 @@ class View:
     """
 
     thread: Thread
-    role: str
+    role: Role
     section: tuple[Frame, ...]
     frame: Frame | None
     inner: tuple[Frame, ...]
@@ -105,16 +52,17 @@ class View:
     twin: int = 0  # how many threads before it in the same sample bear the same name, or none
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Frame | None, tuple[tuple[str, str], ...]]:
         """Equal in two samples when the thread is in the same place."""
         return (self.frame, tuple((frame.function, frame.file) for frame in self.inner))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """All samples seen from one event loop. `loop` holds its thread once a sample, and is () without a loop.
 
-    `guessed` is why the loop's thread had to be guessed, "" when its frames show it.
+    `guessed` is why the loop's thread had to be guessed, "" when its frames show it. A scene is equal to itself alone:
+    so what costs time is worked out `once` for it.
     """
 
     evidence: Evidence
@@ -131,7 +79,7 @@ class Scene:
         """The same thread in every sample that has it."""
         return self.by_thread[identity(view)]
 
-    def threads(self, role: str) -> tuple[View, ...]:
+    def threads(self, role: Role) -> tuple[View, ...]:
         return tuple(view for view in self.last if view.role == role)
 
     def shows(self, *places: str) -> View | None:
@@ -147,17 +95,17 @@ def scene(evidence: Evidence) -> Scene:
 def scenes(evidence: Evidence) -> tuple[Scene, ...]:
     """One scene for each event loop, the server's own first; one with an empty `loop` where there is none.
 
-    Those of the last evidence are kept: its picture is drawn after its diagnosis, and ten thousand threads take seconds.
+    Those of the last evidence are kept, for its picture is drawn after its diagnosis: 10,000 threads take seconds.
     """
-    for known, found in LAST:
+    for known, found in KEPT:
         if known is evidence:
             return found
-    found = looked_at(evidence)
-    LAST[:] = [(evidence, found)]
+    found = build_scenes(evidence)
+    KEPT[:] = [(evidence, found)]
     return found
 
 
-def looked_at(evidence: Evidence) -> tuple[Scene, ...]:
+def build_scenes(evidence: Evidence) -> tuple[Scene, ...]:
     samples = tuple(views(evidence, index) for index in range(len(evidence.snapshots)))
     loops = sorted((v for v in samples[-1] if v.role == "event-loop"), key=importance, reverse=True)
     guessed = ""
@@ -184,7 +132,7 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     snapshot = evidence.snapshots[index]
     reading = evidence.attached[index] if index < len(evidence.attached) else None
     waits = reading.waits if reading else {}
-    seen: Counter = Counter()
+    seen: Counter[str] = Counter()
     main = lone_root(snapshot)
     made = []
     for thread in snapshot.threads:
@@ -213,7 +161,7 @@ def written_loop(evidence: Evidence, frames: tuple[Frame, ...]) -> int | None:
     return None
 
 
-def view(thread: Thread, role: str, kernel: KernelWait | None = None, border: int | None = None) -> View:
+def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: int | None = None) -> View:
     """`border` is how many frames stand inside of the loop, where no frame shows it."""
     frames = since_fork(thread.frames)
     section = (
@@ -234,70 +182,6 @@ def view(thread: Thread, role: str, kernel: KernelWait | None = None, border: in
     return View(thread, role, section, frame, section[:first], idle, kernel)
 
 
-def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> str:
-    own = since_fork(thread.frames)
-    if any(calls(frame, *LOOP) for frame in own):
-        return "event-loop"
-    if any(calls(frame, *POOL) for frame in own) or is_anyio_worker(thread):
-        return "worker"
-    if is_started(thread):
-        return "other"
-    if POOL_NAME.match(thread.name):  # people paste the top of a stack only: then the name must do
-        return "worker"
-    if thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid:
-        return "main"
-    return "main" if thread is root else "other"
-
-
-def is_started(thread: Thread) -> bool:
-    return any(calls(frame, "threading.py:_bootstrap") for frame in thread.frames)
-
-
-def lone_root(snapshot: Snapshot) -> Thread | None:
-    """The main thread of a dump that names no thread: the only one that threading did not start.
-
-    A lone stack may be any thread's whose lower end was cut off, unless it goes down to a module.
-    """
-    if any(one.name and not ANONYMOUS.match(one.name) for one in snapshot.threads):
-        return None
-    roots = [one for one in snapshot.threads if one.frames and not is_started(one)]
-    alone = len(snapshot.threads) == 1
-    return roots[0] if len(roots) == 1 and not (alone and not ends_whole(roots[0].frames)) else None
-
-
-def since_fork(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """The frames that this process runs itself, without those that it inherited from its parent."""
-    border = next((index for index, frame in enumerate(frames) if calls(frame, *FORKED)), len(frames))
-    return frames[:border]
-
-
-def is_child(snapshot: Snapshot) -> bool:
-    """Whether the process is a child that multiprocessing or a process pool started."""
-    return any(calls(frame, *FORKED[:2]) for thread in snapshot.threads for frame in thread.frames)
-
-
-def is_anyio_worker(thread: Thread) -> bool:
-    bottom = [frame for frame in thread.frames if not calls(frame, "threading.py")][-1:]
-    return any(calls(frame, ANYIO_WORKER) for frame in bottom)
-
-
-def is_parked(frames: tuple[Frame, ...]) -> bool:
-    """Whether a pool's thread waits for work: nothing but the pool's own machinery is on its stack."""
-    rest = [frame for frame in frames if not calls(frame, *PARKED)]
-    return (
-        calls(
-            rest[0],
-            "concurrent/futures/thread.py:_worker",
-            ANYIO_WORKER,
-            "multiprocessing/pool.py:worker",
-            "concurrent/futures/process.py:_process_worker",
-            "multiprocessing/queues.py:get",
-        )
-        if rest
-        else False
-    )
-
-
 def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     """The frames inside of the loop: all of them if it has none, () if it only polls.
 
@@ -313,7 +197,7 @@ def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     return () if all(calls(frame, *POLL) for frame in inside) else tuple(inside)
 
 
-def pool_section(frames: tuple[Frame, ...], role: str) -> tuple[Frame, ...]:
+def pool_section(frames: tuple[Frame, ...], role: Role) -> tuple[Frame, ...]:
     keep = len(frames)
     while keep and (
         calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL, "threading.py:run")
@@ -352,7 +236,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         return main, "its frames are those of an async server"
     if ends_whole(main.thread.frames):
         return None, ""
-    if whole(evidence.snapshots[-1]):
+    if has_whole_stacks(evidence.snapshots[-1]):
         return None, ""
     bottom = main.thread.frames[-1]
     if evidence.snapshots[-1].format == "py-spy JSON" and not_cut(evidence, bottom):
@@ -367,16 +251,11 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
 
 
 def not_cut(evidence: Evidence, bottom: Frame) -> bool:
-    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators alone."""
+    """Whether CPython 3.9 cannot have dropped frames below this one: it does so below coroutines and generators."""
     return in_coroutine(evidence.sources, bottom) is False and not in_generator(evidence.sources, bottom)
 
 
-def ends_whole(frames: Iterable[Frame]) -> bool:
-    """A whole stack of a main thread ends at a module: nothing was cut off below it."""
-    return list(frames)[-1].name == "<module>" or calls(list(frames)[-1], "runpy.py", "<frozen runpy>")
-
-
-def whole(snapshot: Snapshot) -> bool:
+def has_whole_stacks(snapshot: Snapshot) -> bool:
     """Whether its stacks must be complete: read by py-spy from a CPython that does not cut them."""
     minor = (snapshot.python or "3.9").split(".")[1:2]
     return snapshot.format == "py-spy JSON" and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9
@@ -389,31 +268,3 @@ def as_loop(view_: View) -> View:
 def identity(view_: View) -> object:
     """What tells a thread from the others in every sample: the kernel's id, or its name where a dump has none."""
     return view_.thread.os_id if view_.thread.os_id is not None else (view_.thread.name, view_.twin)
-
-
-def is_supervisor(snapshot: Snapshot) -> bool:
-    """Whether the process only watches over workers: its stack is in a server's supervisor, and not in a forked worker."""
-    threads = snapshot.threads
-    return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(
-        stands_in(thread, WORKERS) for thread in threads
-    )
-
-
-def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
-    return any((library_path(frame.file) or "").startswith(places) for frame in thread.frames)
-
-
-def supervises(snapshot: Snapshot) -> bool:
-    """Whether its main thread stands in a server's supervisor, whatever loop another thread runs: gunicorn has one."""
-    main = next(
-        (
-            one
-            for one in snapshot.threads
-            if one.os_id is not None and one.os_id == snapshot.pid or one.name == "MainThread"
-        ),
-        None,
-    )
-    if main is None or role_of(main, snapshot) != "main":
-        return False
-    inner = next((frame for frame in main.frames if is_application(frame) or package(frame) in SERVERS), None)
-    return inner is not None and (library_path(inner.file) or "").startswith(SUPERVISORS)

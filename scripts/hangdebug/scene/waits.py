@@ -6,16 +6,20 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from hangdebug.answer.model import Verdict
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame, KernelWait, Reading
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
-from hangdebug.scene.scene import Scene, View
+from hangdebug.evidence.vocabulary import State
+from hangdebug.scene.scene import Scene, View, once
 
 SLEEPING = ("S", "D")
 OFTEN = 10  # times a second
 WORD = re.compile(r"[A-Za-z_]\w*")
 ON_FD = re.compile(r"fd (\d+)(?: -> ([^,]+))?")
+
+
+# Shares of the time: of one that computes, and of one that is kept from it by others.
+COMPUTES, CONTENDS = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,15 @@ class Motion:
     runnable: float = 0.0
 
     @property
+    def in_place(self) -> bool:
+        """It is in one place in every sample."""
+        return self.same == self.samples
+
+    @property
     def computes(self) -> bool:
         """It uses a CPU, or would if others did not, be it for CPUs or (woken every 5 ms) for the GIL."""
-        contends = self.often and (self.cpu or 0) > 0.1
-        return (self.cpu or 0) > 0.5 or self.runnable > 0.5 or contends
+        contends = self.often and (self.cpu or 0) > CONTENDS
+        return (self.cpu or 0) > COMPUTES or self.runnable > COMPUTES or contends
 
     @property
     def often(self) -> bool:
@@ -108,8 +117,7 @@ class Wait:
     @property
     def descriptors(self) -> dict[int, str]:
         """What the kernel says the call is on: {17: "10.2.3.4:5432"}, {0: "/dev/pts/3"}, {9: "pipe"}."""
-        detail = self.kernel.detail if self.kernel is not None else None
-        return {int(fd): target for fd, target in ON_FD.findall(detail or "")}
+        return {int(fd): target for fd, target in ON_FD.findall(self.detail)}
 
     @property
     def on_network(self) -> bool:
@@ -117,8 +125,23 @@ class Wait:
         found = self.descriptors.values()
         return bool(found) and all(one == "socket" or one[-1:].isdigit() and ":" in one for one in found)
 
+    @property
+    def syscall(self) -> str | None:
+        """The system call that the kernel has it in, None where the kernel was not asked or did not say."""
+        return self.kernel.syscall if self.kernel is not None else None
+
+    @property
+    def args(self) -> tuple[int, ...]:
+        """The arguments of that system call."""
+        return self.kernel.args if self.kernel is not None else ()
+
+    @property
+    def detail(self) -> str:
+        """What that system call is on, in words: "fd 17 -> 10.2.3.4:5432", or ""."""
+        return self.kernel.detail or "" if self.kernel is not None else ""
+
     def in_syscall(self, *names: str) -> bool:
-        return self.kernel is not None and self.kernel.syscall in names
+        return self.syscall in names
 
 
 def wait(scene: Scene, view: View) -> Wait:
@@ -128,7 +151,7 @@ def wait(scene: Scene, view: View) -> Wait:
     place = [other for other in seen if not other.idle and common and other.key == common[0][0]] or [view]
     best = next((other for other in reversed(place) if other.kernel and other.kernel.syscall), place[-1])
     moved = motion(scene, view)
-    undisturbed = before(scene, view) if moved.same == moved.samples else None  # attaching restarts a system call
+    undisturbed = kernel_before_attach(scene, view) if moved.in_place else None  # attaching restarts a system call
     sources = scene.evidence.sources
     if best.frame is not None and best.inner and best.inner[-1].name in ("__exit__", "__aexit__"):
         best = replace(best, frame=with_line(sources, best.frame))
@@ -137,24 +160,29 @@ def wait(scene: Scene, view: View) -> Wait:
     names = called(statement)
     if best.frame is not None:
         names |= unaliased(sources, best.frame, names)
-    return Wait(best, moved, text, names, entered(statement), undisturbed or best.kernel or before(scene, view))
+    return Wait(
+        best, moved, text, names, entered(statement), undisturbed or best.kernel or kernel_before_attach(scene, view)
+    )
 
 
 def motion(scene: Scene, view: View) -> Motion:
     seen = scene.of(view)
     keys = Counter(other.key for other in seen if not other.idle)
     same = keys.most_common(1)[0][1] if keys else 0
-    woke, cpu, span = movement(scene.evidence.readings, view.thread.os_id)
-    words = [
-        r.waits[view.thread.os_id]
-        for r in (*scene.evidence.readings, *scene.evidence.attached)
-        if r is not None and view.thread.os_id in r.waits
-    ]
+    woke, cpu, span = motion_between(scene.evidence.readings, view.thread.os_id)
+    words = kernel_words(scene, view)
     runnable = sum(word.state == "R" for word in words) / len(words) if words else 0.0
     return Motion(len(seen), same, sum(other.idle for other in seen), woke, cpu, span, runnable)
 
 
-def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:
+def kernel_words(scene: Scene, view: View) -> list[KernelWait]:
+    """What the kernel said about a thread: before the first attach, and then with each sample."""
+    readings = [one for one in (*scene.evidence.readings, *scene.evidence.attached) if one is not None]
+    os_id = view.thread.os_id
+    return [] if os_id is None else [one.waits[os_id] for one in readings if os_id in one.waits]
+
+
+def motion_between(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | None, float | None, float]:
     """Context switches, CPU share and seconds between the first and the last reading of one thread."""
     seen = [(r.at, r.waits[os_id]) for r in readings if os_id is not None and os_id in r.waits]
     if len(seen) < 2:
@@ -166,27 +194,28 @@ def movement(readings: tuple[Reading, ...], os_id: int | None) -> tuple[int | No
     return woke, cpu, span
 
 
-def elsewhere(scene: Scene, view: View, frame: Frame) -> tuple[int, int] | None:
+def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int, int] | None:
     """In how many samples of the profile the thread was outside of `frame`'s function, and of how many.
 
-    None without a profile. Its file names are short, so the function and the file's last part must do.
+    None without a frame or a profile. Its file names are short, so the function and the file's last part must do.
     """
-
-    def inside(one: Frame) -> bool:
-        return one.name == frame.name and file_name(one) == file_name(frame)
-
+    if frame is None:
+        return None
+    place = (frame.name, file_name(frame))
     own = [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
     total = sum(count for _, count in own)
     if not total:
         return None
-    return sum(count for thread, count in own if not any(map(inside, thread.frames))), total
+    return sum(
+        count for thread, count in own if not any((one.name, file_name(one)) == place for one in thread.frames)
+    ), total
 
 
 def file_name(frame: Frame) -> str:
     return frame.file.replace("\\", "/").rpartition("/")[2]
 
 
-def before(scene: Scene, view: View) -> KernelWait | None:
+def kernel_before_attach(scene: Scene, view: View) -> KernelWait | None:
     """The kernel's last word before the first attach."""
     for reading in reversed(scene.evidence.readings):
         found = reading.waits.get(view.thread.os_id or -1)
@@ -195,21 +224,22 @@ def before(scene: Scene, view: View) -> KernelWait | None:
     return None
 
 
-def computing(verdict: Verdict, wait: Wait | None) -> bool:
+def computing(state: State | None, wait: Wait | None) -> bool:
     """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
-    left_open = verdict.state in ("sync-worker-blocked", "startup-hang", "exit-hang")
-    return verdict.state == "loop-busy" or left_open and wait is not None and bool(wait.running)
+    left_open = state in (None, "sync-worker-blocked", "startup-hang", "exit-hang")
+    return state == "loop-busy" or left_open and wait is not None and bool(wait.running)
 
 
+@once
 def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
     """The pool's threads that are at work and in one place in every sample, the commonest place first."""
     found = [wait(scene, view) for view in scene.threads("worker") if not view.idle]
-    found = [one for one in found if one.motion.same == one.motion.samples]
-    places = Counter(place(one) for one in found)
-    return tuple(sorted(found, key=lambda one: -places[place(one)]))
+    found = [one for one in found if one.motion.in_place]
+    places = Counter(file_and_line(one) for one in found)
+    return tuple(sorted(found, key=lambda one: -places[file_and_line(one)]))
 
 
-def place(one: Wait) -> tuple:
+def file_and_line(one: Wait) -> tuple[str, int | None]:
     frame = one.frame or (one.view.section[0] if one.view.section else None)
     return (frame.file, frame.line) if frame else ("", None)
 

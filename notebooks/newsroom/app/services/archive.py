@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from app.models import Article
+from pydantic import BaseModel
+
+
+class Article(BaseModel):
+    feed: str
+    title: str
+
 
 _latest: deque[Article] = deque(maxlen=200)
 

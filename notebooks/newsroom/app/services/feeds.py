@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Optional
 
 import requests
+from pydantic import BaseModel
 
 from app.config import Settings
-from app.models import Article, FeedResult
+from app.services.archive import Article
 
 log = logging.getLogger(__name__)
+
+
+class FeedResult(BaseModel):
+    """One feed's answer; `error` says why there are no articles."""
+
+    feed: str
+    articles: list[Article] = []
+    error: Optional[str] = None  # pydantic reads it, and before Python 3.10 it cannot read `|`
 
 
 def fetch_feed(name: str, settings: Settings) -> FeedResult:

@@ -1,4 +1,6 @@
-"""asyncio's tasks of a live CPython 3.14 or newer, by its own `python -m asyncio pstree PID`: where memory is not understood.
+"""asyncio's tasks of a live CPython 3.14 or newer, by its own `python -m asyncio pstree PID`.
+
+This is asked where the memory of the process is not understood.
 
 It shows where each task waits, and nothing of what it waits for: not who is inside of a lock, nor whether a semaphore
 has a permit left. So its answer carries that as a note, and no rule concludes anything from what is not there.
@@ -14,15 +16,14 @@ from hangdebug.capture.interpreter.layout import command_like
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.frames import library_path
+from hangdebug.evidence.libraries import ASYNCIO_PRIMITIVES, TIMED_WAITS
 from hangdebug.evidence.model import Awaited, Task
 
 NOTE = "Python's own `asyncio pstree` shows where they wait, not who holds what they wait for"
 WITHIN = 5.0
-WAITED = ("asyncio/locks.py", "asyncio/queues.py")
-TIMED = ("sleep", "wait_for", "wait", "_wait")
 
 
-def tasks(pid: int) -> tuple[Task, ...]:
+def tasks_by_pstree(pid: int) -> tuple[Task, ...]:
     """The tasks that have not ended. Raises Unreadable with what the interpreter says."""
     command, options = command_like(pid)
     try:
@@ -40,13 +41,16 @@ def tasks(pid: int) -> tuple[Task, ...]:
     if done.returncode:
         raise Unreadable((done.stderr.strip() or "it gave no reason").splitlines()[-1])
     found = asyncio_tools.read(done.stdout.splitlines())
-    return tuple(known(task) for snapshot in found for task in snapshot.tasks)
+    return tuple(with_wait(task) for snapshot in found for task in snapshot.tasks)
 
 
-def known(task: Task) -> Task:
+def with_wait(task: Task) -> Task:
     """The task with what its frames say of its wait. It has no address here, so its name must do for the id."""
     number = zlib.crc32(task.name.encode())
-    inner = next((frame for frame in task.frames if library_path(frame.file) in WAITED and "." in frame.function), None)
+    inner = next(
+        (frame for frame in task.frames if library_path(frame.file) in ASYNCIO_PRIMITIVES and "." in frame.function),
+        None,
+    )
     waits = [frame.name for frame in task.frames if library_path(frame.file) == "asyncio/tasks.py"]
     if inner is not None:
         kind, _, method = inner.function.rpartition(".")
@@ -54,5 +58,10 @@ def known(task: Task) -> Task:
     else:
         awaits = Awaited("timer" if waits[:1] == ["sleep"] else "Future", number)
     return replace(
-        task, id=number, state="pending", awaits=awaits, waits_on=str(awaits), timed=any(one in TIMED for one in waits)
+        task,
+        id=number,
+        state="pending",
+        awaits=awaits,
+        waits_on=str(awaits),
+        timed=any(one in TIMED_WAITS for one in waits),
     )

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Iterable, Iterator
 
-from hangdebug.capture.interpreter.coroutines import Call, Chain, call
-from hangdebug.capture.interpreter.layout import LINKED
+from hangdebug.capture.interpreter.coroutines import Call, Chain, suspended_call
+from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.evidence.frames import is_application, library_path
+from hangdebug.evidence.libraries import PRIMITIVES, TIMED_WAITS
 from hangdebug.evidence.model import Awaited
 
-# Files whose classes are made to wait on; the outermost call in one of them is what the caller asked for.
-WAITED = ("asyncio/locks.py", "asyncio/queues.py", "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
-BACKEND = "anyio/_backends/_asyncio.py"
+ANYIO_BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
-FUNCTION_NAME, LEAVES = 32, ("__exit__", "__aexit__")
+FUNCTION_NAME, EXITS = 32, ("__exit__", "__aexit__")
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
 COUNTS = {
@@ -34,22 +33,25 @@ COUNTS = {
     },
     "CapacityLimiter": {"tokens": "_total_tokens", "borrowed": "_borrowers", "waiters": "_wait_queue"},
 }
-ENDS = frozenset(
+ENDS_A_WAIT = frozenset(
     "release set notify notify_all put put_nowait get get_nowait task_done set_result set_exception "
     "cancel send send_nowait receive receive_nowait close aclose call_soon_threadsafe".split()
 )
 
 
-def awaited(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
-    """What the task waits for, None where it waits for nothing: it is about to run."""
+def awaited_by(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
+    """What the task waits for, None where it waits for nothing: it is about to run.
+
+    The outermost call in a file of primitives is what the caller asked for.
+    """
     primitive = None
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if not (path in WAITED or path == BACKEND and is_waitable(objects, one.first)):
+        if not (path in PRIMITIVES or path == ANYIO_BACKEND and is_waitable(objects, one.first)):
             break
         primitive = one
     if primitive is not None and primitive.first:
-        return described(objects, primitive.first, primitive.frame.name)
+        return describe(objects, primitive.first, primitive.frame.name)
     if (
         found.calls
         and library_path(found.calls[0].frame.file) == "asyncio/tasks.py"
@@ -64,7 +66,7 @@ def is_waitable(objects: Objects, at: int) -> bool:
     return bool(at) and not COUNTS.keys().isdisjoint(objects.kinds(at))
 
 
-def described(objects: Objects, at: int, method: str) -> Awaited:
+def describe(objects: Objects, at: int, method: str) -> Awaited:
     """A lock, queue or the like with its counts."""
     kinds = list(objects.kinds(at))
     kind = next((one for one in kinds if one in COUNTS), kinds[0] if kinds else "object")
@@ -75,13 +77,13 @@ def described(objects: Objects, at: int, method: str) -> Awaited:
         attributes = {}
     for name, attribute in COUNTS.get(kind, {}).items():
         try:
-            counts[name] = count(objects, attributes[attribute])
+            counts[name] = count_of(objects, attributes[attribute])
         except (KeyError, Unreadable):
             continue
     return Awaited(kind, at, method, counts)
 
 
-def count(objects: Objects, at: int) -> int:
+def count_of(objects: Objects, at: int) -> int:
     """A number, the length of a container, 1 for a task, 0 for None."""
     kind = objects.type_name(at)
     if kind in ("NoneType", "Task"):
@@ -91,56 +93,59 @@ def count(objects: Objects, at: int) -> int:
     return objects.integer(at)
 
 
-def inside(objects: Objects, found: Chain) -> tuple[int, ...]:
+def locks_entered(objects: Objects, found: Chain) -> tuple[int, ...]:
     """The locks that the task has entered by `async with` and not left.
 
     The statement keeps the lock's bound `__aexit__` on the stack of its frame, from before it waits to enter.
     """
-    held: Counter = Counter()
+    held: Counter[int] = Counter()
     seen = {one.at for one in found.calls}
     for inner, one in zip((None, *found.calls), found.calls):
-        held.update(at for at in holds(objects, one, seen) if LOCKS & set(objects.kinds(at)))
+        held.update(at for at in entered_in(objects, one, seen) if LOCKS & set(objects.kinds(at)))
         if inner is not None and inner.frame.name == "__aenter__":
             held[inner.first] -= 1
     return tuple(at for at, times in held.items() if times > 0)
 
 
-def holds(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
+def entered_in(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
     """What the frame is inside of, also through generators that it runs and `asynccontextmanager`s."""
-    bound = exits(objects, one)
+    bound = exit_owners(objects, one)
     yield from bound
     managers = [at for at in bound if "_AsyncGeneratorContextManager" in objects.kinds(at)]
     for at in (*one.values, *(objects.attributes(manager).get("gen", 0) for manager in managers)):
         if at and at not in seen and len(seen) < MOST_SEEN and objects.type_name(at) in GENERATORS:
             seen.add(at)
-            inner = call(objects, at)
+            inner = suspended_call(objects, at)
             if inner is not None:
-                yield from holds(objects, inner, seen)
+                yield from entered_in(objects, inner, seen)
 
 
-def exits(objects: Objects, one: Call) -> list[int]:
-    """The objects whose bound methods are among the frame's values; from 3.14 on `__aexit__` and its object stand apart."""
-    if objects.layout.version >= LINKED:
-        return [at for function, at in zip(one.values, one.values[1:]) if at and leaves(objects, function)]
+def exit_owners(objects: Objects, one: Call) -> list[int]:
+    """The objects whose bound methods are among the frame's values: a `with` keeps its `__exit__` there.
+
+    From 3.14 on the function and its object stand apart.
+    """
+    if objects.layout.version >= TASK_LISTS_SINCE:
+        return [at for function, at in zip(one.values, one.values[1:]) if at and is_exit(objects, function)]
     return [objects.memory.word(at + FIRST + 8) for at in one.values if at and objects.type_name(at) == "method"]
 
 
-def leaves(objects: Objects, at: int) -> bool:
+def is_exit(objects: Objects, at: int) -> bool:
     """Whether it is the function that a `with` calls at its end."""
     return (
         bool(at)
         and objects.type_name(at) == "function"
-        and objects.text(objects.memory.word(at + FUNCTION_NAME)) in LEAVES
+        and objects.text(objects.memory.word(at + FUNCTION_NAME)) in EXITS
     )
 
 
-def timed(objects: Objects, found: Chain) -> bool:
+def has_timeout(objects: Objects, found: Chain) -> bool:
     """Whether a timeout stands around the wait: `wait_for`, `asyncio.timeout`, AnyIO's cancel scopes."""
     for one in found.calls:
         path = library_path(one.frame.file) or ""
-        if path == "asyncio/tasks.py" and one.frame.name in ("wait_for", "wait", "_wait", "sleep"):
+        if path == "asyncio/tasks.py" and one.frame.name in TIMED_WAITS:
             return True
-        for at in exits(objects, one):
+        for at in exit_owners(objects, one):
             kinds = set(objects.kinds(at))
             if (
                 "Timeout" in kinds
@@ -159,7 +164,7 @@ def is_fail_after(objects: Objects, at: int) -> bool:
     return "fail_after" in objects.attributes(function) if function else False
 
 
-def ends(calls: Iterable[Call]) -> frozenset[str]:
+def names_that_end_waits(calls: Iterable[Call]) -> frozenset[str]:
     """The names in its application's own code that could end the wait of another task."""
     own = [one.names for one in calls if is_application(one.frame)]
-    return frozenset().union(*own) & ENDS
+    return frozenset().union(*own) & ENDS_A_WAIT

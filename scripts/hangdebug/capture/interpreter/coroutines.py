@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Iterator
 
-from hangdebug.capture.interpreter.layout import LINKED
+from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.evidence.model import Frame
@@ -20,7 +20,11 @@ WRAPS = ("coroutine_wrapper", "async_generator_asend", "async_generator_athrow",
 
 @dataclass(frozen=True)
 class Call:
-    """One suspended frame of the coroutine at `at`. `values` are the addresses in its locals, then on its stack; the last is what it awaits."""
+    """One suspended frame of the coroutine at `at`.
+
+    `values` are the addresses in its locals, then on its stack; the last is what it awaits. `first` is the first
+    local, which is `self` in a method.
+    """
 
     frame: Frame
     names: frozenset[str]
@@ -37,7 +41,7 @@ class Chain:
     awaited: int = 0
 
 
-def chain(objects: Objects, at: int) -> Chain:
+def follow(objects: Objects, at: int) -> Chain:
     """The chain that begins with the coroutine at `at`. It ends early where memory holds something else."""
     calls: list[Call] = []
     seen = set()
@@ -48,7 +52,7 @@ def chain(objects: Objects, at: int) -> Chain:
             if kind in WRAPS:
                 at = objects.memory.word(at + FIRST)
             elif kind in RUNS:
-                found = call(objects, at)
+                found = suspended_call(objects, at)
                 if found is None:
                     break
                 calls.append(found)
@@ -62,7 +66,7 @@ def chain(objects: Objects, at: int) -> Chain:
     return Chain(tuple(reversed(calls)), at)
 
 
-def call(objects: Objects, at: int) -> Call | None:
+def suspended_call(objects: Objects, at: int) -> Call | None:
     """The frame of a coroutine or generator, None for one that has ended."""
     memory, layout = objects.memory, objects.layout
     if layout.version < (3, 11):
@@ -71,38 +75,43 @@ def call(objects: Objects, at: int) -> Call | None:
             return None
         code = memory.word(frame + FRAME_CODE)
         lasti = memory.small(frame + layout.lasti) * (2 if layout.version == (3, 10) else 1)
-        values = old_values(objects, frame)
+        values = values_before_311(objects, frame)
     else:
         code = memory.word(at + layout.frame) & ~TAG
         start = at + layout.frame + layout.lasti
         lasti = memory.word(start) - code - layout.code_size
-        first = start + (24 if layout.version >= LINKED else 16)
-        count = (memory.word(start + 8) - first) // 8 if layout.version >= LINKED else memory.small(start + 8)
-        values = [untagged(memory.word(first + 8 * index)) for index in range(max(0, min(count, MOST_VALUES)))]
+        first = start + (24 if layout.version >= TASK_LISTS_SINCE else 16)
+        count = (memory.word(start + 8) - first) // 8 if layout.version >= TASK_LISTS_SINCE else memory.small(start + 8)
+        values = [without_tag(memory.word(first + 8 * index)) for index in range(max(0, min(count, MOST_VALUES)))]
         if layout.version >= (3, 15) and values and not values[-1]:
             values.pop()  # an iterator has its index above it, which is none for what is awaited
     if objects.type_name(code) != "code":
         return None
-    return Call(frame_of(objects, code, lasti), names_of(objects, code), tuple(values), values[0] if values else 0, at)
+    return Call(
+        frame_of(objects, code, lasti), names_used(objects, code), tuple(values), values[0] if values else 0, at
+    )
 
 
-def untagged(value: int) -> int:
-    """From 3.14 on the last bits of a local say who counts the reference; 0 for an int that is no object, or nothing."""
+def without_tag(value: int) -> int:
+    """The address without its tag; 0 for an int that is no object, or nothing.
+
+    From 3.14 on the last bits of a local say who counts the reference.
+    """
     return 0 if value & TAG == TAG or value <= TAG else value & ~TAG
 
 
-def code_of(objects: Objects, at: int) -> tuple[Call, ...]:
+def ended_call(objects: Objects, at: int) -> tuple[Call, ...]:
     """The function of a coroutine that has ended, as a call without values; () where nothing is left of it."""
     try:
         code = objects.memory.word(at + objects.layout.code) & ~TAG
         if objects.type_name(code) != "code":
             return ()
-        return (Call(frame_of(objects, code, 0), names_of(objects, code), at=at),)
+        return (Call(frame_of(objects, code, 0), names_used(objects, code), at=at),)
     except Unreadable:
         return ()
 
 
-def old_values(objects: Objects, frame: int) -> list[int]:
+def values_before_311(objects: Objects, frame: int) -> list[int]:
     """Up to 3.10 the frame is an object of its own: locals at its end, then its stack."""
     memory, version = objects.memory, objects.layout.version
     start = frame + memory.word(objects.type_of(frame) + 32) - 8
@@ -113,10 +122,9 @@ def old_values(objects: Objects, frame: int) -> list[int]:
 
 
 def frame_of(objects: Objects, code: int, lasti: int) -> Frame:
-    """Hundreds of tasks stand in a few lines: each is read once."""
-    if (code, lasti) not in objects.known:
-        objects.known[code, lasti] = read_frame(objects, code, lasti)
-    return objects.known[code, lasti]
+    if (code, lasti) not in objects.frames:
+        objects.frames[code, lasti] = read_frame(objects, code, lasti)
+    return objects.frames[code, lasti]
 
 
 def read_frame(objects: Objects, code: int, lasti: int) -> Frame:
@@ -128,11 +136,11 @@ def read_frame(objects: Objects, code: int, lasti: int) -> Frame:
     )
 
 
-def names_of(objects: Objects, code: int) -> frozenset[str]:
+def names_used(objects: Objects, code: int) -> frozenset[str]:
     """The attributes and globals that the function uses by name."""
-    if code not in objects.known:
-        objects.known[code] = frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
-    return objects.known[code]
+    if code not in objects.used:
+        objects.used[code] = frozenset(texts(objects, objects.memory.word(code + objects.layout.code_names)))
+    return objects.used[code]
 
 
 def texts(objects: Objects, at: int) -> Iterator[str]:
@@ -149,14 +157,14 @@ def texts(objects: Objects, at: int) -> Iterator[str]:
 def line_at(table: bytes, first: int, lasti: int, version: tuple[int, int]) -> int | None:
     """The line of the instruction at byte `lasti`, None where the table has none. `first` is the code's first line."""
     if version < (3, 10):
-        return by_steps(table, first, lasti)
-    for start, end, line in (by_ranges if version == (3, 10) else by_locations)(table, first):
+        return line_by_steps(table, first, lasti)
+    for start, end, line in (lines_by_ranges if version == (3, 10) else lines_by_locations)(table, first):
         if start <= lasti < end:
             return line
     return None
 
 
-def by_steps(table: bytes, first: int, lasti: int) -> int:
+def line_by_steps(table: bytes, first: int, lasti: int) -> int:
     """3.9: pairs of steps, in bytes of code (unsigned) and in lines (signed)."""
     at, line = 0, first
     for step, lines in zip(table[::2], table[1::2]):
@@ -167,7 +175,7 @@ def by_steps(table: bytes, first: int, lasti: int) -> int:
     return line
 
 
-def by_ranges(table: bytes, first: int) -> Iterator[tuple[int, int, int | None]]:
+def lines_by_ranges(table: bytes, first: int) -> Iterator[tuple[int, int, int | None]]:
     """3.10: pairs of a length in bytes of code and a step in lines before it; -128 is a range without a line."""
     at, line = 0, first
     for length, step in zip(table[::2], table[1::2]):
@@ -179,14 +187,14 @@ def by_ranges(table: bytes, first: int) -> Iterator[tuple[int, int, int | None]]
         at += length
 
 
-def by_locations(table: bytes, first: int) -> Iterator[tuple[int, int, int | None]]:
+def lines_by_locations(table: bytes, first: int) -> Iterator[tuple[int, int, int | None]]:
     """3.11: entries of a first byte (bit 7, a kind in 4 bits, length - 1 in 3) and what the kind asks for."""
     at, line, index = 0, first, 0
     while index < len(table):
         head, index = table[index], index + 1
         kind, end = head >> 3 & 15, at + 2 * ((head & 7) + 1)
         if kind in (13, 14):  # no column, and long: both begin with a signed number of lines
-            step, _ = number(table, index)
+            step, _ = long_number(table, index)
             line += -(step >> 1) if step & 1 else step >> 1
         elif 10 <= kind <= 12:
             line += kind - 10
@@ -196,7 +204,7 @@ def by_locations(table: bytes, first: int) -> Iterator[tuple[int, int, int | Non
             index += 1
 
 
-def number(table: bytes, index: int) -> tuple[int, int]:
+def long_number(table: bytes, index: int) -> tuple[int, int]:
     """An unsigned number in groups of six bits, the lowest first; and the index behind it."""
     value, shift = 0, 0
     while index < len(table):

@@ -18,32 +18,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
-from hangdebug.capture.interpreter.memory import PAGE, Memory, Unreadable, mapping_of, opened
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 
 SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 15)
-COUNTS = (3, 11)  # from here on a task has cancelling()
-LINKED = (3, 14)  # from here on tasks are kept in lists (linked.py), and the interpreter can tell of them itself
+CANCELS_SINCE = (3, 11)  # from here on a task has cancelling()
+TASK_LISTS_SINCE = (3, 14)  # from here on lists hold the tasks (task_lists.py), and Python can print them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
-HEAD, FLAGS, MOST_NODES, FARTHEST_HEAD = (
-    16,
-    3,
-    100_000,
-    1 << 16,
-)  # before an object stands its node, two bits of which are the collector's own
+# Before an object stands its node of the garbage collector, two bits of which are the collector's own.
+GC_HEAD, GC_FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16
 
 
-class Newer(Unreadable):
+class HasOwnTool(Unreadable):
     """An interpreter that is not understood, and has a tool for its tasks."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10; from 3.11 on it is `code` in its own frame.
+    """Offsets in bytes. `frame` leads from a coroutine to its frame up to 3.10, and to `code` in it from 3.11 on.
 
-    `task_cancels` is known from COUNTS on, where a task counts how often it was told to end. The six before it are of LINKED: where an interpreter has its first thread and the tasks of ended ones, a thread the next
-    one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
+    `task_cancels` is known from CANCELS_SINCE on, where a task counts how often it was cancelled. The six before it
+    are known from TASK_LISTS_SINCE on: where an interpreter has its first thread and the tasks of ended ones, a thread
+    the next one and its tasks, a task its node, and the interpreter a head of its garbage collector's rings.
     """
 
     version: tuple[int, int]
@@ -87,19 +84,19 @@ class Specimen:
 
 
 @contextmanager
-def specimen(pid: int) -> Iterator[Specimen]:
+def measured_specimen(pid: int) -> Iterator[Specimen]:
     """An interpreter like that of `pid`, measured; it is ended on the way out. Raises Unreadable."""
-    with started(pid) as process:
+    with run_specimen(pid) as process:
         try:
-            facts = greeting(process)
-            layout = understood(process.pid, facts)
+            facts = read_greeting(process)
+            layout = measure_or_refer(process.pid, facts)
         except (KeyError, IndexError, TypeError, ValueError, struct.error) as error:  # it can print what it likes
-            raise Unreadable("the target's interpreter says something else than Python does") from error
+            raise Unreadable("the target's interpreter does not answer as Python does") from error
         yield Specimen(process.pid, facts, layout)
 
 
 @contextmanager
-def started(pid: int) -> Iterator[subprocess.Popen]:
+def run_specimen(pid: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
     command, options = command_like(pid)
     try:
@@ -130,39 +127,42 @@ def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
     return [program], {"cwd": "/", **user}
 
 
-def greeting(process: subprocess.Popen) -> dict[str, Any]:
+def read_greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What the specimen prints. Raises Unreadable for an interpreter that cannot be walked."""
     line = first_line(process, STARTS_WITHIN)
     try:
-        facts = json.loads(line)
+        facts: dict[str, Any] = json.loads(line)
         version = tuple(facts["version"][:2])
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable("the target's interpreter does not run by itself") from error
     name = ".".join(map(str, version))
     if facts["implementation"] != "cpython" or facts["bits"] != 64:
-        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known here")
+        raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known to this tool")
     if facts["flags"]:
         kind = "a free-threaded" if "t" in facts["flags"] else "a debug"
         raise Unreadable(f"{kind} build of Python keeps its objects differently")
     if version < OLDEST:
-        raise Unreadable(f"Python {name} is older than this knows")
+        raise Unreadable(f"Python {name} is older than this tool knows")
     if version > NEWEST:
-        raise Newer(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
+        raise HasOwnTool(f"Python {name} prints its tasks itself: python{name} -m asyncio pstree PID")
     return facts
 
 
-def understood(pid: int, facts: dict[str, Any]) -> Layout:
-    """`measured`; where that fails, Newer is raised for one that has a tool."""
+def measure_or_refer(pid: int, facts: dict[str, Any]) -> Layout:
+    """The layout of the specimen. Where it cannot be measured, HasOwnTool is raised for a Python that has a tool."""
     try:
-        with opened(pid) as memory:
-            return measured(memory, pid, facts)
+        with open_memory(pid) as memory:
+            return measure(memory, pid, facts)
     except Unreadable as error:
-        raise Newer(str(error)) if tuple(facts["version"][:2]) >= LINKED else error
+        if tuple(facts["version"][:2]) >= TASK_LISTS_SINCE:
+            raise HasOwnTool(str(error)) from error
+        raise
 
 
-def first_line(process: subprocess.Popen, seconds: float) -> bytes:
+def first_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     """What `process` prints up to the end of a line, b"" where that does not come in time."""
     deadline, text = time.monotonic() + seconds, b""
+    assert process.stdout is not None  # it was started with a pipe
     descriptor = process.stdout.fileno()
     while not text.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
@@ -173,46 +173,54 @@ def first_line(process: subprocess.Popen, seconds: float) -> bytes:
     return text
 
 
-def measured(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
+def measure(memory: Memory, pid: int, facts: dict[str, Any]) -> Layout:
     """The layout, by looking for the specimen's known values in its memory. Raises Unreadable."""
     runtime, version = facts["runtime"], tuple(facts["version"][:2])
-    library = mapping_of(pid, runtime)
+    library = mapped_file_at(pid, runtime)
     if library is None:
         raise Unreadable("the interpreter's image is not in its mappings")
     codes, coroutines, tasks = facts["codes"], facts["coroutines"], facts["tasks"]
     code_type = memory.word(codes[0]["at"] + 8)
     size = memory.word(code_type + 32)
-    code = pointer(memory, coroutines, "code", last=True)  # 3.11 has it twice: in the coroutine, and in its frame
-    frame = pointer(memory, coroutines, "frame") if version < (3, 11) else code
+    code = offset_of_pointer(
+        memory, coroutines, "code", last=True
+    )  # 3.11 has it twice: in the coroutine, and in its frame
+    frame = offset_of_pointer(memory, coroutines, "frame") if version < (3, 11) else code
     return Layout(
-        version,
-        library.inode,
-        runtime - library.start,
-        where(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
-        where(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
-        *(pointer(memory, codes, name) for name in ("name", "file", "table", "names")),
-        where(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
-        size,
-        pointer(memory, coroutines, "qualname"),
-        code,
-        frame,
-        last_instruction(memory, version, coroutines, frame, size),
-        pointer(memory, tasks, "coroutine"),
-        pointer(memory, tasks, "waiter"),
-        pointer(memory, tasks, "name"),
-        where(memory, [tuple(one) for one in facts["futures"]], 256, "<i"),
-        where(memory, [tuple(facts["failed"])], 256),
-        where(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
-        where(memory, [tuple(facts["items"])], 64),
-        facts["ascii"] - 1,
-        facts["other"] - 4,
-        *(lists(memory, facts) if version >= LINKED else ()),
-        task_cancels=where(memory, [tuple(one) for one in facts["cancels"]], 256, "<i") if version >= COUNTS else 0,
+        version=version,
+        inode=library.inode,
+        runtime=runtime - library.start,
+        interpreter=offset_of(memory, [(runtime, facts["interpreter"])], FARTHEST_RUNTIME),
+        modules=offset_of(memory, [(facts["interpreter"], facts["modules"])], FARTHEST_RUNTIME),
+        code_name=offset_of_pointer(memory, codes, "name"),
+        code_file=offset_of_pointer(memory, codes, "file"),
+        code_table=offset_of_pointer(memory, codes, "table"),
+        code_names=offset_of_pointer(memory, codes, "names"),
+        code_first=offset_of(memory, [(one["at"], one["first"]) for one in codes], FARTHEST, "<i"),
+        code_size=size,
+        qualname=offset_of_pointer(memory, coroutines, "qualname"),
+        code=code,
+        frame=frame,
+        lasti=last_instruction(memory, version, coroutines, frame, size),
+        task_coroutine=offset_of_pointer(memory, tasks, "coroutine"),
+        task_waiter=offset_of_pointer(memory, tasks, "waiter"),
+        task_name=offset_of_pointer(memory, tasks, "name"),
+        future_state=offset_of(memory, facts["futures"], 256, "<i"),
+        future_exception=offset_of(memory, [facts["failed"]], 256),
+        shared_keys=offset_of(memory, [(facts["shared"][0], memory.word(facts["shared"][1] + 32))], FARTHEST),
+        items=offset_of(memory, [facts["items"]], 64),
+        ascii=facts["ascii"] - 1,
+        wide=facts["other"] - 4,
+        task_cancels=offset_of(memory, facts["cancels"], 256, "<i") if version >= CANCELS_SINCE else 0,
+        **(measure_task_lists(memory, facts) if version >= TASK_LISTS_SINCE else {}),
     )
 
 
-def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
-    """The last six offsets. The specimen's two tasks follow each other in the list of its thread, the lost one is alone."""
+def measure_task_lists(memory: Memory, facts: dict[str, Any]) -> dict[str, int]:
+    """The six offsets that are known from TASK_LISTS_SINCE on, by name.
+
+    The specimen's two tasks follow each other in the list of its thread, the lost one is alone.
+    """
     interpreter, (thread, following) = facts["interpreter"], facts["threads"]
     one, other = (task["at"] for task in facts["tasks"])
     node = next(
@@ -232,58 +240,56 @@ def lists(memory: Memory, facts: dict[str, Any]) -> tuple[int, ...]:
         or not 0 < tasks < FARTHEST_RUNTIME
     ):
         raise Unreadable("the interpreter keeps its tasks in an unknown way")
-    first = where(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
-    following = where(memory, [(thread - 16, following)], 256) - 16
-    return first, left - interpreter, following, tasks, node, collector(memory, interpreter, one)
+    first = offset_of(memory, [(interpreter, thread)], FARTHEST_RUNTIME)
+    following = offset_of(memory, [(thread - 16, following)], 256) - 16
+    return {
+        "threads": first,
+        "left_tasks": left - interpreter,
+        "next_thread": following,
+        "thread_tasks": tasks,
+        "task_node": node,
+        "collector": measure_collector(memory, interpreter, one),
+    }
 
 
-def collector(memory: Memory, interpreter: int, task: int) -> int:
+def measure_collector(memory: Memory, interpreter: int, task: int) -> int:
     """Where the interpreter has the head of a ring of objects: the one that a known object is in. Raises Unreadable."""
-    node = task - HEAD
+    node = task - GC_HEAD
     for _ in range(MOST_NODES):
-        node = memory.word(node) & ~FLAGS
+        node = memory.word(node) & ~GC_FLAGS
         if 0 < node - interpreter < FARTHEST_HEAD:
             return node - interpreter
     raise Unreadable("the interpreter keeps its objects in an unknown way")
 
 
-def pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:
-    return where(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
+def offset_of_pointer(memory: Memory, samples: list[dict[str, int]], key: str, last: bool = False) -> int:
+    return offset_of(memory, [(one["at"], one[key]) for one in samples], FARTHEST, last=last)
 
 
-def last_instruction(memory: Memory, version: tuple, coroutines: list[dict[str, int]], frame: int, size: int) -> int:
+def last_instruction(
+    memory: Memory, version: tuple[int, int], coroutines: list[dict[str, int]], frame: int, size: int
+) -> int:
     """Up to 3.10 an int in the frame (in words of two bytes in 3.10); from 3.11 on a pointer into the code."""
     if version < (3, 11):
         unit = 2 if version == (3, 10) else 1
-        return where(memory, [(one["frame"], one["lasti"] // unit) for one in coroutines], 256, "<i")
-    return where(memory, [(one["at"] + frame, one["code"] + size + one["lasti"]) for one in coroutines], 256)
+        return offset_of(memory, [(one["frame"], one["lasti"] // unit) for one in coroutines], 256, "<i")
+    return offset_of(memory, [(one["at"] + frame, one["code"] + size + one["lasti"]) for one in coroutines], 256)
 
 
-def where(memory: Memory, pairs: Iterable[tuple[int, int]], farthest: int, form: str = "<Q", last: bool = False) -> int:
+def offset_of(
+    memory: Memory, pairs: Iterable[tuple[int, int]], farthest: int, form: str = "<Q", last: bool = False
+) -> int:
     """The offset at which, behind each address, stands the value that belongs to it. Raises Unreadable."""
     offsets = None
     for at, value in pairs:
-        found = set(places(block(memory, at, farthest), struct.pack(form, value)))
+        found = set(positions(memory.block(at, farthest), struct.pack(form, value)))
         offsets = found if offsets is None else offsets & found
     if not offsets:
         raise Unreadable("the interpreter keeps its objects in an unknown way")
     return max(offsets) if last else min(offsets)
 
 
-def block(memory: Memory, at: int, size: int) -> bytes:
-    """Up to `size` bytes from `at` on, as many as there are."""
-    parts, end = [], at + size
-    while at < end:
-        step = min(end, (at // PAGE + 1) * PAGE) - at
-        try:
-            parts.append(memory.read(at, step))
-        except Unreadable:
-            break
-        at += step
-    return b"".join(parts)
-
-
-def places(text: bytes, wanted: bytes) -> Iterator[int]:
+def positions(text: bytes, wanted: bytes) -> Iterator[int]:
     """Where `wanted` stands in `text`, aligned, and behind an object's head."""
     at = text.find(wanted, 16)
     while at >= 0:

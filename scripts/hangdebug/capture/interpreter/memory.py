@@ -19,7 +19,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Mapping:
+class MappedFile:
     """A file mapped by a process. `inode` is the device and inode, as text; `start` its lowest address."""
 
     path: str
@@ -46,6 +46,18 @@ class Memory:
         begin = at - first * PAGE
         return found[begin : begin + size]
 
+    def block(self, at: int, size: int) -> bytes:
+        """Up to `size` bytes from `at` on, as many as there are."""
+        parts, end = [], at + size
+        while at < end:
+            step = min(end, (at // PAGE + 1) * PAGE) - at
+            try:
+                parts.append(self.read(at, step))
+            except Unreadable:
+                break
+            at += step
+        return b"".join(parts)
+
     def page(self, number: int) -> bytes:
         if number not in self.pages:
             if len(self.pages) >= MOST_PAGES:
@@ -59,24 +71,27 @@ class Memory:
         return self.pages[number]
 
     def word(self, at: int) -> int:
+        """An unsigned number of eight bytes, as pointers are."""
         page, offset = self.pages.get(at // PAGE, b""), at % PAGE
         if offset <= len(page) - 8 == PAGE - 8:  # nearly always, and three times as fast
-            return WORD.unpack_from(page, offset)[0]
-        return struct.unpack("<Q", self.read(at, 8))[0]
+            found: int = WORD.unpack_from(page, offset)[0]
+            return found
+        return int.from_bytes(self.read(at, 8), "little")
 
     def signed(self, at: int) -> int:
-        return struct.unpack("<q", self.read(at, 8))[0]
+        """A signed number of eight bytes."""
+        return int.from_bytes(self.read(at, 8), "little", signed=True)
 
     def small(self, at: int) -> int:
         """A C int."""
-        return struct.unpack("<i", self.read(at, 4))[0]
+        return int.from_bytes(self.read(at, 4), "little", signed=True)
 
     def byte(self, at: int) -> int:
         return self.read(at, 1)[0]
 
 
 @contextmanager
-def opened(pid: int) -> Iterator[Memory]:
+def open_memory(pid: int) -> Iterator[Memory]:
     """The memory of `pid`. Raises Unreadable where it is gone, or not for this user."""
     try:
         descriptor = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -88,22 +103,22 @@ def opened(pid: int) -> Iterator[Memory]:
         os.close(descriptor)
 
 
-def mappings(pid: int) -> dict[str, Mapping]:
+def mapped_files(pid: int) -> dict[str, MappedFile]:
     """The files that `pid` has mapped, by device and inode. Raises Unreadable."""
-    found: dict[str, Mapping] = {}
+    found: dict[str, MappedFile] = {}
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as rows:
             for row in rows:
                 words = row.split(None, 5)
                 if len(words) == 6 and words[5].startswith("/"):
                     inode = f"{words[3]} {words[4]}"
-                    found.setdefault(inode, Mapping(words[5].rstrip("\n"), inode, int(row.split("-", 1)[0], 16)))
+                    found.setdefault(inode, MappedFile(words[5].rstrip("\n"), inode, int(row.split("-", 1)[0], 16)))
     except OSError as error:
         raise Unreadable(f"the mappings of process {pid}: {error.strerror}") from error
     return found
 
 
-def mapping_of(pid: int, at: int) -> Mapping | None:
+def mapped_file_at(pid: int, at: int) -> MappedFile | None:
     """The file whose image holds the address `at`: a library's zeroed data follow its file without a name."""
-    below = [one for one in mappings(pid).values() if one.start <= at]
+    below = [one for one in mapped_files(pid).values() if one.start <= at]
     return max(below, key=lambda one: one.start, default=None)

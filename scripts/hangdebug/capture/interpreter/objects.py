@@ -13,6 +13,7 @@ from typing import Iterator
 
 from hangdebug.capture.interpreter.layout import Layout
 from hangdebug.capture.interpreter.memory import Memory, Unreadable
+from hangdebug.evidence.model import Frame
 
 MOST_TEXT, MOST_ITEMS = 4096, 100_000
 MANAGED_DICT, INLINE_VALUES, LONG, HEAP = 1 << 4, 1 << 2, 1 << 24, 1 << 9
@@ -21,6 +22,7 @@ FIRST = 16  # the first field of an object behind its reference count and type
 TEXT = struct.Struct("<QQ8xi")  # from a str's type on: type, length, state
 ROWS, PAIR, TRIPLE = 128, struct.Struct("<QQ"), struct.Struct("<8xQQ")  # a dict's entries, so many at once
 MOST_BASES = 16
+EXCEPTION_ARGS, MOST_MESSAGE = 24, 200
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class Objects:
     memory: Memory
     layout: Layout
     names: dict[int, str] = field(default_factory=dict, repr=False)
-    known: dict[object, object] = field(default_factory=dict, repr=False)  # of types and functions: each is read once
+    # What was read of types and code objects, by address: hundreds of tasks stand in a few lines.
+    fields: dict[int, dict[str, int]] = field(default_factory=dict, repr=False)
+    frames: dict[tuple[int, int], Frame] = field(default_factory=dict, repr=False)
+    used: dict[int, frozenset[str]] = field(default_factory=dict, repr=False)
 
     def type_of(self, at: int) -> int:
         return self.memory.word(at + 8)
@@ -143,13 +148,22 @@ class Objects:
             return self.mapping(found)
         return dict(self.entries(memory.word(type_ + self.layout.shared_keys), values)) if values else {}
 
+    def exception(self, at: int) -> str:
+        """An exception as the last line of its traceback, cut after MOST_MESSAGE characters."""
+        kind = self.type_name(at)
+        try:
+            args = self.items(self.memory.word(at + EXCEPTION_ARGS))
+            return f"{kind}: {self.text(args[0])[:MOST_MESSAGE]}" if args else kind
+        except Unreadable:
+            return kind
+
     def slots(self, at: int) -> dict[str, int]:
         """What the fields hold that its class and the classes above declare by `__slots__`."""
         type_ = self.type_of(at)
-        if ("slots", type_) not in self.known:
-            self.known["slots", type_] = self.declared(type_)
-        fields = ((name, self.memory.word(at + offset)) for name, offset in self.known["slots", type_].items())
-        return {name: value for name, value in fields if value}
+        if type_ not in self.fields:
+            self.fields[type_] = self.declared(type_)
+        found = ((name, self.memory.word(at + offset)) for name, offset in self.fields[type_].items())
+        return {name: value for name, value in found if value}
 
     def declared(self, type_: int) -> dict[str, int]:
         """The names in the `__slots__` of a class and the classes above, and where an instance has them."""
@@ -186,7 +200,7 @@ class Objects:
         form, count = PAIR if pairs else TRIPLE, min(count, MOST_ITEMS)
         for first in range(0, count, ROWS):
             part = memory.read(start + form.size * first, form.size * min(ROWS, count - first))
-            for index, (key, value) in enumerate(form.iter_unpack(part), first):
-                value = memory.word(values + 8 * index) if values else value
+            for index, (key, own) in enumerate(form.iter_unpack(part), first):
+                value = memory.word(values + 8 * index) if values else own
                 if key and value:
                     yield key, value

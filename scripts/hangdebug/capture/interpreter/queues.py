@@ -5,7 +5,7 @@ A pool whose threads are all at work is full. It is exhausted only when work wai
 
 from __future__ import annotations
 
-from hangdebug.capture.interpreter.memory import Unreadable, opened
+from hangdebug.capture.interpreter.memory import Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.capture.interpreter.tasks import layout_for, modules_of
 
@@ -18,24 +18,24 @@ def queues_of(pid: int) -> dict[int, int]:
     """The number of calls that wait, by the kernel's id of each pool thread; {} where that cannot be read."""
     try:
         layout = layout_for(pid)
-        with opened(pid) as memory:
+        with open_memory(pid) as memory:
             objects = Objects(memory, layout)
             module = modules_of(objects, pid).get(MODULE)
             if module is None:
                 return {}
             table = objects.attributes(objects.mapping(memory.word(module + FIRST))[TABLE])["data"]
-            return dict(waiting(objects, reference, queue) for reference, queue in objects.pairs(table))
+            return dict(queue_row(objects, reference, queue) for reference, queue in objects.pairs(table))
     except (Unreadable, LookupError, ValueError, OverflowError):
         return {}
 
 
-def waiting(objects: Objects, reference: int, queue: int) -> tuple[int, int]:
+def queue_row(objects: Objects, reference: int, queue: int) -> tuple[int, int]:
     """One row: the thread behind a weak reference, and the length of its queue. Raises Unreadable."""
     thread = objects.memory.word(reference + FIRST)
-    return objects.integer(objects.attributes(thread)["_native_id"]), length(objects, queue)
+    return objects.integer(objects.attributes(thread)["_native_id"]), queue_length(objects, queue)
 
 
-def length(objects: Objects, queue: int) -> int:
+def queue_length(objects: Objects, queue: int) -> int:
     memory = objects.memory
     if objects.type_name(queue) != "SimpleQueue":
         raise Unreadable(f"no queue at {queue:#x}")

@@ -4,6 +4,8 @@ It prints one line of JSON, waits until its input ends, and is read from outside
 its offsets on these objects, and must then find the tasks below by itself, before it is let near a target.
 """
 
+from __future__ import annotations
+
 import asyncio
 import ctypes
 import gc
@@ -11,38 +13,39 @@ import json
 import os
 import sys
 import threading
+from typing import Any, AsyncIterator
 
 
 class Plain:
-    def __init__(self):
+    def __init__(self) -> None:
         self.first, self.second = "eins", 2
 
 
-CANCELS = (7, 5)  # how often two tasks are told to end
+CANCELS = (7, 5)  # how often two tasks are cancelled
 
 
 class Jobs:
     @staticmethod
-    async def source(future):
+    async def source(future: asyncio.Future[str]) -> AsyncIterator[str]:
         yield await future
 
     @staticmethod
-    async def listen(future):
+    async def listen(future: asyncio.Future[str]) -> None:
         async for item in Jobs.source(future):
             print(item)
 
     @staticmethod
-    async def enter_twice(lock):
+    async def enter_twice(lock: asyncio.Lock) -> None:
         async with lock:
             async with lock:
                 pass
 
     @staticmethod
-    async def end_badly():
+    async def end_badly() -> None:
         raise ValueError("spoilt")
 
 
-def code_of(code):
+def code_of(code: Any) -> dict[str, int]:
     table = code.co_linetable if sys.version_info >= (3, 10) else code.co_lnotab
     name = code.co_qualname if sys.version_info >= (3, 11) else code.co_name
     return {
@@ -55,7 +58,7 @@ def code_of(code):
     }
 
 
-def coroutine_of(coroutine):
+def coroutine_of(coroutine: Any) -> dict[str, int]:
     frame = coroutine.cr_frame
     return {
         "at": id(coroutine),
@@ -67,7 +70,7 @@ def coroutine_of(coroutine):
     }
 
 
-def task_of(task):
+def task_of(task: Any) -> dict[str, int]:
     return {
         "at": id(task),
         "coroutine": id(task.get_coro()),
@@ -76,26 +79,28 @@ def task_of(task):
     }
 
 
-def address(name, *words):
+def address(name: str, *words: int) -> int:
     """What a function of Python's C interface returns."""
     get = getattr(ctypes.pythonapi, name)
     get.restype = ctypes.c_void_p
-    return get(*map(ctypes.c_void_p, words))
+    found: int = get(*map(ctypes.c_void_p, words))
+    return found
 
 
-def left_behind():
+def left_behind() -> asyncio.Task[None]:
     """A task that is kept by the interpreter, because its thread has ended."""
-    loop, tasks = asyncio.new_event_loop(), []
+    loop = asyncio.new_event_loop()
+    tasks: list[asyncio.Task[None]] = []
     thread = threading.Thread(target=lambda: tasks.append(loop.create_task(Jobs.end_badly(), name="left")))
     thread.start()
     thread.join()
     return tasks[0]
 
 
-def main():
+def main() -> None:
     loop = asyncio.new_event_loop()
 
-    async def make():
+    async def make() -> Any:
         lock, future = asyncio.Lock(), loop.create_future()
         asked = [loop.create_task(Jobs.end_badly()) for _ in CANCELS]
         for task, times in zip(asked, CANCELS):

@@ -21,7 +21,8 @@ from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 TASK = re.compile(
     r"<(?:[A-Z]\w{0,40}\.)?Task (?P<state>[\w ]{1,40}?)(?: name=(?P<quote>['\"])(?P<name>.{0,200}?)(?P=quote))? "
     r"coro=<(?P<coroutine>[\w.<>-]{1,300})\(\)"
-    r"(?: (?:running at|running, defined at|done, defined at|suspended at) (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
+    r"(?: (?:running at|running, defined at|done, defined at|suspended at) "
+    r"(?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
 )
 WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
 TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) seconds")
@@ -33,18 +34,22 @@ HANDLE = re.compile(
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot with a Task for every task that is shown; its state tells how long it held the loop."""
-    found = [task for line in lines if "<Task " in line or "Executing <" in line for task in shown(line[:20_000])]
+    found = [
+        task for line in lines if "<Task " in line or "Executing <" in line for task in tasks_in_line(line[:20_000])
+    ]
     if not found:
         return ()
     stacks = [Thread(task.frames) for task in found]
     return (Snapshot((), None, "", python_of(stacks), "asyncio debug", (), tuple(dict.fromkeys(found))),)
 
 
-def shown(line: str) -> list[Task]:
+def tasks_in_line(line: str) -> list[Task]:
     took = TOOK.search(line) if "Executing <" in line else None
     state = f"took {took['seconds']} seconds" if took else ""
     found = [
-        Task(one.name, one.frames, one.waits_on, state or one.state, one.coroutine) for one in tasks(line) if one.frames
+        Task(one.name, one.frames, one.waits_on, state or one.state, one.coroutine)
+        for one in heads_of_tasks(line)
+        if one.frames
     ]
     handle = HANDLE.search(line) if took and not found else None
     if handle and handle["file"]:
@@ -57,14 +62,14 @@ def head(line: str) -> Head | None:
     """A line that begins the stack of a task."""
     if " for <" not in line[:200] or "most recent call" not in line:
         return None
-    found = next(tasks(line[:4000]), None)
+    found = next(heads_of_tasks(line[:4000]), None)
     if found is None:
         return None
     order = "first" if "most recent call first" in line else "last"
     return replace(found, order=order)
 
 
-def tasks(line: str) -> Iterator[Head]:
+def heads_of_tasks(line: str) -> Iterator[Head]:
     """A Head for every task that the line shows, with the one frame that it names."""
     for found in TASK.finditer(line):
         waits = WAITS.match(line, found.end())

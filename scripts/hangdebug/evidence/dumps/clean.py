@@ -78,17 +78,17 @@ AFTER_STAMP = re.compile(
 def clean(text: str) -> list[str]:
     """The lines of `text` without colours, carriage returns, quoting, time stamps, escapes and markdown fences."""
     text = ANSI.sub("", text.translate(SPACES))
-    lines = [bare(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    lines = [bare(part) for line in lines for part in parts(literal(line))]
-    lines = rejoined(unwrapped([part for line in lines for part in unfolded(line)]))
-    return [plain(line) for line in lines if not FENCE.match(line)]
+    lines = [without_prefix(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = [without_prefix(part) for line in lines for part in lines_inside(string_text(line))]
+    lines = join_cut(join_broken([part for line in lines for part in split_heads(line)]))
+    return [plain_line(line) for line in lines if not FENCE.match(line)]
 
 
-def plain(line: str) -> str:
+def plain_line(line: str) -> str:
     return UNDERLINE.sub("_", line.replace("`", "").replace('File: "', 'File "')).expandtabs(4).rstrip()
 
 
-def bare(line: str) -> str:
+def without_prefix(line: str) -> str:
     """The line without what was put before it, however many collectors it went through."""
     for _ in range(4):
         before = line
@@ -103,7 +103,7 @@ def bare(line: str) -> str:
     return line
 
 
-def literal(line: str) -> str:
+def string_text(line: str) -> str:
     """The text of a line that is nothing but a string: its own end of line, and what is escaped, are taken off."""
     found = LITERAL.match(line[:4000])
     text = found["text"] if found else ""
@@ -111,8 +111,8 @@ def literal(line: str) -> str:
     return text.replace('\\"', '"').replace("\\'", "'") if text and "\\n" not in text else line
 
 
-def unwrapped(lines: list[str]) -> list[str]:
-    """The lines that a terminal broke at its width, wherever that fell, whole again: all broken ones are equally long."""
+def join_broken(lines: list[str]) -> list[str]:
+    """The lines that a terminal broke at its width, whole again: all broken ones are equally long."""
     width = max(map(len, lines), default=0)
     broken = [
         len(line) == width and not WHOLE.search(line) and not BEGINS.match(after)
@@ -128,20 +128,20 @@ def unwrapped(lines: list[str]) -> list[str]:
     return made
 
 
-def rejoined(lines: list[str]) -> list[str]:
+def join_cut(lines: list[str]) -> list[str]:
     """The lines of which mail and terminals made several, whole again."""
     made: list[str] = []
     index = 0
     while index < len(lines):
         line, count = lines[index], 1
         if len(line) < LONGEST and CUT.search(line.rstrip()):
-            line, count = whole([one[:LONGEST] for one in lines[index : index + MOST_JOINED]])
+            line, count = join_first([one[:LONGEST] for one in lines[index : index + MOST_JOINED]])
         made.append(line)
         index += count
     return made
 
 
-def whole(lines: list[str]) -> tuple[str, int]:
+def join_first(lines: list[str]) -> tuple[str, int]:
     """The first line with as many of the next as it lacks, and how many lines that took."""
     first = lines[0].rstrip()
     if "<Task " not in first:
@@ -154,12 +154,12 @@ def whole(lines: list[str]) -> tuple[str, int]:
     return lines[0], 1
 
 
-def unfolded(line: str) -> list[str]:
+def split_heads(line: str) -> list[str]:
     """A dump that lost its line ends, one line a head."""
     return HEADS.sub("\n", line).split("\n") if len(PLACES.findall(line[:10_000])) > 1 else [line]
 
 
-def parts(line: str) -> list[str]:
+def lines_inside(line: str) -> list[str]:
     """The lines that one line holds in disguise: as a JSON log record, as a string with escapes, as HTML."""
     if line.lstrip().startswith("{"):
         line = log_text(line)
@@ -177,7 +177,7 @@ def parts(line: str) -> list[str]:
 def unescaped(line: str) -> str:
     text = re.sub(
         r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})",
-        lambda found: ESCAPES.get(found[0]) if found[0] in ESCAPES else chr(int(found[0][2:], 16)),
+        lambda found: ESCAPES[found[0]] if found[0] in ESCAPES else chr(int(found[0][2:], 16)),
         line,
     )
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes make one emoji

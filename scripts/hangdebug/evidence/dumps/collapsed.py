@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Iterable
+from typing import Iterable, Optional
 
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
@@ -24,16 +24,20 @@ THREAD = re.compile(
     r"thread \((?P<tid>\w{1,20})\)(?:: (?P<name>.{0,200}))?|(?P<only>MainThread))$"
 )
 
+ThreadKey = tuple[Optional[int], str, Optional[int]]  # pid, name, the kernel's id
+Key = tuple[Optional[int], str, Optional[int], Optional[tuple[Frame, ...]]]  # and its stack, where it has no name
+Stacks = Counter[tuple[Frame, ...]]
+
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a process, its threads in the order of the text."""
-    found: dict[tuple, Counter] = {}
+    found: dict[Key, Stacks] = {}
     skipped: list[str] = []
     for line in lines:
         one = stack(line) if ";" in line and "; " not in line else None
         if one is not None:
             key, frames, weight = one
-            found.setdefault(told(key, frames), Counter())[frames] += weight
+            found.setdefault(key_of_thread(key, frames), Counter())[frames] += weight
         elif line.strip() and len(skipped) < MOST_SKIPPED:
             skipped.append(line.strip()[:LONGEST_SKIPPED])
     pids = list(dict.fromkeys(key[0] for key in found))
@@ -48,9 +52,9 @@ def profile(text: str) -> tuple[tuple[Thread, int], ...]:
     return tuple((Thread(frames, name, os_id), weight) for (_, name, os_id), frames, weight in filter(None, found))
 
 
-def snapshot(pid: int | None, found: dict[tuple, Counter], skipped: list[str]) -> Snapshot:
+def snapshot(pid: int | None, found: dict[Key, Stacks], skipped: list[str]) -> Snapshot:
     threads, rarer = [], []
-    for (_, name, os_id, *_), stacks in found.items():
+    for (_, name, os_id, _), stacks in found.items():
         (frames, weight), total = stacks.most_common(1)[0], sum(stacks.values())
         threads.append(Thread(frames, name, os_id))
         if len(stacks) > 1:
@@ -62,7 +66,7 @@ def snapshot(pid: int | None, found: dict[tuple, Counter], skipped: list[str]) -
     return Snapshot(kept, pid, "", python_of(kept), "collapsed stacks", tuple([*rarer, *skipped][:MOST_SKIPPED]))
 
 
-def stack(line: str) -> tuple[tuple, tuple[Frame, ...], int] | None:
+def stack(line: str) -> tuple[ThreadKey, tuple[Frame, ...], int] | None:
     """The (pid, name, kernel's id) of the thread, its frames innermost first, and the weight; None for another line."""
     weight = WEIGHT.search(line[-24:])
     parts = (line[: -len(weight[0])] if weight else line).strip().split(";")
@@ -83,10 +87,10 @@ def stack(line: str) -> tuple[tuple, tuple[Frame, ...], int] | None:
     return (pid, name, os_id), tuple(reversed(frames)), int(weight["weight"]) if weight else 1
 
 
-def told(key: tuple, frames: tuple[Frame, ...]) -> tuple:
+def key_of_thread(key: ThreadKey, frames: tuple[Frame, ...]) -> Key:
     """`key`, or where the line names no thread, what tells it from others: each started thread by its stack."""
     if key[1] or key[2] is not None:
-        return key
+        return (*key, None)
     return (*key, frames if any(one.name == "_bootstrap" for one in frames) else None)
 
 

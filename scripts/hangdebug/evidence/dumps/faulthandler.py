@@ -25,7 +25,6 @@ THREAD = re.compile(
 )
 ALONE = re.compile(r"(?:^|\W)Stack \(most recent call first\):")
 BREAK = re.compile(r"(?:^|\W)(?:Fatal Python error: |Timeout \(\d{1,3}:\d\d:\d\d(?:\.\d{1,9})?\)!)")
-NATIVE = re.compile(r"(?:^|\W)Current thread's C stack trace")
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:

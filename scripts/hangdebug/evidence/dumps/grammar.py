@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable, Iterator, Literal
 
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
@@ -34,17 +34,18 @@ CALLERS = frozenset(
         ("run", "_bootstrap"),
     ]
 )
+HeadKind = Literal["thread", "task", "process", "python", "break", "section"]
 IMPORTS = ("_call_with_frames_removed", "exec_module")
 
 
 @dataclass(frozen=True)
 class Head:
-    """A line that begins something. `kind`: "thread", "task", "process", "python", "break" (the next sample).
+    """A line that begins something; a "break" begins the next sample, a "section" nothing that is kept.
 
     `order` says where the newest call of the stack stands ("first" or "last"), "" if the line does not.
     """
 
-    kind: str = "thread"
+    kind: HeadKind = "thread"
     name: str = ""
     os_id: int | None = None
     active: bool | None = None
@@ -106,9 +107,8 @@ class Draft:
         self.skipped: list[str] = []
         self.in_locals: int | None = None
         self.after: int | None = None  # the depth of the frame in the line before
-        self.blank = self.apart = (
-            False  # after an empty line; and a line that is no frame, but may be the next stack's own head
-        )
+        self.blank = False  # after an empty line
+        self.apart = False  # after a line that is no frame, but may be the next stack's own head
 
     def following(self, head: Head) -> Draft:
         """The draft of the next sample, of the same process unless `head` names another one."""
@@ -134,10 +134,8 @@ class Draft:
         self.in_locals = None
         if head is not None:
             self.take_head(head)
-            if (
-                head.kind in ("thread", "task") and not head.frames and len(self.grammar.frames(line)) > 1
-            ):  # all on one line
-                self.take_frames(line)
+            if head.kind in ("thread", "task") and not head.frames and len(self.grammar.frames(line)) > 1:
+                self.take_frames(line)  # all of them stand on the head's line
         elif not line.strip():
             self.after, self.blank = None, True
             return
@@ -209,12 +207,12 @@ class Draft:
             self.skipped.append(line.strip()[:LONGEST_SKIPPED])
 
     def snapshot(self) -> Snapshot:
-        stacks, raised = told_apart(self.stacks)
+        stacks, raised = split_off_tracebacks(self.stacks)
         for one in raised:
             self.skip(f"a traceback of {one.raised}")
-        frames = turned([one for one in stacks if one.frames], self.grammar.order)
-        threads = tuple(thread(one, frames.get(id(one), ())) for one in stacks if kind(one) == "thread")
-        tasks = tuple(task(one, frames.get(id(one), ())) for one in stacks if kind(one) == "task")
+        frames = innermost_first([one for one in stacks if one.frames], self.grammar.order)
+        threads = tuple(thread(one, frames.get(id(one), ())) for one in stacks if kind_of(one) == "thread")
+        tasks = tuple(task(one, frames.get(id(one), ())) for one in stacks if kind_of(one) == "task")
         process = self.process or Head("process")
         return Snapshot(
             threads,
@@ -235,11 +233,11 @@ def identity(head: Head) -> tuple[str, int | None]:
     return head.key or head.name, head.os_id
 
 
-def kind(stack: Stack) -> str:
+def kind_of(stack: Stack) -> str:
     return stack.head.kind if stack.head else "thread"
 
 
-def told_apart(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
+def split_off_tracebacks(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
     """The stacks of threads, and the tracebacks of exceptions that stand in the same log."""
     alone = [bool(one.raised) and (one.head is None or one.head.anonymous) for one in stacks]
     raised = [one for one, out in zip(stacks, alone) if out]
@@ -247,10 +245,10 @@ def told_apart(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
     return (kept, raised) if any(one.frames for one in kept) else (stacks, [])
 
 
-def turned(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
+def innermost_first(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
     """The frames of each stack, innermost first, by its id(). One printer made them all: they vote together."""
     said = {one.head.order for one in stacks if one.head and one.head.order}
-    votes = sum(vote(one.frames) or -is_tree(one.depths) for one in stacks)
+    votes = sum(vote_on_order(one.frames) or -is_tree(one.depths) for one in stacks)
     made = {}
     for one in stacks:
         word = one.head.order if one.head and one.head.order else default
@@ -259,7 +257,7 @@ def turned(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
     return made
 
 
-def vote(frames: list[Frame]) -> int:
+def vote_on_order(frames: list[Frame]) -> int:
     """Above 0 if the frames look innermost first, below 0 for outermost first, 0 where nothing shows it."""
     names = [frame.name for frame in frames]
     count = sum(((one, two) in CALLERS) - ((two, one) in CALLERS) for one, two in zip(names, names[1:]))

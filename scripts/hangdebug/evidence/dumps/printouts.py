@@ -72,7 +72,7 @@ def head(line: str) -> Head | None:
         found = LIST.search(line[:400]) if "most recent call" in line[:400] else None
         return Head("thread", order=found["order"], anonymous=True) if found else None
     order = ORDER.search(line)
-    found = OBJECT.search(line) or said(RULED.sub("", ORDER.sub("", line)))
+    found = OBJECT.search(line) or match_head(RULED.sub("", ORDER.sub("", line)))
     if not found:
         return None
     groups = found.groupdict()
@@ -80,7 +80,7 @@ def head(line: str) -> Head | None:
     return Head("thread", name or ident, order=order["order"] if order else "", key=f"{name} {ident}" if ident else "")
 
 
-def said(words: str) -> re.Match[str] | None:
+def match_head(words: str) -> re.Match[str] | None:
     """What a line that begins with "Thread" says of its name and ident; None for prose."""
     prefix = PREFIX.match(words)
     if not prefix:

@@ -32,7 +32,7 @@ MARK = "<task>"
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample, its threads known by the kernel's id; with `--async-aware` tasks as well."""
-    return tuple(replace(one, tasks=tuple(map(own, one.tasks))) for one in stacks.read(lines, GRAMMAR))
+    return tuple(replace(one, tasks=tuple(map(without_awaiters, one.tasks))) for one in stacks.read(lines, GRAMMAR))
 
 
 def head(line: str) -> Head | None:
@@ -47,7 +47,7 @@ def head(line: str) -> Head | None:
     return Head("thread", name, int(found["id"]), False if "idle" in what else None, owns, found["order"])
 
 
-def own(task: Task) -> Task:
+def without_awaiters(task: Task) -> Task:
     """The task without the frames of those that await it."""
     marks = [index for index, frame in enumerate(task.frames) if frame.file == MARK]
     if not marks:

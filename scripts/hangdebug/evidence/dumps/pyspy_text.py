@@ -40,7 +40,8 @@ NAMED = (  # without an id: people take it out, and some put the name into its p
 )
 CALL = re.compile(r"^\s*(?P<function>[^\s(\"'][^(\"']{0,300}) \((?P<rest>.*)$")
 PLACE = re.compile(
-    r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
+    r"^(?P<file><[^<>]{1,200}>|[^\"']{1,500}?)"
+    r"(?:(?::|, line )(?:(?P<line>\d{1,9})|\.{2,3}|\u2026|\?{1,3}|[NX]{1,3}))?\)"
     r"(?P<note>\s+\S.*)?$"
 )
 FILE_NAME = re.compile(r"\.[A-Za-z]\w{0,4}$|^<.*>$")
@@ -82,10 +83,10 @@ def head(line: str) -> Head | None:
         if found:
             return found
     own = printouts.head(line) if "hread" in line and 'File "' not in line else None  # a head of one's own
-    return own or known(line)
+    return own or usual_name_head(line)
 
 
-def known(line: str) -> Head | None:
+def usual_name_head(line: str) -> Head | None:
     found = KNOWN.match(line[:400])
     if not found or not found["rest"].strip() and any(one.line or one.file.endswith(".py") for one in one_frame(line)):
         return None
@@ -102,18 +103,18 @@ def plain_head(line: str) -> Head | None:
         return Head("python", python["version"])
     if not found:
         named = next((one for pattern in NAMED for one in [pattern.match(line)] if one), None)
-        return Head("thread", (named["name"] or "").strip(), None, *words(named["state"])) if named else None
+        return Head("thread", (named["name"] or "").strip(), None, *flags(named["state"])) if named else None
     state = found["state"] or ""
     name = found["name"] or ""
     if not re.match(r"(?:0x[0-9a-fA-F]+|\d+)$", found["id"]):  # cut short or made anonymous: `0x7f...`, `N`
-        return Head("thread", name, None, *words(state))
+        return Head("thread", name, None, *flags(state))
     number = int(found["id"], 0) if found["id"].startswith("0x") else int(found["id"])
     if number >= 1 << 32:  # a pthread address, not a kernel id
-        return Head("thread", name or found["id"], None, *words(state))
-    return Head("thread", name, number, *words(state))
+        return Head("thread", name or found["id"], None, *flags(state))
+    return Head("thread", name, number, *flags(state))
 
 
-def words(state: str) -> tuple[bool | None, bool | None]:
+def flags(state: str) -> tuple[bool | None, bool | None]:
     return ("active" in state, "gil" in state) if state else (None, None)
 
 

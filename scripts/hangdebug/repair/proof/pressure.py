@@ -23,7 +23,7 @@ from threading import Event
 from typing import Any, Callable, Iterable, Iterator, Mapping, Union
 
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.evidence.bundle import mapping
+from hangdebug.evidence.bundle import json_object
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
 from hangdebug.repair.proof.verify import BASELINE, PAUSE, ROUNDS, Run, Verification, checked, one_round, rounds, table
@@ -217,7 +217,7 @@ def keep_check(check: Check, file: Path) -> None:
         partial = file.with_name(file.name + ".part")
         text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
         partial.write_text(
-            redact.clean(text)[0], encoding="utf-8"
+            redact.clean_text(text)[0], encoding="utf-8"
         )  # a URL may hold a password, and a bundle is sent on
         partial.replace(file)
     except OSError as error:
@@ -232,7 +232,7 @@ def now() -> str:
 
 def read_check(text: str) -> Check | None:
     """What keep_check wrote, None for anything else: a bundle may come from anybody."""
-    value = mapping(text)
+    value = json_object(text)
     kind = value.pop("kind", None)
     try:
         if kind == "pressure":

@@ -1,0 +1,202 @@
+"""The process was told to stop, and does not: it joins threads, waits for what is open, or has swallowed Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+
+from hangdebug.answer import lifespan_wait, stuck_loop
+from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
+from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.words import line_of, place_of, times
+from hangdebug.causes.default_executor import joining_thread
+from hangdebug.causes.interpreter_exit import JOINS
+from hangdebug.causes.model import Cause
+from hangdebug.evidence.frames import calls, is_application, package
+from hangdebug.evidence.libraries import SERVERS
+from hangdebug.evidence.model import Task
+from hangdebug.evidence.roles import is_child
+from hangdebug.scene.ending import (
+    LOOP_ALONE,
+    still_serves,
+    task_left,
+    unfinished_request,
+    waited_for,
+    was_a_server,
+    works_on,
+)
+from hangdebug.scene.graph import JOIN
+from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
+from hangdebug.scene.tasks import as_wait, runs_application, task_waits
+from hangdebug.scene.waits import name_of, stuck_workers, wait
+
+LIFESPAN = "The server was told to stop, and waits for the last part of its lifespan."
+MAIN_ENDED = (
+    "threading.py:_shutdown",
+    "concurrent/futures/thread.py:_python_exit",
+    "concurrent/futures/process.py:_python_exit",
+)
+AT_EXIT = "weakref.py:_exitfunc"  # an atexit hook of the standard library
+RUNNER_ENDS = (
+    "asyncio/runners.py:close",
+    "asyncio/runners.py:__exit__",
+    "asyncio/runners.py:_cancel_all_tasks",
+)
+SHUTS_DOWN = ("uvicorn/server.py:shutdown",)
+RUNNER, NUMBERED = "asyncio/runners.py:run", re.compile(r"^Task-(\d{1,9})$")
+TAKES_BACK = ("asyncio/taskgroups.py", "asyncio/timeouts.py", "anyio/_backends/_asyncio.py:__aexit__")
+
+
+def interpreter_joins(scene: Scene) -> Verdict | str:
+    """The interpreter joins threads before it exits."""
+    joining = scene.shows(*JOINS)
+    if joining is None or still_serves(scene):
+        return "The interpreter joins no threads." if joining is None else "A server's loop still runs."
+    if done_and_working(scene):
+        return "The main thread has done its part, and the other threads work on."
+    at_work = waited_for(scene)
+    words = f"{name_of(joining)} is in {joining.thread.frames[0]}: the interpreter joins threads before it exits."
+    doubts = () if at_work else ("The stack of the thread that it waits for is not in the evidence.",)
+    return Verdict("exit-hang", PROVED if at_work else ONE_SIDED, (words,), doubts, at_work)
+
+
+def done_and_working(scene: Scene) -> bool:
+    """Whether it is a program whose main thread has done its part, and whose other threads work on."""
+    joining = scene.shows(*JOINS)
+    if joining is None or still_serves(scene):
+        return False
+    ended = any(calls(frame, *MAIN_ENDED) for frame in joining.thread.frames)
+    return ended and not was_a_server(scene) and works_on(scene)
+
+
+def default_executor_joined(scene: Scene) -> Verdict | str:
+    """asyncio joins the loop's default executor, as it does when a program ends."""
+    last = joining_thread(scene)
+    if last is None or not scene.loop or not scene.loop[-1].idle or done_and_working(scene):
+        return "Nobody joins the loop's default executor while the loop is idle."
+    words = f"{name_of(last)} joins the loop's default executor, as asyncio does when a program ends."
+    return Verdict("exit-hang", AGREED, (words,), wait=waited_for(scene))
+
+
+def runner_ends(scene: Scene) -> Verdict | str:
+    """asyncio's runner ends, and waits for the tasks that are left."""
+    ending = scene.shows(*RUNNER_ENDS)
+    if ending is None or not any(ending.thread == view.thread for view in scene.loop):
+        return "asyncio's runner is not at its end."
+    step = next(frame for frame in ending.thread.frames if calls(frame, *RUNNER_ENDS))
+    words = f"{name_of(ending)} is in {step}: asyncio ends, and waits for what is left."
+    return Verdict("exit-hang", LIKELY, (words,), wait=waited_for(scene) or task_left(scene))
+
+
+def exit_hook(scene: Scene) -> Verdict | str:
+    """An atexit hook: the main thread runs a function that no module, and no event loop, has called."""
+    main = next((view for view in scene.last if view.role == "main"), None)
+    if main is None or scene.loop or done_and_working(scene):
+        return "No main thread is without a loop." if main is None or scene.loop else "The other threads work on."
+    snapshot, bottom = scene.evidence.snapshots[-1], main.thread.frames[-1]
+    if main.frame is None:
+        return library_hook(scene, main) if has_whole_stacks(snapshot) else "The stack may be cut."
+    if not has_whole_stacks(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, bottom)):
+        return "The stack may be cut."
+    if is_child(snapshot) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
+        return "The outermost frame is no exit hook."
+    in_loop_alone = scene.evidence.process.server in LOOP_ALONE
+    if bottom.name == "<module>" or scene.evidence.process.listens and not in_loop_alone:
+        return "A module, or a server written in C, has called the application."
+    words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends."
+    return Verdict("exit-hang", LIKELY, (words,), wait=wait(scene, main))
+
+
+def library_hook(scene: Scene, main: View) -> Verdict | str:
+    """An atexit hook that is a library's own, such as QueueListener.stop, and joins a thread."""
+    bottom, at_work = main.thread.frames[-1], waited_for(scene)
+    joins = any(calls(frame, *JOIN) for frame in main.thread.frames)
+    if not joins or at_work is None or bottom.name == "<module>" or calls(bottom, *JOIN):
+        return "The main thread is in no library's exit hook that joins a thread."
+    if scene.evidence.process.listens or is_child(scene.evidence.snapshots[-1]):
+        return "A server written in C may have called the library."
+    words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends; it joins a thread."
+    return Verdict("exit-hang", LIKELY, (words,), wait=at_work)
+
+
+def stopping_on_loop(scene: Scene) -> Verdict | str:
+    """The loop's thread runs the end of the application's lifespan, and does not go on."""
+    return stuck_loop.verdict_of(scene, "exit-hang", "waits", "stopping")
+
+
+def lifespan(scene: Scene) -> Verdict | str:
+    """The last part of the lifespan awaits something, and stands in the same line in both readings of the tasks."""
+    return lifespan_wait.verdict_of(scene, "exit-hang", "stopping", LIFESPAN)
+
+
+def stopped_listening(scene: Scene) -> Verdict | str:
+    """A server that no longer listens, though its loop runs: it waits for connections, or for a last call."""
+    running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
+    if not running or scene.evidence.process.listens is not False:
+        return "It listens, or no server's loop runs, or whether it listens is not known."
+    words = [
+        "It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
+        "connections, background tasks or a last call."
+    ]
+    at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None) or unfinished_request(scene)
+    words += [f"Still at work: {name_of(at_work.view)} in {at_work.frame}."] if at_work is not None else []
+    connected = bool(scene.evidence.process.served)
+    words += ["A client is still connected."] if connected else []
+    in_shutdown = any(calls(frame, *SHUTS_DOWN) for task in scene.evidence.later for frame in task.frames)
+    words += ["The server's own task is in its shutdown."] if in_shutdown else []
+    if in_shutdown or connected:
+        return Verdict("exit-hang", SHOWN if in_shutdown else AGREED, tuple(words), wait=at_work)
+    doubt = "A server that has not begun to listen looks alike."
+    return Verdict("exit-hang", OPEN, tuple(words), (doubt,), at_work)
+
+
+def cancellation_swallowed(scene: Scene) -> Verdict | str:
+    """A program whose main coroutine was cancelled, as asyncio.run() does at Ctrl-C, and still waits for the same."""
+    runs = any(calls(frame, RUNNER) for view in scene.loop for frame in view.thread.frames)
+    task = main_task(scene) if runs and len(scene.threads("event-loop")) == 1 else None
+    if task is None or not task.cancels:
+        return "asyncio.run()'s own task is not known to be cancelled."
+    if task.id not in task_waits(scene).stuck or not runs_application(task):
+        return "asyncio.run()'s own task goes on."
+    if any(calls(frame, *TAKES_BACK) for frame in task.frames):
+        return "A group or a timeout has cancelled it, and is not yet through."
+    words = (
+        f"{task.name} ({task.coroutine}), which asyncio.run() runs, was cancelled {times(task.cancels)}, as Ctrl-C "
+        f"does: it has swallowed that, and waits for {task.awaits or task.waits_on} all the time."
+    )
+    doubt = "A library that cancels and does not take it back leaves the same trace."
+    return Verdict("exit-hang", ONE_SIDED, (words,), (doubt,), as_wait(scene, task))
+
+
+def main_task(scene: Scene) -> Task | None:
+    """The first task of the loop: asyncio numbers them, and all others are made by it or by what it made."""
+    numbered = [
+        (int(found[1]), task) for task in scene.evidence.later for found in [NUMBERED.match(task.name)] if found
+    ]
+    return min(numbered, key=lambda one: one[0], default=(0, None))[1]
+
+
+def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    where = place_of(verdict.wait)
+    waiter = "a coroutine" if verdict.wait is not None and verdict.wait.coroutine else "a thread"
+    for_what = f"{waiter}{where}{line_of(verdict.wait)}"
+    if not where:
+        for_what = "open connections, or for work that does not end"
+    if cause.id == "interpreter-exit" and not where:
+        for_what = "a thread or a child process that does not end; what that one is in, the evidence does not show"
+    return f"The process was told to stop and waits for {for_what}."
+
+
+STATE = StateEntry(
+    "exit-hang",
+    rules=(
+        Rule("interpreter-joins", "does the interpreter end", interpreter_joins),
+        Rule("default-executor-joined", "does the interpreter end", default_executor_joined),
+        Rule("runner-ends", "does the interpreter end", runner_ends),
+        Rule("exit-hook", "does the interpreter end", exit_hook),
+        Rule("stopping-on-loop", "does the loop's thread go on", stopping_on_loop),
+        Rule("lifespan-end", "does the lifespan go on", lifespan),
+        Rule("stopped-listening", "was it told to stop", stopped_listening),
+        Rule("cancellation-swallowed", "was it told to stop", cancellation_swallowed),
+    ),
+    summary=summary,
+)

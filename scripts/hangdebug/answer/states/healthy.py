@@ -1,0 +1,169 @@
+"""Nothing is stuck: the loop waits for its next event, workers wait for work, or all of it moves on.
+
+Each doubt that is left is a limit: "healthy" is no surer than the weakest part of what it rests on.
+"""
+
+from __future__ import annotations
+
+from hangdebug.answer import stuck_loop, worker_wait
+from hangdebug.answer.certainty import (
+    AGREED,
+    BUSY_AT_TIMES,
+    FIRM,
+    GIL_TAKEN,
+    MOMENT,
+    NO_SPARE_THREAD,
+    ONE_MOMENT,
+    OPEN,
+    REQUEST_STANDS,
+    TASKS_UNREAD,
+    THREADS_STAND,
+    UNSEEN_COROUTINES,
+    lowest,
+)
+from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
+from hangdebug.answer.request_wait import whom_it_waits_for
+from hangdebug.answer.words import counted
+from hangdebug.causes.model import Cause
+from hangdebug.evidence.roles import is_child, is_supervisor, supervises
+from hangdebug.scene.pools import full_pool, pool_without_spare
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.tasks import suspects, unanswered
+from hangdebug.scene.waits import name_of, stuck_workers
+
+
+def supervisor(scene: Scene) -> Verdict | str:
+    """A supervisor whose other threads may run a loop of their own, which serves nobody."""
+    return watching() if supervises(scene.evidence.snapshots[-1]) else "Its main thread is in no server's supervisor."
+
+
+def watching() -> Verdict:
+    words = "It is a server's supervisor: it watches over workers and serves nothing itself."
+    doubt = "Whether its workers hang, only their own stacks show."
+    return Verdict("healthy", MOMENT, (words,), (doubt,), bystander=True)
+
+
+def loop_moves_on(scene: Scene) -> Verdict | str:
+    """The loop is never idle, and goes from one piece of work to the next."""
+    return stuck_loop.verdict_of(scene, "healthy", "moves-on")
+
+
+def pool_at_work(scene: Scene) -> Verdict | str:
+    """All threads of a pool are in use, and either no call waits for one or they go on."""
+    seen = full_pool(scene) if scene.loop else None
+    if seen is None:
+        return "No pool has all of its threads in calls that stand still."
+    everybody = f"All {len(seen.members)} threads of {seen.pool.name} are"
+    if seen.queue == 0:
+        words = f"{everybody} at work, and no call waits for one of them."
+        doubt = f"The next call will wait, until {seen.members[0].view.thread.name} or another returns."
+        return Verdict("healthy", OPEN, (words,), (doubt,))
+    if seen.goes_on:
+        words = f"{everybody} in use, and {seen.woke} of them woke while they were watched."
+        return Verdict("healthy", OPEN, (words,), ("A pool that is full all the time is at its limit.",))
+    return "A pool's calls stand still, and others may wait for them."
+
+
+def loop_idle(scene: Scene) -> Verdict | str:
+    """The loop is idle, or idle in between."""
+    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
+    if not idle:
+        return "The event loop is never idle." if scene.loop else "No event loop runs."
+    found = [
+        *([(ONE_MOMENT, ONE_MOMENT.reason)] if total == 1 else []),
+        *of_requests(scene),
+        *of_threads(scene),
+        *([(BUSY_AT_TIMES, "")] if idle < total else []),
+    ]
+    doubts = tuple(doubt for _, doubt in found if doubt)
+    return Verdict("healthy", AGREED, (idle_words(scene),), doubts, limits=tuple(limit for limit, _ in found))
+
+
+def idle_words(scene: Scene) -> str:
+    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
+    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
+
+
+def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
+    """What could be wrong with coroutines though the loop is idle, each with its doubt in words."""
+    clients, unread = scene.evidence.clients, scene.evidence.unread
+    standing, slow = suspects(scene), unanswered(scene)
+    unknown = [(TASKS_UNREAD, f"What its coroutines wait for is not known: {unread}.")] if unread else []
+    if standing:
+        more = [(REQUEST_STANDS, f"{len(standing)} requests wait so.")] if standing[1:] else []
+        return [(REQUEST_STANDS, whom_it_waits_for(scene, standing[0])), *more, *unknown]
+    if slow:
+        more_words = f" {len(slow)} requests wait so." if slow[1:] else ""
+        where = f"{slow[0].name} serves a request and waits in {slow[0].frames[0]} all the time"
+        words = f"{where}, without a timeout: for a slow peer, or for ever.{more_words}"
+        return [(REQUEST_STANDS, words), *unknown]
+    read = scene.evidence.later or clients and not clients.open and not unread
+    if not read or unread and (clients is None or clients.open):
+        words = "Coroutines that wait for something that never comes cannot be seen in stacks."
+        return [(UNSEEN_COROUTINES, words), *unknown]
+    return unknown
+
+
+def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
+    """The same of threads: a pool without a free one, calls that no dump shows to move, a thread that keeps the GIL."""
+    found, pool = [], pool_without_spare(scene)
+    if pool is not None:
+        words = f"All {pool.limit} threads of {pool.name} are in calls that stand still: one more call would wait."
+        found.append((NO_SPARE_THREAD, words))
+    busy = [one for one in stuck_workers(scene) if one.frame is not None]
+    if busy and len(scene.loop) > 1 and not scene.evidence.readings:
+        who = counted(len(busy), "pool thread", "stands")
+        found.append((THREADS_STAND, f"{who} in one place in every dump, in {busy[0].frame}."))
+    others = [view for view in scene.last if view.role != "event-loop"]
+    greedy = [view for view in others if all(other.thread.owns_gil for other in scene.of(view))]
+    if greedy:
+        who = name_of(greedy[0])
+        words = f"{who} holds the GIL in every sample: the loop may be idle because it cannot run."
+        found.append((GIL_TAKEN, words))
+    return found
+
+
+def workers_go_on(scene: Scene) -> Verdict | str:
+    """A synchronous server whose workers wait for requests, or serve them and go on."""
+    return worker_wait.verdict_of(scene, "healthy", "goes-on")
+
+
+def bystander(scene: Scene) -> Verdict | str:
+    """A supervisor, or a child process that multiprocessing started: neither serves anything itself."""
+    last = scene.evidence.snapshots[-1]
+    if is_supervisor(last):
+        return watching()
+    if not is_child(last):
+        return "It is no supervisor, and no child of multiprocessing."
+    words = "It is a child process that multiprocessing started; it serves nothing itself."
+    doubt = "Whether its work makes progress cannot be seen from here."
+    return Verdict("healthy", MOMENT, (words,), (doubt,), bystander=True)
+
+
+def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
+    if verdict.bystander:
+        return "This is a supervisor; look at its workers."
+    if lowest(verdict.level, *verdict.limits) > FIRM:
+        return "Nothing is stuck in this process."
+    if not scene.loop:
+        return "No thread that the evidence shows is stuck."
+    return "No thread is stuck at this moment: the event loop is idle. What its coroutines wait for does not show here."
+
+
+STATE = StateEntry(
+    "healthy",
+    rules=(
+        Rule("supervisor", "is it a supervisor", supervisor),
+        Rule("loop-moves-on", "does the loop's thread go on", loop_moves_on),
+        Rule("pool-at-work", "is a pool of threads or connections full", pool_at_work),
+        Rule("loop-idle", "is the idle loop well", loop_idle),
+        Rule("workers-go-on", "do synchronous workers go on", workers_go_on),
+        Rule("bystander", "does it serve nothing itself", bystander),
+    ),
+    summary=summary,
+    repair=None,
+    well=True,
+    names_cause=False,
+    follows=False,
+)

@@ -1,0 +1,184 @@
+"""The evidence cannot say what is wrong: two explanations fit, or nothing that it shows can be judged.
+
+The report names the place to look at, and what to capture next.
+"""
+
+from __future__ import annotations
+
+from hangdebug.answer import stuck_loop, worker_wait
+from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, UNKNOWN
+from hangdebug.answer.connection_wait import SLOW, in_coroutines, in_threads
+from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.request_wait import whom_it_waits_for
+from hangdebug.answer.states.healthy import idle_words
+from hangdebug.answer.states.loop_blocked import LOGGED
+from hangdebug.answer.words import counted, line_of, place_of
+from hangdebug.causes.model import Cause
+from hangdebug.evidence.frames import is_application
+from hangdebug.evidence.libraries import PARKED
+from hangdebug.scene.graph import is_timed, sleeps_in_place
+from hangdebug.scene.locks import locks_wanted
+from hangdebug.scene.pools import full_pool
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.slow_steps import LONGEST_NORMAL, longest_step
+from hangdebug.scene.tasks import as_wait, request_behind_lock
+from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
+
+LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
+
+
+def loop_unclear(scene: Scene) -> Verdict | str:
+    """One dump shows the loop's thread where a healthy one may stand for a moment."""
+    return stuck_loop.verdict_of(scene, "inconclusive", "unclear")
+
+
+def pool_unclear(scene: Scene) -> Verdict | str:
+    """A pool has no thread left, and whether anybody suffers is not known."""
+    seen = full_pool(scene) if scene.loop else None
+    if seen is None or seen.queue == 0 or seen.goes_on:
+        return "No pool is without a thread, or it is known whether anybody suffers."
+    if seen.one_moment:
+        doubts = ("One dump shows one moment: short calls look alike.",)
+        return Verdict("inconclusive", EVEN, seen.words(), doubts, seen.members[0])
+    clients = scene.evidence.clients
+    connected = f"{clients.open if clients is not None else 0} clients are connected"
+    words = (seen.words()[0], f"{connected}, so each of them may have a thread of its own.")
+    doubts = ("Whether a call waits in its queue is not known.",)
+    return Verdict("inconclusive", EVEN, words, doubts, seen.members[0])
+
+
+def connections_in_use(scene: Scene) -> Verdict | str:
+    """Pool threads wait for a connection, and others that are at work may hold them."""
+    seen = in_threads(scene) if full_pool(scene) is None else None
+    if seen is None:
+        return "No pool thread waits for a connection all the time."
+    doubt = f"Other pool threads are at work, and may hold them. {SLOW}"
+    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0])
+
+
+def pool_of_unknown_size(scene: Scene) -> Verdict | str:
+    """Every pool thread is stuck in one place, and there are more clients than threads."""
+    stuck, clients = stuck_workers(scene), scene.evidence.clients
+    if not scene.loop or full_pool(scene) is not None:
+        return "No event loop runs." if not scene.loop else "A pool of known size is full."
+    if clients is None or not 2 <= len(stuck) < clients.open:
+        return "There are not more clients than pool threads that stand still."
+    if len({file_and_line(one) for one in stuck}) > 1 or len(stuck) < len(scene.threads("worker")):
+        return "The pool threads are not all in one place."
+    if all(scene.evidence.queued.get(one.view.thread.os_id or -1, 1) == 0 for one in stuck):
+        return "No call waits for one of them."
+    words = f"All {len(stuck)} pool threads are stuck in one place, and {clients.open} clients are connected."
+    doubt = "A pool that is full and a pool with slow work look alike until its size is known."
+    return Verdict("inconclusive", EVEN, (words,), (doubt,), stuck[0])
+
+
+def coroutines_wait_for_connections(scene: Scene) -> Verdict | str:
+    """Requests wait for a connection, and other coroutines may hold them."""
+    seen = in_coroutines(scene)
+    if seen is None:
+        return "No request's coroutine waits for a connection of a pool."
+    doubt = f"{seen.others} other coroutines may hold them. {SLOW}"
+    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0])
+
+
+def short_step(scene: Scene) -> Verdict | str:
+    """The longest step that asyncio's debug log reports is no hang."""
+    step = longest_step(scene)
+    if step is None or step.seconds >= LONGEST_NORMAL:
+        return "No log of slow steps is the only evidence, or a step was long."
+    return Verdict("inconclusive", EVEN, step.words, ("So short a step is no hang.", *LOGGED), step.wait)
+
+
+def threads_before_a_lock(scene: Scene) -> Verdict | str:
+    """Pool threads stand before a lock all the time, though the loop is idle."""
+    if not any(view.idle for view in scene.loop):
+        return "No event loop is idle."
+    several = [
+        one for one in stuck_workers(scene) if one.motion.samples > 1 and sleeps_in_place(one) and not is_timed(one)
+    ]
+    locked = [one for one in several if locks_wanted(one, scene.evidence.sources)]
+    if not locked:
+        return "No pool thread stands before a lock all the time."
+    words = f"{counted(len(locked), 'pool thread', 'stands')} before a lock all the time, in {locked[0].frame}."
+    return Verdict("inconclusive", EVEN, (idle_words(scene), words), LOCKED, locked[0])
+
+
+def request_before_a_lock(scene: Scene) -> Verdict | str:
+    """A request waits for a lock, and the task inside of it stands still as well."""
+    behind = request_behind_lock(scene) if any(view.idle for view in scene.loop) else None
+    if behind is None:
+        return "No request waits for a lock whose holder stands still."
+    task, inside = behind
+    words = f"{whom_it_waits_for(scene, task)[:-1]}, in {as_wait(scene, inside).frame or inside.frames[0]}."
+    return Verdict("inconclusive", EVEN, (idle_words(scene), words), LOCKED, as_wait(scene, task))
+
+
+def workers_unclear(scene: Scene) -> Verdict | str:
+    """Synchronous workers stand in requests that may be slow, or stuck."""
+    return worker_wait.verdict_of(scene, "inconclusive", "unclear")
+
+
+def tasks_alone(scene: Scene) -> Verdict | str:
+    """A list of tasks, and no thread: the place where the only one of the application's own waits."""
+    if not scene.evidence.tasks or any(view.section for view in scene.last):
+        return "There are threads to judge, or no tasks."
+    own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
+    words = f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack."
+    only = as_wait(scene, own[0]) if len(own) == 1 else None
+    return Verdict("inconclusive", UNKNOWN, (words,), wait=only, bystander=True)
+
+
+def nothing_to_judge(scene: Scene) -> Verdict | str:
+    """Nothing above applies: there is no event loop to judge by."""
+    words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
+    return Verdict("inconclusive", UNKNOWN, (words,), wait=place_to_look_at(scene), bystander=True)
+
+
+def place_to_look_at(scene: Scene) -> Wait | None:
+    """Where a person would look first: at the main thread, or at one that is inside of the application's code.
+
+    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue,
+    are passed over while there are others: most do so on purpose.
+    """
+    seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
+
+    def telling(one: Wait) -> tuple[bool, bool, bool]:
+        main, parked = one.view.role == "main", one.starts_with(*PARKED)
+        active = bool(one.view.thread.owns_gil or one.view.thread.active)
+        return main and not one.starts_with("threading.py:join") or not main and not parked, main, active
+
+    return max(seen, key=telling, default=None)
+
+
+def on_purpose(found: Verdict) -> Verdict:
+    """What it means that another thread's loop is stuck, nobody is seen to wait for it, and the server's is fine."""
+    purpose = "Nobody is seen to wait for it: it may block on purpose, as a consumer does between two messages."
+    doubts = (*found.doubts, NOT_THE_SERVERS.reason, purpose)
+    return Verdict("inconclusive", EVEN, found.evidence, doubts, found.wait)
+
+
+def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    where, line = place_of(verdict.wait), line_of(verdict.wait)
+    what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
+    look = f"; the place to look at is{where.replace(' in ', ' ', 1)}{line}{what}" if where else ""
+    return f"The evidence cannot say what is wrong{look}."
+
+
+STATE = StateEntry(
+    "inconclusive",
+    rules=(
+        Rule("loop-unclear", "does the loop's thread go on", loop_unclear),
+        Rule("pool-unclear", "is a pool of threads or connections full", pool_unclear),
+        Rule("connections-in-use", "is a pool of threads or connections full", connections_in_use),
+        Rule("pool-of-unknown-size", "is a pool of threads or connections full", pool_of_unknown_size),
+        Rule("coroutines-wait-for-connections", "do tasks wait for what never comes", coroutines_wait_for_connections),
+        Rule("short-step", "does a log say that a step held the loop", short_step),
+        Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
+        Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
+        Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
+        Rule("tasks-alone", "what is left", tasks_alone),
+        Rule("nothing-to-judge", "what is left", nothing_to_judge),
+    ),
+    summary=summary,
+    repair=None,
+)

@@ -1,0 +1,82 @@
+"""The server has not begun to serve: it is stuck in an import, or in the first part of its lifespan."""
+
+from __future__ import annotations
+
+from hangdebug.answer import lifespan_wait, stuck_loop
+from hangdebug.answer.certainty import AGREED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE
+from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.words import line_of, place_of, wake_words
+from hangdebug.causes.import_lock import MACHINERY
+from hangdebug.causes.model import Cause
+from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.model import Frame
+from hangdebug.evidence.roles import since_fork
+from hangdebug.scene.ending import A_SERVER
+from hangdebug.scene.lifespan import LOADS
+from hangdebug.scene.scene import Scene
+from hangdebug.scene.waits import wait
+
+LIFESPAN = "The server has not begun to serve: it waits for the first part of its lifespan."
+
+
+def loading_on_loop(scene: Scene) -> Verdict | str:
+    """The loop's thread loads the application or runs the start of its lifespan, and does not go on."""
+    return stuck_loop.verdict_of(scene, "startup-hang", "waits", "starting")
+
+
+def importing(scene: Scene) -> Verdict | str:
+    """No loop runs yet, and the main thread stands still in an import, or in a script that would serve later."""
+    main = next((view for view in scene.last if view.role == "main"), None)
+    if main is None or main.frame is None:
+        return "No main thread is in the application's code."
+    if scene.loop:
+        return "An event loop runs already."
+    one, frames = wait(scene, main), since_fork(main.thread.frames)
+    loads = any(calls(frame, *LOADS) for frame in frames)
+    if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
+        return "The main thread is not on its way to serve."
+    if one.running or one.motion.often or not one.motion.in_place:
+        return "The start makes progress."
+    words = "The server is still importing the application." if loads else "No event loop runs yet: the program starts."
+    if one.motion.samples == 1:
+        doubt = "One dump cannot tell a start that hangs from a slow one."
+        return Verdict("startup-hang", MOMENT if loads else OPEN, (words,), (doubt,), one)
+    if one.motion.woke == 0:
+        return Verdict("startup-hang", AGREED if loads else LIKELY, (words, *wake_words(one)), wait=one)
+    return Verdict("startup-hang", PLAUSIBLE if loads else ONE_SIDED, (words,), wait=one)
+
+
+def imports_only(frames: tuple[Frame, ...]) -> bool:
+    """Whether nothing but modules stands below the outermost import: no function has been called that might serve."""
+    own = [frame for frame in reversed(frames) if not calls(frame, "<frozen runpy>", "runpy.py")]
+    first = next((index for index, frame in enumerate(own) if calls(frame, *MACHINERY)), 0)
+    return first > 0 and all(frame.name == "<module>" and is_application(frame) for frame in own[:first])
+
+
+def before_serving(scene: Scene, frames: tuple[Frame, ...]) -> bool:
+    """Whether a program without a loop is on its way to serve: it imports, or its source names a server."""
+    if any(calls(frame, *MACHINERY) for frame in frames):
+        return True
+    last = frames[-1]
+    lines = scene.evidence.sources.get(last.file, {}).values()
+    return last.name == "<module>" and is_application(last) and any(A_SERVER.search(line) for line in lines)
+
+
+def lifespan(scene: Scene) -> Verdict | str:
+    """The first part of the lifespan awaits something, and stands in the same line in both readings of the tasks."""
+    return lifespan_wait.verdict_of(scene, "startup-hang", "starting", LIFESPAN)
+
+
+def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    return f"The server has not started: its start waits{place_of(verdict.wait)}{line_of(verdict.wait)}."
+
+
+STATE = StateEntry(
+    "startup-hang",
+    rules=(
+        Rule("loading-on-loop", "does the loop's thread go on", loading_on_loop),
+        Rule("importing", "does the program start", importing),
+        Rule("lifespan-start", "does the lifespan go on", lifespan),
+    ),
+    summary=summary,
+)

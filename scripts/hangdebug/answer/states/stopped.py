@@ -1,0 +1,33 @@
+"""The kernel stopped the process, by SIGSTOP or for a debugger: it runs no code until somebody continues it."""
+
+from __future__ import annotations
+
+from hangdebug.answer.certainty import PROVED
+from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.causes.model import Cause
+from hangdebug.scene.scene import Scene
+
+
+def by_the_kernel(scene: Scene) -> Verdict | str:
+    """Every thread was in state T before anybody attached."""
+    reading = scene.evidence.readings[-1] if scene.evidence.readings else None
+    states = [found.state for found in reading.waits.values()] if reading else []
+    if not states:
+        return "The kernel was not asked."
+    if not all(state in ("T", "t") for state in states):
+        return "Not every thread is in state T."
+    words = ("All of its threads are in state T: it was stopped by a signal or is held by a debugger.",)
+    return Verdict("stopped", PROVED, words)
+
+
+def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
+
+
+STATE = StateEntry(
+    "stopped",
+    rules=(Rule("stopped-by-the-kernel", "did the kernel stop it", by_the_kernel),),
+    summary=summary,
+    repair=None,
+    names_cause=False,
+)

@@ -1,0 +1,80 @@
+"""The loop is fine, and no thread, or no connection, is left for synchronous work: it queues behind stuck calls."""
+
+from __future__ import annotations
+
+from hangdebug.answer.certainty import EVEN, MOMENT, ONE_SIDED, SHOWN
+from hangdebug.answer.connection_wait import SLOW, in_threads
+from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.words import line_of, place_of
+from hangdebug.causes.connection_pool import checkout_frame
+from hangdebug.causes.model import Cause
+from hangdebug.scene.pools import full_pool, pool_with_waiting_calls, stuck_members
+from hangdebug.scene.scene import Scene
+
+
+def full(scene: Scene) -> Verdict | str:
+    """Every thread of a pool is stuck, and it is at its known size or has calls in its queue."""
+    seen = full_pool(scene) if scene.loop else None
+    if seen is None:
+        return "No pool has all of its threads in calls that stand still." if scene.loop else "No event loop runs."
+    if seen.queue == 0:
+        return f"All threads of {seen.pool.name} are at work, and no call waits for one of them."
+    if seen.one_moment and seen.pool.by_source:
+        return f"All threads of {seen.pool.name} are at work at one moment."
+    if seen.one_moment:
+        doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
+        level = MOMENT if checkout_frame(seen.members[0]) else EVEN
+        return Verdict("threadpool-exhausted", level, seen.words(), (doubt,), seen.members[0])
+    if seen.goes_on:
+        return f"{seen.woke} of the threads of {seen.pool.name} woke while they were watched."
+    if seen.queue:
+        return Verdict("threadpool-exhausted", SHOWN, seen.words(), wait=seen.members[0])
+    if seen.serves_each_client(scene):
+        return "Each client that is connected may have a thread."
+    doubt = "Whether a call waits in its queue is not known."
+    return Verdict("threadpool-exhausted", ONE_SIDED, seen.words(), (doubt,), seen.members[0])
+
+
+def calls_queued(scene: Scene) -> Verdict | str:
+    """More coroutines wait for calls in pools than calls are under way: the others are queued."""
+    found = pool_with_waiting_calls(scene) if scene.loop and full_pool(scene) is None else None
+    if found is None:
+        return "As many calls are under way as coroutines wait for."
+    pool, waiting, busy = found
+    members = stuck_members(scene, pool)
+    size = f", its source gives it {pool.limit}" if pool.limit else ""
+    words = (
+        f"All {len(members)} threads of {pool.name} are stuck{size}; the event loop is idle.",
+        f"{waiting} coroutines wait for calls in pools all the time; {busy} of these are under way, the others queue.",
+    )
+    others = ("Other pools are at work too: the queue may be theirs.",) if busy > len(members) else ()
+    return Verdict("threadpool-exhausted", MOMENT if others else SHOWN, words, others, members[0])
+
+
+def no_connection_left(scene: Scene) -> Verdict | str:
+    """Threads are left, but no connection of a pool is: every request that needs one waits."""
+    seen = in_threads(scene)
+    if seen is None or full_pool(scene) is not None:
+        return "No pool thread waits for a connection all the time."
+    if seen.others:
+        return "Other pool threads are at work, and may hold the connections."
+    return Verdict("threadpool-exhausted", MOMENT, (seen.words,), (SLOW,), seen.waits[0])
+
+
+def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
+    if cause.id == "connection-pool":
+        return f"Every connection of a pool is in use, and requests wait for one{where}."
+    return f"Every thread of the pool is stuck{where}; synchronous requests queue behind them."
+
+
+STATE = StateEntry(
+    "threadpool-exhausted",
+    rules=(
+        Rule("pool-full", "is a pool of threads or connections full", full),
+        Rule("calls-queued", "is a pool of threads or connections full", calls_queued),
+        Rule("no-connection-left", "is a pool of threads or connections full", no_connection_left),
+    ),
+    summary=summary,
+    repair="pattern",
+)

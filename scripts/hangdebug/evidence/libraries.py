@@ -1,0 +1,137 @@
+"""What libraries call their functions, and so what a frame shows: whose loop polls, whose pool works, who serves."""
+
+from __future__ import annotations
+
+import re
+
+# A dump with short names ("queue.py") does not tell the standard library from a module of the user's with
+# the same name. These are the modules that take part in hangs; statistics.py, code.py, calendar.py and
+# others that people like to use for modules of their own are left to them.
+STANDARD_TOPS = frozenset(
+    """
+    __future__ _collections_abc _pydatetime _pydecimal _pyio _strptime _threading_local _weakrefset abc argparse
+    ast asyncio asyncore base64 bdb bisect bz2 cProfile cmd codecs codeop collections concurrent configparser
+    contextlib contextvars copy copyreg csv ctypes dataclasses datetime dbm decimal email encodings enum
+    fileinput fnmatch fractions ftplib functools genericpath getpass glob gzip hashlib heapq hmac html http
+    imaplib importlib inspect io ipaddress json linecache locale logging lzma multiprocessing nntplib ntpath
+    numbers operator os pathlib pdb pickle pkgutil poplib posixpath pprint pty queue random re reprlib runpy
+    sched secrets selectors shelve shutil signal smtplib socket socketserver sqlite3 sre_compile sre_parse ssl
+    string struct subprocess tarfile telnetlib tempfile textwrap threading timeit tokenize tomllib traceback
+    tracemalloc types typing unittest urllib uuid warnings weakref wsgiref xml xmlrpc zipfile zipimport zoneinfo
+""".split()
+)
+# The same for installed packages: short names carry no site-packages, so the well-known ones are listed.
+INSTALLED_TOPS = frozenset(
+    """
+    IPython MySQLdb OpenSSL PIL _pydevd_bundle _pytest aio_pika aiobotocore aiocache aiofiles aiohttp
+    aioitertools aiokafka aiomysql aioredis aiormq aiosqlite amqp anthropic anyio apscheduler argon2 ariadne
+    arq asgi_correlation_id asgiref async_lru async_timeout asyncmy asyncpg attr attrs azure backoff bcrypt
+    beanie billiard blacksheep blinker boto3 botocore bottle bs4 cachecontrol cachetools cassandra celery
+    certifi cheroot cherrypy click clickhouse_connect clickhouse_driver confluent_kafka cryptography cv2
+    daphne dask databases dateutil ddtrace debugpy distributed django docker dramatiq duckdb elastic_transport
+    elasticsearch engineio eventlet exceptiongroup faiss fakeredis falcon fastapi fastmcp faust flask gevent
+    google gradio granian graphql greenlet grpc gunicorn h11 h2 hiredis hpack httpcore httptools httpx
+    httpx_sse huey huggingface_hub hypercorn hyperframe ijson ipykernel itsdangerous jinja2 joblib jose
+    jsonschema jwt kafka keras kombu kubernetes langchain langchain_core ldap3 litestar llama_index loguru
+    lxml mangum markupsafe marshmallow matplotlib mcp minio mongoengine motor msgpack multipart mysql nats
+    neo4j nest_asyncio newrelic nltk numpy onnxruntime openai opensearchpy opentelemetry oracledb orjson pamqp
+    pandas paramiko passlib peewee pika pkg_resources polars priority prometheus_client prompt_toolkit psycopg
+    psycopg2 psycopg_pool pyarrow pydantic pydantic_core pydantic_settings pydevd pygments pymemcache pymongo
+    pymysql pyodbc pyramid pytest python_multipart quart ray redis requests retry rich rq s3transfer sanic
+    scipy sentence_transformers sentry_sdk setuptools simplejson sklearn slack_sdk slowapi sniffio snowflake
+    socketio spacy sqlalchemy sqlmodel sse_starlette starlette strawberry streamlit stripe structlog taskgroup
+    taskiq tenacity tensorflow textual tokenizers torch tornado tortoise tqdm transformers trio twilio typer
+    ujson urllib3 uvicorn uvloop waitress watchfiles watchgod webob websocket websockets werkzeug wrapt
+    wsproto yaml zmq zope
+""".split()
+)
+
+KNOWN_TOPS = STANDARD_TOPS | INSTALLED_TOPS
+
+# -- who runs an event loop, and what it does ---------------------------------------------------------
+
+# Whoever stands in one of these runs a loop: the loop itself, or a server that is started with its own.
+LOOP = (
+    "asyncio/base_events.py:_run_once",
+    "asyncio/base_events.py:run_forever",
+    "asyncio/base_events.py:run_until_complete",
+    "asyncio/runners.py:run",
+    "asyncio/windows_events.py:run_forever",
+    "uvloop/__init__.py:run",
+    "nest_asyncio.py:_run_once",
+    "nest_asyncio.py:run_until_complete",
+    "trio/_core/_run.py:run",
+    "trio/_core/_run.py:unrolled_run",
+    "uvicorn/server.py:run",
+    "uvicorn/server.py:serve",
+    "uvicorn/_compat.py:asyncio_run",
+    "hypercorn/asyncio/run.py:_run",
+    "aiohttp/web.py:run_app",
+    "aiohttp/worker.py:run",
+    "sanic/server/runners.py:_run_server_forever",
+    "sanic/server/runners.py:_serve_http_1",
+    "sanic/server/runners.py:_serve_http_3",
+    "tornado/platform/asyncio.py:start",
+    "twisted/internet/asyncioreactor.py:run",
+    "taskgroup/runners.py:run",
+    *(
+        f"granian/server/{kind}.py:_spawn_{protocol}_worker"
+        for kind in ("mp", "mt")
+        for protocol in ("asgi", "asgi_lifespan", "rsgi", "rsgi_lifespan")
+    ),
+)
+RUNS_LOOP = frozenset(["asyncio.run", "uvloop.run", "anyio.run"])  # as a source line calls them
+RUNS_ITS_LOOP = frozenset(["run_until_complete", "run_forever"])  # methods of a loop, whatever its name
+# Where a loop waits for events, and where it calls a handler.
+POLL = (
+    "selectors.py:select",
+    "selectors.py:_select",
+    "asyncio/windows_events.py:select",
+    "asyncio/windows_events.py:_poll",
+    "trio/_core/_io_epoll.py:get_events",
+)
+HANDLE = ("asyncio/events.py:_run",)
+
+# -- pools, and processes that are started ------------------------------------------------------------
+
+# The outermost frame of a pool's own in each of its threads or processes.
+POOL_WORKERS = (
+    "concurrent/futures/thread.py:_worker",
+    "multiprocessing/pool.py:worker",
+    "concurrent/futures/process.py:_process_worker",
+)
+POOL = (*POOL_WORKERS, "concurrent/futures/thread.py:run")
+ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
+POOL_NAME = re.compile(r"^(?:AnyIO worker thread|(?:asyncio|uvloop|ThreadPoolExecutor-\d{1,6})_\d{1,6})$")
+# Where a pool's thread waits for work.
+PARKED = ("queue.py:get", "threading.py:wait")
+# A forked child keeps its parent's stack below these frames: it does not run the loop that stands there.
+CHILDREN = ("multiprocessing/process.py:_bootstrap", "concurrent/futures/process.py:_process_worker")
+FORKED = (*CHILDREN, "os.py:fork")
+
+# -- servers -----------------------------------------------------------------------------------------
+
+SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
+ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
+SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
+# gunicorn alone has workers of both kinds: these run no event loop.
+SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")
+SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
+WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
+
+# -- tasks -------------------------------------------------------------------------------------------
+
+# Where coroutines stand while they are suspended: no thread does, so such a stack is a task's.
+SUSPENDED = (
+    "asyncio/locks.py",
+    "asyncio/queues.py",
+    "asyncio/tasks.py:sleep",
+    "asyncio/futures.py:__await__",
+    "asyncio/streams.py",
+    "anyio/_backends/_asyncio.py:wait",
+    "anyio/streams/memory.py",
+)
+# Files whose classes are made to wait on.
+ASYNCIO_PRIMITIVES = ("asyncio/locks.py", "asyncio/queues.py")
+PRIMITIVES = (*ASYNCIO_PRIMITIVES, "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
+TIMED_WAITS = ("wait_for", "wait", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself

@@ -1,0 +1,142 @@
+"""How the event loop's thread moved: idle, in one place all the time, going on, or stalling in between.
+
+Facts only. What they mean is decided in answer/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
+from hangdebug.evidence.model import Frame
+from hangdebug.scene.locks import ENTERS
+from hangdebug.scene.scene import Scene, View, once
+from hangdebug.scene.waits import SLEEPING, Wait, samples_outside, wait
+
+# "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
+# is; "stalling": idle in some samples, waiting in one place in others that follow each other.
+Pattern = Literal["one-place", "moving", "single", "stalling"]
+
+# What a server does for one request after its handler has returned, with no frame of the application.
+ANSWERS = (
+    "fastapi/routing.py:serialize_response",
+    "starlette/responses.py:render",
+    "starlette/requests.py:json",
+)
+LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
+
+
+@dataclass(frozen=True)
+class LoopMotion:
+    """The loop's thread where it is not idle. `outside` is (samples outside of the handler, all) of the profile.
+
+    `busy` is whether a thread that is never in one place computes, and does not poll.
+    """
+
+    pattern: Pattern
+    wait: Wait
+    handler: Frame | None = None
+    outside: tuple[int, int] | None = None
+    busy: bool = False
+
+
+@once
+def loop_motion(scene: Scene) -> LoopMotion | None:
+    """None where the loop is idle, or idle in between without a stall."""
+    if not scene.loop or all(view.idle for view in scene.loop):
+        return None
+    one = wait(scene, scene.loop[-1])
+    if one.motion.idle:
+        return LoopMotion("stalling", one) if is_stalling(scene, one) else None
+    if one.motion.samples == 1:
+        return LoopMotion("single", one)
+    handler = handler_frame(scene)
+    if one.motion.in_place:
+        return LoopMotion("one-place", one, handler, samples_outside(scene, one.view, handler))
+    busy = busy_while_moving(scene, one)
+    if busy:
+        one = wait(scene, last_with_application(scene))
+    return LoopMotion("moving", one, handler, samples_outside(scene, one.view, handler), busy)
+
+
+def is_stalling(scene: Scene, one: Wait) -> bool:
+    """Whether it waits in one place in samples that follow each other, and is idle in others."""
+    known = one.kernel is not None and bool(one.kernel.state)
+    waiting = one.kernel.state in SLEEPING if known and one.kernel is not None else one.running is False
+    return waiting and one.frame is not None and not one.motion.often and longest_run(scene) >= LEAST_RUN
+
+
+def last_with_application(scene: Scene) -> View:
+    """The last sample in which a frame of the application is on the stack."""
+    return next((view for view in reversed(scene.loop) if view.frame is not None), scene.loop[-1])
+
+
+def busy_while_moving(scene: Scene, one: Wait) -> bool:
+    """Whether a thread that is never in one place computes, and does not poll."""
+    return bool(one.running or one.running is None and last_with_application(scene).thread.active)
+
+
+def waits_for_shared_lock(one: Wait) -> bool:
+    """Whether it waits, without a timeout, for a lock that other processes may have as well: which one is not known."""
+    if not one.in_syscall("futex") or one.kernel is None:
+        return one.starts_with(*ENTERS[1:]) and one.syscall is None
+    return endless(one.kernel.args) and not one.kernel.args[1] & FUTEX_PRIVATE and not one.kernel.detail
+
+
+def gil_owner(scene: Scene, one: Wait) -> Wait | None:
+    """The thread that has the GIL, where the loop's thread has something to do and does not get to it.
+
+    It is ready to run, or it waits for a thread to start, which takes no time unless that one gets no GIL.
+    """
+    thread = one.view.thread
+    if thread.owns_gil or not (thread.active or one.inside("threading.py:start")):
+        return None
+    return next((wait(scene, view) for view in scene.last if view.thread.owns_gil and view.frame is not None), None)
+
+
+def joins_a_thread(one: Wait) -> bool:
+    """A pool that is joined or a thread that is waited for holds the loop for as long as that one works.
+
+    A thread that is started is waited for too, for as long as it takes it to begin: a moment.
+    """
+    waits = one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+    return waits and not one.inside("threading.py:start")
+
+
+def longest_run(scene: Scene) -> int:
+    """The longest run of consecutive samples in one place that is not idle."""
+    best = run = 0
+    last = None
+    for view in scene.loop:
+        run = 0 if view.idle else run + 1 if view.key == last else 1
+        last = None if view.idle else view.key
+        best = max(best, run)
+    return best
+
+
+def shared_frames(loop: tuple[View, ...]) -> list[Frame]:
+    """The frames that all samples share, innermost first, lines aside."""
+    stacks = [[(f.function, f.file) for f in reversed(view.section)] for view in loop]
+    depth = 0
+    while all(len(stack) > depth and stack[depth] == stacks[0][depth] for stack in stacks):
+        depth += 1
+    section = loop[-1].section
+    return list(section[len(section) - depth :])
+
+
+def handler_frame(scene: Scene) -> Frame | None:
+    """The application's first frame inside of the loop: a request's handler stays on the stack while it runs.
+
+    Where there is none, the server's function that turns one handler's result into a response.
+    """
+    shared = shared_frames(scene.loop)
+    own = [frame for frame in shared if is_application(frame)] or [f for f in shared if calls(f, *ANSWERS)]
+    return own[-1] if own else None
+
+
+def deepest_shared_frame(scene: Scene) -> Frame | None:
+    """The application's deepest frame that all samples share; else the server's function that answers."""
+    own = [frame for frame in shared_frames(scene.loop) if is_application(frame)]
+    return own[0] if own else handler_frame(scene)

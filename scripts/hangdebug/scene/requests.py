@@ -1,0 +1,172 @@
+"""Synchronous servers, job workers and scripts: which threads are inside of a request or a job, and do they go on?
+
+A worker that waits for its next request, job or message does so on purpose, for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hangdebug.evidence.frames import calls, is_application, library_path
+from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.roles import stands_in
+from hangdebug.scene.scene import Scene, View, once
+from hangdebug.scene.waits import Wait, wait
+
+# Library calls that run one request, or one job: what is called by them is the application's work.
+HANDLES = (
+    "socketserver.py:finish_request",
+    "wsgiref/handlers.py:run",
+    "http/server.py:handle_one_request",
+    "gunicorn/workers/sync.py:handle_request",
+    "gunicorn/workers/gthread.py:handle_request",
+    "waitress/task.py:execute",
+    "waitress/channel.py:service",
+    "werkzeug/serving.py:run_wsgi",
+    "cheroot/wsgi.py:respond",
+    "cheroot/server.py:communicate",
+    "flask/app.py:wsgi_app",
+    "bottle.py:wsgi",
+    "django/core/handlers/wsgi.py:__call__",
+    "falcon/app.py:__call__",
+    "pyramid/router.py:invoke_request",
+    "xmlrpc/server.py:_dispatch",
+    "grpc/_server.py:_call_behavior",
+    "celery/app/trace.py:trace_task",
+    "rq/worker.py:perform_job",
+    "huey/api.py:execute",
+    "dramatiq/worker.py:process_message",
+    "apscheduler/executors/base.py:run_job",
+    "concurrent/futures/thread.py:run",
+)
+SYNC_SERVERS = (
+    "socketserver.py",
+    "http/server.py",
+    "wsgiref/",
+    "gunicorn/workers/",
+    "waitress/",
+    "werkzeug/serving.py",
+    "cheroot/",
+    "xmlrpc/server.py",
+    "grpc/_server.py",
+    "celery/worker/",
+    "celery/apps/",
+    "billiard/pool.py",
+    "rq/worker.py",
+    "flask/app.py",
+    "huey/consumer.py",
+    "dramatiq/worker.py",
+    "apscheduler/schedulers/",
+    "bottle.py",
+    "django/core/",
+)
+# Threads that such a server starts once: when none of them is free, the next request waits.
+FIXED = ("waitress/task.py:handler_thread", "cheroot/workers/threadpool.py:run")
+ACCEPTS = (
+    "socketserver.py:serve_forever",
+    "socketserver.py:handle_request",
+    "gunicorn/workers/sync.py:run",
+    "werkzeug/serving.py:serve_forever",
+    "cheroot/server.py:serve",
+    "billiard/pool.py:workloop",
+    "rq/worker.py:work",
+)
+BETWEEN_JOBS = (
+    "threading.py:wait",
+    "threading.py:wait_for",
+    "queue.py",
+    "selectors.py",
+    "multiprocessing/queues.py",
+    "multiprocessing/connection.py",
+    "multiprocessing/managers.py",
+    "zmq/sugar/socket.py",
+    "zmq/sugar/poll.py",
+    "asyncore.py",
+)
+JOINS_ANOTHER = (
+    "threading.py:join",
+    "threading.py:_wait_for_tstate_lock",
+    "multiprocessing/process.py:join",
+    "subprocess.py",
+)
+RECEIVES = frozenset(
+    "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
+)
+MOST_WOKEN = 3
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The threads inside of a request or job that do not go on, those that do, and how many wait for one."""
+
+    stuck: tuple[Wait, ...]
+    moving: tuple[Wait, ...]
+    free: int
+
+
+@once
+def crew(scene: Scene) -> Crew:
+    busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(view)]
+    stuck = [one for one in busy if does_not_go_on(one)]
+    free = sum(
+        any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(view) for view in scene.last
+    )
+    return Crew(tuple(stuck), tuple(one for one in busy if one not in stuck), free)
+
+
+def inside_request(view: View) -> bool:
+    """Whether the application was called to serve a request, or to do a job, and has not returned."""
+    frames = view.thread.frames
+    own = next((index for index, frame in enumerate(frames) if is_application(frame)), len(frames))
+    return any(calls(frame, *HANDLES) for frame in frames[own:])
+
+
+def waits_for_work(view: View) -> bool:
+    """Whether the thread stands in the server's own code, and not in the join of another thread or process."""
+    inner = view.inner if view.frame is not None else view.thread.frames
+    return any((library_path(frame.file) or "").startswith(SYNC_SERVERS) for frame in inner) and not calls(
+        inner[0], *JOINS_ANOTHER
+    )
+
+
+def does_not_go_on(one: Wait) -> bool:
+    """In one place in every sample; a thread that computes there does not go on either, as long as it does."""
+    return one.motion.in_place and (bool(one.running) or (one.motion.woke or 0) <= MOST_WOKEN)
+
+
+def comes_or_goes(scene: Scene, one: Wait) -> bool:
+    """Whether the thread was not there in every sample, or has ended by the time that the watch was over."""
+    watch = scene.evidence.watch
+    return one.motion.samples < len(scene.samples) or bool(watch) and one.view.thread.os_id not in watch[-1].waits
+
+
+def waits_for_own_lock(one: Wait) -> bool:
+    """Whether it waits for a lock of its own process, without a timeout: no peer is slow there."""
+    return one.in_syscall("futex") and one.kernel is not None and not ends_by_itself(one.kernel)
+
+
+def between_jobs(one: Wait) -> bool:
+    """Whether it waits as workers do between two jobs: for an event, a queue, a connection, a message."""
+    if (
+        one.outermost is not None
+        and calls(one.outermost, *BETWEEN_JOBS)
+        or one.in_syscall("accept", "accept4", "pause")
+    ):
+        return True
+    names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}
+    return bool(names & RECEIVES) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
+
+
+def sleeps_or_computes(one: Wait) -> bool:
+    """Whether it is in a sleep or computes, as far as one dump shows: many requests do, each for a moment."""
+    return bool(one.running) or one.line_calls("sleep") or one.in_syscall("clock_nanosleep")
+
+
+def accepts_requests(one: Wait) -> bool:
+    """Whether the thread inside of a request is the one that takes requests, so that nobody else does."""
+    return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
+
+
+def runs_sync_server(scene: Scene) -> bool:
+    """Whether a synchronous server runs here."""
+    return any(stands_in(view.thread, SYNC_SERVERS) for view in scene.last)
