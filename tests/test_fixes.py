@@ -427,7 +427,7 @@ def order(source: str) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("case", (0, 7, 40), ids=["one block", "several items", "a shared pool"])
+@pytest.mark.parametrize("case", [0, 7, 40], ids=["one block", "several items", "a shared pool"])
 def test_fix_needs_nothing_but_python(case: int, tmp_path: Path) -> None:
     before, after = MENDED[case].values[0].split("---\n")
     (tmp_path / "app.py").write_text(before)

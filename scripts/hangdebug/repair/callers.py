@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import ast
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Union
 
 from hangdebug.errors import BadSource
 from hangdebug.repair.code.file import File, dotted, last_name, parse

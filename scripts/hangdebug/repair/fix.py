@@ -14,9 +14,9 @@ import stat
 import sys
 import tempfile
 import tokenize
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, Sequence
 
 from hangdebug.errors import BadSource
 from hangdebug.repair.code.concerns import Contents, contents_of

@@ -10,9 +10,10 @@ import contextlib
 import gc
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Iterator, Protocol, Sequence
+from typing import Protocol
 from urllib.parse import quote
 
 from hangdebug import __version__

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.edits import Edit
@@ -75,9 +75,9 @@ def never_runs(file: File, node: ast.AST) -> bool:
     if home is not None and any(file.qualified(base) == "threading.Thread" for base in home.bases):
         return True
     for up in file.above(node):
-        if isinstance(up, ast.If) and isinstance(up.test, ast.Constant):
-            if inner in (up.orelse if up.test.value else up.body):
-                return True
+        constant = up.test if isinstance(up, ast.If) and isinstance(up.test, ast.Constant) else None
+        if isinstance(up, ast.If) and constant and inner in (up.orelse if constant.value else up.body):
+            return True
         inner = up
     return False
 

@@ -7,8 +7,9 @@ iterable of a comprehension belong to the scope around; a comprehension has a sc
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Callable, Iterator
+from typing import Callable
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -180,8 +181,8 @@ def value_assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
     whole = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
     value = whole.value if isinstance(whole, ast.Assign) else None
     if isinstance(parent, ast.Tuple) and isinstance(value, ast.Tuple) and is_plain(parent) and is_plain(value):
-        if len(parent.elts) == len(value.elts):  # a, b = f(), g()
-            return value.elts[parent.elts.index(node)]
+        pairs = dict(zip(parent.elts, value.elts))  # a, b = f(), g()
+        return pairs[node] if len(parent.elts) == len(value.elts) else None
     if isinstance(parent, ast.withitem) and not isinstance(scopes.parents[parent], ast.AsyncWith):
         return parent.context_expr
     return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 from hangdebug.repair.code.file import File, parse
 

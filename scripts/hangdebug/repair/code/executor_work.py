@@ -15,8 +15,8 @@ from hangdebug.repair.code.work_path import walk
 from hangdebug.repair.code.work_waits import (
     FUNCTION,
     Exit,
+    Judgement,
     Trail,
-    Verdict,
     Work,
     blocking_joins,
     leaves_between,
@@ -28,14 +28,14 @@ ASKS = (ast.Compare, ast.If, ast.withitem, ast.UnaryOp)
 
 
 def judge_executor(
-    file: File, owner: ast.AsyncFunctionDef, uses: list[ast.expr], exit: Exit, depth: int = 3
-) -> Verdict:
-    """Judge the executor that `uses` read in the coroutine `owner`, for its `exit`.
+    file: File, owner: ast.AsyncFunctionDef, uses: list[ast.expr], leaving: Exit, depth: int = 3
+) -> Judgement:
+    """Judge the executor that `uses` read in the coroutine `owner`, for its exit, `leaving`.
 
     The exit is a block, a call, or the end of `owner` where that was handed the executor. `depth` is how many
     coroutines may hand it on.
     """
-    trail = Trail(file, owner, exit, file.start(exit) if isinstance(exit, ast.Call) else file.end(exit))
+    trail = Trail(file, owner, leaving, file.start(leaving) if isinstance(leaving, ast.Call) else file.end(leaving))
     works = [work for use in uses for work in [hand_over(trail, use, depth)] if work]
     for work in works:
         walk(trail, work.node, work)
@@ -55,7 +55,7 @@ def judge_executor(
         else:
             loose.append((line, trail.notes.get(work, "nothing else in the function awaits it")))
     waits = {*blocking_joins(trail), *(wait for inner in trail.inner for wait in inner.waits)}
-    return Verdict(tuple(sorted(set(loose))), tuple(sorted(waits)), tuple(sorted(unwaited)))
+    return Judgement(tuple(sorted(set(loose))), tuple(sorted(waits)), tuple(sorted(unwaited)))
 
 
 def hand_over(trail: Trail, use: ast.expr, depth: int) -> Work | None:
@@ -90,10 +90,10 @@ def handed_on(trail: Trail, use: ast.expr, call: ast.Call, depth: int) -> Work |
         return None
     function, taken = known
     if function is not trail.owner:  # if it calls itself, it is judged already
-        verdict = judge_executor(trail.file, function, trail.file.uses(taken), function, depth - 1)
-        for inner, why in verdict.loose:
+        judgement = judge_executor(trail.file, function, trail.file.uses(taken), function, depth - 1)
+        for inner, why in judgement.loose:
             trail.kept.append((use.lineno, f"{words}, whose line {inner} may leave work too: {why}"))
-        trail.inner.append(verdict)
+        trail.inner.append(judgement)
     return Work(call, "awaitable")
 
 

@@ -10,7 +10,7 @@ of its own are executors too, but whether others count on the wait at their end 
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import Binding, defaults_of, walk
 from hangdebug.repair.code.file import File, dotted, is_none, root_name
@@ -222,9 +222,10 @@ def why_own_exit(file: File, node: ast.expr) -> str:
     for name in ("__exit__", "shutdown"):
         for call in (each for each in walk(own[name]) if isinstance(each, ast.Call)) if name in own else ():
             base = call.func.value if isinstance(call.func, ast.Attribute) and call.func.attr == name else None
-            if isinstance(base, ast.Call) and dotted(base.func) == "super":
-                if name == "__exit__" or says_wait(call) or (says_wait(call) is None and waits_by_default(own[name])):
-                    return f"its class has an exit of its own, which joins in line {call.lineno}: mend it there"
+            if not isinstance(base, ast.Call) or dotted(base.func) != "super":
+                continue
+            if name == "__exit__" or says_wait(call) or (says_wait(call) is None and waits_by_default(own[name])):
+                return f"its class has an exit of its own, which joins in line {call.lineno}: mend it there"
     return ""
 
 

@@ -16,9 +16,9 @@ import itertools
 import re
 import tokenize
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Iterator
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, Binding, Scope, Scopes, read_scopes, walk
 

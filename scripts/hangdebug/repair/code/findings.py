@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Callable, Iterable
+from typing import Callable
 
 from hangdebug.repair.code.bindings import FUNCTIONS
 from hangdebug.repair.code.edits import Edit, apply, with_imports

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.executors import is_executor

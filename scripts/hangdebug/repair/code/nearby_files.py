@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Iterator
 
 SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
 MOST_FILES = 2000  # of a tree that is looked through for what else uses a name

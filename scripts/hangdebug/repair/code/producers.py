@@ -24,8 +24,8 @@ from hangdebug.repair.code.work_waits import (
     FUNCTION,
     LOOPS,
     Function,
+    Judgement,
     Trail,
-    Verdict,
     Work,
     loops_around,
     note_wait,
@@ -184,14 +184,14 @@ class Stop:
     lines: tuple[int, ...] = ()
 
 
-def find_stop(file: File, owner: ast.AsyncFunctionDef, verdict: Verdict) -> Stop:
+def find_stop(file: File, owner: ast.AsyncFunctionDef, judgement: Judgement) -> Stop:
     """What the exit of an executor can stop: work that the coroutine gets items from, if it is a function here."""
-    if not verdict.unwaited or import_needed(file, owner.body[0], "threading") is None:
+    if not judgement.unwaited or import_needed(file, owner.body[0], "threading") is None:
         return Stop()
     feeds = {
         call.lineno: loops
         for call in file.calls
-        if call.lineno in verdict.unwaited and verb_of(call) in STARTS and file.frame(call) is owner
+        if call.lineno in judgement.unwaited and verb_of(call) in STARTS and file.frame(call) is owner
         for loops in [sending_loops(file, owner, call)]
         if loops
     }
@@ -227,9 +227,9 @@ def only_sends(home: Function, sent: set[str]) -> bool:
             return False
         if isinstance(node, ast.Assign) and not all(isinstance(each, (ast.Name, ast.Tuple)) for each in node.targets):
             return False
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            if not (sent | LOGS) & {getattr(each, "id", getattr(each, "attr", "")) for each in walk(node)}:
-                return False
+        used = {getattr(each, "id", getattr(each, "attr", "")) for each in walk(node)}
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not used & (sent | LOGS):
+            return False
     return True
 
 

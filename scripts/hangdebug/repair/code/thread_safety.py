@@ -214,14 +214,12 @@ def kind_of_value(
     def again(part: ast.expr | None) -> int:
         return kind_of_value(file, part, node, path)
 
-    if isinstance(each, LITERALS):
-        return FREE
-    if isinstance(each, DISPLAYS):
-        parts = [*getattr(each, "elts", ()), *getattr(each, "values", ())]
-        parts += filter(None, [getattr(each, "elt", None), getattr(each, "value", None)])
+    if isinstance(each, (*LITERALS, *DISPLAYS, ast.BoolOp)):
+        parts = [*getattr(each, "elts", ()), *getattr(each, "values", ())] * (not isinstance(each, LITERALS))
+        parts += filter(None, [getattr(each, "elt", None), getattr(each, "value", None)] * isinstance(each, DISPLAYS))
         return min(map(again, parts), default=FREE)
-    if isinstance(each, (ast.IfExp, ast.BoolOp)):
-        return min(map(again, each.values if isinstance(each, ast.BoolOp) else (each.body, each.orelse)))
+    if isinstance(each, ast.IfExp):
+        return min(again(each.body), again(each.orelse))
     if isinstance(each, ast.Call):
         built = file.qualified(each.func).split(".")[0] not in PACKAGES and not isinstance(each.func, ast.Attribute)
         return (DATA if built else FREE) if is_harmless(file, each, node) else UNKNOWN

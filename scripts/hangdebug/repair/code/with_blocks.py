@@ -15,8 +15,8 @@ it now stands deeper.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Iterator, Mapping, Sequence
 
 from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File

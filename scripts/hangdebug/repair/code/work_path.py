@@ -45,6 +45,7 @@ CARRIERS = (
     ast.Dict,
     *COMPREHENSIONS,
     ast.Subscript,
+    ast.IfExp,
     ast.Lambda,
     ast.BinOp,
 )
@@ -61,36 +62,52 @@ def walk(trail: Trail, node: ast.AST | None, work: Work, kind: str = "") -> None
 
 
 def step(trail: Trail, node: ast.AST, parent: ast.AST, work: Work, kind: str) -> Step:
-    if isinstance(parent, ast.Await):
-        note_await(trail, work, parent)
-    elif isinstance(parent, ast.Call):
+    if isinstance(parent, ast.Call):
         return into_call(trail, node, parent, work, kind)
-    elif isinstance(parent, ast.Attribute):
+    if isinstance(parent, ast.Attribute):
         return into_attribute(trail, parent, work, kind)
-    elif isinstance(parent, (ast.For, ast.AsyncFor, ast.comprehension)):
-        if node is parent.iter:
-            into_loop(trail, parent, work, kind)
-    elif isinstance(parent, ASSIGNS):
-        if node is parent.value:
-            for target in parent.targets if isinstance(parent, ast.Assign) else [parent.target]:
-                into_name(trail, target, work, kind, since=None if isinstance(parent, ast.AugAssign) else parent)
+    if isinstance(parent, ASSIGNS):
+        for target in targets_of(parent) if node is parent.value else ():
+            into_name(trail, target, work, kind, since=None if isinstance(parent, ast.AugAssign) else parent)
         return (parent if isinstance(parent, ast.NamedExpr) else None), kind
+    if isinstance(parent, CARRIERS):
+        return (parent if carries(trail, node, parent, work, kind) else None), kind
+    if isinstance(parent, (ast.For, ast.AsyncFor, ast.comprehension)) and node is parent.iter:
+        into_loop(trail, parent, work, kind)
+    elif isinstance(parent, ast.Await):
+        note_await(trail, work, parent)
     elif isinstance(parent, ast.Return):
-        if trail.file.frame(parent) is trail.owner:
-            trail.notes[work] = "it is returned unfinished"
-        else:
-            through_callers(trail, trail.file.frame(parent), work, kind)
+        into_return(trail, parent, work, kind)
     elif isinstance(parent, ast.Yield):
         trail.notes[work] = "it is yielded unfinished"
-    elif isinstance(parent, ast.Subscript) and node is parent.slice:
-        return None, kind
-    elif isinstance(parent, ast.Subscript) and picks_a_part(parent):
-        only_a_part(trail, parent, work)
-    elif isinstance(parent, ast.Starred) and kind == "results" and not isinstance(trail.file.parent(parent), ast.Call):
-        note_join(trail, work, parent.value, "unpacking map() waits")
-    elif isinstance(parent, CARRIERS) or (isinstance(parent, ast.IfExp) and node is not parent.test):
-        return parent, kind
     return None, kind
+
+
+def carries(trail: Trail, node: ast.AST, parent: ast.AST, work: Work, kind: str) -> bool:
+    """Whether the expression around carries all of the work on."""
+    if isinstance(parent, ast.IfExp):
+        return node is not parent.test
+    if isinstance(parent, ast.Subscript):
+        if node is not parent.slice and picks_a_part(parent):
+            only_a_part(trail, parent, work)
+        return node is not parent.slice and not picks_a_part(parent)
+    unpacks = isinstance(parent, ast.Starred) and not isinstance(trail.file.parent(parent), ast.Call)
+    if isinstance(parent, ast.Starred) and unpacks and kind == "results":
+        note_join(trail, work, parent.value, "unpacking map() waits")
+        return False
+    return True
+
+
+def targets_of(node: ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def into_return(trail: Trail, node: ast.Return, work: Work, kind: str) -> None:
+    home = trail.file.frame(node)
+    if home is trail.owner:
+        trail.notes[work] = "it is returned unfinished"
+    else:
+        through_callers(trail, home, work, kind)
 
 
 def only_a_part(trail: Trail, node: ast.AST, work: Work) -> None:
@@ -116,10 +133,7 @@ def into_call(trail: Trail, node: ast.AST, parent: ast.Call, work: Work, kind: s
     """`node` is called, or is an argument of the call `parent`."""
     called, inside = verb_of(parent), trail.file.frame(parent) is trail.owner
     if node is parent.func:
-        if kind == "function" and inside and waits_inside(trail, node):
-            note_join(trail, work, parent, f"{called}() waits")
-        elif kind == "function":
-            trail.awaited.setdefault(work, trail.file.start(parent))  # what it starts is followed by itself
+        into_own_call(trail, parent, work, kind)
         return parent, kind
     receiver = parent.func.value if isinstance(parent.func, ast.Attribute) else None
     if trail.file.qualified(parent.func) in WAITS and inside:
@@ -139,6 +153,14 @@ def into_call(trail: Trail, node: ast.AST, parent: ast.Call, work: Work, kind: s
     else:
         trail.note(work, f"it is handed to {called or 'a call'}(), which may not wait for it")
     return None, kind
+
+
+def into_own_call(trail: Trail, call: ast.Call, work: Work, kind: str) -> None:
+    """What starts the work is called itself: a nested function, which may wait for it too."""
+    if kind == "function" and trail.file.frame(call) is trail.owner and waits_inside(trail, call.func):
+        note_join(trail, work, call, f"{verb_of(call)}() waits")
+    elif kind == "function":
+        trail.awaited.setdefault(work, trail.file.start(call))  # what it starts is followed by itself
 
 
 def into_attribute(trail: Trail, parent: ast.Attribute, work: Work, kind: str) -> Step:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, Union
+from typing import Union
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.file import File, dotted, is_none
@@ -23,7 +24,7 @@ SILENT = frozenset(("move_on_after", "move_on_at"))
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """`loose`: work that only the exit waits for; `waits`: calls that block the loop. Line and words each.
 
     `unwaited`: lines of work that need not be waited for, since the coroutine awaits what it sends.
@@ -57,7 +58,7 @@ class Trail:
     tested: set[Work] = field(default_factory=set)  # it is asked .done() before
     notes: dict[Work, str] = field(default_factory=dict)  # what became of it instead
     kept: list[tuple[int, str]] = field(default_factory=list)  # line and words, where the executor itself is kept
-    inner: list[Verdict] = field(default_factory=list)  # on the coroutines that it is handed to
+    inner: list[Judgement] = field(default_factory=list)  # on the coroutines that it is handed to
 
     def note(self, work: Work, words: str) -> None:
         """What became of the work, unless something is known of it already."""
@@ -78,12 +79,10 @@ def note_wait(trail: Trail, work: Work, node: ast.AST) -> None:
     """`node` waits for the work without blocking, if it always runs, waits for all of it, and in time."""
     file, within = trail.file, nodes_around(trail, work)
     start, line, inside = file.start(node), file.line(node), file.frame(node) is trail.owner
-    drawn = any(
-        isinstance(up, COMPREHENSIONS) and up in within for up in file.above(node)
-    )  # [await job for job in jobs]
-    if inside and node not in within and start < file.start(work.node) and not drawn:
-        if not within & loops_around(trail, node):
-            return  # it awaits what an earlier statement or an earlier round had started
+    drawn = any(isinstance(up, COMPREHENSIONS) for up in within & set(file.above(node)))  # [await job for job in jobs]
+    earlier = inside and node not in within and start < file.start(work.node) and not drawn
+    if earlier and not within & loops_around(trail, node):
+        return  # it awaits what an earlier statement or an earlier round had started
     if start >= trail.end and inside:
         trail.notes[work] = f"line {line} reads it only after the exit"
     elif on_one_branch(trail, work, node):
@@ -192,9 +191,9 @@ def leaves_between(trail: Trail, work: Work, awaited: int) -> int:
     file, within = trail.file, nodes_around(trail, work)
     block = trail.exit if trail.exit in within and isinstance(trail.exit, ast.With) else trail.owner
     for each in (part for line in block.body for part in walk(line)):
-        if isinstance(each, (ast.Return, ast.Raise)) and each not in within and file.frame(each) is trail.owner:
-            if file.end(work.node) < file.start(each) and file.end(each) < awaited:
-                return each.lineno
+        leaves = isinstance(each, (ast.Return, ast.Raise)) and each not in within and file.frame(each) is trail.owner
+        if leaves and file.end(work.node) < file.start(each) and file.end(each) < awaited:
+            return file.line(each)
     return 0
 
 

@@ -12,9 +12,9 @@ import re
 import selectors
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from hangdebug.errors import MissingTool
@@ -172,8 +172,7 @@ def running(commands: Sequence[list[str]], stderr: int) -> Iterator[list[subproc
     """Run curls side by side. Whatever ends the block, Ctrl-C too, they are killed and waited for."""
     curls: list[subprocess.Popen[bytes]] = []
     try:
-        for command in commands:
-            curls.append(spawn(command, stderr))
+        curls.extend(spawn(command, stderr) for command in commands)
         yield curls
     finally:
         for curl in curls:

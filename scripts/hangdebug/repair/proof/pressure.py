@@ -10,17 +10,19 @@ is late while twenty streams are torn down at once, and threads that pile up.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import shlex
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, Callable, Iterable, Iterator, Mapping, Union
+from typing import Any, Callable, Union
 
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.evidence.bundle import json_object
@@ -139,10 +141,8 @@ def warm(run: Run, url: str, count: int, on_phase: Callable[[str], object]) -> b
 
 def yield_the_processor() -> None:
     """Let the server and the probes come first. In life, readers start their browsers on machines of their own."""
-    try:
+    with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + 5)  # Linux: of this thread only
-    except (AttributeError, OSError):
-        pass
 
 
 def cut(run: Run, url: str, count: int) -> bool:

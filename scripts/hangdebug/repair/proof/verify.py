@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Callable, Iterable
+from typing import Callable
 
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.repair.model import Probe

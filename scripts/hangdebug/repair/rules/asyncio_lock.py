@@ -22,7 +22,7 @@ Condition, locks of asyncio, and names that are not known to be a lock.
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import NO_ASYNCIO, import_needed
 from hangdebug.repair.code.bindings import walk
@@ -134,12 +134,12 @@ def other_uses(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
     for node in walk(file.tree):
         if isinstance(node, ast.Constant) and node.value == name:
             yield node
-        elif inside and isinstance(node, ast.Attribute) and node.attr == name and node is not target:
-            if node not in own and not is_of_another_class(file, node, file.home(target)):
-                yield node
+        same = isinstance(node, ast.Attribute) and node.attr == name and node is not target and node not in own
+        if inside and same and not is_of_another_class(file, node, file.home(target)):
+            yield node
 
 
-def is_of_another_class(file: File, node: ast.Attribute, home: ast.ClassDef | None) -> bool:
+def is_of_another_class(file: File, node: ast.AST, home: ast.ClassDef | None) -> bool:
     """Whether it is an attribute that another class, without a base, gives itself."""
     other = file.home(node)
     return other not in (None, home) and not other.bases and bool(file.values(node))

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import ast
 import itertools
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import import_needed, other_loop, parenthesize, why_no_await
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk

@@ -27,9 +27,10 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Union
 
 from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.concerns import Need
@@ -98,6 +99,20 @@ def answer(file: File, app: App) -> Found:
 
 
 def why_not(file: File, app: App) -> str:
+    reason = why_not_so_made(file, app) or why_given_away(file, app.name)
+    if reason:
+        return reason
+    for function, decorator in app.handlers:
+        reason = why_unfit(file, app.statement, function, decorator)
+        if reason:
+            return f"of {function.name}(): {reason}"
+    if file.lookup(app.statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
+        return "the name `asynccontextmanager` means something else here"
+    return why_elsewhere(file)
+
+
+def why_not_so_made(file: File, app: App) -> str:
+    """What the call that makes the app, or the text of the file, has against a lifespan."""
     said = {each.arg for each in app.call.keywords}
     if len(file.values(app.name)) != 1:
         return f"`{app.name.id}` is made in more than one place"
@@ -116,16 +131,7 @@ def why_not(file: File, app: App) -> str:
             "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
             "look at that first"
         )
-    away = why_given_away(file, app.name)
-    if away:
-        return away
-    for function, decorator in app.handlers:
-        reason = why_unfit(file, app.statement, function, decorator)
-        if reason:
-            return f"of {function.name}(): {reason}"
-    if file.lookup(app.statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
-        return "the name `asynccontextmanager` means something else here"
-    return why_elsewhere(file)
+    return ""
 
 
 def why_given_away(file: File, app: ast.Name) -> str:

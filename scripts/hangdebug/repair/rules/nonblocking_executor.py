@@ -38,8 +38,9 @@ Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of process
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, Union
+from typing import Union
 
 from hangdebug.repair.code.await_places import call_through, import_needed, why_no_await
 from hangdebug.repair.code.bindings import walk
@@ -60,7 +61,7 @@ from hangdebug.repair.code.file import File, dotted, fresh_name
 from hangdebug.repair.code.findings import Found
 from hangdebug.repair.code.producers import Stop, find_stop
 from hangdebug.repair.code.with_blocks import CALM, Plan, check_event, stop_waiting, take_apart
-from hangdebug.repair.code.work_waits import Verdict
+from hangdebug.repair.code.work_waits import Judgement
 
 ID = "nonblocking_executor"
 NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
@@ -70,7 +71,7 @@ STACK = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
 RUN_TIME = f"its `wait` is known only at run time; write it out, or {STREAM}"
 WAITS = "on the event loop's thread by itself"
 THREAD = "asyncio.to_thread"
-NOTHING, NO_STOP = Verdict(), Stop()
+NOTHING, NO_STOP = Judgement(), Stop()
 PAUSES = (ast.Await, ast.Yield, ast.YieldFrom, ast.AsyncFor, ast.AsyncWith)
 Node = Union[ast.With, ast.Call]
 
@@ -84,7 +85,7 @@ class Exit:
     item: int = 0
     name: str = ""
     refusal: str = ""
-    verdict: Verdict = NOTHING
+    judgement: Judgement = NOTHING
     mended: bool = False
     stop: Stop = NO_STOP
     thread: bool = False  # it is awaited in a thread
@@ -128,7 +129,7 @@ def call_of(each: Exit) -> str:
 
 def waiting_lines(each: Exit) -> Iterator[Found]:
     """The lines that block by themselves, whatever becomes of the exit."""
-    for line, words in each.verdict.waits:
+    for line, words in each.judgement.waits:
         more = f"mending the exit does not unblock this line: await the work instead, {STREAM}"
         yield Found(each.node, f"{words} {WAITS}; {more}", refused=True, line=line)
 
@@ -140,7 +141,7 @@ def mending_message(each: Exit) -> str:
     message = f"{call_of(each)} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in each.stop.lines:
         message += f". The work of line {line} ends when `{each.stop.name}` is set, which is before its next item"
-    for line in sorted(set(each.verdict.unwaited) - set(each.stop.lines)):
+    for line in sorted(set(each.judgement.unwaited) - set(each.stop.lines)):
         message += (
             f". Nothing waits for line {line} any more: what it does after it has sent its last item "
             f"may end after the code below, and it runs on when a client leaves; {STREAM}"
@@ -179,11 +180,11 @@ def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: 
         use for use in file.uses(target) if not fresh or in_body(file, node, use) or early_closure(file, owner, use)
     ]
     stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if in_body(file, node, item.node)]
-    verdict = judge_executor(file, owner, uses, node)
+    judgement = judge_executor(file, owner, uses, node)
     refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
-    refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, node.body)
-    ends = NO_STOP if refusal else find_stop(file, owner, verdict)
-    return Exit(node, owner, index, target.id, refusal, verdict, stop=ends)
+    refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(judgement, node.body)
+    ends = NO_STOP if refusal else find_stop(file, owner, judgement)
+    return Exit(node, owner, index, target.id, refusal, judgement, stop=ends)
 
 
 def in_body(file: File, block: ast.With, node: ast.AST) -> bool:
@@ -241,16 +242,16 @@ def find_shutdowns(file: File) -> Iterator[Exit]:
 
 def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, receiver: ast.expr) -> Exit:
     local = isinstance(receiver, ast.Name) and is_local(file, owner, receiver)
-    verdict = judge_executor(file, owner, file.uses(receiver), node) if local else NOTHING
+    judgement = judge_executor(file, owner, file.uses(receiver), node) if local else NOTHING
     if says_wait(node) is False:
-        return Exit(node, owner, verdict=verdict, mended=True)
+        return Exit(node, owner, judgement=judgement, mended=True)
     if says_wait(node) is None:
         return Exit(node, owner, refusal=RUN_TIME)
-    refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(verdict, owner.body)
-    if (local and not refusal) or refusal == LIFESPAN or verdict.waits:
-        return Exit(node, owner, refusal=refusal, verdict=verdict)
+    refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(judgement, owner.body)
+    if (local and not refusal) or refusal == LIFESPAN or judgement.waits:
+        return Exit(node, owner, refusal=refusal, judgement=judgement)
     kept = why_no_thread(file, node)  # others may wait for what is in it, or only this wait completes it
-    return Exit(node, owner, refusal=f"{kept}; {STREAM}" if kept else "", verdict=verdict, thread=True)
+    return Exit(node, owner, refusal=f"{kept}; {STREAM}" if kept else "", judgement=judgement, thread=True)
 
 
 def why_no_thread(file: File, node: ast.Call) -> str:
@@ -263,15 +264,15 @@ def why_no_thread(file: File, node: ast.Call) -> str:
     return why_no_await(file, node, last=True) or "its parentheses are unusual: write it plainly first" * odd
 
 
-def why_not(verdict: Verdict, body: list[ast.stmt]) -> str:
+def why_not(judgement: Judgement, body: list[ast.stmt]) -> str:
     """Why the exit must stay as it is, "" if it can be mended."""
-    if verdict.loose:
-        line, words = verdict.loose[0]
+    if judgement.loose:
+        line, words = judgement.loose[0]
         return (
             f"line {line} may leave work that only this wait completes: {words}; await it before the exit, or {STREAM}"
         )
-    if verdict.waits and not any(is_pause(each) for line in body for each in walk(line)):
-        line, words = verdict.waits[0]
+    if judgement.waits and not any(is_pause(each) for line in body for each in walk(line)):
+        line, words = judgement.waits[0]
         return f"line {line} blocks before that ({words}), so another exit would not help; {STREAM}"
     return ""
 

@@ -17,7 +17,7 @@ another thread; a `sleep` that is not known to be that of `time`; files about tr
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import import_needed, never_runs, other_loop, why_no_await
 from hangdebug.repair.code.concerns import Need

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.concerns import Need

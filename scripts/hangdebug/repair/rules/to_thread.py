@@ -24,8 +24,8 @@ back before the next await; a queue that never leaves the function; a join in a 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 from hangdebug.repair.code.await_places import (
     call_through,
