@@ -156,7 +156,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
             "python scripts/hang.py fix app/api/routes/stream.py:14",
         )
     skipped: list[str] = []
-    patches = scan.found(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
+    patches = scan.patches_for(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
     findings: list[Finding] = []
     changed: list[Patch] = []
     unwritten: list[str] = []
@@ -175,7 +175,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
     if unwritten:
         return 2
     if listed:
-        print(scan.listed(findings, skipped, arguments), end="")
+        print(scan.write_list(findings, skipped, arguments), end="")
         return 1 if findings else 0
     if not changed:
         say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")
