@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.repair import fix
-from hangdebug.repair.code.concerns import contents_of
+from hangdebug.repair.code.findings import contents_of
 from hangdebug.repair.rules import RULES
 
 TABLES = Path(__file__).with_name("rewrites")

@@ -17,8 +17,7 @@ from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
 from hangdebug.repair.model import Finding, Patch
-from hangdebug.report.explain import as_trace, explained
-from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text
+from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text, as_trace, explained
 
 if TYPE_CHECKING:  # these need more than the standard library
     from hangdebug.capture.processes import Target

@@ -19,10 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hangdebug.errors import BadSource
-from hangdebug.repair.code.concerns import Contents, contents_of
 from hangdebug.repair.code.edits import with_imports
 from hangdebug.repair.code.file import tree_of
-from hangdebug.repair.code.line_numbers import line_moved, renumber, split_lines
+from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 

@@ -7,8 +7,7 @@ from functools import partial
 from types import ModuleType
 from typing import Callable
 
-from hangdebug.repair.code.concerns import Contents, Need
-from hangdebug.repair.code.findings import rewrite
+from hangdebug.repair.code.findings import Contents, Need, rewrite
 from hangdebug.repair.model import Finding
 from hangdebug.repair.rules import (
     asyncio_lock,

@@ -26,10 +26,9 @@ from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import NO_ASYNCIO, import_needed
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.findings import Found, Need
 
 ID = "asyncio_lock"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)

@@ -30,11 +30,10 @@ from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import import_needed, other_loop, parenthesize, why_no_await
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
-from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero
-from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.future_waits import (
     MAP,
     find_drained,

@@ -33,10 +33,9 @@ from pathlib import Path
 from typing import Union
 
 from hangdebug.repair.code.bindings import parameters, walk
-from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.nearby_files import other_files
 
 ID = "lifespan"

@@ -44,7 +44,6 @@ from typing import Union
 
 from hangdebug.repair.code.await_places import call_through, import_needed, why_no_await
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.executor_work import judge_executor
 from hangdebug.repair.code.executors import (
@@ -58,7 +57,7 @@ from hangdebug.repair.code.executors import (
     why_own_exit,
 )
 from hangdebug.repair.code.file import File, dotted, fresh_name
-from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.producers import Stop, find_stop
 from hangdebug.repair.code.with_blocks import CALM, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement

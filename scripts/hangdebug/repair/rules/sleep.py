@@ -20,10 +20,9 @@ import ast
 from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import import_needed, never_runs, other_loop, why_no_await
-from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File
-from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.findings import Found, Need
 
 ID = "sleep"
 NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)

@@ -36,10 +36,9 @@ from hangdebug.repair.code.await_places import (
     why_no_await,
 )
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.concerns import Need
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted, is_zero
-from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.findings import Found, Need
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
