@@ -108,7 +108,7 @@ def standing_alone(plan: Plan, node: ast.With, value: ast.expr, level: int) -> s
     if single and not file.text[file.start(node) + len("with") : start].strip(" \t\r\n\f\\"):
         start, end = file.start(value), file.end(value)  # the parentheses around it are those of the `with`
     margin, deeper = file.indent(node), plan.margin(node)[len(file.indent(node)) :] + file.step(node) * level
-    edits = [Edit(at - start, at - start, deeper) for at in line_beginnings(file, start, end, margin)]
+    edits = [Edit(at - start, at - start, deeper) for at in line_starts(file, start, end, margin)]
     text = apply(file.text[start:end], edits)
     try:
         return text if len(ast.parse(text).body) == 1 else f"({text})"
@@ -131,19 +131,20 @@ def header_comments(file: File, node: ast.With) -> list[str]:
 def move_right(plan: Plan, node: ast.With) -> Iterator[Edit]:
     """The lines of the block, further to the right by what it stands deeper."""
     file, deeper, inside = plan.file, plan.deeper(node), plan.file.indent(node.body[0])
+    margin = len(file.indent(node))  # in front of it: an edit of the statement itself may start where that does
     replaced = [(file.start(each), file.colon(each)) for each in plan.blocks]
     replaced += [(file.start(each), file.end(each)) for each in plan.calls]
-    for at in line_beginnings(file, file.colon(node), file.block_end(node), inside) if deeper else ():
+    for at in line_starts(file, file.colon(node), file.block_end(node), inside) if deeper else ():
         if not any(start < at < end for start, end in replaced):
-            yield Edit(at, at, deeper)
+            yield Edit(at + margin, at + margin, deeper)
 
 
-def line_beginnings(file: File, start: int, end: int, margin: str) -> Iterator[int]:
-    """Where the lines between two offsets begin, behind their margin; those inside of a string left out."""
+def line_starts(file: File, start: int, end: int, margin: str) -> Iterator[int]:
+    """Where the lines between two offsets start that have the margin; those that start inside of a string left out."""
     for line in range(file.line_of(start) + 1, file.line_of(end) + 1):
         at = file.starts[line - 1]
         if file.text.startswith(margin, at) and line not in file.layout.in_strings:
-            yield at + len(margin)
+            yield at
 
 
 def check_event(plan: Plan, loop: ast.For | ast.AsyncFor | ast.While, event: str) -> Edit:
