@@ -10,7 +10,7 @@ ${PYTHON:-python3} -m venv "$scratch/venv"
 "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
 cp requirements.lock "$scratch/requirements.lock"
 "$scratch/venv/bin/python" -m uv pip compile requirements.in --quiet --universal --python-version 3.10 \
-    --generate-hashes --no-emit-index-url --no-emit-find-links --no-header "$@" -o "$scratch/requirements.lock"
+    --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-header "$@" -o "$scratch/requirements.lock"
 if grep -nE '://|--(index|extra-index|find-links)' "$scratch/requirements.lock"; then
     echo 'The lock would name an address; it was left as it is. Next: look at requirements.in' >&2
     exit 1

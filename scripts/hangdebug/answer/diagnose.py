@@ -6,19 +6,25 @@ from collections import Counter
 from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.answer import certainty, other_loops, report_lines
+from hangdebug.answer import certainty, words
+from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
 from hangdebug.answer.states import ENTRIES, decide
+from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Seen
 from hangdebug.evidence.frames import package
+from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Evidence, Process, Snapshot
 from hangdebug.evidence.vocabulary import STATES
-from hangdebug.scene.pools import tasks_in_pools
+from hangdebug.scene.graph import HANDS_TO_LOOP, RESULT, hands_to_loop
+from hangdebug.scene.loop import handler_frame
+from hangdebug.scene.pools import line_names, tasks_in_pools, woke_by_itself
 from hangdebug.scene.rings import chain
-from hangdebug.scene.scene import Scene, identity, scenes
-from hangdebug.scene.tasks import as_wait
-from hangdebug.scene.waits import Wait, file_and_line
+from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes
+from hangdebug.scene.tasks import as_wait, task_waits
+from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
@@ -32,10 +38,10 @@ def diagnose(evidence: Evidence) -> Diagnosis:
         verdict, asked = decide(other)
         if not ENTRIES[verdict.state].on_loop or verdict.wait is None:
             continue
-        accused = other_loops.verdict_beside(own, other, verdict)
+        accused = verdict_beside(own, other, verdict)
         if accused is not None:
             return diagnosis_of(other, accused, asked)
-        innocent.append(other_loops.innocence_words(verdict.wait))
+        innocent.append(innocence_words(verdict.wait))
     return replace(first, exonerated=(*first.exonerated, *innocent))
 
 
@@ -50,7 +56,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     follow = state.follows and wait is not None and identity(wait.view) in scene.by_thread
     edges = verdict.ring or (chain(scene, wait) if follow and wait is not None else ())
     frame = blocking_frame(shown) if shown is not None and not state.well else None
-    lines = report_lines.Found(scene, state, verdict, cause, match, edges, confidence)
+    lines = words.Found(scene, state, verdict, cause, match, edges, confidence)
     return Diagnosis(
         verdict.state,
         cause.id,
@@ -60,10 +66,10 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         wait.view.thread if wait is not None else None,
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
-        tuple(without_cwd(scene, line) for line in report_lines.evidence(lines)),
-        tuple(without_cwd(scene, line) for line in report_lines.doubts(lines)),
-        tuple(report_lines.exonerated(lines)),
-        report_lines.remedy(lines, frame),
+        tuple(without_cwd(scene, line) for line in words.evidence(lines)),
+        tuple(without_cwd(scene, line) for line in words.doubts(lines)),
+        tuple(words.exonerated(lines)),
+        words.remedy(lines, frame),
         process_of(evidence),
         len(evidence.snapshots),
         bystander=verdict.bystander,
@@ -160,3 +166,47 @@ def without_cwd(scene: Scene, text: str) -> str:
     """Paths below the server's working directory without it, as a person there would write them."""
     cwd = scene.evidence.process.cwd
     return text.replace(f"{cwd.rstrip('/')}/", "") if cwd and cwd != "/" else text
+
+
+# -- loops that are not the server's own ---------------------------------------------------------------
+
+
+def verdict_beside(own: Scene, other: Scene, found: Verdict) -> Verdict | None:
+    """What the stuck loop of another thread means where the server's own is fine.
+
+    None where it goes on and nobody waits for it.
+    """
+    if not is_servers_loop(own) or is_waited_for(own):
+        doubts = (*found.doubts, NOT_THE_SERVERS.reason)
+        return replace(found, doubts=doubts, limits=(*found.limits, NOT_THE_SERVERS))
+    return None if found.wait is not None and goes_on(other, found.wait) else on_purpose(found)
+
+
+def innocence_words(held: Wait) -> str:
+    """Why another thread's loop is not to blame, for the report."""
+    who = name_of(held.view)
+    return f"{who}, whose own event loop stands in {held.frame}: it goes on, and nobody is seen to wait for it."
+
+
+def is_servers_loop(own: Scene) -> bool:
+    """Whether it is surely the server's loop: a server runs it, or it polls the socket that accepts connections."""
+    one = own.loop[-1]
+    by_server = any(package(frame) in SERVERS for frame in one.thread.frames)
+    return by_server or polls_its_own(one.kernel, own.evidence.process)
+
+
+def is_waited_for(own: Scene) -> bool:
+    """Whether a thread or a coroutine waits for something that was handed to another thread's loop."""
+    waits = [wait(own, view) for view in own.last if view.role != "event-loop" and not view.idle]
+    still = [one for one in waits if one.starts_with(*RESULT) and one.motion.in_place]
+    if any(hands_to_loop(own, one) for one in still):
+        return True
+    return any(line_names(own, task, (HANDS_TO_LOOP,)) for task in task_waits(own).stuck.values())
+
+
+def goes_on(scene: Scene, held: Wait) -> bool:
+    """Whether it computes, moves, or is in a wait that ends by itself."""
+    seen = samples_outside(scene, held.view, handler_frame(scene) or held.frame) if held.frame else None
+    timed = held.kernel is not None and ends_by_itself(held.kernel)
+    moved = woke_by_itself(scene, held) or bool(seen and seen[0]) or not held.motion.in_place
+    return bool(held.running) or timed or moved

@@ -16,7 +16,7 @@ from hangdebug.causes import cause_of
 from hangdebug.evidence.frames import package
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.graph import RESULT, nobody_gives_result
-from hangdebug.scene.lifespan import Stage, stage_of
+from hangdebug.scene.lifecycle import Stage, stage_of
 from hangdebug.scene.loop import (
     LoopMotion,
     deepest_shared_frame,

@@ -1,12 +1,22 @@
-"""The words that several answers share: where a thread stands, how often it woke, what it waits for."""
+"""The words of an answer: where a thread stands, what a request waits for, and every line of the report beside the summary."""
 
 from __future__ import annotations
 
-from hangdebug.answer.model import Verdict
-from hangdebug.causes.model import Cause
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+
+from hangdebug.answer.certainty import CLEAR
+from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
+from hangdebug.causes import cause_of
+from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
-from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import Wait
+from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.rings import node_name
+from hangdebug.scene.scene import Scene, identity
+from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
+from hangdebug.scene.waits import Wait, name_of, stuck_workers
+from hangdebug.scene.waits import wait as wait_of
 
 LOOPS_THREAD, LOOP, WORKER = "the event loop's thread", "the event loop", "a synchronous worker"
 
@@ -57,3 +67,156 @@ def failed_tasks(scene: Scene) -> tuple[str, ...]:
     """Tasks that have ended with an exception: whoever should have ended a wait may be among them."""
     failed: list[Task] = [one for one in scene.evidence.tasks if one.state.startswith("failed")]
     return tuple(f"{one.name} ({one.coroutine}) has {one.state}" for one in failed[:4])
+
+
+# -- a request that waits ------------------------------------------------------------------------------
+
+
+def whom_it_waits_for(scene: Scene, task: Task) -> str:
+    """Whom a request waits for that has had no answer."""
+    seen, awaits = task_waits(scene), task.awaits
+    if awaits is None:
+        return f"{task.name} serves a request and waits all the time."
+    holders = [one for one in seen.inside(awaits.id) if not waits_for_object(seen, one, awaits.id)]
+    inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
+    other = could_be_ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
+    later = f"; {other} could still end that" if other else ""
+    return f"{task.name} serves a request and waits for {awaits} all the time{inside}{later}."
+
+
+# -- the lines of a report -----------------------------------------------------------------------------
+
+ROLES = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
+MOST_PLACES = 4
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an answer is made of. `edges` are the ring of waits, or whom the thread at fault waits for in turn."""
+
+    scene: Scene
+    state: StateEntry
+    verdict: Verdict
+    cause: Cause
+    match: Match
+    edges: tuple[WaitsFor, ...]
+    confidence: float
+
+
+def evidence(found: Found) -> list[str]:
+    scene, verdict, wait = found.scene, found.verdict, found.verdict.wait
+    lines = []
+    if wait is not None and wait.coroutine and scene.loop:
+        lines.append(
+            f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}."
+        )
+    elif wait is not None and not found.state.well and not wait.coroutine:
+        name = name_of(wait.view)
+        where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
+        role = ROLES.get(wait.view.role, "is a thread of its own")
+        lines.append(f"{name[0].upper()}{name[1:]} {role} and stands in {where}.")
+    lines += found.match.evidence + verdict.evidence
+    if wait is not None and wait.kernel is not None and not any("kernel" in line for line in lines):
+        running = wait.kernel.syscall == "running"
+        lines.append(
+            "The kernel has the thread on a CPU." if running else f"The kernel has the thread in {wait.kernel}."
+        )
+    lines += pool_threads_at_work(found)
+    lines += [] if verdict.ring else holder_lines(scene, found.edges)
+    clients = scene.evidence.clients
+    if clients is not None and not found.state.well and (clients.abandoned or clients.unread or clients.backlog):
+        lines.append(
+            f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold bytes "
+            f"that nobody reads, {clients.backlog} wait to be accepted."
+        )
+    return lines
+
+
+def holder_lines(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
+    """Who holds it, and what that thread is in: "price-refresher stands in refresh (app.py:29): http-client."."""
+    lines = list(map(str, edges))
+    last = next(
+        (view for view in scene.last if edges and node_name(scene, identity(view)) == edges[-1].waits_for), None
+    )
+    if last is not None and last.frame is not None and not last.idle:
+        one = wait_of(scene, last)
+        cause, _ = cause_of(scene, one)
+        what = f": {cause.id}" if cause.id not in ("other", "none") else ""
+        stands = "stands" if one.motion.in_place else "moves on, last seen"
+        lines.append(f"{edges[-1].waits_for} {stands} in {one.frame}{what}.")
+    return lines
+
+
+def pool_threads_at_work(found: Found) -> list[str]:
+    """What the pool's threads are in that the loop waits for."""
+    wait = found.verdict.wait
+    if wait is None or wait.view.role != "event-loop" or not wait.inside_package("concurrent", "threading"):
+        return []
+    places: Counter[str] = Counter()
+    for one in stuck_workers(found.scene):
+        where = one.frame or (one.view.section[0] if one.view.section else None)
+        kernel = f", {one.kernel}" if one.kernel and one.kernel.syscall not in (None, "running") else ""
+        places[f"{where or 'a C call'}{kernel}"] += 1
+    return [
+        f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
+        for where, count in list(places.items())[:MOST_PLACES]
+    ]
+
+
+def doubts(found: Found) -> list[str]:
+    scene, lines = found.scene, list(found.verdict.doubts)
+    if scene.guessed:
+        lines.append(f"The stack shows no event loop; it is taken to be there because {scene.guessed}.")
+    if found.state.names_cause and not found.match.kinds:
+        lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
+    lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
+    if found.state.well and found.verdict.bystander:
+        lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
+    elif found.confidence < CLEAR:
+        lines.append(f"Next: {next_command(found)}")
+    return lines
+
+
+def next_command(found: Found) -> str:
+    """The command that would decide what the evidence leaves open."""
+    evidence = found.scene.evidence
+    pid = evidence.process.pid or evidence.snapshots[-1].pid
+    if not evidence.readings:
+        who = pid or "PID"
+        return (
+            f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, and the kernel's word"
+        )
+    if found.state.well or found.state.name == "inconclusive":
+        return "python scripts/hang.py verify --url HEALTH_URL --url URL_THAT_HUNG   # an async route and a def route"
+    return f"sleep 5; python scripts/hang.py diagnose --pid {pid}"
+
+
+def exonerated(found: Found) -> list[str]:
+    """Who is innocent: parked pool threads, background threads, an idle loop."""
+    scene, wait, lines = found.scene, found.verdict.wait, []
+    parked = sum(view.idle for view in scene.threads("worker"))
+    if parked:
+        lines.append(
+            f"{parked} pool thread{'s' if parked > 1 else ''} without work, parked in the queue: not the cause."
+        )
+    named = {name for edge in found.edges for name in (edge.thread, edge.waits_for)}
+    others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
+    others = [view for view in others if not named or node_name(scene, identity(view)) not in named]
+    if others and found.state.exonerates_threads:
+        lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
+    idle = any(view.idle for view in scene.loop) and not found.state.on_loop
+    if idle and (wait is None or wait.view.role != "event-loop"):
+        lines.append("The event loop: it is idle and takes new events.")
+    return lines
+
+
+def remedy(found: Found, frame: BlockingFrame | None) -> Remedy | None:
+    """The pattern to copy and the rewrite to apply; no rewrite where no coroutine is at fault."""
+    cause = found.cause
+    fix = cause.fix if found.state.repair == "code" else None
+    if found.state.repair is None or not (cause.snippet or fix):
+        return None
+    command = None
+    if fix and frame is not None:
+        command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
+    return Remedy(cause.snippet, fix, command)

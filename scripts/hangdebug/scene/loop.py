@@ -13,7 +13,7 @@ from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.scene import Scene, View, once
-from hangdebug.scene.waits import SLEEPING, Wait, samples_outside, wait
+from hangdebug.scene.waits import SLEEPING, Wait, kernel_words, motion, samples_outside, wait
 
 # "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
 # is; "stalling": idle in some samples, waiting in one place in others that follow each other.
@@ -140,3 +140,56 @@ def deepest_shared_frame(scene: Scene) -> Frame | None:
     """The application's deepest frame that all samples share; else the server's function that answers."""
     own = [frame for frame in shared_frames(scene.loop) if is_application(frame)]
     return own[0] if own else handler_frame(scene)
+
+
+# -- another thread keeps the GIL ----------------------------------------------------------------------
+
+LEAST_SAMPLES = 3  # samples: with fewer, a thread that happens to run looks alike
+LEAST_WAKES = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
+SYSCALLS_OF_ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
+MOST_CPU = 0.2  # the most of a CPU that asking takes
+
+
+@once
+def gil_kept(scene: Scene) -> Wait | None:
+    """The thread that keeps the GIL while the loop's thread asks for it in vain; None where no such thread is shown."""
+    keeper = owner_in_every_sample(scene)
+    return None if keeper is None or not loop_asks_in_vain(scene) or loop_gets_on(scene) else wait(scene, keeper)
+
+
+def owner_in_every_sample(scene: Scene) -> View | None:
+    """The other thread that owns the GIL in every sample, in one place."""
+    if len(scene.samples) < LEAST_SAMPLES or not scene.loop:
+        return None
+    own = scene.loop[-1].thread.os_id
+    for one in scene.last:
+        seen = scene.of(one)
+        if (
+            one.thread.os_id != own
+            and len(seen) == len(scene.samples)
+            and len({view.key for view in seen}) == 1
+            and all(view.thread.owns_gil for view in seen)
+        ):
+            return one
+    return None
+
+
+def loop_asks_in_vain(scene: Scene) -> bool:
+    """Whether the loop's thread did nothing but ask for the GIL, each time that the kernel was asked about it."""
+    loop = scene.loop[-1]
+    words = kernel_words(scene, loop)
+    moved = motion(scene, loop)
+    if not moved.span or moved.woke is None or moved.woke / moved.span < LEAST_WAKES or (moved.cpu or 0) > MOST_CPU:
+        return False
+    return all(word.syscall in SYSCALLS_OF_ASKING for word in words) and any(has_timeout(word.args) for word in words)
+
+
+def loop_gets_on(scene: Scene) -> bool:
+    """Whether a task waits for something else in the second reading: the loop has run in between, however slowly."""
+    before = {task.id: task.awaits.id for task in scene.evidence.tasks if task.awaits}
+    return any(task.awaits and before.get(task.id, task.awaits.id) != task.awaits.id for task in scene.evidence.later)
+
+
+def has_timeout(args: tuple[int, ...]) -> bool:
+    """futex(address, operation, value, timeout, ...), with a timeout."""
+    return len(args) > 3 and args[3] != 0

@@ -6,7 +6,8 @@ nobody ends it, or where a request has had no answer yet and nothing that runs c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Mapping
 
 from hangdebug.evidence.frames import is_application, library_path, package
@@ -227,3 +228,39 @@ def unanswered(scene: Scene) -> tuple[Task, ...]:
         and task.awaits is not None
         and task.awaits.kind == "Future"
     )
+
+
+# -- what asyncio's debug log says of slow steps -------------------------------------------------------
+
+TOOK = re.compile(r"^took (\d+(?:\.\d+)?) seconds$")
+LONGEST_NORMAL = 1.0  # seconds: asyncio reports every step over 0.1
+
+
+@dataclass(frozen=True)
+class LoggedStep:
+    """The longest step that the log reports: its seconds, the words that say so, and where its coroutine stood."""
+
+    seconds: float
+    words: tuple[str, ...]
+    wait: Wait
+
+
+def longest_step(scene: Scene) -> LoggedStep | None:
+    """None where threads are known as well, or no step is reported."""
+    steps = [(seconds(task), task) for task in scene.evidence.tasks]
+    timed = [(took, task) for took, task in steps if took is not None]
+    if scene.last or not timed:
+        return None
+    longest, task = max(timed, key=lambda step: step[0])
+    stood = as_wait(scene, task)
+    inner = () if stood.frame is None else (stood.frame,)
+    view = replace(stood.view, section=inner, inner=())
+    stood = replace(stood, view=view, text=None, called=frozenset(), entered=None)
+    words = [f"A step of {stood.frame or task.coroutine or task.name} held the event loop for {longest:g} s."]
+    words += [f"The log reports {len(timed)} such steps."] if len(timed) > 1 else []
+    return LoggedStep(longest, tuple(words), stood)
+
+
+def seconds(task: Task) -> float | None:
+    found = TOOK.match(task.state)
+    return float(found[1]) if found else None

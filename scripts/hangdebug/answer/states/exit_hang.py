@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer import lifespan_wait, stuck_loop
+from hangdebug.answer import stuck_loop
 from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.states.startup_hang import lifespan_verdict
 from hangdebug.answer.words import line_of, place_of, times
 from hangdebug.causes.default_executor import joining_thread
 from hangdebug.causes.interpreter_exit import JOINS
@@ -15,7 +16,8 @@ from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_child
-from hangdebug.scene.ending import (
+from hangdebug.scene.graph import JOIN
+from hangdebug.scene.lifecycle import (
     LOOP_ALONE,
     still_serves,
     task_left,
@@ -24,7 +26,6 @@ from hangdebug.scene.ending import (
     was_a_server,
     works_on,
 )
-from hangdebug.scene.graph import JOIN
 from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
 from hangdebug.scene.tasks import as_wait, runs_application, task_waits
 from hangdebug.scene.waits import name_of, stuck_workers, wait
@@ -125,7 +126,7 @@ def stopping_on_loop(scene: Scene) -> Verdict | str:
 
 def lifespan(scene: Scene) -> Verdict | str:
     """The last part of the lifespan awaits something, and stands in the same line in both readings of the tasks."""
-    return lifespan_wait.verdict_of(scene, "exit-hang", "stopping", LIFESPAN)
+    return lifespan_verdict(scene, "exit-hang", "stopping", LIFESPAN)
 
 
 def stopped_listening(scene: Scene) -> Verdict | str:

@@ -22,8 +22,7 @@ from hangdebug.answer.certainty import (
     lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
-from hangdebug.answer.request_wait import whom_it_waits_for
-from hangdebug.answer.words import counted
+from hangdebug.answer.words import counted, whom_it_waits_for
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
 from hangdebug.scene.pools import full_pool, pool_without_spare

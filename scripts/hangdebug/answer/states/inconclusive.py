@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, UNKNOWN
-from hangdebug.answer.connection_wait import SLOW, in_coroutines, in_threads
 from hangdebug.answer.model import Rule, StateEntry, Verdict
-from hangdebug.answer.request_wait import whom_it_waits_for
 from hangdebug.answer.states.healthy import idle_words
 from hangdebug.answer.states.loop_blocked import LOGGED
-from hangdebug.answer.words import counted, line_of, place_of
+from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
+from hangdebug.answer.words import counted, line_of, place_of, whom_it_waits_for
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.libraries import PARKED
@@ -20,8 +19,7 @@ from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.slow_steps import LONGEST_NORMAL, longest_step
-from hangdebug.scene.tasks import as_wait, request_behind_lock
+from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, request_behind_lock
 from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
 
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)

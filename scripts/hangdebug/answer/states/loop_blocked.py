@@ -7,9 +7,9 @@ from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.stuck_loop import verdict_of
 from hangdebug.answer.words import blocked_summary, line_of, place_of
 from hangdebug.causes.model import Cause
-from hangdebug.scene.gil import gil_kept
+from hangdebug.scene.loop import gil_kept
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.slow_steps import LONGEST_NORMAL, longest_step
+from hangdebug.scene.tasks import LONGEST_NORMAL, longest_step
 from hangdebug.scene.waits import name_of
 
 GIL_WORDS = "The event loop's thread wakes all the time to ask for the GIL, and does not get it."

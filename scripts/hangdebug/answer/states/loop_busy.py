@@ -9,7 +9,7 @@ from hangdebug.answer.states.loop_blocked import summary as blocked
 from hangdebug.answer.stuck_loop import verdict_of
 from hangdebug.answer.words import line_of, place_of
 from hangdebug.causes.model import Cause
-from hangdebug.scene.gil import gil_kept
+from hangdebug.scene.loop import gil_kept
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import name_of
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from hangdebug.answer import lifespan_wait, stuck_loop
-from hangdebug.answer.certainty import AGREED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE
+from hangdebug.answer import stuck_loop
+from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application
-from hangdebug.evidence.model import Frame
+from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.roles import since_fork
-from hangdebug.scene.ending import A_SERVER
-from hangdebug.scene.lifespan import LOADS
+from hangdebug.evidence.vocabulary import State
+from hangdebug.scene.lifecycle import A_SERVER, LOADS, Stage, stage_of_task, unmoved_lifespan
+from hangdebug.scene.pools import hands_to_pool
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import wait
+from hangdebug.scene.tasks import as_wait, task_waits
+from hangdebug.scene.waits import Wait, stuck_workers, wait
 
 LIFESPAN = "The server has not begun to serve: it waits for the first part of its lifespan."
 
@@ -64,11 +66,38 @@ def before_serving(scene: Scene, frames: tuple[Frame, ...]) -> bool:
 
 def lifespan(scene: Scene) -> Verdict | str:
     """The first part of the lifespan awaits something, and stands in the same line in both readings of the tasks."""
-    return lifespan_wait.verdict_of(scene, "startup-hang", "starting", LIFESPAN)
+    return lifespan_verdict(scene, "startup-hang", "starting", LIFESPAN)
 
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     return f"The server has not started: its start waits{place_of(verdict.wait)}{line_of(verdict.wait)}."
+
+
+# -- how sure it is that a lifespan does not go on, at either end --------------------------------------
+
+
+def lifespan_verdict(scene: Scene, state: State, stage: Stage, words: str) -> Verdict | str:
+    """The state's verdict where the lifespan's task stands in that stage in both readings of the tasks."""
+    task = unmoved_lifespan(scene)
+    if task is None:
+        return "No lifespan stands in one line in both readings of the tasks."
+    if not scene.loop or not any(view.idle for view in scene.loop):
+        return "The event loop is not idle."
+    found = stage_of_task(scene, task)
+    if found != stage:
+        return f"The lifespan is {found or 'in no known stage'}."
+    runs = f"{task.name} ({task.coroutine}) runs the lifespan, and waits for {task.awaits or task.waits_on}."
+    if task.id in task_waits(scene).stuck and not task.timed:
+        level = SHOWN if stage == "stopping" else EXCLUDED  # that it was told to stop was seen as well
+        return Verdict(state, level, (words, runs), wait=pool_thread(scene, task) or as_wait(scene, task))
+    doubt = "It waits for a while at a time: it may be slow, or try again and again."
+    return Verdict(state, ONE_SIDED, (words, runs), (doubt,), as_wait(scene, task))
+
+
+def pool_thread(scene: Scene, task: Task) -> Wait | None:
+    """The pool's thread that the lifespan waits for, where its stack shows what it does."""
+    found = [one for one in stuck_workers(scene) if one.frame is not None] if hands_to_pool(scene, task) else []
+    return found[0] if len(found) == 1 else None
 
 
 STATE = StateEntry(

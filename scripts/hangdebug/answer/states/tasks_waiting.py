@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Callable, Union
 
 from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, PLAUSIBLE, PROVED
-from hangdebug.answer.connection_wait import in_coroutines
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
+from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import failed_tasks, line_of, place_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Task
