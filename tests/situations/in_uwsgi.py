@@ -41,4 +41,5 @@ if __name__ == "__main__":
         port = free.getsockname()[1]
     command = ["uwsgi", "--http-socket", f"127.0.0.1:{port}", "--wsgi-file", __file__, "--master"]
     os.environ["SERVED_AT"] = f"http://127.0.0.1:{port}"
-    os.execv(os.path.join(os.path.dirname(sys.executable), "uwsgi"), [*command, "--processes", "2", "--threads", "2"])
+    command += ["--processes", *sys.argv[1:2]] if sys.argv[1:] else ["--processes", "2", "--threads", "2"]
+    os.execv(os.path.join(os.path.dirname(sys.executable), "uwsgi"), command)
