@@ -5,8 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Iterable, Iterator, Mapping
 
 MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian: what py-spy reads as well
 HEAD = struct.Struct("<16sHHIQQQIHHHHHH")

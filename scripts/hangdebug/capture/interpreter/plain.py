@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.capture.interpreter.elf import X86_64, Image, code_at, read_image
 
