@@ -47,7 +47,8 @@ def known_layout(pid: int) -> Layout | None:
 
 def checked_layout(pid: int, runtime: Runtime) -> Layout | None:
     """The same. Raises Unreadable, LookupError for a version without a row, ValueError."""
-    version, at = tuple(map(int, (runtime.version or "0.0").split("."))), runtime.at or 0
+    major, minor = map(int, (runtime.version or "0.0").split("."))
+    version, at = (major, minor), runtime.at or 0
     *row, cancels = ROWS[version]
     layout = replace(Layout(version, runtime.file.inode, at - runtime.file.start, *row), task_cancels=cancels)
     proof = layout, runtime.file.path
