@@ -1,4 +1,4 @@
-"""Real curl as a subprocess: one timed probe, a request that is replayed, or a stream that is read up to its first bytes.
+"""Real curl as a subprocess: one timed probe or request, or a stream that is read up to its first bytes.
 
 The command lines are plain enough to repeat by hand. `-q` leaves the user's .curlrc out, `-g` takes the URL
 as it stands, and a server on this machine is never asked through a proxy.
@@ -176,7 +176,8 @@ def answer(curl: subprocess.Popen[bytes], output: Output, waited: float) -> Answ
     line = output.tail[:-1].rpartition(b"\n")[2]
     status, _, seconds = line.decode(errors="replace").partition(" ")
     size = output.size - len(line) - 2  # with curl's own line, and the ends of two lines
-    _, head, body = split_answer(bytes(output.start[:size]))
+    kept = bytes(output.start[:size])
+    _, head, body = split_answer(kept)
     message = VARYING.sub("", output.errors.decode(errors="replace").strip())
     if curl.returncode == TIMED_OUT:
         message = f"answers {status}, but the answer does not end" if status > "000" else ""
@@ -187,7 +188,7 @@ def answer(curl: subprocess.Popen[bytes], output: Output, waited: float) -> Answ
         message=message,
         head=head,
         body=body,
-        size=max(0, len(body) + size - MOST_KEPT) if size > MOST_KEPT else len(body),
+        size=size - (len(kept) - len(body)),
     )
 
 
