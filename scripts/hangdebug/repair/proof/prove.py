@@ -1,4 +1,4 @@
-"""A whole proof as it was asked for: start the server, replay, probe, end it and time that; on the old code and the new.
+"""A whole proof as it was asked for: start the server, replay, probe, end it and time that; on old code and on new.
 
     found = prove(Plan(["http://127.0.0.1:{port}/health"], start="uvicorn app.main:app --port {port}", exit="SIGINT"))
     print(compared(prove(plan, "old"), prove(plan, "new")))
