@@ -81,7 +81,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
 
 def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
     """The coroutine that handed a library's function to a full pool: the threads show no frame of the application."""
-    if verdict.state != "threadpool-exhausted" or verdict.wait is None or verdict.wait.frame is not None:
+    if not ENTRIES[verdict.state].shows_caller or verdict.wait is None or verdict.wait.frame is not None:
         return None
     waits = [as_wait(scene, task) for task in tasks_in_pools(scene)]
     places = Counter(map(file_and_line, waits))

@@ -186,7 +186,7 @@ def next_command(found: Found) -> str:
         return (
             f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, and the kernel's word"
         )
-    if found.state.well or found.state.name == "inconclusive":
+    if found.state.well or not found.state.decided:
         return "python scripts/hang.py verify --url HEALTH_URL --url URL_THAT_HUNG   # an async route and a def route"
     return f"sleep 5; python scripts/hang.py diagnose --pid {pid}"
 

@@ -24,7 +24,7 @@ from hangdebug.answer.certainty import (
 from hangdebug.answer.model import Level, Limit, Verdict
 from hangdebug.answer.words import wake_words
 from hangdebug.causes import cause_of
-from hangdebug.causes.model import Owed, Seen
+from hangdebug.causes.model import Owed
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.roles import is_child, is_supervisor
@@ -196,7 +196,7 @@ def owed(scene: Scene, one: Wait) -> Owed | None:
     child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None
-    cause, match = cause_of(scene, one, Seen("sync-worker-blocked"))
+    cause, match = cause_of(scene, one)
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
     if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
         return None  # a consumer: it waits for the next message, and then for the one after

@@ -179,4 +179,5 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair=None,
+    decided=False,
 )
