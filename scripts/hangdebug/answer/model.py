@@ -36,7 +36,8 @@ class Verdict:
     """A state, what supports it and what might be otherwise; `wait` is the wait that explains it, None without one.
 
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
-    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one.
+    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one. `decides` is a
+    command whose result would decide what is open, with `{pid}` for the process.
     """
 
     state: State
@@ -47,6 +48,7 @@ class Verdict:
     limits: tuple[Limit, ...] = ()
     bystander: bool = False
     ring: tuple[WaitsFor, ...] = ()
+    decides: str = ""
 
 
 @dataclass(frozen=True)
