@@ -23,6 +23,7 @@ from hangdebug.scene.loop import (
     gil_owner,
     joins_a_thread,
     loop_motion,
+    runs_without_a_frame,
     waits_for_shared_lock,
 )
 from hangdebug.scene.scene import Scene, once
@@ -83,6 +84,7 @@ def one_place(scene: Scene, seen: LoopMotion) -> Weighed:
     """The same place in every sample: one long wait, or one of many short ones that follow each other."""
     one, stage = seen.wait, stage_of(seen.wait.view.thread.frames)
     agree = f"All {one.motion.samples} samples show the event loop's thread in the same place."
+    agree += compiled_words(scene, one)
     if one.running:
         return by_profile(seen, agree, "computes", None)
     if one.motion.often:
@@ -94,6 +96,17 @@ def one_place(scene: Scene, seen: LoopMotion) -> Weighed:
         return Weighed("waits", AGREED, (agree,), (), one, stage)
     level = PROVED if one.motion.woke == 0 else LIKELY
     return Weighed("waits", level, (agree, *wake_words(one)), (), one, stage)
+
+
+def compiled_words(scene: Scene, one: Wait) -> str:
+    """That what it stands in is no Python code, where its stack ends in the loop's machinery."""
+    thread, below = one.view.thread, runs_without_a_frame(one.view.thread)
+    compiled = scene.evidence.compiled.get(thread.os_id or -1, ())
+    if below:
+        return f" Python's own stack ends in {thread.frames[0]}: compiled code runs below it."
+    if compiled and thread.frames[0] == compiled[0]:
+        return f" Compiled code runs there, {compiled[0]}: a stack of Python's alone does not show it."
+    return ""
 
 
 def moving(scene: Scene, seen: LoopMotion) -> Weighed:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
-from hangdebug.evidence.model import Frame
+from hangdebug.evidence.libraries import HANDLE, LOOP
+from hangdebug.evidence.model import Frame, Thread
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.waits import SLEEPING, Wait, kernel_words, motion, samples_outside, wait
@@ -133,7 +134,16 @@ def handler_frame(scene: Scene) -> Frame | None:
     """
     shared = shared_frames(scene.loop)
     own = [frame for frame in shared if is_application(frame)] or [f for f in shared if calls(f, *ANSWERS)]
+    compiled = scene.evidence.compiled.get(scene.loop[-1].thread.os_id or -1, ())
+    below = [frame for frame in scene.loop[-1].thread.frames if frame not in compiled]
+    if below and calls(below[0], *HANDLE) and (compiled or not own):
+        own = below[:1]  # the profile has no frames of compiled code: it is inside while this one is innermost
     return own[-1] if own else None
+
+
+def runs_without_a_frame(thread: Thread) -> bool:
+    """Whether the loop's thread runs something that has no Python frame: its stack ends where a handler is called."""
+    return bool(thread.frames) and calls(thread.frames[0], *HANDLE, *LOOP)
 
 
 def deepest_shared_frame(scene: Scene) -> Frame | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from hangdebug.evidence.frames import calls, library_path, package
+from hangdebug.evidence.libraries import HANDLE
 from hangdebug.evidence.model import Frame, KernelWait, Reading
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
 from hangdebug.evidence.vocabulary import State
@@ -206,8 +207,11 @@ def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int,
     total = sum(count for _, count in own)
     if not total:
         return None
+    innermost = 1 if calls(frame, *HANDLE) else None  # each handler is called by it: only what has no frame ends there
     return sum(
-        count for thread, count in own if not any((one.name, file_name(one)) == place for one in thread.frames)
+        count
+        for thread, count in own
+        if not any((one.name, file_name(one)) == place for one in thread.frames[:innermost])
     ), total
 
 
