@@ -13,6 +13,7 @@ from typing import Literal, Optional
 from hangdebug.answer.certainty import (
     COMPUTES_OR_ONCE,
     EVEN,
+    GREENLETS_UNREAD,
     LIKELY,
     ONE_MOMENT,
     ONE_SIDED,
@@ -22,7 +23,7 @@ from hangdebug.answer.certainty import (
     SIDE_THREAD,
 )
 from hangdebug.answer.model import Level, Limit, Verdict
-from hangdebug.answer.words import wake_words
+from hangdebug.answer.words import counted, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Owed, Seen
 from hangdebug.evidence.frames import calls, is_application
@@ -40,11 +41,14 @@ from hangdebug.scene.requests import (
     comes_or_goes,
     crew,
     does_not_go_on,
+    greenlets,
+    is_greenlet,
     runs_sync_server,
     sleeps_or_computes,
     waits_for_own_lock,
     waits_for_work,
 )
+from hangdebug.scene.rings import explains
 from hangdebug.scene.scene import Scene, once
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
@@ -97,8 +101,16 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
     first = max(
         seen.stuck, key=lambda one: (accepts_requests(one), places[file_and_line(one)], str(file_and_line(one)))
     )
-    alike, single = places[file_and_line(first)], first.motion.samples == 1
+    single = first.motion.samples == 1
     doubts = ("One dump shows one moment: a slow request looks alike.",) if single else ()
+    green = next((one for one in seen.stuck if is_greenlet(one.view)), None)
+    if green is not None:
+        words = f"All greenlets share the thread that stands in {green.frame}, and none of them runs meanwhile."
+        return stuck(green, SHOWN, words, doubts)
+    holder = explains(scene, seen.stuck)
+    if holder is not None and not holder[0].view.idle and holder[0].frame is not None:
+        return behind_one(scene, seen, *holder)
+    alike = places[file_and_line(first)]
     if accepts_requests(first):
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
@@ -124,6 +136,17 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
     )
 
 
+def behind_one(scene: Scene, seen: Crew, holder: Wait, count: int) -> Weighed:
+    """Requests that wait for a thread, directly or not: what that one stands in is the answer, and not their lock."""
+    who = f"{counted(count, 'request', 'waits')} for {name_of(holder.view)}, which stands in {holder.frame}."
+    if not holder.motion.in_place:
+        return going_on(scene, who, f"{name_of(holder.view)} moves on, and keeps the others waiting.")
+    doubts = () if holder.motion.samples > 1 else ("One dump shows one moment: a slow request looks alike.",)
+    if holder.kernel is not None and ends_by_itself(holder.kernel) or holder.running:
+        return stuck(holder, ONE_SIDED, who, (*doubts, "That ends by itself, and the next one may do the same."))
+    return stuck(holder, LIKELY, who, doubts)
+
+
 def stuck(one: Wait, level: Level, words: str, doubts: tuple[str, ...], *limits: Limit) -> Weighed:
     """A thread that does not go on; less sure where it computes, as a slow request does too, or was seen once."""
     found = (*limits, COMPUTES_OR_ONCE) if one.motion.samples == 1 or one.running else limits
@@ -134,6 +157,9 @@ def going_on(scene: Scene, words: str, doubt: str = "") -> Weighed:
     once = len(scene.samples) == 1
     doubts = [*([doubt] if doubt else []), *([ONE_MOMENT.reason] if once else [])]
     limits = [*([OTHERS_SERVED] if doubt else []), *([ONE_MOMENT] if once else [])]
+    if greenlets(scene):
+        doubts.append(GREENLETS_UNREAD.reason)
+        limits.append(GREENLETS_UNREAD)
     return Weighed("goes-on", LIKELY, (words,), tuple(doubts), None, tuple(limits))
 
 
