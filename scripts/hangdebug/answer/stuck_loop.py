@@ -6,7 +6,7 @@ cannot be told is `healthy` or `inconclusive`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Optional
 
 from hangdebug.answer.certainty import AGREED, BRIEF, EVEN, FAINT, LIKELY, MOMENT, ONE_SIDED, OPEN, PROVED, SHOWN
@@ -19,6 +19,7 @@ from hangdebug.scene.graph import RESULT, nobody_gives_result
 from hangdebug.scene.lifecycle import Stage, stage_of
 from hangdebug.scene.loop import (
     LoopMotion,
+    commonest_leaf,
     deepest_shared_frame,
     gil_owner,
     joins_a_thread,
@@ -27,7 +28,7 @@ from hangdebug.scene.loop import (
     waits_for_shared_lock,
 )
 from hangdebug.scene.scene import Scene, once
-from hangdebug.scene.waits import Wait, name_of
+from hangdebug.scene.waits import Wait, name_of, seen_at
 
 Outcome = Literal["waits", "computes", "moves-on", "unclear"]
 
@@ -85,10 +86,11 @@ def one_place(scene: Scene, seen: LoopMotion) -> Weighed:
     one, stage = seen.wait, stage_of(seen.wait.view.thread.frames)
     agree = f"All {one.motion.samples} samples show the event loop's thread in the same place."
     agree += compiled_words(scene, one)
-    if one.running:
-        return by_profile(seen, agree, "computes", None)
-    if one.motion.often:
-        return by_profile(seen, agree, "waits", stage)
+    if one.running or one.motion.often:
+        inside = deepest_shared_frame(scene)
+        if inside is not None and one.frame is not None and seen_at(scene, one, inside) != one:
+            return moving(scene, replace(seen, busy=bool(one.running)))
+        return by_profile(scene, seen, agree, "computes" if one.running else "waits", None if one.running else stage)
     if waits_for_shared_lock(one) and stage is None:
         doubt = "Whether another process is left that could release what it waits for is not known."
         return Weighed("waits", ONE_SIDED, (agree,), (doubt,), one)
@@ -115,11 +117,16 @@ def moving(scene: Scene, seen: LoopMotion) -> Weighed:
     if inside is None:
         words = f"The event loop was at work in each of {total} samples, in different places: it moves on."
         return Weighed("moves-on", MOMENT, (words,), (AT_LIMIT,))
-    words = f"All {total} samples show the event loop's thread inside {inside.function}, in different lines."
-    return by_profile(seen, words, "computes" if seen.busy else "waits", None)
+    words = f"All {total} samples show the event loop's thread inside of {inside.function}, in different lines."
+    leaf = commonest_leaf(scene)
+    if leaf is not None and leaf[0].function != inside.function:
+        words += f" The innermost function is {leaf[0]} in {leaf[1]} of {leaf[2]} samples."
+    if seen.wait.frame is not None:
+        seen = replace(seen, wait=seen_at(scene, seen.wait, inside))
+    return by_profile(scene, seen, words, "computes" if seen.busy else "waits", None)
 
 
-def by_profile(seen: LoopMotion, words: str, outcome: Outcome, stage: Stage | None) -> Weighed:
+def by_profile(scene: Scene, seen: LoopMotion, words: str, outcome: Outcome, stage: Stage | None) -> Weighed:
     """Whether it stays inside of one handler. A loaded server looks alike, until it is seen between two requests."""
     one, handler = seen.wait, seen.handler
     if handler is None:

@@ -5,7 +5,8 @@ Facts only. What they mean is decided in answer/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hangdebug.evidence.frames import calls, is_application
@@ -14,7 +15,17 @@ from hangdebug.evidence.libraries import HANDLE, LOOP
 from hangdebug.evidence.model import Frame, Thread
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.scene import Scene, View, once
-from hangdebug.scene.waits import SLEEPING, Wait, kernel_words, motion, samples_outside, wait
+from hangdebug.scene.waits import (
+    SLEEPING,
+    Wait,
+    file_name,
+    kernel_words,
+    motion,
+    profile_of,
+    samples_outside,
+    short_place,
+    wait,
+)
 
 # "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
 # is; "stalling": idle in some samples, waiting in one place in others that follow each other.
@@ -147,9 +158,54 @@ def runs_without_a_frame(thread: Thread) -> bool:
 
 
 def deepest_shared_frame(scene: Scene) -> Frame | None:
-    """The application's deepest frame that all samples share; else the server's function that answers."""
+    """The application's deepest frame that all samples share; else the server's function that answers.
+
+    The profile's many samples count as well, or it would be another one in each look: all but a hundredth of them have
+    to be inside. A function without a name belongs to the one that it is written in. Its line is the commonest one.
+    """
     own = [frame for frame in shared_frames(scene.loop) if is_application(frame)]
-    return own[0] if own else handler_frame(scene)
+    named = [frame for frame in own if not frame.name.startswith("<") or frame.name == "<module>"] or own
+    inside = [frame for frame in named if mostly_inside(scene, frame)] or named[-1:]
+    return in_commonest_line(scene, inside[0]) if inside else handler_frame(scene)
+
+
+def mostly_inside(scene: Scene, frame: Frame) -> bool:
+    outside, total = samples_outside(scene, scene.loop[-1], frame) or (0, 0)
+    return outside * 100 <= total
+
+
+def in_commonest_line(scene: Scene, frame: Frame) -> Frame:
+    """The frame in the line in which most samples have its function: the outermost call of it, if it calls itself."""
+    stacks = [view.section for view in scene.loop]
+    lines: Counter[int] = Counter()
+    for stack in stacks:
+        line = next((one.line for one in reversed(stack) if (one.function, one.file) == place_in(frame)), None)
+        lines[line or 0] += 1
+    for thread, count in profile_of(scene, scene.loop[-1]):
+        same = (one.line for one in reversed(thread.frames) if short_place(one) == short_place(frame))
+        lines[next(same, None) or 0] += count
+    del lines[0]
+    best = min(lines, key=lambda line: (-lines[line], line), default=frame.line)
+    return replace(frame, line=best)
+
+
+def place_in(frame: Frame) -> tuple[str, str]:
+    return frame.function, frame.file
+
+
+def commonest_leaf(scene: Scene) -> tuple[Frame, int, int] | None:
+    """The application's innermost function in most of the profile: a frame of it, how many samples, and of how many."""
+    own = {file_name(one) for view in scene.loop for one in view.section if is_application(one)}
+    profile = profile_of(scene, scene.loop[-1])
+    leaves: Counter[tuple[str, str]] = Counter()
+    for thread, count in profile:
+        leaf = next((one for one in thread.frames if file_name(one) in own), None)
+        if leaf is not None:
+            leaves[place_in(leaf)] += count
+    if not leaves:
+        return None
+    place, count = min(leaves.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Frame(*place), count, sum(count for _, count in profile)
 
 
 # -- another thread keeps the GIL ----------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.libraries import HANDLE
-from hangdebug.evidence.model import Frame, KernelWait, Reading
+from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.scene import Scene, View, once
@@ -202,8 +202,7 @@ def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int,
     """
     if frame is None:
         return None
-    place = (frame.name, file_name(frame))
-    own = [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+    place, own = short_place(frame), profile_of(scene, view)
     total = sum(count for _, count in own)
     if not total:
         return None
@@ -211,8 +210,27 @@ def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int,
     return sum(
         count
         for thread, count in own
-        if not any((one.name, file_name(one)) == place for one in thread.frames[:innermost])
+        if not any(short_place(one) == place for one in thread.frames[:innermost])
     ), total
+
+
+def profile_of(scene: Scene, view: View) -> list[tuple[Thread, int]]:
+    """The thread's stacks in the profile, each with its count."""
+    return [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+
+
+def short_place(frame: Frame) -> tuple[str, str]:
+    """What tells a function in the profile, whose file names are short."""
+    return frame.name, file_name(frame)
+
+
+def seen_at(scene: Scene, one: Wait, frame: Frame) -> Wait:
+    """The same wait at a frame further out: the application's line there, and none of what that one calls."""
+    if one.frame is not None and (one.frame.function, one.frame.file) == (frame.function, frame.file):
+        return one
+    statement = statement_at(scene.evidence.sources, frame)
+    view = replace(one.view, frame=frame, inner=())
+    return replace(one, view=view, text=line_at(scene.evidence.sources, frame), called=called(statement), entered=None)
 
 
 def file_name(frame: Frame) -> str:
