@@ -25,6 +25,7 @@ from hangdebug.scene.loop import (
     joins_a_thread,
     loop_motion,
     runs_without_a_frame,
+    same_piece_of_work,
     waits_for_shared_lock,
 )
 from hangdebug.scene.scene import Scene, once
@@ -136,8 +137,12 @@ def by_profile(scene: Scene, seen: LoopMotion, words: str, outcome: Outcome, sta
         return Weighed(outcome, BRIEF, (words,), (doubt,), one, stage)
     away, total = seen.outside
     sampled = f"Sampled {total} times in a second, it was outside of {handler.function} {times(away)}."
-    if away * 100 <= total:
-        return Weighed(outcome, SHOWN if away == 0 else ONE_SIDED, (words, sampled), (), one, stage)
+    same = same_piece_of_work(scene)
+    if away * 100 <= total and same is not False:
+        level = SHOWN if away == 0 and same else LIKELY if away == 0 else ONE_SIDED
+        return Weighed(outcome, level, (words, sampled), (), one, stage)
+    if same is False:
+        sampled += " The tasks that ran it before have ended: others have taken their turn."
     doubt = f"Most of its time goes into {one.frame or handler}, and each such moment holds up all requests."
     goes_on = "It moves on from one piece of work to the next."
     return Weighed("moves-on", OPEN, (sampled, goes_on), (AT_LIMIT, doubt))

@@ -190,14 +190,21 @@ def always_inside(scene: Scene, one: Wait) -> Weighed:
     """The only thread that accepts is inside of a request in every sample: of one that never ends, or one by one."""
     handler = next(frame for frame in reversed(one.view.thread.frames) if calls(frame, *HANDLES))
     words = f"{name_of(one.view)} accepts requests by itself, and is inside of one in every sample."
-    found = samples_outside(scene, one.view, handler)
-    if found is None:
+    if scene.evidence.accepted:
+        return going_on(scene, f"{words} It has accepted {scene.evidence.accepted} more meanwhile: it serves one by one.")
+    inner = one.view.thread.frames[: one.view.thread.frames.index(handler)]
+    own = next(frame for frame in reversed(inner) if is_application(frame))
+    found = samples_outside(scene, one.view, handler), samples_outside(scene, one.view, own)
+    if found[0] is None or found[1] is None:
         return Weighed("unclear", EVEN, (words,), ("A server that is asked all the time looks alike.",), one)
-    outside, total = found
-    if outside:
-        return going_on(scene, f"It was outside of a request in {outside} of {total} samples of a second.")
+    (outside, total), (between, _) = found
+    if outside or between:
+        what = "a request" if outside else "the application"
+        return going_on(scene, f"It was outside of {what} in {outside or between} of {total} samples of a second.")
     never = f"In a second's {total} samples it was never outside of one."
-    return Weighed("stuck", LIKELY, (words, never), (), one)
+    if scene.evidence.accepted is None:
+        return Weighed("unclear", EVEN, (words, never), ("Short requests without a gap look alike.",), one)
+    return Weighed("stuck", LIKELY, (words, f"{never[:-1]}, and it has accepted no other."), (), one)
 
 
 def script(scene: Scene) -> Weighed | None:

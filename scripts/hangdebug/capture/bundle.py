@@ -175,6 +175,9 @@ def capture_process(
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
         take_samples(pid, place, samples, say, seen, pause)
+        if proc.has_proc(pid):
+            sockets = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
+            write_part(place / "net-after.txt", sockets)
 
 
 def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:

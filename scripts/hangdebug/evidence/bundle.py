@@ -11,6 +11,7 @@
     4284/profile.raw                a second of sampling, in doubt
     4284/native.json                one dump with native frames, where Python's stack of the loop ends in its machinery
     4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
+    4284/net-after.txt              its sockets once more, after the last sample
     4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
     4284/sources.json               the lines around each of the application's frames
 
@@ -126,6 +127,9 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         functions=parse_functions(texts.get("functions.json", "null")),
         queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
         compiled=compiled_frames(texts.get("native.json", "")),
+        accepted=tcp.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
+        if "net.txt" in texts and "net-after.txt" in texts
+        else None,
     )
 
 

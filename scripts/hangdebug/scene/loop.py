@@ -169,6 +169,19 @@ def deepest_shared_frame(scene: Scene) -> Frame | None:
     return in_commonest_line(scene, inside[0]) if inside else handler_frame(scene)
 
 
+def same_piece_of_work(scene: Scene) -> bool | None:
+    """Whether the tasks that ran, or were about to, before the first attach are all there after the last sample.
+
+    A loaded server is inside of some handler all the time, and each time for another request: then some have ended.
+    None where no task is known to run what the loop's thread is in.
+    """
+    section = scene.loop[-1].section
+    ready = [task for task in scene.evidence.tasks if task.frames and not task.waits_on and task.awaits is None]
+    first = {task.id for task in ready if section and place_in(task.frames[-1]) == place_in(section[-1])}
+    left = {task.id for task in scene.evidence.later}
+    return first <= left if first and left else None
+
+
 def mostly_inside(scene: Scene, frame: Frame) -> bool:
     outside, total = samples_outside(scene, scene.loop[-1], frame) or (0, 0)
     return outside * 100 <= total
