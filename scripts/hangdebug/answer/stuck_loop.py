@@ -75,6 +75,8 @@ def weighed(scene: Scene) -> Weighed | None:
     seen = loop_motion(scene)
     if seen is None:
         return None
+    if seen.pattern == "released":
+        return released(scene, seen.wait)
     if seen.pattern == "stalling":
         return stalling(seen.wait)
     if seen.pattern == "single":
@@ -146,6 +148,16 @@ def by_profile(scene: Scene, seen: LoopMotion, words: str, outcome: Outcome, sta
     doubt = f"Most of its time goes into {one.frame or handler}, and each such moment holds up all requests."
     goes_on = "It moves on from one piece of work to the next."
     return Weighed("moves-on", OPEN, (sampled, goes_on), (AT_LIMIT, doubt))
+
+
+def released(scene: Scene, one: Wait) -> Weighed:
+    """Blocked in a write until the first attach, and on its way since: judged by what was seen before, as it stood."""
+    looks = len(scene.evidence.readings)
+    before = f"In all {looks} readings before the first attach the kernel had it in {one.kernel}, and it did not wake."
+    after = (
+        "The first sample shows where; since then it moves: the look itself has ended this wait, and it will come back."
+    )
+    return Weighed("waits", LIKELY, (before, after), (), one)
 
 
 def stalling(one: Wait) -> Weighed:

@@ -191,7 +191,9 @@ def always_inside(scene: Scene, one: Wait) -> Weighed:
     handler = next(frame for frame in reversed(one.view.thread.frames) if calls(frame, *HANDLES))
     words = f"{name_of(one.view)} accepts requests by itself, and is inside of one in every sample."
     if scene.evidence.accepted:
-        return going_on(scene, f"{words} It has accepted {scene.evidence.accepted} more meanwhile: it serves one by one.")
+        return going_on(
+            scene, f"{words} It has accepted {scene.evidence.accepted} more meanwhile: it serves one by one."
+        )
     inner = one.view.thread.frames[: one.view.thread.frames.index(handler)]
     own = next(frame for frame in reversed(inner) if is_application(frame))
     found = samples_outside(scene, one.view, handler), samples_outside(scene, one.view, own)

@@ -194,7 +194,9 @@ def counted_lock(lock: Lock) -> bool:
 
 def may_be(wanted: tuple[Lock, ...], lock: Lock) -> bool:
     """Whether a held lock may be the wanted one under another name: a function was given one of the two, or both."""
-    return any(is_given(one) or is_given(lock) for one in wanted if HELPER not in one.kinds) and HELPER not in lock.kinds
+    return (
+        any(is_given(one) or is_given(lock) for one in wanted if HELPER not in one.kinds) and HELPER not in lock.kinds
+    )
 
 
 def is_given(lock: Lock) -> bool:

@@ -21,7 +21,9 @@ NAME = r"[A-Za-z_][\w.]*(?:\[[^\]]*\])?"
 ITEM = re.compile(rf"^\(?\s*(?P<name>{NAME})\s*\)?(?:\s+as\s+\w+)?$")
 ENTRY = re.compile(rf"^\(?\s*(?P<callee>{NAME})\((?P<arguments>.*)\)\s*\)?(?:\s+as\s+\w+)?$")
 LITERAL = re.compile(r"^(?:\s*(?:\w+\s*=\s*)?(?:\"\"|'[^']*'|\"[^\"]*\"|-?[\d.]+)\s*(?:,|$))*$")
-TAKES = re.compile(rf"^\s*(?:def\s+\w+\([^()]*\)\s*:\s*)?(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<name>{NAME})\.acquire\(")
+TAKES = re.compile(
+    rf"^\s*(?:def\s+\w+\([^()]*\)\s*:\s*)?(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<name>{NAME})\.acquire\("
+)
 GIVES = re.compile(rf"(?P<name>{NAME})\.release\(")
 WAITED = re.compile(rf"(?P<name>{NAME})\.wait(?:_for)?\(")
 BORROWED = re.compile(rf"Condition\(\s*(?P<name>{NAME})\s*\)")

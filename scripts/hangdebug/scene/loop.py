@@ -29,7 +29,8 @@ from hangdebug.scene.waits import (
 
 # "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
 # is; "stalling": idle in some samples, waiting in one place in others that follow each other.
-Pattern = Literal["one-place", "moving", "single", "stalling"]
+# "released": the kernel had it in one write all the time before the first attach, and it moves since.
+Pattern = Literal["one-place", "moving", "single", "stalling", "released"]
 
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = (
@@ -37,6 +38,8 @@ ANSWERS = (
     "starlette/responses.py:render",
     "starlette/requests.py:json",
 )
+WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg", "sendfile")
+LEAST_READINGS = 3  # of the kernel's, that show the same call: a loop's own writes never wait
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 
 
@@ -57,7 +60,12 @@ class LoopMotion:
 @once
 def loop_motion(scene: Scene) -> LoopMotion | None:
     """None where the loop is idle, or idle in between without a stall."""
-    if not scene.loop or all(view.idle for view in scene.loop):
+    if not scene.loop:
+        return None
+    held = held_before_attach(scene)
+    if held is not None:
+        return LoopMotion("released", held)
+    if all(view.idle for view in scene.loop):
         return None
     one = wait(scene, scene.loop[-1])
     if one.motion.idle:
@@ -71,6 +79,25 @@ def loop_motion(scene: Scene) -> LoopMotion | None:
     if busy:
         one = wait(scene, last_with_application(scene))
     return LoopMotion("moving", one, handler, samples_outside(scene, one.view, handler), busy)
+
+
+def held_before_attach(scene: Scene) -> Wait | None:
+    """The loop's thread in the first sample, where the look itself has ended its wait; None where it has not.
+
+    To attach interrupts a write that has put some of its bytes already: the call returns, and the program goes on. So
+    the samples show it idle that the kernel, asked before, had in one call to write all the time.
+    """
+    readings, first = scene.evidence.readings, scene.loop[0]
+    words = [one.waits[first.thread.os_id] for one in readings if first.thread.os_id in one.waits]
+    if len(words) < LEAST_READINGS or len(words) < len(readings) or not any(view.idle for view in scene.loop[1:]):
+        return None
+    last = words[-1]
+    if last.syscall not in WRITES or any(
+        (one.syscall, one.args, one.switches) != (last.syscall, last.args, last.switches) for one in words
+    ):
+        return None
+    seen = first if not first.idle else scene.loop[-1]
+    return replace(wait(scene, seen), kernel=last) if seen is first else None
 
 
 def is_stalling(scene: Scene, one: Wait) -> bool:

@@ -136,7 +136,9 @@ def inside_request(view: View) -> bool:
 def is_greenlet(view: View) -> bool:
     """Whether it is one of many greenlets, which all share this thread: the others run while it waits in their hub."""
     frames = view.thread.frames
-    return any(package(frame) in GREEN for frame in frames) and not any(calls(frame, *GREEN_THREADS) for frame in frames)
+    return any(package(frame) in GREEN for frame in frames) and not any(
+        calls(frame, *GREEN_THREADS) for frame in frames
+    )
 
 
 def greenlets(scene: Scene) -> bool:

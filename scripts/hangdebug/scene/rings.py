@@ -118,7 +118,9 @@ def stuck_nodes(edges: Mapping[object, Edge]) -> frozenset[object]:
 def waits_for_different_locks(scene: Scene, seen: Graph, circle: tuple[object, ...]) -> bool:
     """Whether those in the circle wait for different locks, as far as the kernel says: one lock has one holder."""
     places = [
-        futex_address(scene, seen.waits[node]) for node in circle if node in seen.waits and seen.edges[node].kind == "lock"
+        futex_address(scene, seen.waits[node])
+        for node in circle
+        if node in seen.waits and seen.edges[node].kind == "lock"
     ]
     known = [place for place in places if place is not None]
     return len(set(known)) == len(known)

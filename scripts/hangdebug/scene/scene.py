@@ -183,7 +183,9 @@ def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: i
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
     first = application[0] if application else None
     frame = None if first is None else section[first]
-    if role == "event-loop" and section and frame is None:  # a loop in C (uvloop) has no frame: the kernel shows it poll
+    if (
+        role == "event-loop" and section and frame is None
+    ):  # a loop in C (uvloop) has no frame: the kernel shows it poll
         idle = idle or kernel is not None and kernel.syscall in EPOLL
     return View(thread, role, section, frame, section[:first], idle, kernel)
 

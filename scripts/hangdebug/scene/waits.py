@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from hangdebug.evidence.frames import calls, library_path, package
-from hangdebug.evidence.libraries import HANDLE
+from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.libraries import HANDLE, POLL
 from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
 from hangdebug.evidence.vocabulary import State
@@ -161,9 +162,15 @@ def wait(scene: Scene, view: View) -> Wait:
     names = called(statement)
     if best.frame is not None:
         names |= unaliased(sources, best.frame, names)
-    return Wait(
-        best, moved, text, names, entered(statement), undisturbed or best.kernel or kernel_before_attach(scene, view)
-    )
+    kernel = undisturbed or of_this_moment(best) or (None if moved.idle else kernel_before_attach(scene, view))
+    return Wait(best, moved, text, names, entered(statement), kernel)
+
+
+def of_this_moment(view: View) -> KernelWait | None:
+    """The kernel's word just before the sample; None where it shows the loop poll, and the sample shows it at work."""
+    polled = view.kernel is not None and view.kernel.syscall in EPOLL
+    waits_there = any(calls(frame, *POLL) for frame in view.inner)
+    return None if polled and view.role == "event-loop" and view.frame is not None and not waits_there else view.kernel
 
 
 def motion(scene: Scene, view: View) -> Motion:
@@ -208,9 +215,7 @@ def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int,
         return None
     innermost = 1 if calls(frame, *HANDLE) else None  # each handler is called by it: only what has no frame ends there
     return sum(
-        count
-        for thread, count in own
-        if not any(short_place(one) == place for one in thread.frames[:innermost])
+        count for thread, count in own if not any(short_place(one) == place for one in thread.frames[:innermost])
     ), total
 
 

@@ -13,6 +13,7 @@ from hangdebug.causes.default_executor import joining_thread
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application, package
+from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_child
@@ -28,7 +29,7 @@ from hangdebug.scene.lifecycle import (
 )
 from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
 from hangdebug.scene.tasks import as_wait, runs_application, task_waits
-from hangdebug.scene.waits import name_of, stuck_workers, wait
+from hangdebug.scene.waits import kernel_words, name_of, stuck_workers, wait
 
 LIFESPAN = "The server was told to stop, and waits for the last part of its lifespan."
 MAIN_ENDED = (
@@ -146,8 +147,18 @@ def stopped_listening(scene: Scene) -> Verdict | str:
     words += ["The server's own task is in its shutdown."] if in_shutdown else []
     if in_shutdown or connected:
         return Verdict("exit-hang", SHOWN if in_shutdown else AGREED, tuple(words), wait=at_work)
+    if not wakes_for_a_timer(scene):
+        return "It listens nowhere, and whether it has begun to serve is not known."
     doubt = "A server that has not begun to listen looks alike."
     return Verdict("exit-hang", OPEN, tuple(words), (doubt,), at_work)
+
+
+def wakes_for_a_timer(scene: Scene) -> bool:
+    """Whether the loop polls for a while at a time: a server that stops looks again and again at what is left.
+
+    One that has not begun waits for its lifespan, without a timer.
+    """
+    return any(map(ends_by_itself, kernel_words(scene, scene.loop[-1])))
 
 
 def cancellation_swallowed(scene: Scene) -> Verdict | str:

@@ -147,6 +147,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."
+    if not any(view.idle for view in scene.loop):
+        return "The event loop is at work all the time, and goes from one piece of work to the next."
     return "No thread is stuck at this moment: the event loop is idle. What its coroutines wait for does not show here."
 
 

@@ -11,7 +11,9 @@ from hangdebug.evidence.dumps.grammar import python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 # What Cython, mypyc, CPython and C libraries put between Python's frames and compiled code of somebody's own.
-MACHINERY = re.compile(r"^(?:__Pyx_|__pyx_gb_|_?_?Py[A-Z_]|_PyEval|CPyPy_|CPy_|task_step|context_run|cfunction_|method_)")
+MACHINERY = re.compile(
+    r"^(?:__Pyx_|__pyx_gb_|_?_?Py[A-Z_]|_PyEval|CPyPy_|CPy_|task_step|context_run|cfunction_|method_)"
+)
 SYSTEM = re.compile(r"^(?:/usr)?/lib(?:64|32)?/|/lib-dynload/|/libpython[23]|/bin/python[\d.]*t?$|^\[")
 INSTALLED = re.compile(r"/(?:site|dist)-packages/(.+)$")
 MYPYC = "CPyDef_"  # what mypyc calls a function, before its own name
