@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
-from hangdebug.evidence.libraries import HANDLE, LOOP
+from hangdebug.evidence.libraries import HANDLE, LOOP, SERVERS
 from hangdebug.evidence.model import Frame, Thread
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.scene import Scene, View, once
@@ -96,8 +96,26 @@ def held_before_attach(scene: Scene) -> Wait | None:
         (one.syscall, one.args, one.switches) != (last.syscall, last.args, last.switches) for one in words
     ):
         return None
-    seen = first if not first.idle else scene.loop[-1]
-    return replace(wait(scene, seen), kernel=last) if seen is first else None
+    return replace(wait(scene, first), kernel=last)
+
+
+def spins(scene: Scene) -> Frame | None:
+    """Where the loop's thread burns a CPU though it is in no one handler: the library's function that most samples have.
+
+    None where it does not, and where all samples share a function of the application: then that one computes.
+    """
+    if len(scene.loop) < LEAST_SAMPLES:
+        return None
+    moved, busy = motion(scene, scene.loop[-1]), [view for view in scene.loop if not view.idle]
+    if not busy or not moved.computes or (moved.cpu or 0) < SPINS:
+        return None
+    if len(busy) == len(scene.loop) and any(map(is_application, shared_frames(scene.loop))):
+        return None
+    seen: Counter[tuple[bool, str, str]] = Counter()
+    for view in busy:
+        inner = {frame for frame in view.section if not is_application(frame)}
+        seen.update({(package(frame) not in ("asyncio", "selectors", *SERVERS), *place_in(frame)) for frame in inner})
+    return Frame(*max(seen, key=lambda one: (one[0], seen[one], one))[1:]) if seen else None
 
 
 def is_stalling(scene: Scene, one: Wait) -> bool:
@@ -253,6 +271,7 @@ def commonest_leaf(scene: Scene) -> tuple[Frame, int, int] | None:
 LEAST_SAMPLES = 3  # samples: with fewer, a thread that happens to run looks alike
 LEAST_WAKES = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
 SYSCALLS_OF_ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
+SPINS = 0.3  # of a CPU, at least: on a busy machine a thread that never waits gets no more
 MOST_CPU = 0.2  # the most of a CPU that asking takes
 
 
