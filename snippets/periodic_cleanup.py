@@ -61,7 +61,7 @@ class PeriodicThread:
 
 
 @asynccontextmanager
-async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[asyncio.Task[None]]:
+async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[None]:
     """The twin on the event loop: `work` is awaited every `every` seconds until the block is left."""
 
     async def run() -> None:
@@ -74,7 +74,7 @@ async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> 
 
     task = asyncio.ensure_future(run())  # kept: the loop holds its tasks by weak references only
     try:
-        yield task
+        yield
     finally:
         task.cancel()
         await asyncio.wait({task}, timeout=3)  # for a `work` that has a `finally` of its own

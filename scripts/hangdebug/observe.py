@@ -54,9 +54,9 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
         watch_for_a_second(pid, place, say)
-    if answer.role == "event-loop" and answer.blocking_frame is None and answer.thread is not None:
-        if runs_without_a_frame(answer.thread):
-            look_below_python(pid, place, say)
+    nameless = answer.thread if answer.role == "event-loop" and answer.blocking_frame is None else None
+    if nameless is not None and runs_without_a_frame(nameless):
+        look_below_python(pid, place, say)
     if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
         sample_for_a_second(pid, place, say)
 

@@ -1,24 +1,27 @@
-"""The words of an answer: where a thread stands, what a request waits for, and every line of the report beside the summary."""
+"""The words of an answer: where a thread stands, what a request waits for, every line of the report but the summary."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hangdebug.answer.certainty import CLEAR
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
+from hangdebug.answer.next_steps import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
-from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.loop import spins
+from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
 from hangdebug.scene.waits import Wait, name_of, stuck_workers
 from hangdebug.scene.waits import wait as wait_of
 
+NAME_TAKEN = re.compile(r"([A-Za-z_][\w.]*)\.acquire\(")
 LOOPS_THREAD, LOOP, WORKER = "the event loop's thread", "the event loop", "a synchronous worker"
 
 
@@ -68,6 +71,30 @@ def failed_tasks(scene: Scene) -> tuple[str, ...]:
     """Tasks that have ended with an exception: whoever should have ended a wait may be among them."""
     failed: list[Task] = [one for one in scene.evidence.tasks if one.state.startswith("failed")]
     return tuple(f"{one.name} ({one.coroutine}) has {one.state}" for one in failed[:4])
+
+
+def release_words(scene: Scene, wait: Wait | None) -> tuple[str, ...]:
+    """Which line should have released what the wait's own line takes; () where the source is not at hand."""
+    frame = wait.frame if wait is not None else None
+    lines = scene.evidence.sources.get(frame.file, {}) if frame is not None else {}
+    taken = NAME_TAKEN.search(lines.get(frame.line or 0, "")) if frame is not None else None
+    if frame is None or taken is None:
+        return ()
+    file = frame.file.rpartition("/")[2]
+    found = [number for number in lines if f"{taken[1]}.release(" in lines[number]]
+    if not found:
+        return (f"No line that is at hand in {file} releases `{taken[1]}`.",)
+    late = [f"{file}:{number}" for number in found if not in_finally(lines, number)]
+    where = "is not in a `finally`: what raises or returns before it keeps the permit"
+    return (f"`{taken[1]}.release()` ({', '.join(late)}) {where}.",) if late else ()
+
+
+def in_finally(lines: Mapping[int, str], number: int) -> bool:
+    """Whether the nearest line above that is indented less begins a `finally`."""
+    depth = len(lines[number]) - len(lines[number].lstrip())
+    above = (lines.get(one, "") for one in range(number - 1, min(lines) - 1, -1))
+    outer = next((text for text in above if text.strip() and len(text) - len(text.lstrip()) < depth), "")
+    return outer.strip().startswith("finally")
 
 
 # -- a request that waits ------------------------------------------------------------------------------
@@ -170,25 +197,8 @@ def doubts(found: Found) -> list[str]:
     if found.state.names_cause and not found.match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
-    if found.state.well and found.verdict.bystander:
-        lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
-    elif found.confidence < CLEAR:
-        lines.append(f"Next: {next_command(found)}")
-    return lines
-
-
-def next_command(found: Found) -> str:
-    """The command that would decide what the evidence leaves open."""
-    evidence = found.scene.evidence
-    pid = evidence.process.pid or evidence.snapshots[-1].pid
-    if not evidence.readings:
-        who = pid or "PID"
-        return (
-            f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, and the kernel's word"
-        )
-    if found.state.well or found.state.name == "inconclusive":
-        return "python scripts/hang.py verify --url HEALTH_URL --url URL_THAT_HUNG   # an async route and a def route"
-    return f"sleep 5; python scripts/hang.py diagnose --pid {pid}"
+    steps = next_steps(scene, found.state, found.verdict, found.cause, found.confidence)
+    return lines + [f"Next: {step}" for step in steps]
 
 
 def exonerated(found: Found) -> list[str]:
@@ -213,10 +223,16 @@ def exonerated(found: Found) -> list[str]:
 def remedy(found: Found, frame: BlockingFrame | None) -> Remedy | None:
     """The pattern to copy and the rewrite to apply; no rewrite where no coroutine is at fault."""
     cause = found.cause
-    fix = cause.fix if found.state.repair == "code" else None
+    fix = cause.fix if found.state.repair == "code" and not in_threads_alone(found) else None
     if found.state.repair is None or not (cause.snippet or fix):
         return None
     command = None
     if fix and frame is not None:
         command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
     return Remedy(cause.snippet, fix, command)
+
+
+def in_threads_alone(found: Found) -> bool:
+    """Whether threads lock each other out, and no coroutine: then no rewrite for coroutines mends it."""
+    wait = found.verdict.wait
+    return wait is not None and wait.view.role != "event-loop" and any(e.kind == "lock" for e in found.verdict.ring)

@@ -25,7 +25,7 @@ from hangdebug.answer.certainty import (
 from hangdebug.answer.model import Level, Limit, Verdict
 from hangdebug.answer.words import counted, wake_words
 from hangdebug.causes import cause_of
-from hangdebug.causes.model import Owed, Seen
+from hangdebug.causes.model import Owed
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.roles import is_child, is_supervisor
@@ -33,7 +33,6 @@ from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.pools import queue_lengths, woke_by_itself
 from hangdebug.scene.requests import (
-    FIXED,
     HANDLES,
     Crew,
     accepts_requests,
@@ -42,6 +41,7 @@ from hangdebug.scene.requests import (
     crew,
     does_not_go_on,
     greenlets,
+    has_fixed_threads,
     is_greenlet,
     runs_sync_server,
     sleeps_or_computes,
@@ -53,6 +53,7 @@ from hangdebug.scene.scene import Scene, once
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
 Outcome = Literal["stuck", "goes-on", "unclear"]
+SLOW_ALIKE = "One dump shows one moment: a slow request looks alike."
 LOOKS_ALIKE = "A script that waits for a slow answer looks alike: look again in a minute."
 
 
@@ -88,7 +89,7 @@ def weighed(scene: Scene) -> Weighed | None:
 
 def server(scene: Scene, seen: Crew) -> Weighed | None:
     """A synchronous server: is anybody left to serve the next request?"""
-    if not seen.stuck and not seen.moving and not any(map(waits_for_work, scene.last)):
+    if not seen.stuck and not seen.moving and not seen.free and not any(map(waits_for_work, scene.last)):
         return script(scene)  # nobody is seen to wait for a request: that nobody is inside of one says nothing
     if not seen.stuck:
         alone = next((one for one in seen.moving if accepts_requests(one) and not one.motion.idle), None)
@@ -97,12 +98,12 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
         waiting = "No event loop runs here: its synchronous workers wait for requests."
         moving = f"{len(seen.moving)} requests are served, and none of them stands still."
         return going_on(scene, moving if seen.moving else waiting)
-    places = Counter(map(file_and_line, seen.stuck))
-    first = max(
-        seen.stuck, key=lambda one: (accepts_requests(one), places[file_and_line(one)], str(file_and_line(one)))
-    )
-    single = first.motion.samples == 1
-    doubts = ("One dump shows one moment: a slow request looks alike.",) if single else ()
+    return for_all_of_them(scene, seen) or standing(scene, seen)
+
+
+def for_all_of_them(scene: Scene, seen: Crew) -> Weighed | None:
+    """One thread that explains what the others wait for: greenlets share theirs, a lock has one that is inside."""
+    doubts = (SLOW_ALIKE,) if seen.stuck[0].motion.samples == 1 else ()
     green = next((one for one in seen.stuck if is_greenlet(one.view)), None)
     if green is not None:
         words = f"All greenlets share the thread that stands in {green.frame}, and none of them runs meanwhile."
@@ -110,19 +111,33 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
     holder = explains(scene, seen.stuck)
     if holder is not None and not holder[0].view.idle and holder[0].frame is not None:
         return behind_one(scene, seen, *holder)
+    return None
+
+
+def standing(scene: Scene, seen: Crew) -> Weighed:
+    """Requests that stand still, each for itself: is anybody left to serve the next one?"""
+    places = Counter(map(file_and_line, seen.stuck))
+    first = max(
+        seen.stuck, key=lambda one: (accepts_requests(one), places[file_and_line(one)], str(file_and_line(one)))
+    )
+    single = first.motion.samples == 1
+    doubts = (SLOW_ALIKE,) if single else ()
     alike = places[file_and_line(first)]
     if accepts_requests(first):
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
     if seen.free or seen.moving:
-        words = f"{seen.free} threads wait for requests." if seen.free else f"{len(seen.moving)} requests go on."
-        doubt = f"{alike} requests stand in {first.frame}: slow or stuck, but others are served."
+        moving = f"{len(seen.moving)} requests go on." if seen.moving[1:] else "One request goes on."
+        words = f"{counted(seen.free, 'thread', 'waits')} for requests." if seen.free else moving
+        doubt = f"{counted(alike, 'request', 'stands')} in {first.frame}: slow or stuck, but others are served."
         return going_on(scene, words, doubt)
-    fixed = any(calls(frame, *FIXED) for one in seen.stuck for frame in one.view.thread.frames)
+    fixed = has_fixed_threads(scene, seen)
     spare = None if fixed or single else others_served(scene, seen, first)
     if spare is not None:
         return spare
     words = f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line."
+    if len(seen.stuck) == 1 and fixed:
+        words = f"The only thread that serves requests stands still in {first.frame}: all others wait."
     if fixed:
         return stuck(first, SHOWN, words, doubts)
     if alike > 1 and not (single and sleeps_or_computes(first)):
@@ -141,10 +156,11 @@ def behind_one(scene: Scene, seen: Crew, holder: Wait, count: int) -> Weighed:
     who = f"{counted(count, 'request', 'waits')} for {name_of(holder.view)}, which stands in {holder.frame}."
     if not holder.motion.in_place:
         return going_on(scene, who, f"{name_of(holder.view)} moves on, and keeps the others waiting.")
-    doubts = () if holder.motion.samples > 1 else ("One dump shows one moment: a slow request looks alike.",)
-    if holder.kernel is not None and ends_by_itself(holder.kernel) or holder.running:
+    doubts = () if holder.motion.samples > 1 else (SLOW_ALIKE,)
+    timed = holder.kernel is not None and ends_by_itself(holder.kernel)
+    if timed or holder.running:
         return stuck(holder, ONE_SIDED, who, (*doubts, "That ends by itself, and the next one may do the same."))
-    return stuck(holder, LIKELY, who, doubts)
+    return stuck(holder, ONE_SIDED if seen.free or seen.moving else LIKELY, who, doubts)
 
 
 def stuck(one: Wait, level: Level, words: str, doubts: tuple[str, ...], *limits: Limit) -> Weighed:
@@ -196,10 +212,10 @@ def always_inside(scene: Scene, one: Wait) -> Weighed:
         )
     inner = one.view.thread.frames[: one.view.thread.frames.index(handler)]
     own = next(frame for frame in reversed(inner) if is_application(frame))
-    found = samples_outside(scene, one.view, handler), samples_outside(scene, one.view, own)
-    if found[0] is None or found[1] is None:
+    found, apart = samples_outside(scene, one.view, handler), samples_outside(scene, one.view, own)
+    if found is None or apart is None:
         return Weighed("unclear", EVEN, (words,), ("A server that is asked all the time looks alike.",), one)
-    (outside, total), (between, _) = found
+    (outside, total), (between, _) = found, apart
     if outside or between:
         what = "a request" if outside else "the application"
         return going_on(scene, f"It was outside of {what} in {outside or between} of {total} samples of a second.")
@@ -231,7 +247,7 @@ def owed(scene: Scene, one: Wait) -> Owed | None:
     child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None
-    cause, match = cause_of(scene, one, Seen("sync-worker-blocked"))
+    cause, match = cause_of(scene, one)
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
     if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
         return None  # a consumer: it waits for the next message, and then for the one after

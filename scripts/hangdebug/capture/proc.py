@@ -60,6 +60,15 @@ def is_stuck_alone(pid: int) -> bool:
     return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
 
 
+def tracer_of(pid: int) -> tuple[int, str] | None:
+    """The process that traces `pid`, a debugger or strace, and its command; None where nobody does."""
+    rows = (
+        line.split() for line in (text_of(f"/proc/{pid}/status") or "").splitlines() if line.startswith("TracerPid")
+    )
+    tracer = next((int(row[1]) for row in rows if row[1:] and row[1].isdigit()), 0)
+    return (tracer, command_line(tracer) or "?") if tracer else None
+
+
 def context_switches(status: str) -> tuple[str, str]:
     counts = dict(line.split(":", 1) for line in status.splitlines() if "ctxt_switches" in line)
     return counts.get("voluntary_ctxt_switches", "").strip(), counts.get("nonvoluntary_ctxt_switches", "").strip()

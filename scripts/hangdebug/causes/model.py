@@ -24,6 +24,12 @@ class Seen:
     ring: tuple[WaitsFor, ...] = ()
 
 
+def computes(wait: Wait | None, seen: Seen) -> bool:
+    """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
+    left_open = seen.state in (None, "sync-worker-blocked", "startup-hang", "exit-hang")
+    return seen.state == "loop-busy" or (left_open and wait is not None and bool(wait.running))
+
+
 @dataclass(frozen=True)
 class Match:
     """A cause recognised: the kinds of evidence that say so, and their words."""

@@ -13,6 +13,7 @@
     4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
     4284/net-after.txt              its sockets once more, after the last sample
     4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
+    4284/remarks.txt                what was in the way while it was read, one line each
     4284/sources.json               the lines around each of the application's frames
 
 Every part but one sample may be missing: a process can die half way.
@@ -57,6 +58,7 @@ TYPES = {
     "served": bool,
 }
 NUMBERS = ("listening", "polls")
+MOST_REMARKS = 8
 NO_TASKS = "the bundle has no list of its tasks"
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
@@ -120,7 +122,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         process=process,
         clients=tcp.count_clients(texts["net.txt"], process.listening) if "net.txt" in texts else None,
         sources=lines_of_source(json_object(texts.get("sources.json", "{}"))),
-        notes=(*notes_of(manifest), *stackless),
+        notes=(*notes_of(manifest), *texts.get("remarks.txt", "").splitlines()[:MOST_REMARKS], *stackless),
         tasks=lists[0][0] if lists else (),
         later=lists[-1][0] if lists[1:] else (),
         unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),

@@ -63,7 +63,7 @@ def count_clients(text: str, listening: tuple[int, ...]) -> Clients:
 
 
 def accepted_between(before: str, after: str, listening: tuple[int, ...]) -> int:
-    """How many connections were accepted on `listening` ports after the first table was read, and are open in the second.
+    """How many connections to `listening` ports were accepted after the first table, and are still in the second.
 
     One that was not accepted yet has no inode, so a client that only connects counts for nothing.
     """

@@ -96,7 +96,7 @@ def locks_of_line(one: Wait, sources: Sources) -> tuple[Lock, ...]:
 
 
 def locks_of_helpers(one: Wait, sources: Sources) -> Iterator[Lock]:
-    """What the same wait is called further out, where a helper takes the lock: `with guard:`, `with locked("stock"):`."""
+    """The same lock's names further out, where a helper takes it: `with guard:`, `with locked("stock"):`."""
     inner: Frame | None = None
     for frame in one.view.section:
         if inner is not None and is_application(frame) and inner.name == "__enter__":

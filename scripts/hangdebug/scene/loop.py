@@ -88,7 +88,8 @@ def held_before_attach(scene: Scene) -> Wait | None:
     the samples show it idle that the kernel, asked before, had in one call to write all the time.
     """
     readings, first = scene.evidence.readings, scene.loop[0]
-    words = [one.waits[first.thread.os_id] for one in readings if first.thread.os_id in one.waits]
+    os_id = first.thread.os_id or -1
+    words = [one.waits[os_id] for one in readings if os_id in one.waits]
     if len(words) < LEAST_READINGS or len(words) < len(readings) or not any(view.idle for view in scene.loop[1:]):
         return None
     last = words[-1]
@@ -100,7 +101,7 @@ def held_before_attach(scene: Scene) -> Wait | None:
 
 
 def spins(scene: Scene) -> Frame | None:
-    """Where the loop's thread burns a CPU though it is in no one handler: the library's function that most samples have.
+    """Where the loop's thread burns a CPU and is in no one handler: the library's function that most samples have.
 
     None where it does not, and where all samples share a function of the application: then that one computes.
     """

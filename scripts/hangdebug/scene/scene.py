@@ -19,6 +19,7 @@ from hangdebug.evidence.libraries import (
     RUNS_ITS_LOOP,
     RUNS_LOOP,
     SERVERS,
+    SERVERS_IN_C,
     SERVES,
     SUSPENDED,
     SYNCHRONOUS,
@@ -139,13 +140,19 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
         if thread.frames:
             role = role_of(thread, snapshot, main)
             border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
-            if role == "event-loop" and calls(thread.frames[0], *HANDLE):  # only a native look shows what runs there
-                thread = replace(thread, frames=(*evidence.compiled.get(thread.os_id or -1, ()), *thread.frames))
-            one = view(thread, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
+            whole = with_compiled(evidence, thread) if role == "event-loop" else thread
+            one = view(whole, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
             idle = one.idle or one.role == "event-loop" and polls_its_own(one.kernel, evidence.process)
             made.append(replace(one, twin=seen[thread.name], idle=idle))
             seen[thread.name] += thread.os_id is None
     return tuple(made)
+
+
+def with_compiled(evidence: Evidence, thread: Thread) -> Thread:
+    """The loop's thread with the frames of a native look, where its own stack ends with the call of a handler."""
+    if not calls(thread.frames[0], *HANDLE):
+        return thread
+    return replace(thread, frames=(*evidence.compiled.get(thread.os_id or -1, ()), *thread.frames))
 
 
 def polls_its_own(kernel: KernelWait | None, process: Process) -> bool:
@@ -183,9 +190,7 @@ def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: i
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
     first = application[0] if application else None
     frame = None if first is None else section[first]
-    if (
-        role == "event-loop" and section and frame is None
-    ):  # a loop in C (uvloop) has no frame: the kernel shows it poll
+    if role == "event-loop" and section and frame is None:  # a loop in C has no frame: the kernel shows it poll
         idle = idle or kernel is not None and kernel.syscall in EPOLL
     return View(thread, role, section, frame, section[:first], idle, kernel)
 
@@ -194,8 +199,8 @@ def loop_polls(frames: tuple[Frame, ...], kernel: KernelWait | None) -> bool:
     """Whether a loop that runs no frame waits for events.
 
     It does in the selector's own call. Where the innermost frame is the one that calls a handler, what runs has no
-    frame. In any other frame of the loop's, and below a loop written in C, it does unless the kernel shows another wait;
-    a thread that the kernel has on a CPU may be on its way to the next event.
+    frame. In any other frame of the loop's, and below a loop in C, it does unless the kernel shows another wait; a
+    thread that the kernel has on a CPU may be on its way to the next event.
     """
     if not frames or calls(frames[0], *POLL):
         return True
@@ -250,7 +255,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         main = samples[-1][0] if samples[-1][0].role == "other" else None
     if main is None or calls(main.thread.frames[-1], "threading.py") or calls(main.thread.frames[0], *SUSPENDED):
         return None, ""
-    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames):
+    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames) or evidence.process.server in SERVERS_IN_C:
         return None, ""
     if len(main.thread.frames) > len(since_fork(main.thread.frames)):  # a child: that loop is its parent's
         return None, ""

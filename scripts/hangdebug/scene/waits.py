@@ -11,7 +11,6 @@ from hangdebug.evidence.kernel import EPOLL
 from hangdebug.evidence.libraries import HANDLE, POLL
 from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
-from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.scene import Scene, View, once
 
 SLEEPING = ("S", "D")
@@ -249,12 +248,6 @@ def kernel_before_attach(scene: Scene, view: View) -> KernelWait | None:
         if found:
             return found
     return None
-
-
-def computing(state: State | None, wait: Wait | None) -> bool:
-    """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
-    left_open = state in (None, "sync-worker-blocked", "startup-hang", "exit-hang")
-    return state == "loop-busy" or left_open and wait is not None and bool(wait.running)
 
 
 @once

@@ -8,6 +8,7 @@ from __future__ import annotations
 from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, UNKNOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.next_steps import ACTIVITY
 from hangdebug.answer.states.healthy import idle_words
 from hangdebug.answer.states.loop_blocked import LOGGED
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
@@ -23,6 +24,10 @@ from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, request_behind_lock
 from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
 
+SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, and which thread is inside of it"
+SHOWS_CONNECTIONS = f"{ACTIVITY}   # `active`: slow queries have the connections; `idle in transaction`: they are kept"
+SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
+SHOWS_SERVER = "python scripts/hang.py capture --port PORT --zip   # of the process that serves, while a request hangs"
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
 
 
@@ -52,7 +57,7 @@ def connections_in_use(scene: Scene) -> Verdict | str:
     if seen is None:
         return "No pool thread waits for a connection all the time."
     doubt = f"Other pool threads are at work, and may hold them. {SLOW}"
-    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0])
+    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0], decides=SHOWS_CONNECTIONS)
 
 
 def pool_of_unknown_size(scene: Scene) -> Verdict | str:
@@ -77,7 +82,7 @@ def coroutines_wait_for_connections(scene: Scene) -> Verdict | str:
     if seen is None:
         return "No request's coroutine waits for a connection of a pool."
     doubt = f"{seen.others} other coroutines may hold them. {SLOW}"
-    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0])
+    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0], decides=SHOWS_CONNECTIONS)
 
 
 def short_step(scene: Scene) -> Verdict | str:
@@ -101,7 +106,14 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
     words = f"{counted(len(locked), 'pool thread', 'stands')} before a lock all the time, in {locked[0].frame}."
     holder = explains(scene, tuple(locked))
     first = holder[0] if holder is not None and holder[0].frame is not None and not holder[0].view.idle else locked[0]
-    return Verdict("inconclusive", EVEN, (idle_words(scene), words, *map(str, chain(scene, locked[0]))), LOCKED, first)
+    return Verdict(
+        "inconclusive",
+        EVEN,
+        (idle_words(scene), words, *map(str, chain(scene, locked[0]))),
+        LOCKED,
+        first,
+        decides=SHOWS_LOCKS,
+    )
 
 
 def request_before_a_lock(scene: Scene) -> Verdict | str:
@@ -137,13 +149,14 @@ def tasks_alone(scene: Scene) -> Verdict | str:
     own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
     words = f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack."
     only = as_wait(scene, own[0]) if len(own) == 1 else None
-    return Verdict("inconclusive", UNKNOWN, (words,), wait=only, bystander=True)
+    return Verdict("inconclusive", UNKNOWN, (words,), wait=only, bystander=True, decides=SHOWS_STACKS)
 
 
 def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
-    return Verdict("inconclusive", UNKNOWN, (words,), wait=place_to_look_at(scene), bystander=True)
+    look = place_to_look_at(scene)
+    return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 
 
 def place_to_look_at(scene: Scene) -> Wait | None:
@@ -194,4 +207,5 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair=None,
+    decided=False,
 )

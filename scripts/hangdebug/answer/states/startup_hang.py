@@ -41,7 +41,7 @@ def importing(scene: Scene) -> Verdict | str:
     if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
         return "The main thread is not on its way to serve."
     polls = one.motion.in_place and one.motion.often and not one.running and looks_again(scene, main)
-    if one.running or one.motion.often and not polls or not one.motion.in_place:
+    if one.running or not one.motion.in_place or (one.motion.often and not polls):
         return "The start makes progress."
     words = "The server is still importing the application." if loads else "No event loop runs yet: the program starts."
     if polls:
@@ -99,7 +99,7 @@ def lifespan_verdict(scene: Scene, state: State, stage: Stage, words: str) -> Ve
     if task is None:
         return "No lifespan stands in one line in both readings of the tasks."
     spinning = spins(scene)
-    if not scene.loop or not any(view.idle for view in scene.loop) and spinning is None:
+    if not scene.loop or (spinning is None and not any(view.idle for view in scene.loop)):
         return "The event loop is not idle."
     found = stage_of_task(scene, task)
     if found != stage:

@@ -11,7 +11,7 @@ from typing import Callable, Union
 from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, PLAUSIBLE, PROVED
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
-from hangdebug.answer.words import failed_tasks, line_of, place_of
+from hangdebug.answer.words import failed_tasks, line_of, place_of, release_words
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Task
 from hangdebug.scene.rings import stuck_nodes
@@ -110,7 +110,8 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     words = f"{task.name} waits for {task.awaits}, and no task is inside of it: it was taken and never released."
     doubt = "No function of the application releases any; a library that was given it could."
     level = AGREED if not others and not by_hand else PLAUSIBLE
-    return verdict_on(scene, seen, task, level, (words,), (doubt,) if by_hand else ())
+    more = release_words(scene, as_wait(scene, task))
+    return verdict_on(scene, seen, task, level, (words, *more), (doubt,) if by_hand else ())
 
 
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:

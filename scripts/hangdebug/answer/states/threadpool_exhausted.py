@@ -122,4 +122,5 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair="pattern",
+    shows_caller=True,
 )

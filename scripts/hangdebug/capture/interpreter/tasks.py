@@ -19,6 +19,7 @@ from typing import Iterator
 from hangdebug.capture.interpreter import asyncio_pstree
 from hangdebug.capture.interpreter.awaited import awaited_by, has_timeout, locks_entered, names_that_end_waits
 from hangdebug.capture.interpreter.coroutines import ended_call, follow
+from hangdebug.capture.interpreter.known_layouts import known_layout
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, HasOwnTool, Layout, Specimen, measured_specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_memory
 from hangdebug.capture.interpreter.objects import FIRST, Objects
@@ -88,7 +89,10 @@ def ask_own_tool(pid: int) -> TaskList:
 
 
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter, proved once for each executable. Raises Unreadable."""
+    """The layout of the target's interpreter: a known one, or measured once for each executable. Raises Unreadable."""
+    known = known_layout(pid)
+    if known is not None:
+        return known
     which = executable_of(pid)
     with measuring:
         when, found = layouts.get(which, (0.0, None))

@@ -113,7 +113,7 @@ def native_frame(entry: dict[str, Any]) -> list[Frame]:
 
 
 def with_own_names(frames: list[Frame]) -> tuple[Frame, ...]:
-    """Cython has two functions for one of Python's, `module_function` within `function`: one frame, by the short name."""
+    """Cython has two functions for one of Python's, `module_function` within `function`: one frame, with that name."""
     kept: list[Frame] = []
     for one in frames:
         inner = kept[-1] if kept else None
