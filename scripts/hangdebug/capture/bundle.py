@@ -11,6 +11,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Callable
 
@@ -22,6 +23,7 @@ from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.queues import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
+from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
@@ -193,6 +195,9 @@ def capture_process(
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
         take_samples(pid, place, samples, say, seen, pause)
+        if proc.has_proc(pid):
+            sockets = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
+            write_part(place / "net-after.txt", sockets)
 
 
 def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:
@@ -241,6 +246,25 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
+
+
+def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:
+    """One dump with native frames, of which those are kept that are neither Python's, nor the system's."""
+    try:
+        rows = json.loads(namespaces.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
+    except HangError as error:
+        say(f"process {pid}: {error.what}")
+        return
+    kept = [
+        {"os_thread_id": row.get("os_thread_id"), "frames": frames}
+        for row in rows
+        for frames in [list(takewhile(lambda entry: entry.get("module"), row["frames"]))]
+        if any(map(native_frame, frames))
+    ]
+    for row in kept:
+        row["frames"] = [entry for entry in row["frames"] if native_frame(entry)]
+    write_part(place / "native.json", json.dumps(kept, indent=1))
+    say(f"process {pid}: its loop is in compiled code, so native frames were read once")
 
 
 def watch_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:

@@ -110,6 +110,14 @@ def without_pause(pid: int) -> list[str]:
     return ["--nonblocking"] if proc.tracer_of(pid) else []
 
 
+def dump_native(pid: int) -> str:
+    """The same with the frames of C and of compiled code, once: it is paused for longer. Raises as `dump` does."""
+    done = run_pyspy(pid, ["dump", "--native", "--json", "--pid", str(pid)])
+    if done.returncode == 0 and done.stdout.strip():
+        return done.stdout
+    raise error_of(pid, done.stderr)
+
+
 def record(
     pid: int,
     rate: int,

@@ -9,7 +9,9 @@
     4284/functions.json             the application's functions that could end the wait of one of them
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
+    4284/native.json                one dump with native frames, where Python's stack of the loop ends in its machinery
     4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
+    4284/net-after.txt              its sockets once more, after the last sample
     4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
     4284/remarks.txt                what was in the way while it was read, one line each
     4284/sources.json               the lines around each of the application's frames
@@ -31,6 +33,7 @@ from typing import Any, Mapping
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.dumps.collapsed import profile
+from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Evidence, Process, Reading, Snapshot
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.records import parse_functions, parse_tasks
@@ -125,6 +128,10 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),
         functions=parse_functions(texts.get("functions.json", "null")),
         queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
+        compiled=compiled_frames(texts.get("native.json", "")),
+        accepted=tcp.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
+        if "net.txt" in texts and "net-after.txt" in texts
+        else None,
     )
 
 

@@ -203,7 +203,10 @@ class Evidence:
     `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
     that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
-    by its kernel id, and holds the threads of concurrent.futures alone.
+    by its kernel id, and holds the threads of concurrent.futures alone. `compiled` are the frames of compiled code
+    that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
+    many connections the process accepted between the first reading and the last sample and still has, None where that
+    is not known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -220,3 +223,5 @@ class Evidence:
     unread: str = ""
     functions: tuple[Function, ...] | None = None
     queued: Mapping[int, int] = field(default_factory=dict)
+    compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
+    accepted: int | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hangdebug.evidence.frames import calls, is_application, library_path
+from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS_IN_C
 from hangdebug.evidence.roles import is_started, stands_in
@@ -21,6 +21,10 @@ HANDLES = (
     "http/server.py:handle_one_request",
     "gunicorn/workers/sync.py:handle_request",
     "gunicorn/workers/gthread.py:handle_request",
+    "gunicorn/workers/base_async.py:handle_request",
+    "gevent/pywsgi.py:run_application",
+    "eventlet/wsgi.py:handle_one_response",
+    "streamlit/runtime/scriptrunner/exec_code.py:exec_func_with_error_handling",
     "waitress/task.py:execute",
     "waitress/channel.py:service",
     "werkzeug/serving.py:run_wsgi",
@@ -46,6 +50,12 @@ SYNC_SERVERS = (
     "http/server.py",
     "wsgiref/",
     "gunicorn/workers/",
+    "gevent/baseserver.py",
+    "gevent/pywsgi.py",
+    "gevent/hub.py",
+    "gevent/_hub_primitives.py",
+    "eventlet/wsgi.py",
+    "eventlet/hubs/",
     "waitress/",
     "werkzeug/serving.py",
     "cheroot/",
@@ -95,6 +105,8 @@ JOINS_ANOTHER = (
     "multiprocessing/process.py:join",
     "subprocess.py",
 )
+GREEN = ("gevent", "eventlet")
+GREEN_THREADS = ("gevent/threadpool.py", "eventlet/tpool.py")  # real threads, which these start for blocking calls
 RECEIVES = frozenset(
     "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
 )
@@ -168,6 +180,19 @@ def inside_request(scene: Scene, view: View) -> bool:
     frames = view.thread.frames
     own = next((index for index, frame in enumerate(frames) if is_application(frame)), len(frames))
     return any(calls(frame, *HANDLES) for frame in frames[own:])
+
+
+def is_greenlet(view: View) -> bool:
+    """Whether it is one of many greenlets, which all share this thread: the others run while it waits in their hub."""
+    frames = view.thread.frames
+    return any(package(frame) in GREEN for frame in frames) and not any(
+        calls(frame, *GREEN_THREADS) for frame in frames
+    )
+
+
+def greenlets(scene: Scene) -> bool:
+    """Whether a thread of the process runs greenlets: what those wait for that do not run now cannot be read."""
+    return any(is_greenlet(view) for view in scene.last)
 
 
 def waits_for_work(view: View) -> bool:

@@ -25,6 +25,7 @@ from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.words import counted, whom_it_waits_for
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
+from hangdebug.scene.loop import spins
 from hangdebug.scene.pools import full_pool, pool_without_spare
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import suspects, unanswered
@@ -44,6 +45,8 @@ def watching() -> Verdict:
 
 def loop_moves_on(scene: Scene) -> Verdict | str:
     """The loop is never idle, and goes from one piece of work to the next."""
+    if scene.evidence.process.listens is False and spins(scene) is not None:
+        return "Its thread burns a CPU in nobody's handler, and it listens nowhere: it may be on its way out."
     return stuck_loop.verdict_of(scene, "healthy", "moves-on")
 
 
@@ -147,6 +150,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."
+    if not any(view.idle for view in scene.loop):
+        return "The event loop is at work all the time, and goes from one piece of work to the next."
     return "No thread is stuck at this moment: the event loop is idle. What its coroutines wait for does not show here."
 
 

@@ -14,11 +14,12 @@ from hangdebug.answer.states.loop_blocked import LOGGED
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
 from hangdebug.answer.words import counted, line_of, place_of, whom_it_waits_for
 from hangdebug.causes.model import Cause
-from hangdebug.evidence.frames import is_application
-from hangdebug.evidence.libraries import PARKED
+from hangdebug.evidence.frames import is_application, package
+from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.pools import full_pool
+from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, request_behind_lock
 from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
@@ -103,7 +104,16 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
     if not locked:
         return "No pool thread stands before a lock all the time."
     words = f"{counted(len(locked), 'pool thread', 'stands')} before a lock all the time, in {locked[0].frame}."
-    return Verdict("inconclusive", EVEN, (idle_words(scene), words), LOCKED, locked[0], decides=SHOWS_LOCKS)
+    holder = explains(scene, tuple(locked))
+    first = holder[0] if holder is not None and holder[0].frame is not None and not holder[0].view.idle else locked[0]
+    return Verdict(
+        "inconclusive",
+        EVEN,
+        (idle_words(scene), words, *map(str, chain(scene, locked[0]))),
+        LOCKED,
+        first,
+        decides=SHOWS_LOCKS,
+    )
 
 
 def request_before_a_lock(scene: Scene) -> Verdict | str:
@@ -114,6 +124,17 @@ def request_before_a_lock(scene: Scene) -> Verdict | str:
     task, inside = behind
     words = f"{whom_it_waits_for(scene, task)[:-1]}, in {as_wait(scene, inside).frame or inside.frames[0]}."
     return Verdict("inconclusive", EVEN, (idle_words(scene), words), LOCKED, as_wait(scene, task))
+
+
+def listens_nowhere(scene: Scene) -> Verdict | str:
+    """A server whose loop is idle and that listens nowhere: which end of its life it is at does not show."""
+    running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
+    if not running or scene.evidence.process.listens is not False or scene.evidence.later:
+        return "It listens, or no server's loop runs, or its tasks are known."
+    words = "It accepts no connections, and its event loop is idle."
+    doubts = ("It has not begun to serve, or was told to stop: its tasks, which would tell, were not read.",)
+    at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None)
+    return Verdict("inconclusive", EVEN, (words,), doubts, at_work)
 
 
 def workers_unclear(scene: Scene) -> Verdict | str:
@@ -176,6 +197,7 @@ STATE = StateEntry(
         Rule("connections-in-use", "is a pool of threads or connections full", connections_in_use),
         Rule("pool-of-unknown-size", "is a pool of threads or connections full", pool_of_unknown_size),
         Rule("coroutines-wait-for-connections", "do tasks wait for what never comes", coroutines_wait_for_connections),
+        Rule("listens-nowhere", "was it told to stop", listens_nowhere),
         Rule("short-step", "does a log say that a step held the loop", short_step),
         Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
