@@ -260,7 +260,9 @@ def keep_tasks(pid: int, place: Path) -> None:
 
 def waits_for_a_task(task: Task) -> bool:
     """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
-    return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
+    if task.awaits is None or not any(map(is_application, task.frames)):
+        return False
+    return task.awaits.kind in COUNTS or task.awaits.kind == "Future" and is_application(task.frames[0])
 
 
 def kernel_rows(pid: int) -> str:

@@ -102,7 +102,7 @@ def listening_ports(pid: int) -> set[int]:
 
 # include/uapi/linux/{netlink,sock_diag,inet_diag,tcp}.h: a request for all open TCP sockets, with their `tcp_info`.
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, DUMP, DONE, ERROR = 4, 20, 0x301, 3, 2
-IN_USE = 1 << 1 | 1 << 8  # established, and closed by the other end alone
+ESTABLISHED = 1 << 1  # the only state that is asked for
 INFO, PORT, INODE, ATTRIBUTES = 2, 4, 68, 72
 SENT, RECEIVED, BYTES = 44, 52, 120  # in tcp_info: milliseconds since, then bytes acknowledged and received
 HEAD, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
@@ -128,7 +128,7 @@ def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
 
 def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int]]:
     """Of each TCP connection that has received something: its own port, inode, and milliseconds as in copy_answers."""
-    wanted = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 1 << (INFO - 1), 0, IN_USE)
+    wanted = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 1 << (INFO - 1), 0, ESTABLISHED)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as asked:
         asked.settimeout(1.0)
         asked.sendto(HEAD.pack(HEAD.size + len(wanted), SOCK_DIAG_BY_FAMILY, DUMP, 1, 0) + wanted, (0, 0))

@@ -92,9 +92,9 @@ class Task:
     The rest is known where the process's memory was read: `inside` are the addresses of the locks that it is
     inside of by `async with`, `holds` the names of the other managers that it is inside of (those of a pool's
     connections), `timed` whether a timeout ends its wait, `expired` whether one has run out and did not end it, `ready`
-    whether what it awaits is done and only the loop has to run it, `ends` the names in its application's code that
-    could end the wait of another ("release", "set"), `id` its own address, `cancels` how often it was cancelled, less
-    `uncancel()` (3.11+).
+    the address of the future that it awaits if that is done, so that the loop has only to run it (0 if not), `ends` the
+    names in its application's code that could end the wait of another ("release", "set"), `id` its own address,
+    `cancels` how often it was cancelled, less `uncancel()` (3.11+).
     """
 
     name: str
@@ -110,7 +110,7 @@ class Task:
     cancels: int = 0
     holds: tuple[str, ...] = ()
     expired: bool = False
-    ready: bool = False
+    ready: int = 0
 
 
 @dataclass(frozen=True)

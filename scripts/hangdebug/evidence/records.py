@@ -51,7 +51,7 @@ def parse_task(row: dict[str, Any]) -> Task:
         cancels=row["cancels"] if type(row.get("cancels")) is int else 0,
         holds=tuple(one for one in list_at(row, "holds") if isinstance(one, str)),
         expired=row.get("expired") is True,
-        ready=row.get("ready") is True,
+        ready=row["ready"] if type(row.get("ready")) is int else 0,
     )
 
 

@@ -279,7 +279,7 @@ def task_at(objects: Objects, at: int) -> Task | None:
         cancels,
         names_of_managers(objects, entered),
         expired,
-        is_done(objects, waiter),
+        waiter if is_done(objects, waiter) else 0,
     )
 
 
