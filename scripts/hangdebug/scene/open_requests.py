@@ -7,21 +7,20 @@ nobody is seen who could end it.
 
 from __future__ import annotations
 
-from typing import Iterable
-
 from hangdebug.evidence.frames import calls, is_application, library_path, package
-from hangdebug.evidence.libraries import ASYNC, SERVERS
-from hangdebug.evidence.model import Task
+from hangdebug.evidence.libraries import SERVERS
+from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.lifecycle import RUNS
 from hangdebug.scene.model import OpenRequest
-from hangdebug.scene.pools import HANDS_TO_POOL, hands_to_pool, line_names, uses_processes
+from hangdebug.scene.pools import hands_to_pool, uses_processes
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
     TaskWaits,
     about_to_run,
+    as_wait,
     awaited_directly,
     could_be_ended_by,
     ends_of,
@@ -44,6 +43,8 @@ REQUESTS = (
     "sanic/app.py:handle_request",
     "sanic/http/http1.py:http1",
 )
+READS_MESSAGES = ("mcp/server/stdio.py", "mcp/client/stdio.py")  # by design, until the other side says something
+RUNS_IN_THREADS = ("anyio/_backends/_asyncio.py:run_sync_in_worker_thread",)
 # Who reads a request's body, and so wants what the client has yet to send.
 BODY_READERS = ("starlette/requests.py", "quart/wrappers/request.py", "litestar/connection/request.py")
 # Loops whose tasks nobody reads from outside, by the package of a frame on the loop's stack.
@@ -54,7 +55,6 @@ UNREAD = {
     "eventlet": "eventlet",
     "twisted": "Twisted",
 }
-QUEUES_OF_ITS_OWN = ("granian",)  # its requests wait in Rust: none of them is a task of asyncio's
 
 
 @once
@@ -63,7 +63,9 @@ def open_requests(scene: Scene) -> tuple[OpenRequest, ...]:
     seen = task_waits(scene)
     found = [OpenRequest(task, *outlook(scene, seen, task)) for task in seen.tasks.values() if is_request(seen, task)]
     order: tuple[Outlook, ...] = ("unseen", "expected", "fed", "moved")
-    return tuple(sorted(found, key=lambda one: (order.index(one.outlook), not runs_application(one.task))))
+    return tuple(
+        sorted(found, key=lambda one: (order.index(one.outlook), one.task.timed, not runs_application(one.task)))
+    )
 
 
 def standing(scene: Scene) -> tuple[OpenRequest, ...]:
@@ -78,7 +80,10 @@ def is_request(seen: TaskWaits, task: Task) -> bool:
     behind = (task.awaits.id, *task.awaits.of) if task.awaits is not None else ()
     if any(one in seen.served and runs_application(seen.tasks[one]) for one in behind):
         return False
-    return any(calls(frame, *REQUESTS) for frame in task.frames) or called_by_server(task)
+    if any(calls(frame, *READS_MESSAGES) for frame in task.frames):
+        return False
+    called = any(calls(frame, *REQUESTS, *RUNS_IN_THREADS) for frame in task.frames)
+    return called or called_by_server(task)
 
 
 def called_by_server(task: Task) -> bool:
@@ -130,19 +135,18 @@ def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]
         return "expected", f"{awaits} all the time; {inside}"
     if waits_for_body(task):
         return "expected", "the rest of the request's body"
+    if waits_for_pool(scene, task):
+        return of_pool(scene)
     if not awaited_directly(task):
-        return "expected", waits_in_library(scene, task)
+        return "expected", f"{task.frames[0]} all the time, without a timeout: for a slow peer, or for ever"
     if ends:
         other = could_be_ended_by(scene, seen, task, ends)
         later = f"; {other} could still end that" if other else ""
         known = other or scene.evidence.functions is None or awaits.kind != "Future" or waits_for_taken_lock(task)
         return "expected" if known else "unseen", f"{awaits} all the time{later}"
-    busy = threads_at_work(scene)
-    if hands_to_pool(scene, task) and (busy or uses_processes(scene)):
-        return "expected", f"a pool's call; {words_of_threads(busy)}" if busy else "a call in another process"
-    if awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not busy:
-        return "unseen", f"{awaits} all the time"
-    return "expected", f"{awaits} all the time"
+    alone = awaits.kind in ("Future", "_GatheringFuture", "Barrier")
+    working = any(not view.idle for view in scene.threads("worker"))
+    return "unseen" if alone and not working else "expected", f"{awaits} all the time"
 
 
 def waits_for_body(task: Task) -> bool:
@@ -150,23 +154,27 @@ def waits_for_body(task: Task) -> bool:
     return any((library_path(frame.file) or "") in BODY_READERS for frame in task.frames)
 
 
-def waits_in_library(scene: Scene, task: Task) -> str:
-    """What a wait inside of a library is for, as far as it shows."""
-    busy = threads_at_work(scene)
-    if hands_to_pool(scene, task) and busy:
-        return f"a pool's call; {words_of_threads(busy)}"
-    return f"{task.frames[0]} all the time, without a timeout: for a slow peer, or for ever"
+def waits_for_pool(scene: Scene, task: Task) -> bool:
+    """Whether it waits for a call in a pool of threads or processes."""
+    return any(calls(frame, *RUNS_IN_THREADS) for frame in task.frames) or hands_to_pool(scene, task)
 
 
-@once
-def threads_at_work(scene: Scene) -> tuple[Wait, ...]:
-    """The pool threads that are in one place in every sample, inside of the application's code."""
-    return tuple(one for one in stuck_workers(scene) if one.frame is not None)
+def of_pool(scene: Scene) -> tuple[Outlook, str]:
+    """A call in a pool: in which thread it is does not show, but where those stand that are at work."""
+    stuck = [one for one in stuck_workers(scene) if one.motion.samples > 1]
+    if stuck:
+        first = next((one for one in stuck if one.frame is not None), stuck[0])
+        return "expected", f"a call in a pool; {name_of(first.view)} stands in {first.frame or first.view.section[0]}"
+    if uses_processes(scene):
+        return "expected", "a call in another process"
+    return ("moved", "") if any(not view.idle for view in scene.threads("worker")) else ("unseen", "a call in a pool")
 
 
-def words_of_threads(busy: Iterable[Wait]) -> str:
-    first = next(iter(busy))
-    return f"{name_of(first.view)} stands in {first.frame} in every sample"
+def place_of_request(scene: Scene, one: OpenRequest) -> Frame:
+    """Where a request stands: in the application's frame, or else in that of the pool's thread that runs its call."""
+    own = as_wait(scene, one.task).frame
+    stuck = [two.frame for two in stuck_workers(scene) if two.frame is not None and waits_for_pool(scene, one.task)]
+    return own or (stuck[0] if stuck and stuck[0] is not None else one.task.frames[0])
 
 
 def request_behind_lock(scene: Scene) -> tuple[Task, Task] | None:
@@ -185,8 +193,13 @@ def standing_thread(scene: Scene, task: Task) -> Wait | None:
     """The thread of the application's own that would end this wait once, if its call ever returned.
 
     It stands in one call in every sample, in no loop: a consumer stands so as well, between two messages. None where
-    somebody else could end the wait.
+    somebody else could end the wait. Of a message that came through a pipe, the pool's thread that serves it.
     """
+    if not is_request(task_waits(scene), task):
+        return None
+    if serves_messages(task) and waits_for_pool(scene, task):  # there is one client, which waits for this message
+        stuck = (one for one in stuck_workers(scene) if one.frame is not None and one.motion.samples > 1)
+        return next((one for one in stuck if sleeps_in_place(one)), None)
     ends, known = ends_of(scene, task), scene.evidence.functions
     if not ends or not known or task.awaits is None or task.timed or response_begun(task):
         return None
@@ -221,9 +234,7 @@ def unread_runtime(scene: Scene) -> str:
     """The runtime of the loop whose tasks cannot be read from outside, by name; "" where it is asyncio."""
     names = {package(frame) for view in scene.last for frame in view.thread.frames if view.role == "event-loop"}
     loops = [UNREAD[name] for name in UNREAD if name in names]
-    if loops and "asyncio" not in names:
-        return loops[0]
-    return "granian" if scene.evidence.process.server in QUEUES_OF_ITS_OWN and names & {"granian"} else ""
+    return loops[0] if loops and "asyncio" not in names else ""
 
 
 def unaccounted(scene: Scene) -> int:

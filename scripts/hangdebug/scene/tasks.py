@@ -16,7 +16,6 @@ from hangdebug.evidence.model import Frame, Function, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.scene.could_end import who_could_end
 from hangdebug.scene.graph import Edge
-from hangdebug.scene.pools import line_names
 from hangdebug.scene.scene import Scene, once, view
 from hangdebug.scene.waits import Motion, Wait
 
@@ -43,7 +42,8 @@ ENDS = {
 }
 # Servers of messages that come through a pipe, or over a connection of the server's own: a task for each.
 MESSAGES = ("mcp/server/", "mcp/shared/", "fastmcp/server/", "pygls/", "ipykernel/")
-OF_FUTURE, MAKES_FUTURE = {"set_result", "set_exception"}, ("create_future", "Future(")
+OF_FUTURE = {"set_result", "set_exception"}
+MAKES_FUTURE = r"\b{}\b[^=\n]*=[^=].*(?:create_future|Future)\("
 RESPONSES = (
     "starlette/responses.py",
     "starlette/websockets.py",
@@ -190,12 +190,22 @@ def as_wait(scene: Scene, task: Task) -> Wait:
     return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
 
 
+def makes_future(scene: Scene, task: Task) -> bool:
+    """Whether the application has made the future that it awaits: what a library has made, the library ends."""
+    frame = task.frames[0]
+    if not is_application(frame):
+        return False
+    names = re.findall(r"\w+", statement_at(scene.evidence.sources, frame))
+    lines = scene.evidence.sources.get(frame.file, {}).values()
+    return any(re.search(MAKES_FUTURE.format(name), line) for name in set(names) for line in lines)
+
+
 def ends_of(scene: Scene, task: Task) -> set[str]:
     """What a task's code must name to be able to end this wait, empty where that is not known."""
     if task.awaits is None:
         return set()
-    if task.awaits.kind == "Future" and is_application(task.frames[0]) and line_names(scene, task, MAKES_FUTURE):
-        return OF_FUTURE  # the application made it itself: else a library did, which also ends the wait
+    if task.awaits.kind == "Future" and makes_future(scene, task):
+        return OF_FUTURE
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
 
 

@@ -27,10 +27,9 @@ from hangdebug.answer.words import counted
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Clients
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
-from hangdebug.scene.open_requests import standing, unaccounted, unread_runtime
+from hangdebug.scene.open_requests import place_of_request, standing, unaccounted, unread_runtime
 from hangdebug.scene.pools import full_pool, pool_without_spare
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import as_wait
 from hangdebug.scene.waits import name_of, stuck_workers
 
 
@@ -96,7 +95,7 @@ def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
         return [(RUNTIME_UNREAD, words), *left_waiting(scene), *unknown]
     waiting = standing(scene)
     if waiting:
-        where = as_wait(scene, waiting[0].task).frame or waiting[0].task.frames[0]
+        where = place_of_request(scene, waiting[0])
         words = f"{waiting[0].task.name} serves a request in {where}, and waits for {waiting[0].by}."
         more = [(REQUEST_STANDS, f"{len(waiting)} requests wait so.")] if waiting[1:] else []
         return [(REQUEST_STANDS, words), *more, *unknown]
@@ -114,7 +113,8 @@ def left_waiting(scene: Scene) -> list[tuple[Limit, str]]:
     clients = scene.evidence.clients
     if clients is None or not unaccounted(scene):
         return []
-    return [(REQUEST_STANDS, f"No task shows why {clients_waiting(scene, clients)}.")]
+    inside = " They may wait in its own queue, in Rust." if scene.evidence.process.server == "granian" else ""
+    return [(REQUEST_STANDS, f"No task shows why {clients_waiting(scene, clients)}.{inside}")]
 
 
 def clients_waiting(scene: Scene, clients: Clients) -> str:
@@ -170,9 +170,12 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         return "No thread that the evidence shows is stuck."
     waiting = standing(scene)
     if waiting:
-        where = as_wait(scene, waiting[0].task).frame or waiting[0].task.frames[0]
-        who = f"{len(waiting)} requests have" if waiting[1:] else "a request has"
-        return f"The event loop is idle, and {who} had no answer: the first waits in {where}, slow or stuck."
+        where = place_of_request(scene, waiting[0])
+        if waiting[1:]:
+            return (
+                f"The event loop is idle. {len(waiting)} requests have no answer yet, slow or stuck: one is in {where}."
+            )
+        return f"The event loop is idle. A request has no answer yet, slow or stuck: it is in {where}."
     clients = scene.evidence.clients
     if clients is not None and unaccounted(scene):
         return f"The event loop is idle, and {clients_waiting(scene, clients)}; what they wait for does not show here."

@@ -114,7 +114,8 @@ def request_before_a_lock(scene: Scene) -> Verdict | str:
 
 def request_stands(scene: Scene) -> Verdict | str:
     """A request stood still through both readings, and nobody is in sight who could end its wait."""
-    idle = any(view.idle for view in scene.loop) and not scene.evidence.unread
+    only = len(scene.threads("event-loop")) == 1  # else another loop may be what it waits for
+    idle = only and any(view.idle for view in scene.loop) and not scene.evidence.unread
     lost = [one for one in standing(scene) if one.outlook == "unseen"] if idle else []
     if not lost:
         return "No request stands still with nobody in sight to end its wait."

@@ -22,8 +22,15 @@ from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import failed_tasks, line_of, place_of
 from hangdebug.causes.model import Cause
+from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Task
-from hangdebug.scene.open_requests import nested_handlers, standing_thread, waits_for_body
+from hangdebug.scene.open_requests import (
+    nested_handlers,
+    serves_messages,
+    standing_thread,
+    waits_for_body,
+    waits_for_pool,
+)
 from hangdebug.scene.pools import calls_left_behind, hands_to_pool
 from hangdebug.scene.rings import stuck_nodes
 from hangdebug.scene.scene import Scene
@@ -211,9 +218,18 @@ def not_woken(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
 
 
 def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
+    if task.timed:
+        return None
+    if scene.evidence.unread_children and any(calls(frame, "asyncio/streams.py:drain") for frame in task.frames[:2]):
+        child = next(f"{pid} ({command})" for pid, command in scene.evidence.unread_children.items())
+        words = (
+            f"{task.name} writes to a stream that is full. The child process {child} stands in a write too,",
+            "before the first look and after the last: each waits for the other to read.",
+        )
+        return verdict_on(scene, seen, task, PLAUSIBLE, words, ("The stream may belong to somebody else.",))
     counts = task.awaits.counts if task.awaits is not None and task.awaits.kind == "Process" else {}
     command = scene.evidence.unread_children.get(counts.get("pid", 0))
-    if command is None or task.timed:
+    if command is None:
         return None
     words = (
         f"{task.name} waits for the child process {counts['pid']} to end ({command}).",
@@ -225,11 +241,11 @@ def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict
 
 
 def pool_without_threads(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
-    calls = calls_left_behind(scene)
-    if not calls or task.timed or not hands_to_pool(scene, task):
+    queued = calls_left_behind(scene)
+    if not queued or task.timed or not hands_to_pool(scene, task):
         return None
     words = (
-        f"{task.name} waits for a call in a pool, and {calls} calls wait in the queue of one whose threads are gone.",
+        f"{task.name} waits for a call in a pool, and {queued} calls wait in the queue of one whose threads are gone.",
         "The pool's books name threads that this process does not have: it was forked after they were started.",
     )
     if any(not view.idle for view in scene.threads("worker")):
@@ -261,8 +277,12 @@ def thread_stands(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     one = standing_thread(scene, task) if task.id in seen.served and all_known(scene) else None
     if one is None or task.awaits is None:
         return None
+    if serves_messages(task) and waits_for_pool(scene, task):
+        who = f"{task.name} serves a message and waits for a call in {name_of(one.view)}."
+    else:
+        who = f"{task.name} serves a request and waits for {task.awaits}, which {name_of(one.view)} is to end."
     words = (
-        f"{task.name} serves a request and waits for {task.awaits}, which {name_of(one.view)} is to end.",
+        who,
         f"That thread stands in {one.frame}, in the same place in all {one.motion.samples} samples.",
     )
     return Verdict("tasks-waiting", OPEN, words, ("A slow peer looks alike: look again in a minute.",), one)

@@ -19,7 +19,7 @@ GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
 FUNCTION_NAME, LATER_NAME, EXITS = {(3, 9): 64}, 32, ("__exit__", "__aexit__")
 STACKS = ("AsyncExitStack", "ExitStack")
-MOST_TASKS_BEHIND = 1000
+MOST_TASKS_BEHIND, MOST_MANAGERS = 1000, 3
 # What a server knows of a request whose handler waits in one of its functions: whether more of the body is to come.
 SERVERS_FACTS = {"RequestResponseCycle": ("more_body",)}
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
@@ -259,7 +259,7 @@ def timeouts_around(objects: Objects, found: Chain) -> tuple[bool, bool]:
     return "runs" in states, "expired" in states
 
 
-def timeouts(objects: Objects, one: Call, inner: Call | None) -> Iterator[str]:
+def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) -> Iterator[str]:
     """The timeouts that a frame has set: "runs" or "expired"."""
     if library_path(one.frame.file) == "asyncio/tasks.py" and one.frame.name in TIMED_WAITS:
         if one.frame.name == "sleep":
@@ -275,8 +275,10 @@ def timeouts(objects: Objects, one: Call, inner: Call | None) -> Iterator[str]:
             yield from state_of_timeout(objects, fields_of(objects, at))
         elif "CancelScope" in kinds and objects.finite(fields_of(objects, at).get("_deadline", 0)):
             yield "expired" if numbers_in(objects, at, ("_cancel_called",)) == {"_cancel_called": 1} else "runs"
-        elif "_GeneratorContextManager" in kinds and is_fail_after(objects, at):
-            yield "runs"
+        elif "_GeneratorContextManager" in kinds and depth < MOST_MANAGERS:  # such as AnyIO's fail_after
+            made = objects.attributes(at).get("gen", 0)
+            within = suspended_call(objects, made) if objects.type_name(made) == "generator" else None
+            yield from timeouts(objects, within, None, depth + 1) if within is not None else ()
 
 
 def state_of_timeout(objects: Objects, fields: dict[str, int]) -> Iterator[str]:
@@ -284,12 +286,6 @@ def state_of_timeout(objects: Objects, fields: dict[str, int]) -> Iterator[str]:
     when, handler = fields.get("_when") or fields.get("_deadline", 0), fields.get("_timeout_handler", 0)
     if objects.type_name(when) != "NoneType":
         yield "expired" if when and objects.type_name(handler) == "NoneType" else "runs"
-
-
-def is_fail_after(objects: Objects, at: int) -> bool:
-    """Whether the context manager is AnyIO's `fail_after`."""
-    function = objects.attributes(at).get("func", 0)
-    return "fail_after" in objects.attributes(function) if function else False
 
 
 def names_that_end_waits(calls: Iterable[Call]) -> frozenset[str]:
