@@ -107,7 +107,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
         return f"{task.name} serves a request and waits all the time."
     holders = [one for one in seen.inside(awaits.id) if not waits_for_object(seen, one, awaits.id)]
     inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
-    other = could_be_ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
+    other = could_be_ended_by(scene, seen, task, ends_of(scene, task)) if ends_of(scene, task) and not holders else None
     later = f"; {other} could still end that" if other else ""
     return f"{task.name} serves a request and waits for {awaits} all the time{inside}{later}."
 

@@ -139,4 +139,4 @@ SUSPENDED = (
 # Files whose classes are made to wait on.
 ASYNCIO_PRIMITIVES = ("asyncio/locks.py", "asyncio/queues.py")
 PRIMITIVES = (*ASYNCIO_PRIMITIVES, "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
-TIMED_WAITS = ("wait_for", "wait", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself
+TIMED_WAITS = ("wait_for", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself

@@ -18,10 +18,11 @@ from hangdebug.evidence.frames import is_application, package
 from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
+from hangdebug.scene.open_requests import request_behind_lock, standing
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, request_behind_lock
+from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step
 from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
 
 SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, and which thread is inside of it"
@@ -137,6 +138,19 @@ def listens_nowhere(scene: Scene) -> Verdict | str:
     return Verdict("inconclusive", EVEN, (words,), doubts, at_work)
 
 
+def request_stands(scene: Scene) -> Verdict | str:
+    """A request stood still through both readings, and nobody is in sight who could end its wait."""
+    only = len(scene.threads("event-loop")) == 1  # else another loop may be what it waits for
+    idle = only and any(view.idle for view in scene.loop) and not scene.evidence.unread
+    lost = [one for one in standing(scene) if one.outlook == "unseen"] if idle else []
+    if not lost:
+        return "No request stands still with nobody in sight to end its wait."
+    words = f"{lost[0].task.name} serves a request that has no answer, and waits for {lost[0].by}."
+    more = f"{len(lost)} requests wait so." if lost[1:] else "No thread or task is seen that could end that."
+    doubt = "A library whose threads show nothing may end it yet."
+    return Verdict("inconclusive", EVEN, (idle_words(scene), words, more), (doubt,), as_wait(scene, lost[0].task))
+
+
 def workers_unclear(scene: Scene) -> Verdict | str:
     """Synchronous workers stand in requests that may be slow, or stuck."""
     return worker_wait.verdict_of(scene, "inconclusive", "unclear")
@@ -201,6 +215,7 @@ STATE = StateEntry(
         Rule("short-step", "does a log say that a step held the loop", short_step),
         Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
+        Rule("request-stands", "is the idle loop well", request_stands),
         Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
         Rule("tasks-alone", "what is left", tasks_alone),
         Rule("nothing-to-judge", "what is left", nothing_to_judge),
