@@ -47,7 +47,7 @@ test: venv
 	@$(ENV_PYTHON) -m pytest -n 2 tests </dev/null  # tests/test_notebook.py runs the notebook under nbval
 
 # Bytecode is kept for the next run, outside of the tree.
-FAST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=build/bytecode $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval \
+FAST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/build/bytecode' $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval \
        -m 'not live and not slow'
 
 fast: venv

@@ -104,7 +104,6 @@ def ready() -> views.Shown:
     ]
     for use, module in (
         ("psutil finds processes", "psutil"),
-        ("libcst proposes the rewrite", "libcst"),
         ("ipywidgets shows the panel", "ipywidgets"),
         ("matplotlib draws", "matplotlib"),
         ("FastAPI is the demo", "fastapi"),
@@ -303,7 +302,7 @@ class Desk:
         if self.answer.blocking_frame is None or self.answer.remedy is None or self.answer.remedy.fix is None:
             return [], str(HangError("No rewrite is known for this cause.", next=instead))
         try:
-            found = list(scan.found((), report.as_json(self.answer), []))
+            found = list(scan.patches_for((), report.as_json(self.answer), []))
         except HangError as error:
             return [], str(error)
         said = [str(finding) for patch in found for finding in patch.findings if finding.refused]

@@ -31,7 +31,7 @@ from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.verify import table
 from hangdebug.report import text as report
 from hangdebug.report.charts import latency
-from hangdebug.report.flame import flame
+from hangdebug.report.recording import flame
 from hangdebug.report.svg import Picture
 from hangdebug.report.timeline import timeline
 from hangdebug.report.wait_graph import wait_graph

@@ -614,7 +614,7 @@ def main() -> int:
             python = options.python or python_for(shot.python)
             why = zoo.missing(shot.server) or servers.missing(shot.under, python)
             if why:
-                raise Refused(why)
+                raise Refused(why)  # noqa: TRY301
             todo.append((shot, python))
         except (Refused, LookupError) as error:
             print(f"  {shot.name}: {error}", file=sys.stderr)

@@ -219,7 +219,7 @@ def test_run_all_shows_the_path_to_its_end(chrome, site):
     assert not trouble(page)
     said = page.locator(".jp-Notebook").inner_text()
     for words in (
-        "All 10 things that are needed are here",
+        "All 9 things that are needed are here",
         "FAILED: 4 of 16",
         "loop-blocked / executor-shutdown",
         "PASSED: all 28",

@@ -41,7 +41,7 @@ ASIDE = {
     ".venv/bin/python tests/record_bundles.py your-cause": "tests/test_recipes.py runs it",
     ".venv/bin/python -m pip install pre-commit && "
     ".venv/bin/pre-commit install --hook-type pre-commit --hook-type pre-push": "it needs the network",
-    "python3 -m venv hang-env && hang-env/bin/python -m pip install -q py-spy psutil libcst": "it needs the network",
+    "python3 -m venv hang-env && hang-env/bin/python -m pip install -q py-spy psutil": "it needs the network",
 }
 
 

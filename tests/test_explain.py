@@ -7,7 +7,7 @@ from pathlib import Path
 from hangdebug.answer.diagnose import diagnose, evidence_of
 from hangdebug.answer.model import Asked, Diagnosis, Step, Trace
 from hangdebug.evidence.paste import read
-from hangdebug.report.explain import as_trace, explained
+from hangdebug.report.text import as_trace, explained
 
 DUMP = Path(__file__).with_name("dumps") / "executor-shutdown" / "py311-pyspy043.txt"
 TRACE = Trace(

@@ -122,20 +122,6 @@ def test_a_write_cut_short_leaves_the_old_file_and_nothing_else(
     assert app.read_text() == BAD and os.listdir(app.parent) == ["app.py"]
 
 
-def test_ctrl_c_that_libcst_stumbles_over_is_still_ctrl_c(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from libcst.metadata import MetadataWrapper
-
-    def stumble(*_: object) -> None:
-        try:
-            raise KeyboardInterrupt
-        finally:
-            {}["node"]
-
-    monkeypatch.setattr(MetadataWrapper, "resolve_many", stumble)
-    with pytest.raises(KeyboardInterrupt):
-        fix.propose(app)
-
-
 def test_a_read_only_file_is_refused(app: Path) -> None:
     app.chmod(0o444)
     patch = fix.propose(app)

@@ -15,7 +15,7 @@ from hangdebug.evidence.vocabulary import STATES
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = architecture.ORDER
-NOT_BARE = {"capture", "repair", "triage"}  # these need more than the standard library
+NOT_BARE = {"capture", "triage"}  # these need more than the standard library
 DRAWS = {"report": {"matplotlib"}}  # and this for some of what it does, inside of a function
 FLOORS = 18  # imports above imports, at most: print with `pytest -s`
 OPAQUE = {  # names that a stranger has to open
@@ -159,11 +159,7 @@ def test_every_state_has_its_file_and_every_file_its_state():
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param("Verdict", marks=pytest.mark.xfail(reason="the repair has another Verdict", strict=False)),
-        "Level",
-        "Limit",
-    ],
+    ["Verdict", "Level", "Limit"],
 )
 def test_a_noun_of_the_answer_is_made_nowhere_but_in_the_answer(name):
     makers = {room for path, room in rooms().items() for node in calls_of(name, ast.parse(path.read_text()))}

@@ -36,7 +36,9 @@ def waiting(call) -> KernelWait:
     while time.monotonic() < deadline:
         objects = proc.copy_objects(os.getpid(), ())
         known = kernel.Objects(
-            dict(pairs(objects["fds.tsv"])), tcp.peers_by_inode(objects["net.txt"]), dict(pairs(objects["children.tsv"]))
+            dict(pairs(objects["fds.tsv"])),
+            tcp.peers_by_inode(objects["net.txt"]),
+            dict(pairs(objects["children.tsv"])),
         )
         found = kernel.parse_reading(proc.copy_threads(os.getpid()), known).waits.get(thread.native_id or 0)
         if found and found.state in "SD" and found.syscall not in (None, "running"):

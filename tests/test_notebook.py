@@ -251,16 +251,14 @@ def test_a_process_that_is_gone_gets_a_sentence(tmp_path):
     assert "processes left: 0" in everything(shown)
 
 
-@pytest.mark.parametrize("module", ["ipywidgets", "psutil", "libcst"])
+@pytest.mark.parametrize("module", ["ipywidgets", "psutil"])
 def test_without_a_package_it_says_how_to_get_it(tmp_path, module):
     (tmp_path / "sitecustomize.py").write_text("import os, sys\nsys.modules.update({os.environ['HIDDEN']: None})\n")
     shown = run(tmp_path, 4, PYTHONPATH=str(tmp_path), HIDDEN=module)
     assert not errors(shown)
     assert re.search(rf"MISSING  \S+ -m pip install {module}", everything(shown))
-    if module != "libcst":  # that is missed with the rewrite, and no sooner
-        assert re.search(
-            rf"{module} is not installed\.", everything(shown)
-        ) and "`panel` is not there yet." in everything(shown)
+    assert re.search(rf"{module} is not installed\.", everything(shown))
+    assert "`panel` is not there yet." in everything(shown)
 
 
 def test_without_curl_it_says_how_to_get_it(tmp_path):

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def bundle(tmp_path_factory) -> Path:
     return folder.with_name("evidence.zip")
 
 
+@cache  # each of them is started, and several modules ask
 def pythons(recent: bool = True) -> list[str]:
     """The interpreters of this machine from 3.9 on, one for each version, or those before it."""
     found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(6, 16)))]

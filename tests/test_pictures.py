@@ -26,8 +26,7 @@ from hangdebug.repair.proof.pressure import Pressure
 from hangdebug.repair.proof.verify import Verification
 from hangdebug.report import svg
 from hangdebug.report.charts import latency, threads_over_aborts
-from hangdebug.report.flame import flame
-from hangdebug.report.recording import speedscope
+from hangdebug.report.recording import flame, speedscope
 from hangdebug.report.thread_rows import KINDS
 from hangdebug.report.timeline import MOST_ROWS, timeline
 from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, wait_graph

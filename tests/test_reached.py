@@ -35,6 +35,7 @@ MAKES = ("Verdict", "Weighed", "verdict", "stuck", "going_on", "watching")
 FIGURES = {name for name, one in vars(certainty).items() if isinstance(one, (certainty.Level, certainty.Limit))}
 NOTE, OWED = "note_that_this_was_reached", "OWED"
 DUMPS = sorted(one for one in (HERE / "dumps").rglob("py*") if ".truth." not in one.name)
+PASTED = sorted((HERE / "pasted").glob("*.txt"))
 
 
 @dataclass
@@ -141,7 +142,7 @@ def noting(seen: Reached) -> Iterator[ModuleType]:
 @cache
 def replayed() -> Reached:
     seen = Reached()
-    files = [shot.archive for shot in record_bundles.every().values()] + DUMPS
+    files = [shot.archive for shot in record_bundles.every().values()] + DUMPS + PASTED
     with noting(seen) as engine:
         for file in files:
             bundle = file.name.endswith(record_bundles.SUFFIX)

@@ -177,7 +177,10 @@ def test_no_secret_of_a_line_of_source_is_kept(line, secret):
     kept, found = redact.clean_code(line)
     assert secret not in kept and redact.STRUCK in kept and sum(found.values()) >= 1
     assert redact.clean_code(kept) == (kept, {})
-    assert redact.clean_sources(json.dumps({"app.py": {"7": line}})) == (json.dumps({"app.py": {"7": kept}}, indent=1), found)
+    assert redact.clean_sources(json.dumps({"app.py": {"7": line}})) == (
+        json.dumps({"app.py": {"7": kept}}, indent=1),
+        found,
+    )
 
 
 def test_a_private_key_over_many_lines_goes_line_by_line():

@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from hangdebug.repair import fix
-from hangdebug.repair.rules import RULES, spot
+from hangdebug.repair.code.findings import contents_of
+from hangdebug.repair.rules import RULES
 
 TABLES = Path(__file__).with_name("rewrites")
 MARK = re.compile(r"# <-- refused: (.*)")
@@ -52,7 +53,7 @@ def test_mended_once_compiles_and_is_concerned(rule: str, case: str) -> None:
     assert got == after
     compile(got, "app.py", "exec")
     assert findings and not any(item.refused for item in findings)
-    assert BY_ID[rule].concerns(before, spot(ast.parse(before)))
+    assert BY_ID[rule].concerns(before, contents_of(ast.parse(before)))
     assert BY_ID[rule].rewrite(after, "app.py") == (after, ())
 
 
@@ -69,7 +70,7 @@ def test_left_alone_or_refused_with_the_reason(rule: str, source: str) -> None:
     assert sorted({item.line for item in findings}) == [line for line, _ in found]
     for line, words in found:
         assert any(item.line == line and words in item.message for item in findings)
-    assert not findings or BY_ID[rule].concerns(source, spot(ast.parse(source)))
+    assert not findings or BY_ID[rule].concerns(source, contents_of(ast.parse(source)))
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -538,7 +539,7 @@ LOOP_S = """
 def test_a_route_that_touches_what_belongs_to_the_loop_stays_on_it() -> None:
     source = textwrap.dedent(LOOP_S)
     assert BY_ID["sync_endpoint"].rewrite(source, "app.py") == (source, ())
-    after, findings = fix.attempt(RULES, source, "app.py", None)
+    after, findings = fix.run_rules(RULES, source, "app.py", None)
     assert "async def report" in after and "await asyncio.to_thread(requests.get, url)" in after
     assert [item.rule for item in findings] == ["to_thread"]
 
@@ -598,7 +599,7 @@ def test_a_lifespan_s_own_join_is_not_mended_after_its_decorators_are_gone(tmp_p
     assert not again.changed and [item.refused for item in again.findings] == [True]
 
 
-def test_the_scan_reads_no_libcst_where_no_executor_is_left() -> None:
+def test_the_rule_of_executors_finds_what_leaves_one_and_nothing_else() -> None:
     source = "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor()\n"
     left = [
         "async def f():\n    with pool: pass\n",
@@ -614,8 +615,11 @@ def test_the_scan_reads_no_libcst_where_no_executor_is_left() -> None:
         "async def f():\n    def g():\n        pool.shutdown()\n",
         "async def f():\n    await g(lambda: pool.shutdown())\n",
     ]
-    assert all(spot(ast.parse(source + text)).leaves_executor for text in left)
-    assert not any(spot(ast.parse(source + text)).leaves_executor for text in kept)
+    rule = BY_ID["nonblocking_executor"]
+    for text in left:
+        assert rule.concerns(source + text, contents_of(ast.parse(source + text)))
+        assert rule.rewrite(source + text, "app.py")[1], text
+    assert not any(rule.rewrite(source + text, "app.py")[1] for text in kept)
 
 
 @pytest.mark.parametrize(
@@ -661,8 +665,8 @@ def tables() -> list:
 
 def check_twice(source: str) -> str:
     """What all rules make of it compiles where the source did, and a second run finds nothing to mend in it."""
-    after, findings = fix.attempt(RULES, source, "app.py", None)
-    again, rest = fix.attempt(RULES, after, "app.py", None)
+    after, findings = fix.run_rules(RULES, source, "app.py", None)
+    again, rest = fix.run_rules(RULES, after, "app.py", None)
     assert again == after and all(item.refused for item in rest), rest
     assert len(rest) <= sum(item.refused for item in findings), (findings, rest)
     with contextlib.suppress(SyntaxError):

@@ -97,7 +97,7 @@ def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
     assert done.returncode == 1 and log["version"] == "2.1.0" and "sarif-2.1.0" in log["$schema"]
     (run,) = log["runs"]
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
-    assert run["tool"]["driver"]["name"] and rules == [rule.id for rule in fix.rules()]
+    assert run["tool"]["driver"]["name"] and rules == [rule.id for rule in fix.RULES]
     assert all(rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
     for result in run["results"]:
         assert result["ruleId"] in rules and result["level"] in ("note", "warning") and result["message"]["text"]
@@ -127,19 +127,34 @@ def test_what_does_not_fit_together_is_said(arguments: list, tree: Path) -> None
 def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_skipped(tree: Path) -> None:
     (tree / "app" / "bad.py").write_text("print 'x'\n")
     skipped: list[str] = []
-    assert [patch.changed for patch in scan.patches([scan.place("app")], skipped)] == [True, False, True]
+    assert [patch.changed for patch in scan.patches([scan.parse_place("app")], skipped)] == [True, False, True]
     assert len(skipped) == 1
     with pytest.raises(BadSource, match=r"bad\.py:1"):
-        list(scan.patches([scan.place("app/bad.py")], []))
+        list(scan.patches([scan.parse_place("app/bad.py")], []))
 
 
-def test_a_file_for_a_newer_python_is_looked_at_in_part_and_that_is_said(tree: Path) -> None:
-    (tree / "new.py").write_text(SLEEPS + "type Later[T] = list[T]\ndef g[T](): ...\n")
+NEWER = {
+    (3, 10): "match s:\n    case 1: pass\n",
+    (3, 11): "try: pass\nexcept* ValueError: pass\n",
+    (3, 12): "type Later[T] = list[T]\n",
+    (3, 12, 0): "def later[T](x: T): ...\n",
+    (3, 12, 0, "a"): "x = f'{y['z']}'\n",
+    (3, 14): "try: pass\nexcept KeyError, ValueError: pass\n",
+}
+
+
+@pytest.mark.parametrize("version", NEWER, ids=str)
+def test_a_file_for_a_newer_python_names_the_python_that_reads_it(version: tuple, tree: Path) -> None:
+    (tree / "new.py").write_text(SLEEPS + NEWER[version])
     done = hang("fix", "--check", "new.py", cwd=tree)
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= version:
         assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and not done.stderr
-    else:
-        assert done.returncode == 0 and "new.py:4 is written for a newer Python" in done.stderr
+        return
+    name = ".".join(map(str, version[:2]))
+    assert done.returncode == 2 and not done.stdout and "is not known to Python" in done.stderr
+    assert f"needs Python {name} to be read" in done.stderr and f"python{name} scripts/hang.py fix" in done.stderr
+    skipped = hang("fix", "--check", ".", cwd=tree)
+    assert skipped.returncode == 1 and f"needs Python {name} to be read" in skipped.stderr
 
 
 # -- from the line that blocks -----------------------------------------------------------------------------
@@ -195,7 +210,7 @@ def diagnosis(line: int, rule: str | None, file: str = "app/services/feeds.py") 
 
 
 def test_a_function_that_blocks_leads_to_the_coroutines_that_call_it(service: Path) -> None:
-    (patch,) = scan.found([], diagnosis(3, "to_thread"), [])
+    (patch,) = scan.patches_for([], diagnosis(3, "to_thread"), [])
     assert patch.file == os.path.join("app", "main.py")
     assert [(item.line, item.refused) for item in patch.findings] == [(7, False), (10, False), (13, True)]
     assert "return await asyncio.to_thread(both, [url])" in patch.after
@@ -205,14 +220,14 @@ def test_a_function_that_blocks_leads_to_the_coroutines_that_call_it(service: Pa
 
 
 def test_a_method_is_found_by_self_and_by_what_made_its_object(service: Path) -> None:
-    patches = {patch.file: patch for patch in scan.found([], diagnosis(6, "to_thread"), [])}
+    patches = {patch.file: patch for patch in scan.patches_for([], diagnosis(6, "to_thread"), [])}
     main, feeds = (patches[os.path.join("app", name)] for name in ("main.py", os.path.join("services", "feeds.py")))
     assert "return await asyncio.to_thread(self.load)" in feeds.after
     assert "await asyncio.to_thread(store.load)" in main.after and 'fetch("x"), await' in main.after
 
 
 def test_a_function_that_no_coroutine_calls_is_said(service: Path) -> None:
-    (patch,) = scan.found([], diagnosis(10, "to_thread"), [])
+    (patch,) = scan.patches_for([], diagnosis(10, "to_thread"), [])
     assert not patch.changed and [item.refused for item in patch.findings] == [True]
     assert "alone() blocks here and is no coroutine" in patch.findings[0].message
 
@@ -220,9 +235,9 @@ def test_a_function_that_no_coroutine_calls_is_said(service: Path) -> None:
 def test_the_rule_of_the_cause_comes_first_and_others_where_it_finds_nothing(service: Path) -> None:
     (service / "x.py").write_text("import time, requests\nasync def f(u):\n    time.sleep(1), requests.get(u)\n")
     for rule, word, other in (("sleep", "asyncio.sleep", "to_thread"), ("to_thread", "to_thread", "asyncio.sleep")):
-        (patch,) = scan.found([], diagnosis(3, rule, "x.py"), [])
+        (patch,) = scan.patches_for([], diagnosis(3, rule, "x.py"), [])
         assert word in patch.after and other not in patch.after
-    (patch,) = scan.found([], diagnosis(3, "lifespan", "x.py"), [])
+    (patch,) = scan.patches_for([], diagnosis(3, "lifespan", "x.py"), [])
     assert "asyncio.sleep" in patch.after and "to_thread" in patch.after
 
 
@@ -239,7 +254,7 @@ def test_the_rule_of_the_cause_comes_first_and_others_where_it_finds_nothing(ser
 )
 def test_a_diagnosis_that_leads_nowhere_is_a_bad_request(text: str, service: Path) -> None:
     with pytest.raises(BadRequest) as caught:
-        scan.found([], text, [])
+        scan.patches_for([], text, [])
     assert caught.value.next
 
 
@@ -254,7 +269,6 @@ def test_a_check_takes_three_times_as_long_as_the_parser_at_most() -> None:
         for path in sorted((library / folder).rglob("*.py"))
     ]
     texts = [path.read_text(encoding="utf-8") for path in files]
-    fix.rules()
     started = time.process_time()
     for text in texts:
         ast.parse(text)

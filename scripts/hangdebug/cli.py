@@ -17,8 +17,7 @@ from hangdebug.evidence.bundle import is_bundle, read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
 from hangdebug.repair.model import Finding, Patch
-from hangdebug.report.explain import as_trace, explained
-from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text
+from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text, as_trace, explained
 
 if TYPE_CHECKING:  # these need more than the standard library
     from hangdebug.capture.processes import Target
@@ -156,7 +155,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
             "python scripts/hang.py fix app/api/routes/stream.py:14",
         )
     skipped: list[str] = []
-    patches = scan.found(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
+    patches = scan.patches_for(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
     findings: list[Finding] = []
     changed: list[Patch] = []
     unwritten: list[str] = []
@@ -175,7 +174,7 @@ def run_fix(arguments: argparse.Namespace) -> int:
     if unwritten:
         return 2
     if listed:
-        print(scan.listed(findings, skipped, arguments), end="")
+        print(scan.write_list(findings, skipped, arguments), end="")
         return 1 if findings else 0
     if not changed:
         say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")

@@ -172,7 +172,7 @@ def laboratory() -> ModuleType:
         raise MissingTool(
             f"{error.name} is not installed.",
             "The bundled news service needs it; your own process does not.",
-            "make triage   # or: pip install fastapi uvicorn requests psutil py-spy libcst",
+            "make triage   # or: pip install fastapi uvicorn requests psutil py-spy",
         ) from error
 
 

@@ -37,7 +37,7 @@ def require_psutil() -> Any:
         raise MissingTool(
             "psutil is not installed.",
             "It finds the process behind a port, and a server's workers.",
-            to_install("py-spy", "psutil", "libcst"),
+            to_install("py-spy", "psutil"),
         )
     return psutil
 

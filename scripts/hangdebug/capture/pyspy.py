@@ -35,7 +35,7 @@ def program() -> str:
         raise MissingTool(
             "py-spy is not installed.",
             "It reads the stacks of a running process from outside.",
-            to_install("py-spy", "psutil", "libcst"),
+            to_install("py-spy", "psutil"),
         )
     return found
 

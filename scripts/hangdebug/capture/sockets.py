@@ -14,7 +14,7 @@ from typing import Any, Sequence
 from hangdebug.evidence import tcp
 
 try:
-    import psutil as psutil  # type: ignore[import-untyped]
+    import psutil as psutil
 except ImportError:  # diagnosing a dump or a bundle needs none of this
     psutil = None
 

@@ -1,7 +1,6 @@
 """Propose a rewrite of one source file, show it as a diff, write it to disk.
 
-Nothing is written unless `write` is called. A file that cannot be read or parsed raises BadSource, and
-without libcst `propose` raises MissingTool.
+Nothing is written unless `write` is called. A file that cannot be read or parsed raises BadSource.
 """
 
 from __future__ import annotations
@@ -10,21 +9,31 @@ import contextlib
 import difflib
 import io
 import os
+import re
 import stat
 import sys
 import tempfile
 import tokenize
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterable, Sequence
 
-from hangdebug.errors import BadSource, MissingTool
+from hangdebug.errors import BadSource
+from hangdebug.repair.code.edits import with_imports
+from hangdebug.repair.code.file import tree_of
+from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
 from hangdebug.repair.model import Finding, Patch
+from hangdebug.repair.rules import RULES, Rule, each_once
 
 LIMIT = 500_000  # bytes: 10,000 lines took 19 s, and a longer file is mostly generated
 ROUNDS = 5  # two are the rule: one that mends, one that finds nothing more to mend
 BROKEN = "but what came out does not parse, which is a fault of this tool: do it by hand"
-INSTALL = "python -m pip install libcst"
+NEWER = {  # what a later version brought, as far as one line shows it
+    (3, 10): r"^\s*(match|case)\b.*:",
+    (3, 11): r"^\s*except\s*\*",
+    (3, 12): r"^\s*type\s+\w+\s*(\[.*\])?\s*=|^\s*((async\s+)?def|class)\s+\w+\s*\[|\b[fF]([\"']).*\{[^{}]*\4[^{}]*\}",
+    (3, 14): r"^\s*except\s+[\w.]+\s*,\s*[A-Z]|\b[tT][\"']",
+}
 
 
 def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (), exact: bool = False) -> Patch:
@@ -36,111 +45,104 @@ def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (),
     """
     name = str(path)
     before, _ = read(name)
-    if line is not None and not 1 <= line <= before.count("\n") + 1:
-        last = before.count("\n") + 1
+    last = len(split_lines(before))
+    if line is not None and not 1 <= line <= last:
         why = f"It ends at line {last}."
         raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
-    wanted = [rule for rule in rules() if not only or rule.id in only]
-    after, findings = attempt(wanted, before, name, line, exact=line is not None)
+    wanted = [rule for rule in RULES if not only or rule.id in only]
+    after, findings = run_rules(wanted, before, name, line, exact=line is not None)
     if line is not None and not findings and not exact:
-        after, findings = attempt(wanted, before, name, line)
+        after, findings = run_rules(wanted, before, name, line)
     if line is not None and not findings:
         findings = [nothing_at(name, before, line)]
     return Patch(name, before, after, tuple(sorted(findings, key=lambda item: item.line)))
 
 
-def rules() -> tuple:
-    """The rewrites. Raises MissingTool where libcst is not installed."""
-    try:
-        from hangdebug.repair.rules import RULES
-    except ImportError as error:
-        raise MissingTool("Rewriting needs the package libcst.", f"{error}.", INSTALL) from error
-    return RULES
-
-
-def attempt(
-    wanted: Sequence, before: str, name: str, line: int | None, exact: bool = False
+def run_rules(
+    wanted: Sequence[Rule], before: str, name: str, line: int | None, exact: bool = False
 ) -> tuple[str, list[Finding]]:
     """What the rules make of the text, and every finding with its line in the text as it was.
 
     What one rule mends may be what kept another from its place (a lock that is held, an exit that waits), so they
     run until nothing changes: a second run over the file finds nothing new.
     """
-    from libcst import ParserSyntaxError
-
-    from hangdebug.repair.rules import fault, moved, onto
-
-    after, mended, done = before, [], {}
+    after = before
+    mended: list[Finding] = []
+    findings: list[Finding] = []
     try:
         for _ in range(ROUNDS):
-            there = line and moved(before, after, line)
-            now, findings = once(wanted, after, name, there, exact, done)
-            findings = [onto(item, after, before) for item in findings]
+            there = line and line_moved(before, after, line)
+            now, findings = run_rules_once(wanted, after, name, there, exact)
+            findings = [renumber(item, after, before) for item in findings]
             mended += [item for item in findings if not item.refused]
             if now == after:
                 break
             after = now
         return after, mended + [item for item in findings if item.refused]
-    except (ParserSyntaxError, SyntaxError) as error:
-        known = (getattr(error, "raw_line", None) or getattr(error, "lineno", 1), getattr(error, "message", str(error)))
-        where, why = fault(before, *known)
-        raise BadSource(f"{name}:{where} is not valid Python.", why, f"python -m py_compile {name}") from error
-    except (RecursionError, MemoryError) as error:
-        why = "An expression nests deeper than the parser can follow."
-        raise BadSource(f"{name} cannot be parsed.", why, "repair it by hand after a snippet") from error
-    except KeyError as error:  # of libcst, whose clean-up stumbles where Ctrl-C arrives in the middle of it
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
-            cause = cause.__context__
-        raise (cause or error) from None
-
-
-def once(wanted: Sequence, text: str, name: str, line: int | None, exact: bool, done: dict) -> tuple:
-    """Each rule on what the rules before it made: the text, and the findings with lines as in the text given.
-
-    `done` keeps for a slow rule what it made and what it refused, so that it need not read its own text again.
-    """
-    from hangdebug.repair.rules import check_depth, each_once, moved, onto, parses, with_imports
-
-    after, findings, imports, seen, slow = text, [], set(), check_depth(text), None
-    for rule in wanted:
-        if not rule.concerns(text, seen):
-            continue
-        if rule.id in done and done[rule.id][0] == after:
-            findings += done[rule.id][1]
-            continue
-        there = line and moved(text, after, line)
-        changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
-        if changed != after and seen is not None and not parses(changed):  # a fault of the rule: leave it alone
-            changed, found = after, [replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found]
-        findings += [onto(item, after, text) for item in found]
-        slow = (rule.id, after, changed, found) if rule.slow else slow
-        after = changed
-    made = with_imports(after, imports)
-    if slow and slow[2] == after:  # no rule changed the text behind it
-        done[slow[0]] = made, [onto(item, slow[1], made) for item in slow[3] if item.refused]
-    return made, each_once(findings)
-
-
-def newer(patch: Patch) -> str:
-    """What to say of a file that only libcst can parse, "" for any other."""
-    from hangdebug.repair.rules import tree_of
-
-    try:
-        tree_of(patch.before)
     except SyntaxError as error:
-        version = ".".join(map(str, sys.version_info[:2]))
-        return (
-            f"{patch.file}:{error.lineno} is written for a newer Python than the {version} that runs this; only the rule "
-            "nonblocking_executor looked at it. Run this with the Python of the file"
-        )
-    return ""
+        if "too many nested" in str(error):
+            raise too_deep(name) from error
+        raise not_parsed(before, name, error) from error
+    except (RecursionError, MemoryError) as error:
+        raise too_deep(name) from error
+
+
+def run_rules_once(
+    wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: bool
+) -> tuple[str, list[Finding]]:
+    """Each rule on what the rules before it made: the text, and the findings with lines as in the text given."""
+    tree = tree_of(text)
+    contents = contents_of(tree) if "async" in text or "on_event" in text else Contents()
+    after = text
+    findings: list[Finding] = []
+    imports: set[str] = set()
+    for rule in wanted:
+        if not rule.concerns(text, contents):
+            continue
+        there = line and line_moved(text, after, line)
+        changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
+        if changed != after and not parses(changed):  # a fault of the rule: leave it alone
+            changed = after
+            found = tuple(replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found)
+        findings += [renumber(item, after, text) for item in found]
+        after = changed
+    return with_imports(after, imports), each_once(findings)
+
+
+def parses(text: str) -> bool:
+    try:
+        return bool(tree_of(text))
+    except (SyntaxError, RecursionError, MemoryError):
+        return False
+
+
+# -- what cannot be parsed -----------------------------------------------------------------------------------
+
+
+def too_deep(name: str) -> BadSource:
+    why = "An expression nests deeper than the parser can follow."
+    return BadSource(f"{name} cannot be parsed.", why, "ls snippets   # copy a pattern, and repair it by hand")
+
+
+def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
+    """Which newer Python the file is written for, or else what Python says is wrong with it."""
+    line, here = error.lineno or 1, ".".join(map(str, sys.version_info[:2]))
+    row = (split_lines(text)[line - 1 : line] or [""])[0]
+    newer = next((each for each in NEWER if sys.version_info < each and re.search(NEWER[each], row)), None)
+    if newer is None:
+        why = f"Python {here} says: {' '.join(error.msg.split())}."
+        return BadSource(f"{name}:{line} is not valid Python.", why, f"python -m py_compile {name}")
+    needed = ".".join(map(str, newer))
+    why = f"`{row.strip()}` is not known to Python {here}, which runs this."
+    return BadSource(
+        f"{name}:{line} needs Python {needed} to be read.", why, f"python{needed} scripts/hang.py fix {name}"
+    )
 
 
 def nothing_at(name: str, source: str, line: int) -> Finding:
     """Why a given line leads to nothing: what stands there, and where something was found."""
-    text = source.split("\n")[line - 1].strip() or "an empty line"
-    elsewhere = attempt(rules(), source, name, None)[1]
+    text = split_lines(source)[line - 1].strip() or "an empty line"
+    elsewhere = run_rules(RULES, source, name, None)[1]
     if elsewhere:
         nearest = sorted(elsewhere, key=lambda item: abs(item.line - line))[:3]
         hint = "elsewhere in it: " + "; ".join(f"line {item.line}: {item.message}" for item in nearest)
@@ -180,14 +182,14 @@ def write(patch: Patch) -> None:
     if not patch.changed:
         return
     try:
-        put(target, patch.after.encode(encoding), facts)
+        replace_file(target, patch.after.encode(encoding), facts)
     except OSError as error:
         why = f"{error.strerror}: a new file is written next to the old one, then takes its place."
         folder = os.path.dirname(target)
         raise BadSource(f"{patch.file} cannot be written.", why, f"ls -ld {folder}") from error
 
 
-def put(target: str, content: bytes, facts: os.stat_result) -> None:
+def replace_file(target: str, content: bytes, facts: os.stat_result) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".hang-fix-")
     try:
         with os.fdopen(descriptor, "wb") as output:
@@ -214,7 +216,7 @@ def read(name: str) -> tuple[str, str]:
             raise BadSource(f"{name} is {kind}.", why, "python scripts/hang.py fix app.py")
         if facts.st_size > LIMIT:
             why = f"It has {facts.st_size:,} bytes; up to {LIMIT:,} are parsed."
-            raise BadSource(f"{name} is too large.", why, "repair it by hand after a snippet")
+            raise BadSource(f"{name} is too large.", why, "ls snippets   # copy a pattern, and repair it by hand")
         content = Path(name).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, "strerror", None) or str(error)

@@ -10,16 +10,19 @@ import contextlib
 import gc
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterable, Iterator, Sequence
+from typing import Protocol
 from urllib.parse import quote
 
 from hangdebug import __version__
 from hangdebug.errors import BadRequest, BadSource
-from hangdebug.repair.callers import moved_to_threads, nowhere, synchronous
-from hangdebug.repair.fix import newer, propose, rules
+from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
+from hangdebug.repair.code.nearby_files import python_files
+from hangdebug.repair.fix import propose
 from hangdebug.repair.model import Finding, Patch
+from hangdebug.repair.rules import RULES
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -32,20 +35,20 @@ class Place:
     line: int | None = None
 
 
-def place(text: str) -> Place:
+def parse_place(text: str) -> Place:
     """`app.py:14` is line 14 of app.py, unless a file has that very name."""
     head, colon, tail = text.rpartition(":")
     return Place(head, int(tail)) if colon and tail.isdigit() and not Path(text).exists() else Place(text)
 
 
-def found(places: Sequence[str], diagnosis: str | None, skipped: list[str]) -> Iterator[Patch]:
+def patches_for(places: Sequence[str], diagnosis: str | None, skipped: list[str]) -> Iterator[Patch]:
     """The patches for the places, or for the blocking frame of a diagnosis in JSON. See `patches` for `skipped`."""
     if diagnosis is not None:
         spot, fix = from_diagnosis(diagnosis)
-        return iter(where_it_blocks(spot, fix))
-    named = [place(text) for text in places]
+        return iter(patches_where_it_blocks(spot, fix))
+    named = [parse_place(text) for text in places]
     lines = all(one.line for one in named) and len(named) == 1
-    return iter(where_it_blocks(named[0], "")) if lines else patches(named, skipped)
+    return iter(patches_where_it_blocks(named[0], "")) if lines else patches(named, skipped)
 
 
 def from_diagnosis(text: str) -> tuple[Place, str]:
@@ -69,24 +72,24 @@ def from_diagnosis(text: str) -> tuple[Place, str]:
     return Place(file, line if isinstance(line, int) else None), fix
 
 
-def where_it_blocks(one: Place, fix: str) -> list[Patch]:
+def patches_where_it_blocks(one: Place, fix: str) -> list[Patch]:
     """The patches for a line that was seen to block: of the coroutine around it, or of those that call its function.
 
     `fix` is the rewrite that suits the cause; where it finds nothing, or none is named, every rule is tried.
     """
-    name = synchronous(one.path, one.line) if one.line else ""
-    if name and not known(propose(one.path, one.line, exact=True)):
-        moved, handed = moved_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
+    name = plain_function_at(one.path, one.line) if one.line else ""
+    if one.line and name and not found_anything(propose(one.path, one.line, exact=True)):
+        moved, handed = hand_callers_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
         if moved or handed:
             return moved
     patch = propose(one.path, one.line, (fix,)) if fix else None
-    patch = patch if patch and known(patch) else propose(one.path, one.line)
-    if name and not known(patch):
-        patch = replace(patch, findings=(nowhere(one.path, one.line, name),))
+    patch = patch if patch and found_anything(patch) else propose(one.path, one.line)
+    if one.line and name and not found_anything(patch):
+        patch = replace(patch, findings=(no_caller_found(one.path, one.line, name),))
     return [patch]
 
 
-def known(patch: Patch) -> bool:
+def found_anything(patch: Patch) -> bool:
     """Whether a rule found anything, and not only the note that nothing stands there."""
     return any(item.rule != "fix" for item in patch.findings)
 
@@ -101,7 +104,7 @@ def tree_around(path: str) -> str:
 
 
 def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = ()) -> Iterator[Patch]:
-    """A Patch for each file, once, in order of their paths. What a folder holds and cannot be parsed goes to `skipped`."""
+    """A Patch for each file, once, in order of their paths. What cannot be parsed in a folder goes to `skipped`."""
     seen: set[str] = set()
     for one in places:
         folder = Path(one.path).is_dir() and one.line is None
@@ -111,9 +114,8 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
                 continue
             seen.add(real)
             try:
-                with undisturbed():
+                with no_garbage_collection():
                     patch = propose(path, one.line, only)
-                skipped += filter(None, [newer(patch)])
                 yield patch
             except BadSource as error:
                 if not folder:
@@ -122,7 +124,7 @@ def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = (
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Without the garbage collector, which finds nothing in a syntax tree and takes a fifth of the time to look."""
     ran = gc.isenabled()
     gc.disable()
@@ -133,17 +135,17 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def python_files(folder: str) -> Iterator[str]:
-    rules()  # or else it says how to get libcst
-    from hangdebug.repair.code import spans as _spans
-
-    return _spans.python_files(folder)
-
-
 # -- the list ----------------------------------------------------------------------------------------------
 
 
-def listed(findings: Sequence[Finding], skipped: Sequence[str], form) -> str:
+class Form(Protocol):
+    """How the list is asked for: the flags of the command line."""
+
+    json: bool
+    sarif: bool
+
+
+def write_list(findings: Sequence[Finding], skipped: Sequence[str], form: Form) -> str:
     """A line for each finding, or JSON or SARIF where `form.json` or `form.sarif` says so."""
     if form.json:
         return as_json(findings, skipped) + "\n"
@@ -161,7 +163,7 @@ def as_json(findings: Iterable[Finding], skipped: Iterable[str]) -> str:
 
 def as_sarif(findings: Iterable[Finding]) -> str:
     """SARIF 2.1.0, as code scanning takes it: what blocks is a warning, what is only deprecated a note."""
-    known = [{"id": rule.id, "shortDescription": {"text": rule.about}} for rule in rules()]
+    known = [{"id": rule.id, "shortDescription": {"text": rule.about}} for rule in RULES]
     results = [
         {
             "ruleId": item.rule,

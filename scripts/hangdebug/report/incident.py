@@ -29,8 +29,7 @@ from hangdebug.repair.proof.pressure import Check, Pressure, read_check
 from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
 from hangdebug.report.charts import latency, threads_over_aborts
-from hangdebug.report.flame import Stacks, flame
-from hangdebug.report.recording import STACKS
+from hangdebug.report.recording import STACKS, Stacks, flame
 from hangdebug.report.svg import Picture
 from hangdebug.report.text import beginning, kernel_rows, printed
 from hangdebug.report.timeline import timeline

@@ -7,8 +7,9 @@ iterable of a comprehension belong to the scope around; a comprehension has a sc
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
+from typing import Callable
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -28,12 +29,12 @@ class Binding:
 
 @dataclass(eq=False)
 class Scope:
-    """`names` holds the bindings of each name, `told` those declared global or nonlocal."""
+    """`names` holds the bindings of each name, `declared` those that a statement calls global or nonlocal."""
 
     node: ast.AST
     outer: Scope | None
-    names: dict = field(default_factory=dict)
-    told: dict = field(default_factory=dict)
+    names: dict[str, list[Binding]] = field(default_factory=dict)
+    declared: dict[str, type] = field(default_factory=dict)
 
     def bind(self, name: str, node: ast.AST, qualified: str = "", value: ast.expr | None = None) -> None:
         self.names.setdefault(name, []).append(Binding(node, qualified, value))
@@ -44,13 +45,15 @@ class Scopes:
     """For each node its parent and the scope that it is looked up in; `opened` is the scope that it opens."""
 
     module: Scope
-    parents: dict = field(default_factory=dict)
-    of: dict = field(default_factory=dict)
-    opened: dict = field(default_factory=dict)
-    reads: dict = field(default_factory=dict)  # name -> [ast.Name]
-    attributes: dict = field(default_factory=dict)  # name of an attribute -> [(target, value or None)]
-    calls: list = field(default_factory=list)  # every ast.Call
-    telling: list = field(default_factory=list)  # the scopes with a global or nonlocal statement
+    parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
+    of: dict[ast.AST, Scope] = field(default_factory=dict)
+    opened: dict[ast.AST, Scope] = field(default_factory=dict)
+    reads: dict[str, list[ast.Name]] = field(default_factory=dict)
+    attributes: dict[str, list[tuple[ast.Attribute, ast.expr | None]]] = field(
+        default_factory=dict
+    )  # written, with what
+    calls: list[ast.Call] = field(default_factory=list)
+    declaring: list[Scope] = field(default_factory=list)  # the scopes with a global or nonlocal statement
     star: bool = False  # whether a star import may have bound anything
 
 
@@ -58,7 +61,7 @@ def read_scopes(tree: ast.Module) -> Scopes:
     """Without recursion: a generated expression may be deep."""
     scopes = Scopes(Scope(tree, None))
     scopes.of[tree] = scopes.opened[tree] = scopes.module
-    todo = [(child, tree, scopes.module) for child in children(tree)]
+    todo: list[tuple[ast.AST, ast.AST, Scope]] = [(child, tree, scopes.module) for child in children(tree)]
     while todo:
         node, parent, here = todo.pop()
         kind = node.__class__
@@ -68,12 +71,16 @@ def read_scopes(tree: ast.Module) -> Scopes:
         if kind in OPENS:
             inner = scopes.opened[node] = Scope(node, here)
             todo += [(child, node, scope) for child, scope in opening(node, here, inner)]
-        elif kind is ast.comprehension and parent.generators[0] is node:
+        elif (
+            isinstance(node, ast.comprehension) and isinstance(parent, COMPREHENSIONS) and parent.generators[0] is node
+        ):
             outer = scopes.of[parent]  # the first iterable is evaluated before the comprehension is entered
             todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
         elif kind is not ast.Name and kind is not ast.Constant:
             todo += [(child, node, here) for child in children(node)]
-    scopes.calls.sort(key=lambda node: (node.lineno, node.col_offset, -node.end_lineno, -node.end_col_offset))
+    scopes.calls.sort(
+        key=lambda node: (node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0))
+    )
     return scopes
 
 
@@ -103,11 +110,10 @@ def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST,
     if isinstance(node, FUNCTIONS):
         for each in parameters(node.args):
             inner.bind(each.arg, each)
-    body = node.body if isinstance(getattr(node, "body", None), list) else [getattr(node, "body", None)]
-    own = set(map(id, body))
+    body = getattr(node, "body", children(node))  # of a comprehension all is its own
+    own = set(map(id, body if isinstance(body, list) else [body]))
     for child in children(node):
-        comprehension = isinstance(node, COMPREHENSIONS)
-        yield child, inner if comprehension or id(child) in own else here
+        yield child, inner if id(child) in own else here
 
 
 def parameters(args: ast.arguments) -> list[ast.arg]:
@@ -115,16 +121,23 @@ def parameters(args: ast.arguments) -> list[ast.arg]:
     return [*args.posonlyargs, *args.args, *args.kwonlyargs, *more]
 
 
+def defaults_of(args: ast.arguments) -> dict[ast.arg, ast.expr | None]:
+    """The value of each parameter where the caller gives none."""
+    named = [*args.posonlyargs, *args.args]
+    defaults: dict[ast.arg, ast.expr | None] = dict(zip(reversed(named), reversed(args.defaults)))
+    return {**defaults, **dict(zip(args.kwonlyargs, args.kw_defaults))}
+
+
 # -- what each kind of node binds --------------------------------------------------------------------------
 
 
-def imports(scopes: Scopes, node: ast.Import, here: Scope) -> None:
+def record_import(scopes: Scopes, node: ast.Import, here: Scope) -> None:
     for item in node.names:
         short = item.name.split(".")[0]
         here.bind(item.asname or short, node, item.name if item.asname else short)
 
 
-def imports_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
+def record_import_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
     prefix = "." * node.level + f"{node.module or ''}."
     for item in node.names:
         if item.name == "*":
@@ -142,76 +155,77 @@ STARRED = {
 }
 
 
-def definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
+def record_definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> None:
     here.bind(node.name, node)
 
 
-def name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
-    if isinstance(node.ctx, ast.Load):
+def record_name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
+    if not isinstance(node.ctx, ast.Store):  # a `del` names what it deletes, and gives it no other value
         scopes.reads.setdefault(node.id, []).append(node)
         return
-    while isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
+    while here.outer and isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
         here = here.outer
-    here.bind(node.id, node, value=assigned(scopes, node))
+    here.bind(node.id, node, value=value_assigned(scopes, node))
 
 
-def attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
-    if not isinstance(node.ctx, ast.Load):
-        scopes.attributes.setdefault(node.attr, []).append((node, assigned(scopes, node)))
+def record_attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
+    if isinstance(node.ctx, ast.Store):
+        scopes.attributes.setdefault(node.attr, []).append((node, value_assigned(scopes, node)))
 
 
-def assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
+def value_assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
     """The expression that the target is bound to, None where it is unpacked, looped over or deleted."""
     parent = scopes.parents[node]
     if isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
         return parent.value or UNSET
-    pair = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
-    if isinstance(pair, ast.Assign) and isinstance(pair.value, ast.Tuple) and plain(parent) and plain(pair.value):
-        if len(parent.elts) == len(pair.value.elts):  # a, b = f(), g()
-            return pair.value.elts[parent.elts.index(node)]
+    whole = scopes.parents.get(parent) if isinstance(parent, ast.Tuple) else None
+    value = whole.value if isinstance(whole, ast.Assign) else None
+    if isinstance(parent, ast.Tuple) and isinstance(value, ast.Tuple) and is_plain(parent) and is_plain(value):
+        pairs = dict(zip(parent.elts, value.elts))  # a, b = f(), g()
+        return pairs[node] if len(parent.elts) == len(value.elts) else None
     if isinstance(parent, ast.withitem) and not isinstance(scopes.parents[parent], ast.AsyncWith):
         return parent.context_expr
     return None
 
 
-def plain(node: ast.Tuple) -> bool:
+def is_plain(node: ast.Tuple) -> bool:
     return not any(isinstance(each, ast.Starred) for each in node.elts)
 
 
-def declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:
-    scopes.telling.append(here)
+def record_declared(scopes: Scopes, node: ast.Global | ast.Nonlocal, here: Scope) -> None:
+    scopes.declaring.append(here)
     for each in node.names:
-        here.told[each] = type(node)
+        here.declared[each] = type(node)
         if isinstance(node, ast.Global):  # bound there by a function: its values are looked at as well
             scopes.module.names.setdefault(each, [])
 
 
-def caught(scopes: Scopes, node: ast.ExceptHandler, here: Scope) -> None:
+def record_handler(scopes: Scopes, node: ast.ExceptHandler, here: Scope) -> None:
     if node.name:
         here.bind(node.name, node)
 
 
-def matched(scopes: Scopes, node: ast.AST, here: Scope) -> None:
+def record_match(scopes: Scopes, node: ast.AST, here: Scope) -> None:
     taken = getattr(node, "name", None) or getattr(node, "rest", None)
     if taken:
         here.bind(taken, node)
 
 
-def call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
+def record_call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
     scopes.calls.append(node)
 
 
-RECORDS = {
-    ast.Call: call,
-    ast.Import: imports,
-    ast.ImportFrom: imports_from,
-    ast.FunctionDef: definition,
-    ast.ClassDef: definition,
-    ast.AsyncFunctionDef: definition,
-    ast.Name: name,
-    ast.Attribute: attribute,
-    ast.Global: declared,
-    ast.Nonlocal: declared,
-    ast.ExceptHandler: caught,
-    **{getattr(ast, kind): matched for kind in ("MatchAs", "MatchStar", "MatchMapping") if hasattr(ast, kind)},
+RECORDS: dict[type[ast.AST], Callable[..., None]] = {
+    ast.Call: record_call,
+    ast.Import: record_import,
+    ast.ImportFrom: record_import_from,
+    ast.FunctionDef: record_definition,
+    ast.ClassDef: record_definition,
+    ast.AsyncFunctionDef: record_definition,
+    ast.Name: record_name,
+    ast.Attribute: record_attribute,
+    ast.Global: record_declared,
+    ast.Nonlocal: record_declared,
+    ast.ExceptHandler: record_handler,
+    **{getattr(ast, kind): record_match for kind in ("MatchAs", "MatchStar", "MatchMapping") if hasattr(ast, kind)},
 }

@@ -9,16 +9,33 @@ What has two meanings has none here, and no rule touches it.
 from __future__ import annotations
 
 import ast
+import bisect
 import builtins
+import io
+import itertools
 import re
+import tokenize
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Iterator
+from functools import cached_property, lru_cache
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, Scope, Scopes, read_scopes, walk
+from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, Binding, Scope, Scopes, read_scopes, walk
 
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+LINE_ENDING = re.compile(r"\r\n|\r|\n|\Z")
+HEADER_END = re.compile(
+    r"(?:[\s,)\\]|#[^\r\n]*)*:"
+)  # what may stand between the last expression of a header and its end
+CLOSING = re.compile(r"[\s\\]*\)")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the syntax tree leaves out: the comments with where they start, the lines that begin inside of a string."""
+
+    comments: tuple[tuple[int, str], ...]
+    in_strings: frozenset[int]
 
 
 @dataclass(eq=False)
@@ -28,7 +45,7 @@ class File:
     text: str
     tree: ast.Module
     scopes: Scopes
-    starts: list
+    starts: list[int]
     name: str = ""
 
     # -- where it stands -----------------------------------------------------------------------------
@@ -42,10 +59,102 @@ class File:
         return start + len(row)
 
     def start(self, node: ast.AST) -> int:
-        return self.offset(node.lineno, node.col_offset)
+        at = node.target if isinstance(node, ast.comprehension) else node
+        return self.offset(at.lineno, at.col_offset)  # type: ignore[attr-defined]
 
     def end(self, node: ast.AST) -> int:
-        return self.offset(node.end_lineno, node.end_col_offset)
+        return self.offset(node.end_lineno, node.end_col_offset)  # type: ignore[attr-defined]
+
+    def line(self, node: ast.AST) -> int:
+        """The number of the line on which the node starts, from 1."""
+        return self.line_of(self.start(node))
+
+    def on_line(self, node: ast.AST, line: int) -> bool:
+        """Whether a part of the node stands on the line."""
+        return self.line(node) <= line <= self.line_of(self.end(node))
+
+    def innermost(self, kinds: tuple[type[ast.AST], ...], line: int) -> ast.AST | None:
+        """The innermost node of these kinds that the line is a part of."""
+        around = [each for each in self.scopes.opened if isinstance(each, kinds) and self.on_line(each, line)]
+        return max(around, key=self.start, default=None)
+
+    def line_of(self, offset: int) -> int:
+        """The number of the line on which the offset is, from 1; the end of the text belongs to the last one."""
+        ended = self.text[-1:] in ("\n", "\r")
+        return bisect.bisect_right(self.starts, offset, 0, len(self.starts) - (not ended))
+
+    def line_start(self, offset: int) -> int:
+        return self.starts[self.line_of(offset) - 1]
+
+    def line_end(self, offset: int) -> int:
+        """Where the line of the offset ends, in front of its line ending."""
+        found = LINE_ENDING.search(self.text, offset)
+        return found.start() if found else len(self.text)
+
+    def indent(self, node: ast.AST) -> str:
+        """What stands in front of a statement on its line."""
+        return self.text[self.line_start(self.start(node)) : self.start(node)]
+
+    def step(self, node: ast.AST) -> str:
+        """One step of the indentation, as the nearest block at or around the node has it."""
+        for each in (node, *self.above(node)):
+            body = getattr(each, "body", None)
+            if isinstance(each, ast.stmt) and isinstance(body, list) and self.line(body[0]) > self.line(each):
+                inner, outer = self.indent(body[0]), self.indent(each)
+                if len(inner) > len(outer) and not inner.strip():
+                    return inner[len(outer) :]
+        return "\t" if "\n\t" in self.text else " " * 4
+
+    def colon(self, node: ast.With | ast.For | ast.AsyncFor | ast.While) -> int:
+        """Where the header of the block ends, behind its colon."""
+        if isinstance(node, ast.With):
+            last: ast.expr = node.items[-1].optional_vars or node.items[-1].context_expr
+        else:
+            last = node.test if isinstance(node, ast.While) else node.iter
+        found = HEADER_END.match(self.text, self.end(last))
+        return found.end() if found else self.end(last)
+
+    def block(self, node: ast.AST) -> list[ast.stmt]:
+        """The list of statements that the statement of the node stands in."""
+        statement = self.statement(node)
+        lists = [value for _, value in ast.iter_fields(self.parent(statement)) if isinstance(value, list)]
+        return next(each for each in lists if statement in each)
+
+    def block_end(self, node: ast.With) -> int:
+        """Where the block ends, the comments that stand as deep as it does included, in front of the line ending."""
+        inside, end = self.indent(node.body[0]), self.line_end(self.end(node))
+        at = end
+        while at < len(self.text):
+            at = self.starts[self.line_of(at)]
+            row = self.text[at : self.line_end(at)]
+            if row.startswith(f"{inside}") and row.lstrip().startswith("#"):
+                end = self.line_end(at)
+            elif row.strip():
+                break
+        return end
+
+    def with_parentheses(self, node: ast.expr) -> tuple[int, int]:
+        """Where the expression starts and ends, the parentheses around it included."""
+        start, end = self.start(node), self.end(node)
+        while True:
+            before, behind = start, CLOSING.match(self.text, end)
+            while self.text[before - 1 : before] in tuple(" \t\r\n\f\\"):
+                before -= 1
+            if behind is None or self.text[before - 1 : before] != "(":
+                return start, end
+            start, end = before - 1, behind.end()
+
+    @cached_property
+    def layout(self) -> Layout:
+        comments, held = [], set()
+        rows = io.StringIO(self.text.replace("\r\n", "\n").replace("\r", "\n"))
+        for token in tokenize.generate_tokens(rows.readline):
+            name = tokenize.tok_name[token.type]
+            if name == "COMMENT":
+                comments.append((self.starts[token.start[0] - 1] + token.start[1], token.string))
+            elif name == "STRING" or name.endswith("STRING_MIDDLE"):  # an f-string from Python 3.12 on
+                held |= set(range(token.start[0] + 1, token.end[0] + 1))
+        return Layout(tuple(comments), frozenset(held))
 
     def source(self, node: ast.AST) -> str:
         return self.text[self.start(node) : self.end(node)]
@@ -54,12 +163,14 @@ class File:
         """The source on one line, for a message."""
         return " ".join(self.source(node).split())
 
-    @property
+    @cached_property
     def newline(self) -> str:
-        return "\r\n" if "\r\n" in self.text else "\n"
+        """The line ending of the file: that of its first line."""
+        found = LINE_ENDING.search(self.text)
+        return found[0] if found and found[0] else "\n"
 
     @property
-    def calls(self) -> list:
+    def calls(self) -> list[ast.Call]:
         """Every call, in source order."""
         return self.scopes.calls
 
@@ -69,16 +180,14 @@ class File:
         return self.scopes.parents[node]
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes around it, from its parent to the module."""
         while node in self.scopes.parents:
             node = self.scopes.parents[node]
             yield node
 
     def frame(self, node: ast.AST) -> ast.AST:
         """The function, lambda, class or module that runs the node."""
-        scope = self.scopes.of[node]
-        while isinstance(scope.node, COMPREHENSIONS):
-            scope = scope.outer
-        return scope.node
+        return scope_running(self.scopes.of[node]).node
 
     def coroutine(self, node: ast.AST) -> ast.AsyncFunctionDef | None:
         """The `async def` whose frame runs the node, None where anything else does."""
@@ -96,19 +205,20 @@ class File:
 
     def lookup(self, node: ast.AST, name: str) -> tuple[Scope | None, list[Binding]]:
         """The scope that binds the name where it stands at the node, and every binding there."""
-        scope, first = self.scopes.of[node], True
+        scope: Scope | None = self.scopes.of[node]
+        first = True
         while scope is not None:
-            if scope.told.get(name) is ast.Global:
+            if scope.declared.get(name) is ast.Global:
                 scope = self.scopes.module
             visible = first or not isinstance(scope.node, ast.ClassDef)
-            if visible and name in scope.names and name not in scope.told:
+            if visible and name in scope.names and name not in scope.declared:
                 return scope, [*scope.names[name], *self.foreign(scope, name)]
             first, scope = first and isinstance(scope.node, COMPREHENSIONS), scope.outer
         return None, []
 
     def foreign(self, home: Scope, name: str) -> list[Binding]:
         """What functions bind that declare the name global or nonlocal."""
-        others = {id(scope): scope for scope in self.scopes.telling if name in scope.told}.values()
+        others = {id(scope): scope for scope in self.scopes.declaring if name in scope.declared}.values()
         return [item for scope in others for item in scope.names.get(name, ())]
 
     def qualified(self, node: ast.AST, depth: int = 4) -> str:
@@ -127,14 +237,14 @@ class File:
         names = {
             item.qualified or (self.qualified(item.value, depth - 1) if depth and item.value else "")
             for item in found
-            if not empty(item)
+            if not is_empty(item)
         }
         return names.pop() if len(names) == 1 else ""
 
     def values(self, node: ast.AST) -> list[ast.expr | None]:
         """Everything assigned to a name, or to an attribute of `self` in its class; None where no plain value is."""
         if isinstance(node, ast.Name):
-            return [item.value for item in self.lookup(node, node.id)[1] if not empty(item)]
+            return [item.value for item in self.lookup(node, node.id)[1] if not is_empty(item)]
         home = self.home(node)
         if not isinstance(node, ast.Attribute) or dotted(node.value) not in ("self", "cls") or home is None:
             return []
@@ -144,7 +254,7 @@ class File:
             if dotted(target) == dotted(node) and self.home(target) is home
         ]
         body = self.scopes.opened[home].names.get(node.attr, [])
-        return [self.kept(item) for item in (*written, *body) if not empty(item)]
+        return [self.kept(item) for item in (*written, *body) if not is_empty(item)]
 
     def kept(self, item: Binding) -> ast.expr | None:
         """The value that is bound; of a `cached_property` the one that it returns."""
@@ -170,27 +280,22 @@ class File:
     def elements(self, node: ast.AST) -> list[ast.expr | None]:
         """What a name is in turn, as the variable of a loop over a list that the file fills."""
         found = self.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
-        loops = [self.parent(item.node) for item in found if item.node in self.scopes.parents]
-        if not loops or not all(
-            isinstance(loop, (ast.For, ast.comprehension))
-            and isinstance(loop.iter, (ast.Name, ast.Attribute))
-            and item.node is loop.target
-            for loop, item in zip(loops, found)
-        ):
-            return []
-        return [each for loop in loops for each in self.filled(loop.iter)]
+        drawn = []
+        for item in found:
+            loop = self.scopes.parents.get(item.node)
+            if not isinstance(loop, (ast.For, ast.comprehension)) or loop.target is not item.node:
+                return []
+            if not isinstance(loop.iter, (ast.Name, ast.Attribute)):
+                return []
+            drawn += self.filled(loop.iter)
+        return drawn
 
     def filled(self, node: ast.expr) -> list[ast.expr | None]:
         """Each thing that the list is made of, or gets by `append`."""
-        given = [
-            self.parent(self.parent(use))
-            for use in self.uses(node)
-            if getattr(self.parent(use), "attr", "") == "append"
-        ]
-        parts: list = [each.args[0] for each in given if isinstance(each, ast.Call) and len(each.args) == 1]
+        calls = [self.method_call(use, "append") for use in self.uses(node)]
+        parts: list[ast.expr | None] = [call.args[0] for call in calls if call and len(call.args) == 1]
         for value in self.values(node):
-            written = isinstance(value, (ast.List, ast.Tuple, ast.Set))
-            parts += value.elts if written else [getattr(value, "elt", None)]
+            parts += value.elts if isinstance(value, (ast.List, ast.Tuple, ast.Set)) else [getattr(value, "elt", None)]
         return [value for part in parts for value in (self.values(part) if isinstance(part, ast.Name) else [part])]
 
     def private(self, node: ast.expr) -> bool:
@@ -204,14 +309,26 @@ class File:
             for use in self.uses(node)
         )
 
+    def method_call(self, use: ast.AST, *names: str) -> ast.Call | None:
+        """The call of a method of the expression, if it has one of the names: `jobs.append(1)` of `jobs`."""
+        method = self.scopes.parents.get(use)
+        if not isinstance(method, ast.Attribute) or method.attr not in names:
+            return None
+        call = self.parent(method)
+        return call if isinstance(call, ast.Call) and call.func is method else None
+
     def home(self, node: ast.AST) -> ast.ClassDef | None:
         return next((up for up in self.above(node) if isinstance(up, ast.ClassDef)), None)
 
     def uses(self, node: ast.AST) -> list[ast.expr]:
-        """The places that read the same variable, or the same attribute of `self` in its class, in order."""
-        if isinstance(node, ast.Name):
-            scope = self.lookup(node, node.id)[0]
-            found = [each for each in self.scopes.reads.get(node.id, ()) if self.lookup(each, each.id)[0] is scope]
+        """The places that read the same variable, function or attribute of `self` in its class, in order."""
+        found: list[ast.expr]
+        name = getattr(node, "id", getattr(node, "name", getattr(node, "arg", "")))
+        if name:
+            scope = self.lookup(node, name)[0]
+            if isinstance(node, ast.arg):
+                scope = self.scopes.opened[next(up for up in self.above(node) if isinstance(up, FUNCTIONS))]
+            found = [each for each in self.scopes.reads.get(name, ()) if self.lookup(each, name)[0] is scope]
         else:
             found = [
                 each
@@ -219,6 +336,18 @@ class File:
                 if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Load) and dotted(each) == dotted(node)
             ]
         return sorted(found, key=lambda each: (each.lineno, each.col_offset))
+
+    def owned_by(self, node: ast.Name, frame: ast.AST | None) -> bool:
+        """Whether the name belongs to the function, comprehensions in it included."""
+        scope = self.lookup(node, node.id)[0]
+        return scope is not None and scope_running(scope).node is frame
+
+
+def scope_running(scope: Scope) -> Scope:
+    """The scope of what runs it: a comprehension runs in the frame around."""
+    while scope.outer and isinstance(scope.node, COMPREHENSIONS):
+        scope = scope.outer
+    return scope
 
 
 @lru_cache(maxsize=1)  # one rule after the other reads the same text
@@ -238,14 +367,47 @@ def tree_of(text: str) -> ast.Module:
         return ast.parse(text)
 
 
-def empty(item: Binding) -> bool:
+def is_empty(item: Binding) -> bool:
     """Whether it binds None before there is a value, or only declares a type."""
-    return isinstance(item.value, ast.Constant) and item.value.value is None
+    return is_none(item.value)
 
 
 def dotted(node: ast.AST) -> str:
     """`app.state.pool` for such an expression, "" for any other."""
-    if isinstance(node, ast.Name):
-        return node.id
-    base = dotted(node.value) if isinstance(node, ast.Attribute) else ""
-    return f"{base}.{node.attr}" if base else ""
+    if isinstance(node, ast.Attribute):
+        base = dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def last_name(node: ast.AST) -> str:
+    """`pool` for `app.state.pool`, whatever it is an attribute of; "" for what has no name."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def is_none(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def is_zero(node: ast.AST | None) -> bool:
+    """Whether a timeout is none at all: `future.result(0)` does not wait."""
+    return isinstance(node, ast.Constant) and node.value == 0
+
+
+def root_name(node: ast.AST) -> ast.Name | None:
+    """The name that an attribute starts with: `app` of `app.state.pool`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node if isinstance(node, ast.Name) else None
+
+
+def fresh_name(file: File, name: str, skip: int = 0) -> str:
+    """A name that the file uses nowhere; `skip` leaves as many such names for others."""
+    scopes = (file.scopes.module, *file.scopes.opened.values())
+    taken = {each for scope in scopes for each in scope.names} | file.scopes.reads.keys()
+    free = (
+        each
+        for each in itertools.chain((name,), (f"{name}_{count}" for count in itertools.count(1)))
+        if each not in taken
+    )
+    return next(itertools.islice(free, skip, None))

@@ -4,52 +4,41 @@ from __future__ import annotations
 
 import ast
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.scopes import EXECUTORS
 
-BASES = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
 READS = ("result", "exception", "cancel")
 ASKS = ("done", "running", "add_done_callback")
 
 
-def starts(file: File, node: ast.AST | None) -> bool:
+def starts_future(file: File, node: ast.AST | None) -> bool:
     """Whether the expression is a call that gives a concurrent future."""
     if not isinstance(node, ast.Call):
         return False
     if file.qualified(node.func) == "asyncio.run_coroutine_threadsafe":
         return True
-    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and executor(file, node.func.value)
+    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and is_executor(file, node.func.value)
 
 
-def executor(file: File, node: ast.expr) -> bool:
-    return file.maker(node) in EXECUTORS or annotated(file, node)
-
-
-def annotated(file: File, node: ast.expr) -> bool:
-    """Whether it is a parameter that says that it is one: `pool: ThreadPoolExecutor`, or an `Annotated` of that."""
-    found = file.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
-    if len(found) != 1 or not isinstance(found[0].node, ast.arg) or found[0].node.annotation is None:
-        return False
-    said = found[0].node.annotation
-    parts = [said, *(file.values(said) if isinstance(said, ast.Name) else [])]
-    return any(file.qualified(part) in EXECUTORS | BASES for each in parts if each is not None for part in walk(each))
-
-
-def future(file: File, node: ast.expr, owner: ast.AST) -> bool:
+def is_future(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is such a call, or a local name for nothing but such futures, each used as one."""
-    if starts(file, node):
+    if starts_future(file, node):
         return True
     if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
-        return mapping(file, node.value, owner) or futures(file, node.value, owner) and not keyed(file, node.value)
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return is_mapping(file, node.value, owner) or (
+            are_futures(file, node.value, owner) and not is_keyed(file, node.value)
+        )
+    if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
     bound = [item.node for item in file.lookup(node, node.id)[1]]
-    known = all(starts(file, value) for value in file.values(node)) or all(drawn(file, each, owner) for each in bound)
-    return bool(bound) and known and all(reads(file, use, owner) for use in file.uses(node))
+    known = all(starts_future(file, value) for value in file.values(node)) or all(
+        is_drawn(file, each, owner) for each in bound
+    )
+    return bool(bound) and known and all(uses_as_future(file, use, owner) for use in file.uses(node))
 
 
-def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
+def is_drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
     """Whether the name is the variable of a loop over a list of such futures."""
     loop = file.parent(target)
     pair = isinstance(loop, ast.Tuple) and loop.elts[1:] == [target]  # for key, job in jobs.items()
@@ -58,78 +47,67 @@ def drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
         return False
     func = loop.iter.func if isinstance(loop.iter, ast.Call) and not loop.iter.args else None
     if isinstance(func, ast.Attribute):
-        return func.attr == ("items" if pair else "values") and mapping(file, func.value, owner)
-    return not pair and futures(file, loop.iter, owner)
+        return func.attr == ("items" if pair else "values") and is_mapping(file, func.value, owner)
+    return not pair and are_futures(file, loop.iter, owner)
 
 
-def mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
+def is_mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is a local name for a dictionary whose values are such futures, used for nothing else."""
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
+    if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
     values = file.values(node)
     made = [
-        isinstance(value, ast.DictComp)
-        and starts(file, value.value)
-        or isinstance(value, ast.Dict)
-        and all(starts(file, each) for each in value.values)
+        (isinstance(value, ast.DictComp) and starts_future(file, value.value))
+        or (isinstance(value, ast.Dict) and all(starts_future(file, each) for each in value.values))
         for value in values
     ]
     return (
         bool(made)
         and all(made)
-        and all(read_by_key(file, use, owner) for use in file.uses(node))
+        and all(uses_as_mapping(file, use, owner) for use in file.uses(node))
         and not (any(isinstance(value, ast.Dict) and not value.values for value in values))
     )
 
 
-def read_by_key(file: File, use: ast.Name, owner: ast.AST) -> bool:
+def uses_as_mapping(file: File, use: ast.expr, owner: ast.AST) -> bool:
     up = file.parent(use)
     if isinstance(up, ast.Subscript):
         return isinstance(up.ctx, ast.Load) and getattr(file.parent(up), "attr", "") in READS
     loop = file.parent(file.parent(up)) if isinstance(up, ast.Attribute) and up.attr in ("items", "values") else up
     if isinstance(loop, (ast.For, ast.comprehension)):
-        return calm(file, loop, owner)
+        return never_asks(file, loop, owner)
     return isinstance(up, ast.Call) and file.qualified(up.func) in ("builtins.len", "builtins.list")
 
 
-def keyed(file: File, node: ast.expr) -> bool:
+def is_keyed(file: File, node: ast.expr) -> bool:
     """Whether the futures are the keys of a dictionary, so that a subscript gives something else."""
     return any(isinstance(value, (ast.Dict, ast.DictComp)) for value in file.values(node))
 
 
-def futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
+def are_futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is a list of such futures, or a local name for one that is used for nothing else."""
     if isinstance(node, (ast.ListComp, ast.SetComp)):
-        return starts(file, node.elt)
+        return starts_future(file, node.elt)
     if isinstance(node, (ast.List, ast.Set, ast.Tuple)):
-        return all(starts(file, each) for each in node.elts)
+        return all(starts_future(file, each) for each in node.elts)
     if isinstance(node, ast.DictComp):
-        return starts(file, node.key)
-    if not isinstance(node, ast.Name) or not local(file, node, owner):
+        return starts_future(file, node.key)
+    if not isinstance(node, ast.Name) or not file.owned_by(node, owner):
         return False
     values = file.values(node)
     made = bool(values) and all(
-        value is not None and not isinstance(value, ast.Name) and futures(file, value, owner) for value in values
+        value is not None and not isinstance(value, ast.Name) and are_futures(file, value, owner) for value in values
     )
-    return made and all(lists(file, use, owner) for use in file.uses(node)) and filled(file, node)
+    return made and all(uses_as_list(file, use, owner) for use in file.uses(node)) and is_filled(file, node)
 
 
-def filled(file: File, node: ast.Name) -> bool:
+def is_filled(file: File, node: ast.Name) -> bool:
     """An empty list has to get its futures from an append."""
     empty = [value for value in file.values(node) if isinstance(value, ast.List) and not value.elts]
-    return not empty or any(
-        isinstance(file.parent(use), ast.Attribute) and file.parent(use).attr == "append" for use in file.uses(node)
-    )
+    return not empty or any(file.method_call(use, "append") for use in file.uses(node))
 
 
-def local(file: File, node: ast.Name, owner: ast.AST) -> bool:
-    scope = file.lookup(node, node.id)[0]
-    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
-        scope = scope.outer
-    return scope is not None and scope.node is owner
-
-
-def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
+def uses_as_future(file: File, use: ast.expr, owner: ast.AST) -> bool:
     """Whether the use only reads the result, or puts the future into a list."""
     parent = file.parent(use)
     if isinstance(parent, ast.Attribute):
@@ -137,25 +115,25 @@ def reads(file: File, use: ast.Name, owner: ast.AST) -> bool:
     return isinstance(parent, ast.Call) and isinstance(parent.func, ast.Attribute) and parent.func.attr == "append"
 
 
-def lists(file: File, use: ast.Name, owner: ast.AST) -> bool:
+def uses_as_list(file: File, use: ast.expr, owner: ast.AST) -> bool:
     parent = file.parent(use)
     if isinstance(parent, ast.Subscript):
         return isinstance(parent.ctx, ast.Load) and getattr(file.parent(parent), "attr", "") in READS
     if isinstance(parent, ast.Attribute) and parent.attr == "append":
         call = file.parent(parent)
         given = call.args[0] if isinstance(call, ast.Call) and call.args else None
-        named = isinstance(given, ast.Name) and all(starts(file, value) for value in file.values(given))
-        return starts(file, given) or named
+        named = isinstance(given, ast.Name) and all(starts_future(file, value) for value in file.values(given))
+        return starts_future(file, given) or named
     if isinstance(parent, ast.Call):
         return file.qualified(parent.func) in (
             "concurrent.futures.wait",
             "concurrent.futures.as_completed",
             "builtins.len",
         )
-    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and calm(file, parent, owner)
+    return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and never_asks(file, parent, owner)
 
 
-def calm(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) -> bool:
+def never_asks(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) -> bool:
     """Whether a loop over futures runs in the coroutine, and never asks whether they are done: then they may be."""
     drawn_names = {part.id for part in walk(loop.target) if isinstance(part, ast.Name)}
     body = file.parent(loop) if isinstance(loop, ast.comprehension) else loop

@@ -12,9 +12,9 @@ import re
 import selectors
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from hangdebug.errors import MissingTool
@@ -41,7 +41,7 @@ class Answer:
 class Stream:
     """One curl that reads a stream, and what it has read so far, header first."""
 
-    curl: subprocess.Popen
+    curl: subprocess.Popen[bytes]
     text: bytes = b""
     closed: bool = False
 
@@ -109,7 +109,7 @@ def probe(commands: Sequence[list[str]], deadline: float) -> list[Answer]:
         return [answer(curl, deadline) for curl in curls]
 
 
-def answer(curl: subprocess.Popen, deadline: float) -> Answer:
+def answer(curl: subprocess.Popen[bytes], deadline: float) -> Answer:
     began = time.monotonic()
     try:
         output, errors = curl.communicate(timeout=deadline + 5)  # curl keeps the deadline itself
@@ -153,7 +153,8 @@ def read(opened: Sequence[Stream], wait: float) -> None:
     end = time.monotonic() + wait
     with selectors.DefaultSelector() as selector:
         for stream in opened:
-            selector.register(stream.curl.stdout, selectors.EVENT_READ, stream)
+            if stream.curl.stdout is not None:
+                selector.register(stream.curl.stdout, selectors.EVENT_READ, stream)
         while selector.get_map():
             ready = selector.select(max(0.0, end - time.monotonic()))
             if not ready:
@@ -167,12 +168,11 @@ def read(opened: Sequence[Stream], wait: float) -> None:
 
 
 @contextmanager
-def running(commands: Sequence[list[str]], stderr: int) -> Iterator[list[subprocess.Popen]]:
+def running(commands: Sequence[list[str]], stderr: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Run curls side by side. Whatever ends the block, Ctrl-C too, they are killed and waited for."""
-    curls: list[subprocess.Popen] = []
+    curls: list[subprocess.Popen[bytes]] = []
     try:
-        for command in commands:
-            curls.append(spawn(command, stderr))
+        curls.extend(spawn(command, stderr) for command in commands)
         yield curls
     finally:
         for curl in curls:
@@ -183,7 +183,7 @@ def running(commands: Sequence[list[str]], stderr: int) -> Iterator[list[subproc
                 pipe.close()
 
 
-def spawn(command: list[str], stderr: int) -> subprocess.Popen:
+def spawn(command: list[str], stderr: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,

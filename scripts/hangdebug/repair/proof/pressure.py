@@ -10,33 +10,25 @@ is late while twenty streams are torn down at once, and threads that pile up.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import shlex
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, Callable, Iterable, Iterator, Mapping, Union
+from typing import Any, Callable, Union
 
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.evidence.bundle import json_object
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
-from hangdebug.repair.proof.verify import (
-    BASELINE,
-    PAUSE,
-    ROUNDS,
-    Run,
-    Verification,
-    checked,
-    one_round,
-    rounds,
-    table,
-)
+from hangdebug.repair.proof.verify import BASELINE, PAUSE, ROUNDS, Run, Verification, checked, one_round, rounds, table
 
 FIRST, DURING = "after the first batch", "during aborts"
 ASKED_EVERY = 0.05  # seconds between the end of a round of probes and the next
@@ -50,9 +42,9 @@ class Pressure:
     """A Verification with the phases BASELINE, FIRST and DURING, and the number of the process's threads.
 
     `counts` are (seconds since the first probe, threads), `cut` how many streams had been cut off by then.
-    `baseline` is counted SETTLE seconds after the first batch of streams, which is not part of the aborts, so
-    that pools have grown to their size. `back` is the number of seconds from the last abort until no more than MORE above it were left, None where that took
-    longer than SETTLE. All four are empty or None without a pid.
+    `baseline` is counted SETTLE seconds after the first batch of streams, which is not part of the aborts, so that
+    pools have grown to their size. `back` is the number of seconds from the last abort until no more than MORE above
+    it were left, None where that took longer than SETTLE. All four are empty or None without a pid.
     """
 
     result: Verification
@@ -105,7 +97,9 @@ def pressure(
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline)
     run = Run(urls, deadline, None)
-    baseline, back, counts, gone = None, None, (), ()
+    baseline = back = None
+    counts: tuple[tuple[float, int], ...] = ()
+    gone: tuple[int, ...] = ()
     on_phase(BASELINE)
     if not rounds(run, BASELINE, ROUNDS):
         run.notes["No stream was opened: the server does not even answer without one."] = None
@@ -147,10 +141,8 @@ def warm(run: Run, url: str, count: int, on_phase: Callable[[str], object]) -> b
 
 def yield_the_processor() -> None:
     """Let the server and the probes come first. In life, readers start their browsers on machines of their own."""
-    try:
+    with contextlib.suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + 5)  # Linux: of this thread only
-    except (AttributeError, OSError):
-        pass
 
 
 def cut(run: Run, url: str, count: int) -> bool:
@@ -216,7 +208,7 @@ def report(found: Pressure) -> str:
 
 
 def keep_check(check: Check, file: Path) -> None:
-    """Write it as JSON, to be read by a report: `verification.json`, or `NAME.json` of a name that tells it from others."""
+    """Write it as JSON, to be read by a report: `verification.json`, or a `NAME.json` of its own."""
     from hangdebug.capture import redact
 
     kind = "pressure" if isinstance(check, Pressure) else "verification"

@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Callable, Iterable
+from typing import Callable
 
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.repair.model import Probe
@@ -224,7 +225,7 @@ def refuse(url: str, answer: curl.Answer) -> None:
 
 def table(verification: Verification) -> str:
     """The result for people: a row for each phase and URL, the verdict, what went wrong, the curl lines."""
-    rows = [("phase", "probes", "failed", "status", "p50", "p99", "url")]
+    rows: list[tuple[str, ...]] = [("phase", "probes", "failed", "status", "p50", "p99", "url")]
     for phase in dict.fromkeys(probe.phase for probe in verification.probes):
         for url in dict.fromkeys(probe.url for probe in verification.probes):
             probes = [probe for probe in verification.probes if (probe.phase, probe.url) == (phase, url)]

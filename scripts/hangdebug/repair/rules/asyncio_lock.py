@@ -1,4 +1,4 @@
-"""Guard coroutines with a lock of asyncio, not with one of threads.
+"""Guard coroutines with a lock of asyncio, not with one of threading.
 
     lock = threading.Lock()               lock = asyncio.Lock()
     async def save():                     async def save():
@@ -22,12 +22,13 @@ Condition, locks of asyncio, and names that are not known to be a lock.
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
+from hangdebug.repair.code.await_places import NO_ASYNCIO, import_needed
 from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.places import reach
-from hangdebug.repair.code.spans import Edit, Found, Need
+from hangdebug.repair.code.findings import Found, Need
 
 ID = "asyncio_lock"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)
@@ -46,22 +47,26 @@ THREADS = (
 def search(file: File) -> Iterator[Found]:
     for call in file.calls:
         if file.qualified(call.func) == "threading.Lock" and not call.args and not call.keywords:
-            target = named(file, call)
-            blocks = [block for block in holding(file, target) if pauses(file, block)] if target is not None else []
-            if blocks:
-                yield found(file, call, target, blocks)
+            target = name_of_lock(file, call)
+            blocks = (
+                [block for block in blocks_holding(file, target) if has_await(file, block)]
+                if target is not None
+                else []
+            )
+            if target is not None and blocks:
+                yield answer(file, call, target, blocks)
 
 
-def named(file: File, call: ast.Call) -> ast.expr | None:
+def name_of_lock(file: File, call: ast.Call) -> ast.expr | None:
     """The one name or attribute that the lock is kept in, if nothing else ever is."""
     parent = file.parent(call)
-    targets = parent.targets if isinstance(parent, ast.Assign) else [getattr(parent, "target", None)]
-    target = targets[0] if isinstance(parent, (ast.Assign, ast.AnnAssign)) and len(targets) == 1 else None
-    plain = isinstance(target, ast.Name) or target is not None and dotted(target).startswith("self.")
-    return target if plain and len(file.values(target)) == 1 else None
+    targets = parent.targets if isinstance(parent, ast.Assign) else []
+    targets = [parent.target] if isinstance(parent, ast.AnnAssign) else targets
+    plain = [each for each in targets if isinstance(each, ast.Name) or dotted(each).startswith("self.")]
+    return plain[0] if len(targets) == len(plain) == 1 and len(file.values(plain[0])) == 1 else None
 
 
-def holding(file: File, target: ast.expr) -> list[ast.With]:
+def blocks_holding(file: File, target: ast.expr) -> list[ast.With]:
     """The `with` blocks that hold the lock."""
     return [up for use in file.uses(target) for up in [block_of(file, use)] if up is not None]
 
@@ -72,27 +77,29 @@ def block_of(file: File, use: ast.expr) -> ast.With | None:
     return block if isinstance(block, ast.With) else None
 
 
-def pauses(file: File, block: ast.With) -> bool:
+def has_await(file: File, block: ast.With) -> bool:
     owner = file.coroutine(block)
     return owner is not None and any(
         isinstance(node, PAUSES) and file.frame(node) is owner for line in block.body for node in walk(line)
     )
 
 
-def found(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) -> Found:
+def answer(file: File, call: ast.Call, target: ast.expr, blocks: list[ast.With]) -> Found:
     name, line = dotted(target), blocks[0].lineno
     said = (
-        f"line {line} holds `{name}`, a lock of threads, across an await: the next coroutine that wants it "
+        f"line {line} holds `{name}`, a lock of threading, across an await: the next coroutine that wants it "
         "blocks the event loop for ever"
     )
     reason = why_not(file, call, target)
     if reason:
         return Found(blocks[0], f"{said}, but {reason}", refused=True)
     edits = [Edit(file.start(call.func), file.end(call.func), "asyncio.Lock")]
-    for block in holding(file, target):
+    for block in blocks_holding(file, target):
         edits += [Edit(file.start(block), file.start(block), "async ")]
     early = "" if file.coroutine(call) else ", which outside of a coroutine needs Python 3.10"
-    return Found(call, f"{said}; it becomes an asyncio.Lock{early}", tuple(edits), reach(file, call, "asyncio"))
+    return Found(
+        call, f"{said}; it becomes an asyncio.Lock{early}", tuple(edits), import_needed(file, call, "asyncio") or ()
+    )
 
 
 def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
@@ -105,8 +112,8 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
             )
         if len(block.items) > 1 or block.items[0].optional_vars:
             return f"line {block.lineno} enters it together with something else: make it a block of its own"
-    for node in strangers(file, target, name):
-        return f"line {node.lineno} may use it too, outside of the class or by its name: look at that first"
+    for node in other_uses(file, target, name):
+        return f"line {file.line(node)} may use it too, outside of the class or by its name: look at that first"
     made = file.lookup(target, name)[0] if isinstance(target, ast.Name) else None
     public = not name.startswith("_") and (made is None or made is file.scopes.module)
     if public:
@@ -114,11 +121,10 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
     other = next((each for each in file.calls if file.qualified(each.func) in THREADS), None)
     if other is not None:
         return f"line {other.lineno} may run coroutines or functions in another thread: an asyncio.Lock guards one loop"
-    taken = reach(file, call, "asyncio") is None
-    return "the name `asyncio` means something else here, or nothing yet" if taken else ""
+    return NO_ASYNCIO if import_needed(file, call, "asyncio") is None else ""
 
 
-def strangers(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
+def other_uses(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
     """What may mean the lock without being one of its uses: `other._lock`, a subclass, `getattr(self, "_lock")`."""
     inside = isinstance(target, ast.Attribute)
     if not inside and file.lookup(target, name)[0] is not file.scopes.module:
@@ -127,12 +133,12 @@ def strangers(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
     for node in walk(file.tree):
         if isinstance(node, ast.Constant) and node.value == name:
             yield node
-        elif inside and isinstance(node, ast.Attribute) and node.attr == name and node is not target:
-            if node not in own and not apart(file, node, file.home(target)):
-                yield node
+        same = isinstance(node, ast.Attribute) and node.attr == name and node is not target and node not in own
+        if inside and same and not is_of_another_class(file, node, file.home(target)):
+            yield node
 
 
-def apart(file: File, node: ast.Attribute, home: ast.ClassDef) -> bool:
+def is_of_another_class(file: File, node: ast.AST, home: ast.ClassDef | None) -> bool:
     """Whether it is an attribute that another class, without a base, gives itself."""
     other = file.home(node)
     return other not in (None, home) and not other.bases and bool(file.values(node))

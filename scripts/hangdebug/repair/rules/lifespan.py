@@ -27,118 +27,129 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
+from typing import Union
 
 from hangdebug.repair.code.bindings import parameters, walk
+from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.spans import Edit, Found, Need, neighbours
+from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.nearby_files import other_files
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)
 APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
 OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")
 READ = (".lifespan_context", "router.startup(", "router.shutdown(")
+FORGETS = "and FastAPI forgets those beside a lifespan"
 SERVES = re.compile(
     r"(Middleware|[Cc]lient|[Tt]ransport|Config|Server|Mangum|(^|\.)(run|serve))$"
 )  # it runs the app, or wraps it
+
+
+Handler = Union[ast.FunctionDef, ast.AsyncFunctionDef]
+HANDLER = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class App:
+    """One application: the statement that makes it, the call in it, its name, its handlers with their decorators."""
+
+    statement: ast.Assign | ast.AnnAssign
+    call: ast.Call
+    name: ast.Name
+    handlers: tuple[tuple[Handler, ast.Call], ...]
 
 
 def search(file: File) -> Iterator[Found]:
     for call in file.calls:
         statement = file.parent(call)
         if file.qualified(call.func) in APPS and isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            handlers = registered(file, target(statement))
-            if handlers:
-                yield found(file, call, statement, handlers)
+            name = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+            handlers = tuple(handlers_of(file, name)) if isinstance(name, ast.Name) else ()
+            if isinstance(name, ast.Name) and handlers:
+                yield answer(file, App(statement, call, name, handlers))
 
 
-def target(statement: ast.Assign | ast.AnnAssign) -> ast.expr:
-    return statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
-
-
-def registered(file: File, app: ast.expr) -> list[tuple[ast.AST, ast.Call]]:
+def handlers_of(file: File, name: ast.Name) -> Iterator[tuple[Handler, ast.Call]]:
     """Each function that is decorated with the app's on_event, with that decorator, in order."""
-    uses = [file.parent(use) for use in file.uses(app) if isinstance(app, ast.Name)]
-    calls = [file.parent(each) for each in uses if isinstance(each, ast.Attribute) and each.attr == "on_event"]
-    calls = [each for each in calls if isinstance(each, ast.Call)]
-    return [(file.parent(each), each) for each in calls if each in getattr(file.parent(each), "decorator_list", ())]
+    for call in filter(None, (file.method_call(use, "on_event") for use in file.uses(name))):
+        function = file.parent(call)
+        if isinstance(function, HANDLER) and call in function.decorator_list:
+            yield function, call
 
 
-def found(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> Found:
-    first = handlers[0][0]
-    said = f"{len(handlers)} on_event handler{'s' * (len(handlers) > 1)} of `{dotted(target(statement))}`"
-    reason = why_not(file, call, statement, handlers)
+def answer(file: File, app: App) -> Found:
+    first = app.handlers[0][0]
+    said = f"{len(app.handlers)} on_event handler{'s' * (len(app.handlers) > 1)} of `{app.name.id}`"
+    reason = why_not(file, app)
     if reason:
         return Found(first, f"{said}, but {reason}", refused=True)
-    name = free(file)
-    edits = [
-        *(undecorated(file, each) for _, each in handlers),
-        given(file, call, name),
-        Edit(*[above(file, statement)] * 2, manager(file, call, statement, handlers, name)),
-    ]
-    return Found(
-        first,
-        f"{said}: on_event is deprecated; one lifespan calls them in the same order",
-        tuple(edits),
-        ("contextlib:asynccontextmanager",),
+    name, start = free_name(file), start_with_comments(file, app.statement)
+    edits = (
+        *(drop_decorator(file, each) for _, each in app.handlers),
+        add_argument(file, app.call, name),
+        Edit(start, start, write_lifespan(file, app, name)),
     )
+    message = f"{said}: on_event is deprecated; one lifespan calls them in the same order"
+    return Found(first, message, edits, ("contextlib:asynccontextmanager",))
 
 
-def why_not(file: File, call: ast.Call, statement: ast.Assign, handlers: list) -> str:
-    app, said = target(statement), {each.arg for each in call.keywords}
-    if len(file.values(app)) != 1:
-        return f"`{app.id}` is made in more than one place"
+def why_not(file: File, app: App) -> str:
+    reason = why_not_so_made(file, app) or why_given_away(file, app.name)
+    if reason:
+        return reason
+    for function, decorator in app.handlers:
+        reason = why_unfit(file, app.statement, function, decorator)
+        if reason:
+            return f"of {function.name}(): {reason}"
+    if file.lookup(app.statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
+        return "the name `asynccontextmanager` means something else here"
+    return why_elsewhere(file)
+
+
+def why_not_so_made(file: File, app: App) -> str:
+    """What the call that makes the app, or the text of the file, has against a lifespan."""
+    said = {each.arg for each in app.call.keywords}
+    if len(file.values(app.name)) != 1:
+        return f"`{app.name.id}` is made in more than one place"
     if None in said:
         return "its `**` arguments may hold a lifespan already, beside which FastAPI never runs them: name them first"
-    if isinstance(statement, ast.Assign) and len(statement.targets) > 1:
+    if isinstance(app.statement, ast.Assign) and len(app.statement.targets) > 1:
         return "the app has two names"
     if "lifespan" in said:
         return "the app has a lifespan already, beside which FastAPI never runs them: call them in it"
-    if call.args:
+    if app.call.args:
         return "the app is made with arguments that have no name: name them first"
-    if said & {"on_startup", "on_shutdown"} or len(handlers) != sum(file.text.count(each) for each in OTHER_WAYS):
-        return "this file registers others too, on another app or in another way, which FastAPI may forget beside a lifespan"
+    if said & {"on_startup", "on_shutdown"} or len(app.handlers) != sum(map(file.text.count, OTHER_WAYS)):
+        return f"this file registers others too, on another app or in another way, {FORGETS}"
     if any(each in file.text for each in READ):
         return (
             "this file uses the `lifespan_context` of a router too, or runs its handlers, which a lifespan replaces: "
             "look at that first"
         )
-    away = given_away(file, app)
-    if away:
-        return away
-    for function, decorator in handlers:
-        reason = unfit(file, statement, function, decorator)
-        if reason:
-            return f"of {function.name}(): {reason}"
-    if file.lookup(statement, "asynccontextmanager")[0] not in (None, file.scopes.module):
-        return "the name `asynccontextmanager` means something else here"
-    return elsewhere(file)
+    return ""
 
 
-def given_away(file: File, app: ast.Name) -> str:
+def why_given_away(file: File, app: ast.Name) -> str:
     """Who else may register handlers: what the app is handed to, or whoever gets it from the function that makes it."""
-    made_in = file.frame(app)
+    maker = getattr(file.frame(app), "name", "its function")
     for use in file.uses(app):
         up = file.parent(use)
         if isinstance(up, ast.Attribute):
             continue
         if isinstance(up, ast.Return):
-            return (
-                f"{getattr(made_in, 'name', 'its function')}() returns the app, and who calls it may register more, which "
-                "FastAPI forgets beside a lifespan: look there first"
-            )
+            return f"{maker}() returns the app, and who calls it may register more, {FORGETS}: look there first"
         call = file.parent(up) if isinstance(up, ast.keyword) else up
-        if not isinstance(call, ast.Call) or not keeps(file, call, use):
+        if not isinstance(call, ast.Call) or not keeps_app(file, call, use):
             to = f"{file.short(call.func)}()" if isinstance(call, ast.Call) else "another name"
-            return (
-                f"line {use.lineno} gives the app to {to}, which may register more, and FastAPI forgets that beside a "
-                "lifespan: look there first"
-            )
+            return f"line {use.lineno} gives the app to {to}, which may register more, {FORGETS}: look there first"
     return ""
 
 
-def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
+def keeps_app(file: File, call: ast.Call, use: ast.expr) -> bool:
     """Whether the call serves or wraps the app, or is of a function of the file that only uses its attributes."""
     name = file.qualified(call.func) or dotted(call.func)
     if SERVES.search(name):
@@ -156,25 +167,18 @@ def keeps(file: File, call: ast.Call, use: ast.Name) -> bool:
     return bool(taken) and all(isinstance(file.parent(each), ast.Attribute) for each in reads)
 
 
-def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.Call) -> str:
-    body = getattr(file.parent(statement), "body", ())
+def why_unfit(file: File, statement: ast.stmt, function: Handler, decorator: ast.Call) -> str:
+    body: list[ast.stmt] = getattr(file.parent(statement), "body", [])
     if function not in body or statement not in body:
         return "it is not defined next to the app, or only on a condition"
-    between = body[body.index(statement) : body.index(function)] if body.index(statement) < body.index(function) else ()
-    early = [
-        each
-        for line in between
-        for each in walk(line)
-        if isinstance(each, ast.Return) and file.frame(each) is file.frame(statement)
-    ]
-    if early:
-        return f"line {early[0].lineno} may return before it is defined"
+    for each in (part for line in body[body.index(statement) : body.index(function)] for part in walk(line)):
+        if isinstance(each, ast.Return) and file.frame(each) is file.frame(statement):
+            return f"line {each.lineno} may return before it is defined"
     if not all(
         isinstance(each, ast.Call) and dotted(each.func).endswith(".on_event") for each in function.decorator_list
     ):
         return "it has another decorator"
-    kinds = [each.value for each in decorator.args if isinstance(each, ast.Constant)]
-    if kinds not in (["startup"], ["shutdown"]) or decorator.keywords:
+    if kind_of_event(decorator) not in (["startup"], ["shutdown"]) or decorator.keywords:
         return "its event is not written out"
     if parameters(function.args):
         return "it takes parameters"
@@ -182,7 +186,7 @@ def unfit(file: File, statement: ast.Assign, function: ast.AST, decorator: ast.C
     return f"`{function.name}` has a second meaning" if again else ""
 
 
-def elsewhere(file: File) -> str:
+def why_elsewhere(file: File) -> str:
     """Whether another file of the tree may register handlers, on the app or on a router that it includes."""
     if not Path(file.name).is_file():
         includes = "include_router(" in file.text
@@ -190,38 +194,36 @@ def elsewhere(file: File) -> str:
             "the app includes routers, whose own handlers FastAPI forgets beside a lifespan: look for these first"
             * includes
         )
-    for other, text in neighbours(file.name):
+    for other, text in other_files(file.name):
         near = Path(file.name).stem.encode() in text or other.stem in file.text  # one may import the other
         if near and any(word.encode() in text for word in (*OTHER_WAYS, *READ)):
-            return f"{other.name} registers or runs handlers too, which FastAPI may forget beside a lifespan"
+            return f"{other.name} registers or runs handlers too, {FORGETS}"
     return ""
 
 
 # -- the edits ---------------------------------------------------------------------------------------------
 
 
-def undecorated(file: File, decorator: ast.Call) -> Edit:
+def drop_decorator(file: File, decorator: ast.Call) -> Edit:
     """The line of the decorator goes; a comment behind it stays."""
-    start, end = file.starts[decorator.lineno - 1], file.end(decorator)
-    rest = file.text[end : file.starts[decorator.end_lineno]]
-    margin = file.text[start : file.starts[decorator.lineno - 1] + decorator.col_offset - 1]
-    kept = rest.strip()
-    return Edit(start, file.starts[decorator.end_lineno], f"{margin}{kept}{file.newline}" if kept else "")
+    start, end = file.line_start(file.start(decorator)), file.end(decorator)
+    behind = file.starts[file.line_of(end)]
+    margin, kept = file.indent(decorator).rpartition("@")[0], file.text[end:behind].strip()
+    return Edit(start, behind, f"{margin}{kept}{file.newline}" if kept else "")
 
 
-def given(file: File, call: ast.Call, name: str) -> Edit:
+def add_argument(file: File, call: ast.Call, name: str) -> Edit:
     """`lifespan=` behind the last argument, on a line of its own where that has one."""
-    arguments = sorted((*call.args, *call.keywords), key=lambda each: (each.end_lineno, each.end_col_offset))
+    arguments: list[ast.AST] = sorted((*call.args, *call.keywords), key=file.end)
     if not arguments:
         end = file.end(call) - 1
         return Edit(end, end, f"lifespan={name}")
-    last, end = arguments[-1], file.end(arguments[-1])
-    margin = file.text[file.starts[last.lineno - 1] : file.start(last)]
+    margin, end = file.indent(arguments[-1]), file.end(arguments[-1])
     gap = f",{file.newline}{margin}" if not margin.strip() else ", "
     return Edit(end, end, f"{gap}lifespan={name}")
 
 
-def above(file: File, statement: ast.stmt) -> int:
+def start_with_comments(file: File, statement: ast.stmt) -> int:
     """Where the statement starts, the comments that stand directly on it included."""
     line = statement.lineno - 1
     while line and file.text[file.starts[line - 1] : file.starts[line]].lstrip().startswith("#"):
@@ -229,16 +231,15 @@ def above(file: File, statement: ast.stmt) -> int:
     return file.starts[line]
 
 
-def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, name: str) -> str:
-    margin, inner = indent(file, statement), deeper(file, handlers[0][0])
-    step = lambda function: f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"  # noqa: E731
+def write_lifespan(file: File, app: App, name: str) -> str:
+    margin, inner = file.indent(app.statement), file.step(app.handlers[0][0])
     start, stop = (
-        [step(function) for function, each in handlers if each.args[0].value == kind]
-        for kind in ("startup", "shutdown")
+        [call_of(each) for each, how in app.handlers if kind_of_event(how) == [word]]
+        for word in ("startup", "shutdown")
     )
     lines = [
         "@asynccontextmanager",
-        f"async def {name}(app: {file.source(call.func)}):",
+        f"async def {name}(app: {file.source(app.call.func)}):",
         *(inner + row for row in start),
     ]
     if stop:
@@ -246,20 +247,18 @@ def manager(file: File, call: ast.Call, statement: ast.stmt, handlers: list, nam
     else:
         lines += [f"{inner}yield"]
     text = file.newline.join(margin + row for row in lines)
-    return text + file.newline * (2 if statement.col_offset else 3)
+    return text + file.newline * (2 if margin else 3)
 
 
-def indent(file: File, node: ast.stmt) -> str:
-    start = file.starts[node.lineno - 1]
-    return file.text[start : start + node.col_offset]
+def call_of(function: Handler) -> str:
+    return f"{'await ' * isinstance(function, ast.AsyncFunctionDef)}{function.name}()"
 
 
-def deeper(file: File, function: ast.AST) -> str:
-    """One step of the file's own indentation."""
-    step = indent(file, function.body[0])[len(indent(file, function)) :]
-    return step if step and not step.strip() else "\t" if "\n\t" in file.text else " " * 4
+def kind_of_event(decorator: ast.Call) -> list[object]:
+    """What the decorator says that the handler is for: ["startup"] or ["shutdown"]."""
+    return [each.value for each in decorator.args if isinstance(each, ast.Constant)]
 
 
-def free(file: File) -> str:
+def free_name(file: File) -> str:
     taken = {name for scope in (file.scopes.module, *file.scopes.opened.values()) for name in scope.names}
     return next(name for name in ("lifespan", "app_lifespan", "lifespan_of_app", "lifespan_1") if name not in taken)

@@ -37,244 +37,244 @@ Left alone: synchronous code, `shutdown(wait=False)`, a module's pool of process
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Union
 
-import libcst as cst
-
-from hangdebug.repair.code import blocks as _blocks
-from hangdebug.repair.code.follow import follow
-from hangdebug.repair.code.queues import Stop, stop
-from hangdebug.repair.code.scopes import (
-    Tree,
-    assigned,
-    coroutine,
-    creates,
-    dotted,
-    frame,
+from hangdebug.repair.code.await_places import call_through, import_needed, why_no_await
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.executor_work import judge_executor
+from hangdebug.repair.code.executors import (
+    creates_executor,
     holds_executor,
-    in_order,
-    parse,
-    references,
-    subtree,
-    targets,
+    is_known,
+    is_pool_of_processes,
+    runs_at_start_or_stop,
+    says_wait,
+    why_known_less,
+    why_own_exit,
 )
-from hangdebug.repair.code.shared import known_less, lifespan, no_await, own_exit, processes
-from hangdebug.repair.code.spans import Need, with_imports
-from hangdebug.repair.code.waits import Verdict
-from hangdebug.repair.model import Finding
+from hangdebug.repair.code.file import File, dotted, fresh_name
+from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.producers import Stop, find_stop
+from hangdebug.repair.code.with_blocks import CALM, Plan, check_event, stop_waiting, take_apart
+from hangdebug.repair.code.work_waits import Judgement
 
 ID = "nonblocking_executor"
-NEEDS = (
-    Need((("async",), ("ThreadPoolExecutor", "ProcessPoolExecutor", "_default_executor", "Executor")), leaves=True),
-)
+NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
 STREAM = "follow snippets/stream_executor.py"
-ODD = "its line endings would not be kept, so the file is left as it is"
+LIFESPAN = "a lifespan waits for its work on purpose, while nothing is served; follow snippets/lifespan_executor.py"
+STACK = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
+RUN_TIME = f"its `wait` is known only at run time; write it out, or {STREAM}"
 WAITS = "on the event loop's thread by itself"
-NOTHING = Verdict((), ())
-PAUSES = (cst.Await, cst.Yield)
+THREAD = "asyncio.to_thread"
+NOTHING, NO_STOP = Judgement(), Stop()
+PAUSES = (ast.Await, ast.Yield, ast.YieldFrom, ast.AsyncFor, ast.AsyncWith)
+Node = Union[ast.With, ast.Call]
 
 
 @dataclass(frozen=True)
 class Exit:
     """One executor that async code leaves. `name` is what it is bound to, `refusal` why it is not mended."""
 
-    node: cst.With | cst.Call
-    owner: cst.FunctionDef
-    line: int
+    node: Node
+    owner: ast.AsyncFunctionDef
     item: int = 0
     name: str = ""
     refusal: str = ""
-    verdict: Verdict = NOTHING
+    judgement: Judgement = NOTHING
     mended: bool = False
-    stop: Stop = Stop()
+    stop: Stop = NO_STOP
     thread: bool = False  # it is awaited in a thread
 
 
-def rewrite(
-    source: str, file: str, line: int | None = None, exact: bool = False, imports: set[str] | None = None
-) -> tuple[str, tuple[Finding, ...]]:
-    """The source with every exit mended that can be, and a finding for each exit and each waiting line.
-
-    Raises cst.ParserSyntaxError and RecursionError.
-    """
-    tree = parse(source)
-    if tree.module.code != source:  # a last line that ends in a lone carriage return, for one
-        return source, (Finding(ID, file, 1, f"{ODD}; {STREAM}", refused=True),)
-    exits = near(tree, [*blocks(tree), *shutdowns(tree)], line, exact)
-    edits, loops, needed = {}, {}, set()
-    for found in exits:
-        if not found.mended and not found.refusal:
-            edits.setdefault(found.node, {})[_blocks.THREAD if found.thread else found.item] = (
-                found.name,
-                found.stop.name,
-            )
-            needed |= {"asyncio"} if found.thread else set()
-            loops.update(dict.fromkeys(found.stop.loops, found.stop.name))
-            needed |= {"threading"} if found.stop.loops else set()
-    after = tree.module.visit(_blocks.Edit(tree.module, edits, loops)).code if edits else source
-    if imports is None:
-        after = with_imports(after, needed)
-    else:
-        imports |= needed
-    findings = {item for found in exits for item in report(found, file)}
-    return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
+def search(file: File) -> Iterator[Found]:
+    exits = [*find_blocks(file), *find_shutdowns(file)]
+    todo = [each for each in exits if not each.mended and not each.refusal]
+    plan = Plan(file)
+    for each in todo:
+        if isinstance(each.node, ast.With):
+            plan.blocks.setdefault(each.node, {})[each.item] = (each.name, each.stop.name)
+        else:
+            plan.calls.append(each.node)
+    for each in sorted(exits, key=lambda each: -file.start(each.node)):  # of two blocks that end together, the inner
+        yield from waiting_lines(each)
+        if each in todo:
+            yield Found(each.node, mending_message(each), tuple(edits_of(plan, each)), imports_of(file, each))
+        elif each.refusal:
+            yield Found(each.node, f"{call_of(each)} joins the executor, but {each.refusal}", refused=True)
 
 
-def near(tree: Tree, exits: list[Exit], line: int | None, exact: bool) -> list[Exit]:
-    """The exits whose own lines hold `line`, or else those of the innermost function around it."""
-    if line is None:
-        return exits
-    holds = lambda node: tree.spans[node].start.line <= line <= tree.spans[node].end.line  # noqa: E731
-    close = [found for found in exits if holds(found.node)]
-    owners = sorted({found.owner for found in exits if holds(found.owner)}, key=tree.line)
-    return close or [found for found in exits if owners and not exact and found.owner is owners[-1]]
-
-
-def report(found: Exit, file: str) -> list[Finding]:
-    """The findings of one exit. An exit that is mended already only reports the lines that wait."""
-    call = "shutdown()" if isinstance(found.node, cst.Call) else "the end of the `with` block"
-    waits = [
-        Finding(
-            ID,
-            file,
-            line,
-            f"{words} {WAITS}; mending the exit does not unblock this line: await the work instead, {STREAM}",
-            refused=True,
+def edits_of(plan: Plan, each: Exit) -> Iterator[Edit]:
+    if isinstance(each.node, ast.Call):
+        yield from (
+            (call_through(plan.file, each.node, THREAD) or ()) if each.thread else [stop_waiting(plan.file, each.node)]
         )
-        for line, words in found.verdict.waits
-    ]
-    if found.refusal:
-        message = f"{call} joins the executor, but {found.refusal}"
-        return [Finding(ID, file, found.line, message, refused=True), *waits]
-    if found.mended:
-        return waits
-    becomes = (
-        "`await asyncio.to_thread(...)`, which waits as long, but off the loop"
-        if found.thread
-        else f"{_blocks.CALM}, which drops what is still queued when an error or a cancellation leaves it"
-    )
-    message = f"{call} joins the executor on the event loop's thread; it becomes {becomes}"
-    for line in found.stop.lines:
-        message += f". The work of line {line} ends when `{found.stop.name}` is set, which is before its next item"
-    for line in set(found.verdict.unwaited) - set(found.stop.lines):
+    elif each.item == min(plan.blocks[each.node]):  # the edits of one block mend all its items
+        yield from take_apart(plan, each.node)
+    yield from (check_event(plan, loop, each.stop.name) for loop in each.stop.loops)
+
+
+def imports_of(file: File, each: Exit) -> tuple[str, ...]:
+    modules = [name for name, use in (("asyncio", each.thread), ("threading", each.stop.loops)) if use]
+    return tuple(needs for name in modules for needs in import_needed(file, each.node, name) or ())
+
+
+def call_of(each: Exit) -> str:
+    return "shutdown()" if isinstance(each.node, ast.Call) else "the end of the `with` block"
+
+
+def waiting_lines(each: Exit) -> Iterator[Found]:
+    """The lines that block by themselves, whatever becomes of the exit."""
+    for line, words in each.judgement.waits:
+        more = f"mending the exit does not unblock this line: await the work instead, {STREAM}"
+        yield Found(each.node, f"{words} {WAITS}; {more}", refused=True, line=line)
+
+
+def mending_message(each: Exit) -> str:
+    becomes = f"{CALM}, which drops what is still queued when an error or a cancellation leaves it"
+    if each.thread:
+        becomes = "`await asyncio.to_thread(...)`, which waits as long, but off the loop"
+    message = f"{call_of(each)} joins the executor on the event loop's thread; it becomes {becomes}"
+    for line in each.stop.lines:
+        message += f". The work of line {line} ends when `{each.stop.name}` is set, which is before its next item"
+    for line in sorted(set(each.judgement.unwaited) - set(each.stop.lines)):
         message += (
             f". Nothing waits for line {line} any more: what it does after it has sent its last item "
             f"may end after the code below, and it runs on when a client leaves; {STREAM}"
         )
-    return [Finding(ID, file, found.line, message), *waits]
+    return message
 
 
-def blocks(tree: Tree) -> list[Exit]:
+# -- the blocks --------------------------------------------------------------------------------------------
+
+
+def find_blocks(file: File) -> Iterator[Exit]:
     """Every item of a `with` in async code that leaves an executor."""
-    found = []
-    for node in in_order(tree, cst.With):
-        owner = coroutine(tree, node)
-        if owner is None or node.asynchronous:
+    for node in (each for each in file.scopes.parents if isinstance(each, ast.With)):
+        owner = file.coroutine(node)
+        if owner is None:
             continue
         for index, item in enumerate(node.items):
-            value = item.item.value if isinstance(item.item, cst.NamedExpr) else item.item
-            known = isinstance(value, (cst.Name, cst.Attribute)) and holds_executor(tree, value)
-            if creates(tree, value) or known:
-                found.append(block(tree, owner, node, index))
-            else:
-                words = own_exit(tree, made_by(tree, value)) or known_less(tree, value)
-                found += [Exit(node, owner, tree.line(node), index, refusal=f"{words}; {STREAM}")] if words else []
-    return found
+            value = item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
+            if is_known(file, value):
+                yield judge_block(file, owner, node, index)
+                continue
+            words = why_own_exit(file, value) or why_known_less(file, value)
+            if words:
+                yield Exit(node, owner, index, refusal=f"{words}; {STREAM}")
 
 
-def block(tree: Tree, owner: cst.FunctionDef, node: cst.With, index: int) -> Exit:
-    item, line = node.items[index], tree.line(node)
-    fresh, target = _blocks.bound(item), _blocks.target(item)
+def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: int) -> Exit:
+    target = name_inside(node.items[index])
     if target is None:
-        return Exit(node, owner, line, index, _blocks.fresh_name(tree.module, index))
-    if not isinstance(target, cst.Name) or not is_local(tree, owner, target):
+        return Exit(node, owner, index, fresh_name(file, "executor", unnamed_before(file, node, index)))
+    if not isinstance(target, ast.Name) or not is_local(file, owner, target):
         kept = f"it is kept in {dotted(target) or 'a pattern'}, where other code may hand it work; {STREAM}"
-        return Exit(node, owner, line, index, refusal=lifespan(tree, owner) or kept)
-    within = set(map(id, subtree(node.body)))
-    stores = [spot for spot in targets(tree, target) if id(spot) in within]
+        return Exit(node, owner, index, refusal=LIFESPAN if runs_at_start_or_stop(file, owner) else kept)
+    fresh = not isinstance(node.items[index].context_expr, (ast.Name, ast.Attribute))
     uses = [
-        use for use in references(tree, target) if not fresh or id(use) in within or early_closure(tree, owner, use)
+        use for use in file.uses(target) if not fresh or in_body(file, node, use) or early_closure(file, owner, use)
     ]
-    verdict = follow(tree, owner, uses, node)
-    refusal = f"line {tree.line(stores[0])} binds `{target.value}` again; use another name" if stores else ""
-    refusal = refusal or lifespan(tree, owner) or judge(verdict, node.body)
-    ends = Stop() if refusal or stores else stop(tree, owner, verdict)
-    return Exit(node, owner, line, index, target.value, refusal, verdict, stop=ends)
+    stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if in_body(file, node, item.node)]
+    judgement = judge_executor(file, owner, uses, node)
+    refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
+    refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(judgement, node.body)
+    ends = NO_STOP if refusal else find_stop(file, owner, judgement)
+    return Exit(node, owner, index, target.id, refusal, judgement, stop=ends)
 
 
-def early_closure(tree: Tree, owner: cst.FunctionDef, use: cst.CSTNode) -> bool:
-    """Whether `use` stands in a nested function, outside of every block that might bind the same name."""
-    return frame(tree, use) is not owner and not any(isinstance(up, cst.With) for up in tree.above(use))
+def in_body(file: File, block: ast.With, node: ast.AST) -> bool:
+    return block in file.above(node) and file.start(node) >= file.start(block.body[0])
 
 
-def shutdowns(tree: Tree) -> list[Exit]:
-    """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
-    found = []
-    for node in in_order(tree, cst.Call):
-        owner = coroutine(tree, node)
-        if owner is None or not isinstance(node.func, cst.Attribute):
-            continue
-        receiver = node.func.value
-        if node.func.attr.value == "enter_context" and node.args and creates(tree, node.args[0].value):
-            refusal = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
-            found.append(Exit(node, owner, tree.line(node), refusal=refusal))
-        elif node.func.attr.value == "shutdown" and holds_executor(tree, receiver) and not processes(tree, receiver):
-            found.append(shutdown(tree, owner, node, receiver))
-        elif node.func.attr.value == "shutdown" and _blocks.waits(node):
-            words = own_exit(tree, made_by(tree, receiver)) or known_less(tree, receiver)
-            refusal = words and (lifespan(tree, owner) or f"{words}; {STREAM}")
-            found += [Exit(node, owner, tree.line(node), refusal=refusal)] if words else []
-    return found
+def name_inside(item: ast.withitem) -> ast.expr | None:
+    """What the executor is called inside the block, None if nothing."""
+    if item.optional_vars is not None or isinstance(item.context_expr, (ast.Name, ast.Attribute)):
+        return item.optional_vars or item.context_expr
+    return item.context_expr.target if isinstance(item.context_expr, ast.NamedExpr) else None
 
 
-def made_by(tree: Tree, node: cst.BaseExpression) -> cst.CSTNode | None:
-    """The one call that the expression is, or that all it stands for is."""
-    values = (
-        [node]
-        if isinstance(node, cst.Call) or not dotted(node)
-        else [assigned(tree, each) for each in targets(tree, node)]
+def unnamed_before(file: File, node: ast.With, index: int) -> int:
+    """How many executors without a name are entered in front of the item, by this block and those around it."""
+    around = [item for up in file.above(node) if isinstance(up, ast.With) for item in up.items]
+    return sum(
+        name_inside(item) is None and creates_executor(file, item.context_expr)
+        for item in (*around, *node.items[:index])
     )
-    return values[0] if len(values) == 1 else None
 
 
-def shutdown(tree: Tree, owner: cst.FunctionDef, node: cst.Call, receiver: cst.BaseExpression) -> Exit:
-    wait, line = _blocks.waits(node), tree.line(node)
-    local = isinstance(receiver, cst.Name) and is_local(tree, owner, receiver)
-    uses = references(tree, receiver) if local else []
-    verdict = follow(tree, owner, uses, node) if local else NOTHING
-    if wait is False:
-        return Exit(node, owner, line, verdict=verdict, mended=True)
-    if wait is None:
-        return Exit(node, owner, line, refusal=f"its `wait` is known only at run time; write it out, or {STREAM}")
-    refusal = lifespan(tree, owner) or judge(verdict, owner.body)
-    if local and not refusal or lifespan(tree, owner):
-        return Exit(node, owner, line, refusal=refusal, verdict=verdict)
-    if verdict.waits:
-        return Exit(node, owner, line, refusal=refusal, verdict=verdict)
-    kept = no_await(tree, node)  # others may wait for what is in it, or only this wait completes it
-    refusal = f"{kept}; {STREAM}" if kept else ""
-    return Exit(node, owner, line, refusal=refusal, verdict=verdict, thread=True)
+def early_closure(file: File, owner: ast.AsyncFunctionDef, use: ast.expr) -> bool:
+    """Whether `use` stands in a nested function, outside of every block that might bind the same name."""
+    return file.frame(use) is not owner and not any(isinstance(up, (ast.With, ast.AsyncWith)) for up in file.above(use))
 
 
-def judge(verdict: Verdict, body: cst.CSTNode) -> str:
+def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
+    """Whether the name belongs to the coroutine, not to the module or a function around it."""
+    own = file.scopes.opened[owner]
+    return file.scopes.of[name] is own and file.lookup(name, name.id)[0] is own
+
+
+# -- the calls of shutdown() -------------------------------------------------------------------------------
+
+
+def find_shutdowns(file: File) -> Iterator[Exit]:
+    """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
+    for node in file.calls:
+        owner = file.coroutine(node)
+        if owner is None or not isinstance(node.func, ast.Attribute):
+            continue
+        receiver, method = node.func.value, node.func.attr
+        if method == "enter_context" and node.args and creates_executor(file, node.args[0]):
+            yield Exit(node, owner, refusal=STACK)
+        if method != "shutdown":
+            continue
+        if holds_executor(file, receiver) and not is_pool_of_processes(file, receiver):
+            yield judge_shutdown(file, owner, node, receiver)
+        elif says_wait(node):
+            words = why_own_exit(file, receiver) or why_known_less(file, receiver)
+            if words:
+                yield Exit(node, owner, refusal=LIFESPAN * runs_at_start_or_stop(file, owner) or f"{words}; {STREAM}")
+
+
+def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, receiver: ast.expr) -> Exit:
+    local = isinstance(receiver, ast.Name) and is_local(file, owner, receiver)
+    judgement = judge_executor(file, owner, file.uses(receiver), node) if local else NOTHING
+    if says_wait(node) is False:
+        return Exit(node, owner, judgement=judgement, mended=True)
+    if says_wait(node) is None:
+        return Exit(node, owner, refusal=RUN_TIME)
+    refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(judgement, owner.body)
+    if (local and not refusal) or refusal == LIFESPAN or judgement.waits:
+        return Exit(node, owner, refusal=refusal, judgement=judgement)
+    kept = why_no_thread(file, node)  # others may wait for what is in it, or only this wait completes it
+    return Exit(node, owner, refusal=f"{kept}; {STREAM}" if kept else "", judgement=judgement, thread=True)
+
+
+def why_no_thread(file: File, node: ast.Call) -> str:
+    """Why `await asyncio.to_thread(pool.shutdown)` cannot stand where the call does, "" where it can."""
+    if "set_default_executor" in file.text:
+        return "the file gives the loop a default executor, on which asyncio.to_thread() would wait for itself"
+    if not isinstance(file.parent(node), ast.Expr):
+        return "it stands in the middle of a statement"
+    odd = call_through(file, node, THREAD) is None
+    return why_no_await(file, node, last=True) or "its parentheses are unusual: write it plainly first" * odd
+
+
+def why_not(judgement: Judgement, body: list[ast.stmt]) -> str:
     """Why the exit must stay as it is, "" if it can be mended."""
-    if verdict.loose:
-        line, words = verdict.loose[0]
+    if judgement.loose:
+        line, words = judgement.loose[0]
         return (
             f"line {line} may leave work that only this wait completes: {words}; await it before the exit, or {STREAM}"
         )
-    if verdict.waits and not any(isinstance(node, PAUSES) or asynchronous(node) for node in subtree(body)):
-        line, words = verdict.waits[0]
-        return f"line {line} blocks before that ({words}), so mending the exit cures nothing; {STREAM}"
+    if judgement.waits and not any(is_pause(each) for line in body for each in walk(line)):
+        line, words = judgement.waits[0]
+        return f"line {line} blocks before that ({words}), so another exit would not help; {STREAM}"
     return ""
 
 
-def is_local(tree: Tree, owner: cst.FunctionDef, name: cst.Name) -> bool:
-    """Whether the name belongs to the coroutine, not to the module or a function around it."""
-    return tree.scopes[name] is tree.scopes[owner.body] and all(
-        item.scope is tree.scopes[owner.body] for item in tree.scopes[name][name.value]
-    )
-
-
-def asynchronous(node: cst.CSTNode) -> bool:
-    return isinstance(node, (cst.For, cst.With, cst.CompFor)) and node.asynchronous is not None
+def is_pause(node: ast.AST) -> bool:
+    return isinstance(node, PAUSES) or (isinstance(node, ast.comprehension) and bool(node.is_async))

@@ -17,11 +17,12 @@ another thread; a `sleep` that is not known to be that of `time`; files about tr
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
+from hangdebug.repair.code.await_places import import_needed, never_runs, other_loop, why_no_await
+from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File
-from hangdebug.repair.code.places import dead, obstacle, other_loop, reach
-from hangdebug.repair.code.spans import Edit, Found, Need
+from hangdebug.repair.code.findings import Found, Need
 
 ID = "sleep"
 NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
@@ -32,21 +33,21 @@ def search(file: File) -> Iterator[Found]:
         if (
             file.qualified(node.func) == "time.sleep"
             and file.coroutine(node)
-            and not zero(node)
-            and not dead(file, node)
+            and not sleeps_not(node)
+            and not never_runs(file, node)
         ):
-            yield found(file, node)
+            yield answer(file, node)
 
 
-def found(file: File, node: ast.Call) -> Found:
+def answer(file: File, node: ast.Call) -> Found:
     plain = len(node.args) == 1 and not node.keywords and file.start(node.func) == file.start(node)
-    reason = obstacle(file, node) or ("" if plain else "it is written in an unusual way: call it by its name first")
+    reason = why_no_await(file, node) or ("" if plain else "it is written in an unusual way: call it by its name first")
     if reason:
         return Found(node, f"time.sleep() stops the event loop, but {reason}", refused=True)
     edit = Edit(file.start(node.func), file.end(node.func), "await asyncio.sleep")
     message = f"time.sleep() stops the event loop; it becomes `await asyncio.sleep({file.short(node.args[0])})`"
-    return Found(node, message, (edit,), reach(file, node, "asyncio"))
+    return Found(node, message, (edit,), import_needed(file, node, "asyncio") or ())
 
 
-def zero(node: ast.Call) -> bool:
+def sleeps_not(node: ast.Call) -> bool:
     return len(node.args) == 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0

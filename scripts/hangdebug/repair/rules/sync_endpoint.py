@@ -25,14 +25,16 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
 
 from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.own import session, shares
-from hangdebug.repair.code.spans import Edit, Found, Need, neighbours
+from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.nearby_files import other_files
+from hangdebug.repair.code.thread_safety import is_session, why_not_in_thread
 from hangdebug.repair.rules import to_thread
 
 ID = "sync_endpoint"
@@ -49,18 +51,18 @@ NEEDS = (
 
 def search(file: File) -> Iterator[Found]:
     for node in walk(file.tree):
-        if isinstance(node, ast.AsyncFunctionDef) and route(file, node) and not pauses(file, node):
-            known, queried = blockers(file, node)
+        if isinstance(node, ast.AsyncFunctionDef) and is_route(file, node) and not awaits_anything(file, node):
+            known, queried = blocking_calls(file, node)
             if known or queried:
-                yield from found(file, node, (*known, *queried)[0], helped=bool(known))
+                yield from answer(file, node, (*known, *queried)[0], helped=bool(known))
 
 
-def found(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> Iterator[Found]:
+def answer(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> Iterator[Found]:
     """`helped`: whether other rules mend the calls one by one."""
     said = f"the route {node.name}() awaits nothing, and {call}() blocks the event loop in it"
-    if named(file, node):
+    if is_named(file, node):
         return
-    reason = shares(file, node)
+    reason = why_not_in_thread(file, node)
     if reason:
         message = (
             f"{said}, but {reason}: hand the part that blocks to asyncio.to_thread(), with a session that is made there"
@@ -73,7 +75,7 @@ def found(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> It
     yield Found(node, message, (Edit(start, start + gap, ""),))
 
 
-def route(file: File, node: ast.AsyncFunctionDef) -> bool:
+def is_route(file: File, node: ast.AsyncFunctionDef) -> bool:
     return bool(node.decorator_list) and all(
         isinstance(each, ast.Call)
         and isinstance(each.func, ast.Attribute)
@@ -83,29 +85,30 @@ def route(file: File, node: ast.AsyncFunctionDef) -> bool:
     )
 
 
-def pauses(file: File, node: ast.AsyncFunctionDef) -> bool:
+def awaits_anything(file: File, node: ast.AsyncFunctionDef) -> bool:
     return any(
-        isinstance(each, PAUSES) or isinstance(each, ast.comprehension) and each.is_async for each in file.run_by(node)
+        isinstance(each, PAUSES) or (isinstance(each, ast.comprehension) and each.is_async)
+        for each in file.run_by(node)
     )
 
 
-def blockers(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:
+def blocking_calls(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:
     """The names of the calls in the function's own frame that block: those that other rules know, and queries."""
     calls = [each for each in file.run_by(node) if isinstance(each, ast.Call)]
-    known = [item.name for each in calls for item in [to_thread.blocking(file, each)] if item]
+    known = [item.name for each in calls for item in [to_thread.known_blocking(file, each)] if item]
     known += [file.source(each.func) for each in calls if file.qualified(each.func) == "time.sleep"] if known else []
-    return known, [dotted(each.func) for each in calls if queries(file, each, node)]
+    return known, [dotted(each.func) for each in calls if is_query(file, each, node)]
 
 
-def queries(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
+def is_query(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
     """Whether it is a method of a database session that FastAPI passes in: `db: Session = Depends(get_db)`."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in QUERIES:
         return False
     taken = [each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg == dotted(call.func.value)]
-    return any(session(file, each) for each in taken)
+    return any(is_session(file, each) for each in taken)
 
 
-def named(file: File, node: ast.AsyncFunctionDef) -> bool:
+def is_named(file: File, node: ast.AsyncFunctionDef) -> bool:
     """Whether anything names the function but FastAPI: an `await report()` needs a coroutine."""
     if any(item.node is not node for item in file.scopes.of[node].names[node.name]):
         return True
@@ -113,4 +116,4 @@ def named(file: File, node: ast.AsyncFunctionDef) -> bool:
         return True
     stem = Path(file.name).stem
     used = re.compile(rf"\bimport\b[^\n]*\b{node.name}\b|\b{stem}\.{node.name}\b|^\s+{node.name},?\s*$".encode(), re.M)
-    return any(stem.encode() in text and used.search(text) for _, text in neighbours(file.name))
+    return any(stem.encode() in text and used.search(text) for _, text in other_files(file.name))

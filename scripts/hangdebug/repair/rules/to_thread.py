@@ -24,18 +24,26 @@ back before the next await; a queue that never leaves the function; a join in a 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
+from hangdebug.repair.code.await_places import (
+    call_through,
+    import_needed,
+    never_runs,
+    other_loop,
+    parenthesize,
+    why_no_await,
+)
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.places import behind, dead, obstacle, other_loop, reach, wrap
-from hangdebug.repair.code.spans import Edit, Found, Need
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted, is_zero
+from hangdebug.repair.code.findings import Found, Need
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
 PEER, CHILD, NAMES = "waits for its peer", "waits for a child process", "waits for the name service"
-HASH = "computes for long, on purpose"
+HASH = "computes for a long time, on purpose"
 FUNCTIONS = {
     **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
     **{
@@ -92,6 +100,10 @@ NEEDS = (
     Need((), frozenset(SQLITE), ("sqlite3",)),
     Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
 )
+OF_ITS_THREAD = (
+    "a sqlite3 connection belongs to the thread that made it: connect, execute and close in one function, and hand "
+    "that to asyncio.to_thread()"
+)
 LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
 
 
@@ -107,36 +119,43 @@ class Blocking:
 
 
 def search(file: File) -> Iterator[Found]:
-    taken: list = []
+    taken: list[ast.AST] = []
     for node in file.calls if not other_loop(file) else ():
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or dead(file, node):
+        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
             continue
-        known = blocking(file, node)
+        known = known_blocking(file, node)
         if known and not any(up in taken for up in file.above(node)):
-            item = found(file, known)
+            item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
             yield item
 
 
-def found(file: File, known: Blocking) -> Found:
+def answer(file: File, known: Blocking) -> Found:
     node = known.node
     said = f"{known.name}() {known.does} on the event loop's thread"
-    reason = known.refusal or obstacle(file, node)
-    edits = None if reason else lambda_call(file, node) if known.whole else behind(file, node, "asyncio.to_thread")
+    reason = known.refusal or why_no_await(file, node)
+    edits = (
+        None if reason else lambda_call(file, node) if known.whole else call_through(file, node, "asyncio.to_thread")
+    )
     if edits is None:
         reason = reason or "its parentheses or line breaks are unusual: write it plainly first"
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
-    return Found(node, f"{said}; it becomes `await asyncio.to_thread({shown})`", edits, reach(file, node, "asyncio"))
+    return Found(
+        node,
+        f"{said}; it becomes `await asyncio.to_thread({shown})`",
+        edits,
+        import_needed(file, node, "asyncio") or (),
+    )
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
     start, end = file.start(node), file.end(node)
-    before, after = wrap(file, node)
+    before, after = parenthesize(file, node)
     return (*before, Edit(start, start, "await asyncio.to_thread(lambda: "), Edit(end, end, ")"), *after)
 
 
-def blocking(file: File, node: ast.Call) -> Blocking | None:
+def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     """What is known of the call, None where nothing is, or where it does not wait."""
     name = file.qualified(node.func)
     if name == "socket.getaddrinfo" and (len(node.args) > 5 or any(each.arg == "flags" for each in node.keywords)):
@@ -144,32 +163,37 @@ def blocking(file: File, node: ast.Call) -> Blocking | None:
     if name == "urllib.request.urlopen" and not isinstance(file.parent(node), ast.Attribute):
         return Blocking(node, name, PEER, LATER.format("the body is", "opens and reads it"))
     if name in FUNCTIONS:
-        return Blocking(node, name, FUNCTIONS[name], unfit(file, node, name))
+        return Blocking(node, name, FUNCTIONS[name], why_unfit(file, node, name))
     if not isinstance(node.func, ast.Attribute):
         return None
     receiver, verb = node.func.value, node.func.attr
     if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
-        return chain(file, node, f"{dotted(receiver.func)}(...).{verb}")
+        return opened_and_read(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
     made = file.maker(receiver)
     if made == "sqlite3.connect" and verb in SQLITE:
-        return sqlite(file, node, receiver)
+        return sqlite_call(file, node, receiver, verb)
     does = METHODS.get((made, verb))
-    if does is None or at_once(node, verb) or asked(file, receiver, verb) or harmless(file, node, made, verb):
+    if (
+        does is None
+        or at_once(node, verb)
+        or asks_first(file, receiver, verb)
+        or is_harmless(file, node, receiver, made, verb)
+    ):
         return None
     written = dotted(receiver) or f"{made}()"
-    return Blocking(node, f"{written}.{verb}", does, unsafe(file, node, receiver, made, verb))
+    return Blocking(node, f"{written}.{verb}", does, why_unsafe(file, node, receiver, made, verb))
 
 
 def opens(file: File, node: ast.Call) -> bool:
     return file.qualified(node.func) in ("builtins.open", "io.open", "urllib.request.urlopen")
 
 
-def chain(file: File, node: ast.Call, name: str) -> Blocking:
+def opened_and_read(file: File, node: ast.Call, opened: ast.Call, name: str) -> Blocking:
     """`open(path).read()`: both calls wait, so that both go, if what they are given is worth nothing by itself."""
     plain = (ast.Name, ast.Attribute, ast.Constant, ast.keyword, ast.expr_context, ast.JoinedStr, ast.FormattedValue)
-    given = [*node.func.value.args, *node.func.value.keywords, *node.args, *node.keywords]
+    given = [*opened.args, *opened.keywords, *node.args, *node.keywords]
     odd = not all(isinstance(part, plain) for each in given for part in walk(each))
-    peer = file.qualified(node.func.value.func).startswith("urllib")
+    peer = file.qualified(opened.func).startswith("urllib")
     refusal = "what it is given is computed there: give that a name of its own first" if odd else ""
     return Blocking(node, name, PEER if peer else "waits for the file", refusal, whole=True)
 
@@ -180,14 +204,10 @@ def at_once(node: ast.Call, verb: str) -> bool:
     says = {each.arg: each.value for each in node.keywords}
     flag = says.get("block", says.get("blocking", first if verb in ("get", "acquire") else None))
     limit = says.get("timeout", first if verb in ("wait", "join") else None)
-    return any(
-        isinstance(value, ast.Constant) and value.value in (False, 0) and value.value is not None
-        for value in (flag, limit)
-        if value is not None
-    )
+    return is_zero(flag) or is_zero(limit)
 
 
-def asked(file: File, receiver: ast.expr, verb: str) -> bool:
+def asks_first(file: File, receiver: ast.expr, verb: str) -> bool:
     """Whether the function looks first, so that the call has nothing to wait for."""
     looks = {
         "get": ("empty", "qsize"),
@@ -205,26 +225,18 @@ def asked(file: File, receiver: ast.expr, verb: str) -> bool:
     )
 
 
-def harmless(file: File, node: ast.Call, made: str, verb: str) -> bool:
+def is_harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> bool:
     """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
-    receiver, frame = node.func.value, file.frame(node)
     if made in QUEUES:
         return file.private(receiver)
     if verb == "join":
         return has_ended(file, node, receiver)
-    if verb != "acquire" or held_long(file, receiver):
+    if verb != "acquire" or is_held_long(file, receiver):
         return False
-    back = [
-        each
-        for each in file.run_by(frame)
-        if isinstance(each, ast.Call)
-        and file.start(each) > file.start(node)
-        and dotted(each.func) == f"{dotted(receiver)}.release"
-    ]
-    pauses = [
-        file.start(each) for each in file.run_by(frame) if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))
-    ]
-    return not back or not any(file.start(node) < pause < file.start(back[-1]) for pause in pauses)
+    start, release, run = file.start(node), f"{dotted(receiver)}.release", list(file.run_by(file.frame(node)))
+    back = [file.start(each) for each in run if isinstance(each, ast.Call) and dotted(each.func) == release]
+    pauses = [file.start(each) for each in run if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
+    return not any(start < pause < max(back, default=0) for pause in pauses)
 
 
 def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
@@ -246,20 +258,20 @@ def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
     )
 
 
-def held_long(file: File, lock: ast.expr) -> bool:
+def is_held_long(file: File, lock: ast.expr) -> bool:
     """Whether a plain function of the file, which threads may run, holds the lock while it waits for something."""
-    blocks = [file.parent(file.parent(use)) for use in file.uses(lock) if isinstance(file.parent(use), ast.withitem)]
+    items = [file.parent(use) for use in file.uses(lock)]
+    blocks = [file.parent(item) for item in items if isinstance(item, ast.withitem)]
     return any(
-        isinstance(part, ast.Call)
-        and (file.qualified(part.func) == "time.sleep" or file.qualified(part.func) in FUNCTIONS)
+        isinstance(part, ast.Call) and file.qualified(part.func) in {"time.sleep", *FUNCTIONS}
         for block in blocks
-        if file.coroutine(block) is None
+        if isinstance(block, ast.With) and file.coroutine(block) is None
         for line in block.body
         for part in walk(line)
     )
 
 
-def unfit(file: File, node: ast.Call, name: str) -> str:
+def why_unfit(file: File, node: ast.Call, name: str) -> str:
     says = {each.arg: each.value for each in node.keywords}
     streams = says.get("stream")
     if streams is not None and not (isinstance(streams, ast.Constant) and not streams.value):
@@ -269,7 +281,7 @@ def unfit(file: File, node: ast.Call, name: str) -> str:
     return ""
 
 
-def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
+def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> str:
     timed = any(each.arg == "timeout" for each in node.keywords) or len(node.args) > (verb not in ("wait", "join"))
     if verb == "acquire":
         return (
@@ -293,26 +305,15 @@ def unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str)
     return ""
 
 
-def sqlite(file: File, node: ast.Call, receiver: ast.expr) -> Blocking | None:
+def sqlite_call(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Blocking | None:
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
-    says = [{each.arg: each.value for each in value.keywords} for value in values]
-    if any(
-        value.args and isinstance(value.args[0], ast.Constant) and value.args[0].value == ":memory:" for value in values
-    ):
+    made = [each for each in values if isinstance(each, ast.Call)]
+    if any(isinstance(each, ast.Constant) and each.value == ":memory:" for call in made for each in call.args[:1]):
         return None
-    free = all(
-        isinstance(each.get("check_same_thread"), ast.Constant) and not each["check_same_thread"].value for each in says
-    )
-    verb = node.func.attr
+    says = [each.value for call in made for each in call.keywords if each.arg == "check_same_thread"]
+    free = len(says) == len(values) and all(map(is_zero, says))
     chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
-    refusal = (
-        ""
-        if free
-        else (
-            "a sqlite3 connection belongs to the thread that made it: connect, execute and close "
-            "in one function, and hand that to asyncio.to_thread()"
-        )
-    )
+    refusal = "" if free else OF_ITS_THREAD
     if free and (chained or verb == "execute"):
         refusal = LATER.format("the rows are", "executes and fetches them")
     return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import Callable
 
-from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, parameters, walk
+from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, defaults_of, parameters, walk
 from hangdebug.repair.code.file import File, dotted
 
 FREE, DATA, UNKNOWN = 2, 1, 0
@@ -33,8 +34,9 @@ PROCESS = re.compile(  # of these packages, what changes files, or what the whol
 )
 WRITES = frozenset("write_text write_bytes unlink rename rmdir touch mkdir symlink_to hardlink_to chmod".split())
 READS_DATA = frozenset(  # methods that change nothing, whatever they belong to: of models, of strings, of dates
-    "model_dump model_dump_json model_copy dict json copy keys values items strip lstrip rstrip lower upper title split "
-    "encode decode isoformat format startswith endswith join hex timestamp date strftime splitlines url_for".split()
+    "model_dump model_dump_json model_copy dict json copy keys values items strip lstrip rstrip lower upper title "
+    "split encode decode isoformat format startswith endswith join hex timestamp date strftime splitlines "
+    "url_for".split()
 )
 MUTATES = frozenset(
     "append extend insert add update setdefault pop popitem popleft appendleft remove discard clear sort".split()
@@ -78,59 +80,56 @@ DISPLAYS = (ast.List, ast.Tuple, ast.Set, ast.Dict, *COMPREHENSIONS)
 CONSTRUCTORS = frozenset("__init__ __new__ __post_init__ model_post_init __call__ __del__".split())
 
 
-def shares(file: File, node: ast.AsyncFunctionDef) -> str:
+def why_not_in_thread(file: File, node: ast.AsyncFunctionDef) -> str:
     """Why the function may not run in a thread, with the line; "" where it may."""
     for line in node.body:
         for each in walk(line):
-            words = reason(file, each, node)
+            words = why_not(file, each, node)
             if words:
-                return f"line {each.lineno} {words}"
+                return f"line {file.line(each)} {words}"
     return ""
 
 
-def reason(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> str:
+def why_not(file: File, each: ast.AST, node: ast.AsyncFunctionDef) -> str:
     if isinstance(each, ast.AsyncFunctionDef):
         return f"defines the coroutine {each.name}() in it"
     if isinstance(each, (ast.Global, ast.Nonlocal)):
         return f"binds `{each.names[0]}`, which others share"
     if isinstance(each, (ast.Attribute, ast.Subscript)) and not isinstance(each.ctx, ast.Load):
-        alone = kind(file, each.value, node) == FREE and not passed_in(file, each, node)
+        alone = kind_of_value(file, each.value, node) == FREE and not belongs_to_parameter(each, node)
         return "" if alone else f"writes to `{file.short(each)}`, which others may share"
     if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Load):
-        return read(file, each, node)
-    return (
-        ""
-        if not isinstance(each, ast.Call) or calm(file, each, node)
-        else (
+        return why_not_read(file, each, node)
+    if isinstance(each, ast.Call) and not is_harmless(file, each, node):
+        return (
             f"calls `{file.short(each.func)}`, which may belong to the event loop's thread, or change what others share"
         )
-    )
+    return ""
 
 
-def read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
+def why_not_read(file: File, each: ast.Name, node: ast.AsyncFunctionDef) -> str:
     """Why a name that is read is a reason: what it stands for lives outside of the function, and may change there."""
     name = file.qualified(each)
     if name.split(".")[0] in LOOPED:
         return f"uses `{name}`, which is about the event loop or about threads"
     scope, found = file.lookup(each, each.id)
     inside = scope is not None and node in (scope.node, *file.above(scope.node))
-    if inside or name.split(".")[0] in PACKAGES or found and all(constant(file, each, item) for item in found):
+    if inside or name.split(".")[0] in PACKAGES or (found and all(is_constant(file, each, item) for item in found)):
         return ""
-    outer, up = each, file.parent(each)
+    outer: ast.expr = each
+    up = file.parent(each)
     while isinstance(up, ast.Attribute):
         outer, up = up, file.parent(up)
     called = isinstance(up, ast.Call) and up.func is outer  # `calm` looks at that
     task = isinstance(up, ast.Call) and getattr(up.func, "attr", "") == "add_task" and up.args[:1] == [outer]
     named = dotted(outer).split(".")[-1][:1].isupper()  # a class or a constant
-    still = named or isinstance(outer, ast.Attribute) and not looked_into(file, outer, up)
-    return (
-        ""
-        if called or task or still
-        else f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
-    )
+    still = named or (isinstance(outer, ast.Attribute) and not looks_into(file, outer, up))
+    if called or task or still:
+        return ""
+    return f"reads `{file.short(outer)}`, which may change meanwhile on the event loop's thread"
 
 
-def looked_into(file: File, node: ast.expr, up: ast.AST) -> bool:
+def looks_into(file: File, node: ast.expr, up: ast.AST) -> bool:
     """Whether more than one step is taken in what the expression gives: others may change it in between."""
     if isinstance(up, ast.Call):
         return file.qualified(up.func).split(".")[-1] in LOOKS
@@ -139,13 +138,13 @@ def looked_into(file: File, node: ast.expr, up: ast.AST) -> bool:
     return searched or held or isinstance(up, ast.Starred) or getattr(up, "iter", None) is node
 
 
-def constant(file: File, each: ast.Name, item: Binding) -> bool:
+def is_constant(file: File, each: ast.Name, item: Binding) -> bool:
     """Whether what is bound never changes: a class, a literal, a collection that the file only reads."""
     value = item.value
     if isinstance(item.node, ast.ClassDef):
         return True
     if isinstance(value, DISPLAYS):
-        return not any(changed(file, use) for use in file.uses(each))
+        return not any(is_changed(file, use) for use in file.uses(each))
     if isinstance(value, ast.Call):
         made = file.qualified(value.func)
         return made in TEMPLATES or made.split(".")[0] in (
@@ -161,19 +160,17 @@ def constant(file: File, each: ast.Name, item: Binding) -> bool:
     return isinstance(value, LITERALS) or root.startswith("os")
 
 
-def changed(file: File, use: ast.Name) -> bool:
+def is_changed(file: File, use: ast.expr) -> bool:
     up = file.parent(use)
     if isinstance(up, ast.Attribute):
         return up.attr in MUTATES
-    return (
-        isinstance(up, ast.Subscript)
-        and not isinstance(up.ctx, ast.Load)
-        or isinstance(up, (ast.Call, ast.AugAssign))
+    return (isinstance(up, ast.Subscript) and not isinstance(up.ctx, ast.Load)) or (
+        isinstance(up, (ast.Call, ast.AugAssign))
         and file.qualified(getattr(up, "func", up)) not in {f"builtins.{name}" for name in LOOKS}
     )
 
 
-def calm(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
+def is_harmless(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
     """Whether the call reads, computes or builds, and nothing else."""
     func, name = call.func, file.qualified(call.func)
     if (dotted(func) or getattr(func, "attr", "")).split(".")[-1] in OPENS and not only_reads(call, first=not name):
@@ -185,43 +182,47 @@ def calm(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
     if isinstance(func, ast.Name):
         bound = [item.node for item in file.lookup(func, func.id)[1]]
         return bool(bound) and all(
-            builds(each) or isinstance(each, ast.FunctionDef) and node in file.above(each) for each in bound
+            is_plain_class(each) or (isinstance(each, ast.FunctionDef) and node in file.above(each)) for each in bound
         )
     if not isinstance(func, ast.Attribute) or func.attr in WRITES:
         return False
     if isinstance(func.value, ast.Name) and file.maker(func.value) in ("logging.getLogger", *TEMPLATES):
         return True
-    given = kind(file, func.value, node)
-    return given == FREE or given == DATA and func.attr in READS_DATA
+    given = kind_of_value(file, func.value, node)
+    return given == FREE or (given == DATA and func.attr in READS_DATA)
 
 
 def only_reads(call: ast.Call, first: bool) -> bool:
     """Whether a file is opened for reading. The mode is the `first` argument of a path's method, else the second."""
     given = [*(each.value for each in call.keywords if each.arg == "mode"), *call.args[0 if first else 1 :]]
-    return not given or isinstance(given[0], ast.Constant) and set(str(given[0].value)) <= set("rbt")
+    return not given or (isinstance(given[0], ast.Constant) and set(str(given[0].value)) <= set("rbt"))
 
 
-def builds(bound: ast.AST) -> bool:
+def is_plain_class(bound: ast.AST) -> bool:
     """Whether it is a class whose making runs nothing of its own."""
     return isinstance(bound, ast.ClassDef) and not CONSTRUCTORS & {getattr(each, "name", "") for each in bound.body}
 
 
-def kind(file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tuple = ()) -> int:
+def kind_of_value(
+    file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tuple[ast.expr, ...] = ()
+) -> int:
     """What may be done with the value of an expression of the function."""
-    again = lambda part: kind(file, part, node, (*seen, each))  # noqa: E731
     if each is None or each in seen or len(seen) > 20:
         return DATA
-    if isinstance(each, LITERALS):
-        return FREE
-    if isinstance(each, DISPLAYS):
-        parts = [*getattr(each, "elts", ()), *getattr(each, "values", ())]
-        parts += filter(None, [getattr(each, "elt", None), getattr(each, "value", None)])
+    path = (*seen, each)
+
+    def again(part: ast.expr | None) -> int:
+        return kind_of_value(file, part, node, path)
+
+    if isinstance(each, (*LITERALS, *DISPLAYS, ast.BoolOp)):
+        parts = [*getattr(each, "elts", ()), *getattr(each, "values", ())] * (not isinstance(each, LITERALS))
+        parts += filter(None, [getattr(each, "elt", None), getattr(each, "value", None)] * isinstance(each, DISPLAYS))
         return min(map(again, parts), default=FREE)
-    if isinstance(each, (ast.IfExp, ast.BoolOp)):
-        return min(map(again, each.values if isinstance(each, ast.BoolOp) else (each.body, each.orelse)))
+    if isinstance(each, ast.IfExp):
+        return min(again(each.body), again(each.orelse))
     if isinstance(each, ast.Call):
         built = file.qualified(each.func).split(".")[0] not in PACKAGES and not isinstance(each.func, ast.Attribute)
-        return (DATA if built else FREE) if calm(file, each, node) else UNKNOWN
+        return (DATA if built else FREE) if is_harmless(file, each, node) else UNKNOWN
     if isinstance(each, ast.Attribute):
         hidden = each.attr in ("app", "state", "scope", "session") and again(each.value) < FREE
         return UNKNOWN if hidden else again(each.value)
@@ -231,14 +232,16 @@ def kind(file: File, each: ast.expr | None, node: ast.AsyncFunctionDef, seen: tu
         return UNKNOWN
     scope, found = file.lookup(each, each.id)
     if scope is None or node not in (scope.node, *file.above(scope.node)):
-        return DATA if found and all(constant(file, each, item) for item in found) else UNKNOWN
-    return min((bound(file, item, node, again) for item in found), default=UNKNOWN)
+        return DATA if found and all(is_constant(file, each, item) for item in found) else UNKNOWN
+    return min((kind_of_binding(file, item, node, again) for item in found), default=UNKNOWN)
 
 
-def bound(file: File, item: Binding, node: ast.AsyncFunctionDef, again) -> int:
+def kind_of_binding(
+    file: File, item: Binding, node: ast.AsyncFunctionDef, again: Callable[[ast.expr | None], int]
+) -> int:
     """The same of what one place gives to a name."""
     if isinstance(item.node, ast.arg):
-        return parameter(file, item.node, node)
+        return kind_of_parameter(file, item.node, node)
     if item.value is not None:
         return again(item.value)
     up = item.node
@@ -250,13 +253,12 @@ def bound(file: File, item: Binding, node: ast.AsyncFunctionDef, again) -> int:
     return again(given) if isinstance(given, ast.expr) else DATA
 
 
-def parameter(file: File, arg: ast.arg, node: ast.AsyncFunctionDef) -> int:
+def kind_of_parameter(file: File, arg: ast.arg, node: ast.AsyncFunctionDef) -> int:
     if arg not in parameters(node.args):
         return DATA
-    if session(file, arg):
+    if is_session(file, arg):
         return FREE
-    defaults = dict(zip(reversed([*node.args.posonlyargs, *node.args.args]), reversed(node.args.defaults)))
-    defaults.update(zip(node.args.kwonlyargs, node.args.kw_defaults))
+    defaults = defaults_of(node.args)
     given = [part for part in (arg.annotation, defaults.get(arg)) if part is not None]
     depends = any(
         isinstance(part, ast.Call) and dotted(part.func).split(".")[-1] in ("Depends", "Security")
@@ -267,12 +269,12 @@ def parameter(file: File, arg: ast.arg, node: ast.AsyncFunctionDef) -> int:
     return FREE if plain and not depends else DATA
 
 
-def session(file: File, arg: ast.arg) -> bool:
+def is_session(file: File, arg: ast.arg) -> bool:
     """Whether it is a database session that FastAPI passes in."""
     return arg.annotation is not None and any(file.qualified(part) in SESSIONS for part in walk(arg.annotation))
 
 
-def passed_in(file: File, each: ast.expr, node: ast.AsyncFunctionDef) -> bool:
+def belongs_to_parameter(each: ast.Attribute | ast.Subscript, node: ast.AsyncFunctionDef) -> bool:
     """Whether what is written to belongs to a parameter: others may hold it too."""
     names = {arg.arg for arg in parameters(node.args)}
     return any(isinstance(part, ast.Name) and part.id in names for part in walk(each.value))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.futures import executor, starts
-from hangdebug.repair.code.spans import Found
+from hangdebug.repair.code.executors import is_executor
+from hangdebug.repair.code.file import File, dotted, is_none, is_zero
+from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.futures import starts_future
 
 STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
 OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"
@@ -24,24 +25,26 @@ BY_HAND = (
 )
 
 
-def finished(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
+def is_done_by_then(file: File, node: ast.Call, taken: ast.expr, owner: ast.AST) -> bool:
     """Whether something has waited for the future by then: `wait`, or the exit of the executor it was given to."""
-    names, made = origin(file, taken)
+    names, made = trace_back(file, taken)
     pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
     for each in file.run_by(owner):
         if not isinstance(each, (ast.Await, ast.Call, ast.With)) or file.start(each) >= file.start(node):
             continue
         if isinstance(each, ast.With):
-            left = file.end(each) <= file.start(node) and any(executor(file, item.context_expr) for item in each.items)
+            left = file.end(each) <= file.start(node) and any(
+                is_executor(file, item.context_expr) for item in each.items
+            )
             if left and any(each in file.above(call) for call in made):
                 return True
         elif isinstance(each, ast.Await):
             if settles(file, each.value, names):
                 return True
-        elif file.qualified(each.func) == "concurrent.futures.wait" and not early(file, each):
+        elif file.qualified(each.func) == "concurrent.futures.wait" and not may_return_early(file, each):
             if any(isinstance(inner, ast.Name) and inner.id in names for inner in walk(each)):
                 return True
-        elif joins(each, pools) or getattr(each.func, "attr", "") == "exception" and dotted(each.func.value) in names:
+        elif joins(each, pools) or dotted(each.func) in {f"{name}.exception" for name in names}:
             return True
     return False
 
@@ -54,19 +57,16 @@ def joins(call: ast.Call, pools: set[str]) -> bool:
     return patient and (dotted(call.func) in names or any(dotted(each) in names for each in call.args))
 
 
-def early(file: File, wait: ast.Call) -> bool:
+def may_return_early(file: File, wait: ast.Call) -> bool:
     """Whether it may return before all are done: a timeout, or the first of them is enough."""
     limits = [*wait.args[1:], *(each.value for each in wait.keywords if each.arg != "fs")]
-    return any(
-        dotted(each).split(".")[-1] != "ALL_COMPLETED" and not (isinstance(each, ast.Constant) and each.value is None)
-        for each in limits
-    )
+    return any(dotted(each).split(".")[-1] != "ALL_COMPLETED" and not is_none(each) for each in limits)
 
 
 def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
     """Whether an await of `gather`, `wait` or `wrap_future` ends only when the named futures are done, lists whole."""
     name = file.qualified(awaited.func) if isinstance(awaited, ast.Call) else ""
-    if name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
+    if not isinstance(awaited, ast.Call) or name not in ("asyncio.gather", "asyncio.wait", "asyncio.wrap_future"):
         return False
     if name == "asyncio.wait" and (len(awaited.args) > 1 or awaited.keywords):
         return False  # a timeout, or the first of them is enough
@@ -83,10 +83,12 @@ def sources(file: File, node: ast.Name) -> set[str]:
     return {each.id for each in drawn_from if isinstance(each, ast.Name)} if drawn_from else {node.id}
 
 
-def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
+def trace_back(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
     """The names that a future goes by, its list's included, and the calls that gave it."""
     taken = taken.value if isinstance(taken, ast.Subscript) else taken
-    names, calls, todo = set(), [], [taken] if isinstance(taken, ast.Name) else []
+    names: set[str] = set()
+    calls: list[ast.Call] = []
+    todo = [taken] if isinstance(taken, ast.Name) else []
     while todo:
         name = todo.pop()
         names.add(name.id)
@@ -94,41 +96,43 @@ def origin(file: File, taken: ast.expr) -> tuple[set[str], list[ast.Call]]:
             loop = file.parent(item.node)
             loop = file.parent(loop) if isinstance(loop, ast.Tuple) else loop
             source = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) else item.value
-            called = isinstance(source, ast.Call) and getattr(source.func, "attr", "") in ("items", "values")
-            inner = source.func.value if called else source
-            source = inner if isinstance(inner, ast.Name) else source
-            calls += [part for part in walk(source) if starts(file, part)] if source is not None else []
-            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
-        for use in file.uses(name):
-            call = file.parent(file.parent(use))
+            func = source.func if isinstance(source, ast.Call) else None
             if (
-                isinstance(file.parent(use), ast.Attribute)
-                and file.parent(use).attr == "append"
-                and isinstance(call, ast.Call)
+                isinstance(func, ast.Attribute)
+                and func.attr in ("items", "values")
+                and isinstance(func.value, ast.Name)
             ):
-                calls += [part for part in walk(call) if part is not call and starts(file, part)]
+                source = func.value
+            calls += futures_started(file, source) if source is not None else []
+            todo += [source] if isinstance(source, ast.Name) and source.id not in names else []
+        for call in filter(None, (file.method_call(use, "append") for use in file.uses(name))):
+            calls += [each for given in call.args for each in futures_started(file, given)]
     return names, calls
 
 
-def drained(file: File, call: ast.Call) -> Iterator[Found]:
+def futures_started(file: File, node: ast.AST) -> list[ast.Call]:
+    return [part for part in walk(node) if isinstance(part, ast.Call) and starts_future(file, part)]
+
+
+def find_drained(file: File, call: ast.Call) -> Iterator[Found]:
     """Each place that waits for the results of `pool.map(...)`, but `list` and `tuple` of the call itself."""
-    if not isinstance(call.func, ast.Attribute) or call.func.attr != "map" or not executor(file, call.func.value):
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "map" or not is_executor(file, call.func.value):
         return
     parent = file.parent(call)
     if isinstance(parent, ast.Call) and file.qualified(parent.func) in ("builtins.list", "builtins.tuple"):
         return
-    places: list = [call]
+    places: list[ast.expr] = [call]
     target = parent.targets[0] if isinstance(parent, ast.Assign) and len(parent.targets) == 1 else None
     if isinstance(target, ast.Name) and len(file.lookup(target, target.id)[1]) == 1:
         places = [use for use in file.uses(target) if file.frame(use) is file.frame(call)]
     for place in places:
-        words = drain(file, place)
-        if words and not left(file, place, call.func.value):
+        words = what_drains(file, place)
+        if words and not waited_for_by_exit(file, place, call.func.value):
             said = f"{words} {file.short(call.func)}(...) waits for its results on the event loop's thread"
             yield Found(place, f"{said}, but {MAP}", refused=True)
 
 
-def drain(file: File, node: ast.expr) -> str:
+def what_drains(file: File, node: ast.expr) -> str:
     """What draws all that the iterator gives, or the next of it; "" where nothing does."""
     parent = file.parent(node)
     if isinstance(parent, ast.Starred):
@@ -139,23 +143,21 @@ def drain(file: File, node: ast.expr) -> str:
         return "the loop over"
     if isinstance(parent, ast.comprehension) and parent.iter is node:
         around = file.parent(parent)
-        return drain(file, around) if isinstance(around, ast.GeneratorExp) else "the comprehension over"
+        return what_drains(file, around) if isinstance(around, ast.GeneratorExp) else "the comprehension over"
     if not isinstance(parent, ast.Call) or node is parent.func:
         return ""
     name = file.qualified(parent.func)
-    return drain(file, parent) if name in LAZY else f"{name.split('.')[-1]}() of" if name in DRAINS else ""
+    return what_drains(file, parent) if name in LAZY else f"{name.split('.')[-1]}() of" if name in DRAINS else ""
 
 
-def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
+def waited_for_by_exit(file: File, node: ast.expr, pool: ast.expr) -> bool:
     """Whether the executor's own rule reports the place (it stands in the block), or an exit has waited by then."""
     for up in file.above(node):
-        if isinstance(up, ast.With) and any(executor(file, item.context_expr) for item in up.items):
+        if isinstance(up, ast.With) and any(is_executor(file, item.context_expr) for item in up.items):
             return True
     return any(
-        isinstance(each, ast.With)
-        and any(executor(file, item.context_expr) for item in each.items)
-        or isinstance(each, ast.Call)
-        and joins(each, {dotted(pool)})
+        (isinstance(each, ast.With) and any(is_executor(file, item.context_expr) for item in each.items))
+        or (isinstance(each, ast.Call) and joins(each, {dotted(pool)}))
         for each in file.run_by(file.frame(node))
         if isinstance(each, (ast.With, ast.Call)) and file.end(each) <= file.start(node)
     )
@@ -163,17 +165,12 @@ def left(file: File, node: ast.expr, pool: ast.expr) -> bool:
 
 def polls(node: ast.Call) -> bool:
     """Whether `wait(jobs, timeout=0)` only looks."""
-    limit = (
-        node.args[1]
-        if len(node.args) > 1
-        else next((each.value for each in node.keywords if each.arg == "timeout"), None)
-    )
-    return isinstance(limit, ast.Constant) and limit.value == 0 and limit.value is not None
+    return any(map(is_zero, (*node.args[1:2], *(each.value for each in node.keywords if each.arg == "timeout"))))
 
 
-def cancelled(file: File, taken: ast.expr) -> str:
-    """Why a future is not awaited that the function cancels, or that may raise what asyncio cannot; "" for any other."""
-    names, made = origin(file, taken)
+def why_cancelling_differs(file: File, taken: ast.expr) -> str:
+    """Why a future is not awaited that the function cancels, or that may raise what asyncio cannot, else ""."""
+    names, made = trace_back(file, taken)
     made += [taken] if isinstance(taken, ast.Call) else []
     if any(each.args and file.qualified(each.args[0]) == "builtins.next" for each in made):
         return STOPS
@@ -192,24 +189,9 @@ def cancelled(file: File, taken: ast.expr) -> str:
     return ""
 
 
-def unknown(file: File, node: ast.Call, said: str) -> Found | None:
+def refuse_unknown(file: File, node: ast.Call, said: str) -> Iterator[Found]:
     """`wait(jobs)` and `as_completed(jobs)` of concurrent.futures, whose jobs are not plain."""
-    owner, taken = file.coroutine(node), node.args[0]
-    if left(file, node, taken) or finished(file, node, taken, owner):
-        return None
-    verb = file.qualified(node.func).split(".")[-1]
-    return Found(node, f"{said}, but {BY_HAND.format(verb)}", refused=True)
-
-
-# -- what an edit needs -------------------------------------------------------------------------------------
-
-
-def indent(file: File, statement: ast.stmt) -> str:
-    return file.text[file.starts[statement.lineno - 1] : file.start(statement)]
-
-
-def fresh(file: File, name: str) -> str:
-    """A name that the file uses nowhere."""
-    taken = {each for scope in (file.scopes.module, *file.scopes.opened.values()) for each in scope.names}
-    taken |= set(file.scopes.reads)
-    return next(each for each in (name, *(f"{name}_{count}" for count in range(1, 999))) if each not in taken)
+    taken = node.args[0]
+    if not waited_for_by_exit(file, node, taken) and not is_done_by_then(file, node, taken, file.frame(node)):
+        verb = file.qualified(node.func).split(".")[-1]
+        yield Found(node, f"{said}, but {BY_HAND.format(verb)}", refused=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
-from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.spans import Edit
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted, last_name, root_name
 
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))
@@ -36,57 +36,53 @@ PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
 CHANGES = frozenset(
     "append extend insert add update setdefault pop popitem popleft appendleft remove discard clear".split()
 )
+BLOCKS_FOR_EVER = "while it awaits, the next coroutine that wants {} would block the loop for ever"
+NO_ASYNCIO = "the name `asyncio` means something else here, or nothing yet"
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
-def obstacle(file: File, node: ast.expr, last: bool = False) -> str:
+def why_no_await(file: File, node: ast.expr, last: bool = False) -> str:
     """Why no `await` can be put at the node, "" where one can. With `last` it may end a `finally`."""
-    frame, inner, comprehensions = file.frame(node), node, 0
+    frame, comprehensions = file.frame(node), 0
+    inner: ast.AST = node
     for up in file.above(node):
         if up is frame:
             break
-        reason = (
-            ""
-            if last and isinstance(up, ast.Try) and inner is (up.finalbody or [None])[-1]
-            else barrier(file, up, inner)
-        )
-        comprehensions += isinstance(up, COMPREHENSIONS) and not first(up, inner, node, file)
+        ends = last and isinstance(up, ast.Try) and inner in up.finalbody[-1:]
+        reason = "" if ends else why_barred(file, up, inner)
+        comprehensions += isinstance(up, COMPREHENSIONS) and not evaluated_first(file, up, inner, node)
         if reason or comprehensions > 1:
             return reason or "an await in a nested comprehension needs Python 3.11"
         inner = up
-    taken = acquired(file, frame, node)
+    taken = acquire_line(file, frame, node)
     if taken:
-        return f"line {taken} has taken a lock by hand: while it awaits, the next coroutine that wants it would block the loop for ever"
-    between = raced(file, frame, node)
+        return f"line {taken} has taken a lock by hand: {BLOCKS_FOR_EVER.format('it')}"
+    between = why_raced(file, frame, node)
     if between:
         return between
-    return (
-        ""
-        if reach(file, node, "asyncio") is not None
-        else "the name `asyncio` means something else here, or nothing yet"
-    )
+    return NO_ASYNCIO if import_needed(file, node, "asyncio") is None else ""
 
 
 def other_loop(file: File) -> bool:
     """Whether the file is about trio or curio, whose loops cannot await what is asyncio's."""
     loop = OTHER_LOOPS.search(file.text) if "trio" in file.text or "curio" in file.text else None
-    return loop is not None and (imported(file, loop[1]) or not imported(file, "asyncio"))
+    return loop is not None and (imports_module(file, loop[1]) or not imports_module(file, "asyncio"))
 
 
-def dead(file: File, node: ast.AST) -> bool:
-    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread that has a loop of its own."""
+def never_runs(file: File, node: ast.AST) -> bool:
+    """Whether the node is behind an `if False`, in the `else` of an `if True`, or in a thread that has its own loop."""
     home, inner = file.home(node), node
     if home is not None and any(file.qualified(base) == "threading.Thread" for base in home.bases):
         return True
     for up in file.above(node):
-        if isinstance(up, ast.If) and isinstance(up.test, ast.Constant):
-            if inner in (up.orelse if up.test.value else up.body):
-                return True
+        constant = up.test if isinstance(up, ast.If) and isinstance(up.test, ast.Constant) else None
+        if isinstance(up, ast.If) and constant and inner in (up.orelse if constant.value else up.body):
+            return True
         inner = up
     return False
 
 
-def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
+def why_barred(file: File, up: ast.AST, inner: ast.AST) -> str:
     if isinstance(up, TEMPLATES):
         return "it stands inside of an f-string; give it a name of its own first"
     if isinstance(up, ast.GeneratorExp) and inner is not up.generators[0]:
@@ -94,10 +90,8 @@ def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
     if isinstance(up, ast.With) and inner in up.body:
         for item in up.items:
             if holds_lock(file, item.context_expr):
-                return (
-                    f"the `with` around it holds the lock `{ast.unparse(item.context_expr)}`: while it awaits, the next "
-                    "coroutine that wants the lock would block the loop for ever"
-                )
+                held = ast.unparse(item.context_expr)
+                return f"the `with` around it holds the lock `{held}`: {BLOCKS_FOR_EVER.format('the lock')}"
     if isinstance(up, ast.Try) and inner in up.finalbody:
         return "it stands in a `finally`: once the client has left, an await there is cut short"
     if isinstance(up, ast.ExceptHandler) and inner is not up.type and catches_cancel(file, up):
@@ -105,40 +99,43 @@ def barrier(file: File, up: ast.AST, inner: ast.AST) -> str:
     return ""
 
 
-def first(comprehension: ast.AST, inner: ast.AST, node: ast.AST, file: File) -> bool:
+def evaluated_first(file: File, comprehension: ast.AST, inner: ast.AST, node: ast.AST) -> bool:
     """Whether the node stands in the iterable that is evaluated before the comprehension is entered."""
-    start = comprehension.generators[0]
-    return inner is start and start.iter in (node, *file.above(node))
+    start = comprehension.generators[0] if isinstance(comprehension, COMPREHENSIONS) else None
+    return start is not None and inner is start and start.iter in (node, *file.above(node))
 
 
-def acquired(file: File, frame: ast.AST, node: ast.expr) -> int:
-    """The line of the same function that takes a lock of threads which may be held at the node; 0 where there is none."""
-    calls = [one for one in ast.walk(frame) if isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)]
-    for one in calls:
-        if (
-            one.func.attr != "acquire"
-            or one is node
-            or one.lineno > node.lineno
-            or isinstance(next(iter(file.above(one)), None), ast.Await)
-        ):
-            continue
-        lock = ast.unparse(one.func.value)
-        given = [
-            other.lineno for other in calls if other.func.attr == "release" and ast.unparse(other.func.value) == lock
-        ]
-        if not given or max(given) >= node.lineno:
-            return one.lineno
+def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
+    """The line of the same function that takes a lock of threads which may be held at the node, 0 for none."""
+    calls = [
+        (each.func.attr, ast.unparse(each.func.value), each)
+        for each in walk(frame)
+        if isinstance(each, ast.Call)
+        and isinstance(each.func, ast.Attribute)
+        and each.func.attr in ("acquire", "release")
+    ]
+    for verb, lock, call in calls:
+        if verb == "acquire" and call is not node and call.lineno <= node.lineno and not awaited(file, call):
+            given = [other.lineno for verb, same, other in calls if verb == "release" and same == lock]
+            if not given or max(given) >= node.lineno:
+                return call.lineno
     return 0
 
 
-def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
+def awaited(file: File, node: ast.AST) -> bool:
+    return isinstance(file.parent(node), ast.Await)
+
+
+def why_raced(file: File, frame: ast.AST, node: ast.expr) -> str:
     """Why an await may not stand between two lines that rely on each other: what one reads, the other changes.
 
     if self.taken: return             two coroutines may both see that it is free, and both take it
     time.sleep(1)
     self.taken = True
     """
-    start, end, reads, writes = file.start(node), file.end(node), {}, {}
+    start, end = file.start(node), file.end(node)
+    reads: dict[str, list[int]] = {}
+    writes: dict[str, list[int]] = {}
     for path, at, until, changes in touches(file, frame, node):
         if changes and until >= end:
             writes.setdefault(path, []).append(until)
@@ -157,14 +154,14 @@ def raced(file: File, frame: ast.AST, node: ast.expr) -> str:
         if not locked and not any(before < pause < after for pause in pauses):
             line, other = (file.text.count("\n", 0, at) + 1 for at in (before, after))
             return (
-                f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine may "
-                "do the same at the same time; hold an asyncio.Lock around both"
+                f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine "
+                "may do the same at the same time; hold an asyncio.Lock around both"
             )
     return ""
 
 
 def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, int, int, bool]]:
-    """What the frame reads or changes that others may share: its name, where that begins and ends, whether it changes."""
+    """What the frame reads or changes that others may share: name, where that begins and ends, whether it changes."""
     for each in file.run_by(frame):
         up = file.parent(each)
         if not isinstance(each, (ast.Name, ast.Attribute)) or isinstance(up, ast.Attribute) or apart(file, each, node):
@@ -172,22 +169,22 @@ def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, i
         statement, called = file.statement(each), isinstance(up, ast.Call) and up.func is each
         held = each.value if called and isinstance(each, ast.Attribute) else each
         stored = up if isinstance(up, ast.Subscript) and up.value is each else each
-        changes = called and getattr(each, "attr", "") in CHANGES or not isinstance(stored.ctx, ast.Load)
-        if not dotted(held) or called and held is each or not shared(file, held, frame):
+        changes = (called and last_name(each) in CHANGES) or not isinstance(stored.ctx, ast.Load)
+        if not dotted(held) or (called and held is each) or not is_shared(file, held, frame):
             continue
         if isinstance(statement, ast.AugAssign) and stored is statement.target and node in walk(statement.value):
             yield dotted(held), file.start(statement), file.start(statement), False  # it is read before the value
         yield dotted(held), file.start(each), file.end(up if called else statement if changes else each), changes
 
 
-def shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
+def is_shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
     """Whether others may hold the same: what is not the function's own, or what it did not make itself."""
-    root = next(part for part in walk(each) if isinstance(part, ast.Name))
+    root = root_name(each)
+    if root is None:
+        return True
     scope, found = file.lookup(root, root.id)
-    while scope is not None and isinstance(scope.node, COMPREHENSIONS):
-        scope = scope.outer
     if scope is None or root is each:
-        return scope not in (None, file.scopes.opened[frame])
+        return scope is not None and not file.owned_by(root, frame)
     made = [item.value.func for item in found if isinstance(item.value, ast.Call)]
     own = len(made) == len(found) and all(dotted(func).split(".")[-1][:1].isupper() for func in made)
     return not own
@@ -206,34 +203,29 @@ def apart(file: File, each: ast.AST, node: ast.AST) -> bool:
 
 def takes_lock(file: File, name: str) -> bool:
     """Whether a function or class of the file, by its name, enters or acquires a lock: a context manager around one."""
-    own = [one for one in ast.walk(file.tree) if isinstance(one, NAMED) and one.name == name]
-    return any(
-        isinstance(part, ast.With)
-        and any(
-            holds_lock(file, item.context_expr) for item in part.items if not isinstance(item.context_expr, ast.Call)
-        )
-        or isinstance(part, ast.Attribute)
-        and part.attr == "acquire"
-        for one in own
-        for part in ast.walk(one)
+    own = [each for each in file.scopes.opened if isinstance(each, NAMED) and each.name == name]
+    parts = [part for each in own for part in walk(each)]
+    held = [item.context_expr for part in parts if isinstance(part, ast.With) for item in part.items]
+    return any(isinstance(part, ast.Attribute) and part.attr == "acquire" for part in parts) or any(
+        holds_lock(file, each) for each in held if not isinstance(each, ast.Call)
     )
 
 
 def holds_lock(file: File, node: ast.expr) -> bool:
     if isinstance(node, ast.Subscript):
+        written = [each for each in walk(file.tree) if isinstance(each, (ast.Assign, ast.AnnAssign)) and each.value]
         made = [
-            ast.unparse(one.value)
-            for one in ast.walk(file.tree)
-            if isinstance(one, (ast.Assign, ast.AnnAssign)) and one.value
-            for target in getattr(one, "targets", [getattr(one, "target", None)])
+            each.value
+            for each in written
+            for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
             if ast.unparse(target) == ast.unparse(node.value)
         ]
-        return holds_lock(file, node.value) or any(MAKES_LOCKS.search(text) for text in made)
+        return holds_lock(file, node.value) or any(MAKES_LOCKS.search(ast.unparse(each)) for each in made if each)
     if isinstance(node, ast.Call):
         name = dotted(node.func).split(".")[-1]
         return bool(LOCKISH.search(name)) or takes_lock(file, name)
-    made = file.maker(node)
-    return made in LOCKS or not made and bool(LOCKISH.search(dotted(node).split(".")[-1]))
+    maker = file.maker(node)
+    return maker in LOCKS or (not maker and bool(LOCKISH.search(dotted(node).split(".")[-1])))
 
 
 def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:
@@ -243,7 +235,7 @@ def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:
     )
 
 
-def imported(file: File, module: str) -> bool:
+def imports_module(file: File, module: str) -> bool:
     found = [
         item.qualified
         for scope in (file.scopes.module, *file.scopes.opened.values())
@@ -253,7 +245,7 @@ def imported(file: File, module: str) -> bool:
     return any(name == module or name.startswith(f"{module}.") for name in found)
 
 
-def reach(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
+def import_needed(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
     """The import that the name of the module needs at the node: none, one to add, None where it is taken."""
     scope, found = file.lookup(node, module)
     if scope is None:
@@ -261,26 +253,26 @@ def reach(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
     if not all(item.qualified == module for item in found):
         return None
     at_import = not isinstance(file.frame(node), FUNCTIONS)
-    if at_import and not any(item.node.lineno < node.lineno for item in found):
+    if at_import and not any(file.line(item.node) < file.line(node) for item in found):
         return None
     if scope is file.scopes.module:
         return () if any(item.node in file.tree.body for item in found) else (module,)
     body = getattr(scope.node, "body", ())
-    ready = any(item.node in body and item.node.lineno < node.lineno for item in found)
+    ready = any(item.node in body and file.line(item.node) < file.line(node) for item in found)
     return () if ready and len(found) == 1 else None
 
 
-def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
+def call_through(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
     """`f(x)` becomes `await head(f, x)`: the edits, None where the call is laid out too oddly for that."""
     start, name_end, end = file.start(call), file.end(call.func), file.end(call)
     opening = CALM.match(file.text, name_end)
     if not opening or file.start(call.func) != start:
         return None
     inside = file.text[opening.end() : end - 1]
-    before, after = wrap(file, call)
+    before, after = parenthesize(file, call)
     if not call.args and not call.keywords:
         tail = Edit(name_end, opening.end(), "") if not inside.strip() else None
-        return tail and (*before, Edit(start, start, f"await {head}("), tail, *after)
+        return (*before, Edit(start, start, f"await {head}("), tail, *after) if tail else None
     if inside[:1] in ("\n", "\r"):  # one argument a line: the function becomes the first of them
         margin = re.match(r"\s*[\r\n]+([ \t]*)", inside)
         head, gap = f"{head}({file.newline}{margin[1] if margin else ''}", ","
@@ -289,7 +281,7 @@ def behind(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
     return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *after)
 
 
-def wrap(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
+def parenthesize(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
     """Parentheses around what becomes an `await`, where an attribute, a call or an index follows it."""
     parent = file.parent(node)
     follows = isinstance(parent, HANDED) and node is getattr(parent, "value", getattr(parent, "func", None))

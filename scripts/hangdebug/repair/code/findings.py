@@ -1,0 +1,158 @@
+"""What a rule finds in a file, with the edits that mend it, and what becomes of the file then."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Callable
+
+from hangdebug.repair.code.bindings import FUNCTIONS
+from hangdebug.repair.code.edits import Edit, apply, with_imports
+from hangdebug.repair.code.file import File, parse
+from hangdebug.repair.model import Finding
+
+
+@dataclass(frozen=True)
+class Found:
+    """One place that a rule found. Without edits it is refused, and `message` says why."""
+
+    node: ast.AST
+    message: str
+    edits: tuple[Edit, ...] = ()
+    imports: tuple[str, ...] = ()  # modules that the edits need, such as "asyncio"
+    refused: bool = False
+    line: int = 0  # that the finding names, where it is not the first one of the node
+
+
+Search = Callable[[File], Iterable[Found]]
+
+
+def rewrite(
+    rule: str,
+    search: Search,
+    source: str,
+    name: str,
+    line: int | None = None,
+    exact: bool = False,
+    imports: set[str] | None = None,
+) -> tuple[str, tuple[Finding, ...]]:
+    """The source with every edit made that the search found, and a finding for each place.
+
+    `line` limits it to what holds that line, or else, if not `exact`, to the function around it. The imports that
+    are needed are added, or given to `imports`, so that until `with_imports` every line keeps its number.
+    Raises SyntaxError, RecursionError and MemoryError.
+    """
+    file = parse(source, name)
+    found = near_line(file, list(search(file)), line, exact)
+    after = apply(source, [edit for item in found for edit in item.edits])
+    needed = {module for item in found for module in item.imports}
+    if imports is None:
+        after = with_imports(after, needed)
+    else:
+        imports |= needed
+    findings = {Finding(rule, name, item.line or file.line(item.node), item.message, item.refused) for item in found}
+    return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
+
+
+def near_line(file: File, found: list[Found], line: int | None, exact: bool) -> list[Found]:
+    if line is None:
+        return found
+    close = [item for item in found if file.on_line(item.node, line)]
+    inner = file.innermost(FUNCTIONS, line)
+    return close or [item for item in found if inner and not exact and inner in (item.node, *file.above(item.node))]
+
+
+# -- the lines that findings name ----------------------------------------------------------------------
+
+LINE = re.compile(r"\bline (\d+)")
+ENDING = re.compile(r"\r\n|\r|\n")
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a source as Python counts them: a form feed ends none."""
+    return ENDING.split(text)
+
+
+def renumber(item: Finding, after: str, before: str) -> Finding:
+    """The finding with every line that it names as it is numbered in the text before."""
+    if after == before:
+        return item
+    words = LINE.sub(lambda found: f"line {line_moved(after, before, int(found[1]))}", item.message)
+    return replace(item, line=line_moved(after, before, item.line), message=words)
+
+
+def line_moved(old: str, new: str, line: int) -> int:
+    """Where a line of the old text stands in the new one; a line that is gone, where its neighbour does."""
+    place = 0
+    for start, end, there, until in changed_blocks(old, new):
+        if start < line <= end:
+            return min(there + line - start, max(until, there + 1))
+        place = until
+    return place or 1
+
+
+@lru_cache(maxsize=2)
+def changed_blocks(old: str, new: str) -> list[tuple[int, int, int, int]]:
+    """The blocks of lines that are the same, replaced, put in or taken out, in order."""
+    matcher = difflib.SequenceMatcher(None, split_lines(old), split_lines(new))
+    return [block[1:] for block in matcher.get_opcodes()]
+
+
+# -- which rules a file concerns -----------------------------------------------------------------------
+
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # the fields that hold statements
+DEFINITIONS = frozenset((*FUNCTIONS, ast.ClassDef)) - {ast.Lambda}
+LEAVES = frozenset((str, int, type(None), bool, ast.Name, ast.Constant, ast.Load, ast.Store, ast.Del))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The last names of what coroutines call, and the first names of what the file imports."""
+
+    called: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Need:
+    """What stands in a file that concerns a rule: of each group a word in its text, one of these calls and imports.
+
+    None for the calls or the modules: whatever they are.
+    """
+
+    words: tuple[tuple[str, ...], ...]
+    calls: frozenset[str] | None = None
+    modules: tuple[str, ...] | None = None
+
+    def met(self, text: str, contents: Contents) -> bool:
+        called = self.calls is None or not self.calls.isdisjoint(contents.called)
+        imported = self.modules is None or not contents.modules.isdisjoint(self.modules)
+        return called and imported and all(any(word in text for word in group) for group in self.words)
+
+
+def contents_of(tree: ast.Module) -> Contents:
+    """Outside of coroutines only statements are walked: no expression there can hold a coroutine."""
+    called, modules, renamed = set(), set(), {}
+    todo: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while todo:
+        node, running = todo.pop()
+        kind = type(node)
+        if isinstance(node, ast.Call):
+            called.add(node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            whole = [node.module or ""] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names]
+            modules |= {name.split(".")[0] for name in whole}
+            renamed.update({item.asname: item.name.split(".")[-1] for item in node.names if item.asname})
+        inside = (kind is ast.AsyncFunctionDef) if kind in DEFINITIONS else running
+        for name in ("args",) if kind is ast.Lambda else node._fields if running else BLOCKS:
+            value: Any = getattr(node, name, None)
+            within = inside if name == "body" else running
+            if value.__class__ is list:
+                todo += [(child, within) for child in value if child.__class__ not in LEAVES]
+            elif value.__class__ not in LEAVES:
+                todo.append((value, within))
+    return Contents(frozenset(called | {old for new, old in renamed.items() if new in called}), frozenset(modules))
