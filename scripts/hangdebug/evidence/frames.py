@@ -18,6 +18,7 @@ ELIDED = re.compile(
     r"^(?:\.{2,3}|\u2026)[/\\](?:lib(?:64)?[/\\])?(?:Lib[/\\]|(?:python|pypy)[23][\d.]*t?[/\\])?(?P<tail>.+)$"
 )
 VIRTUAL = re.compile(r"^<(?!stdin|ipython|input)[^>]*>$")
+UNKNOWN = "?"  # stands for the file of an application's function, where a list of tasks names the function alone
 SCRIPT = re.compile(r"(?:^|[/\\])(?:bin|Scripts)[/\\][\w.+-]+$")
 
 
@@ -27,6 +28,8 @@ def library_path(file: str) -> str | None:
 
     Works on full paths (POSIX and Windows) and on the short names that py-spy's text has.
     """
+    if file == UNKNOWN:
+        return None
     for pattern in (INSTALLED, STANDARD, WINDOWS):
         found = pattern.match(file)
         if found:

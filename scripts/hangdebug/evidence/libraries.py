@@ -48,6 +48,14 @@ INSTALLED_TOPS = frozenset(
 
 KNOWN_TOPS = STANDARD_TOPS | INSTALLED_TOPS
 
+# Libraries that call no function of the application's: a stack can end in them, and does not begin there.
+CALLED_LAST = frozenset(
+    """
+    requests urllib3 urllib httpx httpcore http ssl socket selectors subprocess queue psycopg psycopg2 pymysql redis
+    sqlite3 pymongo asyncpg paramiko pika boto3 botocore json pickle time smtplib sqlalchemy
+""".split()
+)
+
 # -- who runs an event loop, and what it does ---------------------------------------------------------
 
 # Whoever stands in one of these runs a loop: the loop itself, or a server that is started with its own.

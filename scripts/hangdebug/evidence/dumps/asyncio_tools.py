@@ -13,6 +13,7 @@ import re
 from typing import Iterable
 
 from hangdebug.evidence.dumps.grammar import python_of
+from hangdebug.evidence.frames import UNKNOWN
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
 ROW = re.compile(r"^\s{0,20}(?P<tid>\d{1,10})\s{1,40}(?P<id>0x[0-9a-f]{1,16})\s{1,40}(?P<rest>\S.*)$")
@@ -20,6 +21,23 @@ COLUMN = re.compile(r"\s{2,}")
 CALLS = re.compile(r"[\w.<>-]{1,300}(?: -> [\w.<>-]{1,300})*")
 BRANCH = re.compile(r"^[\s\u2500-\u257f|`+*>-]{0,400}?(?P<what>[^\s\u2500-\u257f|`+*>-].*)$")
 CALL = re.compile(r"^(?P<function>[\w.<>-]{1,300})(?: (?P<file>[^\n]{1,1000}?):(?P<line>\d{1,9}))?$")
+
+# The table names functions without their files: these are asyncio's own.
+ASYNCIO = {
+    **dict.fromkeys(["sleep", "wait_for", "wait", "_wait", "gather", "shield"], "asyncio/tasks.py"),
+    **{f"Queue.{name}": "asyncio/queues.py" for name in ("get", "put", "join")},
+    **{f"{kind}.acquire": "asyncio/locks.py" for kind in ("Lock", "Semaphore", "Condition")},
+    **dict.fromkeys(
+        ["Event.wait", "Condition.wait", "Barrier.wait", "_ContextManagerMixin.__aenter__"], "asyncio/locks.py"
+    ),
+    **{f"TaskGroup.{name}": "asyncio/taskgroups.py" for name in ("_aexit", "__aexit__")},
+    **{f"Timeout.{name}": "asyncio/timeouts.py" for name in ("__aenter__", "__aexit__")},
+    **{
+        f"StreamReader.{name}": "asyncio/streams.py"
+        for name in ("read", "readline", "readuntil", "readexactly", "_wait_for_data")
+    },
+    **{f"Server.{name}": "asyncio/base_events.py" for name in ("serve_forever", "wait_closed")},
+}
 
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -42,7 +60,7 @@ def table(lines: list[str]) -> list[Task]:
         calls = CALLS.match(words)
         if not calls or words.startswith("0x"):
             continue
-        frames = tuple(Frame(one, "?") for one in calls[0].split(" -> "))
+        frames = tuple(Frame(one, ASYNCIO.get(one, UNKNOWN)) for one in calls[0].split(" -> "))
         made.append(Task(name, frames, frames[0].function, "", frames[-1].function))
     return made
 
