@@ -183,6 +183,8 @@ def next_command(found: Found) -> str:
     pid = evidence.process.pid or evidence.snapshots[-1].pid
     if not evidence.readings:
         who = pid or "PID"
+        if any(one.kind == "c-only" for one in evidence.snapshots[-1].stated):
+            return f"py-spy dump --pid {who}   # shows the Python frames"
         return (
             f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, and the kernel's word"
         )

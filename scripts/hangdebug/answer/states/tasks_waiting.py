@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Callable, Union
 
-from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, PLAUSIBLE, PROVED
+from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, OPEN, PLAUSIBLE, PROVED
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
-from hangdebug.answer.words import failed_tasks, line_of, place_of
+from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Task
+from hangdebug.scene.graph import waits_for_idle_loop
 from hangdebug.scene.rings import stuck_nodes
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, stacks_alone
 from hangdebug.scene.tasks import (
     TaskWaits,
     about_to_run,
@@ -23,6 +24,7 @@ from hangdebug.scene.tasks import (
     awaited_directly,
     could_be_ended_by,
     ends_of,
+    innermost_task,
     response_begun,
     runs_application,
     task_edges,
@@ -30,6 +32,7 @@ from hangdebug.scene.tasks import (
     waits_for_object,
     waits_for_taken_lock,
 )
+from hangdebug.scene.waits import name_of
 
 MOST_JUDGED = 100
 Judge = Callable[[Scene, TaskWaits, Task], Union[Verdict, None]]
@@ -172,18 +175,64 @@ def connections_kept(scene: Scene) -> Verdict | str:
     return Verdict("tasks-waiting", EXCLUDED, (seen.words, words), wait=seen.waits[0])
 
 
+def thread_waits_for_loop(scene: Scene) -> Verdict | str:
+    """A thread waits for a coroutine that it handed to a loop, and that loop is idle: the coroutine waits in turn."""
+    found = waits_for_idle_loop(scene) if stacks_alone(scene.evidence) else None
+    if found is None:
+        return "No thread is seen to wait for a coroutine of an idle loop."
+    one, loop = found
+    words = (
+        f"{name_of(one.view)} stands in {one.frame or one.view.section[0]} and waits for a result; the event loop of "
+        f"{name_of(loop)} is idle, and no other thread works on one.",
+        f"So it waits for a coroutine that it handed to the loop of {name_of(loop)}, and that coroutine waits as well.",
+    )
+    doubt = "What the coroutine waits for, stacks do not show: a list of tasks does (py-spy dump --pid PID shows none)."
+    return Verdict("tasks-waiting", OPEN, words, (doubt,), one)
+
+
+def tasks_alone(scene: Scene) -> Verdict | str:
+    """A list of tasks, and perhaps a loop that is idle: the application's coroutine that the others wait for."""
+    if not scene.evidence.tasks or not stacks_alone(scene.evidence):
+        return "No list of tasks, or more than one."
+    if any(not view.idle for view in scene.last):
+        return "There are threads to judge."
+    task = innermost_task(scene)
+    if task is None:
+        return "No task of the application's waits for anything."
+    one = as_wait(scene, task)
+    words = (
+        f"{counted(len(scene.evidence.tasks), 'task', 'is').replace(' is', '')}, and no thread at work.",
+        f"{task.name} waits in {one.frame}{awaited_words(task)}.",
+    )
+    doubt = "One list shows one moment: it cannot show that the task stays there."
+    return Verdict("tasks-waiting", OPEN, words, (doubt,), one, bystander=not scene.loop)
+
+
+def awaited_words(task: Task) -> str:
+    return f" for {task.waits_on}" if task.waits_on and task.waits_on != task.frames[0].function else ""
+
+
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
+    if verdict.wait is not None and not verdict.wait.coroutine:
+        who = name_of(verdict.wait.view)
+        return (
+            f"{capital(who)} waits{where} for a coroutine of an event loop that is idle: that coroutine waits as well."
+        )
+    if verdict.level == OPEN:
+        return f"A coroutine waits{where}; the list of tasks shows no thread that works for it."
     return f"A coroutine waits{where} for what never comes; the event loop itself is fine."
 
 
 STATE = StateEntry(
     "tasks-waiting",
     rules=(
+        Rule("thread-waits-for-loop", "do tasks wait for what never comes", thread_waits_for_loop),
         Rule("task-ring", "do tasks wait for what never comes", ring),
         Rule("never-released", "do tasks wait for what never comes", never_released),
         Rule("never-ended", "do tasks wait for what never comes", never_ended),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
+        Rule("tasks-alone", "is the idle loop well", tasks_alone),
     ),
     summary=summary,
     repair="pattern",

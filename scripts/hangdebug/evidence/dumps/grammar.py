@@ -177,7 +177,9 @@ class Draft:
         if not frames:
             return False
         if not self.stacks:
-            if frames[0].line is None and 'File "' not in line:  # prose before the dump: "see below (app.py)"
+            if (
+                frames[0].line is None and 'File "' not in line and len(frames) == 1
+            ):  # prose before the dump: "see below (app.py)"
                 self.first.append((line, frames))
                 return True
             self.stacks.append(Stack(None))

@@ -15,7 +15,7 @@ import re
 from dataclasses import replace
 from typing import Iterable, Iterator
 
-from hangdebug.evidence.frames import calls
+from hangdebug.evidence.frames import UNKNOWN, calls
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -122,11 +122,14 @@ def seconds(text: str) -> float | None:
 
 def place(text: str) -> tuple[Frame, ...]:
     """The place that the line names, with its source if that stands there too."""
-    found, called = PLACE.search(text), CALLED.search(text)
-    if found is None:
+    places, called = list(PLACE.finditer(text)), CALLED.search(text)
+    if not places:
         return ()
-    function = found["function"] or (called["function"] if called else "?")
-    return (Frame(function, found["file"], int(found["line"]) or None, text=(found["text"] or "").strip()),)
+    first = places[0]
+    function = first["function"] or (called["function"] if called else UNKNOWN)
+    source = next((one["text"] for one in places if one["text"] and one["line"] == first["line"]), "")
+    source = source.strip() or (f"{function}(...)" if called else "")
+    return (Frame(function, first["file"], int(first["line"]) or None, text=source),)
 
 
 def c_only(lines: list[str]) -> bool:
