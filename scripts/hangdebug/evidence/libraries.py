@@ -181,7 +181,6 @@ SYNCHRONOUS_SIDE = (
     "starlette/testclient.py",
     "fastapi/testclient.py",
     "anyio/from_thread.py",
-    "asgiref/sync.py",
     "asgiref/current_thread_executor.py",
     "gunicorn/workers/base.py",
     "gunicorn/arbiter.py",

@@ -126,7 +126,7 @@ def build_scenes(evidence: Evidence) -> tuple[Scene, ...]:
 
 def stacks_alone(evidence: Evidence) -> bool:
     """Whether stacks are all that is known, as in most pastes: no kernel was asked, and no list of tasks read twice."""
-    asked = evidence.readings or evidence.watch or any(evidence.attached) or evidence.profile
+    asked = evidence.readings or evidence.watch or evidence.attached or evidence.profile
     return not (asked or evidence.later or evidence.clients)
 
 
@@ -274,7 +274,8 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
 def asks_another_loop(frames: tuple[Frame, ...]) -> bool:
     """Whether all that it shows of async packages is their synchronous side: it waits for another thread's loop."""
     places = [library_path(frame.file) or "" for frame in frames if package(frame) in ASYNC]
-    return bool(places) and all(path.startswith(SYNCHRONOUS_SIDE) for path in places)
+    side = [path.startswith(SYNCHRONOUS_SIDE) for path in places]
+    return any(side) and all(own or path == "asgiref/sync.py" for own, path in zip(side, places))
 
 
 def not_cut(evidence: Evidence, bottom: Frame) -> bool:

@@ -15,7 +15,7 @@ from hangdebug.evidence.frames import calls, is_application, library_path, packa
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Frame, Function, Statement, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
-from hangdebug.evidence.vocabulary import StatementKind
+from hangdebug.evidence.vocabulary import Role, StatementKind
 from hangdebug.scene.could_end import who_could_end
 from hangdebug.scene.graph import Edge
 from hangdebug.scene.scene import Scene, once, view
@@ -169,14 +169,17 @@ def awaited_directly(task: Task) -> bool:
     return False
 
 
-def as_wait(scene: Scene, task: Task) -> Wait:
-    """The task's stack in the form that threads have, so that causes and reports can read it."""
-    seen = view(Thread(task.frames, task.name), "other")
+def as_wait(scene: Scene, task: Task, role: Role = "other") -> Wait:
+    """The task's stack in the form that threads have, so that causes and reports can read it.
+
+    With another role it is no coroutine's, but that of a thread which was seen by somebody else.
+    """
+    seen = view(Thread(task.frames, task.name), role)
     sources = scene.evidence.sources
     statement = statement_at(sources, seen.frame) if seen.frame else ""
     text = (line_at(sources, seen.frame) or seen.frame.text or None) if seen.frame else None
     statement = statement or text or ""
-    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
+    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, role == "other")
 
 
 def ends_of(task: Task) -> set[str]:
@@ -287,7 +290,7 @@ def stated_place(scene: Scene, statement: Statement) -> Wait | None:
     frames = [statement.frames, *(one.frames for snapshot in scene.evidence.snapshots for one in snapshot.threads)]
     lone = len(scene.last) <= 1
     shown = next((one for one in frames[: None if lone else 1] if any(map(is_application, one))), ())
-    return as_wait(scene, Task("", shown)) if shown else None
+    return as_wait(scene, Task("", shown), "event-loop") if shown else None
 
 
 # -- what asyncio's debug log says of slow steps -------------------------------------------------------

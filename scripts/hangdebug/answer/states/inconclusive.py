@@ -5,6 +5,7 @@ The report names the place to look at, and what to capture next.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from hangdebug.answer import stuck_loop, worker_wait
@@ -130,9 +131,12 @@ def idle_loop_alone(scene: Scene) -> Verdict | str:
         return "No event loop is idle."
     if is_earned(scene):
         return "More is known than the stacks of one moment."
-    found = [one for one in stuck_workers(scene) if one.frame is not None]
+    busy = [wait(scene, view) for view in scene.last if view.role in ("worker", "main") and not view.idle]
+    found = [one for one in busy if one.frame is not None and not one.starts_with(*PARKED)]
     words = [idle_words(scene), *(f"{name_of(one.view)} stands in {one.frame}." for one in found[:3])]
-    return Verdict("inconclusive", EVEN, tuple(words), (NEEDS_TASKS,), found[0] if len(found) == 1 else None)
+    places = Counter(map(file_and_line, found))
+    first = max(found, key=lambda one: (places[file_and_line(one)], str(file_and_line(one))), default=None)
+    return Verdict("inconclusive", EVEN, tuple(words), (NEEDS_TASKS,), first)
 
 
 def workers_idle_alone(scene: Scene) -> Verdict | str:
@@ -190,10 +194,11 @@ def on_purpose(found: Verdict) -> Verdict:
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     if NEEDS_TASKS in verdict.doubts:
-        who = f" {counted(len(stuck_workers(scene)), 'pool thread', 'is')} at work." if stuck_workers(scene) else ""
+        at_work = verdict.wait
+        who = "" if at_work is None else f"; {name_of(at_work.view)} is at work{place_of(at_work)}{line_of(at_work)}"
         return (
-            "The stacks rule out that the event loop is blocked, and no more: it is idle at this moment. A coroutine may "
-            f"wait for what never comes, or another process may hang.{who} A look with the list of tasks tells."
+            f"The stacks rule out a blocked event loop, and no more: it is idle at this moment{who}. What is left is a "
+            "coroutine that waits for what never comes, or another process; a look with the list of tasks tells."
         )
     where, line = place_of(verdict.wait), line_of(verdict.wait)
     what = f" ({cause.id})" if cause.id not in ("other", "none") else ""

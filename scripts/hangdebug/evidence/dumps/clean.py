@@ -248,7 +248,7 @@ def frame_line(record: dict[str, Any]) -> str:
 
 def frame_lines(record: dict[str, Any]) -> list[str]:
     """The frames in the first list of them that a record holds, innermost first as far as their owners show."""
-    rows = next((record[key] for key in LISTS if isinstance(record.get(key), list) and record[key]), [])
+    rows: list[object] = next((record[key] for key in LISTS if isinstance(record.get(key), list) and record[key]), [])
     found = [one for row in rows for one in [row_line(row)] if one]
     top = row_line(record.get("blocking"))
     if top and top not in found:

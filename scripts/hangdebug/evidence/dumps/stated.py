@@ -79,7 +79,7 @@ C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_Py
 CALLED = re.compile(r"blocking call to (?P<function>[A-Za-z_][\w.]{0,200})", re.IGNORECASE)
 PLACE = re.compile(
     r"(?P<file>[\w./\\~-]{1,500}\.pyx?)(?:, line |:)(?P<line>\d{1,9})"
-    r"(?:,? in (?P<function>[\w.<>]{1,200})|: (?P<text>[^()]*\([^()\n]{0,300}\)|.{1,200}?)(?= \(offender|$))?"
+    r"(?:,? in (?P<function>[\w.<>]{1,200})|: (?P<text>[^()\n]{0,80}\([^()\n]{0,300}\)|.{1,200}?(?= \(offender|$)))?"
 )
 
 
