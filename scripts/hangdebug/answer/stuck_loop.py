@@ -172,6 +172,8 @@ def stalling(one: Wait) -> Weighed:
 def single(scene: Scene, one: Wait) -> Weighed:
     """One dump only: what a call is shows that it waits, not for how long."""
     stage = stage_of(one.view.thread.frames)
+    if one.frame is None and one.running is False and cause_of(scene, one)[0].id == "logging":
+        return Weighed("waits", MOMENT, (), (ONE_MOMENT,), one, stage)
     if one.frame is None and not joins_a_thread(one):
         words = f"The event loop's thread is in {one.view.section[0]}, with no frame of the application."
         return Weighed("unclear", FAINT, (words,), (ONE_MOMENT,), one)

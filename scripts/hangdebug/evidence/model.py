@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping
 
+from hangdebug.evidence.vocabulary import StatementKind
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -54,13 +56,17 @@ class KernelWait:
 
 @dataclass(frozen=True)
 class Thread:
-    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid."""
+    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid.
+
+    `raised` is the exception whose traceback this is: then it shows where that was raised, and nobody stands there now.
+    """
 
     frames: tuple[Frame, ...]
     name: str = ""
     os_id: int | None = None
     active: bool | None = None
     owns_gil: bool | None = None
+    raised: str = ""
 
     def __str__(self) -> str:
         head = f'Thread {self.os_id} "{self.name}"'
@@ -139,8 +145,26 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What a line of a text says of the process, in so many words; `text` is that line.
+
+    `kind` is what it says: a step held the event loop, a worker or job was killed or interrupted because it did not
+    answer, a test ran out of time, or the stack is of C code alone. `seconds` is for how long, `frames` the place that
+    it names, innermost first.
+    """
+
+    kind: StatementKind
+    text: str
+    seconds: float | None = None
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One dump of one process. `skipped` holds the first lines that the reader could not place."""
+    """One dump of one process. `skipped` holds the first lines that the reader could not place.
+
+    Of a pasted text, `stated` is what its lines say, and `read` how many of them were read, in words.
+    """
 
     threads: tuple[Thread, ...]
     pid: int | None = None
@@ -149,6 +173,8 @@ class Snapshot:
     format: str = ""
     skipped: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
+    stated: tuple[Statement, ...] = ()
+    read: str = ""
 
     def __str__(self) -> str:
         return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])

@@ -248,6 +248,29 @@ def loop_edge(scene: Scene, one: Wait) -> Edge | None:
     return None
 
 
+def waits_for_idle_loop(scene: Scene) -> tuple[Wait, View] | None:
+    """A thread that waits for a coroutine which it handed to another thread's idle loop, and that loop's thread.
+
+    A library that hands coroutines over shows it; else it is concluded where the main thread waits for a future, and
+    nobody but a loop is left to complete it. A pool's thread may as well have asked its own pool.
+    """
+    loops = [view for view in scene.last if view.role == "event-loop"]
+    if not loops or not all(view.idle for view in loops):
+        return None
+    busy = [wait(scene, view) for view in scene.last if view.role != "event-loop" and not view.idle and view.section]
+    asking = [one for one in busy if one.motion.in_place and waits_for_future(one)]
+    others = [one for one in busy if one not in asking and not one.starts_with(*PARKED) and one.frame is not None]
+    sure = [one for one in asking if one.inside(*ASKS_LOOP)]
+    alone = len(asking) == 1 and asking[0].view.role == "main" and not others and not scene.shows(PROCESS_POOL)
+    found = sure or (asking if alone else [])
+    return (max(found, key=lambda one: (one.frame is not None, one.view.role == "main")), loops[0]) if found else None
+
+
+def waits_for_future(one: Wait) -> bool:
+    """Whether it waits for the result of a future, or for a loop that it has handed a coroutine to."""
+    return one.inside(*RESULT, *ASKS_LOOP) and not one.inside(*SHUTDOWN)
+
+
 def asks_loop(scene: Scene, one: Wait) -> bool:
     """Whether it waits for a coroutine that it handed to a loop, through a library or by the application's own line."""
     through_library = one.inside(*ASKS_LOOP) and one.view.role != "event-loop"

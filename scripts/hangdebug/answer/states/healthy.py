@@ -30,7 +30,7 @@ from hangdebug.evidence.roles import is_child, is_supervisor, supervises
 from hangdebug.scene.loop import spins
 from hangdebug.scene.open_requests import place_of_request, standing, unaccounted, unread_runtime
 from hangdebug.scene.pools import full_pool, pool_without_spare
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, stacks_alone
 from hangdebug.scene.waits import name_of, stuck_workers
 
 
@@ -156,8 +156,8 @@ def bystander(scene: Scene) -> Verdict | str:
     last = scene.evidence.snapshots[-1]
     if is_supervisor(last):
         return watching()
-    if not is_child(last):
-        return "It is no supervisor, and no child of multiprocessing."
+    if not is_child(last) or stacks_alone(scene.evidence):
+        return "It is no supervisor, and no child of multiprocessing that was watched."
     words = "It is a child process that multiprocessing started; it serves nothing itself."
     doubt = "Whether its work makes progress cannot be seen from here."
     return Verdict("healthy", MOMENT, (words,), (doubt,), bystander=True)
@@ -166,7 +166,9 @@ def bystander(scene: Scene) -> Verdict | str:
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.bystander:
-        return "This is a supervisor; look at its workers."
+        if is_supervisor(scene.evidence.snapshots[-1]):
+            return "This is a supervisor; look at its workers."
+        return "This is a child process that serves nothing itself; no thread of it is seen to be stuck."
     if lowest(verdict.level, *verdict.limits) > FIRM:
         return "Nothing is stuck in this process."
     if not scene.loop:
