@@ -27,6 +27,7 @@ from hangdebug.causes.model import Cause
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
 from hangdebug.scene.loop import spins
 from hangdebug.scene.pools import full_pool, pool_without_spare
+from hangdebug.scene.requests import standing
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import suspects, unanswered
 from hangdebug.scene.waits import name_of, stuck_workers
@@ -116,6 +117,11 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
     if busy and len(scene.loop) > 1 and not scene.evidence.readings:
         who = counted(len(busy), "pool thread", "stands")
         found.append((THREADS_STAND, f"{who} in one place in every dump, in {busy[0].frame}."))
+    still = standing(scene) if scene.evidence.readings else ()
+    if still:
+        who = f"{name_of(still[0].view)} stands in {still[0].frame} all the time, in {still[0].kernel}"
+        more = f" {len(still)} threads stand so." if still[1:] else ""
+        found.append((THREADS_STAND, f"{who}: for somebody who is slow, or for ever.{more}"))
     others = [view for view in scene.last if view.role != "event-loop"]
     greedy = [view for view in others if all(other.thread.owns_gil for other in scene.of(view))]
     if greedy:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Callable, Union
 
-from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, PLAUSIBLE, PROVED
+from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, ONE_SIDED, PLAUSIBLE, PROVED
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import failed_tasks, line_of, place_of, release_words
 from hangdebug.causes.model import Cause
-from hangdebug.evidence.model import Task
+from hangdebug.evidence.model import Function, Task
+from hangdebug.scene.could_end import function_at
+from hangdebug.scene.requests import standing
 from hangdebug.scene.rings import stuck_nodes
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import (
@@ -25,13 +27,16 @@ from hangdebug.scene.tasks import (
     ends_of,
     response_begun,
     runs_application,
+    suspects,
     task_edges,
     task_waits,
     waits_for_object,
     waits_for_taken_lock,
 )
+from hangdebug.scene.waits import Wait, name_of
 
 MOST_JUDGED = 100
+SLOW_PEER = "What the thread waits for may be slow: look again in a minute."
 Judge = Callable[[Scene, TaskWaits, Task], Union[Verdict, None]]
 
 
@@ -173,8 +178,30 @@ def connections_kept(scene: Scene) -> Verdict | str:
     return Verdict("tasks-waiting", EXCLUDED, (seen.words, words), wait=seen.waits[0])
 
 
+def thread_owes(scene: Scene) -> Verdict | str:
+    """A request waits for what only a thread could give that stands still itself."""
+    known = scene.evidence.functions
+    if not any(one.idle for one in scene.loop) or not known:
+        return "No event loop is idle, or who could end a wait is not known."
+    for task in suspects(scene):
+        givers = [one for one in known if any(name.lstrip("+") in ends_of(task) for name, _ in one.ends)]
+        found = [one for one in standing(scene) if runs_one_of(one, givers)]
+        if found and all(any(runs_one_of(one, [giver]) for one in found) for giver in givers):
+            words = f"{task.name} serves a request and waits for {task.awaits} all the time."
+            who = f"Only {givers[0]} ends that, and {name_of(found[0].view)}, which runs it, stands still."
+            return Verdict("tasks-waiting", ONE_SIDED, (words, who), (SLOW_PEER,), found[0])
+    return "No request waits for a thread that stands still."
+
+
+def runs_one_of(one: Wait, functions: list[Function]) -> bool:
+    """Whether the thread is inside of one of these functions."""
+    return any(function_at(functions, frame) is not None for frame in one.view.section)
+
+
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
+    if verdict.wait is not None and not verdict.wait.coroutine:
+        return f"A request waits for {name_of(verdict.wait.view)}, which stands{where}; the event loop itself is fine."
     return f"A coroutine waits{where} for what never comes; the event loop itself is fine."
 
 
@@ -184,6 +211,7 @@ STATE = StateEntry(
         Rule("task-ring", "do tasks wait for what never comes", ring),
         Rule("never-released", "do tasks wait for what never comes", never_released),
         Rule("never-ended", "do tasks wait for what never comes", never_ended),
+        Rule("thread-owes", "do tasks wait for what never comes", thread_owes),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
     ),
     summary=summary,
