@@ -9,6 +9,7 @@ from typing import Iterable
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
+from hangdebug.answer.next_steps import next_steps
 from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
@@ -56,6 +57,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     follow = state.follows and wait is not None and identity(wait.view) in scene.by_thread
     edges = verdict.ring or (chain(scene, wait) if follow and wait is not None else ())
     frame = blocking_frame(shown) if shown is not None and not state.well else None
+    then = next_steps(scene, state, verdict, cause, confidence)
     lines = words.Found(scene, state, verdict, cause, match, edges, confidence)
     return Diagnosis(
         verdict.state,
@@ -67,7 +69,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
         tuple(without_cwd(scene, line) for line in words.evidence(lines)),
-        tuple(without_cwd(scene, line) for line in words.doubts(lines)),
+        tuple(without_cwd(scene, line) for line in (*words.doubts(lines), *(f"Next: {step}" for step in then))),
         tuple(words.exonerated(lines)),
         words.remedy(lines, frame),
         process_of(evidence),

@@ -173,7 +173,7 @@ def remaining_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object
     told apart, and a counted lock is released by anybody.
     """
     wanted = locks_wanted(one, scene.evidence.sources)
-    if not wanted or futex_address(scene, one) is None or is_timed(one) or counted_lock(wanted[0]):
+    if not wanted or not one.leaf or futex_address(scene, one) is None or is_timed(one) or counted_lock(wanted[0]):
         return None
     others = [
         view
@@ -182,7 +182,7 @@ def remaining_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object
     ]
     inside = [view for view in others if any(may_be(wanted, mine.lock) for mine in holders.get(identity(view), ()))]
     found = inside or [view for view in others if not waits_for_work(view) and not between_jobs(wait(scene, view))]
-    if not found or not inside and (len(found) > 1 or holders.get(key)):
+    if not found or (not inside and (len(found) > 1 or holders.get(key))):
         return None
     what = "is inside of a lock that may be it" if inside else "is the only one at work that does not wait for it"
     return Edge("lock", f"`{wanted[0].name}`, and {{}} {what}", tuple(map(identity, found)), False, concluded=True)
