@@ -203,6 +203,7 @@ LOOKS = (
     Shot("slow_requests", look="no kernel"),
     Shot("graceful_shutdown", look="sh"),
     Shot("last_call", look="sh"),
+    Shot("last_task", look="sh"),
     Shot("reentered", look="cut short"),
     Shot("dns", look="faulthandler"),
     Shot("serialization", look="faulthandler"),

@@ -107,7 +107,10 @@ def test_an_unknown_case_is_a_usage_error() -> None:
 def test_thread_ids_of_this_namespace_stay_as_they_are() -> None:
     with zoo.hang("none") as server:
         dump = pyspy.dump(server.pid)
-        assert namespaces.namespace_depth(server.pid) == 1 and namespaces.dump_with_our_ids(server.pid, dump) == dump
+        assert namespaces.namespace_depth(server.pid) == 1 and namespaces.dump_with_our_ids(server.pid, dump) == (
+            dump,
+            0,
+        )
 
 
 @pytest.mark.live
@@ -118,7 +121,7 @@ def test_a_thread_without_an_id_is_known_by_its_address() -> None:
     with zoo.hang("small_limiter") as server:
         rows = json.loads(pyspy.dump(server.pid))
         lost = [dict(row, os_thread_id=None, active=True) for row in rows]
-        found = json.loads(namespaces.dump_with_our_ids(server.pid, json.dumps(lost)))
+        found = json.loads(namespaces.dump_with_our_ids(server.pid, json.dumps(lost))[0])
         profile = "".join(f"thread ({row['thread_id']:#X}): x;main (a.py:1) 3\n" for row in rows).replace("0X", "0x")
         named = namespaces.stacks_with_our_ids(server.pid, profile)
     assert [row["os_thread_id"] for row in found] == [row["os_thread_id"] for row in rows] and len(rows) > 1

@@ -20,7 +20,7 @@ Each server says in plain constants what is true of it. This module reads them w
     READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
     LOOK          the only way in which its evidence is taken, where that is not the engine's own: record_bundles.py
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
-                  module by its name; several with spaces in between
+                  module or a program by its name; several with spaces in between
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
 
@@ -37,6 +37,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -179,9 +180,9 @@ def server_of(dump: Path) -> Truth:
 def missing(name: str) -> str | None:
     """Why this server cannot run here, in one sentence; None where it can."""
     needs = (truth(name).needs or "").split()
-    modules = [need for need in needs if need != "postgresql" and importlib.util.find_spec(need) is None]
-    if modules:
-        return f"{modules[0]} is not installed here."
+    away = [one for one in needs if one != "postgresql" and not (importlib.util.find_spec(one) or shutil.which(one))]
+    if away:
+        return f"{away[0]} is not installed here."
     return postgres.missing() if "postgresql" in needs else None
 
 

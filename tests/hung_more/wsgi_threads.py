@@ -1,6 +1,7 @@
 """A synchronous server with a thread a request, and every request waits for one lock.
 
-The first request holds the sessions' lock while it sleeps in a retry; all others stand before the lock.
+The first request holds the sessions' lock while it sleeps in a retry; all others stand before the lock. What they wait
+for is that sleep: it is the answer, and no victim's line.
 """
 
 import threading
@@ -10,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 SERVER = "script"
 STATE = "sync-worker-blocked"
-CAUSE = "lock"
+CAUSE = "sleep"
 TRIGGER = ("/login", "/session", "/session", "/session")
 SYMPTOM = "/session"
 CONTROL = "/health"
@@ -20,11 +21,11 @@ sessions_lock = threading.Lock()
 
 def login():
     with sessions_lock:
-        time.sleep(86_400)
+        time.sleep(86_400)  # <-- sleep
 
 
 def session():
-    with sessions_lock:  # <-- lock
+    with sessions_lock:
         return None
 
 

@@ -91,8 +91,15 @@ def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
-    """The one to act on among the processes behind one port; the others are named in `others`."""
-    ranked = sorted(diagnoses, key=lambda one: (STATES.index(one.state), -one.confidence))
+    """The one to act on among the processes behind one port; the others are named in `others`.
+
+    Of several that are ill it is the surest, of several that are well the one in doubt.
+    """
+
+    def order(one: Diagnosis) -> tuple[int, float]:
+        return STATES.index(one.state), one.confidence if ENTRIES[one.state].well else -one.confidence
+
+    ranked = sorted(diagnoses, key=order)
     first = next((one for one in ranked if not one.bystander), ranked[0])
     rest = tuple(
         f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"

@@ -39,6 +39,8 @@ def next_steps(scene: Scene, state: StateEntry, verdict: Verdict, cause: Cause, 
     """Commands, each with what it shows; none where the answer is clear and says all."""
     if verdict.bystander and state.well:
         yield "python scripts/hang.py diagnose --port PORT   # looks at every worker"
+    elif any(one.kind == "c-only" for one in scene.evidence.snapshots[-1].stated):
+        yield f"py-spy dump --pid {pid_of(scene)}   # shows the Python frames"
     elif not scene.evidence.readings and confidence < CLEAR:
         who = pid_of(scene)
         why = "on the host: several samples, and the kernel's word"

@@ -13,6 +13,7 @@ from hangdebug.answer.next_steps import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
+from hangdebug.scene.loop import spins
 from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
@@ -106,7 +107,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
         return f"{task.name} serves a request and waits all the time."
     holders = [one for one in seen.inside(awaits.id) if not waits_for_object(seen, one, awaits.id)]
     inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
-    other = could_be_ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
+    other = could_be_ended_by(scene, seen, task, ends_of(scene, task)) if ends_of(scene, task) and not holders else None
     later = f"; {other} could still end that" if other else ""
     return f"{task.name} serves a request and waits for {awaits} all the time{inside}{later}."
 
@@ -134,9 +135,8 @@ def evidence(found: Found) -> list[str]:
     scene, verdict, wait = found.scene, found.verdict, found.verdict.wait
     lines = []
     if wait is not None and wait.coroutine and scene.loop:
-        lines.append(
-            f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}."
-        )
+        idle = "" if spins(scene) is not None else "The event loop is idle. "
+        lines.append(f"{idle}{wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
     elif wait is not None and not found.state.well and not wait.coroutine:
         name = name_of(wait.view)
         where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
@@ -215,7 +215,7 @@ def exonerated(found: Found) -> list[str]:
     if others and found.state.exonerates_threads:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
     idle = any(view.idle for view in scene.loop) and not found.state.on_loop
-    if idle and (wait is None or wait.view.role != "event-loop"):
+    if idle and spins(scene) is None and (wait is None or wait.view.role != "event-loop"):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 

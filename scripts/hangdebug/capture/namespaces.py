@@ -1,8 +1,8 @@
 """Thread ids as the kernel's rows have them, where py-spy prints others or none.
 
 In another pid namespace, such as a container's, it prints that namespace's ids. Before Python 3.11 the interpreter does
-not know its threads' ids, and py-spy finds none there, nor in some forked processes; then the id is read where glibc
-keeps it. What py-spy calls active is a guess in all these cases, so it is dropped.
+not know its threads' ids, and py-spy finds none there, nor in some forked processes, or finds the parent's; then the
+id is read where glibc keeps it. What py-spy calls active is a guess in all these cases, so it is dropped.
 """
 
 from __future__ import annotations
@@ -43,28 +43,40 @@ def threads_by_inner_id(pid: int) -> dict[int, int]:
     return {one[-1]: one[0] for one in found if one}
 
 
-def dump_with_our_ids(pid: int, dump: str) -> str:
-    """py-spy's JSON with our ids."""
+def dump_with_our_ids(pid: int, dump: str) -> tuple[str, int]:
+    """py-spy's JSON with our ids, and how many threads had the number of another process's thread."""
     rows = json.loads(dump)
-    foreign = namespace_depth(pid) > 1
-    if not foreign and all(row.get("os_thread_id") for row in rows):
-        return dump
-    known = threads_by_inner_id(pid)
-    for row in rows if known else ():
-        if foreign or not row.get("os_thread_id"):
-            row.update(os_thread_id=our_id(pid, known, row.get("os_thread_id"), row.get("thread_id")), active=None)
-    return json.dumps(rows, indent=1)
+    foreign, known, wrong = namespace_depth(pid) > 1, threads_by_inner_id(pid), 0
+    given = [row.get("os_thread_id") for row in rows]
+    if not known or not foreign and all(one in known for one in given):
+        return dump, 0
+    free = set(known.values()) - set(given)
+    for row, inner in zip(rows, given):
+        stray = bool(inner) and inner not in known
+        if stray and not foreign:
+            own = our_id(pid, known, None, row.get("thread_id"))
+            own = next(iter(free), None) if own is None and len(known) == 1 else own
+            if own is None and not os.path.exists(f"/proc/{inner}"):
+                continue  # it ended since it was seen
+            row.update(os_thread_id=own if own in free else None, active=None)
+            free.discard(own)
+            wrong += 1
+        elif foreign or not inner:
+            row.update(os_thread_id=our_id(pid, known, inner, row.get("thread_id")), active=None)
+    return json.dumps(rows, indent=1), wrong
 
 
 def stacks_with_our_ids(pid: int, profile: str) -> str:
     """py-spy's collapsed stacks with our ids."""
     foreign = namespace_depth(pid) > 1
-    heads = {head for head in HEAD.findall(profile) if foreign or head.startswith("0x")}
-    known = threads_by_inner_id(pid) if heads else {}
+    known, seen = threads_by_inner_id(pid), set(HEAD.findall(profile))
     made = {}
-    for head in heads:
+    for head in seen:
         number = int(head, 0)
-        made[head] = our_id(pid, known, None if head.startswith("0x") else number, number)
+        if foreign or head.startswith("0x"):
+            made[head] = our_id(pid, known, None if head.startswith("0x") else number, number)
+        elif number not in known and os.path.exists(f"/proc/{number}") and str(pid) not in seen:
+            made[head] = pid  # the number is its parent's, from before a fork: that of the thread that forked
     return HEAD.sub(lambda found: f"thread ({made[found[1]]})" if made.get(found[1]) else found[0], profile)
 
 

@@ -21,6 +21,7 @@ MOST_THREADS = 20_000
 MOST_POLLED = 16
 MOST_SHARERS = 4
 CHILD_COMMAND = 3  # words of a child's command line that are kept
+WRITES = ("write", "writev", "sendto", "sendmsg")
 
 
 def has_proc(pid: int) -> bool:
@@ -58,6 +59,15 @@ def is_stuck_alone(pid: int) -> bool:
     reading_ = text_of(f"/proc/{pid}/task/{pid}/syscall") or ""
     name, args = syscall(reading_, TABLES.get(platform.machine(), {}))
     return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
+
+
+def tracer_of(pid: int) -> tuple[int, str] | None:
+    """The process that traces `pid`, a debugger or strace, and its command; None where nobody does."""
+    rows = (
+        line.split() for line in (text_of(f"/proc/{pid}/status") or "").splitlines() if line.startswith("TracerPid")
+    )
+    tracer = next((int(row[1]) for row in rows if row[1:] and row[1].isdigit()), 0)
+    return (tracer, command_line(tracer) or "?") if tracer else None
 
 
 def context_switches(status: str) -> tuple[str, str]:
@@ -117,9 +127,10 @@ def copy_sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
 
 
 def copy_children(pid: int) -> str:
-    """The text of children.tsv: of each child its pid, its command line and the pipes that it has.
+    """The text of children.tsv: of each child its pid, its command line, the pipes that it has, and what it writes to.
 
-    The pid is the one in the target's own namespace, which is what its system calls name.
+    The pid is the one in the target's own namespace, which is what its system calls name. The last column is the pipe or
+    socket to which its main thread stands in a write, "" where it stands in none.
     """
     rows = []
     level = namespace_depth(pid)
@@ -129,8 +140,20 @@ def copy_children(pid: int) -> str:
             pipes = {
                 line.split("pipe:[")[1][:-1] for line in copy_descriptors(child).splitlines() if "\tpipe:[" in line
             }
-            rows.append(f"{own[0] if own else child}\t{command_line(child)}\t{' '.join(sorted(pipes))}")
+            rows.append(
+                f"{own[0] if own else child}\t{command_line(child)}\t{' '.join(sorted(pipes))}\t{written_to(child)}"
+            )
     return "\n".join(rows) + "\n"
+
+
+def written_to(pid: int) -> str:
+    """The pipe or socket to which a process's main thread stands in a write: "pipe:[1234]", "" for none."""
+    name, args = syscall(text_of(f"/proc/{pid}/syscall") or "", TABLES.get(platform.machine(), {}))
+    try:
+        target = os.readlink(f"/proc/{pid}/fd/{args[0]}") if name in WRITES and args else ""
+    except OSError:
+        return ""
+    return target if target.startswith(("pipe:", "socket:")) else ""
 
 
 def copy_sharers(pid: int) -> str:

@@ -19,11 +19,11 @@ TAKES = re.compile(r"^\s*with\s|\.(?:acquire|submit)\(")  # what is held, and wh
 
 
 def add_excerpts(
-    snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], root: str = ""
+    snapshots: Iterable[Snapshot], known: dict[str, dict[int, str]], process: str = ""
 ) -> dict[str, dict[int, str]]:
     """`known`, and the lines around every application frame in `snapshots`, by file and number.
 
-    `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
+    `process` is /proc/PID of a live one: its files are seen as it sees them, in a container or from where it runs.
     """
     frames = {
         frame
@@ -34,7 +34,7 @@ def add_excerpts(
     }
     missing = [frame for frame in sorted(frames, key=str) if not has_window(known.get(frame.file, {}), frame.line or 0)]
     for frame in missing:
-        lines = file_lines(frame.file, root)
+        lines = file_lines(frame.file, process)
         if lines:
             known.setdefault(frame.file, {}).update(excerpt(lines, frame))
     return known
@@ -45,8 +45,9 @@ def has_window(known: dict[int, str], line: int) -> bool:
     return all(number in known or number < 1 for number in range(line - MARGIN, line + MARGIN + 1))
 
 
-def file_lines(file: str, root: str) -> list[str]:
-    for path in (root + file, file) if root and file.startswith("/") else (file,):
+def file_lines(file: str, process: str) -> list[str]:
+    seen = f"{process}/root{file}" if file.startswith("/") else f"{process}/cwd/{file}"
+    for path in (seen, file) if process else (file,):
         try:
             with open(path, encoding="utf-8", errors="replace") as opened:
                 return opened.read(MOST_BYTES).splitlines()

@@ -25,7 +25,9 @@ from hangdebug.evidence.dumps import (
     uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.model import Snapshot, Task, Thread
+from hangdebug.evidence.dumps.stated import statements, without_handler
+from hangdebug.evidence.frames import with_familiar_paths
+from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
@@ -76,7 +78,8 @@ def text_of(source: str) -> str:
 def read(text: str) -> tuple[Snapshot, ...]:
     """The snapshots in `text`, in the order in which they stand: several processes, or several samples of one.
 
-    Raises NotADump when no reader finds a frame.
+    A text without a stack has one without a thread, if a line of it states what is wrong. Raises NotADump when no
+    reader finds a frame, and no line states anything.
     """
     if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
         found = tuple(filter(has_frames, pyspy_json.read([text])))
@@ -91,11 +94,26 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if found and left_out:
         remark = f"{left_out} lines that do not look like part of a dump"
         found = (replace(found[0], skipped=(remark, *found[0].skipped[:-1])), *found[1:])
-    found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
+    if not found:  # it runs no Python code
+        found = tuple(one for one in (*pyspy_json.read([kept]), *pyspy_text.read(lines)) if one.pid and one.threads)
+    said = statements(lines)
+    if not found and any(one.kind != "interrupted" for one in said):
+        found = (Snapshot((), format="lines of a log"),)
     if found:
-        return found
+        return tuple(as_of_now(one, said) for one in found)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
+    """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
+    threads: list[Thread] = []
+    for one in snapshot.threads:
+        thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
+        said += tuple(more)
+        raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
+        threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
+    return replace(snapshot, threads=tuple(threads), stated=tuple(dict.fromkeys(said)))
 
 
 def sift(text: str) -> tuple[str, int]:

@@ -1,11 +1,11 @@
-"""The noun that other rooms draw: who waits for whom."""
+"""The nouns of a scene: who waits for whom, and a request that has had no answer yet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hangdebug.evidence.model import Frame
-from hangdebug.evidence.vocabulary import EdgeKind
+from hangdebug.evidence.model import Frame, Task
+from hangdebug.evidence.vocabulary import EdgeKind, Outlook
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,18 @@ class WaitsFor:
     def __str__(self) -> str:
         where = f" in {self.frame}" if self.frame else ""
         return f"{self.thread} waits{where} for {self.through}."
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request, or a message, without an answer: the task that serves it, and what is known of the end of its wait.
+
+    `by` says what it waits for, and who may end that.
+    """
+
+    task: Task
+    outlook: Outlook
+    by: str
 
 
 def drawing(edges: tuple[WaitsFor, ...]) -> str:

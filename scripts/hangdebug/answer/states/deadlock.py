@@ -59,7 +59,10 @@ def doubts(found: Ring) -> tuple[str, ...]:
         lines.append("One dump shows one moment: it cannot show that the threads stay there.")
     if not all(edge.sure for edge in found.edges if edge.kind != "lock"):
         lines.append("Which thread does the work that another one waits for is concluded, and was not seen.")
-    if not all(edge.sure for edge in found.edges if edge.kind == "lock"):
+    locks = [edge for edge in found.edges if edge.kind == "lock"]
+    if any(edge.concluded for edge in locks):
+        lines.append("Who is inside of which lock is concluded from who is at work: no name in the source says it.")
+    if not all(edge.sure or edge.concluded for edge in locks):
         lines.append(
             "The ring rests on names in the source, and two objects may each have a lock of that name: "
             "`py-spy dump --locals` shows their addresses."

@@ -8,6 +8,7 @@ from typing import Iterator
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.capture.interpreter.objects import FIRST, Objects
+from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Frame
 
 MOST_CALLS, MOST_VALUES = 100, 256
@@ -63,6 +64,8 @@ def follow(objects: Objects, at: int) -> Chain:
                 break
     except Unreadable:
         at = 0
+    if calls and library_path(calls[-1].frame.file) == "asyncio/futures.py":  # a future that is not written in C
+        at = calls.pop().first
     return Chain(tuple(reversed(calls)), at)
 
 

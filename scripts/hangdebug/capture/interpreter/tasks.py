@@ -14,11 +14,20 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Iterator, Optional, Tuple
 
 from hangdebug.capture.interpreter import asyncio_pstree
-from hangdebug.capture.interpreter.awaited import awaited_by, has_timeout, locks_entered, names_that_end_waits
+from hangdebug.capture.interpreter.awaited import (
+    awaited_by,
+    is_done,
+    is_lock,
+    managers_entered,
+    names_of_managers,
+    names_that_end_waits,
+    timeouts_around,
+)
 from hangdebug.capture.interpreter.coroutines import ended_call, follow
+from hangdebug.capture.interpreter.known_layouts import known_layout
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, HasOwnTool, Layout, Specimen, measured_specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_memory
 from hangdebug.capture.interpreter.objects import FIRST, Objects
@@ -88,7 +97,10 @@ def ask_own_tool(pid: int) -> TaskList:
 
 
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter, proved once for each executable. Raises Unreadable."""
+    """The layout of the target's interpreter: a known one, or measured once for each executable. Raises Unreadable."""
+    known = known_layout(pid)
+    if known is not None:
+        return known
     which = executable_of(pid)
     with measuring:
         when, found = layouts.get(which, (0.0, None))
@@ -232,15 +244,13 @@ def file_of(objects: Objects, module: int) -> str:
 
 def task_at(objects: Objects, at: int) -> Task | None:
     """The task at an address; None for one that ended well, or is no task."""
-    memory, layout = objects.memory, objects.layout
     if "Task" not in objects.kinds(at):
         return None
-    state = STATES.get(memory.small(at + layout.future_state))
-    coroutine = memory.word(at + layout.task_coroutine)
-    name = task_name(objects, memory.word(at + layout.task_name))
-    title = objects.text(memory.word(coroutine + layout.qualname)) if coroutine else ""
+    state, coroutine, waiter, name, failure, cancels = (fields_in_c if objects.written_in_c(at) else fields_in_python)(
+        objects, at
+    )
+    title = objects.text(objects.memory.word(coroutine + objects.layout.qualname)) if coroutine else ""
     if state == "finished":
-        failure = memory.word(at + layout.future_exception)
         if not failure:
             return None
         return Task(
@@ -255,8 +265,10 @@ def task_at(objects: Objects, at: int) -> Task | None:
     if state != "pending":
         return None
     found = follow(objects, coroutine)
-    what = awaited_by(objects, found, memory.word(at + layout.task_waiter))
+    what = awaited_by(objects, found, waiter)
     frames = tuple(one.frame for one in found.calls)
+    entered = managers_entered(objects, found)
+    timed, expired = timeouts_around(objects, found)
     return Task(
         name,
         frames,
@@ -265,10 +277,43 @@ def task_at(objects: Objects, at: int) -> Task | None:
         title,
         at,
         what,
-        locks_entered(objects, found),
-        has_timeout(objects, found),
+        tuple(one for one in entered if is_lock(objects, one)),
+        timed,
         names_that_end_waits(found.calls),
+        cancels,
+        names_of_managers(objects, entered),
+        expired,
+        waiter if is_done(objects, waiter) else 0,
+    )
+
+
+# Its state, the addresses of its coroutine and of the future that it awaits, its name, the address of the exception
+# with which it failed, and how often it was cancelled.
+Fields = Tuple[Optional[str], int, int, str, int, int]
+
+
+def fields_in_c(objects: Objects, at: int) -> Fields:
+    memory, layout = objects.memory, objects.layout
+    return (
+        STATES.get(memory.small(at + layout.future_state)),
+        memory.word(at + layout.task_coroutine),
+        memory.word(at + layout.task_waiter),
+        task_name(objects, memory.word(at + layout.task_name)),
+        memory.word(at + layout.future_exception),
         memory.small(at + layout.task_cancels) if layout.task_cancels else 0,
+    )
+
+
+def fields_in_python(objects: Objects, at: int) -> Fields:
+    """Of a task whose class is written in Python, as `nest_asyncio` has them all. It has no state while it is pending."""
+    found = {name: value for name, value in objects.attributes(at).items() if objects.type_name(value) != "NoneType"}
+    return (
+        objects.text(found["_state"]).lower() if "_state" in found else "pending",
+        found.get("_coro", 0),
+        found.get("_fut_waiter", 0),
+        task_name(objects, found["_name"]),
+        found.get("_exception", 0),
+        objects.integer(found["_num_cancels_requested"]) if "_num_cancels_requested" in found else 0,
     )
 
 

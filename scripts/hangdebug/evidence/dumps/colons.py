@@ -5,6 +5,8 @@
     tests/dijkstra.py:main:200
 
     app/worker.py:93: in run          app/worker.py:93 run          app/worker.py:93:run
+    app/worker.py in run at line 93   In App                         an error tracker's list
+    run.py:main > app/worker.py:run > socket.py:readinto             a chain on one line
 
 No line of them means much alone, so a lone one without a head is no stack.
 """
@@ -25,6 +27,14 @@ FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
 SHAPES = (
     re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
     re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION),
+    re.compile(
+        r"^\s{0,40}(?P<file>[^\s:;\"'()]{1,500}\.pyx?) in (?P<function><?[A-Za-z_][\w.<>]{0,300})"
+        r"(?: at line |:| line )(?P<line>\d{1,9})(?:\s+(?i:in app))?$"
+    ),
+)
+LINK = re.compile(
+    r"(?P<file>[\w./\\-]{1,300}\.py):(?P<function><?[A-Za-z_][\w.]{0,200}>?)(?::(?P<line>\d{1,9}))?"
+    r"(?=\s*(?:->|<-|=>|>|<|\u2192|\u2190|;|,|$))"
 )
 RAISED = re.compile(r"(?:Error|Exception|Warning|Failed|Interrupt|Skipped|Exit)$")
 
@@ -44,6 +54,9 @@ def head(line: str) -> Head | None:
 def frames(line: str) -> list[Frame]:
     if ".py" not in line and "<" not in line or len(line) > 1000:
         return []
+    links = list(LINK.finditer(line)) if line.count(".py:") > 1 else []
+    if len(links) > 1:
+        return [Frame(one["function"], one["file"], int(one["line"] or 0) or None) for one in links]
     found = next((one for shape in SHAPES for one in [shape.match(line.rstrip())] if one), None)
     if found is None or RAISED.search(found["function"]):
         return []

@@ -14,6 +14,7 @@ import re
 from typing import Iterable
 
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, python_of
+from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 FRAME = re.compile(
@@ -24,22 +25,26 @@ FRAME = re.compile(
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample: a thread that comes again after others begins the next one."""
-    samples: list[dict[str, list[Frame]]] = []
+    samples: list[dict[str, list[list[Frame]]]] = []
     skipped: list[str] = []
     last = None
     for line in lines:
         found = FRAME.search(line) if "lineno = " in line else None
         if found:
+            number, text = int(found["line"]) or None, (found["text"] or "").strip()
+            frame = Frame(found["function"], found["file"], number, text=text)
             if not samples or found["thread"] != last and found["thread"] in samples[-1]:
                 samples.append({})
             last = found["thread"]
-            number, text = int(found["line"]) or None, (found["text"] or "").strip()
-            samples[-1].setdefault(last, []).append(Frame(found["function"], found["file"], number, text=text))
+            stacks = samples[-1].setdefault(last, [[]])
+            if stacks[-1] and calls(frame, "threading.py:_bootstrap"):  # another thread of the same name
+                stacks.append([])
+            stacks[-1].append(frame)
         elif line.strip() and len(skipped) < MOST_SKIPPED:
             skipped.append(line.strip()[:LONGEST_SKIPPED])
     return tuple(snapshot(one, skipped) for one in samples)
 
 
-def snapshot(stacks: dict[str, list[Frame]], skipped: list[str]) -> Snapshot:
-    threads = tuple(Thread(tuple(reversed(frames)), name) for name, frames in stacks.items())
+def snapshot(stacks: dict[str, list[list[Frame]]], skipped: list[str]) -> Snapshot:
+    threads = tuple(Thread(tuple(reversed(frames)), name) for name, alike in stacks.items() for frames in alike)
     return Snapshot(threads, None, "", python_of(threads), "uWSGI tracebacker", tuple(skipped))
