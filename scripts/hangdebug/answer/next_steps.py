@@ -52,7 +52,7 @@ def next_steps(scene: Scene, state: StateEntry, verdict: Verdict, cause: Cause, 
     elif confidence < CLEAR:
         yield look_again(scene)
     elif cause.id == "connection-pool":
-        yield f"{ACTIVITY}   # `idle in transaction` are connections that this service took and keeps"
+        yield f"{ACTIVITY}   # PostgreSQL: `idle in transaction` are connections that were taken and are kept"
 
 
 def beyond(scene: Scene) -> Iterator[str]:

@@ -30,7 +30,7 @@ from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
 from hangdebug.scene.waits import Wait, file_and_line, is_earned, name_of, stuck_workers, wait
 
 SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, and which thread is inside of it"
-SHOWS_CONNECTIONS = f"{ACTIVITY}   # `active`: slow queries have the connections; `idle in transaction`: they are kept"
+SHOWS_CONNECTIONS = f"{ACTIVITY}   # PostgreSQL: `active` are slow queries, `idle in transaction` are kept"
 SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
 SHOWS_SERVER = "python scripts/hang.py capture --port PORT --zip   # of the process that serves, while a request hangs"
 
