@@ -19,7 +19,7 @@ from urllib.parse import quote
 from hangdebug import __version__
 from hangdebug.errors import BadRequest, BadSource
 from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
-from hangdebug.repair.code.nearby_files import python_files
+from hangdebug.repair.code.project import python_files
 from hangdebug.repair.fix import propose
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES

@@ -36,7 +36,7 @@ from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.nearby_files import other_files
+from hangdebug.repair.code.project import other_files
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)
