@@ -14,7 +14,7 @@ from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.project import project_of
-from hangdebug.repair.code.while_awaiting import LOCKISH, why_not_meanwhile
+from hangdebug.repair.code.while_awaiting import LOCKISH, why_freed, why_not_meanwhile
 
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))
@@ -33,11 +33,16 @@ OTHER_LOOPS = re.compile(r"(^|[._])(trio|curio)([._]|$)")
 TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 BLOCKS_FOR_EVER = "while it awaits, the next coroutine that wants {} would block the loop for ever"
-NO_ASYNCIO = "the name `asyncio` means something else here, or nothing yet"
+TAKEN = "the name `{}` means something else here, or nothing yet"
+ANY_LOOP = (
+    "the file runs on AnyIO, perhaps over trio, which has nothing of the kind: hand a function that waits for it to "
+    "anyio.to_thread.run_sync()"
+)
 SHIELD = (
     "it stands in a `finally`: once a client of Starlette or AnyIO has left, an await there is cut short; shield it, "
     "`with anyio.CancelScope(shield=True): await ...` (under asyncio alone a plain await there ends by itself)"
 )
+OLD_THREAD = "asyncio.get_running_loop().run_in_executor"  # before Python 3.9
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
@@ -61,9 +66,11 @@ def why_no_await(file: File, node: ast.AST, last: bool = False, at: tuple[int, i
     if taken:
         return f"line {taken} has taken a lock by hand: {BLOCKS_FOR_EVER.format('it')}"
     between = why_not_meanwhile(file, frame, node, at or (file.start(node), file.end(node)))
+    between = between or ("" if last else why_freed(file, frame, node))
     if between:
         return between
-    return NO_ASYNCIO if import_needed(file, node, "asyncio") is None else ""
+    module = loop_module(file)
+    return TAKEN.format(module) if import_needed(file, node, module) is None else ""
 
 
 def other_loop(file: File) -> bool:
@@ -76,6 +83,11 @@ def other_loop(file: File) -> bool:
 def any_loop(file: File) -> bool:
     """Whether the file runs on whatever loop AnyIO has, which may be trio's: it imports anyio and not asyncio."""
     return "anyio" in file.text and imports_module(file, "anyio") and not imports_module(file, "asyncio")
+
+
+def loop_module(file: File) -> str:
+    """The module whose `sleep` and `to_thread` suit the file."""
+    return "anyio" if any_loop(file) else "asyncio"
 
 
 def never_runs(file: File, node: ast.AST) -> bool:
@@ -196,8 +208,22 @@ def import_needed(file: File, node: ast.AST, module: str) -> tuple[str, ...] | N
     return () if ready and len(found) == 1 else None
 
 
-def call_through(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
-    """`f(x)` becomes `await head(f, x)`: the edits, None where the call is laid out too oddly for that."""
+def thread_head(file: File) -> str:
+    """What is called with a function to run it in a thread, as far as the file's loop and Python know it."""
+    if any_loop(file):
+        return "anyio.to_thread.run_sync("
+    return "asyncio.to_thread(" if project_of(file.name).has(9) else f"{OLD_THREAD}(None, "
+
+
+def thread_shown(file: File) -> str:
+    """The same in short, for a message."""
+    head = thread_head(file)
+    return "loop.run_in_executor(None, " if head.startswith(OLD_THREAD) else head
+
+
+def call_in_thread(file: File, call: ast.Call) -> tuple[Edit, ...] | None:
+    """`f(x)` becomes `await asyncio.to_thread(f, x)`: the edits, None where it is laid out too oddly for that."""
+    head, partial = thread_head(file), "functools.partial(" * needs_partial(file, call)
     start, name_end, end = file.start(call), file.end(call.func), file.end(call)
     opening = CALM.match(file.text, name_end)
     if not opening or file.start(call.func) != start:
@@ -206,13 +232,23 @@ def call_through(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | No
     before, after = parenthesize(file, call)
     if not call.args and not call.keywords:
         tail = Edit(name_end, opening.end(), "") if not inside.strip() else None
-        return (*before, Edit(start, start, f"await {head}("), tail, *after) if tail else None
+        return (*before, Edit(start, start, f"await {head}"), tail, *after) if tail else None
+    head, gap = f"{head}{partial}", ", "
     if inside[:1] in ("\n", "\r"):  # one argument a line: the function becomes the first of them
         margin = re.match(r"\s*[\r\n]+([ \t]*)", inside)
-        head, gap = f"{head}({file.newline}{margin[1] if margin else ''}", ","
-    else:
-        head, gap = f"{head}(", ", "
-    return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *after)
+        head, gap = f"{head.rstrip()}{file.newline}{margin[1] if margin else ''}", ","
+    closing = (Edit(end, end, ")"),) if partial else ()
+    return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *closing, *after)
+
+
+def needs_partial(file: File, call: ast.Call) -> bool:
+    """Whether the function that runs it takes no keywords for it."""
+    return bool(call.keywords) and not thread_head(file).startswith("asyncio.to_thread")
+
+
+def imports_for_thread(file: File, call: ast.Call) -> tuple[str, ...]:
+    modules = (loop_module(file), *("functools",) * needs_partial(file, call))
+    return tuple(needed for module in modules for needed in import_needed(file, call, module) or ())
 
 
 def parenthesize(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:

@@ -113,11 +113,10 @@ def why_not_meanwhile(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, 
     return (
         why_held(file, frame, node)
         or why_process_changed(file, frame, at)
-        or why_in_transaction(file, frame, at)
+        or why_in_transaction(file, frame, node, at)
         or why_raced(file, frame, node, at)
         or why_checked(file, frame, node, at)
         or why_looped(file, frame, node)
-        or why_freed(file, frame, node)
     )
 
 
@@ -215,8 +214,11 @@ def pauses_of(file: File, frame: ast.AST) -> list[int]:
     return [file.start(each) for each in file.run_by(frame) if isinstance(each, PAUSES)]
 
 
-def why_in_transaction(file: File, frame: ast.AST, at: tuple[int, int]) -> str:
-    """A transaction that is written to in front of the await, and ended by hand at or behind it."""
+def why_in_transaction(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, int]) -> str:
+    """A transaction that is written to in front of the await, and ended by hand at or behind it.
+
+    The calls of a connection that the function keeps to itself may go to a thread: nobody else writes in it.
+    """
     wrote: dict[str, int] = {}
     calls = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)]
     for each in sorted(calls, key=file.start):
@@ -231,9 +233,15 @@ def why_in_transaction(file: File, frame: ast.AST, at: tuple[int, int]) -> str:
                 )
         elif verb in ("commit", "rollback"):
             wrote.pop(name, None)
+        elif isinstance(node, ast.Call) and file.private(each.func.value) and is_part_of(file, node, name):
+            continue
         elif verb in WRITES and name and file.start(each) < at[0] and not only_selects(each):
             wrote.setdefault(name, file.start(each))
     return ""
+
+
+def is_part_of(file: File, node: ast.Call, name: str) -> bool:
+    return isinstance(node.func, ast.Attribute) and connection_of(file, node.func.value) == name
 
 
 def connection_of(file: File, node: ast.expr) -> str:
@@ -438,6 +446,7 @@ def line_of_resize(file: File, frame: ast.AST, path: str) -> int:
 
 # -- what is freed once the await is cancelled ----------------------------------------------------------------
 
+GIVES_BACK = re.compile(r"^(close|aclose|terminate|kill|disconnect|release|dispose|quit|stop)$")
 FREES = re.compile(r"^(unlink|remove|rmdir|rmtree|removedirs|cleanup)$")
 FREED = (
     "a cancelled await would free it while the call goes on in its thread: shield it, or make and free it in the "
@@ -460,9 +469,37 @@ def why_freed(file: File, frame: ast.AST, node: ast.AST) -> str:
         if freed:
             used = names_behind(file, frame, node) if used is None else used
             if freed & used:
-                return f"line {file.line(up)} frees `{sorted(freed & used)[0]}`, which it uses: {FREED}"
+                return f"line {file.line(up)} frees `{min(freed & used)}`, which it uses: {FREED}"
         inner = up
     return ""
+
+
+def freed_around(file: File, frame: ast.AST, node: ast.With | ast.Call, works: list[ast.AST], item: int = 0) -> str:
+    """What the works use and a `with` or `finally` around the node frees, in words; "" where nothing is.
+
+    Of the same `with` those items count that are entered before, and so left after, the executor, which is its `item`.
+    """
+    used = names_behind(file, frame, *works)
+    inner: ast.AST = node
+    for up in (node, *file.above(node)):
+        if up is frame:
+            break
+        freed: set[str] = set()
+        if isinstance(up, (ast.With, ast.AsyncWith)) and (inner in up.body or up is node):
+            freed = {name for each in up.items[: item if up is node else None] for name in bound_by(each)}
+        elif isinstance(up, ast.Try) and inner in up.body:
+            parts = [part for line in up.finalbody for part in walk(line)]
+            freed = {name for part in parts for name in names_freed(file, part) | names_given_back(part)}
+        if freed & used:
+            return f"line {file.line(up)} frees `{min(freed & used)}`, which the work may use until it ends"
+        inner = up
+    return ""
+
+
+def names_given_back(node: ast.AST) -> set[str]:
+    func = node.func if isinstance(node, ast.Call) else None
+    named = isinstance(func, ast.Attribute) and GIVES_BACK.match(func.attr) and isinstance(func.value, ast.Name)
+    return {func.value.id} if named and isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) else set()
 
 
 def names_freed(file: File, node: ast.AST) -> set[str]:
