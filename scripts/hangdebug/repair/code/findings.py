@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from hangdebug.repair.code.bindings import FUNCTIONS
-from hangdebug.repair.code.edits import Edit, apply, with_imports
+from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File, parse
+from hangdebug.repair.code.imports import with_imports
 from hangdebug.repair.model import Finding
 
 
@@ -51,7 +52,7 @@ def rewrite(
     after = apply(source, [edit for item in found for edit in item.edits])
     needed = {module for item in found for module in item.imports}
     if imports is None:
-        after = with_imports(after, needed)
+        after = with_imports(after, needed, name)
     else:
         imports |= needed
     findings = {Finding(rule, name, item.line or file.line(item.node), item.message, item.refused) for item in found}
