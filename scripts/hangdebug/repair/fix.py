@@ -167,6 +167,11 @@ def diff(patch: Patch) -> str:
     return "".join(marked)
 
 
+def head(patch: Patch) -> str:
+    """A line for each thing that the edit leaves unmended. Tools that apply the diff skip it there."""
+    return "".join(f"# stays: {words}\n" for words in patch.stays)
+
+
 def write(patch: Patch) -> None:
     """Put `patch.after` on disk in one step: the file is the old one or the new one, never half of each.
 

@@ -27,6 +27,7 @@ class Found:
     imports: tuple[str, ...] = ()  # modules that the edits need, such as "asyncio"
     refused: bool = False
     line: int = 0  # that the finding names, where it is not the first one of the node
+    stays: str = ""  # what the edits leave unmended
 
 
 Search = Callable[[File], Iterable[Found]]
@@ -55,7 +56,9 @@ def rewrite(
         after = with_imports(after, needed, name)
     else:
         imports |= needed
-    findings = {Finding(rule, name, item.line or file.line(item.node), item.message, item.refused) for item in found}
+    findings = {
+        Finding(rule, name, item.line or file.line(item.node), item.message, item.refused, item.stays) for item in found
+    }
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
 
@@ -82,8 +85,11 @@ def renumber(item: Finding, after: str, before: str) -> Finding:
     """The finding with every line that it names as it is numbered in the text before."""
     if after == before:
         return item
-    words = LINE.sub(lambda found: f"line {line_moved(after, before, int(found[1]))}", item.message)
-    return replace(item, line=line_moved(after, before, item.line), message=words)
+    words, stays = (
+        LINE.sub(lambda found: f"line {line_moved(after, before, int(found[1]))}", text)
+        for text in (item.message, item.stays)
+    )
+    return replace(item, line=line_moved(after, before, item.line), message=words, stays=stays)
 
 
 def line_moved(old: str, new: str, line: int) -> int:

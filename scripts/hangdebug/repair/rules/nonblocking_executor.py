@@ -70,12 +70,17 @@ from hangdebug.repair.code.file import File, dotted, fresh_name, last_name
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.producers import Stop, find_stop, parts_of_work
 from hangdebug.repair.code.project import project_of
+from hangdebug.repair.code.stopping import SECONDS, stop_work
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement
 
 ID = "nonblocking_executor"
 NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
+BY_HAND = (
+    "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
+    "`finally`: snippets/stream_executor.py"
+)
 STARTS = ("create_task", "ensure_future", "start_soon")
 SHARED = "others may use the executor"
 STREAM = "follow snippets/stream_executor.py"
@@ -103,6 +108,7 @@ class Exit:
     mended: bool = False
     stop: Stop = NO_STOP
     thread: str = ""  # why it is awaited in a thread, "" where it is not awaited
+    calls: tuple[ast.AST, ...] = ()  # that hand work over
     shield: bool = False  # and no cancellation may cut that short
 
 
@@ -120,7 +126,8 @@ def search(file: File) -> Iterator[Found]:
     for each in sorted(exits, key=lambda each: -file.start(each.node)):  # of two blocks that end together, the inner
         yield from waiting_lines(each)
         if each in todo:
-            yield Found(each.node, mending_message(file, each), tuple(edits_of(plan, each)), imports_of(file, each))
+            edits, imports = tuple(edits_of(plan, each)), imports_of(file, each)
+            yield Found(each.node, mending_message(file, each), edits, imports, stays=what_stays(file, each))
         elif each.refusal:
             yield Found(each.node, f"{call_of(each)} joins the executor, but {each.refusal}", refused=True)
 
@@ -133,6 +140,7 @@ def edits_of(plan: Plan, each: Exit) -> Iterator[Edit]:
     elif each.item == min(plan.blocks[each.node]):  # the edits of one block mend all its items
         yield from take_apart(plan, each.node)
     yield from (check_event(plan, loop, each.stop.name) for loop in each.stop.loops)
+    yield from each.stop.edits
 
 
 def leaving_lines(file: File, each: Exit) -> tuple[str, ...]:
@@ -145,8 +153,25 @@ def leaving_lines(file: File, each: Exit) -> tuple[str, ...]:
 
 def imports_of(file: File, each: Exit) -> tuple[str, ...]:
     loop = "anyio" if each.shield else loop_module(file)
-    modules = [name for name, use in ((loop, each.thread), ("threading", each.stop.loops)) if use]
+    modules = [name for name, use in ((loop, each.thread), ("threading", each.stop.name)) if use]
     return tuple(needs for name in modules for needs in import_needed(file, each.node, name) or ())
+
+
+def what_stays(file: File, each: Exit) -> str:
+    """What the rewrite cannot mend, and what to do about it by hand, in one line; "" where nothing is left."""
+    if each.thread:
+        return (
+            f"line {file.line(each.node)}: the exit still waits for its work, in a thread that nothing ends, and so "
+            f"does the exit of the process; {BY_HAND}"
+        )
+    lines = sorted({file.line(call) for call in each.calls} - {*each.stop.lines, *each.stop.ends})
+    if not lines:
+        return ""
+    which = ", ".join(map(str, lines))
+    return (
+        f"line {which}: a call that runs when the client leaves goes on in its thread, and the exit of the process "
+        f"waits for it; {BY_HAND}"
+    )
 
 
 def call_of(each: Exit) -> str:
@@ -170,7 +195,13 @@ def mending_message(file: File, each: Exit) -> str:
     message = f"{call_of(each)} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in each.stop.lines:
         message += f". The work of line {line} ends when `{each.stop.name}` is set, which is before its next item"
-    for line in sorted(set(each.judgement.unwaited) - set(each.stop.lines)):
+    for line in each.stop.ends:
+        message += (
+            f". The work of line {line} ends soon after `{each.stop.name}` is set: it looks at it between its steps"
+        )
+    for line in each.stop.limits:
+        message += f". The call of line {line} had no time-out and gets one of {SECONDS} s: choose your own"
+    for line in sorted(set(each.judgement.unwaited) - {*each.stop.lines, *each.stop.ends}):
         message += (
             f". Nothing waits for line {line} any more: what it does after it has sent its last item "
             f"may end after the code below, and it runs on when a client leaves; {STREAM}"
@@ -214,9 +245,17 @@ def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: 
     refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_blocked(judgement, node.body)
     works = works_of(file, [use for use in uses if in_body(file, node, use)])
     loose, freed = why_loose(judgement), "" if refusal else freed_around(file, owner, node, works, index)
-    ends = NO_STOP if refusal or loose or freed else find_stop(file, owner, judgement)
-    found = Exit(node, owner, index, target.id, refusal, judgement, stop=ends)
+    ends = NO_STOP
+    if not (refusal or loose or freed):
+        handed = [each for each in works if isinstance(each, ast.Call)]
+        first = find_stop(file, owner, judgement)
+        ends = stop_work(file, owner, [call for call in handed if call.lineno not in first.lines], first)
+    found = Exit(node, owner, index, target.id, refusal, judgement, stop=ends, calls=hand_overs(works))
     return wait_in_thread(file, found, loose, freed) if not refusal and (loose or freed) else found
+
+
+def hand_overs(works: list[ast.AST]) -> tuple[ast.AST, ...]:
+    return tuple(each for each in works if isinstance(each, ast.Call))
 
 
 def works_of(file: File, uses: list[ast.expr]) -> list[ast.AST]:
@@ -316,7 +355,7 @@ def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, rece
     works = works_of(file, file.uses(receiver)) if local else []
     freed = freed_around(file, owner, node, works) if local and not refusal else ""
     if (local and not refusal and not loose and not freed) or refusal == LIFESPAN or judgement.waits:
-        return Exit(node, owner, refusal=refusal, judgement=judgement)
+        return Exit(node, owner, refusal=refusal, judgement=judgement, calls=hand_overs(works))
     found = Exit(node, owner, judgement=judgement, thread=loose or freed or SHARED)
     kept = why_no_thread(file, found)
     return replace(found, refusal=f"{kept}; {STREAM}" if kept else "")
@@ -342,9 +381,12 @@ def why_loose(judgement: Judgement) -> str:
 
 
 def why_blocked(judgement: Judgement, body: list[ast.stmt]) -> str:
-    """Why another exit would not help: the block waits on the loop's thread by itself, and never awaits."""
-    if judgement.waits and not any(is_pause(each) for line in body for each in walk(line)):
-        line, words = judgement.waits[0]
+    """Why another exit would not help: the block waits on the loop's thread by itself before it ever awaits."""
+    if not judgement.waits:
+        return ""
+    line, words = judgement.waits[0]
+    pauses = [part for each in body for part in walk(each) if is_pause(part)]
+    if all(getattr(each, "lineno", line) >= line for each in pauses):
         return f"line {line} blocks before that ({words}), so another exit would not help; {STREAM}"
     return ""
 
