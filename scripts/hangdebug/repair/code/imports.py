@@ -178,7 +178,7 @@ def drop(file: File, node: Import, gone: set[str]) -> list[Edit]:
     above = file.text[:start].rstrip(" \t").endswith(file.newline * 2) or not file.text[:start].strip()
     while above and file.text.startswith(file.newline, behind):  # it was the only one of its block
         behind += len(file.newline)
-        above = False
+        above = not file.text[:start].strip()
     return [Edit(start, behind, "")]
 
 

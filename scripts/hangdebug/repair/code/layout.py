@@ -23,6 +23,7 @@ from hangdebug.repair.code.project import WIDTH, project_of
 LONGEST = 120  # that a line is taken for one of the project's own width, where nothing says what that is
 OPENING, CLOSING = "([{", ")]}"
 NONE = frozenset((tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER))
+TRAILER = re.compile(r"(\.\w+|\(\))*")
 BREAK = re.compile(r"\s*\n\s*")
 
 
@@ -42,8 +43,11 @@ class Logical:
 
 def lay_out(before: str, after: str, name: str) -> str:
     """The text after a rewrite of `before`, with its changed lines no longer than the project's lines may be."""
-    if before == after or "\r" in after:
+    if before == after:
         return after
+    if "\r" in after:
+        plain = [text.replace("\r\n", "\n") for text in (before, after)]
+        return after if "\r" in "".join(plain) else lay_out(*plain, name).replace("\n", "\r\n")
     try:
         old, new = logical_lines(before), logical_lines(after)
     except (tokenize.TokenError, SyntaxError, IndentationError):
@@ -109,17 +113,30 @@ def arrange(line: Logical, width: int, step: str) -> str:
 
 def split(text: str, indent: str, width: int, step: str, needs: int = 0) -> list[str]:
     """The lines of one expression or statement; `needs` is the room for what follows its last one."""
-    groups, _, _ = read_brackets(text)
+    groups, commas, _ = read_brackets(text)
+    if commas and text.startswith("return ") and len(indent) + len(text) > width:
+        return [f"{indent}return (", *split_body(text[len("return ") :], indent + step, width, step), f"{indent})"]
     magic = any(text[:end].rstrip().endswith(",") for _, end in groups)  # a comma that keeps one item a line
     if len(indent) + len(text) + needs <= width and not magic:
         return [indent + text]
     groups = [(start, end) for start, end in groups if text[start + 1 : end].strip()]
     if not groups:
         return [indent + text]
-    start, end = max(groups, key=lambda group: group[1] - group[0])
+    start, end = group_to_open(text, groups, width - len(indent))
     body = text[start + 1 : end].strip()
     deeper = indent + step
     return [indent + text[: start + 1], *split_body(body, deeper, width, step), indent + text[end:]]
+
+
+def group_to_open(text: str, groups: list[tuple[int, int]], room: int) -> tuple[int, int]:
+    """The brackets whose content goes on lines of its own: the last ones, with what they are called on or follows."""
+    chain = [groups[-1]]
+    for group in reversed(groups[:-1]):
+        if not TRAILER.fullmatch(text, group[1] + 1, chain[0][0]):
+            break
+        chain.insert(0, group)
+    last = max(chain, key=lambda group: group[1] - group[0])
+    return last if last[0] < room else max(groups, key=lambda group: group[1] - group[0])
 
 
 def split_body(body: str, indent: str, width: int, step: str) -> list[str]:

@@ -210,6 +210,12 @@ def why_process_changed(file: File, frame: ast.AST, at: tuple[int, int]) -> str:
     return ""
 
 
+def pauses_over(file: File, frame: ast.AST) -> list[int]:
+    """Where other coroutines have run: what an await is given is computed before."""
+    pauses = [each for each in file.run_by(frame) if isinstance(each, PAUSES)]
+    return [file.end(each) if isinstance(each, (ast.Await, ast.Yield)) else file.start(each) for each in pauses]
+
+
 def pauses_of(file: File, frame: ast.AST) -> list[int]:
     return [file.start(each) for each in file.run_by(frame) if isinstance(each, PAUSES)]
 
@@ -235,7 +241,7 @@ def why_in_transaction(file: File, frame: ast.AST, node: ast.AST, at: tuple[int,
             wrote.pop(name, None)
         elif isinstance(node, ast.Call) and file.private(each.func.value) and is_part_of(file, node, name):
             continue
-        elif verb in WRITES and name and file.start(each) < at[0] and not only_selects(each):
+        elif verb in WRITES and name and file.start(each) <= at[0] and not only_selects(each):
             wrote.setdefault(name, file.start(each))
     return ""
 
@@ -272,7 +278,7 @@ def why_checked(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, int]) 
         used = first_use(file, frame, node, path, at, checked)
         if used is None or any(checked < pause < at[0] for pause in pauses) or under_lock(file, node, checked, used):
             continue
-        if at[1] <= used and any(at[1] < pause < used for pause in pauses):
+        if any(at[1] < over <= used for over in pauses_over(file, frame)):
             continue
         changed = words == "sets" or line_of_change(file, frame, path, at)
         if changed:

@@ -407,6 +407,6 @@ def sqlite_call(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Bl
     free = len(says) == len(values) and all(map(is_zero, says))
     chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
     refusal = "" if free else OF_ITS_THREAD
-    if free and (chained or verb == "execute"):
+    if free and (chained or (verb == "execute" and not isinstance(file.parent(node), ast.Expr))):
         refusal = LATER.format("the rows are", "executes and fetches them")
     return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)
