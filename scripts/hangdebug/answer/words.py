@@ -169,6 +169,8 @@ def doubts(found: Found) -> list[str]:
         lines.append(f"The stack shows no event loop; it is taken to be there because {scene.guessed}.")
     if found.state.names_cause and not found.match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
+    read = scene.evidence.snapshots[-1].read
+    lines += [f"Of the text {read}."] if ";" in read else []
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
     if found.state.well and found.verdict.bystander:
         lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
@@ -185,9 +187,7 @@ def next_command(found: Found) -> str:
         who = pid or "PID"
         if any(one.kind == "c-only" for one in evidence.snapshots[-1].stated):
             return f"py-spy dump --pid {who}   # shows the Python frames"
-        return (
-            f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, and the kernel's word"
-        )
+        return f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, tasks, the kernel's word"
     if found.state.well or found.state.name == "inconclusive":
         return "python scripts/hang.py verify --url HEALTH_URL --url URL_THAT_HUNG   # an async route and a def route"
     return f"sleep 5; python scripts/hang.py diagnose --pid {pid}"
