@@ -202,6 +202,8 @@ def doubts(found: Found) -> list[str]:
         lines.append(f"The stack shows no event loop; it is taken to be there because {scene.guessed}.")
     if found.state.names_cause and not found.match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
+    read = scene.evidence.snapshots[-1].read
+    lines += [f"Of the text {read}."] if ";" in read else []
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
     return lines
 

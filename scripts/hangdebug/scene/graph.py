@@ -29,7 +29,13 @@ RESULT = (
     "concurrent/futures/_base.py:exception",
     "concurrent/futures/_base.py:wait",
 )
-ASKS_LOOP = ("anyio/from_thread.py", "asgiref/sync.py:__call__", "asgiref/current_thread_executor.py:run_until_future")
+ASKS_LOOP = (
+    "fsspec/asyn.py:sync",
+    "distributed/utils.py:sync",
+    "anyio/from_thread.py",
+    "asgiref/sync.py:__call__",
+    "asgiref/current_thread_executor.py:run_until_future",
+)
 HANDS_TO_LOOP = "run_coroutine_threadsafe"
 JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)

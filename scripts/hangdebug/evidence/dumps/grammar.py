@@ -12,7 +12,7 @@ from typing import Callable, Iterable, Iterator, Literal
 
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
-from hangdebug.evidence.frames import is_application, package
+from hangdebug.evidence.frames import package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
@@ -296,10 +296,7 @@ def vote_on_order(frames: list[Frame]) -> int:
 
 def vote_by_owner(frames: list[Frame]) -> int:
     """Of a stack without a head: an end in a library that calls nobody back, such as a client's, is new."""
-    first, last = frames[0], frames[-1]
-    return (package(first) in CALLED_LAST and is_application(last)) - (
-        package(last) in CALLED_LAST and is_application(first)
-    )
+    return (package(frames[0]) in CALLED_LAST) - (package(frames[-1]) in CALLED_LAST)
 
 
 def is_tree(depths: list[int]) -> bool:
