@@ -81,7 +81,7 @@ def test_how_much_was_read_is_said_with_the_numbers_of_the_other_lines() -> None
 
 
 def test_of_ranks_that_wait_for_one_the_odd_one_is_named() -> None:
-    rank = 'Process {0}: train.py\nPython v3.10.1 (python)\n\nThread {0} (active): "MainThread"\n    {1}\n    <module> (train.py:9)\n'
+    rank = 'Process {0}: train.py\nThread {0} (active): "MainThread"\n    {1}\n    <module> (train.py:9)\n'
     places = ["sync (step.py:50)", "sync (step.py:50)", "load (data.py:22)", "sync (step.py:50)"]
     text = "\n".join(rank.format(70 + index, place) for index, place in enumerate(places))
     answer = worst(map(diagnose, evidence_of(read(text))))

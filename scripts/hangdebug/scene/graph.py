@@ -98,6 +98,7 @@ def graph(scene: Scene) -> Graph:
     for key, one in still.items():
         edge = (
             lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
+            or swapped_locks_edge(scene, key, one, still)
             or loop_edge(scene, one)
             or pool_edge(scene, one)
             or join_edge(scene, one)
@@ -208,6 +209,33 @@ def may_be(wanted: tuple[Lock, ...], lock: Lock) -> bool:
 def is_given(lock: Lock) -> bool:
     """Whether it bears a name that any object may have: a parameter's, or an attribute of one."""
     return not lock.sure and not lock.owner and not lock.kinds and not lock.name.startswith(("self.", "cls."))
+
+
+def swapped_locks_edge(scene: Scene, key: object, one: Wait, still: Mapping[object, Wait]) -> Edge | None:
+    """To the thread that has the same two locks in the other order, where addresses are all that is known.
+
+    Each of the two stands in a C call of its own function, and the order of the names is that of the arguments: it
+    takes them in that order as well.
+    """
+    pair = known_locks(scene, one)
+    others = [
+        (other, theirs)
+        for other, wait_ in still.items()
+        if other != key
+        for theirs in [known_locks(scene, wait_)]
+        if len(pair) == 2 and theirs == pair[::-1]
+    ]
+    if len(others) != 1:
+        return None
+    words = f"one of the locks at {pair[0]} and {pair[1]}, which {{}} has in the other order"
+    return Edge("lock", words, (others[0][0],), sure=False, concluded=True)
+
+
+def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:
+    """The addresses of the locks in the frame that makes the C call, () where its source line says more than that."""
+    if one.frame is None or not one.leaf or one.text is not None:
+        return ()
+    return tuple(one.frame.locals[name] for name in one.frame.locks)
 
 
 def before_one_lock(scene: Scene, one: Wait, other: Wait | None) -> bool:

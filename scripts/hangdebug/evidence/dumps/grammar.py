@@ -19,7 +19,8 @@ from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
-LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <[^<>]{1,200} at (0x[0-9a-fA-F]{1,16})>$")
+LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <([^<>]{1,200}) at (0x[0-9a-fA-F]{1,16})>$")
+A_LOCK = re.compile(r"\bR?Lock\b|\block\b", re.IGNORECASE)
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(
     r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$|"
@@ -199,7 +200,8 @@ class Draft:
         found = LOCAL.match(line)
         if found and self.stacks and self.stacks[-1].frames:
             last = self.stacks[-1].frames[-1]
-            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[2]})
+            locks = (*last.locks, found[1]) if A_LOCK.search(found[2]) else last.locks
+            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[3]}, locks=locks)
 
     def take_source(self, line: str) -> bool:
         """Whether the line belongs to the frame above it: its source, or marks below that."""
