@@ -59,7 +59,9 @@ def doubts(found: Ring) -> tuple[str, ...]:
         lines.append("One dump shows one moment: it cannot show that the threads stay there.")
     if not all(edge.sure for edge in found.edges if edge.kind != "lock"):
         lines.append("Which thread does the work that another one waits for is concluded, and was not seen.")
-    if not all(edge.sure for edge in found.edges if edge.kind == "lock"):
+    if any(edge.kind == "lock" and edge.concluded for edge in found.edges):
+        lines.append("Which lock each of them waits for is concluded from their order, and no line shows it.")
+    elif not all(edge.sure for edge in found.edges if edge.kind == "lock"):
         lines.append(
             "The ring rests on names in the source, and two objects may each have a lock of that name: "
             "`py-spy dump --locals` shows their addresses."
