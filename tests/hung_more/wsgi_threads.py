@@ -1,8 +1,6 @@
-"""A synchronous server with a thread a request, and every request waits for one lock.
+"""A synchronous server with a thread a request: the first sleeps in a retry, and holds the lock that all others want.
 
-The first request holds the sessions' lock while it sleeps in a retry; all others stand before the lock. What they wait
-for is that sleep: it is the answer, and no victim's line.
-"""
+That sleep is the answer, and no victim's line. Stacks without their sources show the victims' line alone."""
 
 import threading
 import time
@@ -12,6 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 SERVER = "script"
 STATE = "sync-worker-blocked"
 CAUSE = "sleep"
+VICTIMS = ("session",)
 TRIGGER = ("/login", "/session", "/session", "/session")
 SYMPTOM = "/session"
 CONTROL = "/health"
