@@ -9,6 +9,7 @@ from typing import Iterable
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
+from hangdebug.answer.next_steps import next_steps
 from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
@@ -67,7 +68,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
         tuple(without_cwd(scene, line) for line in words.evidence(lines)),
-        tuple(without_cwd(scene, line) for line in words.doubts(lines)),
+        tuple(without_cwd(scene, line) for line in (*words.doubts(lines), *steps_of(lines))),
         tuple(words.exonerated(lines)),
         words.remedy(lines, frame),
         process_of(evidence),
@@ -77,6 +78,11 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         rule=asked[-1].rule,
         trace=Trace(asked, steps),
     )
+
+
+def steps_of(found: words.Found) -> list[str]:
+    steps = next_steps(found.scene, found.state, found.verdict, found.cause, found.confidence)
+    return [f"Next: {step}" for step in steps]
 
 
 def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:

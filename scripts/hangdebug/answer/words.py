@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
-from hangdebug.answer.next_steps import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
@@ -197,8 +196,7 @@ def doubts(found: Found) -> list[str]:
     if found.state.names_cause and not found.match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
-    steps = next_steps(scene, found.state, found.verdict, found.cause, found.confidence)
-    return lines + [f"Next: {step}" for step in steps]
+    return lines
 
 
 def exonerated(found: Found) -> list[str]:
