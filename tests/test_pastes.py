@@ -69,3 +69,21 @@ def test_a_paste_is_never_sure(case: Case) -> None:
     answer = answer_to(case)
     assert answer.confidence <= 0.9
     assert answer.confidence >= 0.8 or any("Next: " in one for one in answer.doubts)
+
+
+def test_how_much_was_read_is_said_with_the_numbers_of_the_other_lines() -> None:
+    stack = 'Thread 7 (idle): "MainThread"\n    wait (threading.py:320)\n    pull (feed.py:4)\n    <module> (feed.py:9)'
+    text = f"It hangs since Monday.\n\nWhat I see:\n{stack}\n\nAny idea?\nThanks\n"
+    answer = worst(map(diagnose, evidence_of(read(text))))
+    assert answer.read == "4 of 8 lines were read"
+    assert "Of the text 4 of 8 lines were read; not lines 1, 3, 9-10." in answer.doubts
+    assert worst(map(diagnose, evidence_of(read(stack)))).read == "4 of 4 lines were read"
+
+
+def test_of_ranks_that_wait_for_one_the_odd_one_is_named() -> None:
+    rank = 'Process {0}: train.py\nThread {0} (active): "MainThread"\n    {1}\n    <module> (train.py:9)\n'
+    places = ["sync (step.py:50)", "sync (step.py:50)", "load (data.py:22)", "sync (step.py:50)"]
+    text = "\n".join(rank.format(70 + index, place) for index, place in enumerate(places))
+    answer = worst(map(diagnose, evidence_of(read(text))))
+    assert answer.process.pid == 72 and answer.blocking_frame is not None and answer.blocking_frame.function == "load"
+    assert len(answer.others) == 3

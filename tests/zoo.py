@@ -18,6 +18,7 @@ Each server says in plain constants what is true of it. This module reads them w
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     SERVER        "script" where the file itself serves and prints "Serving on URL"; else uvicorn runs its `app`
     READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
+    RECOVERS      True where the look itself ends the hang: attaching interrupts a write
     LOOK          the only way in which its evidence is taken, where that is not the engine's own: record_bundles.py
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
                   module or a program by its name; several with spaces in between
@@ -85,6 +86,7 @@ CONSTANTS = (
     "PROCESS",
     "SERVER",
     "READY",
+    "RECOVERS",
     "LOOK",
 )
 
@@ -111,6 +113,7 @@ class Truth:
     process: str = "server"
     server: str = "uvicorn"
     ready: bool = False
+    recovers: bool = False
     look: str = "whole"
     marked: tuple[tuple[str, int], ...] = ()
 

@@ -195,9 +195,9 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         return
     if arguments.write:
         fix.write(patch)
-        say(f"{patch.file}: rewritten")
+        say(f"{fix.head(patch)}{patch.file}: rewritten")
     else:
-        print(fix.diff(patch), end="")
+        print(fix.head(patch) + fix.diff(patch), end="")
 
 
 def run_verify(arguments: argparse.Namespace) -> int:

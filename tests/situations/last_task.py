@@ -1,4 +1,4 @@
-"""A background task that never ends, long after its request was answered: the server waits for it when it is stopped."""
+"""A background task that never ends, long after its request was answered: a server that stops waits for it."""
 
 import asyncio
 

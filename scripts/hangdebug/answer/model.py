@@ -135,7 +135,8 @@ class Trace:
 class Diagnosis:
     """The answer. Its JSON form is the contract of version 1 (report.as_json).
 
-    `rule` is the id of the rule that decided the state, `trace` how it came to be asked.
+    `rule` is the id of the rule that decided the state, `trace` how it came to be asked. `read` is how much of a
+    pasted text was read, in words.
     """
 
     state: State
@@ -157,3 +158,4 @@ class Diagnosis:
     waits_for: tuple[WaitsFor, ...] = ()
     rule: str = ""
     trace: Trace = Trace()
+    read: str = ""

@@ -43,7 +43,7 @@ def next_steps(scene: Scene, state: StateEntry, verdict: Verdict, cause: Cause, 
         yield f"py-spy dump --pid {pid_of(scene)}   # shows the Python frames"
     elif not scene.evidence.readings and confidence < CLEAR:
         who = pid_of(scene)
-        why = "on the host: several samples, and the kernel's word"
+        why = "on the host: several samples, tasks, the kernel's word"
         yield f"python scripts/hang.py capture --pid {who} --zip   # {why}"
     elif state.well:
         yield from beyond(scene)

@@ -14,6 +14,7 @@ from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
 from hangdebug.scene.loop import spins
 from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.requests import innocence, standing_threads
 from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
@@ -60,6 +61,11 @@ def blocked_summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     kernel = (wait.kernel if wait is not None else None) or "in a call"
     what = cause.title if cause.id != "other" else f"{LOOPS_THREAD} waits ({kernel})"
     return f"{capital(what)}{place_of(wait)}{line_of(wait)}; no other request is served meanwhile."
+
+
+def idle_words(scene: Scene) -> str:
+    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
+    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
 
 
 def capital(text: str) -> str:
@@ -115,6 +121,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
 
 ROLES = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
 MOST_PLACES = 4
+MOST_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,8 @@ def doubts(found: Found) -> list[str]:
         lines.append(f"The stack shows no event loop; it is taken to be there because {scene.guessed}.")
     if found.state.names_cause and not found.match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
+    read = scene.evidence.snapshots[-1].read
+    lines += [f"Of the text {read}."] if ";" in read else []
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
     return lines
 
@@ -210,6 +219,12 @@ def exonerated(found: Found) -> list[str]:
     named = {name for edge in found.edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     others = [view for view in others if not named or node_name(scene, identity(view)) not in named]
+    busy = [wait_of(scene, view) for view in others if view.frame is not None]
+    told = [(one, why) for one in busy for why in [innocence(scene, one)] if why][:MOST_TOLD]
+    if found.state.exonerates_threads:
+        lines += [f"{name_of(one.view)} {why}, in {one.frame}." for one, why in told]
+    others = [view for view in others if not any(view is one.view for one, _ in told)]
+    others = [view for view in others if not any(view.thread == one.view.thread for one in standing_threads(scene))]
     if others and found.state.exonerates_threads:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
     idle = any(view.idle for view in scene.loop) and not found.state.on_loop

@@ -154,8 +154,9 @@ def standing(scene: Scene, seen: Crew) -> Weighed:
 def behind_one(scene: Scene, seen: Crew, holder: Wait, count: int) -> Weighed:
     """Requests that wait for a thread, directly or not: what that one stands in is the answer, and not their lock."""
     who = f"{counted(count, 'request', 'waits')} for {name_of(holder.view)}, which stands in {holder.frame}."
-    if not holder.motion.in_place:
-        return going_on(scene, who, f"{name_of(holder.view)} moves on, and keeps the others waiting.")
+    if not does_not_go_on(holder):
+        doubt = f"{name_of(holder.view)} moves on: whether it ever leaves the lock is not known."
+        return Weighed("unclear", EVEN, (who,), (doubt,), holder)
     doubts = () if holder.motion.samples > 1 else (SLOW_ALIKE,)
     timed = holder.kernel is not None and ends_by_itself(holder.kernel)
     if timed or holder.running:
@@ -213,15 +214,12 @@ def always_inside(scene: Scene, one: Wait) -> Weighed:
     inner = one.view.thread.frames[: one.view.thread.frames.index(handler)]
     own = next(frame for frame in reversed(inner) if is_application(frame))
     found, apart = samples_outside(scene, one.view, handler), samples_outside(scene, one.view, own)
-    if found is None or apart is None:
+    if found is not None and apart is not None and (found[0] or apart[0]):
+        what = "a request" if found[0] else "the application"
+        return going_on(scene, f"It was outside of {what} in {found[0] or apart[0]} of {found[1]} samples of a second.")
+    if found is None or scene.evidence.accepted is None:
         return Weighed("unclear", EVEN, (words,), ("A server that is asked all the time looks alike.",), one)
-    (outside, total), (between, _) = found, apart
-    if outside or between:
-        what = "a request" if outside else "the application"
-        return going_on(scene, f"It was outside of {what} in {outside or between} of {total} samples of a second.")
-    never = f"In a second's {total} samples it was never outside of one."
-    if scene.evidence.accepted is None:
-        return Weighed("unclear", EVEN, (words, never), ("Short requests without a gap look alike.",), one)
+    never = f"In a second's {found[1]} samples it was never outside of one."
     return Weighed("stuck", LIKELY, (words, f"{never[:-1]}, and it has accepted no other."), (), one)
 
 

@@ -42,7 +42,10 @@ INSTALLED_TOPS = frozenset(
     socketio spacy sqlalchemy sqlmodel sse_starlette starlette strawberry streamlit stripe structlog taskgroup
     taskiq tenacity tensorflow textual tokenizers torch tornado tortoise tqdm transformers trio twilio typer
     ujson urllib3 uvicorn uvloop waitress watchfiles watchgod webob websocket websockets werkzeug wrapt
-    wsproto yaml zmq zope
+    wsproto yaml zmq zope absl accelerate botbuilder datasets deepspeed discord evaluate execnet flax fsspec gcsfs
+    ipywidgets jax jupyter_client jupyter_core jupyter_server lightning mlflow nbclient nbconvert nextcord playwright
+    pluggy pyrogram pytest_asyncio pytest_timeout pytorch_lightning s3fs scrapy selenium telegram telethon
+    torch_xla traitlets trl twisted wandb xdist
 """.split()
 )
 
@@ -177,7 +180,7 @@ SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
 # gunicorn alone has workers of both kinds: these run no event loop.
-SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")
+SYNCHRONOUS = tuple(f"gunicorn/workers/{name}.py" for name in "sync gthread ggevent geventlet base_async".split())
 # The synchronous side of async packages: a thread in them waits for a loop that another thread runs.
 SYNCHRONOUS_SIDE = (
     "starlette/testclient.py",

@@ -12,7 +12,8 @@ from hangdebug.evidence.vocabulary import StatementKind
 class Frame:
     """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none.
 
-    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables.
+    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables,
+    `locks` the names of those that are locks.
     """
 
     function: str
@@ -21,6 +22,7 @@ class Frame:
     note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
     text: str = field(default="", compare=False)
     locals: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    locks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -174,7 +176,7 @@ class Snapshot:
     skipped: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     stated: tuple[Statement, ...] = ()
-    read: str = ""
+    read: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])

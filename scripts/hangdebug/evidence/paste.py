@@ -25,6 +25,7 @@ from hangdebug.evidence.dumps import (
     uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
+from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED
 from hangdebug.evidence.dumps.stated import statements, without_handler
 from hangdebug.evidence.frames import with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
@@ -47,6 +48,8 @@ READERS = (
     colons,
 )
 LAST_READER = asyncio_debug  # a mention of a task is read where there is no stack
+# The formats whose readers say which lines they could not place.
+COUNTS = frozenset(reader.GRAMMAR.format for reader in READERS if hasattr(reader, "GRAMMAR")) | {"uWSGI tracebacker"}
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
@@ -100,7 +103,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if not found and any(one.kind != "interrupted" for one in said):
         found = (Snapshot((), format="lines of a log"),)
     if found:
-        return tuple(as_of_now(one, said) for one in found)
+        share = share_read(text, found, said)
+        return tuple(replace(as_of_now(one, said), read=share) for one in found)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
 
@@ -114,6 +118,35 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
         raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
         threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
     return replace(snapshot, threads=tuple(threads), stated=tuple(dict.fromkeys(said)))
+
+
+def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> str:
+    """How many lines of the text were read, and the numbers of those that were not; "" where that is not known."""
+    if not found[0].format or found[0].format not in COUNTS or len(text) >= LARGE:
+        return ""
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    left = [line for one in found for line in one.skipped]
+    stated = {one.text[:LONGEST_SKIPPED] for one in said}
+    missed, at = [], 0
+    for skipped in left:
+        place = next((index for index in range(at, len(lines)) if skipped in lines[index][1]), None)
+        if place is not None:
+            at = place + 1
+            missed += [] if skipped in stated else [lines[place][0]]
+    least = "at least " if len(left) >= MOST_SKIPPED else ""
+    numbers = f"; {least}not line{'s' if missed[1:] else ''} {ranges(missed)}" if missed else ""
+    return f"{len(lines) - len(missed)} of {len(lines)} lines were read{numbers}"
+
+
+def ranges(numbers: list[int]) -> str:
+    """ "1, 4-6": numbers in order, those that follow each other as one."""
+    made: list[list[int]] = []
+    for number in numbers:
+        if made and number == made[-1][-1] + 1:
+            made[-1].append(number)
+        else:
+            made.append([number])
+    return ", ".join(f"{one[0]}-{one[-1]}" if one[1:] else str(one[0]) for one in made)
 
 
 def sift(text: str) -> tuple[str, int]:

@@ -122,6 +122,7 @@ def facts(d: Diagnosis) -> list[str]:
         process.server or "",
         f"supervisor {process.supervisor_pid}" if process.supervisor_pid else "",
         f"{d.samples} sample{'s' if d.samples != 1 else ''}",
+        d.read,
     ]
     return [fact for fact in found if fact]
 

@@ -29,7 +29,13 @@ RESULT = (
     "concurrent/futures/_base.py:exception",
     "concurrent/futures/_base.py:wait",
 )
-ASKS_LOOP = ("anyio/from_thread.py", "asgiref/sync.py:__call__", "asgiref/current_thread_executor.py:run_until_future")
+ASKS_LOOP = (
+    "fsspec/asyn.py:sync",
+    "distributed/utils.py:sync",
+    "anyio/from_thread.py",
+    "asgiref/sync.py:__call__",
+    "asgiref/current_thread_executor.py:run_until_future",
+)
 HANDS_TO_LOOP = "run_coroutine_threadsafe"
 JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
@@ -92,6 +98,7 @@ def graph(scene: Scene) -> Graph:
     for key, one in still.items():
         edge = (
             lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
+            or swapped_locks_edge(scene, key, one, still)
             or loop_edge(scene, one)
             or pool_edge(scene, one)
             or join_edge(scene, one)
@@ -173,7 +180,7 @@ def remaining_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object
     told apart, and a counted lock is released by anybody.
     """
     wanted = locks_wanted(one, scene.evidence.sources)
-    if not wanted or futex_address(scene, one) is None or is_timed(one) or counted_lock(wanted[0]):
+    if not wanted or not one.leaf or futex_address(scene, one) is None or is_timed(one) or counted_lock(wanted[0]):
         return None
     others = [
         view
@@ -182,7 +189,7 @@ def remaining_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object
     ]
     inside = [view for view in others if any(may_be(wanted, mine.lock) for mine in holders.get(identity(view), ()))]
     found = inside or [view for view in others if not waits_for_work(view) and not between_jobs(wait(scene, view))]
-    if not found or not inside and (len(found) > 1 or holders.get(key)):
+    if not found or (not inside and (len(found) > 1 or holders.get(key))):
         return None
     what = "is inside of a lock that may be it" if inside else "is the only one at work that does not wait for it"
     return Edge("lock", f"`{wanted[0].name}`, and {{}} {what}", tuple(map(identity, found)), False, concluded=True)
@@ -202,6 +209,33 @@ def may_be(wanted: tuple[Lock, ...], lock: Lock) -> bool:
 def is_given(lock: Lock) -> bool:
     """Whether it bears a name that any object may have: a parameter's, or an attribute of one."""
     return not lock.sure and not lock.owner and not lock.kinds and not lock.name.startswith(("self.", "cls."))
+
+
+def swapped_locks_edge(scene: Scene, key: object, one: Wait, still: Mapping[object, Wait]) -> Edge | None:
+    """To the thread that has the same two locks in the other order, where addresses are all that is known.
+
+    Each of the two stands in a C call of its own function, and the order of the names is that of the arguments: it
+    takes them in that order as well.
+    """
+    pair = known_locks(scene, one)
+    others = [
+        (other, theirs)
+        for other, wait_ in still.items()
+        if other != key
+        for theirs in [known_locks(scene, wait_)]
+        if len(pair) == 2 and theirs == pair[::-1]
+    ]
+    if len(others) != 1:
+        return None
+    words = f"one of the locks at {pair[0]} and {pair[1]}, which {{}} has in the other order"
+    return Edge("lock", words, (others[0][0],), sure=False, concluded=True)
+
+
+def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:
+    """The addresses of the locks in the frame that makes the C call, () where its source line says more than that."""
+    if one.frame is None or not one.leaf or one.text is not None:
+        return ()
+    return tuple(one.frame.locals[name] for name in one.frame.locks)
 
 
 def before_one_lock(scene: Scene, one: Wait, other: Wait | None) -> bool:

@@ -11,6 +11,8 @@ from hangdebug.evidence.frames import calls, is_application, library_path, packa
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS_IN_C
 from hangdebug.evidence.roles import is_started, stands_in
+from hangdebug.evidence.source import in_endless_loop
+from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.scene import Scene, View, once, polls_its_own
 from hangdebug.scene.waits import Wait, wait
 
@@ -229,6 +231,36 @@ def between_jobs(one: Wait) -> bool:
         return True
     names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}
     return bool(names & RECEIVES) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
+
+
+def innocence(scene: Scene, one: Wait) -> str:
+    """Why a thread beside the loop may stand where it does: in words, "" where nothing that is known says so."""
+    if not one.motion.in_place or one.motion.woke or one.running:
+        return "goes on"
+    if one.kernel is not None and ends_by_itself(one.kernel):
+        return "wakes by itself after a while"
+    own = [frame for frame in one.view.thread.frames if is_application(frame)]
+    if between_jobs(one):
+        return "waits for its next job, message or connection"
+    if (one.text or "").startswith("for ") or any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
+        return "waits for the next message of its loop"
+    return "reads its standard input" if 0 in one.descriptors else ""
+
+
+@once
+def standing_threads(scene: Scene) -> tuple[Wait, ...]:
+    """Threads beside the loop that stand in the application's code all the time, for a peer or for a lock, and owe an
+    end to somebody: nothing says that they wait there on purpose."""
+    found = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
+    return tuple(
+        one
+        for one in found
+        if one.frame is not None
+        and one.motion.samples > 1
+        and one.kernel is not None
+        and (one.on_network or bool(locks_wanted(one, scene.evidence.sources)))
+        and not innocence(scene, one)
+    )
 
 
 def sleeps_or_computes(one: Wait) -> bool:

@@ -61,7 +61,7 @@ def doubts(found: Ring) -> tuple[str, ...]:
         lines.append("Which thread does the work that another one waits for is concluded, and was not seen.")
     locks = [edge for edge in found.edges if edge.kind == "lock"]
     if any(edge.concluded for edge in locks):
-        lines.append("Who is inside of which lock is concluded from who is at work: no name in the source says it.")
+        lines.append("Who is inside of which lock is concluded, and no line of the source shows it.")
     if not all(edge.sure or edge.concluded for edge in locks):
         lines.append(
             "The ring rests on names in the source, and two objects may each have a lock of that name: "

@@ -117,17 +117,19 @@ def library_hook(scene: Scene, main: View) -> Verdict | str:
     joins = any(calls(frame, *JOIN) for frame in main.thread.frames)
     if bottom.name.startswith("<module") or calls(bottom, *JOIN) or greenlets(scene):
         return "The main thread is in no library's exit hook."
-    if scene.evidence.process.listens or is_child(scene.evidence.snapshots[-1]):
+    process = scene.evidence.process
+    in_loop_alone = process.server in LOOP_ALONE  # what still listens then is no server's port
+    if (process.listens and not in_loop_alone) or is_child(scene.evidence.snapshots[-1]):
         return "A server written in C may have called the library."
     words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends"
     if joins and at_work is not None:
         return Verdict("exit-hang", LIKELY, (f"{words}; it joins a thread.",), wait=at_work)
     one = wait(scene, main)
-    if scene.evidence.process.listens is None or not was_a_server(scene) or not one.motion.in_place:
+    if (process.listens is None and not in_loop_alone) or not was_a_server(scene) or not one.motion.in_place:
         return "Whether it was a server, and has closed its port, is not known, or the main thread goes on."
     rest = [wait(scene, view) for view in scene.threads("other") if not view.idle and view.section]
     sender = next((each for each in rest if each.motion.in_place), None) if joins else None
-    closed = "The port is closed and no event loop runs any more: the process ends."
+    closed = "No event loop runs any more, and nothing is served: the process ends."
     return Verdict("exit-hang", LIKELY, (f"{words}.", closed), wait=sender or one)
 
 

@@ -23,13 +23,14 @@ from hangdebug.answer.certainty import (
     lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
-from hangdebug.answer.words import counted
+from hangdebug.answer.words import counted, idle_words
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Clients
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
 from hangdebug.scene.loop import spins
 from hangdebug.scene.open_requests import place_of_request, standing, unaccounted, unread_runtime
 from hangdebug.scene.pools import full_pool, pool_without_spare
+from hangdebug.scene.requests import standing_threads
 from hangdebug.scene.scene import Scene, stacks_alone
 from hangdebug.scene.waits import name_of, stuck_workers
 
@@ -83,11 +84,6 @@ def loop_idle(scene: Scene) -> Verdict | str:
     return Verdict("healthy", AGREED, (idle_words(scene),), doubts, limits=tuple(limit for limit, _ in found))
 
 
-def idle_words(scene: Scene) -> str:
-    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
-    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
-
-
 def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
     """What could be wrong with coroutines though the loop is idle, each with its doubt in words."""
     clients, unread = scene.evidence.clients, scene.evidence.unread
@@ -137,6 +133,11 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
     if busy and len(scene.loop) > 1 and not scene.evidence.readings:
         who = counted(len(busy), "pool thread", "stands")
         found.append((THREADS_STAND, f"{who} in one place in every dump, in {busy[0].frame}."))
+    still = standing_threads(scene) if scene.evidence.readings else ()
+    if still:
+        who = f"{name_of(still[0].view)} stands in {still[0].frame} all the time, in {still[0].kernel}"
+        more = f" {len(still)} threads stand so." if still[1:] else ""
+        found.append((THREADS_STAND, f"{who}: for somebody who is slow, or for ever.{more}"))
     others = [view for view in scene.last if view.role != "event-loop"]
     greedy = [view for view in others if all(other.thread.owns_gil for other in scene.of(view))]
     if greedy:

@@ -12,10 +12,9 @@ from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, ONE_MOMENT, UNKNOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.next_steps import ACTIVITY
-from hangdebug.answer.states.healthy import idle_words
 from hangdebug.answer.states.loop_blocked import LOGGED
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
-from hangdebug.answer.words import counted, line_of, place_of, whom_it_waits_for
+from hangdebug.answer.words import counted, idle_words, line_of, place_of, whom_it_waits_for
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import is_application, package
@@ -215,14 +214,15 @@ def place_to_look_at(scene: Scene) -> Wait | None:
     """
     seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
     known = [wait(scene, view) for view in scene.last if view.section and not view.idle]
-    seen = seen or [
-        one for one in known if cause_of(scene, one)[1].kinds
-    ]  # a library's call that says what it waits for
+    seen = seen or [one for one in known if cause_of(scene, one)[1].kinds]  # a library's call that says what it is
+    places = Counter(map(file_and_line, seen))
+    odd = len(seen) > 2 and len(places) == 2 and min(places.values()) == 1  # all others wait for that one, perhaps
 
-    def telling(one: Wait) -> tuple[bool, bool, bool]:
+    def telling(one: Wait) -> tuple[bool, bool, bool, bool]:
         main, parked = one.view.role == "main", one.starts_with(*PARKED)
+        alone = odd and places[file_and_line(one)] == 1 and not parked
         active = bool(one.view.thread.owns_gil or one.view.thread.active)
-        return main and not one.starts_with("threading.py:join") or not main and not parked, main, active
+        return alone, main and not one.starts_with("threading.py:join") or not main and not parked, main, active
 
     return max(seen, key=telling, default=None)
 

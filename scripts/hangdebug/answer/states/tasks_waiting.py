@@ -264,7 +264,8 @@ def after_timeout(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         return None
     words = f"{task.name} waits for {task.awaits}, though the time-out around it has run out."
     doubt = "It may clean up, for as long as that takes."
-    return verdict_on(scene, seen, task, PLAUSIBLE, (words,), (doubt,))
+    inner = (seen.stuck.get(one) for one in (task.awaits.of if task.awaits is not None else ()))
+    return verdict_on(scene, seen, next((one for one in inner if one), task), PLAUSIBLE, (words,), (doubt,))
 
 
 def thread_stands(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:

@@ -222,7 +222,10 @@ def log_text(line: str) -> str:
     if inside:
         numbers = [f"{key}={value}" for key, value in record.items() if isinstance(value, (int, float))]
         return "\n".join([*before, " ".join([*texts[:1], *numbers]), "", *inside])
-    text = max(texts, key=len).rstrip("\n") if texts else line
+    stacks = [text for text in texts if text in [record.get(key) for key in STACK_TEXT] and "\n" in text]
+    if stacks and texts[0] not in stacks:  # what the log says of the stack
+        before = [*before, texts[0].rstrip("\n"), ""]
+    text = max(stacks or texts, key=len).rstrip("\n") if texts else line
     return "\n".join([*before, *thread_head(record, text), text]) if before or texts else text
 
 

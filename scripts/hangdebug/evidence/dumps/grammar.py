@@ -12,14 +12,15 @@ from typing import Callable, Iterable, Iterator, Literal
 
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
-from hangdebug.evidence.frames import is_application, package
+from hangdebug.evidence.frames import package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
-LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <[^<>]{1,200} at (0x[0-9a-fA-F]{1,16})>$")
+LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <([^<>]{1,200}) at (0x[0-9a-fA-F]{1,16})>$")
+A_LOCK = re.compile(r"\bR?Lock\b|\block\b", re.IGNORECASE)
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
 RAISED = re.compile(
     r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$|"
@@ -199,7 +200,8 @@ class Draft:
         found = LOCAL.match(line)
         if found and self.stacks and self.stacks[-1].frames:
             last = self.stacks[-1].frames[-1]
-            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[2]})
+            locks = (*last.locks, found[1]) if A_LOCK.search(found[2]) else last.locks
+            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[3]}, locks=locks)
 
     def take_source(self, line: str) -> bool:
         """Whether the line belongs to the frame above it: its source, or marks below that."""
@@ -296,10 +298,7 @@ def vote_on_order(frames: list[Frame]) -> int:
 
 def vote_by_owner(frames: list[Frame]) -> int:
     """Of a stack without a head: an end in a library that calls nobody back, such as a client's, is new."""
-    first, last = frames[0], frames[-1]
-    return (package(first) in CALLED_LAST and is_application(last)) - (
-        package(last) in CALLED_LAST and is_application(first)
-    )
+    return (package(frames[0]) in CALLED_LAST) - (package(frames[-1]) in CALLED_LAST)
 
 
 def is_tree(depths: list[int]) -> bool:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 
-from hangdebug.repair.code.await_places import CHANGES
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted, last_name
+from hangdebug.repair.code.while_awaiting import CHANGES
 
 LOOPED = ("asyncio", "anyio", "trio", "uvloop")
 ON_LOOP = frozenset("call_soon call_later call_at create_task create_future run_until_complete start_soon".split())
