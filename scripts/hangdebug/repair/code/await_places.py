@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.edits import Edit
@@ -74,10 +75,11 @@ def why_no_await(file: File, node: ast.AST, last: bool = False, at: tuple[int, i
 
 
 def other_loop(file: File) -> bool:
-    """Whether the file runs on trio or curio, whose loops cannot await what is asyncio's."""
-    if "trio" not in file.text and "curio" not in file.text:
-        return False
-    return any(OTHER_LOOPS.search(name) for name in imported(file)) and not imports_module(file, "asyncio")
+    """Whether the file imports trio or curio, whose loops cannot await what is asyncio's, or is a part of one."""
+    if {"trio", "curio"}.intersection(Path(file.name).parts[:-1]):
+        return True
+    words = "trio" in file.text or "curio" in file.text
+    return words and any(OTHER_LOOPS.search(name) for name in imported(file))
 
 
 def any_loop(file: File) -> bool:
