@@ -128,8 +128,9 @@ def evaluated_first(file: File, comprehension: ast.AST, inner: ast.AST, node: as
     return start is not None and inner is start and start.iter in (node, *file.above(node))
 
 
-def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
+def acquire_line(file: File, frame: ast.AST, node: ast.AST) -> int:
     """The line of the same function that takes a lock of threads which may be held at the node, 0 for none."""
+    line = file.line(node)
     calls = [
         (each.func.attr, ast.unparse(each.func.value), each)
         for each in walk(frame)
@@ -138,9 +139,9 @@ def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
         and each.func.attr in ("acquire", "release")
     ]
     for verb, lock, call in calls:
-        if verb == "acquire" and call is not node and call.lineno <= node.lineno and not awaited(file, call):
+        if verb == "acquire" and call is not node and call.lineno <= line and not awaited(file, call):
             given = [other.lineno for verb, same, other in calls if verb == "release" and same == lock]
-            if not given or max(given) >= node.lineno:
+            if not given or max(given) >= line:
                 return call.lineno
     return 0
 

@@ -397,6 +397,8 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
         )
     if made == "threading.Condition":
         return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
+    if made == "subprocess.Popen" and verb == "wait" and has_unread_pipe(file, receiver):
+        return "nobody reads its pipe: a child that fills that waits for ever, and so would the thread; communicate() reads it"
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
     if made in QUEUES and verb == "get" and timed:
@@ -412,6 +414,14 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
             "one for each thread, or httpx.AsyncClient"
         )
     return ""
+
+
+def has_unread_pipe(file: File, child: ast.expr) -> bool:
+    """Whether the child's output goes to a pipe of which the file reads nothing."""
+    made = [value for value in file.values(child) if isinstance(value, ast.Call)]
+    piped = {each.arg for call in made for each in call.keywords if file.qualified(each.value) == "subprocess.PIPE"}
+    used = {getattr(file.parent(use), "attr", "") for use in file.uses(child)}
+    return bool(piped & {"stdout", "stderr"}) and not used & {"stdout", "stderr", "communicate", ""}
 
 
 def why_lost(file: File, node: ast.Call, receiver: ast.expr) -> str:
