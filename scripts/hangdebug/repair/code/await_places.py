@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.edits import Edit
@@ -74,10 +75,11 @@ def why_no_await(file: File, node: ast.AST, last: bool = False, at: tuple[int, i
 
 
 def other_loop(file: File) -> bool:
-    """Whether the file runs on trio or curio, whose loops cannot await what is asyncio's."""
-    if "trio" not in file.text and "curio" not in file.text:
-        return False
-    return any(OTHER_LOOPS.search(name) for name in imported(file)) and not imports_module(file, "asyncio")
+    """Whether the file imports trio or curio, whose loops cannot await what is asyncio's, or is a part of one."""
+    if {"trio", "curio"}.intersection(Path(file.name).parts[:-1]):
+        return True
+    words = "trio" in file.text or "curio" in file.text
+    return words and any(OTHER_LOOPS.search(name) for name in imported(file))
 
 
 def any_loop(file: File) -> bool:
@@ -126,8 +128,9 @@ def evaluated_first(file: File, comprehension: ast.AST, inner: ast.AST, node: as
     return start is not None and inner is start and start.iter in (node, *file.above(node))
 
 
-def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
+def acquire_line(file: File, frame: ast.AST, node: ast.AST) -> int:
     """The line of the same function that takes a lock of threads which may be held at the node, 0 for none."""
+    line = file.line(node)
     calls = [
         (each.func.attr, ast.unparse(each.func.value), each)
         for each in walk(frame)
@@ -136,9 +139,9 @@ def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
         and each.func.attr in ("acquire", "release")
     ]
     for verb, lock, call in calls:
-        if verb == "acquire" and call is not node and call.lineno <= node.lineno and not awaited(file, call):
+        if verb == "acquire" and call is not node and call.lineno <= line and not awaited(file, call):
             given = [other.lineno for verb, same, other in calls if verb == "release" and same == lock]
-            if not given or max(given) >= node.lineno:
+            if not given or max(given) >= line:
                 return call.lineno
     return 0
 

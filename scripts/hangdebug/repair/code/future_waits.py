@@ -174,7 +174,10 @@ def why_cancelling_differs(file: File, taken: ast.expr) -> str:
     made += [taken] if isinstance(taken, ast.Call) else []
     if any(each.args and file.qualified(each.args[0]) == "builtins.next" for each in made):
         return STOPS
+    pools = {dotted(call.func.value) for call in made if isinstance(call.func, ast.Attribute)}
     for each in file.run_by(file.frame(taken)):
+        if isinstance(each, ast.Call) and drops_queued(each, pools) and file.start(each) < file.start(taken):
+            return f"line {each.lineno} may cancel it, {OTHER_CANCEL}"
         if isinstance(each, ast.Attribute) and each.attr == "cancel":
             base = each.value.value if isinstance(each.value, ast.Subscript) else each.value
             if isinstance(base, ast.Name) and (base.id in names or sources(file, base) & names):
@@ -187,6 +190,14 @@ def why_cancelling_differs(file: File, taken: ast.expr) -> str:
             if any(kind is not None and file.qualified(kind) == "builtins.StopIteration" for kind in kinds):
                 return STOPS
     return ""
+
+
+def drops_queued(call: ast.Call, pools: set[str]) -> bool:
+    """Whether the call shuts one of the executors down and cancels what it has not begun."""
+    said = [each.value for each in call.keywords if each.arg == "cancel_futures"]
+    return dotted(call.func) in {f"{pool}.shutdown" for pool in pools if pool} and any(
+        not is_zero(each) for each in said
+    )
 
 
 def refuse_unknown(file: File, node: ast.Call, said: str) -> Iterator[Found]:

@@ -46,8 +46,9 @@ def lay_out(before: str, after: str, name: str) -> str:
     if before == after:
         return after
     if "\r" in after:
-        plain = [text.replace("\r\n", "\n") for text in (before, after)]
-        return after if "\r" in "".join(plain) else lay_out(*plain, name).replace("\n", "\r\n")
+        old_text, new_text = (text.replace("\r\n", "\n") for text in (before, after))
+        lone = "\r" in old_text + new_text
+        return after if lone else lay_out(old_text, new_text, name).replace("\n", "\r\n")
     try:
         old, new = logical_lines(before), logical_lines(after)
     except (tokenize.TokenError, SyntaxError, IndentationError):

@@ -10,7 +10,7 @@ itself cannot be cancelled: it ends in its thread, one of the few of the loop's 
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
 `open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
-receiver is.
+receiver is; and plain functions and methods of the file that call one of the first of these themselves, or sleep.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
 response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
@@ -26,6 +26,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from hangdebug.repair.code.await_places import (
@@ -42,6 +43,7 @@ from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.loop_bound import functions_called, why_on_loop
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
@@ -87,6 +89,8 @@ METHODS = {
     ("passlib.context.CryptContext", "hash"): HASH,
     ("passlib.context.CryptContext", "verify"): HASH,
 }
+LONG = (PEER, CHILD, NAMES, HASH)  # what a function of the file may block with, for its callers to be told
+GENERATES = (ast.Yield, ast.YieldFrom)
 READS = ("read", "readlines", "readline")
 HEAD = frozenset("status code reason headers url msg version getcode geturl info getheader getheaders close".split())
 SQLITE = ("execute", "executemany", "executescript", "commit")
@@ -103,6 +107,8 @@ NEEDS = (
     Need((("open",),), frozenset(READS)),
     Need((), frozenset(SQLITE), ("sqlite3",)),
     Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
+    Need((("async",), ("def ",)), None, ("requests", "httpx", "subprocess", "urllib", "socket", "bcrypt")),
+    Need((("async",), ("sleep",)), None, ("time",)),
 )
 OF_ITS_THREAD = (
     "a sqlite3 connection belongs to the thread that made it: connect, execute and close in one function, and hand "
@@ -128,7 +134,7 @@ def search(file: File) -> Iterator[Found]:
     for node in file.calls if not other_loop(file) else ():
         if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
             continue
-        known = known_blocking(file, node)
+        known = known_blocking(file, node) or blocking_helper(file, node)
         if known and not any(up in taken for up in file.above(node)):
             item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
@@ -206,6 +212,27 @@ def only_target(node: ast.AST) -> ast.expr | None:
     return node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
 
 
+def blocking_helper(file: File, node: ast.Call) -> Blocking | None:
+    """A plain function or method of the file that blocks itself: it is handed to a thread whole."""
+    found = functions_called(file, node)
+    home = found[0] if len(found) == 1 else None
+    if home is None or home.decorator_list or any(isinstance(each, GENERATES) for each in file.run_by(home)):
+        return None
+    for each in file.run_by(home):
+        known = known_blocking(file, each) if isinstance(each, ast.Call) else None
+        sleeps = (
+            isinstance(each, ast.Call)
+            and file.qualified(each.func) == "time.sleep"
+            and not is_zero(each.args[0] if each.args else None)
+        )
+        if sleeps or (known is not None and known.does in LONG):
+            name = known.name if known else "time.sleep"
+            said = f"calls {name}() in line {file.line(each)}, which {known.does if known else 'sleeps'},"
+            reason = why_on_loop(file, home, Path(file.name).name, {home})
+            return Blocking(node, file.short(node.func), said, reason)
+    return None
+
+
 def opens(file: File, node: ast.Call) -> bool:
     return file.qualified(node.func) in ("builtins.open", "io.open", "urllib.request.urlopen")
 
@@ -278,6 +305,8 @@ def looks(node: ast.AST, receiver: ast.expr, verb: str) -> Answer:
 
 def settled(test: ast.expr, receiver: ast.expr, verb: str) -> Answer:
     """Where the test holds, there is nothing to wait for ("ready"), or there is ("waits"); "" where it does not ask."""
+    if isinstance(test, ast.NamedExpr):
+        return settled(test.value, receiver, verb)
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return NOT[settled(test.operand, receiver, verb)]
     if isinstance(test, ast.BoolOp):
@@ -368,6 +397,8 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
         )
     if made == "threading.Condition":
         return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
+    if made == "subprocess.Popen" and verb == "wait" and has_unread_pipe(file, receiver):
+        return "nobody reads its pipe: a child that fills that waits for ever, and so would the thread; communicate() reads it"
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
     if made in QUEUES and verb == "get" and timed:
@@ -383,6 +414,14 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
             "one for each thread, or httpx.AsyncClient"
         )
     return ""
+
+
+def has_unread_pipe(file: File, child: ast.expr) -> bool:
+    """Whether the child's output goes to a pipe of which the file reads nothing."""
+    made = [value for value in file.values(child) if isinstance(value, ast.Call)]
+    piped = {each.arg for call in made for each in call.keywords if file.qualified(each.value) == "subprocess.PIPE"}
+    used = {getattr(file.parent(use), "attr", "") for use in file.uses(child)}
+    return bool(piped & {"stdout", "stderr"}) and not used & {"stdout", "stderr", "communicate", ""}
 
 
 def why_lost(file: File, node: ast.Call, receiver: ast.expr) -> str:
