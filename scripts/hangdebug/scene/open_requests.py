@@ -8,6 +8,7 @@ nobody is seen who could end it.
 from __future__ import annotations
 
 from hangdebug.evidence.frames import calls, is_application, library_path, package
+from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.vocabulary import Outlook
@@ -26,6 +27,7 @@ from hangdebug.scene.tasks import (
     ends_of,
     response_begun,
     runs_application,
+    serves,
     task_waits,
     waits_for_object,
     waits_for_taken_lock,
@@ -144,9 +146,14 @@ def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]
         later = f"; {other} could still end that" if other else ""
         known = other or scene.evidence.functions is None or awaits.kind != "Future" or waits_for_taken_lock(task)
         return "expected" if known else "unseen", f"{awaits} all the time{later}"
-    alone = awaits.kind in ("Future", "_GatheringFuture", "Barrier")
-    working = any(not view.idle for view in scene.threads("worker"))
-    return "unseen" if alone and not working else "expected", f"{awaits} all the time"
+    alone = awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not others_at_work(scene, seen)
+    return "unseen" if alone else "expected", f"{awaits} all the time"
+
+
+def others_at_work(scene: Scene, seen: TaskWaits) -> bool:
+    """Whether a pool's thread is at work, or a task that is none of the server's and serves no request."""
+    beside = (task for one, task in seen.tasks.items() if one not in seen.served and not any(map(serves, task.frames)))
+    return any(not view.idle for view in scene.threads("worker")) or any(beside)
 
 
 def waits_for_body(task: Task) -> bool:
@@ -198,19 +205,24 @@ def standing_thread(scene: Scene, task: Task) -> Wait | None:
     if not is_request(task_waits(scene), task):
         return None
     if serves_messages(task) and waits_for_pool(scene, task):  # there is one client, which waits for this message
-        stuck = (one for one in stuck_workers(scene) if one.frame is not None and one.motion.samples > 1)
-        return next((one for one in stuck if sleeps_in_place(one)), None)
+        return next((one for one in stuck_workers(scene) if one.frame is not None and stands_for_good(one)), None)
     ends, known = ends_of(scene, task), scene.evidence.functions
     if not ends or not known or task.awaits is None or task.timed or response_begun(task):
         return None
     for view in scene.threads("other"):
         one = wait(scene, view) if view.frame is not None else None
-        if one is None or not sleeps_in_place(one) or one.motion.samples < 2:
+        if one is None or not stands_for_good(one):
             continue
         giver = giver_in(scene, view, ends)
         if giver and not could_be_ended_by(scene, task_waits(scene), task, ends, without=giver):
             return one
     return None
+
+
+def stands_for_good(one: Wait) -> bool:
+    """Whether a thread is asleep in one place in every sample, in a system call without a time-out."""
+    timed = one.kernel is None or ends_by_itself(one.kernel)
+    return one.motion.samples > 1 and sleeps_in_place(one) and not timed
 
 
 def giver_in(scene: Scene, view: View, ends: set[str]) -> frozenset[str]:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Callable, Union
 
-from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, ONE_READING, ONE_SIDED, OPEN, PLAUSIBLE, PROVED
+from hangdebug.answer.certainty import (
+    AGREED,
+    BRIEF,
+    EXCLUDED,
+    LIKELY,
+    ONE_READING,
+    ONE_SIDED,
+    OPEN,
+    PLAUSIBLE,
+    PROVED,
+)
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of, release_words
@@ -106,7 +116,7 @@ def nested_runs(scene: Scene) -> Verdict | str:
         f"{count} handlers have run the loop once more, one inside of the other, in all {len(scene.loop)} samples.",
         "The loop goes on and serves others; each of these returns only when the one that came after it has.",
     )
-    return Verdict("tasks-waiting", PLAUSIBLE, words, ("They may all be short ones.",), wait(scene, view))
+    return Verdict("tasks-waiting", BRIEF, words, ("They may all be short ones.",), wait(scene, view))
 
 
 def all_known(scene: Scene) -> bool:
@@ -264,8 +274,11 @@ def after_timeout(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         return None
     words = f"{task.name} waits for {task.awaits}, though the time-out around it has run out."
     doubt = "It may clean up, for as long as that takes."
-    inner = (seen.stuck.get(one) for one in (task.awaits.of if task.awaits is not None else ()))
-    return verdict_on(scene, seen, next((one for one in inner if one), task), PLAUSIBLE, (words,), (doubt,))
+    behind = (seen.stuck.get(one) for one in (task.awaits.of if task.awaits is not None else ()))
+    inner = next((one for one in behind if one), task)
+    if not awaited_directly(inner):
+        return None  # a library cleans up, or a peer is slow
+    return verdict_on(scene, seen, inner, PLAUSIBLE, (words,), (doubt,))
 
 
 def thread_stands(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
