@@ -398,7 +398,10 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
     if made == "threading.Condition":
         return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
     if made == "subprocess.Popen" and verb == "wait" and has_unread_pipe(file, receiver):
-        return "nobody reads its pipe: a child that fills that waits for ever, and so would the thread; communicate() reads it"
+        return (
+            "nobody reads its pipe: a child that fills that waits for ever, and so would the thread; communicate() "
+            "reads it"
+        )
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
     if made in QUEUES and verb == "get" and timed:
