@@ -99,6 +99,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
         found = (replace(found[0], skipped=(remark, *found[0].skipped[:-1])), *found[1:])
     found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
     said = statements(lines)
+    if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
+        said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
         found = (Snapshot((), format="lines of a log"),)
     if found:
@@ -106,6 +108,15 @@ def read(text: str) -> tuple[Snapshot, ...]:
         return tuple(replace(as_of_now(one, said), read=share) for one in found)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def slow_steps(lines: list[str]) -> tuple[Statement, ...]:
+    """What asyncio's debug log says beside stacks: which step held the loop, and for how long."""
+    tasks = [task for one in LAST_READER.read(lines) for task in one.tasks if task.state.startswith("took ")]
+    return tuple(
+        Statement("loop-held", f"a step of {one.coroutine} {one.state}", float(one.state.split()[1]), one.frames)
+        for one in tasks
+    )
 
 
 def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
