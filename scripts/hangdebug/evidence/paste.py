@@ -122,12 +122,17 @@ def slow_steps(lines: list[str]) -> tuple[Statement, ...]:
 def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
     threads: list[Thread] = []
+    tasks = snapshot.tasks
     for one in snapshot.threads:
         thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
         said += tuple(more)
+        if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):
+            # Ctrl-C has cancelled asyncio.run()'s own task: where that was raised, it had waited
+            tasks = (*tasks, Task("the cancelled task", thread.frames, coroutine=thread.frames[-1].function))
+            continue
         raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
         threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
-    return replace(snapshot, threads=tuple(threads), stated=tuple(dict.fromkeys(said)))
+    return replace(snapshot, threads=tuple(threads), tasks=tasks, stated=tuple(dict.fromkeys(said)))
 
 
 def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> str:
