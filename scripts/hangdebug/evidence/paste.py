@@ -100,6 +100,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if not found:  # it runs no Python code
         found = tuple(one for one in (*pyspy_json.read([kept]), *pyspy_text.read(lines)) if one.pid and one.threads)
     said = statements(lines)
+    if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
+        said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
         found = (Snapshot((), format="lines of a log"),)
     if found:
@@ -109,15 +111,29 @@ def read(text: str) -> tuple[Snapshot, ...]:
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
 
 
+def slow_steps(lines: list[str]) -> tuple[Statement, ...]:
+    """What asyncio's debug log says beside stacks: which step held the loop, and for how long."""
+    tasks = [task for one in LAST_READER.read(lines) for task in one.tasks if task.state.startswith("took ")]
+    return tuple(
+        Statement("loop-held", f"a step of {one.coroutine} {one.state}", float(one.state.split()[1]), one.frames)
+        for one in tasks
+    )
+
+
 def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
     threads: list[Thread] = []
+    tasks = snapshot.tasks
     for one in snapshot.threads:
         thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
         said += tuple(more)
+        if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):
+            # Ctrl-C has cancelled asyncio.run()'s own task: where that was raised, it had waited
+            tasks = (*tasks, Task("the cancelled task", thread.frames, coroutine=thread.frames[-1].function))
+            continue
         raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
         threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
-    return replace(snapshot, threads=tuple(threads), stated=tuple(dict.fromkeys(said)))
+    return replace(snapshot, threads=tuple(threads), tasks=tasks, stated=tuple(dict.fromkeys(said)))
 
 
 def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> str:

@@ -256,9 +256,18 @@ def own_frame(task: Task) -> Frame | None:
 # -- what a text states ----------------------------------------------------------------------------------
 
 
+OF_PROCESS = re.compile(r"\bpid[:=]? ?(\d{1,10})")
+
+
 def stated(scene: Scene, *kinds: StatementKind) -> Statement | None:
     """The first statement of one of these kinds in the text of the evidence; of those on a held loop, the longest."""
-    found = [one for snapshot in scene.evidence.snapshots for one in snapshot.stated if one.kind in kinds]
+    pids = {str(snapshot.pid) for snapshot in scene.evidence.snapshots}
+    found = [
+        one
+        for snapshot in scene.evidence.snapshots
+        for one in snapshot.stated
+        if one.kind in kinds and not ("None" not in pids and set(OF_PROCESS.findall(one.text)) - pids)
+    ]
     return max(found, key=lambda one: one.seconds or 0, default=None)
 
 

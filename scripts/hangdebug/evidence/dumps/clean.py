@@ -48,6 +48,7 @@ HEADS = re.compile(
     r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} (?:\[|\(most recent)|"
     r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)"
 )
+OF_THREAD = re.compile(r"[{,]\s{0,4}(\d{1,20}): (?=<frame at 0x)")
 PLACES = re.compile(r":\d{1,9}\)|\", line \d")
 FENCE = re.compile(r"^\s*(?:```|~~~)[\w.+ -]{0,40}$")
 APART = "\f"  # stands for a fence: what comes after it is another stack
@@ -176,7 +177,10 @@ def join_first(lines: list[str]) -> tuple[str, int]:
 
 
 def split_heads(line: str) -> list[str]:
-    """A dump that lost its line ends, one line a head."""
+    """A dump that lost its line ends, one line a head; and frames by thread, as `sys._current_frames()` prints them."""
+    if "<frame at 0x" in line:
+        line = OF_THREAD.sub(r"\nThread \1:\n    ", line[:LONGEST])
+        return line.split("\n")
     return HEADS.sub("\n", line).split("\n") if len(PLACES.findall(line[:10_000])) > 1 else [line]
 
 

@@ -265,7 +265,10 @@ def kind_of(stack: Stack) -> str:
 def split_off_tracebacks(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
     """The stacks of threads, and the tracebacks of exceptions that stand in the same log."""
     alone = [
-        bool(one.raised) and not is_interrupt(one.raised, one.frames) and (one.head is None or one.head.anonymous)
+        bool(one.raised)
+        and not one.raised.endswith("CancelledError")  # Ctrl-C may have raised that: where a coroutine had waited
+        and not is_interrupt(one.raised, one.frames)
+        and (one.head is None or one.head.anonymous)
         for one in stacks
     ]
     raised = [one for one, out in zip(stacks, alone) if out]
