@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from hangdebug.capture.interpreter import asyncio_pstree, layout, tasks
+from hangdebug.capture.interpreter.coroutines import Moved
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import Objects
-from hangdebug.capture.interpreter.task_lists import Moved
 from hangdebug.capture.interpreter.tasks import failed_tasks_of, layout_for, tasks_of, walk
 from hangdebug.evidence.model import Task
 

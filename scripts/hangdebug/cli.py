@@ -327,7 +327,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
     if arguments.code is None:
         return evidence
-    from hangdebug.evidence.source_tree import with_sources
+    from hangdebug.evidence.excerpts import with_sources
 
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
 

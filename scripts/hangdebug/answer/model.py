@@ -8,7 +8,7 @@ from typing import Callable, Literal, Optional, Union
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
 from hangdebug.evidence.vocabulary import Question, Role, State
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 

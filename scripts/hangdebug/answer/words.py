@@ -13,9 +13,8 @@ from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
 from hangdebug.scene.loop import spins
-from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.requests import innocence, standing_threads
-from hangdebug.scene.rings import node_name
+from hangdebug.scene.rings import WaitsFor, node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
 from hangdebug.scene.waits import Wait, name_of, stuck_workers

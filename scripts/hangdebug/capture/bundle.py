@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__
-from hangdebug.capture import namespaces, proc, processes, pyspy, redact, sockets
+from hangdebug.capture import proc, processes, pyspy, redact, sockets
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
-from hangdebug.capture.interpreter.queues import queues_of
+from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
@@ -224,7 +224,7 @@ def take_samples(
             add_remark(place, f"It could not be read any more after {index} samples: {error.what}")
             say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
             break
-        text, wrong = namespaces.dump_with_our_ids(pid, dump)
+        text, wrong = proc.dump_with_our_ids(pid, dump)
         if wrong:
             add_remark(place, WRONG_IDS.format(wrong))
         write_part(place / f"sample-{index}.json", text)
@@ -251,7 +251,7 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
     try:
         write_part(
             place / "profile.raw",
-            namespaces.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
+            proc.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
         )
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
@@ -261,7 +261,7 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
 def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:
     """One dump with native frames, of which those are kept that are neither Python's, nor the system's."""
     try:
-        rows = json.loads(namespaces.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
+        rows = json.loads(proc.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
     except HangError as error:
         say(f"process {pid}: {error.what}")
         return

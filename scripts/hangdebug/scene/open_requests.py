@@ -14,8 +14,8 @@ from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.lifecycle import RUNS
-from hangdebug.scene.model import OpenRequest
 from hangdebug.scene.pools import hands_to_pool, uses_processes
+from hangdebug.scene.rings import OpenRequest
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,

@@ -36,13 +36,14 @@ from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zer
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.future_waits import (
     MAP,
+    are_futures,
     find_drained,
     is_done_by_then,
+    is_future,
     polls,
     refuse_unknown,
     why_cancelling_differs,
 )
-from hangdebug.repair.code.futures import are_futures, is_future
 
 ID = "await_future"
 NEEDS = (
