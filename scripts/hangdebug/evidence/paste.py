@@ -8,11 +8,9 @@ from dataclasses import replace
 
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.dumps import (
-    asyncio_debug,
     asyncio_tools,
     collapsed,
     colons,
-    ipython,
     line_formats,
     printouts,
     pyspy_json,
@@ -30,7 +28,7 @@ READERS = (
     line_formats.PYSPY_ASYNCIO,
     pyspy_text,
     line_formats.FAULTHANDLER,
-    ipython,
+    line_formats.LineFormat(printouts.read_ipython),
     printouts,
     line_formats.PYSTACK,
     line_formats.GDB,
@@ -41,7 +39,9 @@ READERS = (
     line_formats.UWSGI,
     colons,
 )
-LAST_READER = asyncio_debug  # a mention of a task is read where there is no stack
+LAST_READER = line_formats.LineFormat(
+    asyncio_tools.read_debug_log
+)  # a mention of a task is read where there is no stack
 # The formats whose readers say which lines they could not place.
 COUNTS = frozenset(
     grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
