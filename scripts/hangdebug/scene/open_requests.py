@@ -7,6 +7,8 @@ nobody is seen who could end it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
@@ -15,7 +17,6 @@ from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.lifecycle import RUNS
 from hangdebug.scene.pools import hands_to_pool, uses_processes
-from hangdebug.scene.rings import OpenRequest
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
@@ -34,7 +35,20 @@ from hangdebug.scene.tasks import (
 )
 from hangdebug.scene.waits import Wait, name_of, stuck_workers, wait
 
+
 # What a server runs for one request, whoever's code it calls from there.
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request, or a message, without an answer: the task that serves it, and what is known of the end of its wait.
+
+    `by` says what it waits for, and who may end that.
+    """
+
+    task: Task
+    outlook: Outlook
+    by: str
+
+
 REQUESTS = (
     "uvicorn/protocols/http/httptools_impl.py:run_asgi",
     "uvicorn/protocols/http/h11_impl.py:run_asgi",

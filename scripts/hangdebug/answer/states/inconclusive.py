@@ -270,4 +270,5 @@ STATE = StateEntry(
     summary=summary,
     repair=None,
     decided=False,
+    without_loop=True,
 )

@@ -299,5 +299,6 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair="pattern",
+    without_loop=True,
     exonerates_threads=False,
 )
