@@ -34,12 +34,13 @@ class WaitsFor:
 class OpenRequest:
     """A request, or a message, without an answer: the task that serves it, and what is known of the end of its wait.
 
-    `by` says what it waits for, and who may end that.
+    `by` says what it waits for, and who may end that. `job` is whether nobody has asked for it: a program's own work.
     """
 
     task: Task
     outlook: Outlook
     by: str
+    job: bool = False
 
 
 def drawing(edges: tuple[WaitsFor, ...]) -> str:

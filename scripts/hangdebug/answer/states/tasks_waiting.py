@@ -22,12 +22,15 @@ from hangdebug.answer.certainty import (
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import failed_tasks, line_of, place_of
-from hangdebug.causes.model import Cause
+from hangdebug.answer.worker_wait import LOOKS_ALIKE
+from hangdebug.causes import cause_of
+from hangdebug.causes.model import Cause, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Task
 from hangdebug.scene.open_requests import (
     nested_handlers,
     serves_messages,
+    standing,
     standing_thread,
     waits_for_body,
     waits_for_pool,
@@ -97,6 +100,18 @@ def body_is_read(scene: Scene) -> Verdict | str:
 def outlives_timeout(scene: Scene) -> Verdict | str:
     """The time-out around a wait has run out, and the wait goes on."""
     return first_verdict(scene, after_timeout) or "No task waits on after its time-out."
+
+
+def owed_an_answer(scene: Scene) -> Verdict | str:
+    """A program that serves nobody waits for the answer of a client library, as a script does in a thread."""
+    idle = any(view.idle for view in scene.loop) and all_known(scene)
+    for one in standing(scene) if idle else ():
+        found = as_wait(scene, one.task)
+        cause, match = cause_of(scene, found, Seen("tasks-waiting"))
+        if one.job and not one.task.timed and cause.owed and match.kinds:
+            words = f"{one.task.name} waits for an answer, in the same place in both readings; nobody is served here."
+            return Verdict("tasks-waiting", OPEN, (words,), (LOOKS_ALIKE,), found)
+    return "No program that serves nobody waits for an answer."
 
 
 def waits_for_thread(scene: Scene) -> Verdict | str:
@@ -177,8 +192,14 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
 
 
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
-    """A request without an answer waits for an event or a queue, with no timeout, and no task can end that."""
-    if task.awaits is None or task.id not in seen.served or task.timed or response_begun(task):
+    """A request without an answer waits for an event or a queue, with no timeout, and no task can end that.
+
+    Of other tasks only those that wait for a queue to be read: a program may wait for an event, or a job, for ever.
+    """
+    if task.awaits is None or task.timed or response_begun(task):
+        return None
+    asked = task.id in seen.served
+    if not asked and task.awaits.method not in ("join", "put"):
         return None
     ends = ends_of(scene, task)
     if (
@@ -195,7 +216,7 @@ def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         return None
     any_of = " or ".join(sorted(ends))
     words = (
-        f"{task.name} serves a request that has no answer yet, and waits for {task.awaits} without a timeout.",
+        f"{task.name} {'serves a request that has no answer yet, and ' * asked}waits for {task.awaits} without a timeout.",
         f"No task, thread or callback that is left calls {any_of}, and no request that could come.",
     )
     failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]
@@ -340,6 +361,8 @@ def is_checkout(name: str) -> bool:
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
+    if LOOKS_ALIKE in verdict.doubts:
+        return f"A coroutine waits{where} for an answer, slow or lost; the event loop itself is fine."
     if verdict.wait is not None and not verdict.wait.coroutine and verdict.wait.view.role != "event-loop":
         return f"A request waits for a thread that stands{where}; the event loop itself is fine."
     if verdict.wait is not None and not verdict.wait.coroutine:
@@ -359,6 +382,7 @@ STATE = StateEntry(
         Rule("never-released", "do tasks wait for what never comes", never_released),
         Rule("never-ended", "do tasks wait for what never comes", never_ended),
         Rule("outlives-timeout", "do tasks wait for what never comes", outlives_timeout),
+        Rule("owed-an-answer", "do tasks wait for what never comes", owed_an_answer),
         Rule("waits-for-thread", "do tasks wait for what never comes", waits_for_thread),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
     ),
