@@ -257,9 +257,16 @@ def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict
         f"{task.name} waits for the child process {counts['pid']} to end ({command}).",
         "The kernel has that child in a write, before the first look and after the last: it waits to be read.",
     )
-    if not counts.get("unread"):
+    before = {one.id: one.awaits.counts for one in scene.evidence.tasks if one.awaits is not None}
+    if not counts.get("unread") or before.get(task.id) != counts:
         return verdict_on(scene, seen, task, PLAUSIBLE, words, ("Somebody else may read that pipe, slowly.",))
-    return verdict_on(scene, seen, task, PROVED, (*words, "Its stream here is full, and nobody reads from it."))
+    return verdict_on(
+        scene,
+        seen,
+        task,
+        PROVED,
+        (*words, f"Its stream here is full: {counts['unread']} bytes lie in it, and nobody reads them."),
+    )
 
 
 def pool_without_threads(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
