@@ -23,6 +23,7 @@ import pytest
 
 import hangdebug
 import record_bundles
+import test_pastes
 from hangdebug.answer import certainty, states
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.paste import read
@@ -148,6 +149,8 @@ def replayed() -> Reached:
             bundle = file.name.endswith(record_bundles.SUFFIX)
             evidence = read_bundle(file) if bundle else engine.evidence_of(read(file.read_text(encoding="utf-8")))
             seen.rules.update(engine.diagnose(one).rule for one in evidence)
+        for case in test_pastes.CASES:
+            seen.rules.update(engine.diagnose(one).rule for one in engine.evidence_of(read(case.text)))
     return seen
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from hangdebug.capture.interpreter import asyncio_pstree, layout, tasks
+from hangdebug.capture.interpreter.coroutines import Moved
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import Objects
-from hangdebug.capture.interpreter.task_lists import Moved
 from hangdebug.capture.interpreter.tasks import failed_tasks_of, layout_for, tasks_of, walk
 from hangdebug.evidence.model import Task
 
@@ -221,6 +221,7 @@ def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypa
                 with pytest.raises((Unreadable, AssertionError, LookupError)):
                     tasks.check_layout(replace(one, layout=wrong))
         monkeypatch.setattr(tasks, "layouts", {})
+        monkeypatch.setattr(tasks, "known_layout", lambda pid: None)
         monkeypatch.setattr(tasks, "check_layout", lambda one: (_ for _ in ()).throw(Unreadable("odd")))
         found = tasks_of(pid)
     assert found.note == asyncio_pstree.NOTE and found.tasks
@@ -232,6 +233,7 @@ def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPat
     whole = tasks.measured_specimen
     monkeypatch.setattr(tasks, "measured_specimen", lambda pid: begun.append(pid) or whole(pid))
     monkeypatch.setattr(tasks, "layouts", {})
+    monkeypatch.setattr(tasks, "known_layout", lambda pid: None)
     with (
         running(Path(sys.executable)) as one,
         running(Path(sys.executable)) as other,
@@ -266,10 +268,7 @@ def test_what_cannot_be_read_is_a_note() -> None:
             found = tasks_of(other.pid)
         finally:
             other.kill()
-    assert (found.tasks, found.note) == (
-        (),
-        "its asyncio tasks were not read: the target's interpreter does not run by itself",
-    )
+    assert (found.tasks, found.note) == ((), f"its asyncio tasks were not read: {layout.NOT_STARTED}")
 
 
 class Spoilt(Memory):
@@ -333,6 +332,7 @@ def test_a_layout_that_does_not_prove_itself_is_refused(monkeypatch: pytest.Monk
 def test_an_interpreter_that_says_something_else_is_a_note(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "first_line", lambda process, seconds: says.encode())
     monkeypatch.setattr(tasks, "layouts", {})  # what fails here is not to be remembered by the next test
+    monkeypatch.setattr(tasks, "known_layout", lambda pid: None)
     with running(Path(sys.executable)) as pid:
         found = tasks_of(pid)
     assert found.tasks == () and "were not read" in found.note

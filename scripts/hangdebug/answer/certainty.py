@@ -37,6 +37,7 @@ SIDE_THREAD = Limit("side-thread", 0.6, "It is not the main thread: it may wait 
 ONE_MOMENT = Limit("one-moment", 0.6, "One dump shows one moment.")
 OTHERS_SERVED = Limit("some-requests-stand", 0.6, "Some requests stand still; others are served.")
 REQUEST_STANDS = Limit("request-stands", 0.6, "A request without an answer waits all the time.")
+GREENLETS_UNREAD = Limit("greenlets-unread", 0.6, "What greenlets wait for that do not run now cannot be read.")
 RUNTIME_UNREAD = Limit("runtime-unread", 0.6, "The tasks of this runtime are not read.")
 THREADS_STAND = Limit("threads-stand", 0.6, "Threads stand in one place in every dump.")
 GIL_TAKEN = Limit("gil-taken", 0.6, "One thread holds the GIL in every sample.")

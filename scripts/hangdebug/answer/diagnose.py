@@ -9,6 +9,7 @@ from typing import Iterable
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
+from hangdebug.answer.next_steps import next_steps
 from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
@@ -25,6 +26,8 @@ from hangdebug.scene.rings import chain
 from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
+
+RANKS = ("sync-worker-blocked", "inconclusive")  # what a process without a loop may be in
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
@@ -56,6 +59,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     follow = state.follows and wait is not None and identity(wait.view) in scene.by_thread
     edges = verdict.ring or (chain(scene, wait) if follow and wait is not None else ())
     frame = blocking_frame(shown) if shown is not None and not state.well else None
+    then = next_steps(scene, state, verdict, cause, confidence)
     lines = words.Found(scene, state, verdict, cause, match, edges, confidence)
     return Diagnosis(
         verdict.state,
@@ -67,7 +71,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
         tuple(without_cwd(scene, line) for line in words.evidence(lines)),
-        tuple(without_cwd(scene, line) for line in words.doubts(lines)),
+        tuple(without_cwd(scene, line) for line in (*words.doubts(lines), *(f"Next: {step}" for step in then))),
         tuple(words.exonerated(lines)),
         words.remedy(lines, frame),
         process_of(evidence),
@@ -75,6 +79,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         bystander=verdict.bystander,
         waits_for=edges,
         rule=asked[-1].rule,
+        read=evidence.snapshots[-1].read.partition(";")[0],
         trace=Trace(asked, steps),
     )
 
@@ -91,15 +96,35 @@ def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
-    """The one to act on among the processes behind one port; the others are named in `others`."""
-    ranked = sorted(diagnoses, key=lambda one: (STATES.index(one.state), -one.confidence))
-    first = next((one for one in ranked if not one.bystander), ranked[0])
+    """The one to act on among the processes behind one port; the others are named in `others`.
+
+    Of several that are ill it is the surest, of several that are well the one in doubt.
+    """
+
+    def order(one: Diagnosis) -> tuple[int, float]:
+        return STATES.index(one.state), one.confidence if ENTRIES[one.state].well else -one.confidence
+
+    ranked = sorted(diagnoses, key=order)
+    first = odd_one(ranked) or next((one for one in ranked if not one.bystander), ranked[0])
     rest = tuple(
         f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
         for one in ranked
         if one is not first
     )
     return replace(first, others=rest)
+
+
+def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
+    """The process that stands elsewhere than all others, where they are ranks of one computation that waits for it."""
+    if len(diagnoses) < 3 or not all(one.state in RANKS and one.blocking_frame for one in diagnoses):
+        return None
+    places = Counter(place_in(one) for one in diagnoses)
+    return next((one for one in diagnoses if len(places) == 2 and places[place_in(one)] == 1), None)
+
+
+def place_in(diagnosis: Diagnosis) -> tuple[str, str] | None:
+    frame = diagnosis.blocking_frame
+    return (frame.function, frame.file) if frame is not None else None
 
 
 def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:

@@ -8,7 +8,7 @@ from typing import Callable, Literal, Optional, Union
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
 from hangdebug.evidence.vocabulary import Question, Role, State
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -36,7 +36,8 @@ class Verdict:
     """A state, what supports it and what might be otherwise; `wait` is the wait that explains it, None without one.
 
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
-    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one.
+    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one. `decides` is a
+    command whose result would decide what is open, with `{pid}` for the process.
     """
 
     state: State
@@ -47,6 +48,7 @@ class Verdict:
     limits: tuple[Limit, ...] = ()
     bystander: bool = False
     ring: tuple[WaitsFor, ...] = ()
+    decides: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class Trace:
 class Diagnosis:
     """The answer. Its JSON form is the contract of version 1 (report.as_json).
 
-    `rule` is the id of the rule that decided the state, `trace` how it came to be asked.
+    `rule` is the id of the rule that decided the state, `trace` how it came to be asked. `read` is how much of a
+    pasted text was read, in words.
     """
 
     state: State
@@ -155,3 +158,4 @@ class Diagnosis:
     waits_for: tuple[WaitsFor, ...] = ()
     rule: str = ""
     trace: Trace = Trace()
+    read: str = ""

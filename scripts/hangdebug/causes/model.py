@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Literal, Mapping, Optional
 
 from hangdebug.evidence.vocabulary import EvidenceKind, State
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 

@@ -9,10 +9,13 @@
     4284/functions.json             the application's functions that could end the wait of one of them
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
+    4284/native.json                one dump with native frames, where Python's stack of the loop ends in its machinery
     4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
+    4284/net-after.txt              its sockets once more, after the last sample
     4284/answers.tsv                when each client sent something, and was sent something, after the last sample
     4284/children-after.tsv         the same of the children after the last sample: who still writes to a full pipe
     4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
+    4284/remarks.txt                what was in the way while it was read, one line each
     4284/sources.json               the lines around each of the application's frames
 
 Every part but one sample may be missing: a process can die half way.
@@ -32,6 +35,7 @@ from typing import Any, Mapping
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.dumps.collapsed import profile
+from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.records import parse_functions, parse_tasks
@@ -56,6 +60,7 @@ TYPES = {
     "served": bool,
 }
 NUMBERS = ("listening", "polls")
+MOST_REMARKS = 8
 NO_TASKS = "the bundle has no list of its tasks"
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
@@ -119,12 +124,16 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         process=process,
         clients=clients_in(texts, process.listening),
         sources=lines_of_source(json_object(texts.get("sources.json", "{}"))),
-        notes=(*notes_of(manifest), *stackless),
+        notes=(*notes_of(manifest), *texts.get("remarks.txt", "").splitlines()[:MOST_REMARKS], *stackless),
         tasks=lists[0][0] if lists else (),
         later=lists[-1][0] if lists[1:] else (),
         unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),
         functions=parse_functions(texts.get("functions.json", "null")),
         queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
+        compiled=compiled_frames(texts.get("native.json", "")),
+        accepted=tcp.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
+        if "net.txt" in texts and "net-after.txt" in texts
+        else None,
         unread_children=unread_children(texts),
     )
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping
 
+from hangdebug.evidence.vocabulary import StatementKind
+
 
 @dataclass(frozen=True)
 class Frame:
     """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none.
 
-    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables.
+    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables,
+    `locks` the names of those that are locks.
     """
 
     function: str
@@ -19,6 +22,7 @@ class Frame:
     note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
     text: str = field(default="", compare=False)
     locals: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    locks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -54,13 +58,17 @@ class KernelWait:
 
 @dataclass(frozen=True)
 class Thread:
-    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid."""
+    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid.
+
+    `raised` is the exception whose traceback this is: then it shows where that was raised, and nobody stands there now.
+    """
 
     frames: tuple[Frame, ...]
     name: str = ""
     os_id: int | None = None
     active: bool | None = None
     owns_gil: bool | None = None
+    raised: str = ""
 
     def __str__(self) -> str:
         head = f'Thread {self.os_id} "{self.name}"'
@@ -139,8 +147,26 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What a line of a text says of the process, in so many words; `text` is that line.
+
+    `kind` is what it says: a step held the event loop, a worker or job was killed or interrupted because it did not
+    answer, a test ran out of time, or the stack is of C code alone. `seconds` is for how long, `frames` the place that
+    it names, innermost first.
+    """
+
+    kind: StatementKind
+    text: str
+    seconds: float | None = None
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One dump of one process. `skipped` holds the first lines that the reader could not place."""
+    """One dump of one process. `skipped` holds the first lines that the reader could not place.
+
+    Of a pasted text, `stated` is what its lines say, and `read` how many of them were read, in words.
+    """
 
     threads: tuple[Thread, ...]
     pid: int | None = None
@@ -149,6 +175,8 @@ class Snapshot:
     format: str = ""
     skipped: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
+    stated: tuple[Statement, ...] = ()
+    read: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])
@@ -215,7 +243,10 @@ class Evidence:
     `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
     that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
-    by its kernel id, and holds the threads of concurrent.futures alone. `unread_children` are the child processes, by
+    by its kernel id, and holds the threads of concurrent.futures alone. `compiled` are the frames of compiled code
+    that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
+    many connections the process accepted between the first reading and the last sample and still has, None where that
+    is not known. `unread_children` are the child processes, by
     pid, that stood in both readings in the same write to a pipe or socket, with their commands.
     """
 
@@ -233,4 +264,6 @@ class Evidence:
     unread: str = ""
     functions: tuple[Function, ...] | None = None
     queued: Mapping[int, int] = field(default_factory=dict)
+    compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
+    accepted: int | None = None
     unread_children: Mapping[int, str] = field(default_factory=dict)

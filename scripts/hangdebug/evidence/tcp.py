@@ -63,6 +63,18 @@ def count_clients(text: str, listening: tuple[int, ...]) -> Clients:
     return Clients(**count)
 
 
+def accepted_between(before: str, after: str, listening: tuple[int, ...]) -> int:
+    """How many connections to `listening` ports were accepted after the first table, and are still in the second.
+
+    One that was not accepted yet has no inode, so a client that only connects counts for nothing.
+    """
+    first, second = (
+        {one.inode for one in connections(text) if one.port in listening and one.state != LISTEN} - {"0"}
+        for text in (before, after)
+    )
+    return len(second - first)
+
+
 def with_answers(counted: Clients, text: str) -> Clients:
     """With those clients that sent something, and nothing was sent to them since, for as long as a look lasts.
 

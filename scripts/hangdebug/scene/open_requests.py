@@ -15,9 +15,9 @@ from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.lifecycle import RUNS
-from hangdebug.scene.model import OpenRequest
 from hangdebug.scene.pools import hands_to_pool, uses_processes
 from hangdebug.scene.requests import RECEIVES
+from hangdebug.scene.rings import OpenRequest
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,

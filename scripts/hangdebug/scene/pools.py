@@ -216,10 +216,15 @@ def pool_with_waiting_calls(scene: Scene) -> tuple[Pool, int, int] | None:
     stuck = {
         identity(one.view) for one in stuck_workers(scene) if one.motion.samples > 1 and not woke_by_itself(scene, one)
     }
-    for pool in pools(scene):
-        if pool.members[0] in busy and all(identity(view) in stuck for view in pool.members):
-            return pool, len(waiting), len(busy)
-    return None
+    full = [
+        pool
+        for pool in pools(scene)
+        if pool.members[0] in busy
+        and all(identity(view) in stuck for view in pool.members)
+        and (pool.limit is None or pool.limit <= len(pool.members))  # else it would start a thread for the next call
+    ]
+    best = max(full, key=lambda pool: (pool.limit is not None, len(pool.members)), default=None)
+    return (best, len(waiting), len(busy)) if best is not None else None
 
 
 def uses_processes(scene: Scene) -> bool:

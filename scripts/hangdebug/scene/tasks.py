@@ -7,17 +7,19 @@ nobody ends it, or where a request has had no answer yet and nothing that runs c
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Mapping
 
-from hangdebug.evidence.frames import is_application, library_path, package
+from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import SERVERS
-from hangdebug.evidence.model import Frame, Function, Task, Thread
+from hangdebug.evidence.model import Frame, Function, Statement, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
+from hangdebug.evidence.vocabulary import Role, StatementKind
 from hangdebug.scene.could_end import who_could_end
 from hangdebug.scene.graph import Edge
 from hangdebug.scene.scene import Scene, once, view
-from hangdebug.scene.waits import Motion, Wait
+from hangdebug.scene.waits import Motion, Wait, wait
 
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
 PRIMITIVES = (
@@ -181,13 +183,17 @@ def awaited_directly(task: Task) -> bool:
     return False
 
 
-def as_wait(scene: Scene, task: Task) -> Wait:
-    """The task's stack in the form that threads have, so that causes and reports can read it."""
-    seen = view(Thread(task.frames, task.name), "other")
+def as_wait(scene: Scene, task: Task, role: Role = "other") -> Wait:
+    """The task's stack in the form that threads have, so that causes and reports can read it.
+
+    With another role it is no coroutine's, but that of a thread which was seen by somebody else.
+    """
+    seen = view(Thread(task.frames, task.name), role)
     sources = scene.evidence.sources
     statement = statement_at(sources, seen.frame) if seen.frame else ""
-    text = line_at(sources, seen.frame) if seen.frame else None
-    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
+    text = (line_at(sources, seen.frame) or seen.frame.text or None) if seen.frame else None
+    statement = statement or text or ""
+    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, role == "other")
 
 
 def makes_future(scene: Scene, task: Task) -> bool:
@@ -207,6 +213,72 @@ def ends_of(scene: Scene, task: Task) -> set[str]:
     if task.awaits.kind == "Future" and makes_future(scene, task):
         return OF_FUTURE
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
+
+
+# -- a list of tasks and nothing else ----------------------------------------------------------------------
+
+# Where a task waits for other tasks: those are looked at instead.
+FOR_OTHERS = ("asyncio/taskgroups.py", "anyio/_backends/_asyncio.py:__aexit__")
+FOR_TASKS = re.compile(r"_GatheringFuture|<Task |^Task\b|\bgather\b")
+
+
+def innermost_task(scene: Scene) -> Task | None:
+    """The application's task that waits for no other one, and of several the one in the commonest place.
+
+    A task that only sleeps, or whose steps a log reports, is passed over.
+    """
+    found = [
+        task
+        for task in scene.evidence.tasks
+        if seconds(task) is None
+        and not task.state.startswith(("finished", "cancelled", "done", "failed"))
+        and runs_application(task)
+        and not calls(task.frames[0], "asyncio/tasks.py:sleep")
+    ]
+    last = [task for task in found if not waits_for_tasks(task)] or found
+    places = Counter(own_frame(task) for task in last)
+    return max(last, key=lambda task: places[own_frame(task)], default=None)
+
+
+def waits_for_tasks(task: Task) -> bool:
+    kind = task.awaits.kind if task.awaits is not None else ""
+    return (
+        kind in ("Task", "_GatheringFuture")
+        or calls(task.frames[0], *FOR_OTHERS)
+        or bool(FOR_TASKS.search(task.waits_on))
+    )
+
+
+def own_frame(task: Task) -> Frame | None:
+    return next((frame for frame in task.frames if is_application(frame)), None)
+
+
+# -- what a text states ----------------------------------------------------------------------------------
+
+
+OF_PROCESS = re.compile(r"\bpid[:=]? ?(\d{1,10})")
+
+
+def stated(scene: Scene, *kinds: StatementKind) -> Statement | None:
+    """The first statement of one of these kinds in the text of the evidence; of those on a held loop, the longest."""
+    pids = {str(snapshot.pid) for snapshot in scene.evidence.snapshots}
+    found = [
+        one
+        for snapshot in scene.evidence.snapshots
+        for one in snapshot.stated
+        if one.kind in kinds and not ("None" not in pids and set(OF_PROCESS.findall(one.text)) - pids)
+    ]
+    return max(found, key=lambda one: one.seconds or 0, default=None)
+
+
+def stated_place(scene: Scene, statement: Statement) -> Wait | None:
+    """Where the statement's own line or, failing that, a stack of the text shows the application's code."""
+    if scene.loop and not scene.loop[-1].idle and scene.loop[-1].frame is not None:
+        return wait(scene, scene.loop[-1])
+    frames = [statement.frames, *(one.frames for snapshot in scene.evidence.snapshots for one in snapshot.threads)]
+    lone = len(scene.last) <= 1
+    shown = next((one for one in frames[: None if lone else 1] if any(map(is_application, one))), ())
+    return as_wait(scene, Task("", shown), "event-loop") if shown else None
 
 
 # -- what asyncio's debug log says of slow steps -------------------------------------------------------

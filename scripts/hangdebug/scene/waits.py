@@ -7,9 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from hangdebug.evidence.frames import calls, library_path, package
-from hangdebug.evidence.model import Frame, KernelWait, Reading
+from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.libraries import HANDLE, POLL
+from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
-from hangdebug.scene.scene import Scene, View, once
+from hangdebug.scene.scene import Scene, View, identity, once, stacks_alone
 
 SLEEPING = ("S", "D")
 OFTEN = 10  # times a second
@@ -17,6 +19,23 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 ON_FD = re.compile(r"fd (\d+)(?: -> ([^,]+))?")
 
 
+# Library calls whose own frame is innermost only while they wait, or for a moment.
+WAITS_FOR_SURE = (
+    "ssl.py:read",
+    "ssl.py:do_handshake",
+    "socket.py:readinto",
+    "socket.py:create_connection",
+    "socket.py:accept",
+    "threading.py:wait",
+    "threading.py:_wait_for_tstate_lock",
+    "threading.py:join",
+    "threading.py:_shutdown",
+    "selectors.py:select",
+    "queue.py:get",
+    "subprocess.py:_try_wait",
+    "multiprocessing/connection.py:_recv",
+    "multiprocessing/popen_fork.py:poll",
+)
 # Shares of the time: of one that computes, and of one that is kept from it by others.
 COMPUTES, CONTENDS = 0.5, 0.1
 
@@ -88,6 +107,8 @@ class Wait:
             return self.motion.computes
         if self.kernel is not None and self.kernel.state:
             return self.kernel.state == "R"
+        if self.view.thread.active and self.view.inner and calls(self.view.inner[0], *WAITS_FOR_SURE):
+            return False  # py-spy has no kernel's word on every platform
         return self.view.thread.active
 
     def inside(self, *places: str) -> bool:
@@ -159,9 +180,15 @@ def wait(scene: Scene, view: View) -> Wait:
     names = called(statement)
     if best.frame is not None:
         names |= unaliased(sources, best.frame, names)
-    return Wait(
-        best, moved, text, names, entered(statement), undisturbed or best.kernel or kernel_before_attach(scene, view)
-    )
+    kernel = undisturbed or of_this_moment(best) or (None if moved.idle else kernel_before_attach(scene, view))
+    return Wait(best, moved, text, names, entered(statement), kernel)
+
+
+def of_this_moment(view: View) -> KernelWait | None:
+    """The kernel's word just before the sample; None where it shows the loop poll, and the sample shows it at work."""
+    polled = view.kernel is not None and view.kernel.syscall in EPOLL
+    waits_there = any(calls(frame, *POLL) for frame in view.inner)
+    return None if polled and view.role == "event-loop" and view.frame is not None and not waits_there else view.kernel
 
 
 def motion(scene: Scene, view: View) -> Motion:
@@ -200,14 +227,33 @@ def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int,
     """
     if frame is None:
         return None
-    place = (frame.name, file_name(frame))
-    own = [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+    place, own = short_place(frame), profile_of(scene, view)
     total = sum(count for _, count in own)
     if not total:
         return None
+    innermost = 1 if calls(frame, *HANDLE) else None  # each handler is called by it: only what has no frame ends there
     return sum(
-        count for thread, count in own if not any((one.name, file_name(one)) == place for one in thread.frames)
+        count for thread, count in own if not any(short_place(one) == place for one in thread.frames[:innermost])
     ), total
+
+
+def profile_of(scene: Scene, view: View) -> list[tuple[Thread, int]]:
+    """The thread's stacks in the profile, each with its count."""
+    return [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+
+
+def short_place(frame: Frame) -> tuple[str, str]:
+    """What tells a function in the profile, whose file names are short."""
+    return frame.name, file_name(frame)
+
+
+def seen_at(scene: Scene, one: Wait, frame: Frame) -> Wait:
+    """The same wait at a frame further out: the application's line there, and none of what that one calls."""
+    if one.frame is not None and (one.frame.function, one.frame.file) == (frame.function, frame.file):
+        return one
+    statement = statement_at(scene.evidence.sources, frame)
+    view = replace(one.view, frame=frame, inner=())
+    return replace(one, view=view, text=line_at(scene.evidence.sources, frame), called=called(statement), entered=None)
 
 
 def file_name(frame: Frame) -> str:
@@ -230,6 +276,19 @@ def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
     found = [one for one in found if one.motion.in_place]
     places = Counter(file_and_line(one) for one in found)
     return tuple(sorted(found, key=lambda one: -places[file_and_line(one)]))
+
+
+@once
+def is_earned(scene: Scene) -> bool:
+    """Whether more is known than stacks of one moment: then what is idle may be called well.
+
+    Dumps that differ show that the process moves; a list of tasks, what its coroutines wait for.
+    """
+    if not stacks_alone(scene.evidence) or scene.evidence.tasks:
+        return True
+    places = {identity(view): {(one.idle, one.key) for one in scene.of(view)} for view in scene.last}
+    moved = any(len(found) > 1 for found in places.values())
+    return len(scene.samples) > 1 and (moved or len({len(sample) for sample in scene.samples}) > 1)
 
 
 def file_and_line(one: Wait) -> tuple[str, int | None]:

@@ -23,13 +23,15 @@ from hangdebug.answer.certainty import (
     lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
-from hangdebug.answer.words import counted
+from hangdebug.answer.words import counted, idle_words
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Clients
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
+from hangdebug.scene.loop import spins
 from hangdebug.scene.open_requests import place_of_request, standing, unaccounted, unread_runtime
 from hangdebug.scene.pools import full_pool, pool_without_spare
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.requests import standing_threads
+from hangdebug.scene.scene import Scene, stacks_alone
 from hangdebug.scene.waits import name_of, stuck_workers
 
 
@@ -46,6 +48,8 @@ def watching() -> Verdict:
 
 def loop_moves_on(scene: Scene) -> Verdict | str:
     """The loop is never idle, and goes from one piece of work to the next."""
+    if scene.evidence.process.listens is False and spins(scene) is not None:
+        return "Its thread burns a CPU in nobody's handler, and it listens nowhere: it may be on its way out."
     return stuck_loop.verdict_of(scene, "healthy", "moves-on")
 
 
@@ -78,11 +82,6 @@ def loop_idle(scene: Scene) -> Verdict | str:
     ]
     doubts = tuple(doubt for _, doubt in found if doubt)
     return Verdict("healthy", AGREED, (idle_words(scene),), doubts, limits=tuple(limit for limit, _ in found))
-
-
-def idle_words(scene: Scene) -> str:
-    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
-    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
 
 
 def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
@@ -136,6 +135,11 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
     if busy and len(scene.loop) > 1 and not scene.evidence.readings:
         who = counted(len(busy), "pool thread", "stands")
         found.append((THREADS_STAND, f"{who} in one place in every dump, in {busy[0].frame}."))
+    still = standing_threads(scene) if scene.evidence.readings else ()
+    if still:
+        who = f"{name_of(still[0].view)} stands in {still[0].frame} all the time, in {still[0].kernel}"
+        more = f" {len(still)} threads stand so." if still[1:] else ""
+        found.append((THREADS_STAND, f"{who}: for somebody who is slow, or for ever.{more}"))
     others = [view for view in scene.last if view.role != "event-loop"]
     greedy = [view for view in others if all(other.thread.owns_gil for other in scene.of(view))]
     if greedy:
@@ -155,8 +159,8 @@ def bystander(scene: Scene) -> Verdict | str:
     last = scene.evidence.snapshots[-1]
     if is_supervisor(last):
         return watching()
-    if not is_child(last):
-        return "It is no supervisor, and no child of multiprocessing."
+    if not is_child(last) or stacks_alone(scene.evidence):
+        return "It is no supervisor, and no child of multiprocessing that was watched."
     words = "It is a child process that multiprocessing started; it serves nothing itself."
     doubt = "Whether its work makes progress cannot be seen from here."
     return Verdict("healthy", MOMENT, (words,), (doubt,), bystander=True)
@@ -165,11 +169,15 @@ def bystander(scene: Scene) -> Verdict | str:
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.bystander:
-        return "This is a supervisor; look at its workers."
+        if is_supervisor(scene.evidence.snapshots[-1]):
+            return "This is a supervisor; look at its workers."
+        return "This is a child process that serves nothing itself; no thread of it is seen to be stuck."
     if lowest(verdict.level, *verdict.limits) > FIRM:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."
+    if not any(view.idle for view in scene.loop):
+        return "The event loop is at work all the time, and goes from one piece of work to the next."
     waiting = standing(scene)
     if waiting:
         where = place_of_request(scene, waiting[0])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from hangdebug.answer.certainty import ONE_SIDED, PROVED
+from hangdebug.answer.certainty import LIKELY, ONE_SIDED, PROVED
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.stuck_loop import verdict_of
 from hangdebug.answer.words import blocked_summary, line_of, place_of
 from hangdebug.causes.model import Cause
+from hangdebug.scene.lifecycle import stage_of
 from hangdebug.scene.loop import gil_kept
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import LONGEST_NORMAL, longest_step
-from hangdebug.scene.waits import name_of
+from hangdebug.scene.tasks import LONGEST_NORMAL, longest_step, stated, stated_place
+from hangdebug.scene.waits import name_of, wait
 
+OVER = "Whether it is still held, and what by, the line alone does not show."
 GIL_WORDS = "The event loop's thread wakes all the time to ask for the GIL, and does not get it."
 LOGGED = (
     "The log names the coroutine; the line is where it stood after the step, and not what held the loop.",
@@ -45,8 +47,23 @@ def logged_step(scene: Scene) -> Verdict | str:
     return Verdict("loop-blocked", ONE_SIDED, step.words, LOGGED, step.wait)
 
 
+def stated_in_words(scene: Scene) -> Verdict | str:
+    """A line of the text says that a step held the loop, or that a worker whose loop stands still was killed."""
+    said = stated(scene, "loop-held")
+    if said is not None and (said.seconds is None or said.seconds >= LONGEST_NORMAL):
+        words = f"A line of the text says that the event loop was held: {said.text}"
+        return Verdict("loop-blocked", ONE_SIDED, (words,), (OVER,), stated_place(scene, said))
+    killed = stated(scene, "killed")
+    if killed is None or not scene.loop or scene.loop[-1].idle or stage_of(scene.loop[-1].thread.frames):
+        return "No line of the text says that the loop was held, or that a worker with a loop was killed."
+    words = f"It was killed because it did not answer: {killed.text}"
+    return Verdict("loop-blocked", LIKELY, (words,), (), wait(scene, scene.loop[-1]))
+
+
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
-    wait = verdict.wait
+    wait, said = verdict.wait, stated(scene, "loop-held")
+    if said is not None and (said.seconds is None or said.seconds >= LONGEST_NORMAL):
+        return f"The event loop was held{place_of(wait)}{line_of(wait)}, as the text says; nobody else was served meanwhile."
     if wait is not None and wait.view.role != "event-loop" and not wait.coroutine:
         where, who = f"{place_of(wait)}{line_of(wait)}", name_of(wait.view)
         return f"{who} keeps the GIL{where}; the event loop's thread, like all others, waits for it."
@@ -56,6 +73,7 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 STATE = StateEntry(
     "loop-blocked",
     rules=(
+        Rule("stated-held", "does a log state what is wrong", stated_in_words),
         Rule("gil-kept-asleep", "does another thread keep the GIL", gil_kept_asleep),
         Rule("loop-waits", "does the loop's thread go on", loop_waits),
         Rule("logged-step", "does a log say that a step held the loop", logged_step),

@@ -21,12 +21,13 @@ from hangdebug.answer.certainty import (
 )
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
-from hangdebug.answer.words import failed_tasks, line_of, place_of
+from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of, release_words
 from hangdebug.answer.worker_wait import LOOKS_ALIKE
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Task
+from hangdebug.scene.graph import waits_for_idle_loop
 from hangdebug.scene.open_requests import (
     nested_handlers,
     serves_messages,
@@ -37,7 +38,7 @@ from hangdebug.scene.open_requests import (
 )
 from hangdebug.scene.pools import calls_left_behind, hands_to_pool
 from hangdebug.scene.rings import stuck_nodes
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, stacks_alone
 from hangdebug.scene.tasks import (
     TaskWaits,
     about_to_run,
@@ -45,6 +46,7 @@ from hangdebug.scene.tasks import (
     awaited_directly,
     could_be_ended_by,
     ends_of,
+    innermost_task,
     response_begun,
     runs_application,
     task_edges,
@@ -188,7 +190,8 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     words = f"{task.name} waits for {task.awaits}, and no task is inside of it: it was taken and never released."
     doubt = "No function of the application releases any; a library that was given it could."
     level = AGREED if not others and not by_hand else PLAUSIBLE
-    return verdict_on(scene, seen, task, level, (words,), (doubt,) if by_hand else ())
+    more = release_words(scene, as_wait(scene, task))
+    return verdict_on(scene, seen, task, level, (words, *more), (doubt,) if by_hand else ())
 
 
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -366,10 +369,54 @@ def is_checkout(name: str) -> bool:
     return any(word in name.lower() for word in ("acquire", "connection", "session", "checkout"))
 
 
+def thread_waits_for_loop(scene: Scene) -> Verdict | str:
+    """A thread waits for a coroutine that it handed to a loop, and that loop is idle: the coroutine waits in turn."""
+    found = waits_for_idle_loop(scene) if stacks_alone(scene.evidence) else None
+    if found is None:
+        return "No thread is seen to wait for a coroutine of an idle loop."
+    one, loop = found
+    words = (
+        f"{name_of(one.view)} stands in {one.frame or one.view.section[0]} and waits for a result; the event loop of "
+        f"{name_of(loop)} is idle, and no other thread works on one.",
+        f"So it waits for a coroutine that it handed to the loop of {name_of(loop)}, and that coroutine waits as well.",
+    )
+    doubt = "What the coroutine waits for, stacks do not show: a list of tasks does (py-spy dump --pid PID shows none)."
+    return Verdict("tasks-waiting", OPEN, words, (doubt,), one)
+
+
+def tasks_alone(scene: Scene) -> Verdict | str:
+    """A list of tasks, and perhaps a loop that is idle: the application's coroutine that the others wait for."""
+    if not scene.evidence.tasks or not stacks_alone(scene.evidence):
+        return "No list of tasks, or more than one."
+    if any(not view.idle for view in scene.last):
+        return "There are threads to judge."
+    task = innermost_task(scene)
+    if task is None:
+        return "No task of the application's waits for anything."
+    one = as_wait(scene, task)
+    words = (
+        f"{counted(len(scene.evidence.tasks), 'task', 'is').replace(' is', '')}, and no thread at work.",
+        f"{task.name} waits in {one.frame}{awaited_words(task)}.",
+    )
+    doubt = "One list shows one moment: it cannot show that the task stays there."
+    return Verdict("tasks-waiting", OPEN, words, (doubt,), one, bystander=not scene.loop)
+
+
+def awaited_words(task: Task) -> str:
+    return f" for {task.waits_on}" if task.waits_on and task.waits_on != task.frames[0].function else ""
+
+
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
     if LOOKS_ALIKE in verdict.doubts:
         return f"A coroutine waits{where} for an answer, slow or lost; the event loop itself is fine."
+    if verdict.wait is not None and not verdict.wait.coroutine and stacks_alone(scene.evidence):
+        who = name_of(verdict.wait.view)
+        return (
+            f"{capital(who)} waits{where} for a coroutine of an event loop that is idle: that coroutine waits as well."
+        )
+    if verdict.level == OPEN and stacks_alone(scene.evidence):
+        return f"A coroutine waits{where}; the list of tasks shows no thread that works for it."
     if verdict.wait is not None and not verdict.wait.coroutine and verdict.wait.view.role != "event-loop":
         return f"A request waits for a thread that stands{where}; the event loop itself is fine."
     if verdict.wait is not None and not verdict.wait.coroutine:
@@ -385,6 +432,7 @@ STATE = StateEntry(
         Rule("child-unread", "do tasks wait for what never comes", child_unread),
         Rule("no-thread-left", "do tasks wait for what never comes", no_thread_left),
         Rule("body-is-read", "do tasks wait for what never comes", body_is_read),
+        Rule("thread-waits-for-loop", "do tasks wait for what never comes", thread_waits_for_loop),
         Rule("task-ring", "do tasks wait for what never comes", ring),
         Rule("never-released", "do tasks wait for what never comes", never_released),
         Rule("never-ended", "do tasks wait for what never comes", never_ended),
@@ -392,6 +440,7 @@ STATE = StateEntry(
         Rule("owed-an-answer", "do tasks wait for what never comes", owed_an_answer),
         Rule("waits-for-thread", "do tasks wait for what never comes", waits_for_thread),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
+        Rule("tasks-alone", "is the idle loop well", tasks_alone),
     ),
     summary=summary,
     repair="pattern",

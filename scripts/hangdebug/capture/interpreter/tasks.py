@@ -26,11 +26,11 @@ from hangdebug.capture.interpreter.awaited import (
     names_that_end_waits,
     timeouts_around,
 )
-from hangdebug.capture.interpreter.coroutines import ended_call, follow
+from hangdebug.capture.interpreter.coroutines import Moved, collected_tasks, ended_call, follow, listed_tasks
+from hangdebug.capture.interpreter.known_layouts import known_layout
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, HasOwnTool, Layout, Specimen, measured_specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_memory
 from hangdebug.capture.interpreter.objects import FIRST, Objects
-from hangdebug.capture.interpreter.task_lists import Moved, collected_tasks, listed_tasks
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.model import Task
@@ -96,7 +96,10 @@ def ask_own_tool(pid: int) -> TaskList:
 
 
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter, proved once for each executable. Raises Unreadable."""
+    """The layout of the target's interpreter: a known one, or measured once for each executable. Raises Unreadable."""
+    known = known_layout(pid)
+    if known is not None:
+        return known
     which = executable_of(pid)
     with measuring:
         when, found = layouts.get(which, (0.0, None))
@@ -332,3 +335,46 @@ def as_json(found: TaskList) -> str:
     """One line a task."""
     rows = ",\n".join(json.dumps(task, default=as_plain) for task in found.tasks)
     return f'{{"note": {json.dumps(found.note)}, "tasks": [\n{rows}\n]}}\n'
+
+
+# -- the queues of pools -------------------------------------------------------------------------------
+
+TABLES = {"concurrent.futures.thread": "_threads_queues", "concurrent.futures.process": "_threads_wakeups"}
+# queue.SimpleQueue up to 3.12: a list, and how many of its first items are gone; from 3.13 on a ring with its count.
+LIST, GONE, CAPACITY, COUNT = 32, 40, 48, 56
+
+
+def queues_of(pid: int) -> dict[int, int]:
+    """The number of calls that wait, by the kernel's id of each pool thread; {} where that cannot be read."""
+    try:
+        layout = layout_for(pid)
+        with open_memory(pid) as memory:
+            objects = Objects(memory, layout)
+            modules = modules_of(objects, pid)
+            names = [objects.mapping(memory.word(at + FIRST)) for name, at in modules.items() if name in TABLES]
+            tables = [one[table] for one in names for table in TABLES.values() if table in one]
+            rows = (row for at in tables for row in objects.pairs(objects.attributes(at)["data"]))
+            return dict(queue_row(objects, reference, queue) for reference, queue in rows)
+    except (Unreadable, LookupError, ValueError, OverflowError):
+        return {}
+
+
+def queue_row(objects: Objects, reference: int, queue: int) -> tuple[int, int]:
+    """One row: the thread behind a weak reference, and the length of its queue. Raises Unreadable."""
+    thread = objects.attributes(objects.memory.word(reference + FIRST))
+    pending = thread.get("pending_work_items")  # of the thread that serves a pool of processes
+    return objects.integer(thread["_native_id"]), objects.length(pending) if pending else queue_length(objects, queue)
+
+
+def queue_length(objects: Objects, queue: int) -> int:
+    memory = objects.memory
+    if objects.type_name(queue) != "SimpleQueue":
+        raise Unreadable(f"no queue at {queue:#x}")
+    if objects.layout.version >= (3, 13):
+        count, capacity = memory.word(queue + COUNT), memory.word(queue + CAPACITY)
+    else:
+        capacity = objects.length(memory.word(queue + LIST))
+        count = capacity - memory.word(queue + GONE)
+    if not 0 <= count <= capacity:
+        raise Unreadable(f"no queue at {queue:#x}")
+    return count

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Iterable, Iterator
 
 from hangdebug.evidence.dumps.grammar import Head, python_of
+from hangdebug.evidence.frames import UNKNOWN
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
 TASK = re.compile(
@@ -25,7 +26,12 @@ TASK = re.compile(
     r"(?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
 )
 WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
-TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) seconds")
+TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) ?s(?:econds?)?\b")
+# The same line as people and log viewers shorten it: without the state, without the place.
+SHORT = re.compile(
+    r"Executing <Task(?:[ -](?P<name>Task-\d{1,9}|\d{1,9}))?(?: pending| finished| cancelled)?"
+    r"(?: name=['\"](?P<named>[^'\"]{1,200})['\"])?\s+(?:coro=)?<?(?P<coroutine>[A-Za-z_][\w.<>]{0,300})\(\)"
+)
 HANDLE = re.compile(
     r"Executing <(?:Timer)?Handle (?:when=[\d.]{1,30} )?(?P<function>[\w.<>-]{1,300})\([^()\n]{0,300}\)"
     r"(?: at (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?"
@@ -51,6 +57,10 @@ def tasks_in_line(line: str) -> list[Task]:
         for one in heads_of_tasks(line)
         if one.frames
     ]
+    short = SHORT.search(line) if took and not found else None
+    if short:
+        name = short["named"] or (f"Task-{short['name'].rpartition('-')[2]}" if short["name"] else short["coroutine"])
+        return [Task(name, (Frame(short["coroutine"], UNKNOWN),), "", state, short["coroutine"])]
     handle = HANDLE.search(line) if took and not found else None
     if handle and handle["file"]:
         frame = Frame(handle["function"], handle["file"], int(handle["line"]) or None)
