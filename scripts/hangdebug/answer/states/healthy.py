@@ -96,8 +96,10 @@ def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
     waiting = standing(scene)
     if waiting:
         where = place_of_request(scene, waiting[0])
-        words = f"{waiting[0].task.name} serves a request in {where}, and waits for {waiting[0].by}."
-        more = [(REQUEST_STANDS, f"{len(waiting)} requests wait so.")] if waiting[1:] else []
+        does = "is at work" if waiting[0].job else "serves a request"
+        words = f"{waiting[0].task.name} {does} in {where}, and waits for {waiting[0].by}."
+        more = [(REQUEST_STANDS, f"{len(waiting)} {'tasks' if waiting[0].job else 'requests'} wait so.")]
+        more = more if waiting[1:] else []
         return [(REQUEST_STANDS, words), *more, *unknown]
     if unaccounted(scene):
         return [*left_waiting(scene), *unknown]
@@ -180,6 +182,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     waiting = standing(scene)
     if waiting:
         where = place_of_request(scene, waiting[0])
+        if waiting[0].job:
+            return f"The event loop is idle. Work stands still, slow or stuck, in {where}."
         if waiting[1:]:
             return (
                 f"The event loop is idle. {len(waiting)} requests have no answer yet, slow or stuck: one is in {where}."
