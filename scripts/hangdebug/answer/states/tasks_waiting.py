@@ -236,5 +236,4 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair="pattern",
-    follows=False,
 )
