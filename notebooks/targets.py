@@ -73,7 +73,7 @@ class Watch:
         ps, found = processes.require_psutil(), {}
         own = {os.getpid(), *but, *(parent.pid for parent in ps.Process().parents())}
         for process in ps.process_iter():
-            if process.pid in own or not processes.is_python(process) or processes.or_none(process.ppid) in found:
+            if process.pid in own or not processes.is_python(process.pid) or processes.or_none(process.ppid) in found:
                 continue
             if not re.search("ipykernel|jupyter|voila", processes.command_line(process)) and self.note(process):
                 found[process.pid] = self.families[process.pid]

@@ -203,6 +203,7 @@ LOOKS = (
     Shot("slow_requests", look="no kernel"),
     Shot("graceful_shutdown", look="sh"),
     Shot("last_call", look="sh"),
+    Shot("last_task", look="sh"),
     Shot("reentered", look="cut short"),
     Shot("dns", look="faulthandler"),
     Shot("serialization", look="faulthandler"),
@@ -288,7 +289,8 @@ def record(shot: Shot, python: str, last: bool) -> dict[str, Any]:
         with zoo.hang(shot.server, python=python, loop=shot.loop, under=shot.under, timeout=40, env=env) as hung:
             with loaded(hung):
                 look(hung, shot, folder)
-            if shot.look not in ENDS and servers.KINDS[shot.under].workers == 1 and not hung.holds():
+            stays = shot.look not in ENDS and servers.KINDS[shot.under].workers == 1 and not hung.truth.recovers
+            if stays and not hung.holds():
                 raise Refused("it recovered while it was looked at")
         live = judged(folder / STACKS if shot.look in TEXTS else folder)
         make_neutral(folder, places(hung.truth, python))

@@ -139,7 +139,6 @@ def test_a_state_is_decided_in_its_own_file():
             assert own or not (maker and said), f"{place(path, node)} decides {said}"
 
 
-@pytest.mark.xfail(reason="the rooms of the answer still ask for a state by its name here and there", strict=False)
 def test_a_state_is_named_in_its_own_file_alone():
     """A cause is asked with the verdict at hand, and may ask which state it is; scene and answer need no such word."""
     strays = []

@@ -232,12 +232,12 @@ def test_evidence_is_kept_when_the_process_dies_half_way(tmp_path: Path) -> None
         taken = []
         real = bundle.pyspy.dump
 
-        def dying(pid: int) -> str:
+        def dying(pid: int, missed: Callable[[str], object]) -> str:
             if len(taken) == 2:
                 hung.server.process.kill()
                 hung.server.process.wait()
             taken.append(pid)
-            return real(pid)
+            return real(pid, missed)
 
         bundle.pyspy.dump = dying
         try:

@@ -28,9 +28,8 @@ from hangdebug.report import svg
 from hangdebug.report.charts import latency, threads_over_aborts
 from hangdebug.report.recording import flame, speedscope
 from hangdebug.report.thread_rows import KINDS
-from hangdebug.report.timeline import MOST_ROWS, timeline
-from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, wait_graph
-from hangdebug.scene.model import WaitsFor
+from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, MOST_ROWS, timeline, wait_graph
+from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import scene
 
 ROOT = Path(__file__).parents[1]

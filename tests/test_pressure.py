@@ -194,8 +194,8 @@ def test_verify_prints_it(folder):
         assert done.returncode == 0 and "during aborts" in done.stdout and "Threads: " in done.stdout, done.stderr
         refused = hang_py("--url", f"{server.url}/busy", "--concurrency", "5")
         assert refused.returncode == 2 and "Next: " in refused.stderr
-        refused = hang_py(*urls, "--pid", str(server.pid))
-        assert refused.returncode == 2 and "Next: " in refused.stderr
+        counted = hang_py(*urls, "--aborts", "2", "--pid", str(server.pid))
+        assert counted.returncode == 0 and "pool threads at work 0 before, 0 after" in counted.stdout, counted.stdout
 
 
 def test_a_crowd_of_probes_in_a_row_is_counted_by_rank():

@@ -90,7 +90,7 @@ def test_a_server_that_accepts_and_never_answers_costs_two_deadlines(mute):
     assert time.monotonic() - began < 3
     assert not result.passed and result.opened == 0 and len(result.probes) == 2
     assert all(probe.status is None and 0.4 < probe.seconds < 1.5 for probe in result.probes)
-    assert "no answer" in table(result) and "No stream was opened" in table(result)
+    assert "no answer" in table(result) and "Nothing was replayed" in table(result)
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,10 @@ def test_streams_too_short_to_cut_off_do_not_go_on_for_ever(odd, monkeypatch):
     assert (result.opened, result.streams, result.aborts) == (3, 3, 1) and not result.passed
 
 
-def test_a_500_misses_and_a_404_does_not(odd):
-    assert verify(f"{odd}/nothing-here").passed
+def test_a_500_misses_and_a_404_does_too_unless_it_is_expected(odd):
+    typo = verify(f"{odd}/nothing-here")
+    assert not typo.passed and "answers 404. Is it the right URL? Where that is right, --expect 404." in table(typo)
+    assert verify(f"{odd}/nothing-here", expect=[404]).passed
     broken = verify([f"{odd}/health", f"{odd}/broken"])
     assert [(probe.url, probe.status) for probe in broken.failed] == [(f"{odd}/broken", 500)] * 2
 

@@ -15,12 +15,14 @@ Each server says in plain constants what is true of it. This module reads them w
     LOAD          the paths that clients of a healthy server ask again and again
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     STACKS        the state that stacks show without their sources, where that is another: "loop-blocked"
+    VICTIMS       functions that wait for the marked line: what stacks without their sources name, and never for sure
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     SERVER        "script" where the file itself serves and prints "Serving on URL"; else uvicorn runs its `app`
     READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
+    RECOVERS      True where the look itself ends the hang: attaching interrupts a write
     LOOK          the only way in which its evidence is taken, where that is not the engine's own: record_bundles.py
     NEEDS         what it uses that may not be installed: "postgresql", whose address it gets as DATABASE_URL, or a
-                  module by its name; several with spaces in between
+                  module or a program by its name; several with spaces in between
 
 A comment `# <-- CAUSE` stands on every line that a diagnosis may name as the blocking frame.
 
@@ -37,6 +39,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -81,9 +84,11 @@ CONSTANTS = (
     "NEEDS",
     "NEEDS_KERNEL",
     "STACKS",
+    "VICTIMS",
     "PROCESS",
     "SERVER",
     "READY",
+    "RECOVERS",
     "LOOK",
 )
 
@@ -107,9 +112,11 @@ class Truth:
     needs: str | None = None
     needs_kernel: bool = False
     stacks: str | None = None
+    victims: tuple[str, ...] = ()
     process: str = "server"
     server: str = "uvicorn"
     ready: bool = False
+    recovers: bool = False
     look: str = "whole"
     marked: tuple[tuple[str, int], ...] = ()
 
@@ -179,9 +186,9 @@ def server_of(dump: Path) -> Truth:
 def missing(name: str) -> str | None:
     """Why this server cannot run here, in one sentence; None where it can."""
     needs = (truth(name).needs or "").split()
-    modules = [need for need in needs if need != "postgresql" and importlib.util.find_spec(need) is None]
-    if modules:
-        return f"{modules[0]} is not installed here."
+    away = [one for one in needs if one != "postgresql" and not (importlib.util.find_spec(one) or shutil.which(one))]
+    if away:
+        return f"{away[0]} is not installed here."
     return postgres.missing() if "postgresql" in needs else None
 
 

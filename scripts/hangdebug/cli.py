@@ -22,6 +22,7 @@ from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdow
 if TYPE_CHECKING:  # these need more than the standard library
     from hangdebug.capture.processes import Target
     from hangdebug.repair.proof.pressure import Check
+    from hangdebug.repair.proof.prove import Plan
 
 INTERRUPTED = 130
 
@@ -194,57 +195,76 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         return
     if arguments.write:
         fix.write(patch)
-        say(f"{patch.file}: rewritten")
+        say(f"{fix.head(patch)}{patch.file}: rewritten")
     else:
-        print(fix.diff(patch), end="")
+        print(fix.head(patch) + fix.diff(patch), end="")
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from hangdebug.repair.proof import pressure, verify
+    from hangdebug.repair.proof import prove
 
     def tell(phase: str) -> None:
         say(f"probing: {phase}")
 
-    if arguments.concurrency:
-        if not arguments.stream_url:
-            raise BadRequest(
-                "Which streams?", "--concurrency says how many are aborted at once.", f"{verify.USAGE} --stream-url URL"
-            )
-        found = pressure.pressure(
-            arguments.url,
-            arguments.stream_url,
-            aborts=arguments.aborts,
-            pid=arguments.pid,
-            concurrency=arguments.concurrency,
-            deadline=arguments.deadline,
-            on_phase=tell,
-        )
-        print(pressure.report(found))
-        save(found, arguments)
+    plan = plan_of(arguments)
+    if not arguments.compare:
+        found = prove.prove(plan, on_phase=tell)
+        print(check_report(found))
+        save(found, arguments.save)
         return 0 if found.passed else 1
-    if arguments.pid:
+    places = arguments.compare
+    checks = []
+    for place in places:
+        say(f"-- {place}")
+        checks.append(prove.prove(plan, place, tell))
+    print(prove.compared(checks[0], checks[1], (places[0], places[1])))
+    for check, when in zip(checks, ("before", "after")):
+        save(check, arguments.save and Path(arguments.save).with_suffix(f".{when}.json"))
+    return 0 if prove.proved(checks[0], checks[1]) else 1
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """Raises BadRequest for options that do not go together."""
+    from hangdebug.repair.proof.prove import Plan
+    from hangdebug.repair.proof.verify import USAGE
+
+    if arguments.concurrency and not arguments.stream_url:
         raise BadRequest(
-            "Threads are counted under pressure only.",
-            "--pid goes with --concurrency.",
-            f"{verify.USAGE} --concurrency 20",
+            "Which streams?", "--concurrency says how many are aborted at once.", f"{USAGE} --stream-url URL"
         )
-    result = verify.verify(
+    if arguments.pid and (arguments.start or arguments.compare):
+        raise BadRequest(
+            "Count in which process?", "--start counts in the one that it starts; --compare has two.", "leave --pid out"
+        )
+    return Plan(
         arguments.url,
-        stream_url=arguments.stream_url,
-        aborts=arguments.aborts,
-        deadline=arguments.deadline,
-        on_phase=tell,
+        arguments.stream_url,
+        arguments.aborts,
+        arguments.concurrency,
+        arguments.deadline,
+        tuple(arguments.expect or ()),
+        tuple((file, text_of(file)) for file in arguments.request or ()),
+        arguments.times,
+        arguments.together,
+        arguments.pid,
+        arguments.allow_remote,
+        arguments.start,
+        arguments.exit,
+        arguments.grace,
     )
-    print(verify.table(result))
-    save(result, arguments)
-    return 0 if result.passed else 1
 
 
-def save(result: Check, arguments: argparse.Namespace) -> None:
-    if arguments.save:
+def check_report(found: Check) -> str:
+    from hangdebug.repair.proof import pressure, verify
+
+    return pressure.report(found) if isinstance(found, pressure.Pressure) else verify.table(found)
+
+
+def save(result: Check, file: str | Path | None) -> None:
+    if file:
         from hangdebug.repair.proof.pressure import keep_check
 
-        keep_check(result, Path(arguments.save))
+        keep_check(result, Path(file))
 
 
 def run_triage(arguments: argparse.Namespace) -> int:
@@ -307,7 +327,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
     if arguments.code is None:
         return evidence
-    from hangdebug.evidence.source_tree import with_sources
+    from hangdebug.evidence.excerpts import with_sources
 
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
 

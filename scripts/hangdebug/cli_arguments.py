@@ -126,32 +126,16 @@ def parser(run: Runs) -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="the list of --check as JSON, schema version 1")
     listing.add_argument("--sarif", action="store_true", help="the list of --check as SARIF 2.1.0, for code scanning")
 
-    verifying = verb(
-        verbs,
-        "verify",
-        run,
-        "Prove with curl that the server answers while streams are aborted.",
-        "hang.py verify --url http://127.0.0.1:8000/health",
-        "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20",
-    )
-    verifying.add_argument(
-        "--url",
-        action="append",
-        required=True,
-        help="a URL to probe; repeat it for a control URL and the one that hung",
-    )
-    verifying.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
-    verifying.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
-    verifying.add_argument(
-        "--concurrency", type=whole, metavar="N", help="abort N streams at once, and keep probing meanwhile"
-    )
-    verifying.add_argument("--pid", type=whole, help="with --concurrency: also count this process's threads (Linux)")
-    verifying.add_argument(
-        "--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)"
-    )
-
-    verifying.add_argument(
-        "--save", metavar="FILE", help="keep the result as JSON, in a bundle or elsewhere: `report` shows it"
+    verify_arguments(
+        verb(
+            verbs,
+            "verify",
+            run,
+            "Prove with curl that the server answers while what hung it is done again.",
+            "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20",
+            "hang.py verify --url http://127.0.0.1:{port}/health --request orders.http --exit SIGINT "
+            "--start 'sh serve.sh {port}' --compare old_tree new_tree",
+        )
     )
 
     triaging = verb(
@@ -165,6 +149,56 @@ def parser(run: Runs) -> argparse.ArgumentParser:
     live_arguments(triaging)
     triaging.add_argument("--out", metavar="FOLDER", help="where to keep the evidence (default: the current folder)")
     return top
+
+
+def verify_arguments(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "--url",
+        action="append",
+        required=True,
+        help="a URL to probe; repeat it for a control URL and the one that hung",
+    )
+    to.add_argument(
+        "--expect", type=status, action="append", metavar="STATUS", help="a status that is right beside 2xx; repeat it"
+    )
+    to.add_argument(
+        "--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)"
+    )
+    to.add_argument("--allow-remote", action="store_true", help="send it to another machine than this one")
+    to.add_argument("--pid", type=whole, help="compare this process's threads, tasks and open files (Linux)")
+    to.add_argument(
+        "--save", metavar="FILE", help="keep the result as JSON, in a bundle or elsewhere: `report` shows it"
+    )
+
+    replay = to.add_argument_group("what is done again")
+    replay.add_argument("--stream-url", help="an SSE or streaming URL to open and abort meanwhile")
+    replay.add_argument("--aborts", type=whole, default=5, help="how many streams to abort (default: 5)")
+    replay.add_argument(
+        "--concurrency", type=whole, metavar="N", help="abort N streams at once, and keep probing meanwhile"
+    )
+    replay.add_argument(
+        "--request",
+        action="append",
+        metavar="FILE",
+        help="requests to send in their order, as an HTTP file or in curl's config syntax; repeat it",
+    )
+    replay.add_argument("--times", type=whole, default=1, help="send each file so many times (default: 1)")
+    replay.add_argument("--together", action="store_true", help="send the files at once, each as a client of its own")
+
+    starting = to.add_argument_group("the server")
+    starting.add_argument(
+        "--start", metavar="CMD", help="start the server, and end it afterwards; {port} in CMD and URL is a free port"
+    )
+    starting.add_argument("--exit", choices=["SIGINT", "SIGTERM"], help="end what --start started so, and time it")
+    starting.add_argument(
+        "--grace", type=seconds, default=5.0, metavar="N", help="seconds in which it must have ended (default: 5)"
+    )
+    starting.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("OLD", "NEW"),
+        help="the same on both: folders to --start it in, or the URLs of two servers; OLD must fail, NEW must pass",
+    )
 
 
 def verb(verbs: Verbs, name: str, run: Runs, does: str, *shown: str) -> argparse.ArgumentParser:
@@ -189,6 +223,13 @@ def whole(text: str) -> int:
     value = int(text)
     if not 0 < value < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number that fits")
+    return value
+
+
+def status(text: str) -> int:
+    value = int(text)
+    if not 100 <= value < 600:
+        raise argparse.ArgumentTypeError(f"{text} is no HTTP status")
     return value
 
 

@@ -11,10 +11,19 @@ from typing import Callable
 from hangdebug.answer.certainty import WATCH_AGAIN
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
-from hangdebug.capture.bundle import AT_ONCE, Pause, capture, sample_for_a_second, sleep_between, watch_for_a_second
+from hangdebug.capture.bundle import (
+    AT_ONCE,
+    Pause,
+    capture,
+    look_below_python,
+    sample_for_a_second,
+    sleep_between,
+    watch_for_a_second,
+)
 from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
+from hangdebug.scene.loop import runs_without_a_frame
 
 STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
 
@@ -45,6 +54,9 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
         watch_for_a_second(pid, place, say)
+    nameless = answer.thread if answer.role == "event-loop" and answer.blocking_frame is None else None
+    if nameless is not None and runs_without_a_frame(nameless):
+        look_below_python(pid, place, say)
     if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
         sample_for_a_second(pid, place, say)
 

@@ -1,7 +1,6 @@
-"""A synchronous server with a thread a request, and every request waits for one lock.
+"""A synchronous server with a thread a request: the first sleeps in a retry, and holds the lock that all others want.
 
-The first request holds the sessions' lock while it sleeps in a retry; all others stand before the lock.
-"""
+That sleep is the answer, and no victim's line. Stacks without their sources show the victims' line alone."""
 
 import threading
 import time
@@ -10,7 +9,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 SERVER = "script"
 STATE = "sync-worker-blocked"
-CAUSE = "lock"
+CAUSE = "sleep"
+VICTIMS = ("session",)
 TRIGGER = ("/login", "/session", "/session", "/session")
 SYMPTOM = "/session"
 CONTROL = "/health"
@@ -20,11 +20,11 @@ sessions_lock = threading.Lock()
 
 def login():
     with sessions_lock:
-        time.sleep(86_400)
+        time.sleep(86_400)  # <-- sleep
 
 
 def session():
-    with sessions_lock:  # <-- lock
+    with sessions_lock:
         return None
 
 

@@ -6,7 +6,7 @@ import threading
 from fastapi import FastAPI
 
 STATE = "inconclusive"
-CAUSE = "lock"
+CAUSE = "socket"
 NEEDS_KERNEL = True
 TRIGGER = ("/rates",)
 CONTROL = "/health"
@@ -18,7 +18,7 @@ bank = socket.create_server(("127.0.0.1", 0))  # the kernel accepts for it, and 
 
 def load_rates():
     with rates_lock, socket.create_connection(bank.getsockname()) as line:
-        line.recv(1)
+        line.recv(1)  # <-- socket
 
 
 threading.Thread(target=load_rates, daemon=True).start()
@@ -31,5 +31,5 @@ async def health():
 
 @app.get("/rates")
 def rates():
-    with rates_lock:  # <-- lock
+    with rates_lock:
         return {"rates": 3}

@@ -9,6 +9,7 @@ from typing import Iterable
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
+from hangdebug.answer.next_steps import next_steps
 from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
@@ -58,6 +59,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     follow = state.follows and wait is not None and identity(wait.view) in scene.by_thread
     edges = verdict.ring or (chain(scene, wait) if follow and wait is not None else ())
     frame = blocking_frame(shown) if shown is not None and not state.well else None
+    then = next_steps(scene, state, verdict, cause, confidence)
     lines = words.Found(scene, state, verdict, cause, match, edges, confidence)
     return Diagnosis(
         verdict.state,
@@ -69,7 +71,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
         tuple(without_cwd(scene, line) for line in words.evidence(lines)),
-        tuple(without_cwd(scene, line) for line in words.doubts(lines)),
+        tuple(without_cwd(scene, line) for line in (*words.doubts(lines), *(f"Next: {step}" for step in then))),
         tuple(words.exonerated(lines)),
         words.remedy(lines, frame),
         process_of(evidence),
@@ -84,7 +86,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
 
 def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
     """The coroutine that handed a library's function to a full pool: the threads show no frame of the application."""
-    if verdict.state != "threadpool-exhausted" or verdict.wait is None or verdict.wait.frame is not None:
+    if not ENTRIES[verdict.state].shows_caller or verdict.wait is None or verdict.wait.frame is not None:
         return None
     waits = [as_wait(scene, task) for task in tasks_in_pools(scene)]
     places = Counter(map(file_and_line, waits))
@@ -94,8 +96,15 @@ def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
 
 
 def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
-    """The one to act on among the processes behind one port; the others are named in `others`."""
-    ranked = sorted(diagnoses, key=lambda one: (STATES.index(one.state), -one.confidence))
+    """The one to act on among the processes behind one port; the others are named in `others`.
+
+    Of several that are ill it is the surest, of several that are well the one in doubt.
+    """
+
+    def order(one: Diagnosis) -> tuple[int, float]:
+        return STATES.index(one.state), one.confidence if ENTRIES[one.state].well else -one.confidence
+
+    ranked = sorted(diagnoses, key=order)
     first = odd_one(ranked) or next((one for one in ranked if not one.bystander), ranked[0])
     rest = tuple(
         f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"

@@ -8,7 +8,7 @@ from typing import Callable, Literal, Optional, Union
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
 from hangdebug.evidence.vocabulary import Question, Role, State
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -36,7 +36,8 @@ class Verdict:
     """A state, what supports it and what might be otherwise; `wait` is the wait that explains it, None without one.
 
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
-    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one.
+    `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one. `decides` is a
+    command whose result would decide what is open, with `{pid}` for the process.
     """
 
     state: State
@@ -47,6 +48,7 @@ class Verdict:
     limits: tuple[Limit, ...] = ()
     bystander: bool = False
     ring: tuple[WaitsFor, ...] = ()
+    decides: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ class StateEntry:
     """A state as its file gives it: its rules, the sentence that a person acts on, and what else follows from it.
 
     `repair` is what a remedy may hold: "code" a rewrite and a pattern, "pattern" the pattern alone (no coroutine has to
-    be rewritten there), None neither. `well` is whether nothing is wrong; `on_loop` whether the loop's own thread is at
-    fault; `names_cause` whether it waits for something that a cause should name; `follows` whether the report says whom
-    the thread at fault waits for in turn; `exonerates_threads` whether threads beside it are innocent.
+    be rewritten there), None neither. `well` is whether nothing is wrong; `decided` whether it says what is wrong;
+    `on_loop` whether the loop's own thread is at fault; `names_cause` whether it waits for something that a cause should
+    name; `follows` whether the report says whom the thread at fault waits for in turn; `exonerates_threads` whether
+    threads beside it are innocent; `shows_caller` whether a coroutine that waits for a pool is shown where no thread of
+    the pool shows a frame of the application.
     """
 
     name: State
@@ -73,10 +77,12 @@ class StateEntry:
     summary: Callable[[Scene, Verdict, Cause], str]
     repair: Optional[Literal["code", "pattern"]] = "code"
     well: bool = False
+    decided: bool = True
     on_loop: bool = False
     names_cause: bool = True
     follows: bool = True
     exonerates_threads: bool = True
+    shows_caller: bool = False
 
 
 @dataclass(frozen=True)

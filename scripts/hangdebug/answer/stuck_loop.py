@@ -6,7 +6,7 @@ cannot be told is `healthy` or `inconclusive`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Optional
 
 from hangdebug.answer.certainty import AGREED, BRIEF, EVEN, FAINT, LIKELY, MOMENT, ONE_SIDED, OPEN, PROVED, SHOWN
@@ -19,14 +19,17 @@ from hangdebug.scene.graph import RESULT, nobody_gives_result
 from hangdebug.scene.lifecycle import Stage, stage_of
 from hangdebug.scene.loop import (
     LoopMotion,
+    commonest_leaf,
     deepest_shared_frame,
     gil_owner,
     joins_a_thread,
     loop_motion,
+    runs_without_a_frame,
+    same_piece_of_work,
     waits_for_shared_lock,
 )
 from hangdebug.scene.scene import Scene, once
-from hangdebug.scene.waits import Wait, name_of
+from hangdebug.scene.waits import Wait, name_of, seen_at
 
 Outcome = Literal["waits", "computes", "moves-on", "unclear"]
 
@@ -72,6 +75,8 @@ def weighed(scene: Scene) -> Weighed | None:
     seen = loop_motion(scene)
     if seen is None:
         return None
+    if seen.pattern == "released":
+        return released(scene, seen.wait)
     if seen.pattern == "stalling":
         return stalling(seen.wait)
     if seen.pattern == "single":
@@ -83,10 +88,12 @@ def one_place(scene: Scene, seen: LoopMotion) -> Weighed:
     """The same place in every sample: one long wait, or one of many short ones that follow each other."""
     one, stage = seen.wait, stage_of(seen.wait.view.thread.frames)
     agree = f"All {one.motion.samples} samples show the event loop's thread in the same place."
-    if one.running:
-        return by_profile(seen, agree, "computes", None)
-    if one.motion.often:
-        return by_profile(seen, agree, "waits", stage)
+    agree += compiled_words(scene, one)
+    if one.running or one.motion.often:
+        inside = deepest_shared_frame(scene)
+        if inside is not None and one.frame is not None and seen_at(scene, one, inside) != one:
+            return moving(scene, replace(seen, busy=bool(one.running)))
+        return by_profile(scene, seen, agree, "computes" if one.running else "waits", None if one.running else stage)
     if waits_for_shared_lock(one) and stage is None:
         doubt = "Whether another process is left that could release what it waits for is not known."
         return Weighed("waits", ONE_SIDED, (agree,), (doubt,), one)
@@ -96,17 +103,33 @@ def one_place(scene: Scene, seen: LoopMotion) -> Weighed:
     return Weighed("waits", level, (agree, *wake_words(one)), (), one, stage)
 
 
+def compiled_words(scene: Scene, one: Wait) -> str:
+    """That what it stands in is no Python code, where its stack ends in the loop's machinery."""
+    thread, below = one.view.thread, runs_without_a_frame(one.view.thread)
+    compiled = scene.evidence.compiled.get(thread.os_id or -1, ())
+    if below:
+        return f" Python's own stack ends in {thread.frames[0]}: compiled code runs below it."
+    if compiled and thread.frames[0] == compiled[0]:
+        return f" Compiled code runs there, {compiled[0]}: a stack of Python's alone does not show it."
+    return ""
+
+
 def moving(scene: Scene, seen: LoopMotion) -> Weighed:
     """Never idle, and not in one line: one handler that computes or polls, or one piece of work after another."""
     inside, total = deepest_shared_frame(scene), seen.wait.motion.samples
     if inside is None:
         words = f"The event loop was at work in each of {total} samples, in different places: it moves on."
         return Weighed("moves-on", MOMENT, (words,), (AT_LIMIT,))
-    words = f"All {total} samples show the event loop's thread inside {inside.function}, in different lines."
-    return by_profile(seen, words, "computes" if seen.busy else "waits", None)
+    words = f"All {total} samples show the event loop's thread inside of {inside.function}, in different lines."
+    leaf = commonest_leaf(scene)
+    if leaf is not None and leaf[0].function != inside.function:
+        words += f" The innermost function is {leaf[0]} in {leaf[1]} of {leaf[2]} samples."
+    if seen.wait.frame is not None:
+        seen = replace(seen, wait=seen_at(scene, seen.wait, inside))
+    return by_profile(scene, seen, words, "computes" if seen.busy else "waits", None)
 
 
-def by_profile(seen: LoopMotion, words: str, outcome: Outcome, stage: Stage | None) -> Weighed:
+def by_profile(scene: Scene, seen: LoopMotion, words: str, outcome: Outcome, stage: Stage | None) -> Weighed:
     """Whether it stays inside of one handler. A loaded server looks alike, until it is seen between two requests."""
     one, handler = seen.wait, seen.handler
     if handler is None:
@@ -116,11 +139,25 @@ def by_profile(seen: LoopMotion, words: str, outcome: Outcome, stage: Stage | No
         return Weighed(outcome, BRIEF, (words,), (doubt,), one, stage)
     away, total = seen.outside
     sampled = f"Sampled {total} times in a second, it was outside of {handler.function} {times(away)}."
-    if away * 100 <= total:
-        return Weighed(outcome, SHOWN if away == 0 else ONE_SIDED, (words, sampled), (), one, stage)
+    same = same_piece_of_work(scene)
+    if away * 100 <= total and same is not False:
+        level = SHOWN if away == 0 and same else LIKELY if away == 0 else ONE_SIDED
+        return Weighed(outcome, level, (words, sampled), (), one, stage)
+    if same is False:
+        sampled += " The tasks that ran it before have ended: others have taken their turn."
     doubt = f"Most of its time goes into {one.frame or handler}, and each such moment holds up all requests."
     goes_on = "It moves on from one piece of work to the next."
     return Weighed("moves-on", OPEN, (sampled, goes_on), (AT_LIMIT, doubt))
+
+
+def released(scene: Scene, one: Wait) -> Weighed:
+    """Blocked in a write until the first attach, and on its way since: judged by what was seen before, as it stood."""
+    looks = len(scene.evidence.readings)
+    before = f"In all {looks} readings before the first attach the kernel had it in {one.kernel}, and it did not wake."
+    after = (
+        "The first sample shows where; since then it moves: the look itself has ended this wait, and it will come back."
+    )
+    return Weighed("waits", LIKELY, (before, after), (), one)
 
 
 def stalling(one: Wait) -> Weighed:

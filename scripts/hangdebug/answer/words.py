@@ -1,23 +1,26 @@
-"""The words of an answer: where a thread stands, what a request waits for, and every line of the report beside the summary."""
+"""The words of an answer: where a thread stands, what a request waits for, every line of the report but the summary."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hangdebug.answer.certainty import CLEAR
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
-from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.rings import node_name
+from hangdebug.scene.loop import spins
+from hangdebug.scene.requests import innocence, standing_threads
+from hangdebug.scene.rings import WaitsFor, node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
 from hangdebug.scene.waits import Wait, name_of, stuck_workers
 from hangdebug.scene.waits import wait as wait_of
 
+NAME_TAKEN = re.compile(r"([A-Za-z_][\w.]*)\.acquire\(")
 LOOPS_THREAD, LOOP, WORKER = "the event loop's thread", "the event loop", "a synchronous worker"
 
 
@@ -59,6 +62,11 @@ def blocked_summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     return f"{capital(what)}{place_of(wait)}{line_of(wait)}; no other request is served meanwhile."
 
 
+def idle_words(scene: Scene) -> str:
+    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
+    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
+
+
 def capital(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}"
 
@@ -67,6 +75,30 @@ def failed_tasks(scene: Scene) -> tuple[str, ...]:
     """Tasks that have ended with an exception: whoever should have ended a wait may be among them."""
     failed: list[Task] = [one for one in scene.evidence.tasks if one.state.startswith("failed")]
     return tuple(f"{one.name} ({one.coroutine}) has {one.state}" for one in failed[:4])
+
+
+def release_words(scene: Scene, wait: Wait | None) -> tuple[str, ...]:
+    """Which line should have released what the wait's own line takes; () where the source is not at hand."""
+    frame = wait.frame if wait is not None else None
+    lines = scene.evidence.sources.get(frame.file, {}) if frame is not None else {}
+    taken = NAME_TAKEN.search(lines.get(frame.line or 0, "")) if frame is not None else None
+    if frame is None or taken is None:
+        return ()
+    file = frame.file.rpartition("/")[2]
+    found = [number for number in lines if f"{taken[1]}.release(" in lines[number]]
+    if not found:
+        return (f"No line that is at hand in {file} releases `{taken[1]}`.",)
+    late = [f"{file}:{number}" for number in found if not in_finally(lines, number)]
+    where = "is not in a `finally`: what raises or returns before it keeps the permit"
+    return (f"`{taken[1]}.release()` ({', '.join(late)}) {where}.",) if late else ()
+
+
+def in_finally(lines: Mapping[int, str], number: int) -> bool:
+    """Whether the nearest line above that is indented less begins a `finally`."""
+    depth = len(lines[number]) - len(lines[number].lstrip())
+    above = (lines.get(one, "") for one in range(number - 1, min(lines) - 1, -1))
+    outer = next((text for text in above if text.strip() and len(text) - len(text.lstrip()) < depth), "")
+    return outer.strip().startswith("finally")
 
 
 # -- a request that waits ------------------------------------------------------------------------------
@@ -79,7 +111,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
         return f"{task.name} serves a request and waits all the time."
     holders = [one for one in seen.inside(awaits.id) if not waits_for_object(seen, one, awaits.id)]
     inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
-    other = could_be_ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
+    other = could_be_ended_by(scene, seen, task, ends_of(scene, task)) if ends_of(scene, task) and not holders else None
     later = f"; {other} could still end that" if other else ""
     return f"{task.name} serves a request and waits for {awaits} all the time{inside}{later}."
 
@@ -88,6 +120,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
 
 ROLES = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
 MOST_PLACES = 4
+MOST_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -107,9 +140,8 @@ def evidence(found: Found) -> list[str]:
     scene, verdict, wait = found.scene, found.verdict, found.verdict.wait
     lines = []
     if wait is not None and wait.coroutine and scene.loop:
-        lines.append(
-            f"The event loop is idle. {wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}."
-        )
+        idle = "" if spins(scene) is not None else "The event loop is idle. "
+        lines.append(f"{idle}{wait.view.thread.name} waits in {wait.frame or wait.view.thread.frames[0]}.")
     elif wait is not None and not found.state.well and not wait.coroutine:
         name = name_of(wait.view)
         where = wait.frame or (wait.view.section[0] if wait.view.section else wait.view.thread.frames[0])
@@ -172,25 +204,7 @@ def doubts(found: Found) -> list[str]:
     read = scene.evidence.snapshots[-1].read
     lines += [f"Of the text {read}."] if ";" in read else []
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
-    if found.state.well and found.verdict.bystander:
-        lines.append("Next: python scripts/hang.py diagnose --port PORT   # looks at every worker")
-    elif found.confidence < CLEAR:
-        lines.append(f"Next: {next_command(found)}")
     return lines
-
-
-def next_command(found: Found) -> str:
-    """The command that would decide what the evidence leaves open."""
-    evidence = found.scene.evidence
-    pid = evidence.process.pid or evidence.snapshots[-1].pid
-    if not evidence.readings:
-        who = pid or "PID"
-        if any(one.kind == "c-only" for one in evidence.snapshots[-1].stated):
-            return f"py-spy dump --pid {who}   # shows the Python frames"
-        return f"python scripts/hang.py capture --pid {who} --zip   # on the host: several samples, tasks, the kernel's word"
-    if found.state.well or found.state.name == "inconclusive":
-        return "python scripts/hang.py verify --url HEALTH_URL --url URL_THAT_HUNG   # an async route and a def route"
-    return f"sleep 5; python scripts/hang.py diagnose --pid {pid}"
 
 
 def exonerated(found: Found) -> list[str]:
@@ -204,10 +218,16 @@ def exonerated(found: Found) -> list[str]:
     named = {name for edge in found.edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     others = [view for view in others if not named or node_name(scene, identity(view)) not in named]
+    busy = [wait_of(scene, view) for view in others if view.frame is not None]
+    told = [(one, why) for one in busy for why in [innocence(scene, one)] if why][:MOST_TOLD]
+    if found.state.exonerates_threads:
+        lines += [f"{name_of(one.view)} {why}, in {one.frame}." for one, why in told]
+    others = [view for view in others if not any(view is one.view for one, _ in told)]
+    others = [view for view in others if not any(view.thread == one.view.thread for one in standing_threads(scene))]
     if others and found.state.exonerates_threads:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
     idle = any(view.idle for view in scene.loop) and not found.state.on_loop
-    if idle and (wait is None or wait.view.role != "event-loop"):
+    if idle and spins(scene) is None and (wait is None or wait.view.role != "event-loop"):
         lines.append("The event loop: it is idle and takes new events.")
     return lines
 
@@ -215,10 +235,16 @@ def exonerated(found: Found) -> list[str]:
 def remedy(found: Found, frame: BlockingFrame | None) -> Remedy | None:
     """The pattern to copy and the rewrite to apply; no rewrite where no coroutine is at fault."""
     cause = found.cause
-    fix = cause.fix if found.state.repair == "code" else None
+    fix = cause.fix if found.state.repair == "code" and not in_threads_alone(found) else None
     if found.state.repair is None or not (cause.snippet or fix):
         return None
     command = None
     if fix and frame is not None:
         command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
     return Remedy(cause.snippet, fix, command)
+
+
+def in_threads_alone(found: Found) -> bool:
+    """Whether threads lock each other out, and no coroutine: then no rewrite for coroutines mends it."""
+    wait = found.verdict.wait
+    return wait is not None and wait.view.role != "event-loop" and any(e.kind == "lock" for e in found.verdict.ring)

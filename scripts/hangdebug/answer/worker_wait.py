@@ -13,6 +13,7 @@ from typing import Literal, Optional
 from hangdebug.answer.certainty import (
     COMPUTES_OR_ONCE,
     EVEN,
+    GREENLETS_UNREAD,
     LIKELY,
     ONE_MOMENT,
     ONE_SIDED,
@@ -22,9 +23,9 @@ from hangdebug.answer.certainty import (
     SIDE_THREAD,
 )
 from hangdebug.answer.model import Level, Limit, Verdict
-from hangdebug.answer.words import wake_words
+from hangdebug.answer.words import counted, wake_words
 from hangdebug.causes import cause_of
-from hangdebug.causes.model import Owed, Seen
+from hangdebug.causes.model import Owed
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.roles import is_child, is_supervisor
@@ -32,7 +33,6 @@ from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.pools import queue_lengths, woke_by_itself
 from hangdebug.scene.requests import (
-    FIXED,
     HANDLES,
     Crew,
     accepts_requests,
@@ -40,15 +40,20 @@ from hangdebug.scene.requests import (
     comes_or_goes,
     crew,
     does_not_go_on,
+    greenlets,
+    has_fixed_threads,
+    is_greenlet,
     runs_sync_server,
     sleeps_or_computes,
     waits_for_own_lock,
     waits_for_work,
 )
+from hangdebug.scene.rings import explains
 from hangdebug.scene.scene import Scene, once
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
 Outcome = Literal["stuck", "goes-on", "unclear"]
+SLOW_ALIKE = "One dump shows one moment: a slow request looks alike."
 LOOKS_ALIKE = "A script that waits for a slow answer looks alike: look again in a minute."
 
 
@@ -84,7 +89,7 @@ def weighed(scene: Scene) -> Weighed | None:
 
 def server(scene: Scene, seen: Crew) -> Weighed | None:
     """A synchronous server: is anybody left to serve the next request?"""
-    if not seen.stuck and not seen.moving and not any(map(waits_for_work, scene.last)):
+    if not seen.stuck and not seen.moving and not seen.free and not any(map(waits_for_work, scene.last)):
         return script(scene)  # nobody is seen to wait for a request: that nobody is inside of one says nothing
     if not seen.stuck:
         alone = next((one for one in seen.moving if accepts_requests(one) and not one.motion.idle), None)
@@ -93,24 +98,46 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
         waiting = "No event loop runs here: its synchronous workers wait for requests."
         moving = f"{len(seen.moving)} requests are served, and none of them stands still."
         return going_on(scene, moving if seen.moving else waiting)
+    return for_all_of_them(scene, seen) or standing(scene, seen)
+
+
+def for_all_of_them(scene: Scene, seen: Crew) -> Weighed | None:
+    """One thread that explains what the others wait for: greenlets share theirs, a lock has one that is inside."""
+    doubts = (SLOW_ALIKE,) if seen.stuck[0].motion.samples == 1 else ()
+    green = next((one for one in seen.stuck if is_greenlet(one.view)), None)
+    if green is not None:
+        words = f"All greenlets share the thread that stands in {green.frame}, and none of them runs meanwhile."
+        return stuck(green, SHOWN, words, doubts)
+    holder = explains(scene, seen.stuck)
+    if holder is not None and not holder[0].view.idle and holder[0].frame is not None:
+        return behind_one(scene, seen, *holder)
+    return None
+
+
+def standing(scene: Scene, seen: Crew) -> Weighed:
+    """Requests that stand still, each for itself: is anybody left to serve the next one?"""
     places = Counter(map(file_and_line, seen.stuck))
     first = max(
         seen.stuck, key=lambda one: (accepts_requests(one), places[file_and_line(one)], str(file_and_line(one)))
     )
-    alike, single = places[file_and_line(first)], first.motion.samples == 1
-    doubts = ("One dump shows one moment: a slow request looks alike.",) if single else ()
+    single = first.motion.samples == 1
+    doubts = (SLOW_ALIKE,) if single else ()
+    alike = places[file_and_line(first)]
     if accepts_requests(first):
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
     if seen.free or seen.moving:
-        words = f"{seen.free} threads wait for requests." if seen.free else f"{len(seen.moving)} requests go on."
-        doubt = f"{alike} requests stand in {first.frame}: slow or stuck, but others are served."
+        moving = f"{len(seen.moving)} requests go on." if seen.moving[1:] else "One request goes on."
+        words = f"{counted(seen.free, 'thread', 'waits')} for requests." if seen.free else moving
+        doubt = f"{counted(alike, 'request', 'stands')} in {first.frame}: slow or stuck, but others are served."
         return going_on(scene, words, doubt)
-    fixed = any(calls(frame, *FIXED) for one in seen.stuck for frame in one.view.thread.frames)
+    fixed = has_fixed_threads(scene, seen)
     spare = None if fixed or single else others_served(scene, seen, first)
     if spare is not None:
         return spare
     words = f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line."
+    if len(seen.stuck) == 1 and fixed:
+        words = f"The only thread that serves requests stands still in {first.frame}: all others wait."
     if fixed:
         return stuck(first, SHOWN, words, doubts)
     if alike > 1 and not (single and sleeps_or_computes(first)):
@@ -124,6 +151,19 @@ def server(scene: Scene, seen: Crew) -> Weighed | None:
     )
 
 
+def behind_one(scene: Scene, seen: Crew, holder: Wait, count: int) -> Weighed:
+    """Requests that wait for a thread, directly or not: what that one stands in is the answer, and not their lock."""
+    who = f"{counted(count, 'request', 'waits')} for {name_of(holder.view)}, which stands in {holder.frame}."
+    if not does_not_go_on(holder):
+        doubt = f"{name_of(holder.view)} moves on: whether it ever leaves the lock is not known."
+        return Weighed("unclear", EVEN, (who,), (doubt,), holder)
+    doubts = () if holder.motion.samples > 1 else (SLOW_ALIKE,)
+    timed = holder.kernel is not None and ends_by_itself(holder.kernel)
+    if timed or holder.running:
+        return stuck(holder, ONE_SIDED, who, (*doubts, "That ends by itself, and the next one may do the same."))
+    return stuck(holder, ONE_SIDED if seen.free or seen.moving else LIKELY, who, doubts)
+
+
 def stuck(one: Wait, level: Level, words: str, doubts: tuple[str, ...], *limits: Limit) -> Weighed:
     """A thread that does not go on; less sure where it computes, as a slow request does too, or was seen once."""
     found = (*limits, COMPUTES_OR_ONCE) if one.motion.samples == 1 or one.running else limits
@@ -134,6 +174,9 @@ def going_on(scene: Scene, words: str, doubt: str = "") -> Weighed:
     once = len(scene.samples) == 1
     doubts = [*([doubt] if doubt else []), *([ONE_MOMENT.reason] if once else [])]
     limits = [*([OTHERS_SERVED] if doubt else []), *([ONE_MOMENT] if once else [])]
+    if greenlets(scene):
+        doubts.append(GREENLETS_UNREAD.reason)
+        limits.append(GREENLETS_UNREAD)
     return Weighed("goes-on", LIKELY, (words,), tuple(doubts), None, tuple(limits))
 
 
@@ -164,14 +207,20 @@ def always_inside(scene: Scene, one: Wait) -> Weighed:
     """The only thread that accepts is inside of a request in every sample: of one that never ends, or one by one."""
     handler = next(frame for frame in reversed(one.view.thread.frames) if calls(frame, *HANDLES))
     words = f"{name_of(one.view)} accepts requests by itself, and is inside of one in every sample."
-    found = samples_outside(scene, one.view, handler)
-    if found is None:
+    if scene.evidence.accepted:
+        return going_on(
+            scene, f"{words} It has accepted {scene.evidence.accepted} more meanwhile: it serves one by one."
+        )
+    inner = one.view.thread.frames[: one.view.thread.frames.index(handler)]
+    own = next(frame for frame in reversed(inner) if is_application(frame))
+    found, apart = samples_outside(scene, one.view, handler), samples_outside(scene, one.view, own)
+    if found is not None and apart is not None and (found[0] or apart[0]):
+        what = "a request" if found[0] else "the application"
+        return going_on(scene, f"It was outside of {what} in {found[0] or apart[0]} of {found[1]} samples of a second.")
+    if found is None or scene.evidence.accepted is None:
         return Weighed("unclear", EVEN, (words,), ("A server that is asked all the time looks alike.",), one)
-    outside, total = found
-    if outside:
-        return going_on(scene, f"It was outside of a request in {outside} of {total} samples of a second.")
-    never = f"In a second's {total} samples it was never outside of one."
-    return Weighed("stuck", LIKELY, (words, never), (), one)
+    never = f"In a second's {found[1]} samples it was never outside of one."
+    return Weighed("stuck", LIKELY, (words, f"{never[:-1]}, and it has accepted no other."), (), one)
 
 
 def script(scene: Scene) -> Weighed | None:
@@ -196,7 +245,7 @@ def owed(scene: Scene, one: Wait) -> Owed | None:
     child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None
-    cause, match = cause_of(scene, one, Seen("sync-worker-blocked"))
+    cause, match = cause_of(scene, one)
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
     if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
         return None  # a consumer: it waits for the next message, and then for the one after

@@ -11,17 +11,19 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__
-from hangdebug.capture import namespaces, proc, processes, pyspy, redact
+from hangdebug.capture import proc, processes, pyspy, redact, sockets
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
-from hangdebug.capture.interpreter.queues import queues_of
+from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
+from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Snapshot, Task, Thread
@@ -34,6 +36,12 @@ SAMPLES, PAUSE = 5, 0.12
 MOST_SECONDS = 3.0
 AT_ONCE = 8  # processes
 RATE, LOW_RATE, MANY_THREADS = 200, 20, 300  # samples a second; the lower rate for a process with many threads
+
+ONE_OF_MANY = (
+    "the process holds {} interpreters, and py-spy reads only the newest: no thread or loop of the others is here"
+)
+WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
+TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -147,6 +155,14 @@ def add_note(folder: Path, text: str) -> None:
         write_part(path, json.dumps(manifest, indent=1))
 
 
+def add_remark(place: Path, text: str) -> None:
+    """A note of one process alone, in its own folder; the same one is kept once."""
+    path = place / "remarks.txt"
+    known = path.read_text(encoding="utf-8") if path.exists() else ""
+    if f"{text}\n" not in known:
+        write_part(path, f"{known}{text}\n")
+
+
 def capture_process(
     pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event, pause: Pause
 ) -> None:
@@ -158,7 +174,10 @@ def capture_process(
     process = processes.facts(pid, supervisor)
     place.mkdir(exist_ok=True)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
-    began = time.monotonic()
+    runtime = processes.runtime_or_none(pid)
+    if runtime is not None and (runtime.interpreters or 0) > 1:
+        add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
+    began, tracer = time.monotonic(), proc.tracer_of(pid)
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
@@ -169,26 +188,45 @@ def capture_process(
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
+    if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
+        add_remark(place, TRACED.format(*tracer))
+        say(f"process {pid}: {TRACED.format(*tracer)}")
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
-        take_samples(pid, place, samples, say, seen, pause)
+        take_samples(pid, place, samples, say, seen, pause, process.listening)
+        if proc.has_proc(pid):
+            after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
+            write_part(place / "net-after.txt", after)
 
 
-def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:
+def take_samples(
+    pid: int,
+    place: Path,
+    count: int,
+    say: Say,
+    seen: threading.Event,
+    pause: Pause,
+    listening: tuple[int, ...] = (),
+) -> None:
     """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
+    missed: list[str] = []
     for index in range(first, first + count):
         if proc.has_proc(pid):
             write_part(place / f"kernel-{index}.tsv", kernel_rows(pid))
         try:
-            text = namespaces.dump_with_our_ids(pid, pyspy.dump(pid))
-        except HangError:
+            dump = pyspy.dump(pid, missed.append)
+        except HangError as error:
             if index == 0:
                 raise
+            add_remark(place, f"It could not be read any more after {index} samples: {error.what}")
             say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
             break
+        text, wrong = proc.dump_with_our_ids(pid, dump)
+        if wrong:
+            add_remark(place, WRONG_IDS.format(wrong))
         write_part(place / f"sample-{index}.json", text)
         seen.set()
         snapshots += read(text)
@@ -197,6 +235,13 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
+        write_part(place / "children-after.tsv", proc.copy_children(pid))
+        write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
+    if missed:
+        looks = "look" if len(missed) == 1 else "looks"
+        add_remark(
+            place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
+        )
     say(f"process {pid}: took {len(snapshots)} samples")
 
 
@@ -206,11 +251,30 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
     try:
         write_part(
             place / "profile.raw",
-            namespaces.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
+            proc.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
         )
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
+
+
+def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:
+    """One dump with native frames, of which those are kept that are neither Python's, nor the system's."""
+    try:
+        rows = json.loads(proc.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
+    except HangError as error:
+        say(f"process {pid}: {error.what}")
+        return
+    kept = [
+        {"os_thread_id": row.get("os_thread_id"), "frames": frames}
+        for row in rows
+        for frames in [list(takewhile(lambda entry: entry.get("module"), row["frames"]))]
+        if any(map(native_frame, frames))
+    ]
+    for row in kept:
+        row["frames"] = [entry for entry in row["frames"] if native_frame(entry)]
+    write_part(place / "native.json", json.dumps(kept, indent=1))
+    say(f"process {pid}: its loop is in compiled code, so native frames were read once")
 
 
 def watch_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
@@ -230,7 +294,7 @@ def keep_sources(pid: int, place: Path, snapshots: list[Snapshot]) -> None:
         known = {
             file: {int(n): text for n, text in lines.items()} for file, lines in json.loads(path.read_text()).items()
         }
-    write_part(path, json.dumps(add_excerpts(snapshots[-1:], known, f"/proc/{pid}/root"), indent=1))
+    write_part(path, json.dumps(add_excerpts(snapshots[-1:], known, f"/proc/{pid}"), indent=1))
 
 
 def keep_tasks(pid: int, place: Path) -> None:
@@ -250,7 +314,9 @@ def keep_tasks(pid: int, place: Path) -> None:
 
 def waits_for_a_task(task: Task) -> bool:
     """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
-    return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
+    if task.awaits is None or not any(map(is_application, task.frames)):
+        return False
+    return task.awaits.kind in COUNTS or task.awaits.kind == "Future" and is_application(task.frames[0])
 
 
 def kernel_rows(pid: int) -> str:
@@ -287,7 +353,7 @@ def count_removed(path: Path, removed: dict[str, int]) -> None:
 def write_part(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
     text, removed = (redact.clean_sources if path.name == "sources.json" else redact.clean_text)(text)
-    if path.name in ("process.json", "children.tsv") and redact.STRUCK in text:
+    if path.name in ("process.json", "children.tsv", "children-after.tsv") and redact.STRUCK in text:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:
         count_removed(path, removed)

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, TypeVar
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files
+from hangdebug.capture.interpreter.runtimes import (
+    Runtime,
+    holds_unnamed_python,
+    is_packed,
+    is_python,
+    runtime_of,
+)
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.capture.sockets import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
-from hangdebug.errors import MissingTool, NoProcess, NotPython, to_install
+from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, to_install
+from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.model import Process
 
 Running = Any  # a psutil.Process: psutil has no types
 T = TypeVar("T")
 
-SERVER_PROGRAMS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
 MOST_WORDS = 6
+FROM_INSIDE = (
+    "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
+    "server's own debug option."
+)
+ASK_INSIDE = (
+    "kill -USR1 {pid}   # your decision, and only with that line in its code: else it ends the process. Then: "
+    "python scripts/hang.py diagnose dump.txt"
+)
 MOST_CHILDREN = 64
 
 
@@ -45,29 +59,61 @@ def require_psutil() -> Any:
 def resolve(pid: int) -> Target:
     """The processes to look at for `pid`: itself, and the Python processes below it. Raises NoProcess, NotPython.
 
-    Only its stacks tell a supervisor from a server that has a process pool: capture() goes on to the
-    children of a process that runs no event loop. A launcher that is not Python (`sh -c uvicorn ...`) stands
-    for the one server that it started.
+    Only its stacks tell a supervisor from a server that has a process pool: capture() goes on to the children of a
+    process that runs no event loop. A launcher that is not Python (`sh -c uvicorn ...`, the boot loader of a frozen
+    application) stands for the one server that it started, a server's master (Apache) for all its processes.
     """
     process = running_process(pid)
-    if not is_python(process):
-        below = python_children(process)
-        if len(below) != 1:
+    if not is_python(pid):
+        below = python_children(process) or [
+            child for one in or_none(process.children) or () for child in python_children(one)
+        ]
+        if below and (len(below) == 1 or all(same_program(process, child) for child in below)):
+            families = dict.fromkeys(one.pid for child in below for one in (child, *python_family(child)))
+            return Target(tuple(families), pid if len(below) > 1 else below[0].pid if len(families) > 1 else None)
+        if below or not holds_unnamed_python(pid):
             raise not_python(pid, below)
-        process = below[0]
     children = tuple(child.pid for child in python_family(process))
-    return Target((process.pid, *children), process.pid if children else None)
+    return Target((pid, *children), pid if children else None)
 
 
-def not_python(pid: int, below: list[Running]) -> NotPython:
-    if not below:
-        return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
-    shown = "; ".join(f"{child.pid}: {short_command(child)}" for child in below[:8])
-    return NotPython(
-        f"Process {pid} is not a Python process.",
-        f"It started several: {shown}.",
-        f"python scripts/hang.py diagnose --pid {below[0].pid}   # or another of them",
-    )
+def same_program(one: Running, other: Running) -> bool:
+    program = or_none(one.exe)
+    return bool(program) and program == or_none(other.exe)
+
+
+def not_python(pid: int, below: list[Running]) -> HangError:
+    """Why `pid` cannot be read, and the way that remains."""
+    if below:
+        shown = "; ".join(f"{child.pid}: {short_command(child)}" for child in below[:8])
+        return NotPython(
+            f"Process {pid} is not a Python process.",
+            f"It started several: {shown}.",
+            f"python scripts/hang.py diagnose --pid {below[0].pid}   # or another of them",
+        )
+    try:
+        found = runtime_of(pid)
+    except Unreadable:
+        return not_permitted(pid)
+    if found is not None and found.kind != "CPython":
+        return NotPython(
+            f"Process {pid} runs {found.kind}, and py-spy reads no Python but CPython.",
+            f"{found.file.path} is mapped there. {FROM_INSIDE}",
+            ASK_INSIDE.format(pid=pid),
+        )
+    if found is not None:
+        return NotPython(
+            f"Process {pid} could run Python, and does not: no interpreter was started in it.",
+            f"{found.file.path} is mapped there. Another process of the same server may run it.",
+            f"ps -o pid,ppid,args --ppid {pid}",
+        )
+    if is_packed(pid):
+        return NotPython(
+            f"The program of process {pid} is packed: what it runs shows neither in its file nor in its symbols.",
+            f"If it is a Python application: {FROM_INSIDE}",
+            ASK_INSIDE.format(pid=pid),
+        )
+    return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
 
 
 def on_port(port: int) -> Target:
@@ -95,10 +141,38 @@ def on_port(port: int) -> Target:
             "",
             f"sudo ss -ltnp 'sport = :{port}'   # then: hang.py diagnose --pid PID",
         )
+    pids |= {master for pid in pids for master in masters_in_c(pid)}
     parents = {pid for pid in pids if pids & {child.pid for child in python_children(running_process(pid))}}
     roots = parents or pids
     family = dict.fromkeys(pid for root in sorted(roots) for pid in resolve(root).workers)
-    return Target((*family, *sorted(pids - set(family))), next(iter(sorted(parents)), None))
+    others = (pid for pid in sorted(pids - set(family)) if is_python(pid))
+    return Target((*family, *others), next(iter(sorted(parents)), None))
+
+
+def masters_in_c(pid: int) -> Iterator[int]:
+    """The processes above one of a server that is written in C, as long as they are the same server's.
+
+    A router of uWSGI listens alone: only through their common master can it be seen for whom.
+    """
+    server = server_in_c(pid)
+    parent = or_none(running_process(pid).ppid)
+    while server and parent and server_in_c(parent) == server:
+        yield parent
+        above = parent
+        parent = or_none(lambda: psutil.Process(above).ppid())
+
+
+def server_in_c(pid: int) -> str:
+    """The server written in C that holds a Python in `pid`, "" for none."""
+    found = runtime_or_none(pid)
+    return found.server if found else ""
+
+
+def runtime_or_none(pid: int) -> Runtime | None:
+    try:
+        return runtime_of(pid)
+    except Unreadable:
+        return None
 
 
 def socket_holders(port: int) -> set[int]:
@@ -134,7 +208,9 @@ def running_process(pid: int) -> Running:
 def python_children(process: Running) -> list[Any]:
     """Children that run Python as workers do: not the trackers that multiprocessing starts beside them."""
     below = or_none(process.children) or []
-    return [child for child in below if is_python(child) and not any(word in command_line(child) for word in HELPERS)]
+    return [
+        child for child in below if is_python(child.pid) and not any(word in command_line(child) for word in HELPERS)
+    ]
 
 
 def python_family(process: Running) -> list[Any]:
@@ -144,14 +220,6 @@ def python_family(process: Running) -> list[Any]:
         if len(found) < MOST_CHILDREN:
             found += python_children(child)
     return found
-
-
-def is_python(process: Running) -> bool:
-    try:
-        name = os.path.basename(or_none(process.exe) or process.name()).lower()  # another user's name is to be seen
-        return name.startswith(("python", "pypy")) or any(part in process.name() for part in SERVER_PROGRAMS)
-    except psutil.Error:
-        return False
 
 
 def command_line(process: Running) -> str:
@@ -168,12 +236,13 @@ def facts(pid: int, supervisor: int | None = None) -> Process:
         line = command_line(process)
         parent = supervisor if supervisor != pid else None
         above = command_line(psutil.Process(parent)) if parent and psutil.pid_exists(parent) else ""
-        python, sockets = python_version(process), or_none(lambda: process.net_connections("all"))
+        runtime, sockets = runtime_or_none(pid), or_none(lambda: process.net_connections("all"))
+        python = (runtime and runtime.version) or python_version(process)
         return Process(
             pid,
             short_command(process),
             python,
-            server_of(f"{line} {above}"),
+            (runtime and runtime.server) or server_of(f"{line} {above}"),
             parent,
             or_none(process.cwd),
             or_none(process.status),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,17 +16,24 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from hangdebug.capture import proc
+from hangdebug.capture.interpreter.runtimes import is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, to_install
 
 TIMEOUT = 10.0
-ATTEMPTS = 3
+PATIENCE = 3.0  # seconds in which a look that failed by chance is repeated
+MOST_PAUSE = 0.2
 # What py-spy prints when it looks while the interpreter changes what it looks at; a moment later it succeeds.
 PASSING_ERRORS = (
     "Failed to find a python interpreter",
     "Failed to get stack traces",
     "Failed to copy",
     "Failed to find python version",
+    "perhaps at a bad moment",
 )
+NO_THREAD = "it found no thread that could run Python, perhaps at a bad moment"
+VERSION = re.compile(r"py-spy[\w-]*\s+v?(\d+\.\d+[\w.+-]*)$")
+UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
 
 
 def program() -> str:
@@ -42,22 +51,70 @@ def program() -> str:
 
 def version() -> str:
     """Such as "0.4.3"."""
-    done = subprocess.run([program(), "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return done.stdout.strip().rpartition(" ")[2]
+    again = f"{shlex.quote(program())} --version   # and, if need be: {to_install('py-spy')}"
+    try:
+        done = subprocess.run(
+            [program(), "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        raise MissingTool(f"py-spy does not say its version within {TIMEOUT:g} s.", program(), again) from None
+    except OSError as error:
+        raise MissingTool(f"{program()} cannot be run.", error.strerror or str(error), again) from error
+    found = VERSION.match(done.stdout.strip())
+    if found is None:
+        raise MissingTool(f"{program()} is no py-spy.", f"It says: {first_line(done.stdout + done.stderr)}", again)
+    return found[1]
 
 
-def dump(pid: int) -> str:
+def dump(pid: int, missed: Callable[[str], object] = lambda why: None) -> str:
     """One dump as JSON. The target is paused while its stacks are read, for some milliseconds.
 
+    A look can fail by chance, beside a process whose stack changes all the time: it is repeated for PATIENCE seconds,
+    and `missed` is called with what py-spy said of each that failed.
     Raises NoProcess, NotPermitted, NotPython, or HangError with py-spy's first line.
     """
-    for attempt in range(ATTEMPTS):
-        done = run_pyspy(pid, ["dump", "--json", "--pid", str(pid)])
-        if done.returncode == 0 and done.stdout.strip():
+    began, failed = time.monotonic(), 0
+    while True:
+        done = run_pyspy(pid, ["dump", "--json", *without_pause(pid), "--pid", str(pid)])
+        trouble = trouble_with(pid, done)
+        if trouble is None:
             return done.stdout
-        if not any(word in done.stderr for word in PASSING_ERRORS):
-            break
-        time.sleep(0.1 * (attempt + 1))
+        failed += 1
+        passing = any(word in trouble for word in PASSING_ERRORS) and is_running(pid) and is_python(pid)
+        if not passing or time.monotonic() - began > PATIENCE:
+            raise error_of(pid, trouble, failed)
+        missed(first_line(trouble))
+        time.sleep(min(MOST_PAUSE, 0.02 * failed))
+
+
+def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None:
+    """What is wrong with what py-spy gave, in its words or ours; None where it is a dump."""
+    if done.returncode != 0 or not done.stdout.strip():
+        return done.stderr or f"py-spy ended with status {done.returncode} and printed nothing"
+    try:
+        rows = json.loads(done.stdout)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "frames" in row for row in rows):
+        return f"it printed no list of threads, but: {first_line(done.stdout)[:80]}"
+    return None if rows else NO_THREAD
+
+
+def without_pause(pid: int) -> list[str]:
+    """The option to read `pid` as it runs, where somebody else traces it: the kernel lets only one process pause it."""
+    return ["--nonblocking"] if proc.tracer_of(pid) else []
+
+
+def dump_native(pid: int) -> str:
+    """The same with the frames of C and of compiled code, once: it is paused for longer. Raises as `dump` does."""
+    done = run_pyspy(pid, ["dump", "--native", "--json", "--pid", str(pid)])
+    if done.returncode == 0 and done.stdout.strip():
+        return done.stdout
     raise error_of(pid, done.stderr)
 
 
@@ -86,6 +143,7 @@ def record(
             "--format",
             "raw",
             "--threads",
+            *without_pause(pid),
             *(["--idle"] if idle else []),
             "--output",
             str(file),
@@ -147,18 +205,27 @@ def wait_for_output(
     return subprocess.CompletedProcess(spy.args, spy.returncode, output, errors)
 
 
-def error_of(pid: int, stderr: str) -> HangError:
-    """py-spy prints a Rust backtrace; this is what it means."""
+def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
+    """py-spy prints a Rust backtrace; this is what it means. `failed` is how often it was tried."""
     text = stderr.lower()
     if not is_running(pid):
         return NoProcess(f"Process {pid} is not running.", "It ended, or the number is wrong.", "ps -ef | grep python")
     if "permission denied" in text or "operation not permitted" in text or "os error 1)" in text:
-        return not_permitted(pid)
+        tracer = proc.tracer_of(pid)
+        return traced(pid, *tracer) if tracer else not_permitted(pid)
+    unsupported = UNSUPPORTED.search(stderr)
+    if unsupported:
+        return NotPython(
+            f"Process {pid} runs a Python that this py-spy does not know.",
+            first_line(unsupported[0]),
+            to_install("--upgrade", "py-spy"),
+        )
     if is_python(pid):
+        tries = f"{failed} looks at different moments failed" if failed > 1 else "One look failed"
         return HangError(
-            f"py-spy does not find the interpreter inside of process {pid}.",
-            first_line(stderr),
-            f"{program()} dump --pid {pid}   # again; it fails on processes with thousands of threads",
+            f"py-spy could not read the stacks of process {pid}.",
+            f"{tries}; py-spy says: {first_line(stderr)}",
+            f"{program()} dump --pid {pid}   # its own words; a newer py-spy may know this Python",
         )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(
@@ -183,11 +250,12 @@ def not_permitted(pid: int) -> NotPermitted:
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
 
 
-def is_python(pid: int) -> bool:
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("python")
-    except OSError:
-        return False
+def traced(pid: int, tracer: int, command: str) -> NotPermitted:
+    return NotPermitted(
+        f"Process {pid} is traced by process {tracer} ({command}).",
+        "The kernel lets one process at a time pause another one, whoever asks: that process has to let go first.",
+        f"ps -o pid,ppid,user,args -p {tracer}   # detach or end it there, then the same command again",
+    )
 
 
 def is_running(pid: int) -> bool:

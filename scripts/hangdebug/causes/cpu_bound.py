@@ -9,13 +9,13 @@ route.
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.causes.model import Cause, Match, Seen, computes
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import Wait, computing
+from hangdebug.scene.waits import Wait
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if not computing(seen.state, wait):
+    if not computes(wait, seen):
         return None
     if wait is not None and wait.motion.cpu is not None:
         share = f"It used {wait.motion.cpu:.0%} of a CPU over {wait.motion.span:.1f} s."

@@ -12,7 +12,8 @@ The locks of asyncio stop single tasks, and only the list of tasks shows that: a
 that was taken and never released, an event that nobody sets. The loop runs on, and those requests never end.
 
 Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thread
-(`await asyncio.to_thread(...)`), hold it for less, and never across an `await`.
+(`await asyncio.to_thread(...)`), hold it for less, and never across an `await`. Release it on every path (`with`,
+`async with`, `finally`), and take several always in one order.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ CAUSE = Cause(
     id="lock",
     title="the event loop waits for a lock",
     picture="lock",
+    snippet="locks.py",
     fix="asyncio_lock",
     match=match,
     confused_with={

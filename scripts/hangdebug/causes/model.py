@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Literal, Mapping, Optional
 
 from hangdebug.evidence.vocabulary import EvidenceKind, State
-from hangdebug.scene.model import WaitsFor
+from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -22,6 +22,12 @@ class Seen:
 
     state: Optional[State] = None
     ring: tuple[WaitsFor, ...] = ()
+
+
+def computes(wait: Wait | None, seen: Seen) -> bool:
+    """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
+    left_open = seen.state in (None, "sync-worker-blocked", "startup-hang", "exit-hang")
+    return seen.state == "loop-busy" or (left_open and wait is not None and bool(wait.running))
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ matching, or use possessive quantifiers and atomic groups (Python 3.11), or an e
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.causes.model import Cause, Match, Seen, computes
 from hangdebug.evidence.source import makers
 from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import Wait, computing
+from hangdebug.scene.waits import Wait
 
 MODULES = ("re", "regex", "re2")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "subn")  # no str has these
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if wait is None or not computing(seen.state, wait):
+    if wait is None or not computes(wait, seen):
         return None
     kernel: set[EvidenceKind] = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*MODULES):

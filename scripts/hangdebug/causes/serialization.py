@@ -10,10 +10,10 @@ model where the data is trusted, or `await asyncio.to_thread(...)`, best with an
 
 from __future__ import annotations
 
-from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.causes.model import Cause, Match, Seen, computes
 from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import Wait, computing
+from hangdebug.scene.waits import Wait
 
 JSON = ("json", "orjson", "ujson", "simplejson", "rapidjson", "msgspec")
 BINARY = ("msgpack", "_msgpack", "cbor2", "pickle", "_pickle", "cloudpickle", "dill", "marshal", "fastavro")
@@ -39,7 +39,7 @@ METHODS = (
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if wait is None or not computing(seen.state, wait):
+    if wait is None or not computes(wait, seen):
         return None
     kernel: set[EvidenceKind] = {"kernel"} if wait.motion.cpu is not None else set()
     if wait.inside_package(*CODECS) or wait.inside(*PLACES):

@@ -60,7 +60,9 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if polls or by_line and wait.syscall in (None, "restart_syscall"):
         return Match(frozenset({"source"}), (f"Its line waits for a descriptor: {wait.text}",))
     if wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered:
-        return Match(frozenset(), peer)  # a driver in C: which protocol is not known
+        compiled = scene.evidence.compiled.get(wait.view.thread.os_id or -1, ())
+        by_itself = bool(compiled) and wait.frame == compiled[0]
+        return Match(frozenset({"kernel"} if by_itself else ()), peer)  # a driver in C: which protocol is not known
     return None
 
 

@@ -18,6 +18,8 @@ WINDOWS = re.compile(r"^[A-Za-z]:\\.*\\Lib\\(?P<tail>.+)$", re.IGNORECASE)
 ELIDED = re.compile(
     r"^(?:\.{2,3}|\u2026)[/\\](?:lib(?:64)?[/\\])?(?:Lib[/\\]|(?:python|pypy)[23][\d.]*t?[/\\])?(?P<tail>.+)$"
 )
+# Nuitka keeps the standard library beside the application: shop.dist/socketserver.py.
+FROZEN = re.compile(r"^.*[/\\](?:[^/\\]+\.dist|onefile_[^/\\]+)[/\\](?P<tail>.+)$")
 VIRTUAL = re.compile(r"^<(?!stdin|ipython|input)[^>]*>$")
 UNKNOWN = "?"  # stands for the file of an application's function, where a list of tasks names the function alone
 SCRIPT = re.compile(r"(?:^|[/\\])(?:bin|Scripts)[/\\][\w.+-]+$")
@@ -35,6 +37,9 @@ def library_path(file: str) -> str | None:
         found = pattern.match(file)
         if found:
             return found["tail"].replace("\\", "/")
+    frozen = FROZEN.match(file)
+    if frozen and re.split(r"[/\\.]", frozen["tail"])[0] in KNOWN_TOPS:
+        return frozen["tail"].replace("\\", "/")
     if VIRTUAL.match(file) or SCRIPT.search(file):
         return file
     cut = ELIDED.match(file)

@@ -109,6 +109,7 @@ ON_FD = frozenset(
     recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split()
 )
 EPOLL = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
+POLLS = (*EPOLL, "poll", "ppoll", "select", "pselect6", "restart_syscall", "io_uring_enter")  # how any loop waits
 CHILDS = "of child"  # whose the other end of a pipe is
 ALONE = "no other process"  # what maps a semaphore whose other users have all ended
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it

@@ -174,6 +174,8 @@ FORKED = (*CHILDREN, "os.py:fork")
 
 # -- servers -----------------------------------------------------------------------------------------
 
+# What a command line calls them by.
+SERVER_PROGRAMS = ("gunicorn", "uvicorn", "hypercorn", "granian", "daphne", "waitress", "fastapi", "celery")
 SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi aiohttp sanic quart litestar".split())
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
@@ -192,6 +194,9 @@ SYNCHRONOUS_SIDE = (
 )
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
+WORKER_CALLS = ("granian/server/mp.py:_spawn_wsgi_worker", "granian/server/mt.py:_spawn_wsgi_worker")  # the same
+# Servers written in C: each thread calls the application for one request after another, with no frame below it.
+SERVERS_IN_C = frozenset(["uwsgi", "mod_wsgi", "unit"])
 
 # -- tasks -------------------------------------------------------------------------------------------
 
@@ -208,4 +213,4 @@ SUSPENDED = (
 # Files whose classes are made to wait on.
 ASYNCIO_PRIMITIVES = ("asyncio/locks.py", "asyncio/queues.py")
 PRIMITIVES = (*ASYNCIO_PRIMITIVES, "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
-TIMED_WAITS = ("wait_for", "wait", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself
+TIMED_WAITS = ("wait_for", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself

@@ -77,12 +77,16 @@ class Thread:
 
 @dataclass(frozen=True)
 class Awaited:
-    """The object that a task waits for: its type, its address, the method that waits, and its counts by name."""
+    """The object that a task waits for: its type, its address, the method that waits, and its counts by name.
+
+    `of` are the addresses of the tasks behind it, where it stands for several: those of a group, or of `gather`.
+    """
 
     kind: str
     id: int
     method: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    of: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
@@ -94,9 +98,11 @@ class Task:
     """A coroutine that asyncio runs, innermost frame first. `waits_on` is what it awaits, in the dump's words.
 
     The rest is known where the process's memory was read: `inside` are the addresses of the locks that it is
-    inside of by `async with`, `timed` whether a timeout ends its wait, `ends` the names in its application's
-    code that could end the wait of another ("release", "set"), `id` its own address, `cancels` how often it was
-    cancelled, less `uncancel()` (3.11+).
+    inside of by `async with`, `holds` the names of the other managers that it is inside of (those of a pool's
+    connections), `timed` whether a timeout ends its wait, `expired` whether one has run out and did not end it, `ready`
+    the address of the future that it awaits if that is done, so that the loop has only to run it (0 if not), `ends` the
+    names in its application's code that could end the wait of another ("release", "set"), `id` its own address,
+    `cancels` how often it was cancelled, less `uncancel()` (3.11+).
     """
 
     name: str
@@ -110,6 +116,9 @@ class Task:
     timed: bool = False
     ends: frozenset[str] = frozenset()
     cancels: int = 0
+    holds: tuple[str, ...] = ()
+    expired: bool = False
+    ready: int = 0
 
 
 @dataclass(frozen=True)
@@ -210,13 +219,16 @@ class Clients:
     """TCP connections to the ports on which the target listens, as the kernel counts them.
 
     `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
-    that the server has not read, `backlog` wait to be accepted.
+    that the server has not read, `backlog` wait to be accepted. `unanswered` have sent something and were sent
+    nothing since, for a second at least, the first of them `waited` seconds ago; None where that was not asked for.
     """
 
     open: int = 0
     abandoned: int = 0
     unread: int = 0
     backlog: int = 0
+    unanswered: int | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -231,7 +243,11 @@ class Evidence:
     `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
     that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
-    by its kernel id, and holds the threads of concurrent.futures alone.
+    by its kernel id, and holds the threads of concurrent.futures alone. `compiled` are the frames of compiled code
+    that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
+    many connections the process accepted between the first reading and the last sample and still has, None where that
+    is not known. `unread_children` are the child processes, by
+    pid, that stood in both readings in the same write to a pipe or socket, with their commands.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -248,3 +264,6 @@ class Evidence:
     unread: str = ""
     functions: tuple[Function, ...] | None = None
     queued: Mapping[int, int] = field(default_factory=dict)
+    compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
+    accepted: int | None = None
+    unread_children: Mapping[int, str] = field(default_factory=dict)

@@ -97,7 +97,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if found and left_out:
         remark = f"{left_out} lines that do not look like part of a dump"
         found = (replace(found[0], skipped=(remark, *found[0].skipped[:-1])), *found[1:])
-    found = found or tuple(one for one in pyspy_text.read(lines) if one.pid and one.threads)  # it runs no Python code
+    if not found:  # it runs no Python code
+        found = tuple(one for one in (*pyspy_json.read([kept]), *pyspy_text.read(lines)) if one.pid and one.threads)
     said = statements(lines)
     if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
         said += slow_steps(lines)

@@ -17,6 +17,7 @@ from hangdebug.evidence.libraries import (
     POOL_WORKERS,
     SERVERS,
     SUPERVISORS,
+    WORKER_CALLS,
     WORKERS,
 )
 from hangdebug.evidence.model import Frame, Snapshot, Thread
@@ -89,9 +90,12 @@ def ends_whole(frames: Iterable[Frame]) -> bool:
 def is_supervisor(snapshot: Snapshot) -> bool:
     """Whether the process only watches over workers: a thread is in a server's supervisor, none in a forked worker."""
     threads = snapshot.threads
-    return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(
-        stands_in(thread, WORKERS) for thread in threads
-    )
+    return any(stands_in(thread, SUPERVISORS) for thread in threads) and not any(map(is_workers_own, threads))
+
+
+def is_workers_own(thread: Thread) -> bool:
+    """Whether it is a thread of a server's worker, forked from the supervisor whose frames stand below."""
+    return stands_in(thread, WORKERS) or any(calls(frame, *WORKER_CALLS) for frame in thread.frames)
 
 
 def stands_in(thread: Thread, places: tuple[str, ...]) -> bool:
@@ -109,7 +113,7 @@ def supervises(snapshot: Snapshot) -> bool:
         ),
         None,
     )
-    if main is None or role_of(main, snapshot) != "main":
+    if main is None or role_of(main, snapshot) != "main" or is_workers_own(main):
         return False
     inner = next((frame for frame in main.frames if is_application(frame) or package(frame) in SERVERS), None)
     return inner is not None and (library_path(inner.file) or "").startswith(SUPERVISORS)

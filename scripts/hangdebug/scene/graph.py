@@ -17,8 +17,9 @@ from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
 from hangdebug.evidence.vocabulary import EdgeKind
-from hangdebug.scene.locks import FUTEX, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
+from hangdebug.scene.locks import FUTEX, HELPER, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
 from hangdebug.scene.pools import DEFAULT_EXECUTORS, prefix_of
+from hangdebug.scene.requests import between_jobs, waits_for_work
 from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, wait
 
@@ -149,7 +150,8 @@ def lock_edge(
             target: (mine, same_lock(lock, mine.lock))
             for target, all_ in holders.items()
             for mine in all_
-            if same_lock(lock, mine.lock) is not None and (target == key or not before_one_lock(one, still.get(target)))
+            if same_lock(lock, mine.lock) is not None
+            and (target == key or not before_one_lock(scene, one, still.get(target)))
         }
         found.update(
             {
@@ -171,7 +173,45 @@ def lock_edge(
             return Edge(
                 "lock", f"`{lock.name}`, which {{}} took in {mine.frame}", tuple(found), bool(sure) and len(found) == 1
             )
-    return None
+    return remaining_edge(scene, key, one, holders)
+
+
+def remaining_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object, tuple[Held, ...]]) -> Edge | None:
+    """To those who alone can be inside of the lock, where no name says who is: all others are idle, or before it too.
+
+    Threads that are seen inside of some lock come before those that are only at work. Without the kernel nobody can be
+    told apart, and a counted lock is released by anybody.
+    """
+    wanted = locks_wanted(one, scene.evidence.sources)
+    if not wanted or not one.leaf or futex_address(scene, one) is None or is_timed(one) or counted_lock(wanted[0]):
+        return None
+    others = [
+        view
+        for view in scene.last[:MOST_THREADS]
+        if identity(view) != key and at_work(scene, view) and not before_one_lock(scene, one, wait(scene, view))
+    ]
+    inside = [view for view in others if any(may_be(wanted, mine.lock) for mine in holders.get(identity(view), ()))]
+    found = inside or [view for view in others if not waits_for_work(view) and not between_jobs(wait(scene, view))]
+    if not found or (not inside and (len(found) > 1 or holders.get(key))):
+        return None
+    what = "is inside of a lock that may be it" if inside else "is the only one at work that does not wait for it"
+    return Edge("lock", f"`{wanted[0].name}`, and {{}} {what}", tuple(map(identity, found)), False, concluded=True)
+
+
+def counted_lock(lock: Lock) -> bool:
+    return bool(lock.kinds & {"Semaphore", "BoundedSemaphore"})
+
+
+def may_be(wanted: tuple[Lock, ...], lock: Lock) -> bool:
+    """Whether a held lock may be the wanted one under another name: a function was given one of the two, or both."""
+    return (
+        any(is_given(one) or is_given(lock) for one in wanted if HELPER not in one.kinds) and HELPER not in lock.kinds
+    )
+
+
+def is_given(lock: Lock) -> bool:
+    """Whether it bears a name that any object may have: a parameter's, or an attribute of one."""
+    return not lock.sure and not lock.owner and not lock.kinds and not lock.name.startswith(("self.", "cls."))
 
 
 def swapped_locks_edge(scene: Scene, key: object, one: Wait, still: Mapping[object, Wait]) -> Edge | None:
@@ -201,14 +241,19 @@ def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:
     return tuple(one.frame.locals[name] for name in one.frame.locks)
 
 
-def before_one_lock(one: Wait, other: Wait | None) -> bool:
+def before_one_lock(scene: Scene, one: Wait, other: Wait | None) -> bool:
     """Whether the kernel shows both before the same lock: then neither is inside of it."""
-    return other is not None and futex_address(one) is not None and futex_address(one) == futex_address(other)
+    return other is not None and futex_address(scene, one) is not None and one.args[:1] == other.args[:1]
 
 
-def futex_address(one: Wait) -> int | None:
-    """The address of the lock that the thread waits for, as the kernel has it. Equal addresses are one lock."""
-    return one.args[0] if one.in_syscall("futex") and one.args else None
+def futex_address(scene: Scene, one: Wait) -> int | None:
+    """The address of the lock that the thread waits for, as the kernel has it. Equal addresses are one lock.
+
+    Not so from Python 3.14 on: there each thread waits at an address of its own.
+    """
+    minor = (scene.evidence.process.python or scene.evidence.snapshots[-1].python or "").split(".")[1:2]
+    parked = bool(minor) and minor[0].isdigit() and int(minor[0]) > 13
+    return one.args[0] if one.in_syscall("futex") and one.args and not parked else None
 
 
 def is_one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:

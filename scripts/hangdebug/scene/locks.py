@@ -14,12 +14,16 @@ from typing import Iterator, Optional
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Frame
-from hangdebug.evidence.source import DEF, Sources, indent, makers, statement_at, unaliased, with_parts
+from hangdebug.evidence.source import DEF, Sources, indent, makers, raw_statement, statement_at, unaliased, with_parts
 from hangdebug.scene.waits import Wait
 
 NAME = r"[A-Za-z_][\w.]*(?:\[[^\]]*\])?"
 ITEM = re.compile(rf"^\(?\s*(?P<name>{NAME})\s*\)?(?:\s+as\s+\w+)?$")
-TAKES = re.compile(rf"^\s*(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<name>{NAME})\.acquire\(")
+ENTRY = re.compile(rf"^\(?\s*(?P<callee>{NAME})\((?P<arguments>.*)\)\s*\)?(?:\s+as\s+\w+)?$")
+LITERAL = re.compile(r"^(?:\s*(?:\w+\s*=\s*)?(?:\"\"|'[^']*'|\"[^\"]*\"|-?[\d.]+)\s*(?:,|$))*$")
+TAKES = re.compile(
+    rf"^\s*(?:def\s+\w+\([^()]*\)\s*:\s*)?(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<name>{NAME})\.acquire\("
+)
 GIVES = re.compile(rf"(?P<name>{NAME})\.release\(")
 WAITED = re.compile(rf"(?P<name>{NAME})\.wait(?:_for)?\(")
 BORROWED = re.compile(rf"Condition\(\s*(?P<name>{NAME})\s*\)")
@@ -28,6 +32,7 @@ ENTERS = (
     "multiprocessing/synchronize.py:__enter__",
     "multiprocessing/synchronize.py:acquire",
 )
+HELPER = "through a helper"  # the kind of a lock that only a call names: `with locked("stock"):`
 CLASS = re.compile(r"^(?P<indent>\s*)class\s+(?P<name>\w+)")
 REENTRANT = ("RLock", "Condition")
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
@@ -67,6 +72,14 @@ def locks_wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
         return () if one.running else (HANDLER,)
     if one.frame is None or one.running or not (one.leaf or one.starts_with(*ENTERS)):
         return ()
+    found = locks_of_line(one, sources)
+    return (*found, *locks_of_helpers(one, sources)) if found else ()
+
+
+def locks_of_line(one: Wait, sources: Sources) -> tuple[Lock, ...]:
+    """The locks that the application's innermost line enters or acquires."""
+    if one.frame is None:
+        return ()
     text = statement_at(sources, one.frame)
     taken = TAKES.match(text)
     names = [taken["name"]] if taken else list(names_entered(text))
@@ -82,6 +95,25 @@ def locks_wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
     )
 
 
+def locks_of_helpers(one: Wait, sources: Sources) -> Iterator[Lock]:
+    """The same lock's names further out, where a helper takes it: `with guard:`, `with locked("stock"):`."""
+    inner: Frame | None = None
+    for frame in one.view.section:
+        if inner is not None and is_application(frame) and inner.name == "__enter__":
+            yield from (lock_of(sources, frame, name) for name in names_entered(statement_at(sources, frame)))
+            yield from calls_entered(raw_statement(sources.get(frame.file, {}), frame.line or 0))
+        inner = frame
+
+
+def calls_entered(text: str) -> Iterator[Lock]:
+    """What a `with` line enters by a call: a lock, if that call is a helper which takes one."""
+    items = with_parts(text)[0]
+    found = ENTRY.match(items.strip()) if items.count("(") == 1 else None
+    if found:
+        name = found["callee"].rpartition(".")[2]
+        yield Lock(items.partition(" as ")[0].strip(), found["arguments"], name, False, frozenset({HELPER}))
+
+
 def locks_held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
     """The locks that the application's frames are inside of, the innermost first."""
     for index, frame in enumerate(frames):
@@ -93,6 +125,8 @@ def locks_held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
             for name in (*own, *names_taken_above(sources, frame)):
                 if name not in dropped and "*" not in dropped:
                     yield Held(lock_of(sources, frame, name), frame)
+            for lock in calls_around(sources, frame):
+                yield Held(lock, frame)
 
 
 def enters_handler(frames: tuple[Frame, ...]) -> bool:
@@ -119,6 +153,20 @@ def names_taken_above(sources: Sources, frame: Frame) -> Iterator[str]:
         if outer:
             depth = indent(text)
             yield from names_entered(text)
+
+
+def calls_around(sources: Sources, frame: Frame) -> Iterator[Lock]:
+    """What the `with` lines around the frame's line enter by a call, within its function."""
+    lines, number = sources[frame.file], frame.line or 0
+    depth = indent(lines[number])
+    while number - 1 in lines and depth:
+        number -= 1
+        text = lines[number]
+        if text.strip() and indent(text) < depth:
+            if DEF.match(text):
+                return
+            depth = indent(text)
+            yield from calls_entered(text)
 
 
 def names_entered(text: str) -> Iterator[str]:
@@ -198,6 +246,10 @@ def same_lock(one: Lock, other: Lock) -> Optional[bool]:
     """True where both names must mean one lock, False where they may, None where they cannot."""
     if one.at and other.at:
         return True if one.at == other.at else None
+    if HELPER in one.kinds or HELPER in other.kinds:
+        literal = bool(LITERAL.match(one.owner)) and bool(LITERAL.match(other.owner))
+        alike = one.kinds == other.kinds and one.attribute == other.attribute
+        return False if alike and (one.name == other.name or not literal) else None
     if one.attribute != other.attribute:
         return None
     if one.sure and other.sure and not (one.at or other.at):

@@ -5,19 +5,32 @@ Facts only. What they mean is decided in answer/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
-from hangdebug.evidence.model import Frame
+from hangdebug.evidence.libraries import HANDLE, LOOP, SERVERS
+from hangdebug.evidence.model import Frame, Thread
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.scene import Scene, View, once
-from hangdebug.scene.waits import SLEEPING, Wait, kernel_words, motion, samples_outside, wait
+from hangdebug.scene.waits import (
+    SLEEPING,
+    Wait,
+    file_name,
+    kernel_words,
+    motion,
+    profile_of,
+    samples_outside,
+    short_place,
+    wait,
+)
 
 # "one-place": the same in every sample; "moving": never idle, in several places; "single": one sample is all there
 # is; "stalling": idle in some samples, waiting in one place in others that follow each other.
-Pattern = Literal["one-place", "moving", "single", "stalling"]
+# "released": the kernel had it in one write all the time before the first attach, and it moves since.
+Pattern = Literal["one-place", "moving", "single", "stalling", "released"]
 
 # What a server does for one request after its handler has returned, with no frame of the application.
 ANSWERS = (
@@ -25,6 +38,8 @@ ANSWERS = (
     "starlette/responses.py:render",
     "starlette/requests.py:json",
 )
+WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg", "sendfile")
+LEAST_READINGS = 3  # of the kernel's, that show the same call: a loop's own writes never wait
 LEAST_RUN = 3  # consecutive samples in one place that make a stall out of a passing moment
 
 
@@ -45,7 +60,12 @@ class LoopMotion:
 @once
 def loop_motion(scene: Scene) -> LoopMotion | None:
     """None where the loop is idle, or idle in between without a stall."""
-    if not scene.loop or all(view.idle for view in scene.loop):
+    if not scene.loop:
+        return None
+    held = held_before_attach(scene)
+    if held is not None:
+        return LoopMotion("released", held)
+    if all(view.idle for view in scene.loop):
         return None
     one = wait(scene, scene.loop[-1])
     if one.motion.idle:
@@ -59,6 +79,44 @@ def loop_motion(scene: Scene) -> LoopMotion | None:
     if busy:
         one = wait(scene, last_with_application(scene))
     return LoopMotion("moving", one, handler, samples_outside(scene, one.view, handler), busy)
+
+
+def held_before_attach(scene: Scene) -> Wait | None:
+    """The loop's thread in the first sample, where the look itself has ended its wait; None where it has not.
+
+    To attach interrupts a write that has put some of its bytes already: the call returns, and the program goes on. So
+    the samples show it idle that the kernel, asked before, had in one call to write all the time.
+    """
+    readings, first = scene.evidence.readings, scene.loop[0]
+    os_id = first.thread.os_id or -1
+    words = [one.waits[os_id] for one in readings if os_id in one.waits]
+    if len(words) < LEAST_READINGS or len(words) < len(readings) or not any(view.idle for view in scene.loop[1:]):
+        return None
+    last = words[-1]
+    if last.syscall not in WRITES or any(
+        (one.syscall, one.args, one.switches) != (last.syscall, last.args, last.switches) for one in words
+    ):
+        return None
+    return replace(wait(scene, first), kernel=last)
+
+
+def spins(scene: Scene) -> Frame | None:
+    """Where the loop's thread burns a CPU and is in no one handler: the library's function that most samples have.
+
+    None where it does not, and where all samples share a function of the application: then that one computes.
+    """
+    if len(scene.loop) < LEAST_SAMPLES:
+        return None
+    moved, busy = motion(scene, scene.loop[-1]), [view for view in scene.loop if not view.idle]
+    if not busy or not moved.computes or (moved.cpu or 0) < SPINS:
+        return None
+    if len(busy) == len(scene.loop) and any(map(is_application, shared_frames(scene.loop))):
+        return None
+    seen: Counter[tuple[bool, str, str]] = Counter()
+    for view in busy:
+        inner = {frame for frame in view.section if not is_application(frame)}
+        seen.update({(package(frame) not in ("asyncio", "selectors", *SERVERS), *place_in(frame)) for frame in inner})
+    return Frame(*max(seen, key=lambda one: (one[0], seen[one], one))[1:]) if seen else None
 
 
 def is_stalling(scene: Scene, one: Wait) -> bool:
@@ -133,13 +191,80 @@ def handler_frame(scene: Scene) -> Frame | None:
     """
     shared = shared_frames(scene.loop)
     own = [frame for frame in shared if is_application(frame)] or [f for f in shared if calls(f, *ANSWERS)]
+    compiled = scene.evidence.compiled.get(scene.loop[-1].thread.os_id or -1, ())
+    below = [frame for frame in scene.loop[-1].thread.frames if frame not in compiled]
+    if below and calls(below[0], *HANDLE) and (compiled or not own):
+        own = below[:1]  # the profile has no frames of compiled code: it is inside while this one is innermost
     return own[-1] if own else None
 
 
+def runs_without_a_frame(thread: Thread) -> bool:
+    """Whether the loop's thread runs something that has no Python frame: its stack ends where a handler is called."""
+    return bool(thread.frames) and calls(thread.frames[0], *HANDLE, *LOOP)
+
+
 def deepest_shared_frame(scene: Scene) -> Frame | None:
-    """The application's deepest frame that all samples share; else the server's function that answers."""
+    """The application's deepest frame that all samples share; else the server's function that answers.
+
+    The profile's many samples count as well, or it would be another one in each look: all but a hundredth of them have
+    to be inside. A function without a name belongs to the one that it is written in. Its line is the commonest one.
+    """
     own = [frame for frame in shared_frames(scene.loop) if is_application(frame)]
-    return own[0] if own else handler_frame(scene)
+    named = [frame for frame in own if not frame.name.startswith("<") or frame.name == "<module>"] or own
+    inside = [frame for frame in named if mostly_inside(scene, frame)] or named[-1:]
+    return in_commonest_line(scene, inside[0]) if inside else handler_frame(scene)
+
+
+def same_piece_of_work(scene: Scene) -> bool | None:
+    """Whether the tasks that ran, or were about to, before the first attach are all there after the last sample.
+
+    A loaded server is inside of some handler all the time, and each time for another request: then some have ended.
+    None where no task is known to run what the loop's thread is in.
+    """
+    section = scene.loop[-1].section
+    ready = [task for task in scene.evidence.tasks if task.frames and not task.waits_on and task.awaits is None]
+    first = {task.id for task in ready if section and place_in(task.frames[-1]) == place_in(section[-1])}
+    left = {task.id for task in scene.evidence.later}
+    return first <= left if first and left else None
+
+
+def mostly_inside(scene: Scene, frame: Frame) -> bool:
+    outside, total = samples_outside(scene, scene.loop[-1], frame) or (0, 0)
+    return outside * 100 <= total
+
+
+def in_commonest_line(scene: Scene, frame: Frame) -> Frame:
+    """The frame in the line in which most samples have its function: the outermost call of it, if it calls itself."""
+    stacks = [view.section for view in scene.loop]
+    lines: Counter[int] = Counter()
+    for stack in stacks:
+        line = next((one.line for one in reversed(stack) if (one.function, one.file) == place_in(frame)), None)
+        lines[line or 0] += 1
+    for thread, count in profile_of(scene, scene.loop[-1]):
+        same = (one.line for one in reversed(thread.frames) if short_place(one) == short_place(frame))
+        lines[next(same, None) or 0] += count
+    del lines[0]
+    best = min(lines, key=lambda line: (-lines[line], line), default=frame.line)
+    return replace(frame, line=best)
+
+
+def place_in(frame: Frame) -> tuple[str, str]:
+    return frame.function, frame.file
+
+
+def commonest_leaf(scene: Scene) -> tuple[Frame, int, int] | None:
+    """The application's innermost function in most of the profile: a frame of it, how many samples, and of how many."""
+    own = {file_name(one) for view in scene.loop for one in view.section if is_application(one)}
+    profile = profile_of(scene, scene.loop[-1])
+    leaves: Counter[tuple[str, str]] = Counter()
+    for thread, count in profile:
+        leaf = next((one for one in thread.frames if file_name(one) in own), None)
+        if leaf is not None:
+            leaves[place_in(leaf)] += count
+    if not leaves:
+        return None
+    place, count = min(leaves.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Frame(*place), count, sum(count for _, count in profile)
 
 
 # -- another thread keeps the GIL ----------------------------------------------------------------------
@@ -147,6 +272,7 @@ def deepest_shared_frame(scene: Scene) -> Frame | None:
 LEAST_SAMPLES = 3  # samples: with fewer, a thread that happens to run looks alike
 LEAST_WAKES = 20  # times a second, at least: CPython's switch interval of 5 ms makes it 200
 SYSCALLS_OF_ASKING = ("futex", "running", "restart_syscall", None)  # never in its poll
+SPINS = 0.3  # of a CPU, at least: on a busy machine a thread that never waits gets no more
 MOST_CPU = 0.2  # the most of a CPU that asking takes
 
 

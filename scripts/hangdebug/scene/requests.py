@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hangdebug.evidence.frames import calls, is_application, library_path
+from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
-from hangdebug.evidence.roles import stands_in
-from hangdebug.scene.scene import Scene, View, once
+from hangdebug.evidence.libraries import SERVERS_IN_C
+from hangdebug.evidence.roles import is_started, stands_in
+from hangdebug.evidence.source import in_endless_loop
+from hangdebug.scene.locks import locks_wanted
+from hangdebug.scene.scene import Scene, View, once, polls_its_own
 from hangdebug.scene.waits import Wait, wait
 
 # Library calls that run one request, or one job: what is called by them is the application's work.
@@ -20,6 +23,10 @@ HANDLES = (
     "http/server.py:handle_one_request",
     "gunicorn/workers/sync.py:handle_request",
     "gunicorn/workers/gthread.py:handle_request",
+    "gunicorn/workers/base_async.py:handle_request",
+    "gevent/pywsgi.py:run_application",
+    "eventlet/wsgi.py:handle_one_response",
+    "streamlit/runtime/scriptrunner/exec_code.py:exec_func_with_error_handling",
     "waitress/task.py:execute",
     "waitress/channel.py:service",
     "werkzeug/serving.py:run_wsgi",
@@ -37,6 +44,7 @@ HANDLES = (
     "huey/api.py:execute",
     "dramatiq/worker.py:process_message",
     "apscheduler/executors/base.py:run_job",
+    "granian/wsgi.py:_runner",
     "concurrent/futures/thread.py:run",
 )
 SYNC_SERVERS = (
@@ -44,6 +52,12 @@ SYNC_SERVERS = (
     "http/server.py",
     "wsgiref/",
     "gunicorn/workers/",
+    "gevent/baseserver.py",
+    "gevent/pywsgi.py",
+    "gevent/hub.py",
+    "gevent/_hub_primitives.py",
+    "eventlet/wsgi.py",
+    "eventlet/hubs/",
     "waitress/",
     "werkzeug/serving.py",
     "cheroot/",
@@ -59,9 +73,13 @@ SYNC_SERVERS = (
     "apscheduler/schedulers/",
     "bottle.py",
     "django/core/",
+    "granian/wsgi.py",
+    "granian/server/",
 )
 # Threads that such a server starts once: when none of them is free, the next request waits.
 FIXED = ("waitress/task.py:handler_thread", "cheroot/workers/threadpool.py:run")
+# The same, but some of them are started only when they are needed.
+FIXED_AT_MOST = ("granian/wsgi.py:_runner",)
 ACCEPTS = (
     "socketserver.py:serve_forever",
     "socketserver.py:handle_request",
@@ -89,6 +107,8 @@ JOINS_ANOTHER = (
     "multiprocessing/process.py:join",
     "subprocess.py",
 )
+GREEN = ("gevent", "eventlet")
+GREEN_THREADS = ("gevent/threadpool.py", "eventlet/tpool.py")  # real threads, which these start for blocking calls
 RECEIVES = frozenset(
     "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
 )
@@ -106,19 +126,75 @@ class Crew:
 
 @once
 def crew(scene: Scene) -> Crew:
-    busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(view)]
+    busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(scene, view)]
     stuck = [one for one in busy if does_not_go_on(one)]
-    free = sum(
-        any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(view) for view in scene.last
+    free = free_in_c(scene) + sum(
+        any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(scene, view)
+        for view in scene.last
     )
     return Crew(tuple(stuck), tuple(one for one in busy if one not in stuck), free)
 
 
-def inside_request(view: View) -> bool:
+def free_in_c(scene: Scene) -> int:
+    """How many threads of a server written in C wait for a request: they run no Python, and the kernel shows them wait.
+
+    Those that wait for their turn to wait do not count: one is enough for the next request. Without the kernel's word a
+    thread that runs no Python is taken for a free one.
+    """
+    evidence = scene.evidence
+    if evidence.process.server not in SERVERS_IN_C:
+        return 0
+    idle = {one.os_id for one in evidence.snapshots[-1].threads if not one.frames}
+    busy = {view.thread.os_id for view in scene.last}
+    reading = next((one for one in reversed((*evidence.readings, *evidence.attached)) if one is not None), None)
+    if reading is None:
+        return len(idle)
+    return sum(
+        os_id not in busy and (polls_its_own(one, evidence.process) or one.syscall in ("accept", "accept4"))
+        for os_id, one in reading.waits.items()
+    )
+
+
+def called_from_c(scene: Scene, view: View) -> bool:
+    """Whether a server that is written in C called the application in this thread: no frame stands below."""
+    bottom = view.thread.frames[-1]
+    started = is_started(view.thread) or bottom.name == "<module>" or bottom.file.startswith("<frozen importlib")
+    return scene.evidence.process.server in SERVERS_IN_C and view.role in ("main", "other") and not started
+
+
+def has_fixed_threads(scene: Scene, seen: Crew) -> bool:
+    """Whether the next request has to wait until one of the threads that serve is free: no more of them are started."""
+    frames = [frame for one in seen.stuck for frame in one.view.thread.frames]
+    clients = scene.evidence.clients
+    more_wait = clients is not None and clients.open > len(seen.stuck)
+    return (
+        any(calls(frame, *FIXED) for frame in frames)
+        or any(called_from_c(scene, one.view) for one in seen.stuck)
+        or more_wait
+        and any(calls(frame, *FIXED_AT_MOST) for frame in frames)
+    )
+
+
+def inside_request(scene: Scene, view: View) -> bool:
     """Whether the application was called to serve a request, or to do a job, and has not returned."""
+    if called_from_c(scene, view):
+        return True
     frames = view.thread.frames
     own = next((index for index, frame in enumerate(frames) if is_application(frame)), len(frames))
     return any(calls(frame, *HANDLES) for frame in frames[own:])
+
+
+def is_greenlet(view: View) -> bool:
+    """Whether it is one of many greenlets, which all share this thread: the others run while it waits in their hub."""
+    frames = view.thread.frames
+    return any(package(frame) in GREEN for frame in frames) and not any(
+        calls(frame, *GREEN_THREADS) for frame in frames
+    )
+
+
+def greenlets(scene: Scene) -> bool:
+    """Whether a thread of the process runs greenlets: what those wait for that do not run now cannot be read."""
+    return any(is_greenlet(view) for view in scene.last)
 
 
 def waits_for_work(view: View) -> bool:
@@ -157,6 +233,36 @@ def between_jobs(one: Wait) -> bool:
     return bool(names & RECEIVES) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
 
 
+def innocence(scene: Scene, one: Wait) -> str:
+    """Why a thread beside the loop may stand where it does: in words, "" where nothing that is known says so."""
+    if not one.motion.in_place or one.motion.woke or one.running:
+        return "goes on"
+    if one.kernel is not None and ends_by_itself(one.kernel):
+        return "wakes by itself after a while"
+    own = [frame for frame in one.view.thread.frames if is_application(frame)]
+    if between_jobs(one):
+        return "waits for its next job, message or connection"
+    if (one.text or "").startswith("for ") or any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
+        return "waits for the next message of its loop"
+    return "reads its standard input" if 0 in one.descriptors else ""
+
+
+@once
+def standing_threads(scene: Scene) -> tuple[Wait, ...]:
+    """Threads beside the loop that stand in the application's code all the time, for a peer or for a lock, and owe an
+    end to somebody: nothing says that they wait there on purpose."""
+    found = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
+    return tuple(
+        one
+        for one in found
+        if one.frame is not None
+        and one.motion.samples > 1
+        and one.kernel is not None
+        and (one.on_network or bool(locks_wanted(one, scene.evidence.sources)))
+        and not innocence(scene, one)
+    )
+
+
 def sleeps_or_computes(one: Wait) -> bool:
     """Whether it is in a sleep or computes, as far as one dump shows: many requests do, each for a moment."""
     return bool(one.running) or one.line_calls("sleep") or one.in_syscall("clock_nanosleep")
@@ -169,4 +275,6 @@ def accepts_requests(one: Wait) -> bool:
 
 def runs_sync_server(scene: Scene) -> bool:
     """Whether a synchronous server runs here."""
-    return any(stands_in(view.thread, SYNC_SERVERS) for view in scene.last)
+    return scene.evidence.process.server in SERVERS_IN_C or any(
+        stands_in(view.thread, SYNC_SERVERS) for view in scene.last
+    )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Mapping
 
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
-from hangdebug.scene.graph import Edge, Graph, futex_address, graph, is_timed
+from hangdebug.evidence.model import Frame, Task
+from hangdebug.evidence.vocabulary import EdgeKind, Outlook
+from hangdebug.scene.graph import Edge, Graph, before_one_lock, futex_address, graph, is_timed
 from hangdebug.scene.locks import ENTERS, Lock, locks_wanted
-from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.scene import Scene, View, identity, once
-from hangdebug.scene.waits import Wait, name_of
+from hangdebug.scene.waits import Wait, name_of, wait
 
 UNNAMED = Lock("the lock", "", "", False, frozenset())
 NOBODY = "nobody that is left"
@@ -54,7 +56,7 @@ def ring_of(scene: Scene) -> Ring | None:
     """The ring that explains most: one that the event loop is in, then one whose edges are sure, then the shortest."""
     seen = graph(scene)
     stuck = stuck_nodes(seen.edges)
-    found = circles(seen, stuck)
+    found = circles(scene, seen, stuck)
     if not found:
         return None
     loop = identity(scene.loop[-1]) if scene.loop else None
@@ -76,7 +78,7 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
             continue
         if locks[0].kinds & COUNTED or not endless_alone(one) or one.view.role not in ("event-loop", "worker"):
             continue  # a thread of one's own may stand before a lock until somebody opens it
-        if not all(view.thread == one.view.thread or cannot_be_inside(seen, view, one) for view in scene.last):
+        if not all(view.thread == one.view.thread or cannot_be_inside(scene, seen, view, one) for view in scene.last):
             continue
         if one.view.role != "event-loop" and scene.loop and not (no_task_releases(scene) and scene.loop[-1].idle):
             continue
@@ -85,7 +87,7 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
     return None
 
 
-def circles(seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
+def circles(scene: Scene, seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
     """The circles in which waits close, each once."""
     found: dict[frozenset[object], tuple[object, ...]] = {}
     for node in (one for one in seen.edges if one in stuck):
@@ -97,7 +99,7 @@ def circles(seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
             )
         circle = tuple(trail[trail.index(node) :])
         found.setdefault(frozenset(circle), circle)
-    return [circle for circle in found.values() if waits_for_different_locks(seen, circle)]
+    return [circle for circle in found.values() if waits_for_different_locks(scene, seen, circle)]
 
 
 def stuck_nodes(edges: Mapping[object, Edge]) -> frozenset[object]:
@@ -114,10 +116,12 @@ def stuck_nodes(edges: Mapping[object, Edge]) -> frozenset[object]:
         left -= freed
 
 
-def waits_for_different_locks(seen: Graph, circle: tuple[object, ...]) -> bool:
+def waits_for_different_locks(scene: Scene, seen: Graph, circle: tuple[object, ...]) -> bool:
     """Whether those in the circle wait for different locks, as far as the kernel says: one lock has one holder."""
     places = [
-        futex_address(seen.waits[node]) for node in circle if node in seen.waits and seen.edges[node].kind == "lock"
+        futex_address(scene, seen.waits[node])
+        for node in circle
+        if node in seen.waits and seen.edges[node].kind == "lock"
     ]
     known = [place for place in places if place is not None]
     return len(set(known)) == len(known)
@@ -142,12 +146,31 @@ def chain(scene: Scene, one: Wait) -> tuple[WaitsFor, ...]:
     seen, node = graph(scene), identity(one.view)
     found: list[WaitsFor] = []
     while node in seen.edges and len(seen.edges[node].targets) == 1 and len(found) < MOST_FOLLOWED:
-        if seen.edges[node].concluded:
+        if seen.edges[node].concluded and seen.edges[node].kind != "lock":
             break
         target = seen.edges[node].targets[0]
         found.append(described(scene, seen, node, target))
         node = target
     return tuple(found)
+
+
+def explains(scene: Scene, waits: tuple[Wait, ...]) -> tuple[Wait, int] | None:
+    """The thread that most of these wait for, directly or through others, and how many do; None where none is known.
+
+    It waits for nobody that is known itself: what it stands in is what all of them wait for.
+    """
+    seen, ends = graph(scene), Counter[object]()
+    for one in waits:
+        node, trail = identity(one.view), set[object]()
+        while node in seen.edges and node not in trail and len(seen.edges[node].targets) == 1:
+            trail.add(node)
+            node = seen.edges[node].targets[0]
+        if trail and node not in trail and node in scene.by_thread:
+            ends[node] += 1
+    if not ends:
+        return None
+    node, count = max(ends.items(), key=lambda pair: (pair[1], str(pair[0])))
+    return wait(scene, scene.by_thread[node][-1]), count
 
 
 def node_name(scene: Scene, node: object) -> str:
@@ -171,10 +194,10 @@ def endless_alone(one: Wait) -> bool:
     return known and (not shared or ALONE in one.detail)
 
 
-def cannot_be_inside(seen: Graph, view: View, one: Wait) -> bool:
+def cannot_be_inside(scene: Scene, seen: Graph, view: View, one: Wait) -> bool:
     """Whether a thread cannot be inside of the lock: it is parked, runs a library's own loop, or waits for it too."""
     other = seen.waits.get(identity(view))
-    if view.idle or other is not None and futex_address(other) == futex_address(one):
+    if view.idle or before_one_lock(scene, one, other):
         return True
     return view.frame is None and not all(
         calls(frame, "threading.py") for frame in view.thread.frames
@@ -185,3 +208,45 @@ def no_task_releases(scene: Scene) -> bool:
     """Whether all of asyncio's tasks were read, and none of them names a release."""
     tasks = scene.evidence.later
     return bool(tasks) and not scene.evidence.unread and not any("release" in task.ends for task in tasks)
+
+
+# -- who waits for whom, as others draw it -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WaitsFor:
+    """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
+
+    `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
+    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree
+    and it may still be another object; `concluded` is True where it follows from who is at work, and no line says it.
+    """
+
+    thread: str
+    waits_for: str
+    through: str
+    frame: Frame | None = None
+    kind: EdgeKind = "lock"
+    sure: bool = True
+    concluded: bool = False
+
+    def __str__(self) -> str:
+        where = f" in {self.frame}" if self.frame else ""
+        return f"{self.thread} waits{where} for {self.through}."
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request, or a message, without an answer: the task that serves it, and what is known of the end of its wait.
+
+    `by` says what it waits for, and who may end that.
+    """
+
+    task: Task
+    outlook: Outlook
+    by: str
+
+
+def drawing(edges: tuple[WaitsFor, ...]) -> str:
+    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
+    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])

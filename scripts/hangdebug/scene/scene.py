@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Mapping
 
 from hangdebug.evidence.frames import calls, is_application, is_known_library, library_path, package
-from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.kernel import EPOLL, POLLS
 from hangdebug.evidence.libraries import (
     ANYIO_WORKER,
     ASYNC,
@@ -20,6 +20,7 @@ from hangdebug.evidence.libraries import (
     RUNS_LOOP,
     RUNS_SOMETHING,
     SERVERS,
+    SERVERS_IN_C,
     SERVES,
     SUSPENDED,
     SYNCHRONOUS,
@@ -156,11 +157,19 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
         if thread.frames and not thread.raised:
             role = role_of(thread, snapshot, main)
             border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
-            one = view(thread, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
+            whole = with_compiled(evidence, thread) if role == "event-loop" else thread
+            one = view(whole, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
             idle = one.idle or one.role == "event-loop" and polls_its_own(one.kernel, evidence.process)
             made.append(replace(one, twin=seen[thread.name], idle=idle))
             seen[thread.name] += thread.os_id is None
     return tuple(made)
+
+
+def with_compiled(evidence: Evidence, thread: Thread) -> Thread:
+    """The loop's thread with the frames of a native look, where its own stack ends with the call of a handler."""
+    if not calls(thread.frames[0], *HANDLE):
+        return thread
+    return replace(thread, frames=(*evidence.compiled.get(thread.os_id or -1, ()), *thread.frames))
 
 
 def polls_its_own(kernel: KernelWait | None, process: Process) -> bool:
@@ -188,17 +197,35 @@ def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: i
         if role == "event-loop"
         else pool_section(frames, role)
     )
+    idle = role == "worker" and is_parked(thread.frames)
+    if role == "event-loop":
+        idle = not section and loop_polls(frames, kernel)
+        if not section and not idle:  # something without a Python frame runs there: compiled code, a driver
+            section = frames[:1]
     application = [index for index, frame in enumerate(section) if is_application(frame)]
     if not application:  # perhaps the application is installed as a package, as in many images
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
     first = application[0] if application else None
     frame = None if first is None else section[first]
-    idle = role == "worker" and is_parked(thread.frames)
-    if role == "event-loop":  # a loop written in C (uvloop) has no frame of its own: then the kernel shows it poll
-        if not section and kernel is None and calls(frames[0], *RUNS_SOMETHING):
-            section = frames[:1]
-        idle = not section or frame is None and kernel is not None and kernel.syscall in EPOLL
+    if role == "event-loop" and not section and kernel is None and calls(frames[0], *RUNS_SOMETHING):
+        section, idle = frames[:1], False
+    if role == "event-loop" and section and frame is None:  # a loop in C has no frame: the kernel shows it poll
+        idle = idle or kernel is not None and kernel.syscall in EPOLL
     return View(thread, role, section, frame, section[:first], idle, kernel)
+
+
+def loop_polls(frames: tuple[Frame, ...], kernel: KernelWait | None) -> bool:
+    """Whether a loop that runs no frame waits for events.
+
+    It does in the selector's own call. Where the innermost frame is the one that calls a handler, what runs has no
+    frame. In any other frame of the loop's, and below a loop in C, it does unless the kernel shows another wait; a
+    thread that the kernel has on a CPU may be on its way to the next event.
+    """
+    if not frames or calls(frames[0], *POLL):
+        return True
+    if calls(frames[0], *HANDLE):
+        return False
+    return kernel is None or kernel.syscall in (None, "running", *POLLS)
 
 
 def loop_section(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
@@ -247,7 +274,7 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         main = samples[-1][0] if samples[-1][0].role == "other" else None
     if main is None or calls(main.thread.frames[-1], "threading.py") or calls(main.thread.frames[0], *SUSPENDED):
         return None, ""
-    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames):
+    if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames) or evidence.process.server in SERVERS_IN_C:
         return None, ""
     if asks_another_loop(main.thread.frames):
         return None, ""

@@ -42,6 +42,10 @@ ENDS = {
     "MemoryObjectSendStream.send": {"receive", "receive_nowait", "close", "aclose"},
     "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
+# Servers of messages that come through a pipe, or over a connection of the server's own: a task for each.
+MESSAGES = ("mcp/server/", "mcp/shared/", "fastmcp/server/", "pygls/", "ipykernel/")
+OF_FUTURE = {"set_result", "set_exception"}
+MAKES_FUTURE = r"\b{}\b[^=\n]*=[^=].*(?:create_future|Future)\("
 RESPONSES = (
     "starlette/responses.py",
     "starlette/websockets.py",
@@ -74,14 +78,19 @@ def task_waits(scene: Scene) -> TaskWaits:
     pending = {task.id: task for task in later or first if task.state == "pending" and task.id is not None}
     before = {(task.id, task.awaits.id) for task in first if task.awaits}
     stuck = {one: task for one, task in pending.items() if task.awaits and (one, task.awaits.id) in before}
-    served = {one for one, task in pending.items() if any(package(frame) in SERVERS for frame in task.frames[1:])}
-    awaits = {one: task.awaits.id for one, task in pending.items() if task.awaits and task.awaits.kind == "Task"}
+    served = {one for one, task in pending.items() if any(map(serves, task.frames[1:]))}
+    awaits = {one: (task.awaits.id, *task.awaits.of) for one, task in pending.items() if task.awaits}
     for _ in range(len(awaits)):
-        more = {awaits[one] for one in served if one in awaits} - served
+        more = {other for one in served for other in awaits.get(one, ()) if other in pending} - served
         if not more:
             break
         served |= more
     return TaskWaits(pending, stuck, frozenset(served))
+
+
+def serves(frame: Frame) -> bool:
+    """Whether it is a server's or a web framework's: whoever it calls serves a request or a message."""
+    return package(frame) in SERVERS or (library_path(frame.file) or "").startswith(MESSAGES)
 
 
 def task_edges(seen: TaskWaits) -> dict[object, Edge]:
@@ -112,15 +121,20 @@ def waits_for_taken_lock(task: Task) -> bool:
     )
 
 
-def could_be_ended_by(scene: Scene, seen: TaskWaits, task: Task, ends: set[str]) -> Function | None:
-    """The application's function that could still end the wait: in a task, a thread, a callback, a later request."""
+def could_be_ended_by(
+    scene: Scene, seen: TaskWaits, task: Task, ends: set[str], without: frozenset[str] = frozenset()
+) -> Function | None:
+    """The application's function that could still end the wait: in a task, a thread, a callback, a later request.
+
+    Those of the names in `without` do not count.
+    """
     awaited = task.awaits.id if task.awaits is not None else None
     blocked = {one.id for one in seen.tasks.values() if waits_for_object(seen, one, awaited)}
     loop = {one.thread.os_id for one in scene.loop}
     threads = [one.thread.frames for one in scene.last if one.thread.os_id not in loop]
     running = [one.frames for one in seen.tasks.values() if one.id not in blocked] + threads
     return who_could_end(
-        scene.evidence.functions or (),
+        tuple(one for one in scene.evidence.functions or () if one.name not in without),
         ends,
         [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
         [frame for frames in running for frame in frames if is_application(frame)],
@@ -130,8 +144,8 @@ def could_be_ended_by(scene: Scene, seen: TaskWaits, task: Task, ends: set[str])
 
 def about_to_run(task: Task) -> bool:
     """What it waits for has come, and it is about to run."""
-    if task.awaits is None:
-        return False
+    if task.awaits is None or task.ready:
+        return task.awaits is not None
     counts, method = task.awaits.counts, task.awaits.method
     room = method == "put" and counts.get("items", 0) < counts.get("maxsize", 0)
     return bool(counts.get("set")) or room or method == "get" and counts.get("items", 0) > 0
@@ -182,58 +196,23 @@ def as_wait(scene: Scene, task: Task, role: Role = "other") -> Wait:
     return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, role == "other")
 
 
-def ends_of(task: Task) -> set[str]:
+def makes_future(scene: Scene, task: Task) -> bool:
+    """Whether the application has made the future that it awaits: what a library has made, the library ends."""
+    frame = task.frames[0]
+    if not is_application(frame):
+        return False
+    names = re.findall(r"\w+", statement_at(scene.evidence.sources, frame))
+    lines = scene.evidence.sources.get(frame.file, {}).values()
+    return any(re.search(MAKES_FUTURE.format(name), line) for name in set(names) for line in lines)
+
+
+def ends_of(scene: Scene, task: Task) -> set[str]:
     """What a task's code must name to be able to end this wait, empty where that is not known."""
     if task.awaits is None:
         return set()
+    if task.awaits.kind == "Future" and makes_future(scene, task):
+        return OF_FUTURE
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
-
-
-@once
-def suspects(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait, while they are watched, for something of the application's own."""
-    if not scene.evidence.later:
-        return ()
-    seen, working = task_waits(scene), any(not one.idle for one in scene.threads("worker"))
-    return tuple(
-        task
-        for task in seen.stuck.values()
-        if task.id in seen.served
-        and task.awaits is not None
-        and not task.timed
-        and not response_begun(task)
-        and awaited_directly(task)
-        and not about_to_run(task)
-        and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working)
-    )
-
-
-def request_behind_lock(scene: Scene) -> tuple[Task, Task] | None:
-    """A request that waits for a lock, and the task inside of it, which waits for something untimed all the time."""
-    seen = task_waits(scene)
-    behind = (
-        (task, task.awaits.id) for task in suspects(scene) if task.awaits is not None and waits_for_taken_lock(task)
-    )
-    pairs = ((task, holder) for task, lock in behind for holder in seen.inside(lock))
-    return next(((task, holder) for task, holder in pairs if holder.id in seen.stuck and not holder.timed), None)
-
-
-def unanswered(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait in a library without a timeout while they are watched: slow, or for ever."""
-    if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
-        return ()
-    seen = task_waits(scene)
-    return tuple(
-        task
-        for task in seen.stuck.values()
-        if task.id in seen.served
-        and not task.timed
-        and not response_begun(task)
-        and runs_application(task)
-        and not awaited_directly(task)
-        and task.awaits is not None
-        and task.awaits.kind == "Future"
-    )
 
 
 # -- a list of tasks and nothing else ----------------------------------------------------------------------

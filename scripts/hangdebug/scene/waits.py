@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from hangdebug.evidence.frames import calls, library_path, package
-from hangdebug.evidence.model import Frame, KernelWait, Reading
+from hangdebug.evidence.kernel import EPOLL
+from hangdebug.evidence.libraries import HANDLE, POLL
+from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
-from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.scene import Scene, View, identity, once, stacks_alone
 
 SLEEPING = ("S", "D")
@@ -179,9 +180,15 @@ def wait(scene: Scene, view: View) -> Wait:
     names = called(statement)
     if best.frame is not None:
         names |= unaliased(sources, best.frame, names)
-    return Wait(
-        best, moved, text, names, entered(statement), undisturbed or best.kernel or kernel_before_attach(scene, view)
-    )
+    kernel = undisturbed or of_this_moment(best) or (None if moved.idle else kernel_before_attach(scene, view))
+    return Wait(best, moved, text, names, entered(statement), kernel)
+
+
+def of_this_moment(view: View) -> KernelWait | None:
+    """The kernel's word just before the sample; None where it shows the loop poll, and the sample shows it at work."""
+    polled = view.kernel is not None and view.kernel.syscall in EPOLL
+    waits_there = any(calls(frame, *POLL) for frame in view.inner)
+    return None if polled and view.role == "event-loop" and view.frame is not None and not waits_there else view.kernel
 
 
 def motion(scene: Scene, view: View) -> Motion:
@@ -220,14 +227,33 @@ def samples_outside(scene: Scene, view: View, frame: Frame | None) -> tuple[int,
     """
     if frame is None:
         return None
-    place = (frame.name, file_name(frame))
-    own = [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+    place, own = short_place(frame), profile_of(scene, view)
     total = sum(count for _, count in own)
     if not total:
         return None
+    innermost = 1 if calls(frame, *HANDLE) else None  # each handler is called by it: only what has no frame ends there
     return sum(
-        count for thread, count in own if not any((one.name, file_name(one)) == place for one in thread.frames)
+        count for thread, count in own if not any(short_place(one) == place for one in thread.frames[:innermost])
     ), total
+
+
+def profile_of(scene: Scene, view: View) -> list[tuple[Thread, int]]:
+    """The thread's stacks in the profile, each with its count."""
+    return [(thread, count) for thread, count in scene.evidence.profile if thread.os_id == view.thread.os_id]
+
+
+def short_place(frame: Frame) -> tuple[str, str]:
+    """What tells a function in the profile, whose file names are short."""
+    return frame.name, file_name(frame)
+
+
+def seen_at(scene: Scene, one: Wait, frame: Frame) -> Wait:
+    """The same wait at a frame further out: the application's line there, and none of what that one calls."""
+    if one.frame is not None and (one.frame.function, one.frame.file) == (frame.function, frame.file):
+        return one
+    statement = statement_at(scene.evidence.sources, frame)
+    view = replace(one.view, frame=frame, inner=())
+    return replace(one, view=view, text=line_at(scene.evidence.sources, frame), called=called(statement), entered=None)
 
 
 def file_name(frame: Frame) -> str:
@@ -241,12 +267,6 @@ def kernel_before_attach(scene: Scene, view: View) -> KernelWait | None:
         if found:
             return found
     return None
-
-
-def computing(state: State | None, wait: Wait | None) -> bool:
-    """Whether the state says that a thread computes, or the thread does so where the state leaves it open."""
-    left_open = state in (None, "sync-worker-blocked", "startup-hang", "exit-hang")
-    return state == "loop-busy" or left_open and wait is not None and bool(wait.running)
 
 
 @once

@@ -11,8 +11,7 @@ from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.fork import lock_left_by_fork
 from hangdebug.causes.model import Cause
-from hangdebug.scene.model import drawing
-from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, ring_of
+from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, drawing, ring_of
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import wait
 
@@ -59,9 +58,10 @@ def doubts(found: Ring) -> tuple[str, ...]:
         lines.append("One dump shows one moment: it cannot show that the threads stay there.")
     if not all(edge.sure for edge in found.edges if edge.kind != "lock"):
         lines.append("Which thread does the work that another one waits for is concluded, and was not seen.")
-    if any(edge.kind == "lock" and edge.concluded for edge in found.edges):
-        lines.append("Which lock each of them waits for is concluded from their order, and no line shows it.")
-    elif not all(edge.sure for edge in found.edges if edge.kind == "lock"):
+    locks = [edge for edge in found.edges if edge.kind == "lock"]
+    if any(edge.concluded for edge in locks):
+        lines.append("Who is inside of which lock is concluded, and no line of the source shows it.")
+    if not all(edge.sure or edge.concluded for edge in locks):
         lines.append(
             "The ring rests on names in the source, and two objects may each have a lock of that name: "
             "`py-spy dump --locals` shows their addresses."

@@ -13,6 +13,7 @@ from hangdebug.causes.default_executor import joining_thread
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application, package
+from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_child
@@ -26,9 +27,10 @@ from hangdebug.scene.lifecycle import (
     was_a_server,
     works_on,
 )
+from hangdebug.scene.requests import greenlets
 from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
 from hangdebug.scene.tasks import as_wait, runs_application, task_waits
-from hangdebug.scene.waits import name_of, stuck_workers, wait
+from hangdebug.scene.waits import kernel_words, name_of, stuck_workers, wait
 
 LIFESPAN = "The server was told to stop, and waits for the last part of its lifespan."
 MAIN_ENDED = (
@@ -98,6 +100,8 @@ def exit_hook(scene: Scene) -> Verdict | str:
         return library_hook(scene, main) if has_whole_stacks(snapshot) else "The stack may be cut."
     if not has_whole_stacks(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, bottom)):
         return "The stack may be cut."
+    if greenlets(scene):
+        return "Greenlets run there, whose stacks begin anywhere."
     if is_child(snapshot) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
         return "The outermost frame is no exit hook."
     in_loop_alone = scene.evidence.process.server in LOOP_ALONE
@@ -111,12 +115,22 @@ def library_hook(scene: Scene, main: View) -> Verdict | str:
     """An atexit hook that is a library's own, such as QueueListener.stop, and joins a thread."""
     bottom, at_work = main.thread.frames[-1], waited_for(scene)
     joins = any(calls(frame, *JOIN) for frame in main.thread.frames)
-    if not joins or at_work is None or bottom.name == "<module>" or calls(bottom, *JOIN):
-        return "The main thread is in no library's exit hook that joins a thread."
-    if scene.evidence.process.listens or is_child(scene.evidence.snapshots[-1]):
+    if bottom.name.startswith("<module") or calls(bottom, *JOIN) or greenlets(scene):
+        return "The main thread is in no library's exit hook."
+    process = scene.evidence.process
+    in_loop_alone = process.server in LOOP_ALONE  # what still listens then is no server's port
+    if (process.listens and not in_loop_alone) or is_child(scene.evidence.snapshots[-1]):
         return "A server written in C may have called the library."
-    words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends; it joins a thread."
-    return Verdict("exit-hang", LIKELY, (words,), wait=at_work)
+    words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends"
+    if joins and at_work is not None:
+        return Verdict("exit-hang", LIKELY, (f"{words}; it joins a thread.",), wait=at_work)
+    one = wait(scene, main)
+    if (process.listens is None and not in_loop_alone) or not was_a_server(scene) or not one.motion.in_place:
+        return "Whether it was a server, and has closed its port, is not known, or the main thread goes on."
+    rest = [wait(scene, view) for view in scene.threads("other") if not view.idle and view.section]
+    sender = next((each for each in rest if each.motion.in_place), None) if joins else None
+    closed = "No event loop runs any more, and nothing is served: the process ends."
+    return Verdict("exit-hang", LIKELY, (f"{words}.", closed), wait=sender or one)
 
 
 def stopping_on_loop(scene: Scene) -> Verdict | str:
@@ -146,8 +160,18 @@ def stopped_listening(scene: Scene) -> Verdict | str:
     words += ["The server's own task is in its shutdown."] if in_shutdown else []
     if in_shutdown or connected:
         return Verdict("exit-hang", SHOWN if in_shutdown else AGREED, tuple(words), wait=at_work)
+    if not wakes_for_a_timer(scene):
+        return "It listens nowhere, and whether it has begun to serve is not known."
     doubt = "A server that has not begun to listen looks alike."
     return Verdict("exit-hang", OPEN, tuple(words), (doubt,), at_work)
+
+
+def wakes_for_a_timer(scene: Scene) -> bool:
+    """Whether the loop polls for a while at a time: a server that stops looks again and again at what is left.
+
+    One that has not begun waits for its lifespan, without a timer.
+    """
+    return any(map(ends_by_itself, kernel_words(scene, scene.loop[-1])))
 
 
 def cancellation_swallowed(scene: Scene) -> Verdict | str:
@@ -180,6 +204,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = place_of(verdict.wait)
     waiter = "a coroutine" if verdict.wait is not None and verdict.wait.coroutine else "a thread"
     for_what = f"{waiter}{where}{line_of(verdict.wait)}"
+    if verdict.wait is not None and not where and verdict.wait.view.section and not verdict.wait.coroutine:
+        where = for_what = f"{name_of(verdict.wait.view)}, which stands in {verdict.wait.view.section[0]}"
     if not where:
         for_what = "open connections, or for work that does not end"
     if cause.id == "interpreter-exit" and not where:

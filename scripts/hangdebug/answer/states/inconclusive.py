@@ -11,21 +11,28 @@ from dataclasses import replace
 from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, ONE_MOMENT, UNKNOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
-from hangdebug.answer.states.healthy import idle_words
+from hangdebug.answer.next_steps import ACTIVITY
 from hangdebug.answer.states.loop_blocked import LOGGED
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
-from hangdebug.answer.words import counted, line_of, place_of, whom_it_waits_for
+from hangdebug.answer.words import counted, idle_words, line_of, place_of, whom_it_waits_for
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
-from hangdebug.evidence.frames import is_application
-from hangdebug.evidence.libraries import PARKED
+from hangdebug.evidence.frames import is_application, package
+from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
+from hangdebug.scene.open_requests import request_behind_lock, standing
 from hangdebug.scene.pools import full_pool
+from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, request_behind_lock, stated
+from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
 from hangdebug.scene.waits import Wait, file_and_line, is_earned, name_of, stuck_workers, wait
+
+SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, and which thread is inside of it"
+SHOWS_CONNECTIONS = f"{ACTIVITY}   # PostgreSQL: `active` are slow queries, `idle in transaction` are kept"
+SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
+SHOWS_SERVER = "python scripts/hang.py capture --port PORT --zip   # of the process that serves, while a request hangs"
 
 NEEDS_TASKS = "Stacks show no coroutine that waits: only a list of tasks does, or several dumps that differ."
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
@@ -60,7 +67,7 @@ def connections_in_use(scene: Scene) -> Verdict | str:
     if seen is None:
         return "No pool thread waits for a connection all the time."
     doubt = f"Other pool threads are at work, and may hold them. {SLOW}"
-    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0])
+    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0], decides=SHOWS_CONNECTIONS)
 
 
 def pool_of_unknown_size(scene: Scene) -> Verdict | str:
@@ -85,7 +92,7 @@ def coroutines_wait_for_connections(scene: Scene) -> Verdict | str:
     if seen is None:
         return "No request's coroutine waits for a connection of a pool."
     doubt = f"{seen.others} other coroutines may hold them. {SLOW}"
-    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0])
+    return Verdict("inconclusive", EVEN, (seen.words,), (doubt,), seen.waits[0], decides=SHOWS_CONNECTIONS)
 
 
 def short_step(scene: Scene) -> Verdict | str:
@@ -107,7 +114,16 @@ def threads_before_a_lock(scene: Scene) -> Verdict | str:
     if not locked:
         return "No pool thread stands before a lock all the time."
     words = f"{counted(len(locked), 'pool thread', 'stands')} before a lock all the time, in {locked[0].frame}."
-    return Verdict("inconclusive", EVEN, (idle_words(scene), words), LOCKED, locked[0])
+    holder = explains(scene, tuple(locked))
+    first = holder[0] if holder is not None and holder[0].frame is not None and not holder[0].view.idle else locked[0]
+    return Verdict(
+        "inconclusive",
+        EVEN,
+        (idle_words(scene), words, *map(str, chain(scene, locked[0]))),
+        LOCKED,
+        first,
+        decides=SHOWS_LOCKS,
+    )
 
 
 def request_before_a_lock(scene: Scene) -> Verdict | str:
@@ -118,6 +134,30 @@ def request_before_a_lock(scene: Scene) -> Verdict | str:
     task, inside = behind
     words = f"{whom_it_waits_for(scene, task)[:-1]}, in {as_wait(scene, inside).frame or inside.frames[0]}."
     return Verdict("inconclusive", EVEN, (idle_words(scene), words), LOCKED, as_wait(scene, task))
+
+
+def listens_nowhere(scene: Scene) -> Verdict | str:
+    """A server whose loop is idle and that listens nowhere: which end of its life it is at does not show."""
+    running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
+    if not running or scene.evidence.process.listens is not False or scene.evidence.later:
+        return "It listens, or no server's loop runs, or its tasks are known."
+    words = "It accepts no connections, and its event loop is idle."
+    doubts = ("It has not begun to serve, or was told to stop: its tasks, which would tell, were not read.",)
+    at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None)
+    return Verdict("inconclusive", EVEN, (words,), doubts, at_work)
+
+
+def request_stands(scene: Scene) -> Verdict | str:
+    """A request stood still through both readings, and nobody is in sight who could end its wait."""
+    only = len(scene.threads("event-loop")) == 1  # else another loop may be what it waits for
+    idle = only and any(view.idle for view in scene.loop) and not scene.evidence.unread
+    lost = [one for one in standing(scene) if one.outlook == "unseen"] if idle else []
+    if not lost:
+        return "No request stands still with nobody in sight to end its wait."
+    words = f"{lost[0].task.name} serves a request that has no answer, and waits for {lost[0].by}."
+    more = f"{len(lost)} requests wait so." if lost[1:] else "No thread or task is seen that could end that."
+    doubt = "A library whose threads show nothing may end it yet."
+    return Verdict("inconclusive", EVEN, (idle_words(scene), words, more), (doubt,), as_wait(scene, lost[0].task))
 
 
 def workers_unclear(scene: Scene) -> Verdict | str:
@@ -162,7 +202,8 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
     if stated(scene, "c-only"):
         words = "Its frames are those of C functions: which Python function calls them, such a stack does not show."
-    return Verdict("inconclusive", UNKNOWN, (words,), wait=place_to_look_at(scene), bystander=True)
+    look = place_to_look_at(scene)
+    return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 
 
 def place_to_look_at(scene: Scene) -> Wait | None:
@@ -215,10 +256,12 @@ STATE = StateEntry(
         Rule("connections-in-use", "is a pool of threads or connections full", connections_in_use),
         Rule("pool-of-unknown-size", "is a pool of threads or connections full", pool_of_unknown_size),
         Rule("coroutines-wait-for-connections", "do tasks wait for what never comes", coroutines_wait_for_connections),
+        Rule("listens-nowhere", "was it told to stop", listens_nowhere),
         Rule("short-step", "does a log say that a step held the loop", short_step),
         Rule("idle-loop-alone", "is the idle loop well", idle_loop_alone),
         Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
+        Rule("request-stands", "is the idle loop well", request_stands),
         Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
         Rule("workers-idle-alone", "do synchronous workers go on", workers_idle_alone),
         Rule("exception-alone", "what is left", exception_alone),
@@ -226,4 +269,5 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair=None,
+    decided=False,
 )

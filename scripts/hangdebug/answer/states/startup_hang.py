@@ -6,6 +6,7 @@ from hangdebug.answer import stuck_loop
 from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
+from hangdebug.causes import cause_of
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application
@@ -13,11 +14,13 @@ from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.lifecycle import A_SERVER, LOADS, Stage, stage_of_task, unmoved_lifespan
+from hangdebug.scene.loop import spins
 from hangdebug.scene.pools import hands_to_pool
-from hangdebug.scene.scene import Scene
+from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.tasks import as_wait, task_waits
-from hangdebug.scene.waits import Wait, stuck_workers, wait
+from hangdebug.scene.waits import Wait, kernel_words, motion, stuck_workers, wait
 
+LOOKS_AGAIN = ("futex", "clock_nanosleep", "nanosleep", "running", "restart_syscall")
 LIFESPAN = "The server has not begun to serve: it waits for the first part of its lifespan."
 
 
@@ -37,15 +40,29 @@ def importing(scene: Scene) -> Verdict | str:
     loads = any(calls(frame, *LOADS) for frame in frames)
     if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
         return "The main thread is not on its way to serve."
-    if one.running or one.motion.often or not one.motion.in_place:
+    polls = one.motion.in_place and one.motion.often and not one.running and looks_again(scene, main)
+    if one.running or not one.motion.in_place or (one.motion.often and not polls):
         return "The start makes progress."
     words = "The server is still importing the application." if loads else "No event loop runs yet: the program starts."
+    if polls:
+        again = "It waits in one place, and wakes again and again to look whether what it waits for has come."
+        if cause_of(scene, one)[0].id == "debugger":
+            return Verdict("startup-hang", AGREED, (words, again), wait=one)
+        doubt = "A start that waits for something slow looks alike."
+        return Verdict("startup-hang", ONE_SIDED, (words, again), (doubt,), one)
     if one.motion.samples == 1:
         doubt = "One dump cannot tell a start that hangs from a slow one."
         return Verdict("startup-hang", MOMENT if loads else OPEN, (words,), (doubt,), one)
     if one.motion.woke == 0:
         return Verdict("startup-hang", AGREED if loads else LIKELY, (words, *wake_words(one)), wait=one)
     return Verdict("startup-hang", PLAUSIBLE if loads else ONE_SIDED, (words,), wait=one)
+
+
+def looks_again(scene: Scene, main: View) -> bool:
+    """Whether it sleeps, or waits for another thread, for a while at a time: no data come in that would be progress."""
+    words = kernel_words(scene, main)
+    computes = any(wait(scene, view).motion.computes for view in scene.last)
+    return not computes and bool(words) and all(word.syscall in LOOKS_AGAIN for word in words)
 
 
 def imports_only(frames: tuple[Frame, ...]) -> bool:
@@ -81,17 +98,27 @@ def lifespan_verdict(scene: Scene, state: State, stage: Stage, words: str) -> Ve
     task = unmoved_lifespan(scene)
     if task is None:
         return "No lifespan stands in one line in both readings of the tasks."
-    if not scene.loop or not any(view.idle for view in scene.loop):
+    spinning = spins(scene)
+    if not scene.loop or (spinning is None and not any(view.idle for view in scene.loop)):
         return "The event loop is not idle."
     found = stage_of_task(scene, task)
     if found != stage:
         return f"The lifespan is {found or 'in no known stage'}."
     runs = f"{task.name} ({task.coroutine}) runs the lifespan, and waits for {task.awaits or task.waits_on}."
+    if spinning is not None:
+        level = SHOWN if stage == "stopping" else EXCLUDED
+        return Verdict(state, level, (words, runs, spin_words(scene, spinning)), wait=as_wait(scene, task))
     if task.id in task_waits(scene).stuck and not task.timed:
         level = SHOWN if stage == "stopping" else EXCLUDED  # that it was told to stop was seen as well
         return Verdict(state, level, (words, runs), wait=pool_thread(scene, task) or as_wait(scene, task))
     doubt = "It waits for a while at a time: it may be slow, or try again and again."
     return Verdict(state, ONE_SIDED, (words, runs), (doubt,), as_wait(scene, task))
+
+
+def spin_words(scene: Scene, where: Frame) -> str:
+    """That the loop is not idle, and where its thread spends the time."""
+    share = motion(scene, scene.loop[-1]).cpu or 0
+    return f"The event loop is not idle: its thread uses {share:.0%} of a CPU, again and again in {where}."
 
 
 def pool_thread(scene: Scene, task: Task) -> Wait | None:

@@ -1,6 +1,7 @@
 """Where things stand inside of CPython's objects: measured on a specimen, an interpreter like the target's.
 
-The target's own executable is started with specimen.py, which makes objects whose contents are known. Where a
+This is for a Python that known_layouts.py has not, and only where the target runs CPython's own program (plain.py).
+That is started, as the target's user, with specimen.py, which makes objects whose contents are known. Where a
 pointer to the one is found in the other, there its field is. Fields that no CPython from 3.9 on has moved are
 plain constants in objects.py. Nothing measured is believed until the specimen's own tasks were read with it.
 """
@@ -10,16 +11,19 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator
 
+from hangdebug.capture.interpreter.elf import is_plain_interpreter
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 
+NOT_STARTED = "its layout is not known, and its program is not proved to be a plain Python that may be started"
 SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 15)
@@ -114,17 +118,29 @@ def run_specimen(pid: int) -> Iterator[subprocess.Popen[bytes]]:
         try:
             yield process
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
-    """The executable of `pid`, and the options for Popen with which to run it. Raises Unreadable."""
+    """The program of `pid`, and the options for Popen with which to run it. Raises Unreadable.
+
+    It runs as the user that `pid` runs as, with an empty environment and in a group of processes of its own. Anything
+    but CPython's own program is refused: an application would do its work a second time.
+    """
     try:
         program, owner = os.readlink(f"/proc/{pid}/exe"), os.stat(f"/proc/{pid}")
+        same = os.path.samestat(os.stat(program), os.stat(f"/proc/{pid}/exe"))
     except OSError as error:
         raise Unreadable(f"the target's interpreter does not start: {error}") from error
+    if not same or not is_plain_interpreter(program):
+        raise Unreadable(
+            "its layout is not known, and its program is not proved to be a plain Python that may be started"
+        )
+    if os.geteuid() not in (0, owner.st_uid):
+        raise Unreadable("its layout is not known, and to learn it would take a Python of the same user")
     user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    return [program], {"cwd": "/", **user}
+    return [program], {"cwd": "/", "env": {}, "start_new_session": True, **user}
 
 
 def read_greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any, Iterable
 
 from hangdebug.evidence.dumps.grammar import A_LOCK, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
+# What Cython, mypyc, CPython and C libraries put between Python's frames and compiled code of somebody's own.
+MACHINERY = re.compile(
+    r"^(?:__Pyx_|__pyx_gb_|_?_?Py[A-Z_]|_PyEval|CPyPy_|CPy_|task_step|context_run|cfunction_|method_)"
+)
+SYSTEM = re.compile(r"^(?:/usr)?/lib(?:64|32)?/|/lib-dynload/|/libpython[23]|/bin/python[\d.]*t?$|^\[")
+INSTALLED = re.compile(r"/(?:site|dist)-packages/(.+)$")
+MYPYC = "CPyDef_"  # what mypyc calls a function, before its own name
 START = re.compile(r"\[\s*\{")
 MOST_STARTS = 64
 
@@ -76,3 +84,50 @@ def addresses(value: Any) -> dict[str, str]:
 
 def number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def compiled_frames(text: str) -> dict[int, tuple[Frame, ...]]:
+    """From a dump with native frames: those above each thread's first Python frame that are not CPython's machinery.
+
+    By the thread's kernel id, innermost first. A frame of an installed extension bears the extension's path.
+    """
+    try:
+        rows = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return {}
+    found: dict[int, tuple[Frame, ...]] = {}
+    for row in rows if isinstance(rows, list) else []:
+        frames = row.get("frames") if isinstance(row, dict) else None
+        os_id = number(row.get("os_thread_id")) if isinstance(row, dict) else None
+        if os_id is None or not isinstance(frames, list):
+            continue
+        native: list[Frame] = []
+        for entry in frames:
+            if not isinstance(entry, dict) or not entry.get("module"):
+                break
+            native += native_frame(entry)
+        if native:
+            found[os_id] = with_own_names(native)
+    return found
+
+
+def native_frame(entry: dict[str, Any]) -> list[Frame]:
+    """One frame, or none where it is of the system, of CPython or of the compiler's making."""
+    module, name, one = str(entry["module"]), str(entry.get("name") or "?"), frame(entry)
+    if SYSTEM.search(module) or MACHINERY.match(name) or one.file.endswith((".h", ".hpp")) or name.startswith("0x"):
+        return []
+    if INSTALLED.search(module):
+        return [replace(one, file=module, line=None)]
+    return [replace(one, function=name.partition(MYPYC)[2] or name)]
+
+
+def with_own_names(frames: list[Frame]) -> tuple[Frame, ...]:
+    """Cython has two functions for one of Python's, `module_function` within `function`: one frame, with that name."""
+    kept: list[Frame] = []
+    for one in frames:
+        inner = kept[-1] if kept else None
+        if inner is not None and inner.file == one.file and inner.function.endswith(f"_{one.function}"):
+            kept[-1] = replace(inner, function=one.function)
+        elif inner != one:
+            kept.append(one)
+    return tuple(kept)

@@ -1,4 +1,4 @@
-"""Real curl as a subprocess: one timed probe, or a stream that is read up to its first bytes.
+"""Real curl as a subprocess: one timed probe or request, or a stream that is read up to its first bytes.
 
 The command lines are plain enough to repeat by hand. `-q` leaves the user's .curlrc out, `-g` takes the URL
 as it stands, and a server on this machine is never asked through a proxy.
@@ -6,35 +6,47 @@ as it stands, and a server on this machine is never asked through a proxy.
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import math
 import os
 import re
 import selectors
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from hangdebug.errors import MissingTool
 
 COULD_NOT_RESOLVE, REFUSED, TIMED_OUT = 6, 7, 28  # exit codes of curl
 VARYING = re.compile(r" after \d+ ms")  # in curl's messages: the same trouble reads the same
-LOOPBACK = ("localhost", "127.", "::1")
+MOST_KEPT = 4 << 20  # bytes of an answer; what comes after them is counted, not kept
+TAIL = 64  # bytes at the end of the output, in which curl's own line stands
 
 
 @dataclass(frozen=True)
 class Answer:
     """How one probe went. `status` is None where no whole answer came, `code` is curl's exit status.
 
-    `message` says what went wrong, and is empty for a plain silence up to the deadline.
+    `message` says what went wrong, and is empty for a plain silence up to the deadline. `head` holds the headers,
+    their names in lower case; `body` is the body up to MOST_KEPT bytes, `size` its whole length.
     """
 
     status: int | None
     seconds: float
     code: int
     message: str
+    head: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    size: int = 0
+
+    @property
+    def digest(self) -> str:
+        """The first eight digits of the SHA-256 of the body."""
+        return hashlib.sha256(self.body).hexdigest()[:8]
 
 
 @dataclass
@@ -47,26 +59,45 @@ class Stream:
 
     @property
     def status(self) -> int | None:
-        return self._answer()[0]
+        return split_answer(self.text)[0]
 
     @property
     def flows(self) -> bool:
         """Whether a first byte of a successful answer's body came."""
-        status, body = self._answer()
+        status, _, body = split_answer(self.text)
         return status is not None and status < 300 and bool(body)
 
     @property
     def ended(self) -> bool:
         return self.closed or self.curl.poll() is not None
 
-    def _answer(self) -> tuple[int | None, bytes]:
-        head, blank, body = self.text.partition(b"\r\n\r\n")
-        while blank:
-            status = int(head.split(None, 2)[1])
-            if status >= 200:  # before that: interim answers, each with a header of its own
-                return status, body
-            head, blank, body = body.partition(b"\r\n\r\n")
-        return None, b""
+
+@dataclass
+class Output:
+    """What a curl has written so far: its start, its end, and how much it is in all."""
+
+    start: bytearray = field(default_factory=bytearray)
+    tail: bytes = b""
+    size: int = 0
+    errors: bytes = b""
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self.start += data[: MOST_KEPT - len(self.start)]
+        self.tail = (self.tail + data)[-TAIL:]
+
+
+def split_answer(text: bytes) -> tuple[int | None, dict[str, str], bytes]:
+    """The status, the headers and the body so far of what `curl -i` wrote; no status before the head is whole."""
+    head, blank, body = text.partition(b"\r\n\r\n")
+    while blank:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        status = int(first.split(None, 2)[1])
+        if status >= 200:  # before that: interim answers, each with a header of its own
+            pairs = (line.partition(":") for line in lines)
+            return status, {name.strip().lower(): value.strip() for name, _, value in pairs}, body
+        head, blank, body = body.partition(b"\r\n\r\n")
+    return None, {}, b""
 
 
 def is_url(url: str) -> bool:
@@ -79,18 +110,26 @@ def is_url(url: str) -> bool:
     return valid and all(character > " " and character != "\x7f" for character in url)
 
 
-def probe_command(url: str, deadline: float) -> list[str]:
-    return [
-        *plain(url),
-        "-o",
-        os.devnull,
-        "-w",
-        r"%{http_code} %{time_total}\n",
-        "--max-time",
-        f"{deadline:g}",
-        "--url",
-        url,
-    ]
+def is_local(url: str) -> bool:
+    """Whether the host of `url` is this machine, by its name or its address. Nothing is resolved."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def probe_command(url: str, deadline: float, *options: str) -> list[str]:
+    """A request whose answer is thrown away; its status and its time are printed. `options` are curl's."""
+    report = ["-o", os.devnull, "-w", r"%{http_code} %{time_total}\n"]
+    return [*plain(url), *options, *report, "--max-time", f"{deadline:g}", "--url", url]
+
+
+def keeping_the_answer(command: list[str]) -> list[str]:
+    """The same command with head and body in its output, before the status and the time."""
+    at = command.index("-o")
+    kept = ["-i", "--suppress-connect-headers", "-w", "\\n" + command[at + 3]]
+    return [*command[:at], *kept, *command[at + 4 :]]
 
 
 def stream_command(url: str, seconds: float) -> list[str]:
@@ -99,31 +138,57 @@ def stream_command(url: str, seconds: float) -> list[str]:
 
 
 def plain(url: str) -> list[str]:
-    local = (urlsplit(url).hostname or "").startswith(LOOPBACK)
-    return ["curl", "-q", "-sS", "-g", *(["--noproxy", "*"] if local else [])]
+    return ["curl", "-q", "-sS", "-g", *(["--noproxy", "*"] if is_local(url) else [])]
 
 
 def probe(commands: Sequence[list[str]], deadline: float) -> list[Answer]:
     """Run probe commands side by side, and give their answers in the same order. Raises MissingTool."""
-    with running(commands, stderr=subprocess.PIPE) as curls:
-        return [answer(curl, deadline) for curl in curls]
-
-
-def answer(curl: subprocess.Popen[bytes], deadline: float) -> Answer:
     began = time.monotonic()
+    with running([keeping_the_answer(one) for one in commands], stderr=subprocess.PIPE) as curls:
+        outputs = collect(curls, began + deadline + 5)  # curl keeps the deadline itself
+        return [answer(curl, output, time.monotonic() - began) for curl, output in zip(curls, outputs)]
+
+
+def collect(curls: Sequence[subprocess.Popen[bytes]], until: float) -> list[Output]:
+    """Read what the curls write, side by side, until all have ended or the time (of time.monotonic()) is over."""
+    outputs = [Output() for _ in curls]
+    with selectors.DefaultSelector() as selector:
+        for curl, output in zip(curls, outputs):
+            selector.register(curl.stdout or 0, selectors.EVENT_READ, (output, True))
+            selector.register(curl.stderr or 0, selectors.EVENT_READ, (output, False))
+        while selector.get_map() and (left := until - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                (output, body), data = key.data, os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif body:
+                    output.add(data)
+                else:
+                    output.errors += data
+    return outputs
+
+
+def answer(curl: subprocess.Popen[bytes], output: Output, waited: float) -> Answer:
     try:
-        output, errors = curl.communicate(timeout=deadline + 5)  # curl keeps the deadline itself
+        curl.wait(max(0.2, 5 - waited))
     except subprocess.TimeoutExpired:
-        return Answer(None, time.monotonic() - began, TIMED_OUT, "curl did not end")
-    status, _, seconds = output.decode(errors="replace").strip().partition(" ")
-    message = VARYING.sub("", errors.decode(errors="replace").strip())
+        return Answer(None, waited, TIMED_OUT, "curl did not end")
+    line = output.tail[:-1].rpartition(b"\n")[2]
+    status, _, seconds = line.decode(errors="replace").partition(" ")
+    size = output.size - len(line) - 2  # with curl's own line, and the ends of two lines
+    kept = bytes(output.start[:size])
+    _, head, body = split_answer(kept)
+    message = VARYING.sub("", output.errors.decode(errors="replace").strip())
     if curl.returncode == TIMED_OUT:
         message = f"answers {status}, but the answer does not end" if status > "000" else ""
     return Answer(
         status=int(status) if curl.returncode == 0 else None,
-        seconds=float(seconds) if seconds else time.monotonic() - began,
+        seconds=float(seconds) if seconds else waited,
         code=curl.returncode,
         message=message,
+        head=head,
+        body=body,
+        size=size - (len(kept) - len(body)),
     )
 
 

@@ -14,9 +14,8 @@ import contextlib
 import datetime
 import json
 import os
-import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,16 +23,30 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Callable, Union
 
-from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.errors import BadRequest
 from hangdebug.evidence.bundle import json_object
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
-from hangdebug.repair.proof.verify import BASELINE, PAUSE, ROUNDS, Run, Verification, checked, one_round, rounds, table
+from hangdebug.repair.proof.server import threads_of
+from hangdebug.repair.proof.verify import (
+    BASELINE,
+    PAUSE,
+    ROUNDS,
+    Run,
+    Verification,
+    checked,
+    finished,
+    one_round,
+    rounds,
+    see_whose_they_are,
+    table,
+)
 
 FIRST, DURING = "after the first batch", "during aborts"
 ASKED_EVERY = 0.05  # seconds between the end of a round of probes and the next
 SETTLE = 1.0  # seconds after the last abort in which the threads have to be back
 MORE = 2  # threads above the baseline that still count as back
+NEWER = ("requests", "sent")  # that a check kept by an earlier version does not have
 FEW_ROUNDS = 2  # that miss one after the other: then no more streams are opened
 
 
@@ -87,7 +100,9 @@ def pressure(
     aborts: int = 200,
     concurrency: int = 20,
     deadline: float = 2.0,
+    expect: Sequence[int] = (),
     pid: int | None = None,
+    allow_remote: bool = False,
     on_phase: Callable[[str], object] = lambda phase: None,
 ) -> Pressure:
     """Open `concurrency` streams at once, cut them off, and so on until `aborts` were cut, probing all the time.
@@ -95,8 +110,8 @@ def pressure(
     Where two rounds of probes in a row miss, no more streams are opened. `pid` is the process whose threads are
     counted (Linux only). Raises BadRequest, MissingTool (no curl), NoProcess.
     """
-    urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline)
-    run = Run(urls, deadline, None)
+    urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline, allow_remote)
+    run = Run(urls, deadline, None, tuple(expect))
     baseline = back = None
     counts: tuple[tuple[float, int], ...] = ()
     gone: tuple[int, ...] = ()
@@ -114,18 +129,7 @@ def pressure(
         counts, gone = tuple(watch.counts), tuple(watch.cut)
     if run.aborts < aborts:
         run.notes[f"No further stream was opened after {run.aborts} of {aborts} aborts."] = None
-    lines = [curl.probe_command(url, deadline) for url in urls] + [curl.stream_command(stream_url, run.lifetime)]
-    result = Verification(
-        tuple(run.probes),
-        deadline,
-        stream_url,
-        aborts,
-        run.opened,
-        run.streams,
-        run.aborts,
-        tuple(run.notes),
-        tuple(map(shlex.join, lines)),
-    )
+    result = finished(run, stream_url, aborts)
     return Pressure(result, baseline, counts, back if result.complete else None, gone)
 
 
@@ -151,6 +155,7 @@ def cut(run: Run, url: str, count: int) -> bool:
         run.opened += count
         flowing = [stream for stream in batch if stream.flows]
         run.streams += len(flowing)
+        see_whose_they_are(run, url, flowing)
         run.aborts += sum(not stream.ended for stream in flowing)
         silent = next((stream for stream in batch if not stream.flows), None)
         if silent:
@@ -178,16 +183,6 @@ def settled(pid: int | None, baseline: int | None) -> float | None:
             back = time.monotonic() - began
         time.sleep(PAUSE / 10)
     return back
-
-
-def threads_of(pid: int) -> int:
-    """Raises NoProcess where it is gone, or where there is no /proc."""
-    try:
-        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
-    except OSError as error:
-        raise NoProcess(
-            f"The threads of process {pid} cannot be counted.", "It ended, or this is not Linux.", "leave --pid out"
-        ) from error
 
 
 def report(found: Pressure) -> str:
@@ -265,6 +260,7 @@ def verification(value: Mapping[str, Any]) -> Verification:
     if not probes or not sane(value["deadline"]):
         raise ValueError("a verification without a probe, or without a deadline")
     counts = {name: int(sane(value[name])) for name in ("wanted", "opened", "streams", "aborts")}
+    counts |= {name: int(sane(value.get(name, 0))) for name in NEWER}
     stream = value["stream_url"]
     return Verification(
         probes,
@@ -272,6 +268,8 @@ def verification(value: Mapping[str, Any]) -> Verification:
         None if stream is None else str(stream),
         notes=tuple(map(str, value["notes"])),
         commands=tuple(map(str, value["commands"])),
+        faults=tuple(map(str, value.get("faults", ()))),
+        measured=tuple(map(str, value.get("measured", ()))),
         **counts,
     )
 

@@ -1,0 +1,180 @@
+"""The server behind a URL, where it runs on this machine: who serves, what each process holds, who was left behind.
+
+All of it is read from /proc, so elsewhere than on Linux, and for processes of another user, less is known. Nothing is
+attached but for counting tasks and threads at work, which needs a pid that was named.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hangdebug.errors import HangError, NoProcess
+from hangdebug.evidence import tcp
+
+SOCKET = "socket:["
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a process and its children hold. `tasks` and `at_work` are None where they could not be read.
+
+    `at_work` counts pool threads that are not idle.
+    """
+
+    threads: int
+    files: int
+    tasks: int | None
+    at_work: int | None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Who listens on a port: the listening sockets, and (pid, when it started) of each process that has one."""
+
+    sockets: frozenset[str]
+    processes: frozenset[tuple[int, int]]
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """The processes without those that only watch over others."""
+        pids = {pid for pid, _ in self.processes}
+        return frozenset(pid for pid in pids if not pids & set(children(pid)))
+
+
+def counted(pid: int) -> Counts:
+    """Count for a process and its children. Raises NoProcess."""
+    pids = family(pid)
+    tasks = [pending_tasks(one) for one in pids]
+    busy = [threads_at_work(one) for one in pids]
+    return Counts(
+        sum(map(threads_of, pids)),
+        sum(len(descriptors(one)) for one in pids),
+        None if all(one is None for one in tasks) else sum(one or 0 for one in tasks),
+        None if all(one is None for one in busy) else sum(one or 0 for one in busy),
+    )
+
+
+def threads_of(pid: int) -> int:
+    """Raises NoProcess where it is gone, or where there is no /proc."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+    except OSError as error:
+        raise NoProcess(
+            f"The threads of process {pid} cannot be counted.", "It ended, or this is not Linux.", "leave --pid out"
+        ) from error
+
+
+def pending_tasks(pid: int) -> int | None:
+    from hangdebug.capture.interpreter.tasks import tasks_of
+
+    found = tasks_of(pid)
+    pending = sum(not one.state.startswith("failed") for one in found.tasks)
+    return None if found.note and not pending else pending
+
+
+def threads_at_work(pid: int) -> int | None:
+    """How many pool threads are not idle now, in one dump; None where it cannot be taken."""
+    from hangdebug.answer.diagnose import evidence_of
+    from hangdebug.capture import pyspy
+    from hangdebug.evidence.paste import read
+    from hangdebug.scene.scene import scene
+
+    try:
+        seen = scene(evidence_of(read(pyspy.dump(pid)))[0])
+    except HangError:
+        return None
+    return sum(not view.idle for view in seen.threads("worker"))
+
+
+# -- processes ------------------------------------------------------------------------------------------
+
+
+def family(pid: int) -> list[int]:
+    """The process and those below it."""
+    return [pid, *(below for child in children(pid) for below in family(child))]
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    for tid in listed(f"/proc/{pid}/task"):
+        try:
+            found += map(int, Path(f"/proc/{pid}/task/{tid}/children").read_text().split())
+        except OSError:  # the thread has ended
+            continue
+    return found
+
+
+def started_at(pid: int) -> int | None:
+    """When it started, in the kernel's ticks since boot: two processes of one pid differ in it."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def descriptors(pid: int) -> dict[str, str]:
+    """What its descriptors are, by number; {} where they are not to be seen."""
+    found = {}
+    for fd in listed(f"/proc/{pid}/fd"):
+        try:
+            found[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
+def listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+# -- sockets --------------------------------------------------------------------------------------------
+
+
+def serving(port: int) -> Serving:
+    """Who listens on a port of this machine; nobody where that is not known."""
+    sockets = frozenset(one.inode for one in rows() if one.port == port and one.state == tcp.LISTEN)
+    if not sockets:
+        return Serving(sockets, frozenset())
+    found = set()
+    for name in listed("/proc"):
+        if name.isdigit() and sockets & inodes_of(int(name)) and (began := started_at(int(name))) is not None:
+            found.add((int(name), began))
+    return Serving(sockets, frozenset(found))
+
+
+def inodes_of(pid: int) -> set[str]:
+    return {target[len(SOCKET) : -1] for target in descriptors(pid).values() if target.startswith(SOCKET)}
+
+
+def connections_of(port: int, workers: frozenset[int], clients: Iterable[int]) -> dict[str, int]:
+    """Which worker has each connection (its inode) that these clients (pids) have opened on a port."""
+    table = list(rows())
+    theirs = {inode for pid in clients for inode in inodes_of(pid)}
+    ports = {one.port for one in table if one.inode in theirs}
+    ours = {one.inode for one in table if one.port == port and int(one.there[-4:], 16) in ports}
+    return {inode: pid for pid in workers for inode in inodes_of(pid) & ours}
+
+
+def rows() -> Iterator[tcp.Connection]:
+    for name in ("tcp", "tcp6"):
+        try:
+            yield from tcp.connections(Path(f"/proc/self/net/{name}").read_text())
+        except OSError:
+            continue
+
+
+def never_closed(connections: dict[str, int], patience: float) -> dict[int, int]:
+    """How many of these connections each process still holds, {} as soon as none does, after `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        left = {inode: pid for inode, pid in connections.items() if inode in inodes_of(pid)}
+        if not left or time.monotonic() >= end:
+            return {pid: list(left.values()).count(pid) for pid in sorted(set(left.values()))}
+        time.sleep(0.05)
