@@ -42,6 +42,7 @@ RUNTIME_UNREAD = Limit("runtime-unread", 0.6, "The tasks of this runtime are not
 THREADS_STAND = Limit("threads-stand", 0.6, "Threads stand in one place in every dump.")
 GIL_TAKEN = Limit("gil-taken", 0.6, "One thread holds the GIL in every sample.")
 TASKS_UNREAD = Limit("tasks-unread", 0.9, "What the coroutines wait for is not known.")
+STACKS_ALONE = Limit("stacks-alone", 0.6, "Stacks alone show no coroutine that waits.")
 UNSEEN_COROUTINES = Limit("unseen-coroutines", 0.7, "No list of tasks was read.")
 NO_SPARE_THREAD = Limit("no-spare-thread", 0.7, "A pool has no thread left for one more call.")
 BUSY_AT_TIMES = Limit("busy-at-times", 0.7, "The loop was not idle in every sample.")

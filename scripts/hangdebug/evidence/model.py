@@ -151,7 +151,7 @@ class Statement:
     """What a line of a text says of the process, in so many words; `text` is that line.
 
     `kind` is what it says: a step held the event loop, a worker or job was killed or interrupted because it did not
-    answer, a test ran out of time, or the stack is of C code alone. `seconds` is for how long, `frames` the place that
+    answer, a test ran out of time, a server waits for what is open before it ends, or the stack is of C code alone. `seconds` is for how long, `frames` the place that
     it names, innermost first.
     """
 

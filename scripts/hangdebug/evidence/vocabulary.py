@@ -45,7 +45,9 @@ Question = Literal[
     "does it serve nothing itself",
     "what is left",
 ]
-StatementKind = Literal["loop-held", "killed", "test-timeout", "interrupted", "c-only"]  # what a line of a log says
+StatementKind = Literal[
+    "loop-held", "killed", "test-timeout", "interrupted", "stopping", "c-only"
+]  # what a line of a log says
 EdgeKind = Literal["lock", "future", "join", "pool", "loop", "task"]  # what lies between one who waits and the other
 # What is known of the end of a request's wait: it has moved meanwhile; it is a stream or a long poll that can be fed;
 # somebody is in sight who may end it; nobody is.

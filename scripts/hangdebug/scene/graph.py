@@ -106,6 +106,9 @@ def graph(scene: Scene) -> Graph:
         )
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
+    asking = None if scene.loop else waits_for_idle_loop(scene)
+    if asking is not None:  # the loop of a helper's thread, seen from the main thread
+        edges[identity(asking[0].view)] = Edge("loop", "a coroutine that it handed to {}", (identity(asking[1]),))
     if scene.loop:
         edges.update({("task", task.name): task_edge(scene, task) for task, _ in inside})
     return Graph(still, edges, tasks)

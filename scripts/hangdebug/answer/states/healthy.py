@@ -16,6 +16,7 @@ from hangdebug.answer.certainty import (
     OPEN,
     REQUEST_STANDS,
     RUNTIME_UNREAD,
+    STACKS_ALONE,
     TASKS_UNREAD,
     THREADS_STAND,
     UNSEEN_COROUTINES,
@@ -106,7 +107,8 @@ def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
     read = scene.evidence.later or clients and not clients.open and not unread
     if not read or unread and (clients is None or clients.open):
         words = "Coroutines that wait for something that never comes cannot be seen in stacks."
-        return [(UNSEEN_COROUTINES, words), *unknown]
+        pasted = stacks_alone(scene.evidence) and not scene.evidence.tasks
+        return [(STACKS_ALONE if pasted else UNSEEN_COROUTINES, words), *unknown]
     return unknown
 
 

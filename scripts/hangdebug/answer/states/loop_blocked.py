@@ -80,7 +80,8 @@ def stated_in_words(scene: Scene) -> Verdict | str:
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     wait, said = verdict.wait, stated(scene, "loop-held")
     if said is not None and (said.seconds is None or said.seconds >= LONGEST_NORMAL):
-        return f"The event loop was held{place_of(wait)}{line_of(wait)}, as the text says; nobody else was served meanwhile."
+        where = f"{place_of(wait)}{line_of(wait)}"
+        return f"The event loop was held{where}, as the text says; nobody else was served meanwhile."
     if wait is not None and wait.view.role != "event-loop" and not wait.coroutine:
         where, who = f"{place_of(wait)}{line_of(wait)}", name_of(wait.view)
         return f"{who} keeps the GIL{where}; the event loop's thread, like all others, waits for it."

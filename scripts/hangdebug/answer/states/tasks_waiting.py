@@ -444,5 +444,4 @@ STATE = StateEntry(
     ),
     summary=summary,
     repair="pattern",
-    follows=False,
 )

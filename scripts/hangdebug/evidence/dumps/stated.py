@@ -71,6 +71,8 @@ KILLED = re.compile(
     re.IGNORECASE,
 )
 TEST = re.compile(r"from pytest-timeout|^\+{5,} Timeout \+{5,}$")
+STOPPING = re.compile(r"Waiting for (?:connections to close|background tasks to complete|application shutdown)")
+STOPPED = re.compile(r"Application shutdown complete|Finished server process|Started server process")
 INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
 C_FRAME = re.compile(r"^#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(")
 C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
@@ -87,6 +89,8 @@ def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
     """What the lines state, each once. Lines of a stack state nothing."""
     kept = list(lines)
     found = [one for line in kept for one in stated(line[:LONGEST])]
+    if any(STOPPED.search(line) for line in kept):  # what it waited for has ended
+        found = [one for one in found if one.kind != "stopping"]
     if c_only(kept):
         found.append(Statement("c-only", "Its frames are those of C functions."))
     return tuple(dict.fromkeys(found))[:MOST]
@@ -106,6 +110,8 @@ def kind_of(text: str) -> StatementKind | None:
         return "killed"
     if TEST.search(text):
         return "test-timeout"
+    if STOPPING.search(text):
+        return "stopping"
     return "interrupted" if INTERRUPTED.match(text) else None
 
 
