@@ -20,9 +20,9 @@ from hangdebug.answer.certainty import (
     PROVED,
 )
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
+from hangdebug.answer.states.sync_worker_blocked import LOOKS_ALIKE
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of, release_words
-from hangdebug.answer.worker_wait import LOOKS_ALIKE
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Seen
 from hangdebug.evidence.frames import calls
