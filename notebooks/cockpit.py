@@ -13,33 +13,34 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 sys.dont_write_bytecode = True  # a skills folder is often read-only, and never ours to litter
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
-import targets  # noqa: E402
-import views  # noqa: E402
-from hangdebug import triage  # noqa: E402
-from hangdebug.answer.diagnose import diagnose, worst  # noqa: E402
-from hangdebug.capture import processes, pyspy  # noqa: E402
-from hangdebug.capture.bundle import Pause, sleep_between  # noqa: E402
-from hangdebug.capture.processes import Target, resolve  # noqa: E402
-from hangdebug.errors import HangError  # noqa: E402
-from hangdebug.evidence.model import Evidence  # noqa: E402
-from hangdebug.observe import new_folder, observe  # noqa: E402
-from hangdebug.repair import fix, scan  # noqa: E402
-from hangdebug.repair.model import Patch, Probe  # noqa: E402
-from hangdebug.repair.proof.pressure import Pressure, pressure  # noqa: E402
-from hangdebug.repair.proof.verify import Verification, verify  # noqa: E402
-from hangdebug.report import incident, page  # noqa: E402
-from hangdebug.report import text as report  # noqa: E402
-from hangdebug.scene.scene import scene  # noqa: E402
+import targets
+import views
+from hangdebug import triage
+from hangdebug.answer.diagnose import diagnose, worst
+from hangdebug.capture import processes, pyspy
+from hangdebug.capture.bundle import Pause, sleep_between
+from hangdebug.capture.processes import Target, resolve
+from hangdebug.errors import HangError
+from hangdebug.evidence.model import Evidence
+from hangdebug.observe import new_folder, observe
+from hangdebug.repair import fix, scan
+from hangdebug.repair.model import Patch, Probe
+from hangdebug.repair.proof.pressure import Pressure, pressure
+from hangdebug.repair.proof.verify import Verification, verify
+from hangdebug.report import incident, page
+from hangdebug.report import text as report
+from hangdebug.scene.scene import scene
 
 PATIENCE = 1800.0  # seconds for which the demo hangs: time to read every cell
 PIP = f"{Path(sys.executable).name} -m pip install"
@@ -317,9 +318,9 @@ class Desk:
         if self.written:
             raise HangError("It is written already.", next="undo it first")
         for patch in self.patches:
-            patch = patch if into_own and not self.demo else replace(patch, file=str(self.copied(patch)))
-            fix.write(patch)
-            self.written.append(patch)
+            own = patch if into_own and not self.demo else replace(patch, file=str(self.copied(patch)))
+            fix.write(own)
+            self.written.append(own)
         return [Path(patch.file) for patch in self.written]
 
     def copied(self, patch: Patch) -> Path:

@@ -438,7 +438,7 @@ class Panel(Control):
         only(self.other, answered and not self.turned_to)
         only(self.health_url, self.ask.value)
         for one in (self.start, self.hang, self.save, self.read, self.begin, self.check, self.onward):
-            only(one, one is next_ or one is self.save and again)
+            only(one, one is next_ or (one is self.save and again))
             one.button_style, one.disabled = "primary" if one is next_ else "", busy
         self.save.description = "Save evidence again" if again else "Save evidence"
         only(self.guess, next_ is self.check)
@@ -455,7 +455,7 @@ class Panel(Control):
             else views.said(self.words, self.fault)
         )
         self.head.value = views.heading(desk)
-        for pid, (pick, line) in self.rows.items():
+        for pid, (pick, _) in self.rows.items():
             (pick.add_class if pid == self.picked else pick.remove_class)("hang-picked")
             verb, what = (
                 "Picked" if pid == self.picked else "Pick",

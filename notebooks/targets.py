@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 from hangdebug.capture import processes
 from hangdebug.errors import BadRequest, NoProcess

@@ -10,11 +10,12 @@ import base64
 import html
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable
 
 from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import HangError
@@ -445,7 +446,7 @@ def card(desk: Any) -> str:
         return f'<div class="hang-card"><b>{title}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
     kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
     facts = [
-        str(desk.target and answer.process.pid and f"pid {answer.process.pid}" or "a dump"),
+        str((desk.target and answer.process.pid and f"pid {answer.process.pid}") or "a dump"),
         f"confidence {answer.confidence:.2f}",
         f"{answer.samples} samples" if answer.samples > 1 else "1 sample",
         kept,

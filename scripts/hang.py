@@ -11,7 +11,7 @@ if sys.version_info < (3, 9):
 sys.dont_write_bytecode = True  # a skills folder is often read-only, and never ours to litter
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from hangdebug.cli import main  # noqa: E402
+from hangdebug.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

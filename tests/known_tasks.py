@@ -77,7 +77,7 @@ class Jobs:
 
     async def swallow(self):
         while True:
-            try:
+            try:  # noqa: SIM105  it is what a program does that swallows its end
                 await self.more.get()
             except asyncio.CancelledError:
                 pass

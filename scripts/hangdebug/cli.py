@@ -6,8 +6,9 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import TYPE_CHECKING, Callable
 
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
@@ -145,11 +146,11 @@ def run_report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_fix(arguments: argparse.Namespace) -> int:
+def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its options in order
     from hangdebug.repair import scan
 
     listed = arguments.check or arguments.json or arguments.sarif
-    if bool(arguments.places) == bool(arguments.diagnosis) or listed and arguments.write:
+    if bool(arguments.places) == bool(arguments.diagnosis) or (listed and arguments.write):
         raise BadRequest(
             "Fix what?",
             "Give either paths or --from DIAGNOSIS, and either --check or --write.",

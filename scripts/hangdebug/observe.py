@@ -52,7 +52,7 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = sleep_between
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
     """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
-    if answer.state in STATES_TO_WATCH and answer.role in ("worker", "other") or second_loop:
+    if (answer.state in STATES_TO_WATCH and answer.role in ("worker", "other")) or second_loop:
         watch_for_a_second(pid, place, say)
     nameless = answer.thread if answer.role == "event-loop" and answer.blocking_frame is None else None
     if nameless is not None and runs_without_a_frame(nameless):

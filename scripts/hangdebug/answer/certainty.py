@@ -6,8 +6,8 @@ the whole less sure. No other module holds a figure.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
-from typing import AbstractSet
 
 from hangdebug.answer.model import Level, Limit, Step
 from hangdebug.evidence.vocabulary import EvidenceKind
@@ -84,7 +84,7 @@ WATCH_AGAIN = CLEAR  # a live look takes one more second below this
 def steps(
     level: Level,
     limits: tuple[Limit, ...],
-    kinds: AbstractSet[EvidenceKind],
+    kinds: Set[EvidenceKind],
     guessed_loop: bool,
     no_own_frame: bool,
 ) -> tuple[Step, ...]:
@@ -100,7 +100,7 @@ def steps(
     return (*found[:-1], Step(found[-1].name, round(found[-1].figure, 2), found[-1].reason))
 
 
-def weights(kinds: AbstractSet[EvidenceKind], guessed_loop: bool, no_own_frame: bool) -> tuple[Weight, ...]:
+def weights(kinds: Set[EvidenceKind], guessed_loop: bool, no_own_frame: bool) -> tuple[Weight, ...]:
     alone = next((weight for kind, weight in ONE_KIND.items() if kind in kinds), NO_KIND)
     return (
         SEVERAL_KINDS if len(kinds) > 1 else alone,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Iterable
 
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS

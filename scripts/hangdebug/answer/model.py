@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable, Literal, Optional, Union
+from typing import Callable, Literal
 
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
@@ -43,7 +43,7 @@ class Verdict:
     level: Level
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
-    wait: Optional[Wait] = None
+    wait: Wait | None = None
     limits: tuple[Limit, ...] = ()
     bystander: bool = False
     ring: tuple[WaitsFor, ...] = ()
@@ -56,7 +56,7 @@ class Rule:
 
     name: str
     question: Question
-    ask: Callable[[Scene], Union[Verdict, str]]
+    ask: Callable[[Scene], Verdict | str]
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,17 @@ class StateEntry:
 
     `repair` is what a remedy may hold: "code" a rewrite and a pattern, "pattern" the pattern alone (no coroutine has to
     be rewritten there), None neither. `well` is whether nothing is wrong; `decided` whether it says what is wrong;
-    `on_loop` whether the loop's own thread is at fault; `names_cause` whether it waits for something that a cause should
-    name; `follows` whether the report says whom the thread at fault waits for in turn; `exonerates_threads` whether
-    threads beside it are innocent; `shows_caller` whether a coroutine that waits for a pool is shown where no thread of
-    the pool shows a frame of the application; `without_loop` whether a process without an event loop may be in it.
+    `on_loop` whether the loop's own thread is at fault; `names_cause` whether it waits for something that a cause
+    should name; `follows` whether the report says whom the thread at fault waits for in turn; `exonerates_threads`
+    whether threads beside it are innocent; `shows_caller` whether a coroutine that waits for a pool is shown where no
+    thread of the pool shows a frame of the application; `without_loop` whether a process without an event loop may be
+    in it.
     """
 
     name: State
     rules: tuple[Rule, ...]
     summary: Callable[[Scene, Verdict, Cause], str]
-    repair: Optional[Literal["code", "pattern"]] = "code"
+    repair: Literal["code", "pattern"] | None = "code"
     well: bool = False
     decided: bool = True
     on_loop: bool = False

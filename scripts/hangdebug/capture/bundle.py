@@ -73,7 +73,7 @@ def capture(
     for pid, error in failed:
         add_note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
-    if failed and not any(folder.glob("*/process.json")) or len(failed) == len(target.workers):
+    if (failed and not any(folder.glob("*/process.json"))) or len(failed) == len(target.workers):
         raise failed[0][1]
     return folder
 
@@ -316,7 +316,7 @@ def waits_for_a_task(task: Task) -> bool:
     """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
     if task.awaits is None or not any(map(is_application, task.frames)):
         return False
-    return task.awaits.kind in COUNTS or task.awaits.kind == "Future" and is_application(task.frames[0])
+    return task.awaits.kind in COUNTS or (task.awaits.kind == "Future" and is_application(task.frames[0]))
 
 
 def kernel_rows(pid: int) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Iterable, Iterator, Union
+from typing import Union
 
 from hangdebug.evidence.excerpts import file_lines
 from hangdebug.evidence.model import Function
@@ -56,7 +57,7 @@ def functions_that_end_waits(files: Iterable[str], root: str = "") -> tuple[Func
     passed: set[str] = set()
     for number, file in enumerate(files):
         text = "\n".join(file_lines(file, root))
-        if not text and not file.endswith("__init__.py") or len(text) > MOST_CHARACTERS:
+        if (not text and not file.endswith("__init__.py")) or len(text) > MOST_CHARACTERS:
             return None
         if number >= MOST_FILES or time.monotonic() - began > MOST_SECONDS:
             return None
@@ -75,7 +76,7 @@ def functions_in(node: Definition, file: str, owner: str = "", bases: bool = Fal
     if not isinstance(node, ast.ClassDef):
         line, last = (0, 0) if isinstance(node, ast.Module) else lines_of(node)
         public = not (name.startswith("__") and name.endswith("__"))
-        root = bases and public or any(map(hands_on, getattr(node, "decorator_list", ())))
+        root = (bases and public) or any(map(hands_on, getattr(node, "decorator_list", ())))
         yields = any(isinstance(one, (ast.Yield, ast.YieldFrom)) for one in own)
         loops = tuple(lines_of(one) for one in own if isinstance(one, (ast.While, ast.For, ast.AsyncFor)))
         yield Function(
@@ -196,9 +197,7 @@ def with_roots_marked(found: list[Function], passed: set[str]) -> list[Function]
             root=one.root
             or one.name in passed
             or one.owner in passed
-            or bool(one.owner)
-            and one.name not in mentioned
-            and not one.name.startswith("__"),
+            or (bool(one.owner) and one.name not in mentioned and not one.name.startswith("__")),
         )
         for one in found
     ]

@@ -12,8 +12,8 @@ import platform
 import re
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
@@ -124,16 +124,15 @@ def copy_sockets(pid: int, files: str, listening: tuple[int, ...]) -> str:
     rows = []
     for name in ("tcp", "tcp6"):
         for line in (text_of(f"/proc/{pid}/net/{name}") or "").splitlines():
-            if any(one.inode in own or one.port in listening for one in connections(line)):
-                rows.append(f"{line}\n")
+            rows += [f"{line}\n"] * any(one.inode in own or one.port in listening for one in connections(line))
     return "".join(rows)
 
 
 def copy_children(pid: int) -> str:
     """The text of children.tsv: of each child its pid, its command line, the pipes that it has, and what it writes to.
 
-    The pid is the one in the target's own namespace, which is what its system calls name. The last column is the pipe or
-    socket to which its main thread stands in a write, "" where it stands in none.
+    The pid is the one in the target's own namespace, which is what its system calls name. The last column is the pipe
+    or socket to which its main thread stands in a write, "" where it stands in none.
     """
     rows = []
     level = namespace_depth(pid)
@@ -246,7 +245,7 @@ def dump_with_our_ids(pid: int, dump: str) -> tuple[str, int]:
     rows = json.loads(dump)
     foreign, known, wrong = namespace_depth(pid) > 1, threads_by_inner_id(pid), 0
     given = [row.get("os_thread_id") for row in rows]
-    if not known or not foreign and all(one in known for one in given):
+    if not known or (not foreign and all(one in known for one in given)):
         return dump, 0
     free = set(known.values()) - set(given)
     for row, inner in zip(rows, given):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, TypeVar
+from functools import partial
+from typing import Any, Callable, TypeVar
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files
@@ -43,6 +45,10 @@ class Target:
 
     workers: tuple[int, ...]
     supervisor: int | None = None
+
+
+def parent_of(pid: int) -> int:
+    return int(psutil.Process(pid).ppid())
 
 
 def require_psutil() -> Any:
@@ -158,8 +164,7 @@ def masters_in_c(pid: int) -> Iterator[int]:
     parent = or_none(running_process(pid).ppid)
     while server and parent and server_in_c(parent) == server:
         yield parent
-        above = parent
-        parent = or_none(lambda: psutil.Process(above).ppid())
+        parent = or_none(partial(parent_of, parent))
 
 
 def server_in_c(pid: int) -> str:

@@ -55,6 +55,7 @@ def version() -> str:
     try:
         done = subprocess.run(
             [program(), "--version"],
+            check=False,
             capture_output=True,
             text=True,
             errors="replace",
@@ -151,7 +152,7 @@ def record(
         done = run_pyspy(pid, words, seconds + TIMEOUT, interrupted)
         if file.is_file():
             return file.read_text(errors="replace")
-        if interrupted and done.returncode < 0 or "no samples" in done.stderr.lower():
+        if (interrupted and done.returncode < 0) or "no samples" in done.stderr.lower():
             return ""
         raise error_of(pid, done.stderr)
 

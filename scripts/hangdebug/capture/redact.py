@@ -12,8 +12,8 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Iterable, Sequence
 
 STRUCK = "***"
 # Options whose values say what is served, and never how to get in.
@@ -216,9 +216,9 @@ def clean_command(words: Sequence[str], most: int) -> str:
         option, equals, _ = word.partition("=")
         flags = flags and (before is words[0] or bool(PYTHON_FLAGS.fullmatch(before)))
         if word.startswith("-"):
-            if flags and PYTHON_FLAGS.fullmatch(word) or option in HARMLESS or word == "--":
+            if (flags and PYTHON_FLAGS.fullmatch(word)) or option in HARMLESS or word == "--":
                 kept.append(word)
-            elif equals or not word.startswith("--") and len(word) > 2:
+            elif equals or (not word.startswith("--") and len(word) > 2):
                 kept.append(f"{option}={STRUCK}" if equals else f"{word[:2]}{STRUCK}")
             else:
                 kept.append(word)

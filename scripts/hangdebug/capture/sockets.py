@@ -9,8 +9,9 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 from hangdebug.capture.proc import copy_descriptors
 from hangdebug.evidence import tcp
@@ -48,9 +49,7 @@ def listening_descriptors(sockets: Sequence[Any]) -> set[int]:
         one.fd
         for one in sockets
         if one.status == psutil.CONN_LISTEN
-        or one.family == getattr(socket, "AF_UNIX", None)
-        and isinstance(one.laddr, str)
-        and one.laddr
+        or (one.family == getattr(socket, "AF_UNIX", None) and isinstance(one.laddr, str) and one.laddr)
     }
 
 
@@ -84,7 +83,7 @@ def holds_accepted_connection(pid: int, sockets: Sequence[Any] | None) -> bool |
     alive = [one for one in sockets if one.status in (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT) and one.raddr]
     return any(
         one.laddr.port not in own
-        and (not low <= one.laddr.port <= high or one.laddr.ip == one.raddr.ip and one.raddr.port not in listened)
+        and (not low <= one.laddr.port <= high or (one.laddr.ip == one.raddr.ip and one.raddr.port not in listened))
         for one in alive
     )
 

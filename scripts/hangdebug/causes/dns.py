@@ -24,7 +24,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state == "loop-busy":
         return None
     inner = wait.view.inner
-    if inner and calls(inner[0], *LOOKUPS) or any(package(frame) in RESOLVERS for frame in inner):
+    if (inner and calls(inner[0], *LOOKUPS)) or any(package(frame) in RESOLVERS for frame in inner):
         asked = next(frame for frame in inner if calls(frame, *LOOKUPS) or package(frame) in RESOLVERS)
         return Match(frozenset({"frames"}), (f"It is in {asked}, which asks a name server.",))
     if wait.leaf and not wait.running and wait.line_says(*WORDS):

@@ -27,7 +27,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait.inside_package(*PACKAGES):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
     by_line = wait.line_says(*LOCKS, *OPENS)
-    if wait.in_syscall(*ALWAYS) or wait.in_syscall(*READS) and on_file(wait):
+    if wait.in_syscall(*ALWAYS) or (wait.in_syscall(*READS) and on_file(wait)):
         words = f"The kernel has it in {wait.kernel}."
         # A pipe without a name has no file: whose it is, the line alone may tell.
         known = wait.text or "pipe" not in wait.descriptors.values()

@@ -23,7 +23,8 @@ from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-CALLS = tuple(f"threading.py:{name}" for name in ("wait", "wait_for", "acquire", "__enter__")) + (
+CALLS = (
+    *tuple(f"threading.py:{name}" for name in ("wait", "wait_for", "acquire", "__enter__")),
     "multiprocessing/synchronize.py:acquire",
     "multiprocessing/synchronize.py:__enter__",
     "multiprocessing/synchronize.py:wait",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Literal, Mapping, Optional
+from typing import Callable, Literal
 
 from hangdebug.evidence.vocabulary import EvidenceKind, State
 from hangdebug.scene.scene import Scene
@@ -19,7 +20,7 @@ Owed = Literal["surely", "likely", "perhaps"]
 class Seen:
     """What is known when a cause is asked: the state, None where only a wait is looked at, and its ring of waits."""
 
-    state: Optional[State] = None
+    state: State | None = None
     ring: tuple[WaitsFor, ...] = ()
 
 
@@ -49,10 +50,10 @@ class Cause:
 
     id: str
     title: str
-    match: Callable[[Scene, Optional[Wait], Seen], Optional[Match]]
+    match: Callable[[Scene, Wait | None, Seen], Match | None]
     snippet: str | None = None
     fix: str | None = None
     confused_with: Mapping[str, str] = field(default_factory=dict)
     picture: PictureGroup = "other"
-    owed: Optional[Owed] = None
+    owed: Owed | None = None
     frames_wait: bool = False

@@ -34,7 +34,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         words.append(f"Its line calls sleep: {wait.text}")
     # Drivers sleep too, such as sqlite3 for a lock: where the line is known, it has to agree.
     agrees = by_line or "sleep" in (wait.text or "sleep").partition("#")[0]
-    if sleeps(wait) and (wait.leaf and agrees or wait.view.inner and wait.view.inner[0].name in NAPS):
+    if sleeps(wait) and ((wait.leaf and agrees) or (wait.view.inner and wait.view.inner[0].name in NAPS)):
         kinds.add("kernel")
         words.append(f"The kernel has the thread in {wait.kernel}, which is how Python sleeps.")
     return Match(frozenset(kinds), tuple(words)) if kinds else None

@@ -47,17 +47,17 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         words = f"It awaits {wait.outermost}: its peer is to send, or to take, something."
         return Match(frozenset({"tasks"}), (words,))
     peer = (f"The kernel has it in {wait.kernel}.",) if wait.on_network else ()
-    if wait.inside_package(*PACKAGES) or wait.view.inner and calls(wait.view.inner[0], *MODULES):
+    if wait.inside_package(*PACKAGES) or (wait.view.inner and calls(wait.view.inner[0], *MODULES)):
         return Match(frozenset({"frames", "kernel"} if peer else {"frames"}), (f"It called {wait.outermost}.", *peer))
     if wait.starts_with("selectors.py:select"):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, which waits for a descriptor.",))
     if not wait.leaf or wait.running:
         return None
-    by_line = wait.line_says(*RECEIVES, *SENDS, *CONNECTS) or wait.line_says(*READS) and wait.on_network
+    by_line = wait.line_says(*RECEIVES, *SENDS, *CONNECTS) or (wait.line_says(*READS) and wait.on_network)
     if by_line and wait.on_network and wait.in_syscall(*SYSCALLS):
         return Match(frozenset({"source", "kernel"}), (f"Its line uses a socket: {wait.text}", *peer))
     polls = wait.line_calls("select.select", "select.poll", "poll") and not selects_nothing(wait)
-    if polls or by_line and wait.syscall in (None, "restart_syscall"):
+    if polls or (by_line and wait.syscall in (None, "restart_syscall")):
         return Match(frozenset({"source"}), (f"Its line waits for a descriptor: {wait.text}",))
     if wait.on_network and wait.in_syscall(*SYSCALLS) and not wait.entered:
         compiled = scene.evidence.compiled.get(wait.view.thread.os_id or -1, ())

@@ -37,8 +37,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     unasked = wait.syscall is None
     if not (
         by_kernel
-        or by_line
-        and (unasked or wait.in_syscall(*READS) and set(wait.descriptors) <= {0} or on_terminal(wait))
+        or (by_line and (unasked or (wait.in_syscall(*READS) and set(wait.descriptors) <= {0}) or on_terminal(wait)))
     ):
         return None
     kinds: set[EvidenceKind] = {"source"} if by_line else set()

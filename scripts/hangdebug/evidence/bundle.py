@@ -28,9 +28,10 @@ import re
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.evidence import kernel, tcp
@@ -70,7 +71,7 @@ Texts = Mapping[str, str]
 def is_bundle(path: Path) -> bool:
     """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
     try:
-        return path.is_dir() or path.is_file() and (zipfile.is_zipfile(path) or is_tar(path))
+        return path.is_dir() or (path.is_file() and (zipfile.is_zipfile(path) or is_tar(path)))
     except OSError:  # such as a name that is too long, when text is pasted as an argument
         return False
 
@@ -158,7 +159,7 @@ def objects_of(texts: Texts) -> kernel.Objects:
 
 def children_in(text: str) -> dict[int, tuple[str, str, str]]:
     """Of each child by pid: its command, its pipes, and the pipe or socket to which it stands in a write."""
-    rows = ((pid, (row.split("\t") + ["", ""])[:3]) for pid, row in numbered_rows(text))
+    rows = ((pid, ([*row.split("\t"), "", ""])[:3]) for pid, row in numbered_rows(text))
     return {pid: (command, pipes, written) for pid, (command, pipes, written) in rows}
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Iterable, Mapping
 
 from hangdebug.errors import BadRequest
 from hangdebug.evidence.frames import is_application, is_known_library
@@ -175,7 +175,7 @@ def best_match(frame: Frame, files: list[Path], tree: Path) -> Path | None:
         ),
         key=lambda item: -item[0],
     )
-    if not scores or len(scores) > 1 and scores[0][0] == scores[1][0]:
+    if not scores or (len(scores) > 1 and scores[0][0] == scores[1][0]):
         return None
     return scores[0][1]
 

@@ -47,9 +47,9 @@ def library_path(file: str) -> str | None:
     if path.startswith("/") or re.match(r"^[A-Za-z]:/", path):
         return None
     top = path.split("/")[0]
-    if "/" not in path and "." not in path or top.endswith((".so", ".pyx", ".dylib")):  # a console script, a C file
+    if ("/" not in path and "." not in path) or top.endswith((".so", ".pyx", ".dylib")):  # a console script, a C file
         return path
-    stem = top[:-3] if top.endswith(".py") else top
+    stem = top.removesuffix(".py")
     return path if stem in KNOWN_TOPS else None
 
 
@@ -69,7 +69,7 @@ def package(frame: Frame) -> str:
     """The top-level package or module of a library frame ("urllib3"), "" for the application's."""
     path = library_path(frame.file) or ""
     top = path.split("/")[0]
-    return top[:-3] if top.endswith(".py") else top
+    return top.removesuffix(".py")
 
 
 def calls(frame: Frame, *places: str) -> bool:
@@ -92,8 +92,8 @@ def with_familiar_paths(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     for frame in frames:
         tail = familiar(frame, bare) if is_application(frame) else None
         name = frame.file.replace("\\", "/").rpartition("/")[2]
-        sure = name in UNLIKELY_NAMES or tail is not None and not bare and "/" in tail
-        calls_library = bool(made) and not is_application(made[-1]) or not made
+        sure = name in UNLIKELY_NAMES or (tail is not None and not bare and "/" in tail)
+        calls_library = (bool(made) and not is_application(made[-1])) or not made
         made.append(replace(frame, file=tail) if tail and (sure or calls_library) else frame)
     return tuple(made)
 

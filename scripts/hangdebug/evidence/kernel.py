@@ -10,8 +10,8 @@ The columns are the thread's id, `stat` from the state on, voluntary and involun
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from hangdebug.evidence.model import KernelWait, Reading
 
@@ -223,7 +223,7 @@ def forever(args: tuple[int, ...]) -> bool:
 
 def sleeps_in_c(name: str | None, args: tuple[int, ...]) -> bool:
     """Whether it is a C library that sleeps, as with usleep(): Python itself has never slept in this way."""
-    return name == "nanosleep" or name == "clock_nanosleep" and bool(args) and args[:2] != SLEEP_UNTIL
+    return name == "nanosleep" or (name == "clock_nanosleep" and bool(args) and args[:2] != SLEEP_UNTIL)
 
 
 def endless(args: tuple[int, ...]) -> bool:

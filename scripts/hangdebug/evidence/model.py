@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -151,8 +151,8 @@ class Statement:
     """What a line of a text says of the process, in so many words; `text` is that line.
 
     `kind` is what it says: a step held the event loop, a worker or job was killed or interrupted because it did not
-    answer, a test ran out of time, a server waits for what is open before it ends, or the stack is of C code alone. `seconds` is for how long, `frames` the place that
-    it names, innermost first.
+    answer, a test ran out of time, a server waits for what is open before it ends, or the stack is of C code alone.
+    `seconds` is for how long, `frames` the place that it names, innermost first.
     """
 
     kind: StatementKind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Iterable
+from collections.abc import Iterable
 
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import (
@@ -37,7 +37,7 @@ def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> R
         return "other"
     if POOL_NAME.match(thread.name):  # people paste the top of a stack only: then the name must do
         return "worker"
-    if thread.name == "MainThread" or thread.os_id is not None and thread.os_id == snapshot.pid:
+    if thread.name == "MainThread" or (thread.os_id is not None and thread.os_id == snapshot.pid):
         return "main"
     return "main" if thread is root else "other"
 
@@ -109,7 +109,7 @@ def supervises(snapshot: Snapshot) -> bool:
         (
             one
             for one in snapshot.threads
-            if one.os_id is not None and one.os_id == snapshot.pid or one.name == "MainThread"
+            if (one.os_id is not None and one.os_id == snapshot.pid) or one.name == "MainThread"
         ),
         None,
     )

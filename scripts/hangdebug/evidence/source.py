@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Iterator, Mapping
 
 from hangdebug.evidence.model import Frame
 
@@ -182,7 +182,7 @@ def earlier(sources: Sources, frame: Frame) -> tuple[str, ...]:
     depth, found = indent(lines[frame.line]), []
     for number in range(frame.line - 1, 0, -1):
         text = lines.get(number)
-        if text is None or DEF.match(text) and indent(text) < depth:
+        if text is None or (DEF.match(text) and indent(text) < depth):
             break
         found.append(text)
     return tuple(found)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Iterable, Iterator, Mapping
 
 from hangdebug.evidence.model import Clients, Process
 

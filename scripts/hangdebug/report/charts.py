@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Mapping
 from itertools import cycle
-from typing import Any, Mapping
+from typing import Any
 
 from hangdebug.errors import MissingTool
 from hangdebug.repair.proof.pressure import DURING, FIRST, Check, Pressure

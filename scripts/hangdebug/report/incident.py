@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable
 
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
@@ -184,7 +185,7 @@ def all_pictures(
     """Those that there is something to draw for, and why others are not there."""
     runs = {name: one for name, one in checks.items() if isinstance(one, Pressure)}
     wanted: dict[str, Callable[[], Picture]] = {"timeline.svg": lambda: timeline(evidence, answer)}
-    if answer.waits_for or answer.thread is not None and answer.state not in ("healthy", "inconclusive"):
+    if answer.waits_for or (answer.thread is not None and answer.state not in ("healthy", "inconclusive")):
         wanted["waits.svg"] = lambda: wait_graph(answer)
     if stacks:
         wanted["flame.svg"] = lambda: flame(stacks)

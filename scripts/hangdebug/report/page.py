@@ -14,9 +14,9 @@ import html
 import json
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from hangdebug import __version__

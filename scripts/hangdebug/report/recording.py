@@ -12,9 +12,10 @@ import os
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable
 
 from hangdebug import __version__
 from hangdebug.errors import BadRequest, HangError
@@ -66,7 +67,7 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
         }
         write_whole(folder, files)
         count = sum(count for _, count in stacks)
-        say(f"process {pid}: {count} samples in {', '.join((STACKS, FLAME, SPEEDSCOPE))}")
+        say(f"process {pid}: {count} samples in {STACKS}, {FLAME}, {SPEEDSCOPE}")
         if count < seconds * RATE * SELDOM and not stopped:
             say(
                 f"process {pid}: it mostly waits, and a flame graph shows no waits.\n"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 import html
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Sequence
+from typing import Any
 
 from hangdebug.report.text import printable
 
@@ -149,7 +150,8 @@ def clipped(words: str, room: float, size: float = SIZE, font: str = SANS) -> st
 def wrapped(words: str, room: float, most: int, size: float = SIZE) -> list[str]:
     """Words in at most `most` lines, a long one broken; the last line ends in an ellipsis if there was more."""
     pieces: list[str] = []
-    for word in printable(words).split():
+    for whole in printable(words).split():
+        word = whole
         while wide(word, size) > room:
             fits = next(count for count in range(len(word), 0, -1) if wide(word[:count], size) <= room or count == 1)
             pieces.append(word[:fits])

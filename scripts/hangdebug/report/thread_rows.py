@@ -5,8 +5,8 @@ The loop comes first, then the thread at fault; threads that did the same are on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Sequence
 
 from hangdebug.answer.model import Diagnosis
 from hangdebug.causes import CAUSES, cause_of
@@ -126,8 +126,7 @@ def at_fault(scene: Scene, answer: Diagnosis) -> set[object]:
         identity(view)
         for view in scene.last
         if (view.thread.name, view.thread.os_id) == (answer.thread.name, answer.thread.os_id)
-        or ring
-        and name_in_ring(scene, identity(view)) in ring
+        or (ring and name_in_ring(scene, identity(view)) in ring)
     }
 
 

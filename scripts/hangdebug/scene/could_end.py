@@ -7,12 +7,12 @@ that waits for a permit.
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Tuple
+from collections.abc import Iterable, Iterator
 
 from hangdebug.evidence.model import Frame, Function
 
 Lines = range
-Part = Tuple[Function, Lines]  # a function, and which of its lines can still run
+Part = tuple[Function, Lines]  # a function, and which of its lines can still run
 EVERY_LINE = Lines(0, 1 << 30)
 
 
@@ -51,7 +51,7 @@ def who_could_end(
 
 
 def keys_at(one: Function, line: int) -> set[str]:
-    """What a line awaits. A condition's own lock is free while it is waited for: `async with ready: await ready.wait()`."""
+    """What a line awaits. A condition's own lock is free while it is waited for (`async with ready: ...wait()`)."""
     keys = {key for key, at in one.awaits if at == line}
     return keys - {f"with {key[: -len('.wait')].rpartition('.')[2]}" for key in keys if key.endswith(".wait")}
 
@@ -68,7 +68,7 @@ def reachable_lines(kept: list[Function], cut: dict[Function, Lines], busy: list
         yield found
         names = {name for name, line in found[0].calls if line in found[1]}
         todo += [
-            (one, cut[one]) for one in kept if one.name in names or one.owner in names and one.name.startswith("__")
+            (one, cut[one]) for one in kept if one.name in names or (one.owner in names and one.name.startswith("__"))
         ]
 
 

@@ -7,8 +7,8 @@ An edge is drawn only to whoever the evidence names. Whoever waits for a moving 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Iterator, Mapping
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
@@ -311,7 +311,7 @@ def waits_for_future(one: Wait) -> bool:
 def asks_loop(scene: Scene, one: Wait) -> bool:
     """Whether it waits for a coroutine that it handed to a loop, through a library or by the application's own line."""
     through_library = one.inside(*ASKS_LOOP) and one.view.role != "event-loop"
-    return through_library or one.starts_with(*RESULT) and hands_to_loop(scene, one)
+    return through_library or (one.starts_with(*RESULT) and hands_to_loop(scene, one))
 
 
 def hands_to_loop(scene: Scene, one: Wait) -> bool:
@@ -387,7 +387,7 @@ def nobody_gives_result(scene: Scene) -> bool:
 def has_all_threads(scene: Scene) -> bool:
     """Whether the dump has all threads of its process: one without a process's number may be a part only."""
     snapshot = scene.evidence.snapshots[-1]
-    return snapshot.pid is not None or snapshot.format == "py-spy JSON" and nobody_at_work(scene)
+    return snapshot.pid is not None or (snapshot.format == "py-spy JSON" and nobody_at_work(scene))
 
 
 def task_edge(scene: Scene, task: Task) -> Edge:
@@ -437,7 +437,9 @@ def joined_pool_edge(scene: Scene, one: Wait, workers: list[View]) -> Edge:
     prefix = joined_prefix(scene, one)
     own = [view for view in workers if (prefix_of(view) in DEFAULT_EXECUTORS) == (one.frame is None)]
     if prefix is not None:
-        own = [view for view in own if prefix_of(view) == prefix or not prefix and prefix_of(view).startswith(UNNAMED)]
+        own = [
+            view for view in own if prefix_of(view) == prefix or (not prefix and prefix_of(view).startswith(UNNAMED))
+        ]
     pools = {prefix_of(view) for view in own}
     return Edge(
         "join",
@@ -492,7 +494,7 @@ def line_binds(text: str, name: str) -> bool:
 def join_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the thread whose end it waits for."""
     joins = JOINED.search(one.text or "")
-    if one.frame is None or not (one.starts_with(*JOIN) or one.leaf and joins and one.in_syscall(*FUTEX)):
+    if one.frame is None or not (one.starts_with(*JOIN) or (one.leaf and joins and one.in_syscall(*FUTEX))):
         return None
     lines = scene.evidence.sources.get(one.frame.file, {}).values()
     started = [

@@ -9,8 +9,8 @@ A name is not yet a lock: `self.lock` of two objects are two. `same_lock` says h
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, Optional
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Frame
@@ -242,7 +242,7 @@ def is_global(sources: Sources, frame: Frame, name: str) -> bool:
     return any(bound.match(text) and not text[:1].isspace() for text in sources.get(frame.file, {}).values())
 
 
-def same_lock(one: Lock, other: Lock) -> Optional[bool]:
+def same_lock(one: Lock, other: Lock) -> bool | None:
     """True where both names must mean one lock, False where they may, None where they cannot."""
     if one.at and other.at:
         return True if one.at == other.at else None

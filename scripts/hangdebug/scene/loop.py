@@ -133,7 +133,7 @@ def last_with_application(scene: Scene) -> View:
 
 def busy_while_moving(scene: Scene, one: Wait) -> bool:
     """Whether a thread that is never in one place computes, and does not poll."""
-    return bool(one.running or one.running is None and last_with_application(scene).thread.active)
+    return bool(one.running or (one.running is None and last_with_application(scene).thread.active))
 
 
 def waits_for_shared_lock(one: Wait) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Iterable
 
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
@@ -118,7 +118,7 @@ def pool_of_key(scene: Scene, key: str, members: tuple[View, ...]) -> Pool:
 def size_in_source(scene: Scene, key: str) -> int | None:
     """How many workers the source gives the pool whose threads are called `key`_0 and so on; None if not known."""
     sizes = []
-    for file, lines in scene.evidence.sources.items():
+    for lines in scene.evidence.sources.values():
         for number in lines:
             made = MAKES.search(lines[number].partition("#")[0])
             if not made:
@@ -151,7 +151,7 @@ def full_pool(scene: Scene) -> FullPool | None:
         sized = pool.limit is not None and len(members) >= pool.limit
         if pool.by_source and queue is None and scene.evidence.later:
             sized = False  # the tasks tell whether anything waits for the pool
-        if sized or queue and len(members) == len(pool.members):
+        if sized or (queue and len(members) == len(pool.members)):
             return FullPool(pool, tuple(members), queue, sum(woke_by_itself(scene, one) for one in members))
     return None
 

@@ -170,8 +170,7 @@ def has_fixed_threads(scene: Scene, seen: Crew) -> bool:
     return (
         any(calls(frame, *FIXED) for frame in frames)
         or any(called_from_c(scene, one.view) for one in seen.stuck)
-        or more_wait
-        and any(calls(frame, *FIXED_AT_MOST) for frame in frames)
+        or (more_wait and any(calls(frame, *FIXED_AT_MOST) for frame in frames))
     )
 
 
@@ -213,7 +212,7 @@ def does_not_go_on(one: Wait) -> bool:
 def comes_or_goes(scene: Scene, one: Wait) -> bool:
     """Whether the thread was not there in every sample, or has ended by the time that the watch was over."""
     watch = scene.evidence.watch
-    return one.motion.samples < len(scene.samples) or bool(watch) and one.view.thread.os_id not in watch[-1].waits
+    return one.motion.samples < len(scene.samples) or (bool(watch) and one.view.thread.os_id not in watch[-1].waits)
 
 
 def waits_for_own_lock(one: Wait) -> bool:
@@ -223,10 +222,8 @@ def waits_for_own_lock(one: Wait) -> bool:
 
 def between_jobs(one: Wait) -> bool:
     """Whether it waits as workers do between two jobs: for an event, a queue, a connection, a message."""
-    if (
-        one.outermost is not None
-        and calls(one.outermost, *BETWEEN_JOBS)
-        or one.in_syscall("accept", "accept4", "pause")
+    if (one.outermost is not None and calls(one.outermost, *BETWEEN_JOBS)) or one.in_syscall(
+        "accept", "accept4", "pause"
     ):
         return True
     names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}

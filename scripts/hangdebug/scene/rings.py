@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
@@ -72,7 +72,7 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
     seen = graph(scene)
     for node, one in sorted(seen.waits.items(), key=lambda item: item[1].view.role != "event-loop"):
         locks = locks_wanted(one, scene.evidence.sources) or lock_without_name(one)
-        if node in seen.edges and seen.edges[node].sure or not locks:
+        if (node in seen.edges and seen.edges[node].sure) or not locks:
             continue
         if locks[0].kinds & COUNTED or not endless_alone(one) or one.view.role not in ("event-loop", "worker"):
             continue  # a thread of one's own may stand before a lock until somebody opens it
@@ -88,8 +88,8 @@ def abandoned_lock(scene: Scene) -> AbandonedLock | None:
 def circles(scene: Scene, seen: Graph, stuck: frozenset[object]) -> list[tuple[object, ...]]:
     """The circles in which waits close, each once."""
     found: dict[frozenset[object], tuple[object, ...]] = {}
-    for node in (one for one in seen.edges if one in stuck):
-        trail: list[object] = []
+    for first in (one for one in seen.edges if one in stuck):
+        node, trail = first, list[object]()
         while node not in trail:
             trail.append(node)
             node = min(

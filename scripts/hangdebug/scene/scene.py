@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Mapping
 
 from hangdebug.evidence.frames import calls, is_application, is_known_library, library_path, package
 from hangdebug.evidence.kernel import EPOLL, POLLS
@@ -159,7 +159,7 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
             border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
             whole = with_compiled(evidence, thread) if role == "event-loop" else thread
             one = view(whole, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
-            idle = one.idle or one.role == "event-loop" and polls_its_own(one.kernel, evidence.process)
+            idle = one.idle or (one.role == "event-loop" and polls_its_own(one.kernel, evidence.process))
             made.append(replace(one, twin=seen[thread.name], idle=idle))
             seen[thread.name] += thread.os_id is None
     return tuple(made)
@@ -210,7 +210,7 @@ def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: i
     if role == "event-loop" and not section and kernel is None and calls(frames[0], *RUNS_SOMETHING):
         section, idle = frames[:1], False
     if role == "event-loop" and section and frame is None:  # a loop in C has no frame: the kernel shows it poll
-        idle = idle or kernel is not None and kernel.syscall in EPOLL
+        idle = idle or (kernel is not None and kernel.syscall in EPOLL)
     return View(thread, role, section, frame, section[:first], idle, kernel)
 
 
@@ -247,8 +247,7 @@ def pool_section(frames: tuple[Frame, ...], role: Role) -> tuple[Frame, ...]:
     keep = len(frames)
     while keep and (
         calls(frames[keep - 1], "threading.py:_bootstrap", "threading.py:_bootstrap_inner", *POOL, "threading.py:run")
-        or role == "worker"
-        and calls(frames[keep - 1], ANYIO_WORKER)
+        or (role == "worker" and calls(frames[keep - 1], ANYIO_WORKER))
     ):
         keep -= 1
     return frames[:keep]
@@ -263,7 +262,9 @@ def importance(view: View) -> tuple[bool, bool, bool]:
     )
 
 
-def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple[View | None, str]:
+def cut_loop(  # noqa: C901  a list of reasons, each with its own line
+    evidence: Evidence, samples: tuple[tuple[View, ...], ...]
+) -> tuple[View | None, str]:
     """The main thread, if it must be the loop's although its stack shows no loop, and why.
 
     CPython 3.9 drops the frames below a coroutine into which an exception was thrown, which is what a

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Mapping
 
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import SERVERS
@@ -148,7 +148,7 @@ def about_to_run(task: Task) -> bool:
         return task.awaits is not None
     counts, method = task.awaits.counts, task.awaits.method
     room = method == "put" and counts.get("items", 0) < counts.get("maxsize", 0)
-    return bool(counts.get("set")) or room or method == "get" and counts.get("items", 0) > 0
+    return bool(counts.get("set")) or room or (method == "get" and counts.get("items", 0) > 0)
 
 
 def waits_for_object(seen: TaskWaits, task: Task, what: int | None) -> bool:

@@ -144,7 +144,7 @@ class Wait:
     def on_network(self) -> bool:
         """Whether the kernel says that all of its descriptors are sockets: a TCP peer, or another socket."""
         found = self.descriptors.values()
-        return bool(found) and all(one == "socket" or one[-1:].isdigit() and ":" in one for one in found)
+        return bool(found) and all(one == "socket" or (one[-1:].isdigit() and ":" in one) for one in found)
 
     @property
     def syscall(self) -> str | None:

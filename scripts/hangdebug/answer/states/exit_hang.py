@@ -105,7 +105,7 @@ def exit_hook(scene: Scene) -> Verdict | str:
     if is_child(snapshot) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
         return "The outermost frame is no exit hook."
     in_loop_alone = scene.evidence.process.server in LOOP_ALONE
-    if bottom.name == "<module>" or scene.evidence.process.listens and not in_loop_alone:
+    if bottom.name == "<module>" or (scene.evidence.process.listens and not in_loop_alone):
         return "A module, or a server written in C, has called the application."
     words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends."
     return Verdict("exit-hang", LIKELY, (words,), wait=wait(scene, main))
@@ -177,7 +177,7 @@ def wakes_for_a_timer(scene: Scene) -> bool:
 def stated_in_words(scene: Scene) -> Verdict | str:
     """The server's own log says that it waits for what is open, and its loop is idle."""
     said = stated(scene, "stopping")
-    if said is None or scene.loop and not scene.loop[-1].idle:
+    if said is None or (scene.loop and not scene.loop[-1].idle):
         return "No line of the text says that it waits before it ends." if said is None else "Its loop is not idle."
     words = f"Its log says so: {said.text}"
     at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None)

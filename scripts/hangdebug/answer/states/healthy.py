@@ -104,8 +104,8 @@ def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
         return [(REQUEST_STANDS, words), *more, *unknown]
     if unaccounted(scene):
         return [*left_waiting(scene), *unknown]
-    read = scene.evidence.later or clients and not clients.open and not unread
-    if not read or unread and (clients is None or clients.open):
+    read = scene.evidence.later or (clients and not clients.open and not unread)
+    if not read or (unread and (clients is None or clients.open)):
         words = "Coroutines that wait for something that never comes cannot be seen in stacks."
         pasted = stacks_alone(scene.evidence) and not scene.evidence.tasks
         return [(STACKS_ALONE if pasted else UNSEEN_COROUTINES, words), *unknown]

@@ -222,7 +222,7 @@ def place_to_look_at(scene: Scene) -> Wait | None:
         main, parked = one.view.role == "main", one.starts_with(*PARKED)
         alone = odd and places[file_and_line(one)] == 1 and not parked
         active = bool(one.view.thread.owns_gil or one.view.thread.active)
-        return alone, main and not one.starts_with("threading.py:join") or not main and not parked, main, active
+        return alone, (main and not one.starts_with("threading.py:join")) or (not main and not parked), main, active
 
     return max(seen, key=telling, default=None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, Optional
+from typing import Literal
 
 from hangdebug.answer.certainty import AGREED, BRIEF, EVEN, FAINT, LIKELY, MOMENT, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
@@ -114,8 +114,8 @@ class Weighed:
     level: Level
     evidence: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
-    wait: Optional[Wait] = None
-    stage: Optional[Stage] = None
+    wait: Wait | None = None
+    stage: Stage | None = None
 
 
 def loop_verdict(scene: Scene, state: State, outcome: Outcome, stage: Stage | None = None) -> Verdict | str:
@@ -254,7 +254,7 @@ def single(scene: Scene, one: Wait) -> Weighed:
     if one.running is None and calls_a_library and cause_of(scene, one)[0].frames_wait:
         doubt = "The dump does not say whether the call waits or computes."
         return Weighed("waits", EVEN, (), (ONE_MOMENT, doubt), one, stage)
-    if one.running or one.running is None and calls_a_library:
+    if one.running or (one.running is None and calls_a_library):
         words = f"The event loop's thread is at work in {one.frame}."
         doubt = "A healthy server is caught at work now and then."
         return Weighed("computes", EVEN if one.running else FAINT, (words,), (ONE_MOMENT, doubt), one)

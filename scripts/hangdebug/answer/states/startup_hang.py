@@ -38,7 +38,7 @@ def importing(scene: Scene) -> Verdict | str:
         return "An event loop runs already."
     one, frames = wait(scene, main), since_fork(main.thread.frames)
     loads = any(calls(frame, *LOADS) for frame in frames)
-    if not (loads or imports_only(frames) or not scene.evidence.process.listens and before_serving(scene, frames)):
+    if not (loads or imports_only(frames) or (not scene.evidence.process.listens and before_serving(scene, frames))):
         return "The main thread is not on its way to serve."
     polls = one.motion.in_place and one.motion.often and not one.running and looks_again(scene, main)
     if one.running or not one.motion.in_place or (one.motion.often and not polls):

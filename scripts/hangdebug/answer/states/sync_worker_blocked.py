@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 
 from hangdebug.answer.certainty import (
     COMPUTES_OR_ONCE,
@@ -104,7 +104,7 @@ class WorkersWeighed:
     level: Level
     evidence: tuple[str, ...]
     doubts: tuple[str, ...] = ()
-    wait: Optional[Wait] = None
+    wait: Wait | None = None
     limits: tuple[Limit, ...] = ()
 
 
@@ -232,10 +232,10 @@ def others_served(scene: Scene, seen: Crew, first: Wait) -> WorkersWeighed | Non
         words = f"Each request has a thread of its own, and {len(awake)} of them went on while they were watched."
         return going_on(scene, words, doubt)
     for_a_while = all(
-        sleeps_or_computes(one) or one.kernel is not None and ends_by_itself(one.kernel) for one in seen.stuck
+        sleeps_or_computes(one) or (one.kernel is not None and ends_by_itself(one.kernel)) for one in seen.stuck
     )
     unwatched = bool(scene.evidence.readings) and not scene.evidence.watch
-    if for_a_while or unwatched and not waits_for_own_lock(first):
+    if for_a_while or (unwatched and not waits_for_own_lock(first)):
         words = f"All {len(seen.stuck)} requests that are served stand still."
         doubts = ("Each has a thread of its own: slow requests, and streams, look alike.",)
         return WorkersWeighed("unclear", EVEN, (words,), doubts, first)
@@ -270,7 +270,7 @@ def script(scene: Scene) -> WorkersWeighed | None:
     for waits, limits in ((mains, ()), (rest, (SIDE_THREAD,))):
         asked = ((owed(scene, one), one) for one in waits if does_not_go_on(one) and not one.running)
         found = [(how, one) for how, one in asked if how is not None]
-        if not found or limits and len(found) < len([one for one in rest if not between_jobs(one)]):
+        if not found or (limits and len(found) < len([one for one in rest if not between_jobs(one)])):
             continue
         how, one = max(found, key=lambda pair: OWED[pair[0]].figure)
         who = name_of(one.view)

@@ -219,7 +219,8 @@ def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         return None
     any_of = " or ".join(sorted(ends))
     words = (
-        f"{task.name} {'serves a request that has no answer yet, and ' * asked}waits for {task.awaits} without a timeout.",
+        f"{task.name} {'serves a request that has no answer yet, and ' * asked}waits for {task.awaits} without a "
+        "timeout.",
         f"No task, thread or callback that is left calls {any_of}, and no request that could come.",
     )
     failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]

@@ -29,6 +29,7 @@ def tasks_by_pstree(pid: int) -> tuple[Task, ...]:
     try:
         done = subprocess.run(
             [*command, "-I", "-m", "asyncio", "pstree", str(pid)],
+            check=False,
             capture_output=True,
             text=True,
             errors="replace",

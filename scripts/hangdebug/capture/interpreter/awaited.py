@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Iterable, Iterator
 
 from hangdebug.capture.interpreter.coroutines import Call, Chain, suspended_call
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE
@@ -55,7 +55,7 @@ def awaited_by(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
     sleeps = bool(rest) and library_path(rest[0].frame.file) == "asyncio/tasks.py" and rest[0].frame.name == "sleep"
     while rest:
         path = library_path(rest[0].frame.file) or ""
-        if not (path in PRIMITIVES or path == ANYIO_BACKEND and is_waitable(objects, rest[0].first)):
+        if not (path in PRIMITIVES or (path == ANYIO_BACKEND and is_waitable(objects, rest[0].first))):
             break
         primitive = rest.pop(0)
     if primitive is not None and primitive.first:
@@ -267,9 +267,10 @@ def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) ->
             yield "runs"
         elif inner is not None and inner.frame.name == "_cancel_and_wait":
             yield "expired"
-        elif objects.type_name(one.values[1] if one.values[1:] else 0) not in ("NoneType", ""):
-            if not any("Timeout" in objects.kinds(at) for at in exit_owners(objects, one)):  # as from 3.12 on
-                yield "runs"
+        elif objects.type_name(one.values[1] if one.values[1:] else 0) not in ("NoneType", "") and not any(
+            "Timeout" in objects.kinds(at) for at in exit_owners(objects, one)
+        ):  # as from 3.12 on
+            yield "runs"
     for at in exit_owners(objects, one):
         kinds = set(objects.kinds(at))
         if "Timeout" in kinds:

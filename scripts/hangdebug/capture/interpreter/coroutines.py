@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
 
 from hangdebug.capture.interpreter.layout import GC_FLAGS, GC_HEAD, MOST_NODES, TASK_LISTS_SINCE, Layout
 from hangdebug.capture.interpreter.memory import Memory, Unreadable

@@ -15,10 +15,11 @@ import signal
 import struct
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator
+from typing import Any
 
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 from hangdebug.capture.interpreter.runtimes import is_plain_interpreter

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Iterator
 
 PAGE = 4096
 MOST_PAGES = 32_768  # 128 MiB: what is not found in so much is not looked for any longer
@@ -39,10 +39,8 @@ class Memory:
         if not (PAGE <= at < 1 << 56 and 0 <= size <= MOST_BYTES):
             raise Unreadable(f"{size} bytes at {at:#x}")
         first, last = at // PAGE, (at + size - 1) // PAGE
-        if first == last:
-            found = self.page(first)
-        else:
-            found = b"".join(self.page(number) for number in range(first, last + 1))
+        pages = range(first, last + 1)
+        found = self.page(first) if first == last else b"".join(map(self.page, pages))
         begin = at - first * PAGE
         return found[begin : begin + size]
 

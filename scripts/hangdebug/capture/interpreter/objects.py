@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Iterator
 
 from hangdebug.capture.interpreter.layout import Layout
 from hangdebug.capture.interpreter.memory import Memory, Unreadable

@@ -13,7 +13,8 @@ import json
 import os
 import sys
 import threading
-from typing import Any, AsyncIterator
+from collections.abc import AsyncIterator
+from typing import Any
 
 
 class Plain:
@@ -36,9 +37,8 @@ class Jobs:
 
     @staticmethod
     async def enter_twice(lock: asyncio.Lock) -> None:
-        async with lock:
-            async with lock:
-                pass
+        async with lock, lock:
+            pass
 
     @staticmethod
     async def end_badly() -> None:

@@ -13,8 +13,9 @@ import json
 import os
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, Optional, Tuple
+from typing import Optional
 
 from hangdebug.capture.interpreter import asyncio_pstree
 from hangdebug.capture.interpreter.awaited import (
@@ -103,7 +104,7 @@ def layout_for(pid: int) -> Layout:
     which = executable_of(pid)
     with measuring:
         when, found = layouts.get(which, (0.0, None))
-        if found is None or isinstance(found, Unreadable) and time.monotonic() - when > FAILED_FOR:
+        if found is None or (isinstance(found, Unreadable) and time.monotonic() - when > FAILED_FOR):
             found = layout_on_specimen(pid)
             layouts[which] = time.monotonic(), found
     if isinstance(found, Unreadable):
@@ -288,7 +289,7 @@ def task_at(objects: Objects, at: int) -> Task | None:
 
 # Its state, the addresses of its coroutine and of the future that it awaits, its name, the address of the exception
 # with which it failed, and how often it was cancelled.
-Fields = Tuple[Optional[str], int, int, str, int, int]
+Fields = tuple[Optional[str], int, int, str, int, int]
 
 
 def fields_in_c(objects: Objects, at: int) -> Fields:
@@ -304,7 +305,7 @@ def fields_in_c(objects: Objects, at: int) -> Fields:
 
 
 def fields_in_python(objects: Objects, at: int) -> Fields:
-    """Of a task whose class is written in Python, as `nest_asyncio` has them all. It has no state while it is pending."""
+    """Of a task class written in Python, as `nest_asyncio` has them all: it has no state while it is pending."""
     found = {name: value for name, value in objects.attributes(at).items() if objects.type_name(value) != "NoneType"}
     return (
         objects.text(found["_state"]).lower() if "_state" in found else "pending",

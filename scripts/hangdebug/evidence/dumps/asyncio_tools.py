@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Iterable, Iterator
 
 from hangdebug.evidence.dumps.grammar import Head, python_of
 from hangdebug.evidence.frames import UNKNOWN

@@ -129,7 +129,7 @@ def string_text(line: str) -> str:
     """The text of a line that is nothing but a string: its own end of line, and what is escaped, are taken off."""
     found = LITERAL.match(line[:4000])
     text = found["text"] if found else ""
-    text = text[:-2] if text.endswith("\\n") else text
+    text = text.removesuffix("\\n")
     return text.replace('\\"', '"').replace("\\'", "'") if text and "\\n" not in text else line
 
 
@@ -202,7 +202,7 @@ def lines_inside(line: str) -> list[str]:
 def unescaped(line: str) -> str:
     text = re.sub(
         r"\\(?:[ntr\"'\\]|u[0-9a-fA-F]{4})",
-        lambda found: ESCAPES[found[0]] if found[0] in ESCAPES else chr(int(found[0][2:], 16)),
+        lambda found: ESCAPES[found[0]] if found[0] in ESCAPES else chr(int(found[0].removeprefix("\\u"), 16)),
         line,
     )
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # two escapes make one emoji
@@ -274,7 +274,7 @@ def row_line(row: object) -> str:
 
 
 def record_text(text: str) -> str:
-    """The frames of a record that stands on many lines, such as an event of an error tracker's; else the text itself."""
+    """The frames of a record on many lines, such as an event of an error tracker's; else the text itself."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):

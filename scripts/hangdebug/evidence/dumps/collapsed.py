@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Iterable, Optional
+from collections.abc import Iterable
+from typing import Optional
 
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
@@ -82,7 +83,7 @@ def stack(line: str) -> tuple[ThreadKey, tuple[Frame, ...], int] | None:
             break
         parts.pop(0)
     frames = [one for one in map(frame, parts) if one is not None]
-    if not frames or len(frames) < len(parts) / 2 or len(parts) < 2 and pid is None and os_id is None and not name:
+    if not frames or len(frames) < len(parts) / 2 or (len(parts) < 2 and pid is None and os_id is None and not name):
         return None
     return (pid, name, os_id), tuple(reversed(frames)), int(weight["weight"]) if weight else 1
 

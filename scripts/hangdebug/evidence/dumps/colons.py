@@ -16,7 +16,7 @@ No line of them means much alone, so a lone one without a head is no stack.
 from __future__ import annotations
 
 import re
-from typing import Iterable
+from collections.abc import Iterable
 
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts, pyspy_text
@@ -72,7 +72,7 @@ def head(line: str) -> Head | None:
 
 
 def frames(line: str) -> list[Frame]:
-    if ".py" not in line and "<" not in line or len(line) > 1000:
+    if (".py" not in line and "<" not in line) or len(line) > 1000:
         return []
     reprs, links = (list(shape.finditer(line)) for shape in LINKS)
     links = reprs or (links if len(links) > 1 else [])

@@ -7,8 +7,9 @@ becomes an unnamed thread; a head that comes again begins the next sample.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Callable, Iterable, Iterator, Literal
+from typing import Callable, Literal
 
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
@@ -72,8 +73,8 @@ class Grammar:
     """How one format looks. `source` says that lines of source code stand below the frames."""
 
     format: str
-    head: Callable[[str], "Head | None"]
-    frames: Callable[[str], "list[Frame]"]
+    head: Callable[[str], Head | None]
+    frames: Callable[[str], list[Frame]]
     order: str = "first"
     source: bool = False
 
@@ -128,7 +129,7 @@ class Draft:
         return fresh
 
     def head(self, line: str) -> Head | None:
-        if not line.strip() or self.in_locals is not None and depth(line) > self.in_locals:
+        if not line.strip() or (self.in_locals is not None and depth(line) > self.in_locals):
             return None
         return self.grammar.head(line)
 
@@ -152,7 +153,7 @@ class Draft:
         elif LOCALS.match(line):
             self.in_locals = depth(line)
         elif not self.take_frames(line) and not self.take_source(line):
-            self.apart = self.apart or self.blank and not NOT_SOURCE.match(line)
+            self.apart = self.apart or (self.blank and not NOT_SOURCE.match(line))
             if not NOT_SOURCE.match(line):
                 self.drop_first()
             self.skip(line)
@@ -187,7 +188,7 @@ class Draft:
             for early, found in self.first:
                 self.stacks[-1].frames += [one for one in found if one.file]
                 self.stacks[-1].depths.append(depth(early))
-        elif self.stacks[-1].frames and (self.fenced or self.apart and not self.grammar.source):
+        elif self.stacks[-1].frames and (self.fenced or (self.apart and not self.grammar.source)):
             self.stacks.append(Stack(None))
         self.apart, self.fenced, self.first = False, False, []
         self.stacks[-1].frames += [one for one in frames if one.file]

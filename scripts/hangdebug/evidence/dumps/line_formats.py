@@ -1,4 +1,4 @@
-"""Formats of a head line and lines of frames, each described by one Grammar: pystack, gdb, uWSGI, faulthandler, and others.
+"""Formats of a head line and lines of frames, each described by one Grammar: pystack, gdb, uWSGI, faulthandler, ...
 
 A format that needs more than a Grammar has a file of its own beside this one.
 """
@@ -6,8 +6,9 @@ A format that needs more than a Grammar has a file of its own beside this one.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Callable, Iterable, Optional
+from typing import Callable
 
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts, pyspy_text
@@ -103,7 +104,7 @@ GDB_GRAMMAR = Grammar("gdb", gdb_head, gdb_frames, source=True)
 #
 #     *** uWSGI Python tracebacker output ***
 #
-#     thread_id = uWSGIWorker1Core0 filename = /srv/app/wsgi.py lineno = 13 function = quote line = return price(item) * 2
+#     thread_id = uWSGIWorker1Core0 filename = /srv/app/wsgi.py lineno = 13 function = quote line = return price(item)
 #     thread_id = uWSGIWorker1Core0 filename = /srv/app/wsgi.py lineno = 9 function = price line = time.sleep(3600)
 #
 # The outermost call comes first. Threads are known by name, or by Python's ident where they have none.
@@ -124,7 +125,7 @@ def uwsgi_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
         if found:
             number, text = int(found["line"]) or None, (found["text"] or "").strip()
             frame = Frame(found["function"], found["file"], number, text=text)
-            if not samples or found["thread"] != last and found["thread"] in samples[-1]:
+            if not samples or (found["thread"] != last and found["thread"] in samples[-1]):
                 samples.append({})
             last = found["thread"]
             stacks = samples[-1].setdefault(last, [[]])
@@ -332,7 +333,7 @@ class LineFormat:
     """A format's reader, and its grammar."""
 
     read: Callable[[list[str]], tuple[Snapshot, ...]]
-    GRAMMAR: Optional[Grammar] = None
+    GRAMMAR: Grammar | None = None
 
 
 PYSTACK = LineFormat(pystack_read, PYSTACK_GRAMMAR)

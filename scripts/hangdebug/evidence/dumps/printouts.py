@@ -11,8 +11,8 @@ Stacks of tasks (`Task.print_stack()`) may stand among them. Rich's frames are r
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Iterable
 
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
@@ -69,7 +69,7 @@ def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
         return task
-    if len(line) > 400 or "hread" not in line and "HREAD" not in line:
+    if len(line) > 400 or ("hread" not in line and "HREAD" not in line):
         found = LIST.search(line[:400]) if "most recent call" in line[:400] else None
         return Head("thread", order=found["order"], anonymous=True) if found else None
     order = ORDER.search(line)

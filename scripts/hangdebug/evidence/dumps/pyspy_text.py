@@ -12,7 +12,7 @@ Native frames (`--native`) are left out: the causes are read from Python's.
 from __future__ import annotations
 
 import re
-from typing import Iterable
+from collections.abc import Iterable
 
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts
@@ -89,7 +89,9 @@ def head(line: str) -> Head | None:
 
 def usual_name_head(line: str) -> Head | None:
     found = KNOWN.match(line[:400])
-    if not found or not found["rest"].strip() and any(one.line or one.file.endswith(".py") for one in one_frame(line)):
+    if not found or (
+        not found["rest"].strip() and any(one.line or one.file.endswith(".py") for one in one_frame(line))
+    ):
         return None
     first, rest = frames(found["rest"]), found["rest"].strip()
     prose = rest and not first and not re.match(r"[(\[<#\u2190-\u21ff\u2013\u2014-]", rest)
@@ -121,7 +123,7 @@ def flags(state: str) -> tuple[bool | None, bool | None]:
 
 def frames(line: str) -> list[Frame]:
     """The frames that the line shows: one, none, or several joined by arrows or commas."""
-    if " (" not in line or ");" in line and COLLAPSED.search(line):
+    if " (" not in line or (");" in line and COLLAPSED.search(line)):
         return []
     if line.count(" (") > 1:
         found = [Frame(one["function"], one["file"], int(one["line"] or 0) or None) for one in JOINED.finditer(line)]
@@ -143,7 +145,7 @@ def one_frame(line: str) -> list[Frame]:
         return []
     if " " in file and not FILE_NAME.search(file):  # prose in brackets: (pid 12, seen at 17:31)
         return []
-    if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):
+    if NATIVE.search(file) or (not place["line"] and INTERPRETER.match(file)):
         return [Frame(function, "")]
     led = LED_BY.match(function) if not PYTHON_NAME.match(function) else None
     function = function[led.end() :] if led else function

@@ -12,8 +12,8 @@ traceback of any other exception shows where that was raised, and is no stack of
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Iterable, Iterator
 
 from hangdebug.evidence.frames import UNKNOWN, calls
 from hangdebug.evidence.model import Frame, Statement, Thread
@@ -104,7 +104,7 @@ def stated(line: str) -> Iterator[Statement]:
 
 
 def kind_of(text: str) -> StatementKind | None:
-    if HELD.search(text) or HELD_FOR.search(text) and seconds(text) is not None:
+    if HELD.search(text) or (HELD_FOR.search(text) and seconds(text) is not None):
         return "loop-held"
     if KILLED.search(text):
         return "killed"
@@ -150,7 +150,7 @@ def c_only(lines: list[str]) -> bool:
 def is_interrupt(raised: str, frames: Iterable[Frame]) -> bool:
     """Whether what was raised only ended a wait: Ctrl-C, or a time-out's handler, on top of what it interrupted."""
     handled = any(is_handler(frame) for frame in frames)
-    return bool(INTERRUPTS.match(raised)) and (handled or "SystemExit" not in raised) or handled
+    return (bool(INTERRUPTS.match(raised)) and (handled or "SystemExit" not in raised)) or handled
 
 
 def is_handler(frame: Frame) -> bool:
