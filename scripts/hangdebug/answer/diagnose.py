@@ -27,8 +27,6 @@ from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
-RANKS = ("sync-worker-blocked", "inconclusive")  # what a process without a loop may be in
-
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
@@ -116,7 +114,7 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
 
 def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
     """The process that stands elsewhere than all others, where they are ranks of one computation that waits for it."""
-    if len(diagnoses) < 3 or not all(one.state in RANKS and one.blocking_frame for one in diagnoses):
+    if len(diagnoses) < 3 or not all(one.blocking_frame and one.role != "event-loop" for one in diagnoses):
         return None
     places = Counter(place_in(one) for one in diagnoses)
     return next((one for one in diagnoses if len(places) == 2 and places[place_in(one)] == 1), None)
