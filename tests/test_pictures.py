@@ -29,8 +29,8 @@ from hangdebug.report.charts import latency, threads_over_aborts
 from hangdebug.report.recording import flame, speedscope
 from hangdebug.report.thread_rows import KINDS
 from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, MOST_ROWS, timeline, wait_graph
-from hangdebug.scene.rings import WaitsFor
 from hangdebug.scene.scene import scene
+from hangdebug.scene.waits import WaitsFor
 
 ROOT = Path(__file__).parents[1]
 DUMPS = ROOT / "tests" / "dumps"

@@ -28,10 +28,15 @@ import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
-from hangdebug.capture.interpreter.elf import is_plain_interpreter, read_image
 from hangdebug.capture.interpreter.known_layouts import ROWS, known_layout
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
-from hangdebug.capture.interpreter.runtimes import holds_unnamed_python, is_python, runtime_of
+from hangdebug.capture.interpreter.runtimes import (
+    holds_unnamed_python,
+    is_plain_interpreter,
+    is_python,
+    read_image,
+    runtime_of,
+)
 from hangdebug.capture.interpreter.tasks import tasks_of
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import HangError, MissingTool, NotPermitted, NotPython

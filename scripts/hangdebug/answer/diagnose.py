@@ -114,7 +114,7 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
 
 def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
     """The process that stands elsewhere than all others, where they are ranks of one computation that waits for it."""
-    if len(diagnoses) < 3 or not all(one.blocking_frame and one.role != "event-loop" for one in diagnoses):
+    if len(diagnoses) < 3 or not all(ENTRIES[one.state].without_loop and one.blocking_frame for one in diagnoses):
         return None
     places = Counter(place_in(one) for one in diagnoses)
     return next((one for one in diagnoses if len(places) == 2 and places[place_in(one)] == 1), None)

@@ -14,10 +14,10 @@ from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
 from hangdebug.scene.loop import spins
 from hangdebug.scene.requests import innocence, standing_threads
-from hangdebug.scene.rings import WaitsFor, node_name
+from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
-from hangdebug.scene.waits import Wait, name_of, stuck_workers
+from hangdebug.scene.waits import Wait, WaitsFor, name_of, stuck_workers
 from hangdebug.scene.waits import wait as wait_of
 
 NAME_TAKEN = re.compile(r"([A-Za-z_][\w.]*)\.acquire\(")

@@ -133,7 +133,7 @@ def copy_children(pid: int) -> str:
     """The text of children.tsv: of each child its pid, its command line, the pipes that it has, and what it writes to.
 
     The pid is the one in the target's own namespace, which is what its system calls name. The last column is the pipe or
-    socket to which its main thread stands in a write, and how often it was switched to, "" where it stands in none.
+    socket to which its main thread stands in a write, "" where it stands in none.
     """
     rows = []
     level = namespace_depth(pid)
@@ -150,14 +150,13 @@ def copy_children(pid: int) -> str:
 
 
 def written_to(pid: int) -> str:
-    """The pipe or socket to which a process's main thread stands in a write: "pipe:[1234] after 7", "" for none."""
+    """The pipe or socket to which a process's main thread stands in a write: "pipe:[1234]", "" for none."""
     name, args = syscall(text_of(f"/proc/{pid}/syscall") or "", TABLES.get(platform.machine(), {}))
     try:
         target = os.readlink(f"/proc/{pid}/fd/{args[0]}") if name in WRITES and args else ""
     except OSError:
         return ""
-    woken = "+".join(context_switches(text_of(f"/proc/{pid}/status") or ""))
-    return f"{target} after {woken}" if target.startswith(("pipe:", "socket:")) else ""
+    return target if target.startswith(("pipe:", "socket:")) else ""
 
 
 def copy_sharers(pid: int) -> str:

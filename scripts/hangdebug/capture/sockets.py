@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
+from hangdebug.capture.proc import copy_descriptors
 from hangdebug.evidence import tcp
 
 try:
@@ -117,11 +118,10 @@ def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
     try:
         if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
             return ""
-        links = (os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
-        own = {link[8:-1] for link in links if link.startswith("socket:[")}
         rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in connections_in_use(family)]
     except (OSError, AttributeError, struct.error):
         return ""
+    own = {line.split("socket:[")[1][:-1] for line in copy_descriptors(pid).splitlines() if "socket:[" in line}
     found = ((port, sent, received) for port, inode, sent, received in rows if str(inode) in own and port in listening)
     return "# port received sent\n" + "".join(f"{port}\t{received}\t{sent}\n" for port, sent, received in found)
 

@@ -8,21 +8,13 @@ from dataclasses import replace
 
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.dumps import (
-    asyncio_debug,
     asyncio_tools,
-    austin,
     collapsed,
     colons,
-    faulthandler,
-    gdb,
-    ipython,
+    line_formats,
     printouts,
-    profiling,
-    pyspy_asyncio,
     pyspy_json,
     pyspy_text,
-    pystack,
-    uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED
@@ -33,23 +25,27 @@ from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
     pyspy_json,
-    pyspy_asyncio,
+    line_formats.PYSPY_ASYNCIO,
     pyspy_text,
-    faulthandler,
-    ipython,
+    line_formats.FAULTHANDLER,
+    line_formats.LineFormat(printouts.read_ipython),
     printouts,
-    pystack,
-    gdb,
-    profiling,
-    austin,
+    line_formats.PYSTACK,
+    line_formats.GDB,
+    line_formats.PROFILING,
+    line_formats.AUSTIN,
     collapsed,
     asyncio_tools,
-    uwsgi,
+    line_formats.UWSGI,
     colons,
 )
-LAST_READER = asyncio_debug  # a mention of a task is read where there is no stack
+LAST_READER = line_formats.LineFormat(
+    asyncio_tools.read_debug_log
+)  # a mention of a task is read where there is no stack
 # The formats whose readers say which lines they could not place.
-COUNTS = frozenset(reader.GRAMMAR.format for reader in READERS if hasattr(reader, "GRAMMAR")) | {"uWSGI tracebacker"}
+COUNTS = frozenset(
+    grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
+) | {"uWSGI tracebacker"}
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")

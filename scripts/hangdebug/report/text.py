@@ -9,7 +9,7 @@ from typing import Any, Iterable, Iterator, Sequence
 from hangdebug.answer.model import Asked, Diagnosis, Step
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
-from hangdebug.scene.rings import drawing
+from hangdebug.scene.waits import drawing
 
 SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12

@@ -13,9 +13,9 @@ from hangdebug.evidence.model import Evidence
 from hangdebug.report import svg
 from hangdebug.report.svg import Picture
 from hangdebug.report.thread_rows import IDLE, KINDS, OTHER, Cell, Row, idle, rows_of, stretches
-from hangdebug.scene.rings import drawing
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.scene import scene as scene_of
+from hangdebug.scene.waits import drawing
 
 COLUMNS, BOX, GAP, HEIGHT, DROP = 3, 220, 84, 92, 46
 NOT_SHOWN = "what lies behind it, the evidence does not show"

@@ -7,15 +7,18 @@ nobody is seen who could end it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Frame, Task
+from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.lifecycle import RUNS
 from hangdebug.scene.pools import hands_to_pool, uses_processes
-from hangdebug.scene.rings import OpenRequest
+from hangdebug.scene.requests import RECEIVES
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
@@ -34,7 +37,21 @@ from hangdebug.scene.tasks import (
 )
 from hangdebug.scene.waits import Wait, name_of, stuck_workers, wait
 
+
 # What a server runs for one request, whoever's code it calls from there.
+@dataclass(frozen=True)
+class OpenRequest:
+    """A request, or a message, without an answer: the task that serves it, and what is known of the end of its wait.
+
+    `by` says what it waits for, and who may end that. `job` is whether nobody has asked for it: a program's own work.
+    """
+
+    task: Task
+    outlook: Outlook
+    by: str
+    job: bool = False
+
+
 REQUESTS = (
     "uvicorn/protocols/http/httptools_impl.py:run_asgi",
     "uvicorn/protocols/http/h11_impl.py:run_asgi",
@@ -63,7 +80,9 @@ UNREAD = {
 def open_requests(scene: Scene) -> tuple[OpenRequest, ...]:
     """The requests that have no answer in the later reading of the tasks; those that are known to stand still first."""
     seen = task_waits(scene)
-    found = [OpenRequest(task, *outlook(scene, seen, task)) for task in seen.tasks.values() if is_request(seen, task)]
+    asked = [(task, False) for task in seen.tasks.values() if is_request(seen, task)]
+    jobs = [(task, True) for task in seen.tasks.values() if is_job(scene, seen, task)]
+    found = [OpenRequest(task, *outlook(scene, seen, task), job) for task, job in (*asked, *jobs)]
     order: tuple[Outlook, ...] = ("unseen", "expected", "fed", "moved")
     return tuple(
         sorted(found, key=lambda one: (order.index(one.outlook), one.task.timed, not runs_application(one.task)))
@@ -86,6 +105,27 @@ def is_request(seen: TaskWaits, task: Task) -> bool:
         return False
     called = any(calls(frame, *REQUESTS, *RUNS_IN_THREADS) for frame in task.frames)
     return called or called_by_server(task)
+
+
+def is_job(scene: Scene, seen: TaskWaits, task: Task) -> bool:
+    """Whether a task of a program that serves nobody waits for an answer: one that it has asked for, and is owed.
+
+    In an endless loop it waits for the next message, as consumers do; in a line of its own making, for its end.
+    """
+    if task.id not in seen.stuck or awaited_directly(task) or not runs_application(task):
+        return False
+    if scene.evidence.process.listens or any(serves(frame) for one in seen.tasks.values() for frame in one.frames):
+        return False
+    behind = (task.awaits.id, *task.awaits.of) if task.awaits is not None else ()
+    if task.awaits is None or task.awaits.kind == "timer" or any(one in seen.tasks for one in behind):
+        return False
+    one = as_wait(scene, task)
+    return one.frame is not None and not in_endless_loop(scene.evidence.sources, one.frame) and not receives(one)
+
+
+def receives(one: Wait) -> bool:
+    """Whether the line waits for the next message, whoever sends it."""
+    return (one.text or "").lstrip().startswith("async for") or one.line_says(*RECEIVES)
 
 
 def called_by_server(task: Task) -> bool:

@@ -8,12 +8,10 @@ from typing import Mapping
 
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
-from hangdebug.evidence.model import Frame, Task
-from hangdebug.evidence.vocabulary import EdgeKind, Outlook
 from hangdebug.scene.graph import Edge, Graph, before_one_lock, futex_address, graph, is_timed
 from hangdebug.scene.locks import ENTERS, Lock, locks_wanted
 from hangdebug.scene.scene import Scene, View, identity, once
-from hangdebug.scene.waits import Wait, name_of, wait
+from hangdebug.scene.waits import Wait, WaitsFor, name_of, wait
 
 UNNAMED = Lock("the lock", "", "", False, frozenset())
 NOBODY = "nobody that is left"
@@ -208,45 +206,3 @@ def no_task_releases(scene: Scene) -> bool:
     """Whether all of asyncio's tasks were read, and none of them names a release."""
     tasks = scene.evidence.later
     return bool(tasks) and not scene.evidence.unread and not any("release" in task.ends for task in tasks)
-
-
-# -- who waits for whom, as others draw it -------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class WaitsFor:
-    """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
-
-    `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
-    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree
-    and it may still be another object; `concluded` is True where it follows from who is at work, and no line says it.
-    """
-
-    thread: str
-    waits_for: str
-    through: str
-    frame: Frame | None = None
-    kind: EdgeKind = "lock"
-    sure: bool = True
-    concluded: bool = False
-
-    def __str__(self) -> str:
-        where = f" in {self.frame}" if self.frame else ""
-        return f"{self.thread} waits{where} for {self.through}."
-
-
-@dataclass(frozen=True)
-class OpenRequest:
-    """A request, or a message, without an answer: the task that serves it, and what is known of the end of its wait.
-
-    `by` says what it waits for, and who may end that.
-    """
-
-    task: Task
-    outlook: Outlook
-    by: str
-
-
-def drawing(edges: tuple[WaitsFor, ...]) -> str:
-    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
-    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])

@@ -43,7 +43,7 @@ ENDS = {
     "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
 # Servers of messages that come through a pipe, or over a connection of the server's own: a task for each.
-MESSAGES = ("mcp/server/", "mcp/shared/", "fastmcp/server/", "pygls/", "ipykernel/")
+MESSAGES = ("mcp/server/", "fastmcp/server/", "pygls/", "ipykernel/")
 OF_FUTURE = {"set_result", "set_exception"}
 MAKES_FUTURE = r"\b{}\b[^=\n]*=[^=].*(?:create_future|Future)\("
 RESPONSES = (

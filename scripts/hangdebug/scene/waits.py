@@ -11,6 +11,7 @@ from hangdebug.evidence.kernel import EPOLL
 from hangdebug.evidence.libraries import HANDLE, POLL
 from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
+from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.scene import Scene, View, identity, once, stacks_alone
 
 SLEEPING = ("S", "D")
@@ -299,3 +300,33 @@ def file_and_line(one: Wait) -> tuple[str, int | None]:
 def name_of(view: View) -> str:
     one = view.thread
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
+
+
+# -- who waits for whom, as others draw it ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WaitsFor:
+    """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
+
+    `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
+    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree
+    and it may still be another object; `concluded` is True where it follows from who is at work, and no line says it.
+    """
+
+    thread: str
+    waits_for: str
+    through: str
+    frame: Frame | None = None
+    kind: EdgeKind = "lock"
+    sure: bool = True
+    concluded: bool = False
+
+    def __str__(self) -> str:
+        where = f" in {self.frame}" if self.frame else ""
+        return f"{self.thread} waits{where} for {self.through}."
+
+
+def drawing(edges: tuple[WaitsFor, ...]) -> str:
+    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
+    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])

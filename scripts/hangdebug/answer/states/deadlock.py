@@ -11,9 +11,9 @@ from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.fork import lock_left_by_fork
 from hangdebug.causes.model import Cause
-from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, drawing, ring_of
+from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, ring_of
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import wait
+from hangdebug.scene.waits import drawing, wait
 
 
 def forked_child(scene: Scene) -> Verdict | str:

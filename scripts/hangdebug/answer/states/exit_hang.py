@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer import stuck_loop
 from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.states.startup_hang import lifespan_verdict
 from hangdebug.answer.words import line_of, place_of, times
 from hangdebug.causes.default_executor import joining_thread
@@ -135,7 +135,7 @@ def library_hook(scene: Scene, main: View) -> Verdict | str:
 
 def stopping_on_loop(scene: Scene) -> Verdict | str:
     """The loop's thread runs the end of the application's lifespan, and does not go on."""
-    return stuck_loop.verdict_of(scene, "exit-hang", "waits", "stopping")
+    return loop_verdict(scene, "exit-hang", "waits", "stopping")
 
 
 def lifespan(scene: Scene) -> Verdict | str:

@@ -5,7 +5,6 @@ Each doubt that is left is a limit: "healthy" is no surer than the weakest part 
 
 from __future__ import annotations
 
-from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import (
     AGREED,
     BUSY_AT_TIMES,
@@ -24,6 +23,8 @@ from hangdebug.answer.certainty import (
     lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
+from hangdebug.answer.states.loop_blocked import loop_verdict
+from hangdebug.answer.states.sync_worker_blocked import workers_verdict
 from hangdebug.answer.words import counted, idle_words
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Clients
@@ -51,7 +52,7 @@ def loop_moves_on(scene: Scene) -> Verdict | str:
     """The loop is never idle, and goes from one piece of work to the next."""
     if scene.evidence.process.listens is False and spins(scene) is not None:
         return "Its thread burns a CPU in nobody's handler, and it listens nowhere: it may be on its way out."
-    return stuck_loop.verdict_of(scene, "healthy", "moves-on")
+    return loop_verdict(scene, "healthy", "moves-on")
 
 
 def pool_at_work(scene: Scene) -> Verdict | str:
@@ -96,8 +97,10 @@ def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
     waiting = standing(scene)
     if waiting:
         where = place_of_request(scene, waiting[0])
-        words = f"{waiting[0].task.name} serves a request in {where}, and waits for {waiting[0].by}."
-        more = [(REQUEST_STANDS, f"{len(waiting)} requests wait so.")] if waiting[1:] else []
+        does = "is at work" if waiting[0].job else "serves a request"
+        words = f"{waiting[0].task.name} {does} in {where}, and waits for {waiting[0].by}."
+        more = [(REQUEST_STANDS, f"{len(waiting)} {'tasks' if waiting[0].job else 'requests'} wait so.")]
+        more = more if waiting[1:] else []
         return [(REQUEST_STANDS, words), *more, *unknown]
     if unaccounted(scene):
         return [*left_waiting(scene), *unknown]
@@ -151,7 +154,7 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
 
 def workers_go_on(scene: Scene) -> Verdict | str:
     """A synchronous server whose workers wait for requests, or serve them and go on."""
-    return worker_wait.verdict_of(scene, "healthy", "goes-on")
+    return workers_verdict(scene, "healthy", "goes-on")
 
 
 def bystander(scene: Scene) -> Verdict | str:
@@ -181,6 +184,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     waiting = standing(scene)
     if waiting:
         where = place_of_request(scene, waiting[0])
+        if waiting[0].job:
+            return f"The event loop is idle. Work stands still, slow or stuck, in {where}."
         if waiting[1:]:
             return (
                 f"The event loop is idle. {len(waiting)} requests have no answer yet, slow or stuck: one is in {where}."

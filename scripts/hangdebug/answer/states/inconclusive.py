@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, ONE_MOMENT, UNKNOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.next_steps import ACTIVITY
-from hangdebug.answer.states.loop_blocked import LOGGED
+from hangdebug.answer.states.loop_blocked import LOGGED, loop_verdict
+from hangdebug.answer.states.sync_worker_blocked import weighed_workers, workers_verdict
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
 from hangdebug.answer.words import counted, idle_words, line_of, place_of, whom_it_waits_for
 from hangdebug.causes import cause_of
@@ -40,7 +40,7 @@ LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
 
 def loop_unclear(scene: Scene) -> Verdict | str:
     """One dump shows the loop's thread where a healthy one may stand for a moment."""
-    found = stuck_loop.verdict_of(scene, "inconclusive", "unclear")
+    found = loop_verdict(scene, "inconclusive", "unclear")
     if isinstance(found, str) or found.wait is None or found.wait.frame is not None:
         return found
     return replace(found, wait=place_to_look_at(scene) or found.wait)
@@ -162,7 +162,7 @@ def request_stands(scene: Scene) -> Verdict | str:
 
 def workers_unclear(scene: Scene) -> Verdict | str:
     """Synchronous workers stand in requests that may be slow, or stuck."""
-    return worker_wait.verdict_of(scene, "inconclusive", "unclear")
+    return workers_verdict(scene, "inconclusive", "unclear")
 
 
 def idle_loop_alone(scene: Scene) -> Verdict | str:
@@ -181,7 +181,7 @@ def idle_loop_alone(scene: Scene) -> Verdict | str:
 
 def workers_idle_alone(scene: Scene) -> Verdict | str:
     """Stacks of one moment show workers, or a child, that wait for work: that rules out a stuck one, and no more."""
-    found = worker_wait.weighed(scene)
+    found = weighed_workers(scene)
     if scene.loop or is_earned(scene) or found is None or found.outcome != "goes-on":
         return "No worker waits for work, or more is known than the stacks of one moment."
     return Verdict("inconclusive", EVEN, found.evidence, (ONE_MOMENT.reason,), found.wait)
@@ -270,4 +270,5 @@ STATE = StateEntry(
     summary=summary,
     repair=None,
     decided=False,
+    without_loop=True,
 )

@@ -20,15 +20,18 @@ from hangdebug.answer.certainty import (
     PROVED,
 )
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
+from hangdebug.answer.states.sync_worker_blocked import LOOKS_ALIKE
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of, release_words
-from hangdebug.causes.model import Cause
+from hangdebug.causes import cause_of
+from hangdebug.causes.model import Cause, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import waits_for_idle_loop
 from hangdebug.scene.open_requests import (
     nested_handlers,
     serves_messages,
+    standing,
     standing_thread,
     waits_for_body,
     waits_for_pool,
@@ -99,6 +102,18 @@ def body_is_read(scene: Scene) -> Verdict | str:
 def outlives_timeout(scene: Scene) -> Verdict | str:
     """The time-out around a wait has run out, and the wait goes on."""
     return first_verdict(scene, after_timeout) or "No task waits on after its time-out."
+
+
+def owed_an_answer(scene: Scene) -> Verdict | str:
+    """A program that serves nobody waits for the answer of a client library, as a script does in a thread."""
+    idle = any(view.idle for view in scene.loop) and all_known(scene)
+    for one in standing(scene) if idle else ():
+        found = as_wait(scene, one.task)
+        cause, match = cause_of(scene, found, Seen("tasks-waiting"))
+        if one.job and not one.task.timed and cause.owed and match.kinds:
+            words = f"{one.task.name} waits for an answer, in the same place in both readings; nobody is served here."
+            return Verdict("tasks-waiting", OPEN, (words,), (LOOKS_ALIKE,), found)
+    return "No program that serves nobody waits for an answer."
 
 
 def waits_for_thread(scene: Scene) -> Verdict | str:
@@ -180,8 +195,14 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
 
 
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
-    """A request without an answer waits for an event or a queue, with no timeout, and no task can end that."""
-    if task.awaits is None or task.id not in seen.served or task.timed or response_begun(task):
+    """A request without an answer waits for an event or a queue, with no timeout, and no task can end that.
+
+    Of other tasks only those that wait for a queue to be read: a program may wait for an event, or a job, for ever.
+    """
+    if task.awaits is None or task.timed or response_begun(task):
+        return None
+    asked = task.id in seen.served
+    if not asked and task.awaits.method not in ("join", "put"):
         return None
     ends = ends_of(scene, task)
     if (
@@ -198,7 +219,7 @@ def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         return None
     any_of = " or ".join(sorted(ends))
     words = (
-        f"{task.name} serves a request that has no answer yet, and waits for {task.awaits} without a timeout.",
+        f"{task.name} {'serves a request that has no answer yet, and ' * asked}waits for {task.awaits} without a timeout.",
         f"No task, thread or callback that is left calls {any_of}, and no request that could come.",
     )
     failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]
@@ -239,9 +260,16 @@ def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict
         f"{task.name} waits for the child process {counts['pid']} to end ({command}).",
         "The kernel has that child in a write, before the first look and after the last: it waits to be read.",
     )
-    if not counts.get("unread"):
+    before = {one.id: one.awaits.counts for one in scene.evidence.tasks if one.awaits is not None}
+    if not counts.get("unread") or before.get(task.id) != counts:
         return verdict_on(scene, seen, task, PLAUSIBLE, words, ("Somebody else may read that pipe, slowly.",))
-    return verdict_on(scene, seen, task, PROVED, (*words, "Its stream here is full, and nobody reads from it."))
+    return verdict_on(
+        scene,
+        seen,
+        task,
+        PROVED,
+        (*words, f"Its stream here is full: {counts['unread']} bytes lie in it, and nobody reads them."),
+    )
 
 
 def pool_without_threads(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -380,12 +408,14 @@ def awaited_words(task: Task) -> str:
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
+    if LOOKS_ALIKE in verdict.doubts:
+        return f"A coroutine waits{where} for an answer, slow or lost; the event loop itself is fine."
     if verdict.wait is not None and not verdict.wait.coroutine and stacks_alone(scene.evidence):
         who = name_of(verdict.wait.view)
         return (
             f"{capital(who)} waits{where} for a coroutine of an event loop that is idle: that coroutine waits as well."
         )
-    if verdict.level == OPEN:
+    if verdict.level == OPEN and stacks_alone(scene.evidence):
         return f"A coroutine waits{where}; the list of tasks shows no thread that works for it."
     if verdict.wait is not None and not verdict.wait.coroutine and verdict.wait.view.role != "event-loop":
         return f"A request waits for a thread that stands{where}; the event loop itself is fine."
@@ -407,6 +437,7 @@ STATE = StateEntry(
         Rule("never-released", "do tasks wait for what never comes", never_released),
         Rule("never-ended", "do tasks wait for what never comes", never_ended),
         Rule("outlives-timeout", "do tasks wait for what never comes", outlives_timeout),
+        Rule("owed-an-answer", "do tasks wait for what never comes", owed_an_answer),
         Rule("waits-for-thread", "do tasks wait for what never comes", waits_for_thread),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
         Rule("tasks-alone", "is the idle loop well", tasks_alone),

@@ -81,15 +81,16 @@ def is_wait_for_child(one: Call) -> bool:
 
 
 def facts_of_child(objects: Objects, at: int) -> dict[str, int]:
-    """The pid of a child process, and how many of its streams were stopped because nobody reads what has come."""
-    found, stopped = numbers_in(objects, at, ("pid",)), 0
+    """The pid of a child process, and how many bytes lie unread in streams that were stopped because they are full."""
+    found, unread = numbers_in(objects, at, ("pid",)), 0
     for name in ("stdout", "stderr"):
         try:
             reader = objects.attributes(at)[name]
-            stopped += objects.integer(objects.attributes(reader)["_paused"])
+            fields = objects.attributes(reader)
+            unread += objects.length(fields["_buffer"]) if objects.integer(fields["_paused"]) else 0
         except (KeyError, Unreadable):
             continue
-    return {**found, "unread": stopped}
+    return {**found, "unread": unread}
 
 
 def numbers_in(objects: Objects, at: int, names: Iterable[str]) -> dict[str, int]:
