@@ -23,7 +23,7 @@ from hangdebug.scene.graph import HANDS_TO_LOOP, RESULT, hands_to_loop
 from hangdebug.scene.loop import handler_frame
 from hangdebug.scene.pools import line_names, tasks_in_pools, woke_by_itself
 from hangdebug.scene.rings import chain
-from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes
+from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes, stacks_alone
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
@@ -57,6 +57,14 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     follow = state.follows and wait is not None and identity(wait.view) in scene.by_thread
     edges = verdict.ring or (chain(scene, wait) if follow and wait is not None else ())
     frame = blocking_frame(shown) if shown is not None and not state.well else None
+    if (
+        frame is None
+        and no_own_frame
+        and shown is not None
+        and (match.kinds or state.repair)
+        and stacks_alone(evidence)
+    ):
+        frame = library_frame(shown)
     then = next_steps(scene, state, verdict, cause, confidence)
     lines = words.Found(scene, state, verdict, cause, match, edges, confidence)
     return Diagnosis(
@@ -176,6 +184,13 @@ def blocking_frame(wait: Wait) -> BlockingFrame | None:
     if wait.frame is None:
         return None
     return BlockingFrame(wait.frame.function, wait.frame.file, wait.frame.line, wait.text)
+
+
+def library_frame(wait: Wait) -> BlockingFrame | None:
+    """The library's call that names the cause, where a pasted stack has no frame of the application."""
+    calls_made = [one for one in wait.view.inner if package(one) != "threading"]
+    frame = next(iter(calls_made), None)
+    return BlockingFrame(frame.function, frame.file, frame.line, frame.text or None) if frame is not None else None
 
 
 def without_cwd(scene: Scene, text: str) -> str:
