@@ -7,7 +7,7 @@ import asyncio
 import sys
 import threading
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 if "pure" in sys.argv:
     asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
@@ -77,10 +77,8 @@ class Jobs:
 
     async def swallow(self):
         while True:
-            try:
+            with suppress(asyncio.CancelledError):
                 await self.more.get()
-            except asyncio.CancelledError:
-                pass
 
     async def late(self, task):
         await asyncio.wait_for(task, 0.01)

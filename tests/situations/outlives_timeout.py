@@ -29,7 +29,7 @@ async def next_offer():
     while True:
         try:
             return await offers[-1].get()  # <-- queue
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             continue
 
 

@@ -51,7 +51,7 @@ def who_could_end(
 
 
 def keys_at(one: Function, line: int) -> set[str]:
-    """What a line awaits. A condition's own lock is free while it is waited for: `async with ready: await ready.wait()`."""
+    """What a line awaits. While a condition is waited for, its lock is free: `async with ready: await ready.wait()`."""
     keys = {key for key, at in one.awaits if at == line}
     return keys - {f"with {key[: -len('.wait')].rpartition('.')[2]}" for key in keys if key.endswith(".wait")}
 

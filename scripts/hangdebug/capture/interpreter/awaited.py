@@ -267,9 +267,8 @@ def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) ->
             yield "runs"
         elif inner is not None and inner.frame.name == "_cancel_and_wait":
             yield "expired"
-        elif objects.type_name(one.values[1] if one.values[1:] else 0) not in ("NoneType", ""):
-            if not any("Timeout" in objects.kinds(at) for at in exit_owners(objects, one)):  # as from 3.12 on
-                yield "runs"
+        elif has_seconds(objects, one):
+            yield "runs"
     for at in exit_owners(objects, one):
         kinds = set(objects.kinds(at))
         if "Timeout" in kinds:
@@ -280,6 +279,13 @@ def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) ->
             made = objects.attributes(at).get("gen", 0)
             within = suspended_call(objects, made) if objects.type_name(made) == "generator" else None
             yield from timeouts(objects, within, None, depth + 1) if within is not None else ()
+
+
+def has_seconds(objects: Objects, one: Call) -> bool:
+    """Whether `wait_for`, or `wait`, was given a time-out. From 3.12 on the first has an `asyncio.timeout` for it."""
+    given = objects.type_name(one.values[1]) if one.values[1:] else ""
+    own = any("Timeout" in objects.kinds(at) for at in exit_owners(objects, one))
+    return given not in ("NoneType", "") and not own
 
 
 def state_of_timeout(objects: Objects, fields: dict[str, int]) -> Iterator[str]:

@@ -304,7 +304,7 @@ def fields_in_c(objects: Objects, at: int) -> Fields:
 
 
 def fields_in_python(objects: Objects, at: int) -> Fields:
-    """Of a task whose class is written in Python, as `nest_asyncio` has them all. It has no state while it is pending."""
+    """Of a task whose class is written in Python, as `nest_asyncio` has them all. A pending one has no state."""
     found = {name: value for name, value in objects.attributes(at).items() if objects.type_name(value) != "NoneType"}
     return (
         objects.text(found["_state"]).lower() if "_state" in found else "pending",
