@@ -73,7 +73,7 @@ def test_the_words_name_who_waits_for_whom(tmp_path: Path) -> None:
     queue = diagnose(looked_at("patient_requests", tmp_path / "queue")[0])
     assert any("is inside of it, and waits for timer" in line for line in queue.doubts) and queue.confidence < 0.7
     streams = diagnose(looked_at("waiting_streams", tmp_path / "streams")[0])
-    assert not streams.doubts and streams.confidence > 0.8
+    assert all(line.startswith("Next: ") for line in streams.doubts) and streams.confidence > 0.8
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A request waits for a converter to end before it reads what that wrote; the converter waits for its pipe to be read."""
+"""A request waits for a converter to end before it reads what that wrote; the converter waits to be read."""
 
 import asyncio
 import sys

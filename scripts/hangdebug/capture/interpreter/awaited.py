@@ -283,6 +283,13 @@ def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) ->
             yield from timeouts(objects, within, None, depth + 1) if within is not None else ()
 
 
+def has_seconds(objects: Objects, one: Call) -> bool:
+    """Whether `wait_for`, or `wait`, was given a time-out. From 3.12 on the first has an `asyncio.timeout` for it."""
+    given = objects.type_name(one.values[1]) if one.values[1:] else ""
+    own = any("Timeout" in objects.kinds(at) for at in exit_owners(objects, one))
+    return given not in ("NoneType", "") and not own
+
+
 def state_of_timeout(objects: Objects, fields: dict[str, int]) -> Iterator[str]:
     """An `asyncio.timeout` (or `async_timeout`): no moment is no timeout; its handler is gone once it has run out."""
     when, handler = fields.get("_when") or fields.get("_deadline", 0), fields.get("_timeout_handler", 0)
