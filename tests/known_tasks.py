@@ -7,7 +7,7 @@ import asyncio
 import sys
 import threading
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
 if "pure" in sys.argv:
     asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
@@ -79,6 +79,8 @@ class Jobs:
         while True:
             try:  # noqa: SIM105  it is what a program does that swallows its end
                 await self.more.get()
+            except asyncio.CancelledError:
+                pass
 
     async def late(self, task):
         await asyncio.wait_for(task, 0.01)

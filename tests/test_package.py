@@ -360,9 +360,7 @@ def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a
         assert sorted(Path(place).rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    "arguments", [["capture", "--pid", "1"], ["fix", "hang.py"], ["triage"], ["diagnose", "--port", "1"]]
-)
+@pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["triage"], ["diagnose", "--port", "1"]])
 def test_a_verb_that_needs_a_package_says_so_in_a_bare_python(arguments, skill):
     done = bare(sys.executable, skill, *arguments, cwd=skill / "scripts")
     assert done.returncode == 2 and "Next: " in done.stderr and "Traceback" not in done.stderr

@@ -83,7 +83,7 @@ def test_outputs_name_no_place_of_a_machine_and_pictures_have_words(notebook):
     assert len(pictures) == 3 and all(len(base64.b64decode(data)) < 100_000 for data in pictures.values())
     exits, latency, threads = map(html.unescape, pictures)
     assert exits.count("never: ") == 5 and "as it was: 2 of 5 without an answer" in latency
-    assert re.search(r"wait=False for each stream: \d+ before, 2\d\d at most", threads)
+    assert re.search(r"wait=False for each stream: \d+ before, \d+ at most", threads)
 
 
 def test_a_crowd_shows_what_each_repair_is_worth(notebook):
@@ -95,12 +95,12 @@ def test_a_crowd_shows_what_each_repair_is_worth(notebook):
     }
     assert "no answer" in rows["as it was"] and "0 of 200" in rows["as it was"]
     for name, threads in (
-        ("wait=False for each stream", "left behind"),
+        ("wait=False for each stream", "back within 1 s"),
         ("one pool, calls that stop", "back within 1 s"),
     ):
         assert "200 of 200" in rows[name] and "none" in rows[name] and rows[name].endswith(threads)
     words = everything(notebook)
-    assert words.count("PASSED: all") == 1 and words.count("FAILED: threads were left behind") == 1
+    assert words.count("PASSED: all") == 2 and "FAILED: threads were left behind" not in words
     assert float(re.search(r"([\d.]+) s +back within", rows["one pool, calls that stop"])[1]) <= 0.05
 
 

@@ -27,7 +27,7 @@ from hangdebug.errors import BadRequest, ServiceFailed
 from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.pressure import Check, Pressure, pressure
 from hangdebug.repair.proof.request import read_requests
-from hangdebug.repair.proof.verify import USAGE, Verification, port_of, verify, what_was_done
+from hangdebug.repair.proof.verify import USAGE, Verification, verify, what_was_done
 
 READY = 30.0  # seconds until a started server has to answer
 LAST_LINES = 12  # of its log, that an error shows
@@ -157,7 +157,7 @@ def started(command: str, url: str, folder: Path | None = None, ready: float = R
         raise BadRequest("Start what?", "--start needs a command.", NEXT)
     if not curl.is_local(url):
         raise BadRequest(f"{url} is on another machine.", "What is started here answers here.", NEXT)
-    if answers(url):
+    if curl.probe([curl.probe_command(url, 1)], 1)[0].status is not None:
         raise BadRequest(
             f"Something else already listens at {url}.",
             "The probes would ask that, and not the server that is to be started.",
@@ -192,20 +192,10 @@ def spawn(words: list[str], folder: Path | None, output: int) -> subprocess.Pope
         raise ServiceFailed(f"{words[0]} cannot be run{where}.", error.strerror or str(error), NEXT) from error
 
 
-def answers(url: str) -> bool:
-    """Whether anything accepts connections there."""
-    host = urlsplit(url).hostname or ""
-    try:
-        with socket.create_connection((host, port_of(url)), timeout=1):
-            return True
-    except OSError:
-        return False
-
-
 def wait_until_ready(running: Running, url: str, ready: float) -> None:
     until = time.monotonic() + ready
     while time.monotonic() < until and running.process.poll() is None:
-        if answers(url) and curl.probe([curl.probe_command(url, 1)], 1)[0].status is not None:
+        if curl.probe([curl.probe_command(url, 1)], 1)[0].status is not None:
             return
         time.sleep(0.05)
     status = running.process.poll()
