@@ -1,7 +1,6 @@
-"""A synchronous server with a thread a request, and every request waits for one lock.
+"""A synchronous server with a thread a request: one sleeps inside of a lock, and all others stand before it.
 
-The first request holds the sessions' lock while it sleeps in a retry; all others stand before the lock. What they wait
-for is that sleep: it is the answer, and no victim's line.
+That sleep is the answer, and not the lock of those who wait.
 """
 
 import threading

@@ -13,9 +13,10 @@ from hangdebug.answer.next_steps import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
+from hangdebug.scene.graph import standing
 from hangdebug.scene.loop import spins
 from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.requests import innocence, standing
+from hangdebug.scene.requests import innocence
 from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object

@@ -19,7 +19,7 @@ from hangdebug.evidence.source import line_at, makers, raw_statement, statement_
 from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, HELPER, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
 from hangdebug.scene.pools import DEFAULT_EXECUTORS, prefix_of
-from hangdebug.scene.requests import between_jobs, waits_for_work
+from hangdebug.scene.requests import between_jobs, innocence, waits_for_work
 from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, wait
 
@@ -464,3 +464,19 @@ def entry_function(view: View) -> str:
     """The name of the function that a thread was started with, or that was submitted to its pool."""
     own = [frame for frame in view.section if is_application(frame)]
     return own[-1].name if own else ""
+
+
+@once
+def standing(scene: Scene) -> tuple[Wait, ...]:
+    """Threads beside the loop that stand in the application's code all the time, for a peer or for a lock, and owe an
+    end to somebody: nothing says that they wait there on purpose."""
+    found = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
+    return tuple(
+        one
+        for one in found
+        if one.frame is not None
+        and one.motion.samples > 1
+        and one.kernel is not None
+        and (one.on_network or bool(locks_wanted(one, scene.evidence.sources)))
+        and not innocence(scene, one)
+    )

@@ -25,9 +25,9 @@ from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.words import counted, whom_it_waits_for
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
+from hangdebug.scene.graph import standing
 from hangdebug.scene.loop import spins
 from hangdebug.scene.pools import full_pool, pool_without_spare
-from hangdebug.scene.requests import standing
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import suspects, unanswered
 from hangdebug.scene.waits import name_of, stuck_workers

@@ -15,7 +15,7 @@ from hangdebug.answer.words import failed_tasks, line_of, place_of, release_word
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import Function, Task
 from hangdebug.scene.could_end import function_at
-from hangdebug.scene.requests import standing
+from hangdebug.scene.graph import standing
 from hangdebug.scene.rings import stuck_nodes
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import (
