@@ -33,8 +33,7 @@ from hangdebug.report import text as report
 from hangdebug.report.charts import latency
 from hangdebug.report.recording import flame
 from hangdebug.report.svg import Picture
-from hangdebug.report.timeline import timeline
-from hangdebug.report.wait_graph import wait_graph
+from hangdebug.report.wait_graph import timeline, wait_graph
 
 SOURCES = (
     ("A server here", "here"),

@@ -18,6 +18,7 @@ Python     3.9 and later; SQLAlchemy 2 (`async_sessionmaker(engine, expire_on_co
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Callable, Optional, TypeVar
@@ -57,3 +58,16 @@ async def rows(
             yield last
         if not page:
             return
+
+
+if __name__ == "__main__":  # a demonstration, with numbers in place of a table
+
+    async def numbers(db: AsyncSession, last: Optional[int]) -> Sequence[int]:
+        first = (last or 0) + 1
+        return range(first, min(first + 3, 8))
+
+    async def export() -> None:
+        async for row in rows(AsyncSession, numbers):
+            print("row", row)
+
+    asyncio.run(export())

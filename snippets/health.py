@@ -1,19 +1,12 @@
 """Health routes that tell "alive" from "fit to serve", with the loop's lag and the use of the thread pools.
 
-    @asynccontextmanager
-    async def lifespan(app):
-        async with lag_meter(app):
-            yield
-
-    app = FastAPI(lifespan=lifespan)
+    app = FastAPI(lifespan=lag_meter)   # or: async with lag_meter(app), in a lifespan of your own
     app.include_router(router)          # GET /health/live, GET /health/ready
 
-Use when   something restarts or routes by a health check. Liveness (Kubernetes' livenessProbe, a supervisor):
-           200 as long as the loop turns; no answer is the sign to restart. Readiness (readinessProbe, a load
-           balancer): 503 while the service is overloaded or about to stop, and no restart.
+Use when   something restarts or routes by a health check. Liveness: 200 as long as the loop turns; no answer
+           is the sign to restart. Readiness: 503 while the service is overloaded or about to stop.
 Not when   liveness is to check the database: an outage there would restart every healthy process.
-Costs      a task that wakes 10 times a second. The routes are `async def`: a `def` route waits for one of the
-           very threads that it reports on.
+Costs      a task that wakes 10 times a second. The routes are `async def`: a `def` route needs a thread.
 Python     3.9 and later, AnyIO 4, FastAPI.
 """
 
@@ -62,8 +55,9 @@ async def ready(request: Request, response: Response) -> dict[str, object]:
     now, state = time.monotonic(), request.app.state
     threads = to_thread.current_default_thread_limiter().statistics()
     lag = max((late for due, late in state.lags if now - due - late < SPAN), default=0.0)
-    troubles = ["the loop lags"] * (lag > MOST_LAG) + ["the app stops"] * bool(state.closing)
-    troubles += ["calls wait for a thread"] * (threads.tasks_waiting > MOST_WAITING)
+    troubles = ["the loop lags"] if lag > MOST_LAG else []
+    troubles += ["the app stops"] if state.closing else []
+    troubles += ["calls wait for a thread"] if threads.tasks_waiting > MOST_WAITING else []
     response.status_code = 503 if troubles else 200
     return {
         "status": "; ".join(troubles) or "ready",
@@ -72,3 +66,13 @@ async def ready(request: Request, response: Response) -> dict[str, object]:
         "threads": threads.total_tokens,
         "calls_waiting": threads.tasks_waiting,
     }
+
+
+if __name__ == "__main__":  # a demonstration
+
+    async def ask(app: FastAPI) -> None:
+        async with lag_meter(app):
+            await asyncio.sleep(0.5)
+            print(await ready(Request({"type": "http", "app": app}), Response()))
+
+    asyncio.run(ask(FastAPI()))

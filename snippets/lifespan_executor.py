@@ -4,8 +4,8 @@
 
     @app.get("/report")
     async def report(request: Request) -> str:
-        state = request.app.state
-        return await asyncio.get_running_loop().run_in_executor(state.pool, render, state.stopping)
+        pool, stopping = request.state.pool, request.state.stopping
+        return await asyncio.get_running_loop().run_in_executor(pool, render, stopping)
 
 Use when   several routes or streams need threads: one pool bounds them, however many clients come and go.
 Not when   one stream can fill the pool for long: the others wait in its queue. Then bound each stream too
@@ -25,6 +25,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import TypedDict
 
 from fastapi import FastAPI
 
@@ -33,15 +34,20 @@ DRAIN = 3.0  # seconds that running calls get to end
 log = logging.getLogger("uvicorn.error")  # the logger that a plain uvicorn prints
 
 
+class State(TypedDict):
+    """What each request finds in its `request.state`; long calls look at `stopping`."""
+
+    pool: ThreadPoolExecutor
+    stopping: threading.Event
+
+
 @asynccontextmanager
-async def executor_lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Serve with `app.state.pool`, and `app.state.stopping` for long calls to look at."""
+async def executor_lifespan(app: FastAPI) -> AsyncIterator[State]:
     pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="app")
     stopping = threading.Event()
-    app.state.pool, app.state.stopping = pool, stopping
     log.info("pool: open, %d workers at most", WORKERS)
     try:
-        yield
+        yield {"pool": pool, "stopping": stopping}
     finally:
         log.info("pool: closing, queued calls are dropped, running ones get %g s", DRAIN)
         stopping.set()
@@ -61,3 +67,13 @@ async def drained(pool: ThreadPoolExecutor, seconds: float) -> bool:
     while waiter.is_alive() and time.monotonic() < end:
         await asyncio.sleep(0.02)
     return not waiter.is_alive()
+
+
+if __name__ == "__main__":  # a demonstration: the app ends while a call of 60 s runs
+
+    async def serve() -> None:
+        async with executor_lifespan(FastAPI()) as state:
+            state["pool"].submit(state["stopping"].wait, 60)
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(serve())

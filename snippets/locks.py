@@ -3,8 +3,8 @@
     renderers = asyncio.Semaphore(2)
 
     async def render(template: str) -> str:
-        async with permit(renderers, seconds=5):          # not acquire() ... release(): a raise between them
-            return await rendered(template)               # keeps the permit, and with the last one all wait
+        async with permit(renderers, seconds=5):    # not acquire() ... release(): an error between them
+            return await rendered(template)         # keeps the permit, and after the last one all wait
 
     def restock(item: str) -> None:
         with in_order(shelves_lock, ledger_lock, seconds=5):   # the order of the arguments does not matter
@@ -37,7 +37,7 @@ async def permit(semaphore: asyncio.Semaphore, seconds: float) -> AsyncIterator[
 
 @contextmanager
 def in_order(*locks: threading.Lock, seconds: float) -> Iterator[None]:
-    """All of the locks, always in the same order, whoever asks. Raises TimeoutError with none of them taken."""
+    """All of the locks, always in one order, whoever asks. Raises TimeoutError with none of them taken."""
     until = time.monotonic() + seconds
     with ExitStack() as taken:
         for lock in sorted(locks, key=id):  # any order will do, as long as it is the same everywhere
@@ -47,7 +47,7 @@ def in_order(*locks: threading.Lock, seconds: float) -> Iterator[None]:
         yield
 
 
-if __name__ == "__main__":  # a demonstration: two threads that would lock each other out, and a lost permit
+if __name__ == "__main__":  # a demonstration: two threads in opposite orders, and requests that fail
 
     def move(first: threading.Lock, second: threading.Lock) -> None:
         for _ in range(1000):

@@ -1,14 +1,11 @@
 """When the event loop stalls, or on SIGUSR1, write all stacks and all tasks: evidence without a debugger.
 
-    @asynccontextmanager
-    async def lifespan(app):
-        async with watchdog(limit=5):           # kill -USR1 PID: what does it do now?
-            yield                               # hang.py diagnose app.log: reads what was written
+    async with watchdog(limit=5):     # in a lifespan. kill -USR1 PID: what does it do now?
+        yield                         # hang.py diagnose app.log: reads what was written
 
 Use when   a hang comes once a week, or where nobody may attach: the process reports on itself, in time.
 Not when   py-spy can be used while it hangs: `hang.py capture` sees more (the kernel, lines of code).
-Costs      a timer on the loop and one thread, each waking four times in `limit` seconds. Paths and names of
-           functions go into the log. While C code holds the GIL only the stacks come, the tasks after it.
+Costs      a timer and a thread. Paths go into the log. While C code holds the GIL, the tasks come after it.
 Python     3.9 and later. SIGUSR1 where there is one (not on Windows).
 """
 
@@ -40,7 +37,7 @@ async def watchdog(limit: float = 5.0, file: TextIO = sys.stderr) -> AsyncIterat
 
     def watch(told: float = 0.0) -> None:  # of a stall once
         while since := last:
-            if time.monotonic() - since > limit and told != since or asked.wait(limit / 4) and last:
+            if (time.monotonic() - since > limit and told != since) or (asked.wait(limit / 4) and last):
                 told = since
                 asked.clear()
                 print(f"watchdog: the loop's last turn began {time.monotonic() - since:.1f} s ago", file=file)

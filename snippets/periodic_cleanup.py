@@ -5,14 +5,11 @@
         cleaner = PeriodicThread(remove_old_files, every=60)      # blocking work: a thread
         async with periodic_task(expire_sessions, every=60):     # work that awaits: a task
             yield
-        if not await cleaner.stop_async(3):
-            log.warning("cleanup: still at work after 3 s, left behind")
+        await cleaner.stop_async(3)                              # False where it is still at work
 
 Use when   files, caches or sessions are to be swept while the app runs.
 Not when   several worker processes would all sweep, or a run must not be missed: that is a job for cron.
-Costs      one thread, or one task. A sweep under way is waited for, up to the timeout of `stop`. The thread
-           is a daemon, so that one that hangs cannot hold the interpreter's exit (it is cut off in the
-           middle: make each sweep safe to repeat). A task is cancelled instead.
+Costs      one thread, or one task. At exit a sweep under way is cut off: make it safe to repeat.
 Python     3.9 and later.
 """
 
@@ -33,14 +30,12 @@ class PeriodicThread:
     """Calls `work` every `every` seconds, from now on. A run that fails is logged, and the next one comes."""
 
     def __init__(self, work: Callable[[], object], every: float) -> None:
-        self._work, self._every = work, every
-        self._stopping = threading.Event()
-        # `while True: work(); time.sleep(every)` would be deaf: an Event is a sleep that can be ended.
+        self._work, self._every, self._stopping = work, every, threading.Event()
         self._thread = threading.Thread(target=self._run, name="cleanup", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._every):
+        while not self._stopping.wait(self._every):  # a sleep that can be ended
             try:
                 self._work()
             except Exception:
@@ -53,7 +48,6 @@ class PeriodicThread:
         return not self._thread.is_alive()
 
     async def stop_async(self, seconds: float) -> bool:
-        """The same on the loop, without blocking it; nor does a full default executor hold it up."""
         end = time.monotonic() + seconds
         while not self.stop(0) and time.monotonic() < end:
             await asyncio.sleep(0.02)
@@ -61,7 +55,7 @@ class PeriodicThread:
 
 
 @asynccontextmanager
-async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[None]:
+async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> AsyncIterator[object]:
     """The twin on the event loop: `work` is awaited every `every` seconds until the block is left."""
 
     async def run() -> None:
@@ -72,9 +66,15 @@ async def periodic_task(work: Callable[[], Awaitable[object]], every: float) -> 
             except Exception:
                 log.exception("cleanup: a run failed")
 
-    task = asyncio.ensure_future(run())  # kept: the loop holds its tasks by weak references only
+    task = asyncio.ensure_future(run())
     try:
-        yield
+        yield task
     finally:
         task.cancel()
-        await asyncio.wait({task}, timeout=3)  # for a `work` that has a `finally` of its own
+        await asyncio.wait({task}, timeout=3)  # for a `finally` in `work`
+
+
+if __name__ == "__main__":  # a demonstration
+    cleaner = PeriodicThread(lambda: print("swept"), every=0.2)
+    time.sleep(0.5)
+    print("stopped in time:", cleaner.stop(1))

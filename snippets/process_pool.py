@@ -6,13 +6,10 @@
     async def prime(number: int, request: Request) -> bool:
         return await run_cpu(request.app, is_prime, number)
 
-Use when   a handler computes for more than some 10 ms in pure Python: on the loop it blocks every request,
-           in a thread it takes turns with the loop for the GIL, and so slows every request.
+Use when   a handler computes for more than some 10 ms in pure Python: that blocks or slows every request.
 Not when   the work drops the GIL (hashing, compression, most of numpy): a thread will do, and costs less.
-Costs      a process for each worker, and pickling of arguments and result: pass ids, not data. The function
-           has to be importable: at the top of a module, no lambda. A client that leaves does not end the
-           work; what must end has to check a deadline by itself. A worker that dies (out of memory) breaks
-           the pool: the call raises BrokenProcessPool, and the next one gets a new pool.
+Costs      a process for each worker, and pickling: pass ids, not data, to a function at the top of a module.
+           A client that leaves does not end the work. Where a worker dies, the next call gets a new pool.
 Python     3.9 and later. Not under hypercorn's worker processes, which may have no children (-w 0 has none).
 """
 
@@ -23,10 +20,8 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Callable, TypeVar
 
@@ -37,21 +32,19 @@ Result = TypeVar("Result")
 
 
 def new_pool() -> ProcessPoolExecutor:
-    # spawn: a fork of a process with threads inherits locks that nobody will release.
-    return ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), begin)
+    return ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), begin)  # a fork inherits locks
 
 
-def begin() -> None:
-    """In each worker: leave Ctrl-C, which the whole group gets, to the server; and end with it."""
+def begin() -> None:  # in each worker: leave Ctrl-C to the server, and end with it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if server:
-            server.join()
-            os._exit(1)
-
     threading.Thread(target=follow, daemon=True).start()
+
+
+def follow() -> None:
+    server = multiprocessing.parent_process()
+    if server:
+        server.join()
+        os._exit(1)
 
 
 @asynccontextmanager
@@ -61,14 +54,13 @@ async def cpu_lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        pool = app.state.cpu
-        workers, manager = list((pool._processes or {}).values()), pool._executor_manager_thread  # private
-        pool.shutdown(wait=False, cancel_futures=True)
+        workers = list((getattr(app.state.cpu, "_processes", None) or {}).values())  # private
+        waiter = threading.Thread(target=app.state.cpu.shutdown, kwargs={"cancel_futures": True}, daemon=True)
+        waiter.start()
         for worker in workers:
             worker.terminate()  # or it would outlive a server that SIGTERM ends
-        until = time.monotonic() + 1
-        while manager and manager.is_alive() and time.monotonic() < until:  # Python's exit stumbles over it
-            await asyncio.sleep(0.01)
+        for _ in range(100):
+            await asyncio.sleep(0.01 if waiter.is_alive() else 0)
 
 
 async def run_cpu(app: FastAPI, work: Callable[..., Result], *args: object) -> Result:
@@ -76,7 +68,12 @@ async def run_cpu(app: FastAPI, work: Callable[..., Result], *args: object) -> R
     pool = app.state.cpu
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
-    except BrokenProcessPool:
+    except BrokenExecutor:
         if app.state.cpu is pool:
             app.state.broken, app.state.cpu = pool, new_pool()  # kept: collected now, its thread may lock up
         raise
+
+
+if __name__ == "__main__":  # a demonstration
+    with new_pool() as pool:
+        print("2 ** 100 =", pool.submit(pow, 2, 100).result())

@@ -2,12 +2,11 @@
 
     app = FastAPI(lifespan=services)        # its routes: await request.app.state.reports.render("sales")
 
-Use when   several classes of an app each make a `ThreadPoolExecutor` in `__init__`: give them a `close` like
-           the one below, and call it here, not in `__del__`, `atexit`, a signal handler or `on_event`.
+Use when   several classes of an app make a `ThreadPoolExecutor` in `__init__`: close them here, and not in
+           `__del__`, `atexit`, a signal handler or `on_event`.
 Not when   they could share one pool: lifespan_executor.py is shorter.
-Costs      stopping takes up to GRACE seconds in all, not for each service: all are told at once, the last
-           started first. Calls have to look at `stopping`; where one does not, the log names its service,
-           and at the end of the grace the process ends in the middle of the call (in a test as well).
+Costs      stopping takes up to GRACE seconds in all. Calls have to look at `stopping`; where one does not,
+           the log names its service, and at the end the process ends in the middle of that call.
 Python     3.9 and later (`cancel_futures`).
 """
 

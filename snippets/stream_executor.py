@@ -1,9 +1,9 @@
 """Stream the results of blocking calls; when the client leaves, the threads stop and the loop goes on.
 
-    @app.get("/stream")
-    async def stream() -> StreamingResponse:
-        lines = (f"data: {page}\\n\\n" async for page in stream_results(download, urls))
-        return StreamingResponse(lines, media_type="text/event-stream")
+    @app.get("/stream", response_class=EventSourceResponse)      # where FastAPI has fastapi.sse; elsewhere:
+    async def stream() -> AsyncIterator[str]:                    # return StreamingResponse(lines, media_type=
+        async for page in stream_results(download, urls):        # "text/event-stream"), each line
+            yield page                                           # f"data: {page}\\n\\n"
 
     def download(url: str, stop: threading.Event) -> str:  # short timeouts, and a look at `stop` now and then
         with requests.get(url, stream=True, timeout=(2, 2)) as response:
@@ -11,10 +11,9 @@
             return b"".join(chunks).decode()
 
 Use when   an async generator hands on what blocking calls return, and its client may leave at any time.
-Not when   the calls have an async form, or must be finished after the client left: queue these as jobs.
-           With many clients at once, give all streams one `pool` (lifespan_executor.py).
-Costs      `workers` threads a stream. Nothing can end a running call from outside: it holds its thread until
-           it looks at `stop` or its own timeout ends it, and the interpreter waits for that at exit.
+Not when   the calls have an async form, or must be finished all the same: queue these as jobs.
+Costs      `workers` threads a stream, or one `pool` for all (lifespan_executor.py). A call that runs keeps
+           its thread until it looks at `stop` or times out, and the interpreter's exit waits for that.
 Python     3.9 and later (`cancel_futures`).
 """
 
@@ -37,11 +36,7 @@ async def stream_results(
     workers: int = 4,
     pool: Optional[ThreadPoolExecutor] = None,
 ) -> AsyncGenerator[Result, None]:
-    """Yield `work(item, stop)` for each item, as they end. They run in `pool`, or in threads of their own.
-
-    Back-pressure: the next item starts only when a result was taken, so a slow client has at most `workers`
-    results waiting and `items` may be endless. What `work` raises ends the stream.
-    """
+    """Yield `work(item, stop)` for each item, as they end; `workers` results wait for a slow client."""
 
     def call(item: Item) -> Result:
         try:
@@ -49,8 +44,7 @@ async def stream_results(
         except StopIteration as error:  # no future can hold one: the stream would wait for ever
             raise RuntimeError("the work raised StopIteration") from error
 
-    loop = asyncio.get_running_loop()
-    stop = threading.Event()
+    loop, stop = asyncio.get_running_loop(), threading.Event()
     threads = pool or ThreadPoolExecutor(max_workers=workers, thread_name_prefix="stream")
     waiting = iter(items)
     calls: set[asyncio.Future[Result]] = set()
@@ -74,3 +68,13 @@ async def stream_results(
             late.exception()  # nor of one that came beside another
         if threads is not pool:
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+if __name__ == "__main__":  # a demonstration: the reader leaves after the first result
+
+    async def read_one() -> None:
+        async for result in stream_results(lambda seconds, stop: stop.wait(seconds), [0, 60, 60]):
+            print("first result:", result, "- the reader leaves, and the calls of 60 s end with it")
+            return
+
+    asyncio.run(read_one())

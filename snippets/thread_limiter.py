@@ -59,3 +59,14 @@ class SlowWork:
         """For a health route: threads in use, in all, and calls that wait."""
         now = self._limiter.statistics()
         return {"busy": now.borrowed_tokens, "threads": now.total_tokens, "waiting": now.tasks_waiting}
+
+
+if __name__ == "__main__":  # a demonstration: one thread, one place in the queue, three calls
+    import asyncio
+    import time
+
+    async def three_calls() -> None:
+        slow = SlowWork(threads=1, queue=1)
+        print(await asyncio.gather(*(slow.run(time.sleep, 0.2) for _ in range(3)), return_exceptions=True))
+
+    asyncio.run(three_calls())

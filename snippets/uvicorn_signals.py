@@ -13,8 +13,8 @@
 
 Use when   the app has streams: uvicorn waits for open connections before it closes the lifespan, without
            end. Only the signal comes in time.
-Not when   requests are short. And never `signal.signal` alone: a handler that replaces uvicorn's keeps it
-           from ever stopping, and one installed at import is itself replaced. This one calls the one before.
+Not when   requests are short. Never `signal.signal` alone: a handler that replaces uvicorn's keeps it from
+           stopping, and one installed at import is itself replaced. This one calls the one before.
 Costs      a task for each step of a stream: its generator may hold no task group or timeout over a `yield`.
 Python     3.9 and later; asyncio and uvloop; uvicorn, also under gunicorn. hypercorn's workers get no signal.
 """

@@ -1,8 +1,17 @@
-"""Tasks that wait in every way, with names that a test knows; `known_tasks.py 1000` adds as many that sleep."""
+"""Tasks that wait in every way, with names that a test knows; `known_tasks.py 1000` adds as many that sleep.
+
+`known_tasks.py pure` has tasks and futures that are written in Python, as `nest_asyncio` makes them.
+"""
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager
+import threading
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+
+if "pure" in sys.argv:
+    asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
+    asyncio.Future = asyncio.futures.Future = asyncio.futures._PyFuture
 
 
 class Gate(asyncio.Semaphore):
@@ -13,9 +22,9 @@ class Jobs:
     def __init__(self):
         self.lock, self.flag, self.gate = asyncio.Lock(), asyncio.Event(), Gate(0)
         self.door = asyncio.Semaphore(2)
-        self.news, self.full = asyncio.Queue(), asyncio.Queue(1)
+        self.news, self.more, self.full = asyncio.Queue(), asyncio.Queue(), asyncio.Queue(1)
         self.full.put_nowait("one")
-        self.never = asyncio.get_running_loop().create_future()
+        self.never, self.done = (asyncio.get_running_loop().create_future() for _ in range(2))
 
     async def enter_twice(self):
         async with self.lock, self.lock:  # twice
@@ -45,6 +54,11 @@ class Jobs:
         async with self.door:
             yield
 
+    @asynccontextmanager
+    async def gateway(self):
+        async with asyncio.Semaphore(1):
+            yield
+
     async def numbers(self):
         async with self.door:
             yield 1
@@ -60,6 +74,30 @@ class Jobs:
     async def at_the_door(self):
         async with self.opened():
             pass
+
+    async def swallow(self):
+        while True:
+            try:
+                await self.more.get()
+            except asyncio.CancelledError:
+                pass
+
+    async def late(self, task):
+        await asyncio.wait_for(task, 0.01)
+
+    async def several(self, task):
+        await asyncio.wait([task])
+
+    async def both(self, task):
+        await asyncio.gather(task, self.never)
+
+    async def through_a_stack(self):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.gateway())
+            await self.never
+
+    async def ready(self):
+        await self.done
 
     async def put(self):
         await self.full.put("two")
@@ -78,8 +116,16 @@ async def main(inner):
     await inner  # main
 
 
+def end_and_say(future):
+    """End a future from a thread: nothing wakes the loop that would run who awaits it."""
+    time.sleep(0.2)  # until every other task has come to its wait
+    future.set_result(1)
+    print("waiting", flush=True)
+
+
 async def outer(more):
     jobs = Jobs()
+    swallow = asyncio.create_task(jobs.swallow(), name="swallow")
     asyncio.current_task().set_name("main")
     work = {
         "twice": jobs.enter_twice(),
@@ -95,13 +141,18 @@ async def outer(more):
         "manager": jobs.behind_a_manager(),
         "generator": jobs.behind_a_generator(),
         "door": jobs.at_the_door(),
+        "late": jobs.late(swallow),
+        "several": jobs.several(swallow),
+        "both": jobs.both(swallow),
+        "stack": jobs.through_a_stack(),
+        "ready": jobs.ready(),
     }
     tasks = [asyncio.create_task(one, name=name) for name, one in work.items()]
     tasks += [asyncio.create_task(asyncio.sleep(3600), name=f"more-{index}") for index in range(more)]
     for _ in range(5):
         await asyncio.sleep(0)  # every task comes to its wait
-    asyncio.get_running_loop().call_soon(lambda: print("waiting", flush=True))  # when this one has come to its own
+    threading.Thread(target=end_and_say, args=(jobs.done,), daemon=True).start()
     await main(tasks[8])  # outer
 
 
-asyncio.run(outer(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+asyncio.run(outer(int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdigit() else 0))

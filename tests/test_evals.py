@@ -248,7 +248,7 @@ def also(name: str, *tools: dict, first: bool = True) -> tuple[str, list[dict]]:
 
 BAD = {
     "it accuses a healthy server": lambda: (
-        *instead("healthy-dump", "Nothing is stuck in this process", "The event loop is blocked"),
+        *instead("healthy-dump", "I cannot say what is wrong from this", "The event loop is blocked"),
         "state",
     ),
     "it claims a second state": lambda: (

@@ -75,7 +75,8 @@ def test_every_frame_of_a_capture_is_read(file: Path) -> None:
 @pytest.mark.parametrize("file", sorted(DUMPS.rglob("*.collapsed")), ids=lambda file: f"{file.parent.name}-{file.name}")
 def test_a_recording_gives_the_truth_or_a_doubt(file: Path) -> None:
     truth, answer = zoo.truth(file.parent.name), told(file.read_text())
-    assert answer.state == truth.state
+    # Whether a coroutine waits for ever, stacks do not show, however many there are.
+    assert answer.state == ("inconclusive" if truth.state == "healthy" else truth.state)
     assert answer.cause == truth.cause or (answer.cause == "other" and answer.confidence < 0.7)
     frame = answer.blocking_frame
     assert (frame is None) == (not truth.marked)

@@ -223,8 +223,8 @@ def test_a_loop_that_polls_on_windows_is_idle() -> None:
             f"    run_forever (asyncio\\base_events.py:645)\n"
         )
         answer = told(text)
-        assert answer.state == "healthy" and answer.confidence <= 0.6
-        assert "coroutines" in answer.summary  # one dump is no clean bill of health
+        assert answer.state == "inconclusive" and answer.confidence <= 0.6
+        assert "idle" in answer.summary and "list of tasks" in answer.summary  # one dump is no clean bill of health
 
 
 def test_the_place_to_look_at_is_named_where_no_loop_runs() -> None:

@@ -23,7 +23,7 @@ OPAQUE = {  # names that a stranger has to open
     *("utils", "helpers", "common", "misc"),
 }
 JUDGING = ("scene", "causes", "answer")
-VERDICTS = ("Verdict", "verdict_of")  # what makes a verdict
+VERDICTS = ("Verdict", "loop_verdict", "workers_verdict", "lifespan_verdict")  # what makes a verdict
 
 
 def of_rooms(*rooms: str) -> Iterator[tuple[Path, ast.Module]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.capture import proc
+from hangdebug.capture import proc, sockets
 from hangdebug.evidence import bundle, kernel, tcp
 from hangdebug.evidence.model import Clients, KernelWait
 
@@ -133,6 +133,39 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()
+
+
+def test_who_was_sent_nothing_since_it_asked_is_counted() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        silent, asking, answered = (socket.create_connection(("127.0.0.1", port)) for _ in range(3))
+        accepted = [server.accept()[0] for _ in range(3)]
+        asking.sendall(b"GET /")
+        answered.sendall(b"GET /")
+        accepted[2].recv(5)
+        time.sleep(0.05)
+        accepted[2].sendall(b"HTTP/1.1 200 OK")
+        answered.recv(15)
+        rows = [line.split() for line in sockets.copy_answers(os.getpid(), (port,)).splitlines()[1:]]
+        for one in (silent, asking, answered, *accepted):
+            one.close()
+    assert sorted((row[0], row[2] == "-1") for row in rows) == [(str(port), False), (str(port), True)]
+
+
+@pytest.mark.parametrize(
+    "text, unanswered, waited",
+    [
+        ("# port received sent\n", 0, 0.0),
+        ("8000\t7200\t-1\n", 1, 7.2),  # never sent anything
+        ("8000\t7200\t9000\n8000\t2000\t2100\n", 2, 7.2),  # nothing since it asked again
+        ("8000\t7200\t7100\n", 0, 0.0),  # answered
+        ("8000\t300\t-1\n", 0, 0.0),  # just now
+        ("8000\t7200\nx\ty\tz\n8000\t\t\n", 0, 0.0),
+    ],
+)
+def test_a_client_waits_that_has_had_nothing_for_a_second(text: str, unanswered: int, waited: float) -> None:
+    found = tcp.with_answers(Clients(open=3), text)
+    assert (found.open, found.unanswered, found.waited) == (3, unanswered, waited)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import servers
 import zoo
 import zoo_matrix
 from hangdebug.answer.diagnose import diagnose
-from hangdebug.capture import namespaces, pyspy
+from hangdebug.capture import proc, pyspy
 from hangdebug.capture.interpreter import asyncio_pstree
 from hangdebug.capture.interpreter.tasks import ask_own_tool, tasks_of
 from hangdebug.evidence.model import Evidence, Snapshot
@@ -107,7 +107,7 @@ def test_an_unknown_case_is_a_usage_error() -> None:
 def test_thread_ids_of_this_namespace_stay_as_they_are() -> None:
     with zoo.hang("none") as server:
         dump = pyspy.dump(server.pid)
-        assert namespaces.namespace_depth(server.pid) == 1 and namespaces.dump_with_our_ids(server.pid, dump) == (
+        assert proc.namespace_depth(server.pid) == 1 and proc.dump_with_our_ids(server.pid, dump) == (
             dump,
             0,
         )
@@ -121,9 +121,9 @@ def test_a_thread_without_an_id_is_known_by_its_address() -> None:
     with zoo.hang("small_limiter") as server:
         rows = json.loads(pyspy.dump(server.pid))
         lost = [dict(row, os_thread_id=None, active=True) for row in rows]
-        found = json.loads(namespaces.dump_with_our_ids(server.pid, json.dumps(lost))[0])
+        found = json.loads(proc.dump_with_our_ids(server.pid, json.dumps(lost))[0])
         profile = "".join(f"thread ({row['thread_id']:#X}): x;main (a.py:1) 3\n" for row in rows).replace("0X", "0x")
-        named = namespaces.stacks_with_our_ids(server.pid, profile)
+        named = proc.stacks_with_our_ids(server.pid, profile)
     assert [row["os_thread_id"] for row in found] == [row["os_thread_id"] for row in rows] and len(rows) > 1
     assert not any(row["active"] for row in found)
     assert named.splitlines() == [f"thread ({row['os_thread_id']}): x;main (a.py:1) 3" for row in rows]

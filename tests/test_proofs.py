@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.errors import BadRequest, NoProcess, ServiceFailed
-from hangdebug.repair.proof import faults, prove
+from hangdebug.repair.proof import prove, server
 from hangdebug.repair.proof import verify as verifying
 from hangdebug.repair.proof.prove import Plan, ended, free_port, started
 from hangdebug.repair.proof.request import read_requests
@@ -101,7 +101,7 @@ def test_what_is_the_servers_own_answer_passes(headers):
 
 
 def test_a_cache_without_a_header_shows_by_the_date_that_stands_still(monkeypatch):
-    monkeypatch.setattr(faults, "OLD_DATE", 0.05)
+    monkeypatch.setattr(server, "OLD_DATE", 0.05)
     with answering(headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"}) as url:
         assert "is answered by a cache (its Date did not move" in reasons(verify(f"{url}/health"))
 

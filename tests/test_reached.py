@@ -23,6 +23,7 @@ import pytest
 
 import hangdebug
 import record_bundles
+import test_pastes
 from hangdebug.answer import certainty, states
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.paste import read
@@ -31,7 +32,7 @@ HERE = Path(__file__).parent
 ROOM = "hangdebug.answer"
 FOLDER = HERE.parent / "scripts" / "hangdebug" / "answer"
 TABLES = ("certainty.py", "model.py")  # they define the levels and the nouns, and decide nothing
-MAKES = ("Verdict", "Weighed", "verdict", "stuck", "going_on", "watching")
+MAKES = ("Verdict", "Weighed", "WorkersWeighed", "verdict", "stuck", "going_on", "watching")
 FIGURES = {name for name, one in vars(certainty).items() if isinstance(one, (certainty.Level, certainty.Limit))}
 NOTE, OWED = "note_that_this_was_reached", "OWED"
 DUMPS = sorted(one for one in (HERE / "dumps").rglob("py*") if ".truth." not in one.name)
@@ -148,6 +149,8 @@ def replayed() -> Reached:
             bundle = file.name.endswith(record_bundles.SUFFIX)
             evidence = read_bundle(file) if bundle else engine.evidence_of(read(file.read_text(encoding="utf-8")))
             seen.rules.update(engine.diagnose(one).rule for one in evidence)
+        for case in test_pastes.CASES:
+            seen.rules.update(engine.diagnose(one).rule for one in engine.evidence_of(read(case.text)))
     return seen
 
 

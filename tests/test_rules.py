@@ -569,7 +569,7 @@ def test_awaited_futures_let_the_exit_be_mended_and_findings_name_the_lines_of_t
     assert [(item.line, item.rule, item.refused) for item in patch.findings] == [
         (5, "nonblocking_executor", False),
         (8, "await_future", False),
-        (9, "nonblocking_executor", True),
+        (9, "nonblocking_executor", False),
         (11, "to_thread", False),
     ]
     assert "line 10 may leave work" in patch.findings[2].message

@@ -81,7 +81,7 @@ def test_check_as_json(tree: Path) -> None:
     done = hang("fix", "--check", "--json", "app", cwd=tree)
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["schema_version"] == 1 and "bad.py:1 is not valid" in answer["skipped"][0]
-    assert set(answer["findings"][0]) == {"file", "line", "rule", "refused", "message"}
+    assert set(answer["findings"][0]) == {"file", "line", "rule", "refused", "message", "stays"}
     assert [(row["file"], row["line"], row["rule"]) for row in answer["findings"]] == [
         ("app/a.py", 3, "sleep"),
         ("app/deep/b.py", 3, "sleep"),

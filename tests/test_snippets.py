@@ -56,13 +56,23 @@ async def good():
 @app.get("/busy")
 async def how_many():
     return len(working)
+
+try:
+    from fastapi.sse import EventSourceResponse
+except ImportError:  # an older FastAPI
+    pass
+else:
+    @app.get("/sse", response_class=EventSourceResponse)
+    async def events():
+        async for each in stream_results(work, [0, 30, 31, 32]):
+            yield each
 """
 
 LIFESPAN_APP = """
 import threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 import lifespan_executor
 
 lifespan_executor.DRAIN = 1.0
@@ -70,19 +80,18 @@ lifespan_executor.DRAIN = 1.0
 @asynccontextmanager
 async def joined(app):
     with ThreadPoolExecutor() as pool:
-        app.state.pool, app.state.stopping = pool, threading.Event()
-        yield
+        yield {"pool": pool, "stopping": threading.Event()}
 
 def create(lifespan):
     app = FastAPI(lifespan=lifespan)
 
     @app.get("/polite")
-    async def polite():
-        app.state.pool.submit(app.state.stopping.wait, 30)
+    async def polite(request: Request):
+        request.state.pool.submit(request.state.stopping.wait, 30)
 
     @app.get("/deaf")
-    async def deaf():
-        app.state.pool.submit(time.sleep, 30)
+    async def deaf(request: Request):
+        request.state.pool.submit(time.sleep, 30)
 
     return app
 
@@ -114,6 +123,14 @@ def test_stream_executor_keeps_the_loop_alive_where_a_with_block_hangs_it(app_di
         leave(f"{server.url}/bad")
         assert eventually(lambda: get(f"{server.url}/busy") is None)
         assert get(f"{server.url}/busy", 2) is None
+
+
+@pytest.mark.live
+def test_stream_executor_ends_its_calls_under_fastapis_own_events_too(app_dir):
+    pytest.importorskip("fastapi.sse")
+    with lab.start(app_dir, "streams:app") as server:
+        leave(f"{server.url}/sse")
+        assert eventually(lambda: get(f"{server.url}/busy") == b"0", 2)
 
 
 def test_stream_executor_starts_no_more_than_the_client_takes():

@@ -76,3 +76,13 @@ def test_those_of_the_standard_library_are_imported_by_every_python(python):
         env={**os.environ, "PYTHONPATH": ""},
     )
     assert done.returncode == 0, done.stderr
+
+
+BY_A_SERVER = {"loop_guard.py", "loop_watchdog.py", "service_lifespan.py", "uvicorn_signals.py"}  # or by pytest
+ALONE = [file for file in FILES if file.suffix == ".py" and file.name not in BY_A_SERVER]
+
+
+@pytest.mark.parametrize("file", ALONE, ids=lambda file: file.name)
+def test_it_runs_by_itself_shows_something_and_ends(file):
+    done = subprocess.run([sys.executable, "-B", file], capture_output=True, text=True)
+    assert done.returncode == 0 and (done.stdout or done.stderr) and "Traceback" not in done.stderr, done.stderr

@@ -27,12 +27,16 @@ import zoo
 import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
-from hangdebug.capture import bundle, namespaces, proc, pyspy
-from hangdebug.capture.interpreter.elf import read_image
+from hangdebug.capture import bundle, proc, pyspy
 from hangdebug.capture.interpreter.known_layouts import ROWS, known_layout
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
-from hangdebug.capture.interpreter.plain import is_plain_interpreter
-from hangdebug.capture.interpreter.runtimes import holds_unnamed_python, is_python, runtime_of
+from hangdebug.capture.interpreter.runtimes import (
+    holds_unnamed_python,
+    is_plain_interpreter,
+    is_python,
+    read_image,
+    runtime_of,
+)
 from hangdebug.capture.interpreter.tasks import tasks_of
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import HangError, MissingTool, NotPermitted, NotPython
@@ -420,11 +424,11 @@ def test_a_process_that_runs_no_python_code_is_a_dump() -> None:
 def test_the_number_of_another_processs_thread_is_corrected() -> None:
     rows = json.loads(DUMP)
     rows[0].update(thread_id=threading.get_ident(), os_thread_id=os.getppid())
-    text, wrong = namespaces.dump_with_our_ids(os.getpid(), json.dumps(rows))
+    text, wrong = proc.dump_with_our_ids(os.getpid(), json.dumps(rows))
     ours = json.loads(text)[0]
     assert (ours["os_thread_id"], ours["active"], wrong) == (threading.get_native_id(), None, 1)
     rows[0].update(thread_id=8, os_thread_id=os.getppid())  # its own cannot be found
-    assert json.loads(namespaces.dump_with_our_ids(os.getpid(), json.dumps(rows))[0])[0]["os_thread_id"] is None
+    assert json.loads(proc.dump_with_our_ids(os.getpid(), json.dumps(rows))[0])[0]["os_thread_id"] is None
 
 
 def test_a_remark_is_kept_once_and_is_a_doubt_of_its_process_alone(tmp_path: Path) -> None:

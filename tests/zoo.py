@@ -15,6 +15,7 @@ Each server says in plain constants what is true of it. This module reads them w
     LOAD          the paths that clients of a healthy server ask again and again
     NEEDS_KERNEL  True where no stack can show the state, only what the machine says: sockets, or the number of CPUs
     STACKS        the state that stacks show without their sources, where that is another: "loop-blocked"
+    VICTIMS       functions that wait for the marked line: what stacks without their sources name, and never for sure
     PROCESS       "child" where the marked line runs in a child of the server, whose stacks do not show it
     SERVER        "script" where the file itself serves and prints "Serving on URL"; else uvicorn runs its `app`
     READY         True where it never serves: it prints READY once it has come to where it stays. No request is sent
@@ -83,6 +84,7 @@ CONSTANTS = (
     "NEEDS",
     "NEEDS_KERNEL",
     "STACKS",
+    "VICTIMS",
     "PROCESS",
     "SERVER",
     "READY",
@@ -110,6 +112,7 @@ class Truth:
     needs: str | None = None
     needs_kernel: bool = False
     stacks: str | None = None
+    victims: tuple[str, ...] = ()
     process: str = "server"
     server: str = "uvicorn"
     ready: bool = False

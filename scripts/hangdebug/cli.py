@@ -195,9 +195,9 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         return
     if arguments.write:
         fix.write(patch)
-        say(f"{patch.file}: rewritten")
+        say(f"{fix.head(patch)}{patch.file}: rewritten")
     else:
-        print(fix.diff(patch), end="")
+        print(fix.head(patch) + fix.diff(patch), end="")
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -327,7 +327,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
     evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
     if arguments.code is None:
         return evidence
-    from hangdebug.evidence.source_tree import with_sources
+    from hangdebug.evidence.excerpts import with_sources
 
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
 

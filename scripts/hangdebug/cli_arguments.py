@@ -134,7 +134,7 @@ def parser(run: Runs) -> argparse.ArgumentParser:
             "Prove with curl that the server answers while what hung it is done again.",
             "hang.py verify --url http://127.0.0.1:8000/health --stream-url http://127.0.0.1:8000/stream --aborts 20",
             "hang.py verify --url http://127.0.0.1:{port}/health --request orders.http --exit SIGINT "
-            "--start 'uvicorn app.main:app --port {port}' --compare old_tree new_tree",
+            "--start 'sh serve.sh {port}' --compare old_tree new_tree",
         )
     )
 

@@ -1,7 +1,6 @@
-"""A synchronous server with a thread a request: one sleeps inside of a lock, and all others stand before it.
+"""A synchronous server with a thread a request: the first sleeps in a retry, and holds the lock that all others want.
 
-That sleep is the answer, and not the lock of those who wait.
-"""
+That sleep is the answer, and no victim's line. Stacks without their sources show the victims' line alone."""
 
 import threading
 import time
@@ -11,6 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 SERVER = "script"
 STATE = "sync-worker-blocked"
 CAUSE = "sleep"
+VICTIMS = ("session",)
 TRIGGER = ("/login", "/session", "/session", "/session")
 SYMPTOM = "/session"
 CONTROL = "/health"

@@ -9,6 +9,7 @@ from typing import Iterable
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
+from hangdebug.answer.next_steps import next_steps
 from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
@@ -56,6 +57,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     follow = state.follows and wait is not None and identity(wait.view) in scene.by_thread
     edges = verdict.ring or (chain(scene, wait) if follow and wait is not None else ())
     frame = blocking_frame(shown) if shown is not None and not state.well else None
+    then = next_steps(scene, state, verdict, cause, confidence)
     lines = words.Found(scene, state, verdict, cause, match, edges, confidence)
     return Diagnosis(
         verdict.state,
@@ -67,7 +69,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         wait.view.role if wait is not None else None,
         wait.kernel if wait is not None else None,
         tuple(without_cwd(scene, line) for line in words.evidence(lines)),
-        tuple(without_cwd(scene, line) for line in words.doubts(lines)),
+        tuple(without_cwd(scene, line) for line in (*words.doubts(lines), *(f"Next: {step}" for step in then))),
         tuple(words.exonerated(lines)),
         words.remedy(lines, frame),
         process_of(evidence),
@@ -75,6 +77,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
         bystander=verdict.bystander,
         waits_for=edges,
         rule=asked[-1].rule,
+        read=evidence.snapshots[-1].read.partition(";")[0],
         trace=Trace(asked, steps),
     )
 
@@ -100,13 +103,26 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
         return STATES.index(one.state), one.confidence if ENTRIES[one.state].well else -one.confidence
 
     ranked = sorted(diagnoses, key=order)
-    first = next((one for one in ranked if not one.bystander), ranked[0])
+    first = odd_one(ranked) or next((one for one in ranked if not one.bystander), ranked[0])
     rest = tuple(
         f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
         for one in ranked
         if one is not first
     )
     return replace(first, others=rest)
+
+
+def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
+    """The process that stands elsewhere than all others, where they are ranks of one computation that waits for it."""
+    if len(diagnoses) < 3 or not all(ENTRIES[one.state].without_loop and one.blocking_frame for one in diagnoses):
+        return None
+    places = Counter(place_in(one) for one in diagnoses)
+    return next((one for one in diagnoses if len(places) == 2 and places[place_in(one)] == 1), None)
+
+
+def place_in(diagnosis: Diagnosis) -> tuple[str, str] | None:
+    frame = diagnosis.blocking_frame
+    return (frame.function, frame.file) if frame is not None else None
 
 
 def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:

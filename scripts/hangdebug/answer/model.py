@@ -8,9 +8,8 @@ from typing import Callable, Literal, Optional, Union
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
 from hangdebug.evidence.vocabulary import Question, Role, State
-from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import Wait
+from hangdebug.scene.waits import Wait, WaitsFor
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class StateEntry:
     `on_loop` whether the loop's own thread is at fault; `names_cause` whether it waits for something that a cause should
     name; `follows` whether the report says whom the thread at fault waits for in turn; `exonerates_threads` whether
     threads beside it are innocent; `shows_caller` whether a coroutine that waits for a pool is shown where no thread of
-    the pool shows a frame of the application.
+    the pool shows a frame of the application; `without_loop` whether a process without an event loop may be in it.
     """
 
     name: State
@@ -83,6 +82,7 @@ class StateEntry:
     follows: bool = True
     exonerates_threads: bool = True
     shows_caller: bool = False
+    without_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ class Trace:
 class Diagnosis:
     """The answer. Its JSON form is the contract of version 1 (report.as_json).
 
-    `rule` is the id of the rule that decided the state, `trace` how it came to be asked.
+    `rule` is the id of the rule that decided the state, `trace` how it came to be asked. `read` is how much of a
+    pasted text was read, in words.
     """
 
     state: State
@@ -157,3 +158,4 @@ class Diagnosis:
     waits_for: tuple[WaitsFor, ...] = ()
     rule: str = ""
     trace: Trace = Trace()
+    read: str = ""

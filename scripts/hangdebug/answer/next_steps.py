@@ -39,9 +39,11 @@ def next_steps(scene: Scene, state: StateEntry, verdict: Verdict, cause: Cause, 
     """Commands, each with what it shows; none where the answer is clear and says all."""
     if verdict.bystander and state.well:
         yield "python scripts/hang.py diagnose --port PORT   # looks at every worker"
+    elif any(one.kind == "c-only" for one in scene.evidence.snapshots[-1].stated):
+        yield f"py-spy dump --pid {pid_of(scene)}   # shows the Python frames"
     elif not scene.evidence.readings and confidence < CLEAR:
         who = pid_of(scene)
-        why = "on the host: several samples, and the kernel's word"
+        why = "on the host: several samples, tasks, the kernel's word"
         yield f"python scripts/hang.py capture --pid {who} --zip   # {why}"
     elif state.well:
         yield from beyond(scene)
@@ -50,7 +52,7 @@ def next_steps(scene: Scene, state: StateEntry, verdict: Verdict, cause: Cause, 
     elif confidence < CLEAR:
         yield look_again(scene)
     elif cause.id == "connection-pool":
-        yield f"{ACTIVITY}   # `idle in transaction` are connections that this service took and keeps"
+        yield f"{ACTIVITY}   # PostgreSQL: `idle in transaction` are connections that were taken and are kept"
 
 
 def beyond(scene: Scene) -> Iterator[str]:

@@ -9,18 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
-from hangdebug.answer.next_steps import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.evidence.model import Task
-from hangdebug.scene.graph import standing
 from hangdebug.scene.loop import spins
-from hangdebug.scene.model import WaitsFor
-from hangdebug.scene.requests import innocence
+from hangdebug.scene.requests import innocence, standing_threads
 from hangdebug.scene.rings import node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
-from hangdebug.scene.waits import Wait, name_of, stuck_workers
+from hangdebug.scene.waits import Wait, WaitsFor, name_of, stuck_workers
 from hangdebug.scene.waits import wait as wait_of
 
 NAME_TAKEN = re.compile(r"([A-Za-z_][\w.]*)\.acquire\(")
@@ -63,6 +60,11 @@ def blocked_summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     kernel = (wait.kernel if wait is not None else None) or "in a call"
     what = cause.title if cause.id != "other" else f"{LOOPS_THREAD} waits ({kernel})"
     return f"{capital(what)}{place_of(wait)}{line_of(wait)}; no other request is served meanwhile."
+
+
+def idle_words(scene: Scene) -> str:
+    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
+    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
 
 
 def capital(text: str) -> str:
@@ -109,7 +111,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
         return f"{task.name} serves a request and waits all the time."
     holders = [one for one in seen.inside(awaits.id) if not waits_for_object(seen, one, awaits.id)]
     inside = "".join(f"; {one.name} is inside of it, and waits for {one.awaits or 'nothing'}" for one in holders[:1])
-    other = could_be_ended_by(scene, seen, task, ends_of(task)) if ends_of(task) and not holders else None
+    other = could_be_ended_by(scene, seen, task, ends_of(scene, task)) if ends_of(scene, task) and not holders else None
     later = f"; {other} could still end that" if other else ""
     return f"{task.name} serves a request and waits for {awaits} all the time{inside}{later}."
 
@@ -199,9 +201,10 @@ def doubts(found: Found) -> list[str]:
         lines.append(f"The stack shows no event loop; it is taken to be there because {scene.guessed}.")
     if found.state.names_cause and not found.match.kinds:
         lines.append("No kind of evidence names what is waited for: open the line, and see what it calls.")
+    read = scene.evidence.snapshots[-1].read
+    lines += [f"Of the text {read}."] if ";" in read else []
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
-    steps = next_steps(scene, found.state, found.verdict, found.cause, found.confidence)
-    return lines + [f"Next: {step}" for step in steps]
+    return lines
 
 
 def exonerated(found: Found) -> list[str]:
@@ -220,7 +223,7 @@ def exonerated(found: Found) -> list[str]:
     if found.state.exonerates_threads:
         lines += [f"{name_of(one.view)} {why}, in {one.frame}." for one, why in told]
     others = [view for view in others if not any(view is one.view for one, _ in told)]
-    others = [view for view in others if not any(view.thread == one.view.thread for one in standing(scene))]
+    others = [view for view in others if not any(view.thread == one.view.thread for one in standing_threads(scene))]
     if others and found.state.exonerates_threads:
         lines.append(f"{len(others)} background thread{'s' if len(others) > 1 else ''} that no request waits for.")
     idle = any(view.idle for view in scene.loop) and not found.state.on_loop

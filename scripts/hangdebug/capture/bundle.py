@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__
-from hangdebug.capture import namespaces, proc, processes, pyspy, redact
+from hangdebug.capture import proc, processes, pyspy, redact, sockets
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
-from hangdebug.capture.interpreter.queues import queues_of
+from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
@@ -194,13 +194,21 @@ def capture_process(
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
-        take_samples(pid, place, samples, say, seen, pause)
+        take_samples(pid, place, samples, say, seen, pause, process.listening)
         if proc.has_proc(pid):
-            sockets = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
-            write_part(place / "net-after.txt", sockets)
+            after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
+            write_part(place / "net-after.txt", after)
 
 
-def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Event, pause: Pause) -> None:
+def take_samples(
+    pid: int,
+    place: Path,
+    count: int,
+    say: Say,
+    seen: threading.Event,
+    pause: Pause,
+    listening: tuple[int, ...] = (),
+) -> None:
     """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
     began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
     snapshots: list[Snapshot] = []
@@ -216,7 +224,7 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
             add_remark(place, f"It could not be read any more after {index} samples: {error.what}")
             say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
             break
-        text, wrong = namespaces.dump_with_our_ids(pid, dump)
+        text, wrong = proc.dump_with_our_ids(pid, dump)
         if wrong:
             add_remark(place, WRONG_IDS.format(wrong))
         write_part(place / f"sample-{index}.json", text)
@@ -227,6 +235,8 @@ def take_samples(pid: int, place: Path, count: int, say: Say, seen: threading.Ev
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
+        write_part(place / "children-after.tsv", proc.copy_children(pid))
+        write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
     if missed:
         looks = "look" if len(missed) == 1 else "looks"
         add_remark(
@@ -241,7 +251,7 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
     try:
         write_part(
             place / "profile.raw",
-            namespaces.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
+            proc.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
         )
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
@@ -251,7 +261,7 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
 def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:
     """One dump with native frames, of which those are kept that are neither Python's, nor the system's."""
     try:
-        rows = json.loads(namespaces.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
+        rows = json.loads(proc.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
     except HangError as error:
         say(f"process {pid}: {error.what}")
         return
@@ -304,7 +314,9 @@ def keep_tasks(pid: int, place: Path) -> None:
 
 def waits_for_a_task(task: Task) -> bool:
     """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
-    return task.awaits is not None and task.awaits.kind in COUNTS and any(map(is_application, task.frames))
+    if task.awaits is None or not any(map(is_application, task.frames)):
+        return False
+    return task.awaits.kind in COUNTS or task.awaits.kind == "Future" and is_application(task.frames[0])
 
 
 def kernel_rows(pid: int) -> str:
@@ -341,7 +353,7 @@ def count_removed(path: Path, removed: dict[str, int]) -> None:
 def write_part(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
     text, removed = (redact.clean_sources if path.name == "sources.json" else redact.clean_text)(text)
-    if path.name in ("process.json", "children.tsv") and redact.STRUCK in text:
+    if path.name in ("process.json", "children.tsv", "children-after.tsv") and redact.STRUCK in text:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:
         count_removed(path, removed)

@@ -26,6 +26,8 @@ ENDS_A_WAIT = {
     "get": (0,),
     "get_nowait": (0,),
     "task_done": (0,),
+    "set_result": (1,),
+    "set_exception": (1,),
     "send": (1,),
     "send_nowait": (1,),
     "receive": (0,),

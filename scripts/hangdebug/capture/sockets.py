@@ -1,4 +1,4 @@
-"""Whether a process accepts connections, and whether it holds one that it accepted: is it stopping, or starting?
+"""Whether a process accepts connections, whether it holds one that it accepted, and which of its clients got no answer.
 
 `sockets` are psutil's rows of all its sockets, asked for once; None where this user may not see them.
 """
@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 import socket
+import struct
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
+from hangdebug.capture.proc import copy_descriptors
 from hangdebug.evidence import tcp
 
 try:
@@ -95,3 +97,64 @@ def listening_ports(pid: int) -> set[int]:
         text = table.read_text() if table.exists() else ""
         ports |= {one.port for one in tcp.connections(text) if one.state == tcp.LISTEN}
     return ports
+
+
+# -- when each connection was last used: the kernel's socket diagnosis, which needs no right ------------
+
+# include/uapi/linux/{netlink,sock_diag,inet_diag,tcp}.h: a request for all open TCP sockets, with their `tcp_info`.
+NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, DUMP, DONE, ERROR = 4, 20, 0x301, 3, 2
+ESTABLISHED = 1 << 1  # the only state that is asked for
+INFO, PORT, INODE, ATTRIBUTES = 2, 4, 68, 72
+SENT, RECEIVED, BYTES = 44, 52, 120  # in tcp_info: milliseconds since, then bytes acknowledged and received
+HEAD, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
+
+
+def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
+    """A row for each client's connection that `pid` has accepted and that has sent something.
+
+    The columns are the port, the milliseconds since the client sent something, and since it was sent something, -1 for
+    never. "" where the kernel does not say.
+    """
+    try:
+        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
+            return ""
+        rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in connections_in_use(family)]
+    except (OSError, AttributeError, struct.error):
+        return ""
+    own = {line.split("socket:[")[1][:-1] for line in copy_descriptors(pid).splitlines() if "socket:[" in line}
+    found = ((port, sent, received) for port, inode, sent, received in rows if str(inode) in own and port in listening)
+    return "# port received sent\n" + "".join(f"{port}\t{received}\t{sent}\n" for port, sent, received in found)
+
+
+def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int]]:
+    """Of each TCP connection that has received something: its own port, inode, and milliseconds as in copy_answers."""
+    wanted = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 1 << (INFO - 1), 0, ESTABLISHED)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as asked:
+        asked.settimeout(1.0)
+        asked.sendto(HEAD.pack(HEAD.size + len(wanted), SOCK_DIAG_BY_FAMILY, DUMP, 1, 0) + wanted, (0, 0))
+        while True:
+            data = asked.recv(1 << 18)
+            while data:
+                size, kind, *_ = HEAD.unpack_from(data)
+                if kind in (DONE, ERROR) or size < HEAD.size:
+                    return
+                yield from times_in(data[HEAD.size : size])
+                data = data[(size + 3) & ~3 :]
+
+
+def times_in(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """The connection that a message of the kernel is about, if it has received something."""
+    (port,), (inode,) = struct.unpack_from(">H", message, PORT), struct.unpack_from("=I", message, INODE)
+    at = ATTRIBUTES
+    while at + ATTRIBUTE.size <= len(message):
+        size, kind = ATTRIBUTE.unpack_from(message, at)
+        info = message[at + ATTRIBUTE.size : at + size]
+        if kind == INFO and len(info) >= BYTES + 16:
+            acknowledged, received = struct.unpack_from("=QQ", info, BYTES)
+            (sent_before,), (heard_before,) = (
+                struct.unpack_from("=I", info, SENT),
+                struct.unpack_from("=I", info, RECEIVED),
+            )
+            if received:
+                yield port, inode, sent_before if acknowledged else -1, heard_before
+        at += (max(size, ATTRIBUTE.size) + 3) & ~3

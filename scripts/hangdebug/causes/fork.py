@@ -20,6 +20,7 @@ from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.source import earlier
+from hangdebug.scene.pools import calls_left_behind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -29,6 +30,8 @@ SHARED = "multiprocessing/synchronize.py"
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
+    if seen.state == "tasks-waiting" and wait is not None and wait.coroutine and calls_left_behind(scene):
+        return Match(frozenset({"tasks", "kernel"}), ("The threads of the pool were not copied when it was forked.",))
     found = lock_left_by_fork(scene, wait) if seen.state == "deadlock" and wait is not None else None
     if found is None:
         return None

@@ -14,12 +14,12 @@ from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "botocore", "boto3", "s3transfer", "grpc")
-STANDARD = ("http/client.py", "urllib/request.py", "xmlrpc/client.py")
+CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "botocore", "boto3", "s3transfer", "grpc", "mcp")
+FILES = ("http/client.py", "aiohttp/client.py", "urllib/request.py", "xmlrpc/client.py")
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*STANDARD)):
+    if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*FILES)):
         return None
     words = [f"It called {wait.outermost}, {'an asynchronous' if wait.coroutine else 'a synchronous'} client."]
     if wait.detail:

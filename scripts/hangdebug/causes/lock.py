@@ -50,6 +50,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if futex and wait.entered:
         words = (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
         return Match(frozenset({"source", "kernel"}), words)
+    if seen.ring and seen.ring[0].kind == "lock" and seen.ring[0].concluded and wait.syscall is None:
+        return Match(frozenset({"frames"}), (f"It stands in a C call, with {seen.ring[0].through}.",))
     if futex and seen.ring and seen.ring[0].kind == "lock":
         return Match(frozenset({"source", "kernel"}), (f"Its line takes {seen.ring[0].through}.",))
     return None

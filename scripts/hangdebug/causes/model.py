@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Callable, Literal, Mapping, Optional
 
 from hangdebug.evidence.vocabulary import EvidenceKind, State
-from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import Wait
+from hangdebug.scene.waits import Wait, WaitsFor
 
 # What a thread waits in, coarsely: a picture gives each of these a colour and a letter.
 PictureGroup = Literal["computes", "thread", "lock", "queue", "sleep", "network", "file", "child", "other"]

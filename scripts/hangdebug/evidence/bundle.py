@@ -12,6 +12,8 @@
     4284/native.json                one dump with native frames, where Python's stack of the loop ends in its machinery
     4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
     4284/net-after.txt              its sockets once more, after the last sample
+    4284/answers.tsv                when each client sent something, and was sent something, after the last sample
+    4284/children-after.tsv         the same of the children after the last sample: who still writes to a full pipe
     4284/sockets.txt                what capture.sh saw of its sockets, which process.json tells otherwise
     4284/remarks.txt                what was in the way while it was read, one line each
     4284/sources.json               the lines around each of the application's frames
@@ -34,7 +36,7 @@ from hangdebug.errors import BadBundle, NotADump
 from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
-from hangdebug.evidence.model import Evidence, Process, Reading, Snapshot
+from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.records import parse_functions, parse_tasks
 
@@ -120,7 +122,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         watch=read_readings(texts, "kernel-watch-", objects),
         profile=profile(texts.get("profile.raw", "")),
         process=process,
-        clients=tcp.count_clients(texts["net.txt"], process.listening) if "net.txt" in texts else None,
+        clients=clients_in(texts, process.listening),
         sources=lines_of_source(json_object(texts.get("sources.json", "{}"))),
         notes=(*notes_of(manifest), *texts.get("remarks.txt", "").splitlines()[:MOST_REMARKS], *stackless),
         tasks=lists[0][0] if lists else (),
@@ -132,18 +134,39 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         accepted=tcp.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
         if "net.txt" in texts and "net-after.txt" in texts
         else None,
+        unread_children=unread_children(texts),
     )
 
 
+def clients_in(texts: Texts, listening: tuple[int, ...]) -> Clients | None:
+    if "net.txt" not in texts:
+        return None
+    counted, answers = tcp.count_clients(texts["net.txt"], listening), texts.get("answers.tsv", "")
+    return tcp.with_answers(counted, answers) if answers else counted
+
+
 def objects_of(texts: Texts) -> kernel.Objects:
-    children = {pid: row.partition("\t") for pid, row in numbered_rows(texts.get("children.tsv", ""))}
+    children = children_in(texts.get("children.tsv", ""))
     return kernel.Objects(
         files=dict(numbered_rows(texts.get("fds.tsv", ""))),
         peers=tcp.peers_by_inode(texts.get("net.txt", "")),
         children={pid: command for pid, (command, _, _) in children.items()},
         shared=dict(numbered_rows(texts.get("shared.tsv", ""))),
-        pipes={pipe: pid for pid, (_, _, pipes) in children.items() for pipe in pipes.split()},
+        pipes={pipe: pid for pid, (_, pipes, _) in children.items() for pipe in pipes.split()},
     )
+
+
+def children_in(text: str) -> dict[int, tuple[str, str, str]]:
+    """Of each child by pid: its command, its pipes, and the pipe or socket to which it stands in a write."""
+    rows = ((pid, (row.split("\t") + ["", ""])[:3]) for pid, row in numbered_rows(text))
+    return {pid: (command, pipes, written) for pid, (command, pipes, written) in rows}
+
+
+def unread_children(texts: Texts) -> dict[int, str]:
+    """The children that stood before the first attach and after the last in one write, by pid, with their commands."""
+    before = children_in(texts.get("children.tsv", ""))
+    after = children_in(texts.get("children-after.tsv", ""))
+    return {pid: row[0] for pid, row in after.items() if row[2] and row[2] == before.get(pid, ("", "", ""))[2]}
 
 
 def read_samples(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
-from hangdebug.evidence.libraries import INSTALLED_TOPS, KNOWN_TOPS
+from hangdebug.evidence.libraries import FAMILIAR, INSTALLED_TOPS, KNOWN_TOPS, UNLIKELY_NAMES
 from hangdebug.evidence.model import Frame
 
 INSTALLED = re.compile(r"^.*[/\\](?:site|dist)-packages[/\\](?:.*\.egg[/\\])?(?P<tail>.+)$")
@@ -20,6 +21,7 @@ ELIDED = re.compile(
 # Nuitka keeps the standard library beside the application: shop.dist/socketserver.py.
 FROZEN = re.compile(r"^.*[/\\](?:[^/\\]+\.dist|onefile_[^/\\]+)[/\\](?P<tail>.+)$")
 VIRTUAL = re.compile(r"^<(?!stdin|ipython|input)[^>]*>$")
+UNKNOWN = "?"  # stands for the file of an application's function, where a list of tasks names the function alone
 SCRIPT = re.compile(r"(?:^|[/\\])(?:bin|Scripts)[/\\][\w.+-]+$")
 
 
@@ -29,6 +31,8 @@ def library_path(file: str) -> str | None:
 
     Works on full paths (POSIX and Windows) and on the short names that py-spy's text has.
     """
+    if file == UNKNOWN:
+        return None
     for pattern in (INSTALLED, STANDARD, WINDOWS):
         found = pattern.match(file)
         if found:
@@ -72,3 +76,33 @@ def calls(frame: Frame, *places: str) -> bool:
     """Whether `frame` is one of `places`, each "module/path.py:function" or "module/path.py" for all of it."""
     path = library_path(frame.file)
     return path is not None and (path in places or f"{path}:{frame.name}" in places)
+
+
+# -- libraries whose path was made neutral -------------------------------------------------------------
+
+
+def with_familiar_paths(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """The frames, innermost first, with the path in its library where file name and function show whose a frame is.
+
+    People make paths neutral, or cut them to the file's name. An application may have a `queue.py` of its own: a name
+    that is likely counts only where the frame calls a library's, and a path with folders only where these agree.
+    """
+    bare = all("/" not in frame.file and "\\" not in frame.file for frame in frames)
+    made: list[Frame] = []
+    for frame in frames:
+        tail = familiar(frame, bare) if is_application(frame) else None
+        name = frame.file.replace("\\", "/").rpartition("/")[2]
+        sure = name in UNLIKELY_NAMES or tail is not None and not bare and "/" in tail
+        calls_library = bool(made) and not is_application(made[-1]) or not made
+        made.append(replace(frame, file=tail) if tail and (sure or calls_library) else frame)
+    return tuple(made)
+
+
+def familiar(frame: Frame, bare: bool) -> str | None:
+    """The path of the library's file that has this name and this function; None where there is none."""
+    file = "/" + frame.file.replace("\\", "/")
+    for path, functions in FAMILIAR.items():
+        name = path.rpartition("/")[2]
+        if frame.name in functions.split() and file.endswith(f"/{name}" if bare else f"/{path}"):
+            return path
+    return None

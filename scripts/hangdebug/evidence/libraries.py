@@ -42,11 +42,67 @@ INSTALLED_TOPS = frozenset(
     socketio spacy sqlalchemy sqlmodel sse_starlette starlette strawberry streamlit stripe structlog taskgroup
     taskiq tenacity tensorflow textual tokenizers torch tornado tortoise tqdm transformers trio twilio typer
     ujson urllib3 uvicorn uvloop waitress watchfiles watchgod webob websocket websockets werkzeug wrapt
-    wsproto yaml zmq zope
+    wsproto yaml zmq zope absl accelerate botbuilder datasets deepspeed discord evaluate execnet flax fsspec gcsfs
+    ipywidgets jax jupyter_client jupyter_core jupyter_server lightning mlflow nbclient nbconvert nextcord playwright
+    pluggy pyrogram pytest_asyncio pytest_timeout pytorch_lightning s3fs scrapy selenium telegram telethon
+    torch_xla traitlets trl twisted wandb xdist
 """.split()
 )
 
 KNOWN_TOPS = STANDARD_TOPS | INSTALLED_TOPS
+
+# Libraries that call no function of the application's: a stack can end in them, and does not begin there.
+CALLED_LAST = frozenset(
+    """
+    requests urllib3 urllib httpx httpcore http ssl socket selectors subprocess queue psycopg psycopg2 pymysql redis
+    sqlite3 pymongo asyncpg paramiko pika boto3 botocore json pickle time smtplib sqlalchemy
+""".split()
+)
+
+# Functions of libraries by file, to know them by where a path was made neutral ("/somewhere/threading.py") or cut to
+# the file's name ("_base.py").
+FAMILIAR = {
+    "threading.py": "wait wait_for join acquire _wait_for_tstate_lock _shutdown _bootstrap _bootstrap_inner run start",
+    "queue.py": "get put join",
+    "selectors.py": "select",
+    "ssl.py": "read recv recv_into do_handshake",
+    "socket.py": "readinto create_connection accept",
+    "subprocess.py": "communicate _communicate wait _wait _try_wait",
+    "concurrent/futures/_base.py": "result exception as_completed result_iterator wait __exit__",
+    "concurrent/futures/thread.py": "_worker shutdown _python_exit run",
+    "concurrent/futures/process.py": "_process_worker shutdown _python_exit",
+    "multiprocessing/process.py": "_bootstrap join run",
+    "multiprocessing/popen_fork.py": "wait poll _launch",
+    "multiprocessing/connection.py": "_recv _recv_bytes recv recv_bytes wait _poll poll",
+    "multiprocessing/queues.py": "get put",
+    "multiprocessing/pool.py": "worker join get wait map",
+    "multiprocessing/synchronize.py": "acquire __enter__ wait",
+    "multiprocessing/spawn.py": "spawn_main _main",
+    "asyncio/base_events.py": "_run_once run_forever run_until_complete",
+    "asyncio/events.py": "_run",
+    "asyncio/runners.py": "run",
+    "asyncio/windows_events.py": "run_forever _poll select",
+    "asyncio/locks.py": "acquire wait __aenter__",
+    "asyncio/queues.py": "get put join",
+    "logging/__init__.py": "emit flush handle acquire callHandlers _log info warning error debug",
+    "http/client.py": "_read_status begin getresponse readinto _safe_read _read_chunked",
+    "urllib/request.py": "urlopen do_open http_open https_open",
+    "urllib3/connectionpool.py": "urlopen _make_request",
+    "urllib3/connection.py": "getresponse connect _new_conn",
+    "requests/adapters.py": "send",
+    "requests/sessions.py": "send request get post",
+    "requests/api.py": "get post request",
+    "sqlalchemy/pool/impl.py": "_do_get",
+    "sqlalchemy/util/queue.py": "get",
+    "sqlalchemy/engine/default.py": "do_execute",
+    "starlette/testclient.py": "handle_request",
+    "anyio/from_thread.py": "start_blocking_portal",
+    "uvicorn/server.py": "serve main_loop",
+}
+# Names of files that hardly anybody gives to a file of an application's.
+UNLIKELY_NAMES = frozenset(
+    "threading.py selectors.py base_events.py windows_events.py _base.py connectionpool.py".split()
+)
 
 # -- who runs an event loop, and what it does ---------------------------------------------------------
 
@@ -91,6 +147,13 @@ POLL = (
     "trio/_core/_io_epoll.py:get_events",
 )
 HANDLE = ("asyncio/events.py:_run",)
+# The innermost frame of a loop's stack that was cut, or of one that runs C code: an idle one goes on to its poll.
+RUNS_SOMETHING = (
+    "asyncio/base_events.py:_run_once",
+    "asyncio/base_events.py:run_forever",
+    "asyncio/base_events.py:run_until_complete",
+    *HANDLE,
+)
 
 # -- pools, and processes that are started ------------------------------------------------------------
 
@@ -117,7 +180,18 @@ SERVERS = frozenset("uvicorn hypercorn gunicorn granian daphne starlette fastapi
 ASYNC = SERVERS | frozenset("asyncio anyio uvloop trio asgiref sse_starlette".split())
 SERVES = frozenset("wrap app run_asgi run_endpoint_function stream_response".split())  # run inside of a loop alone
 # gunicorn alone has workers of both kinds: these run no event loop.
-SYNCHRONOUS = ("gunicorn/workers/sync.py", "gunicorn/workers/gthread.py")
+SYNCHRONOUS = tuple(f"gunicorn/workers/{name}.py" for name in "sync gthread ggevent geventlet base_async".split())
+# The synchronous side of async packages: a thread in them waits for a loop that another thread runs.
+SYNCHRONOUS_SIDE = (
+    "starlette/testclient.py",
+    "fastapi/testclient.py",
+    "anyio/from_thread.py",
+    "asgiref/current_thread_executor.py",
+    "gunicorn/workers/base.py",
+    "gunicorn/arbiter.py",
+    "gunicorn/app/",
+    "gunicorn/http/",
+)
 SUPERVISORS = ("uvicorn/supervisors/", "gunicorn/arbiter.py", "hypercorn/run.py", "granian/server/")
 WORKERS = ("gunicorn/workers/",)  # forked from the supervisor: its frames stand below theirs
 WORKER_CALLS = ("granian/server/mp.py:_spawn_wsgi_worker", "granian/server/mt.py:_spawn_wsgi_worker")  # the same
@@ -139,4 +213,4 @@ SUSPENDED = (
 # Files whose classes are made to wait on.
 ASYNCIO_PRIMITIVES = ("asyncio/locks.py", "asyncio/queues.py")
 PRIMITIVES = (*ASYNCIO_PRIMITIVES, "anyio/_core/_synchronization.py", "anyio/streams/memory.py")
-TIMED_WAITS = ("wait_for", "wait", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself
+TIMED_WAITS = ("wait_for", "_wait", "sleep")  # of asyncio/tasks.py: each may end by itself

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping
 
+from hangdebug.evidence.vocabulary import StatementKind
+
 
 @dataclass(frozen=True)
 class Frame:
     """One call. `function` and `file` stand as the dump prints them; `line` is None where it has none.
 
-    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables.
+    `text` is the source line, where the dump prints it below the frame; `locals` are addresses of its variables,
+    `locks` the names of those that are locks.
     """
 
     function: str
@@ -19,6 +22,7 @@ class Frame:
     note: str = field(default="", compare=False)  # a remark of whoever pasted it, no part of the call
     text: str = field(default="", compare=False)
     locals: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    locks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -54,13 +58,17 @@ class KernelWait:
 
 @dataclass(frozen=True)
 class Thread:
-    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid."""
+    """One stack, innermost frame first. `active` and `owns_gil` are py-spy's words, None where unsaid.
+
+    `raised` is the exception whose traceback this is: then it shows where that was raised, and nobody stands there now.
+    """
 
     frames: tuple[Frame, ...]
     name: str = ""
     os_id: int | None = None
     active: bool | None = None
     owns_gil: bool | None = None
+    raised: str = ""
 
     def __str__(self) -> str:
         head = f'Thread {self.os_id} "{self.name}"'
@@ -69,12 +77,16 @@ class Thread:
 
 @dataclass(frozen=True)
 class Awaited:
-    """The object that a task waits for: its type, its address, the method that waits, and its counts by name."""
+    """The object that a task waits for: its type, its address, the method that waits, and its counts by name.
+
+    `of` are the addresses of the tasks behind it, where it stands for several: those of a group, or of `gather`.
+    """
 
     kind: str
     id: int
     method: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    of: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
@@ -86,9 +98,11 @@ class Task:
     """A coroutine that asyncio runs, innermost frame first. `waits_on` is what it awaits, in the dump's words.
 
     The rest is known where the process's memory was read: `inside` are the addresses of the locks that it is
-    inside of by `async with`, `timed` whether a timeout ends its wait, `ends` the names in its application's
-    code that could end the wait of another ("release", "set"), `id` its own address, `cancels` how often it was
-    cancelled, less `uncancel()` (3.11+).
+    inside of by `async with`, `holds` the names of the other managers that it is inside of (those of a pool's
+    connections), `timed` whether a timeout ends its wait, `expired` whether one has run out and did not end it, `ready`
+    the address of the future that it awaits if that is done, so that the loop has only to run it (0 if not), `ends` the
+    names in its application's code that could end the wait of another ("release", "set"), `id` its own address,
+    `cancels` how often it was cancelled, less `uncancel()` (3.11+).
     """
 
     name: str
@@ -102,6 +116,9 @@ class Task:
     timed: bool = False
     ends: frozenset[str] = frozenset()
     cancels: int = 0
+    holds: tuple[str, ...] = ()
+    expired: bool = False
+    ready: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,8 +147,26 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Statement:
+    """What a line of a text says of the process, in so many words; `text` is that line.
+
+    `kind` is what it says: a step held the event loop, a worker or job was killed or interrupted because it did not
+    answer, a test ran out of time, a server waits for what is open before it ends, or the stack is of C code alone. `seconds` is for how long, `frames` the place that
+    it names, innermost first.
+    """
+
+    kind: StatementKind
+    text: str
+    seconds: float | None = None
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """One dump of one process. `skipped` holds the first lines that the reader could not place."""
+    """One dump of one process. `skipped` holds the first lines that the reader could not place.
+
+    Of a pasted text, `stated` is what its lines say, and `read` how many of them were read, in words.
+    """
 
     threads: tuple[Thread, ...]
     pid: int | None = None
@@ -140,6 +175,8 @@ class Snapshot:
     format: str = ""
     skipped: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
+    stated: tuple[Statement, ...] = ()
+    read: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return "\n".join([f"Process {self.pid}: {self.command}", *map(str, self.threads)])
@@ -182,13 +219,16 @@ class Clients:
     """TCP connections to the ports on which the target listens, as the kernel counts them.
 
     `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
-    that the server has not read, `backlog` wait to be accepted.
+    that the server has not read, `backlog` wait to be accepted. `unanswered` have sent something and were sent
+    nothing since, for a second at least, the first of them `waited` seconds ago; None where that was not asked for.
     """
 
     open: int = 0
     abandoned: int = 0
     unread: int = 0
     backlog: int = 0
+    unanswered: int | None = None
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -206,7 +246,8 @@ class Evidence:
     by its kernel id, and holds the threads of concurrent.futures alone. `compiled` are the frames of compiled code
     that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
     many connections the process accepted between the first reading and the last sample and still has, None where that
-    is not known.
+    is not known. `unread_children` are the child processes, by
+    pid, that stood in both readings in the same write to a pipe or socket, with their commands.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -225,3 +266,4 @@ class Evidence:
     queued: Mapping[int, int] = field(default_factory=dict)
     compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
     accepted: int | None = None
+    unread_children: Mapping[int, str] = field(default_factory=dict)

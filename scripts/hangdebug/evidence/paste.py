@@ -8,43 +8,44 @@ from dataclasses import replace
 
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.dumps import (
-    asyncio_debug,
     asyncio_tools,
-    austin,
     collapsed,
     colons,
-    faulthandler,
-    gdb,
-    ipython,
+    line_formats,
     printouts,
-    profiling,
-    pyspy_asyncio,
     pyspy_json,
     pyspy_text,
-    pystack,
-    uwsgi,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.model import Snapshot, Task, Thread
+from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED
+from hangdebug.evidence.dumps.stated import statements, without_handler
+from hangdebug.evidence.frames import with_familiar_paths
+from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
     pyspy_json,
-    pyspy_asyncio,
+    line_formats.PYSPY_ASYNCIO,
     pyspy_text,
-    faulthandler,
-    ipython,
+    line_formats.FAULTHANDLER,
+    line_formats.LineFormat(printouts.read_ipython),
     printouts,
-    pystack,
-    gdb,
-    profiling,
-    austin,
+    line_formats.PYSTACK,
+    line_formats.GDB,
+    line_formats.PROFILING,
+    line_formats.AUSTIN,
     collapsed,
     asyncio_tools,
-    uwsgi,
+    line_formats.UWSGI,
     colons,
 )
-LAST_READER = asyncio_debug  # a mention of a task is read where there is no stack
+LAST_READER = line_formats.LineFormat(
+    asyncio_tools.read_debug_log
+)  # a mention of a task is read where there is no stack
+# The formats whose readers say which lines they could not place.
+COUNTS = frozenset(
+    grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
+) | {"uWSGI tracebacker"}
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
@@ -76,7 +77,8 @@ def text_of(source: str) -> str:
 def read(text: str) -> tuple[Snapshot, ...]:
     """The snapshots in `text`, in the order in which they stand: several processes, or several samples of one.
 
-    Raises NotADump when no reader finds a frame.
+    A text without a stack has one without a thread, if a line of it states what is wrong. Raises NotADump when no
+    reader finds a frame, and no line states anything.
     """
     if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
         found = tuple(filter(has_frames, pyspy_json.read([text])))
@@ -93,10 +95,70 @@ def read(text: str) -> tuple[Snapshot, ...]:
         found = (replace(found[0], skipped=(remark, *found[0].skipped[:-1])), *found[1:])
     if not found:  # it runs no Python code
         found = tuple(one for one in (*pyspy_json.read([kept]), *pyspy_text.read(lines)) if one.pid and one.threads)
+    said = statements(lines)
+    if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
+        said += slow_steps(lines)
+    if not found and any(one.kind != "interrupted" for one in said):
+        found = (Snapshot((), format="lines of a log"),)
     if found:
-        return found
+        share = share_read(text, found, said)
+        return tuple(replace(as_of_now(one, said), read=share) for one in found)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def slow_steps(lines: list[str]) -> tuple[Statement, ...]:
+    """What asyncio's debug log says beside stacks: which step held the loop, and for how long."""
+    tasks = [task for one in LAST_READER.read(lines) for task in one.tasks if task.state.startswith("took ")]
+    return tuple(
+        Statement("loop-held", f"a step of {one.coroutine} {one.state}", float(one.state.split()[1]), one.frames)
+        for one in tasks
+    )
+
+
+def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
+    """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
+    threads: list[Thread] = []
+    tasks = snapshot.tasks
+    for one in snapshot.threads:
+        thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
+        said += tuple(more)
+        if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):
+            # Ctrl-C has cancelled asyncio.run()'s own task: where that was raised, it had waited
+            tasks = (*tasks, Task("the cancelled task", thread.frames, coroutine=thread.frames[-1].function))
+            continue
+        raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
+        threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
+    return replace(snapshot, threads=tuple(threads), tasks=tasks, stated=tuple(dict.fromkeys(said)))
+
+
+def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> str:
+    """How many lines of the text were read, and the numbers of those that were not; "" where that is not known."""
+    if not found[0].format or found[0].format not in COUNTS or len(text) >= LARGE:
+        return ""
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    left = [line for one in found for line in one.skipped]
+    stated = {one.text[:LONGEST_SKIPPED] for one in said}
+    missed, at = [], 0
+    for skipped in left:
+        place = next((index for index in range(at, len(lines)) if skipped in lines[index][1]), None)
+        if place is not None:
+            at = place + 1
+            missed += [] if skipped in stated else [lines[place][0]]
+    least = "at least " if len(left) >= MOST_SKIPPED else ""
+    numbers = f"; {least}not line{'s' if missed[1:] else ''} {ranges(missed)}" if missed else ""
+    return f"{len(lines) - len(missed)} of {len(lines)} lines were read{numbers}"
+
+
+def ranges(numbers: list[int]) -> str:
+    """ "1, 4-6": numbers in order, those that follow each other as one."""
+    made: list[list[int]] = []
+    for number in numbers:
+        if made and number == made[-1][-1] + 1:
+            made[-1].append(number)
+        else:
+            made.append([number])
+    return ", ".join(f"{one[0]}-{one[-1]}" if one[1:] else str(one[0]) for one in made)
 
 
 def sift(text: str) -> tuple[str, int]:

@@ -49,6 +49,9 @@ def parse_task(row: dict[str, Any]) -> Task:
         timed=row.get("timed") is True,
         ends=frozenset(one for one in list_at(row, "ends") if isinstance(one, str)),
         cancels=row["cancels"] if type(row.get("cancels")) is int else 0,
+        holds=tuple(one for one in list_at(row, "holds") if isinstance(one, str)),
+        expired=row.get("expired") is True,
+        ready=row["ready"] if type(row.get("ready")) is int else 0,
     )
 
 
@@ -69,7 +72,8 @@ def parse_awaited(row: Any) -> Awaited | None:
     known = (
         {str(name): count for name, count in counts.items() if type(count) is int} if isinstance(counts, dict) else {}
     )
-    return Awaited(str(row.get("kind", "")), row["id"], str(row.get("method", "")), known)
+    of = tuple(one for one in list_at(row, "of") if type(one) is int)
+    return Awaited(str(row.get("kind", "")), row["id"], str(row.get("method", "")), known, of)
 
 
 # -- functions.json -----------------------------------------------------------------------------------

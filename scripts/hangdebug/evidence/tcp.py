@@ -15,6 +15,7 @@ from typing import Iterable, Iterator, Mapping
 
 from hangdebug.evidence.model import Clients, Process
 
+LONG_FOR_AN_ANSWER = 1000  # milliseconds: as long as the two readings of the tasks are apart
 ESTABLISHED, CLOSE_WAIT, LISTEN = "01", "08", "0A"  # include/net/tcp_states.h
 ROW = re.compile(
     r"\s*\d+: (?P<here>(?:[0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4}) (?P<there>(?:[0-9A-F]{8}|[0-9A-F]{32}):[0-9A-F]{4})"
@@ -72,6 +73,17 @@ def accepted_between(before: str, after: str, listening: tuple[int, ...]) -> int
         for text in (before, after)
     )
     return len(second - first)
+
+
+def with_answers(counted: Clients, text: str) -> Clients:
+    """With those clients that sent something, and nothing was sent to them since, for as long as a look lasts.
+
+    `text` has a row for each connection: its port, the milliseconds since the client sent something, and since it was
+    sent something, -1 for never.
+    """
+    rows = [[number(word) for word in line.split()] for line in text.splitlines() if line[:1].isdigit()]
+    waits = [row[1] for row in rows if len(row) == 3 and row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
+    return replace(counted, unanswered=len(waits), waited=max(waits, default=0) / 1000)
 
 
 def readable_address(text: str) -> str:

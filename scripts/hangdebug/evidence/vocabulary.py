@@ -28,6 +28,7 @@ EvidenceKind = Literal["frames", "source", "kernel", "tasks"]
 Question = Literal[
     "did the kernel stop it",
     "is it a forked child that waits for a lock",
+    "does a log state what is wrong",
     "is it a supervisor",
     "does the interpreter end",
     "do threads wait in a ring",
@@ -44,7 +45,13 @@ Question = Literal[
     "does it serve nothing itself",
     "what is left",
 ]
+StatementKind = Literal[
+    "loop-held", "killed", "test-timeout", "interrupted", "stopping", "c-only"
+]  # what a line of a log says
 EdgeKind = Literal["lock", "future", "join", "pool", "loop", "task"]  # what lies between one who waits and the other
+# What is known of the end of a request's wait: it has moved meanwhile; it is a stream or a long poll that can be fed;
+# somebody is in sight who may end it; nobody is.
+Outlook = Literal["moved", "fed", "expected", "unseen"]
 
 STATES: tuple[State, ...] = get_args(State)
 ROLES: tuple[Role, ...] = get_args(Role)

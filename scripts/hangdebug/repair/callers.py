@@ -22,7 +22,7 @@ from typing import Union
 from hangdebug.errors import BadSource
 from hangdebug.repair.code.file import File, dotted, last_name, parse
 from hangdebug.repair.code.findings import Found, rewrite
-from hangdebug.repair.code.loop_bound import why_on_loop
+from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.fix import read
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules.to_thread import Blocking, answer

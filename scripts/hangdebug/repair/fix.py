@@ -19,9 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hangdebug.errors import BadSource
-from hangdebug.repair.code.edits import with_imports
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
+from hangdebug.repair.code.imports import with_imports, without_unused
+from hangdebug.repair.code.layout import lay_out
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 
@@ -78,7 +79,8 @@ def run_rules(
             if now == after:
                 break
             after = now
-        return after, mended + [item for item in findings if item.refused]
+        tidy = lay_out(before, without_unused(before, after, name), name)
+        return tidy, mended + [item for item in findings if item.refused]
     except SyntaxError as error:
         if "too many nested" in str(error):
             raise too_deep(name) from error
@@ -106,7 +108,7 @@ def run_rules_once(
             found = tuple(replace(item, refused=True, message=f"{item.message}: {BROKEN}") for item in found)
         findings += [renumber(item, after, text) for item in found]
         after = changed
-    return with_imports(after, imports), each_once(findings)
+    return with_imports(after, imports, name), each_once(findings)
 
 
 def parses(text: str) -> bool:
@@ -163,6 +165,11 @@ def diff(patch: Patch) -> str:
     lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
     marked = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
     return "".join(marked)
+
+
+def head(patch: Patch) -> str:
+    """A line for each thing that the edit leaves unmended. Tools that apply the diff skip it there."""
+    return "".join(f"# stays: {words}\n" for words in patch.stays)
 
 
 def write(patch: Patch) -> None:

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One place in a source file that a rewrite would change, or refuses to change and why."""
+    """One place in a source file that a rewrite would change, or refuses to change and why.
+
+    `stays` says what the rewrite leaves unmended and what to do about it by hand, "" where nothing is left.
+    """
 
     rule: str
     file: str
     line: int
     message: str
     refused: bool = False
+    stays: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line} {self.rule} {'refused: ' if self.refused else ''}{self.message}"
@@ -31,6 +35,11 @@ class Patch:
     @property
     def changed(self) -> bool:
         return self.before != self.after
+
+    @property
+    def stays(self) -> tuple[str, ...]:
+        """What the edit leaves unmended, a line for each place, in order."""
+        return tuple(dict.fromkeys(item.stays for item in self.findings if item.stays))
 
 
 @dataclass(frozen=True)

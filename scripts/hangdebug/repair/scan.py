@@ -19,7 +19,7 @@ from urllib.parse import quote
 from hangdebug import __version__
 from hangdebug.errors import BadRequest, BadSource
 from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
-from hangdebug.repair.code.nearby_files import python_files
+from hangdebug.repair.code.project import python_files
 from hangdebug.repair.fix import propose
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES
@@ -153,9 +153,16 @@ def write_list(findings: Sequence[Finding], skipped: Sequence[str], form: Form) 
 
 
 def as_json(findings: Iterable[Finding], skipped: Iterable[str]) -> str:
-    """Schema version 1: `findings` with file, line, rule, refused and message, and `skipped`, in words."""
+    """Schema version 1: `findings` with file, line, rule, refused, message and stays, and `skipped`, in words."""
     rows = [
-        {"file": item.file, "line": item.line, "rule": item.rule, "refused": item.refused, "message": item.message}
+        {
+            "file": item.file,
+            "line": item.line,
+            "rule": item.rule,
+            "refused": item.refused,
+            "message": item.message,
+            "stays": item.stays,
+        }
         for item in findings
     ]
     return json.dumps({"schema_version": 1, "findings": rows, "skipped": list(skipped)}, indent=2)

@@ -20,9 +20,9 @@ from hangdebug.capture import redact
 from hangdebug.errors import HangError, MissingTool
 from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
+from hangdebug.evidence.excerpts import python_files, with_sources
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
-from hangdebug.evidence.source_tree import python_files, with_sources
 from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check, Pressure, read_check
@@ -32,8 +32,7 @@ from hangdebug.report.charts import latency, threads_over_aborts
 from hangdebug.report.recording import STACKS, Stacks, flame
 from hangdebug.report.svg import Picture
 from hangdebug.report.text import beginning, kernel_rows, printed
-from hangdebug.report.timeline import timeline
-from hangdebug.report.wait_graph import wait_graph
+from hangdebug.report.wait_graph import timeline, wait_graph
 
 AROUND = 10  # lines of source before and after the marked one
 MOST_BYTES = 8 << 20

@@ -52,11 +52,11 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
 
     Raises NoProcess, NotPermitted, NotPython, MissingTool, or HangError where nothing ran.
     """
-    from hangdebug.capture import namespaces, pyspy, redact
+    from hangdebug.capture import proc, pyspy, redact
 
     stopped: list[KeyboardInterrupt] = []
     text = pyspy.record(pid, RATE, seconds, idle=False, interrupted=stopped.append)
-    text = redact.clean_text(namespaces.stacks_with_our_ids(pid, text))[0]
+    text = redact.clean_text(proc.stacks_with_our_ids(pid, text))[0]
     stacks = tuple((thread, count) for thread, count in profile(text) if thread.frames)
     if stacks:
         files = {

@@ -9,7 +9,7 @@ from typing import Any, Iterable, Iterator, Sequence
 from hangdebug.answer.model import Asked, Diagnosis, Step
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
-from hangdebug.scene.model import drawing
+from hangdebug.scene.waits import drawing
 
 SCHEMA_VERSION = 1
 SHOWN_FRAMES = 12
@@ -122,6 +122,7 @@ def facts(d: Diagnosis) -> list[str]:
         process.server or "",
         f"supervisor {process.supervisor_pid}" if process.supervisor_pid else "",
         f"{d.samples} sample{'s' if d.samples != 1 else ''}",
+        d.read,
     ]
     return [fact for fact in found if fact]
 

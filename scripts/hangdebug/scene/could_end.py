@@ -31,7 +31,7 @@ def who_could_end(
     gone = {name.rpartition(".")[2] for name in failed}
     kept = [one for one in functions if one.name not in gone]
     where = [(one, frame.line) for frame in waiting for one in [function_at(functions, frame)] if one and frame.line]
-    keys = {key for one, line in where for key, at in one.awaits if at == line}
+    keys = {key for one, line in where for key in keys_at(one, line)}
     busy = [
         (one, lines_ahead(one, frame.line))
         for frame in running
@@ -48,6 +48,12 @@ def who_could_end(
         if any(name in ends and line in lines for name, line in one.ends):
             return one
     return None
+
+
+def keys_at(one: Function, line: int) -> set[str]:
+    """What a line awaits. A condition's own lock is free while it is waited for: `async with ready: await ready.wait()`."""
+    keys = {key for key, at in one.awaits if at == line}
+    return keys - {f"with {key[: -len('.wait')].rpartition('.')[2]}" for key in keys if key.endswith(".wait")}
 
 
 def reachable_lines(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) -> Iterator[Part]:

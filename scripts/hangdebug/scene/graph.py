@@ -19,7 +19,7 @@ from hangdebug.evidence.source import line_at, makers, raw_statement, statement_
 from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, HELPER, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
 from hangdebug.scene.pools import DEFAULT_EXECUTORS, prefix_of
-from hangdebug.scene.requests import between_jobs, innocence, waits_for_work
+from hangdebug.scene.requests import between_jobs, waits_for_work
 from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, wait
 
@@ -29,7 +29,13 @@ RESULT = (
     "concurrent/futures/_base.py:exception",
     "concurrent/futures/_base.py:wait",
 )
-ASKS_LOOP = ("anyio/from_thread.py", "asgiref/sync.py:__call__", "asgiref/current_thread_executor.py:run_until_future")
+ASKS_LOOP = (
+    "fsspec/asyn.py:sync",
+    "distributed/utils.py:sync",
+    "anyio/from_thread.py",
+    "asgiref/sync.py:__call__",
+    "asgiref/current_thread_executor.py:run_until_future",
+)
 HANDS_TO_LOOP = "run_coroutine_threadsafe"
 JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
@@ -92,6 +98,7 @@ def graph(scene: Scene) -> Graph:
     for key, one in still.items():
         edge = (
             lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
+            or swapped_locks_edge(scene, key, one, still)
             or loop_edge(scene, one)
             or pool_edge(scene, one)
             or join_edge(scene, one)
@@ -99,6 +106,9 @@ def graph(scene: Scene) -> Graph:
         )
         if edge is not None and edge.targets and not (is_timed(one) and edge.kind == "lock"):
             edges[key] = edge
+    asking = None if scene.loop else waits_for_idle_loop(scene)
+    if asking is not None:  # the loop of a helper's thread, seen from the main thread
+        edges[identity(asking[0].view)] = Edge("loop", "a coroutine that it handed to {}", (identity(asking[1]),))
     if scene.loop:
         edges.update({("task", task.name): task_edge(scene, task) for task, _ in inside})
     return Graph(still, edges, tasks)
@@ -204,6 +214,33 @@ def is_given(lock: Lock) -> bool:
     return not lock.sure and not lock.owner and not lock.kinds and not lock.name.startswith(("self.", "cls."))
 
 
+def swapped_locks_edge(scene: Scene, key: object, one: Wait, still: Mapping[object, Wait]) -> Edge | None:
+    """To the thread that has the same two locks in the other order, where addresses are all that is known.
+
+    Each of the two stands in a C call of its own function, and the order of the names is that of the arguments: it
+    takes them in that order as well.
+    """
+    pair = known_locks(scene, one)
+    others = [
+        (other, theirs)
+        for other, wait_ in still.items()
+        if other != key
+        for theirs in [known_locks(scene, wait_)]
+        if len(pair) == 2 and theirs == pair[::-1]
+    ]
+    if len(others) != 1:
+        return None
+    words = f"one of the locks at {pair[0]} and {pair[1]}, which {{}} has in the other order"
+    return Edge("lock", words, (others[0][0],), sure=False, concluded=True)
+
+
+def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:
+    """The addresses of the locks in the frame that makes the C call, () where its source line says more than that."""
+    if one.frame is None or not one.leaf or one.text is not None:
+        return ()
+    return tuple(one.frame.locals[name] for name in one.frame.locks)
+
+
 def before_one_lock(scene: Scene, one: Wait, other: Wait | None) -> bool:
     """Whether the kernel shows both before the same lock: then neither is inside of it."""
     return other is not None and futex_address(scene, one) is not None and one.args[:1] == other.args[:1]
@@ -246,6 +283,29 @@ def loop_edge(scene: Scene, one: Wait) -> Edge | None:
     if one.starts_with(*RESULT) and not another_loop_runs(scene, one):
         return Edge("loop", "a coroutine that it handed to its own event loop", (identity(one.view),))
     return None
+
+
+def waits_for_idle_loop(scene: Scene) -> tuple[Wait, View] | None:
+    """A thread that waits for a coroutine which it handed to another thread's idle loop, and that loop's thread.
+
+    A library that hands coroutines over shows it; else it is concluded where the main thread waits for a future, and
+    nobody but a loop is left to complete it. A pool's thread may as well have asked its own pool.
+    """
+    loops = [view for view in scene.last if view.role == "event-loop"]
+    if not loops or not all(view.idle for view in loops):
+        return None
+    busy = [wait(scene, view) for view in scene.last if view.role != "event-loop" and not view.idle and view.section]
+    asking = [one for one in busy if one.motion.in_place and waits_for_future(one)]
+    others = [one for one in busy if one not in asking and not one.starts_with(*PARKED) and one.frame is not None]
+    sure = [one for one in asking if one.inside(*ASKS_LOOP)]
+    alone = len(asking) == 1 and asking[0].view.role == "main" and not others and not scene.shows(PROCESS_POOL)
+    found = sure or (asking if alone else [])
+    return (max(found, key=lambda one: (one.frame is not None, one.view.role == "main")), loops[0]) if found else None
+
+
+def waits_for_future(one: Wait) -> bool:
+    """Whether it waits for the result of a future, or for a loop that it has handed a coroutine to."""
+    return one.inside(*RESULT, *ASKS_LOOP) and not one.inside(*SHUTDOWN)
 
 
 def asks_loop(scene: Scene, one: Wait) -> bool:
@@ -464,19 +524,3 @@ def entry_function(view: View) -> str:
     """The name of the function that a thread was started with, or that was submitted to its pool."""
     own = [frame for frame in view.section if is_application(frame)]
     return own[-1].name if own else ""
-
-
-@once
-def standing(scene: Scene) -> tuple[Wait, ...]:
-    """Threads beside the loop that stand in the application's code all the time, for a peer or for a lock, and owe an
-    end to somebody: nothing says that they wait there on purpose."""
-    found = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
-    return tuple(
-        one
-        for one in found
-        if one.frame is not None
-        and one.motion.samples > 1
-        and one.kernel is not None
-        and (one.on_network or bool(locks_wanted(one, scene.evidence.sources)))
-        and not innocence(scene, one)
-    )

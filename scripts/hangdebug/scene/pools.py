@@ -169,6 +169,16 @@ def queue_lengths(scene: Scene, views: Iterable[View]) -> list[int]:
     return [queued[os_id] for os_id in ids if os_id is not None and os_id in queued]
 
 
+def calls_left_behind(scene: Scene) -> int:
+    """How many calls wait, at the most, in the queue of a pool of which no thread is in this process.
+
+    After a fork the child has a copy of the pool's books, and none of its threads.
+    """
+    readings = [one for one in (*scene.evidence.readings, *scene.evidence.attached) if one is not None]
+    living = {view.thread.os_id for view in scene.last}.union(*(one.waits for one in readings))
+    return max((count for os_id, count in scene.evidence.queued.items() if os_id not in living), default=0)
+
+
 def queued_at_limiter(scene: Scene) -> int | None:
     """How many tasks wait for a token of one of AnyIO's limiters, None where not all tasks are known."""
     if not scene.evidence.later or scene.evidence.unread:

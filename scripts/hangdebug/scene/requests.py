@@ -12,6 +12,7 @@ from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS_IN_C
 from hangdebug.evidence.roles import is_started, stands_in
 from hangdebug.evidence.source import in_endless_loop
+from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.scene import Scene, View, once, polls_its_own
 from hangdebug.scene.waits import Wait, wait
 
@@ -247,6 +248,22 @@ def innocence(scene: Scene, one: Wait) -> str:
     ):
         return "waits for the next message of its loop"
     return "reads its standard input" if 0 in one.descriptors else ""
+
+
+@once
+def standing_threads(scene: Scene) -> tuple[Wait, ...]:
+    """Threads beside the loop that stand in the application's code all the time, for a peer or for a lock, and owe an
+    end to somebody: nothing says that they wait there on purpose."""
+    found = [wait(scene, view) for view in scene.last if view.role in ("worker", "other") and not view.idle]
+    return tuple(
+        one
+        for one in found
+        if one.frame is not None
+        and one.motion.samples > 1
+        and one.kernel is not None
+        and (one.on_network or bool(locks_wanted(one, scene.evidence.sources)))
+        and not innocence(scene, one)
+    )
 
 
 def sleeps_or_computes(one: Wait) -> bool:

@@ -10,9 +10,8 @@ from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
 from hangdebug.scene.graph import Edge, Graph, before_one_lock, futex_address, graph, is_timed
 from hangdebug.scene.locks import ENTERS, Lock, locks_wanted
-from hangdebug.scene.model import WaitsFor
 from hangdebug.scene.scene import Scene, View, identity, once
-from hangdebug.scene.waits import Wait, name_of, wait
+from hangdebug.scene.waits import Wait, WaitsFor, name_of, wait
 
 UNNAMED = Lock("the lock", "", "", False, frozenset())
 NOBODY = "nobody that is left"

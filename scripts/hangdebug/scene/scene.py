@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Mapping
 
-from hangdebug.evidence.frames import calls, is_application, is_known_library, package
+from hangdebug.evidence.frames import calls, is_application, is_known_library, library_path, package
 from hangdebug.evidence.kernel import EPOLL, POLLS
 from hangdebug.evidence.libraries import (
     ANYIO_WORKER,
@@ -18,11 +18,13 @@ from hangdebug.evidence.libraries import (
     POOL,
     RUNS_ITS_LOOP,
     RUNS_LOOP,
+    RUNS_SOMETHING,
     SERVERS,
     SERVERS_IN_C,
     SERVES,
     SUSPENDED,
     SYNCHRONOUS,
+    SYNCHRONOUS_SIDE,
 )
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
 from hangdebug.evidence.roles import ends_whole, is_anyio_worker, is_parked, lone_root, role_of, since_fork
@@ -116,8 +118,23 @@ def build_scenes(evidence: Evidence) -> tuple[Scene, ...]:
             loops = [chosen]
             samples = tuple(tuple(as_loop(v) if identity(v) == identity(chosen) else v for v in s) for s in samples)
     index = by_thread(samples)
+    beside = loops and stacks_alone(evidence) and all(is_helper(one, samples[-1]) for one in loops)
+    own = (Scene(evidence, samples, index),) if beside else ()  # the main thread is judged first
     runs = [tuple(v for v in index[identity(one)] if v.role == "event-loop") for one in loops[:MOST_LOOPS]]
-    return tuple(Scene(evidence, samples, index, run, guessed) for run in runs) or (Scene(evidence, samples, index),)
+    found = tuple(Scene(evidence, samples, index, run, guessed) for run in runs)
+    return (*own, *found) or (Scene(evidence, samples, index),)
+
+
+def stacks_alone(evidence: Evidence) -> bool:
+    """Whether stacks are all that is known, as in most pastes: no kernel was asked, and no list of tasks read twice."""
+    asked = evidence.readings or evidence.watch or evidence.attached or evidence.profile
+    return not (asked or evidence.later or evidence.clients)
+
+
+def is_helper(one: View, sample: tuple[View, ...]) -> bool:
+    """Whether a loop in a side thread serves its own program: a file system's, a portal's, a test's."""
+    main = next((view for view in sample if view.role == "main"), None)
+    return main is not None and not any(package(frame) in SERVERS for frame in one.thread.frames)
 
 
 def by_thread(samples: tuple[tuple[View, ...], ...]) -> dict[object, tuple[View, ...]]:
@@ -137,7 +154,7 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     main = lone_root(snapshot)
     made = []
     for thread in snapshot.threads:
-        if thread.frames:
+        if thread.frames and not thread.raised:
             role = role_of(thread, snapshot, main)
             border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
             whole = with_compiled(evidence, thread) if role == "event-loop" else thread
@@ -190,6 +207,8 @@ def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: i
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]
     first = application[0] if application else None
     frame = None if first is None else section[first]
+    if role == "event-loop" and not section and kernel is None and calls(frames[0], *RUNS_SOMETHING):
+        section, idle = frames[:1], False
     if role == "event-loop" and section and frame is None:  # a loop in C has no frame: the kernel shows it poll
         idle = idle or kernel is not None and kernel.syscall in EPOLL
     return View(thread, role, section, frame, section[:first], idle, kernel)
@@ -257,6 +276,8 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
         return None, ""
     if any(calls(frame, *SYNCHRONOUS) for frame in main.thread.frames) or evidence.process.server in SERVERS_IN_C:
         return None, ""
+    if asks_another_loop(main.thread.frames):
+        return None, ""
     if len(main.thread.frames) > len(since_fork(main.thread.frames)):  # a child: that loop is its parent's
         return None, ""
     if any(frame.name in SERVES and package(frame) in ASYNC for frame in main.thread.frames):  # gdb can miss frames
@@ -275,6 +296,13 @@ def cut_loop(evidence: Evidence, samples: tuple[tuple[View, ...], ...]) -> tuple
     if evidence.process.server or any(view.role == "worker" and is_anyio_worker(view.thread) for view in samples[-1]):
         return main, "the process is an async server"
     return None, ""
+
+
+def asks_another_loop(frames: tuple[Frame, ...]) -> bool:
+    """Whether all that it shows of async packages is their synchronous side: it waits for another thread's loop."""
+    places = [library_path(frame.file) or "" for frame in frames if package(frame) in ASYNC]
+    side = [path.startswith(SYNCHRONOUS_SIDE) for path in places]
+    return any(side) and all(own or path == "asgiref/sync.py" for own, path in zip(side, places))
 
 
 def not_cut(evidence: Evidence, bottom: Frame) -> bool:

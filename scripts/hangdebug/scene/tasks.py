@@ -7,17 +7,19 @@ nobody ends it, or where a request has had no answer yet and nothing that runs c
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Mapping
 
-from hangdebug.evidence.frames import is_application, library_path, package
+from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import SERVERS
-from hangdebug.evidence.model import Function, Task, Thread
+from hangdebug.evidence.model import Frame, Function, Statement, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
+from hangdebug.evidence.vocabulary import Role, StatementKind
 from hangdebug.scene.could_end import who_could_end
 from hangdebug.scene.graph import Edge
 from hangdebug.scene.scene import Scene, once, view
-from hangdebug.scene.waits import Motion, Wait
+from hangdebug.scene.waits import Motion, Wait, wait
 
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
 PRIMITIVES = (
@@ -40,6 +42,10 @@ ENDS = {
     "MemoryObjectSendStream.send": {"receive", "receive_nowait", "close", "aclose"},
     "MemoryObjectReceiveStream.receive": {"send", "send_nowait", "close", "aclose"},
 }
+# Servers of messages that come through a pipe, or over a connection of the server's own: a task for each.
+MESSAGES = ("mcp/server/", "fastmcp/server/", "pygls/", "ipykernel/")
+OF_FUTURE = {"set_result", "set_exception"}
+MAKES_FUTURE = r"\b{}\b[^=\n]*=[^=].*(?:create_future|Future)\("
 RESPONSES = (
     "starlette/responses.py",
     "starlette/websockets.py",
@@ -72,14 +78,19 @@ def task_waits(scene: Scene) -> TaskWaits:
     pending = {task.id: task for task in later or first if task.state == "pending" and task.id is not None}
     before = {(task.id, task.awaits.id) for task in first if task.awaits}
     stuck = {one: task for one, task in pending.items() if task.awaits and (one, task.awaits.id) in before}
-    served = {one for one, task in pending.items() if any(package(frame) in SERVERS for frame in task.frames[1:])}
-    awaits = {one: task.awaits.id for one, task in pending.items() if task.awaits and task.awaits.kind == "Task"}
+    served = {one for one, task in pending.items() if any(map(serves, task.frames[1:]))}
+    awaits = {one: (task.awaits.id, *task.awaits.of) for one, task in pending.items() if task.awaits}
     for _ in range(len(awaits)):
-        more = {awaits[one] for one in served if one in awaits} - served
+        more = {other for one in served for other in awaits.get(one, ()) if other in pending} - served
         if not more:
             break
         served |= more
     return TaskWaits(pending, stuck, frozenset(served))
+
+
+def serves(frame: Frame) -> bool:
+    """Whether it is a server's or a web framework's: whoever it calls serves a request or a message."""
+    return package(frame) in SERVERS or (library_path(frame.file) or "").startswith(MESSAGES)
 
 
 def task_edges(seen: TaskWaits) -> dict[object, Edge]:
@@ -110,15 +121,20 @@ def waits_for_taken_lock(task: Task) -> bool:
     )
 
 
-def could_be_ended_by(scene: Scene, seen: TaskWaits, task: Task, ends: set[str]) -> Function | None:
-    """The application's function that could still end the wait: in a task, a thread, a callback, a later request."""
+def could_be_ended_by(
+    scene: Scene, seen: TaskWaits, task: Task, ends: set[str], without: frozenset[str] = frozenset()
+) -> Function | None:
+    """The application's function that could still end the wait: in a task, a thread, a callback, a later request.
+
+    Those of the names in `without` do not count.
+    """
     awaited = task.awaits.id if task.awaits is not None else None
     blocked = {one.id for one in seen.tasks.values() if waits_for_object(seen, one, awaited)}
     loop = {one.thread.os_id for one in scene.loop}
     threads = [one.thread.frames for one in scene.last if one.thread.os_id not in loop]
     running = [one.frames for one in seen.tasks.values() if one.id not in blocked] + threads
     return who_could_end(
-        scene.evidence.functions or (),
+        tuple(one for one in scene.evidence.functions or () if one.name not in without),
         ends,
         [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
         [frame for frames in running for frame in frames if is_application(frame)],
@@ -128,8 +144,8 @@ def could_be_ended_by(scene: Scene, seen: TaskWaits, task: Task, ends: set[str])
 
 def about_to_run(task: Task) -> bool:
     """What it waits for has come, and it is about to run."""
-    if task.awaits is None:
-        return False
+    if task.awaits is None or task.ready:
+        return task.awaits is not None
     counts, method = task.awaits.counts, task.awaits.method
     room = method == "put" and counts.get("items", 0) < counts.get("maxsize", 0)
     return bool(counts.get("set")) or room or method == "get" and counts.get("items", 0) > 0
@@ -167,67 +183,102 @@ def awaited_directly(task: Task) -> bool:
     return False
 
 
-def as_wait(scene: Scene, task: Task) -> Wait:
-    """The task's stack in the form that threads have, so that causes and reports can read it."""
-    seen = view(Thread(task.frames, task.name), "other")
+def as_wait(scene: Scene, task: Task, role: Role = "other") -> Wait:
+    """The task's stack in the form that threads have, so that causes and reports can read it.
+
+    With another role it is no coroutine's, but that of a thread which was seen by somebody else.
+    """
+    seen = view(Thread(task.frames, task.name), role)
     sources = scene.evidence.sources
     statement = statement_at(sources, seen.frame) if seen.frame else ""
-    text = line_at(sources, seen.frame) if seen.frame else None
-    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, True)
+    text = (line_at(sources, seen.frame) or seen.frame.text or None) if seen.frame else None
+    statement = statement or text or ""
+    return Wait(seen, Motion(1, 1, 0), text, called(statement), entered(statement), None, role == "other")
 
 
-def ends_of(task: Task) -> set[str]:
+def makes_future(scene: Scene, task: Task) -> bool:
+    """Whether the application has made the future that it awaits: what a library has made, the library ends."""
+    frame = task.frames[0]
+    if not is_application(frame):
+        return False
+    names = re.findall(r"\w+", statement_at(scene.evidence.sources, frame))
+    lines = scene.evidence.sources.get(frame.file, {}).values()
+    return any(re.search(MAKES_FUTURE.format(name), line) for name in set(names) for line in lines)
+
+
+def ends_of(scene: Scene, task: Task) -> set[str]:
     """What a task's code must name to be able to end this wait, empty where that is not known."""
     if task.awaits is None:
         return set()
+    if task.awaits.kind == "Future" and makes_future(scene, task):
+        return OF_FUTURE
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
 
 
-@once
-def suspects(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait, while they are watched, for something of the application's own."""
-    if not scene.evidence.later:
-        return ()
-    seen, working = task_waits(scene), any(not one.idle for one in scene.threads("worker"))
-    return tuple(
+# -- a list of tasks and nothing else ----------------------------------------------------------------------
+
+# Where a task waits for other tasks: those are looked at instead.
+FOR_OTHERS = ("asyncio/taskgroups.py", "anyio/_backends/_asyncio.py:__aexit__")
+FOR_TASKS = re.compile(r"_GatheringFuture|<Task |^Task\b|\bgather\b")
+
+
+def innermost_task(scene: Scene) -> Task | None:
+    """The application's task that waits for no other one, and of several the one in the commonest place.
+
+    A task that only sleeps, or whose steps a log reports, is passed over.
+    """
+    found = [
         task
-        for task in seen.stuck.values()
-        if task.id in seen.served
-        and task.awaits is not None
-        and not task.timed
-        and not response_begun(task)
-        and awaited_directly(task)
-        and not about_to_run(task)
-        and (ends_of(task) or task.awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not working)
-    )
-
-
-def request_behind_lock(scene: Scene) -> tuple[Task, Task] | None:
-    """A request that waits for a lock, and the task inside of it, which waits for something untimed all the time."""
-    seen = task_waits(scene)
-    behind = (
-        (task, task.awaits.id) for task in suspects(scene) if task.awaits is not None and waits_for_taken_lock(task)
-    )
-    pairs = ((task, holder) for task, lock in behind for holder in seen.inside(lock))
-    return next(((task, holder) for task, holder in pairs if holder.id in seen.stuck and not holder.timed), None)
-
-
-def unanswered(scene: Scene) -> tuple[Task, ...]:
-    """Requests without an answer that wait in a library without a timeout while they are watched: slow, or for ever."""
-    if not scene.evidence.later or any(not one.idle for one in scene.threads("worker")):
-        return ()
-    seen = task_waits(scene)
-    return tuple(
-        task
-        for task in seen.stuck.values()
-        if task.id in seen.served
-        and not task.timed
-        and not response_begun(task)
+        for task in scene.evidence.tasks
+        if seconds(task) is None
+        and not task.state.startswith(("finished", "cancelled", "done", "failed"))
         and runs_application(task)
-        and not awaited_directly(task)
-        and task.awaits is not None
-        and task.awaits.kind == "Future"
+        and not calls(task.frames[0], "asyncio/tasks.py:sleep")
+    ]
+    last = [task for task in found if not waits_for_tasks(task)] or found
+    places = Counter(own_frame(task) for task in last)
+    return max(last, key=lambda task: places[own_frame(task)], default=None)
+
+
+def waits_for_tasks(task: Task) -> bool:
+    kind = task.awaits.kind if task.awaits is not None else ""
+    return (
+        kind in ("Task", "_GatheringFuture")
+        or calls(task.frames[0], *FOR_OTHERS)
+        or bool(FOR_TASKS.search(task.waits_on))
     )
+
+
+def own_frame(task: Task) -> Frame | None:
+    return next((frame for frame in task.frames if is_application(frame)), None)
+
+
+# -- what a text states ----------------------------------------------------------------------------------
+
+
+OF_PROCESS = re.compile(r"\bpid[:=]? ?(\d{1,10})")
+
+
+def stated(scene: Scene, *kinds: StatementKind) -> Statement | None:
+    """The first statement of one of these kinds in the text of the evidence; of those on a held loop, the longest."""
+    pids = {str(snapshot.pid) for snapshot in scene.evidence.snapshots}
+    found = [
+        one
+        for snapshot in scene.evidence.snapshots
+        for one in snapshot.stated
+        if one.kind in kinds and not ("None" not in pids and set(OF_PROCESS.findall(one.text)) - pids)
+    ]
+    return max(found, key=lambda one: one.seconds or 0, default=None)
+
+
+def stated_place(scene: Scene, statement: Statement) -> Wait | None:
+    """Where the statement's own line or, failing that, a stack of the text shows the application's code."""
+    if scene.loop and not scene.loop[-1].idle and scene.loop[-1].frame is not None:
+        return wait(scene, scene.loop[-1])
+    frames = [statement.frames, *(one.frames for snapshot in scene.evidence.snapshots for one in snapshot.threads)]
+    lone = len(scene.last) <= 1
+    shown = next((one for one in frames[: None if lone else 1] if any(map(is_application, one))), ())
+    return as_wait(scene, Task("", shown), "event-loop") if shown else None
 
 
 # -- what asyncio's debug log says of slow steps -------------------------------------------------------

@@ -11,7 +11,8 @@ from hangdebug.evidence.kernel import EPOLL
 from hangdebug.evidence.libraries import HANDLE, POLL
 from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
-from hangdebug.scene.scene import Scene, View, once
+from hangdebug.evidence.vocabulary import EdgeKind
+from hangdebug.scene.scene import Scene, View, identity, once, stacks_alone
 
 SLEEPING = ("S", "D")
 OFTEN = 10  # times a second
@@ -19,6 +20,23 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 ON_FD = re.compile(r"fd (\d+)(?: -> ([^,]+))?")
 
 
+# Library calls whose own frame is innermost only while they wait, or for a moment.
+WAITS_FOR_SURE = (
+    "ssl.py:read",
+    "ssl.py:do_handshake",
+    "socket.py:readinto",
+    "socket.py:create_connection",
+    "socket.py:accept",
+    "threading.py:wait",
+    "threading.py:_wait_for_tstate_lock",
+    "threading.py:join",
+    "threading.py:_shutdown",
+    "selectors.py:select",
+    "queue.py:get",
+    "subprocess.py:_try_wait",
+    "multiprocessing/connection.py:_recv",
+    "multiprocessing/popen_fork.py:poll",
+)
 # Shares of the time: of one that computes, and of one that is kept from it by others.
 COMPUTES, CONTENDS = 0.5, 0.1
 
@@ -90,6 +108,8 @@ class Wait:
             return self.motion.computes
         if self.kernel is not None and self.kernel.state:
             return self.kernel.state == "R"
+        if self.view.thread.active and self.view.inner and calls(self.view.inner[0], *WAITS_FOR_SURE):
+            return False  # py-spy has no kernel's word on every platform
         return self.view.thread.active
 
     def inside(self, *places: str) -> bool:
@@ -260,6 +280,19 @@ def stuck_workers(scene: Scene) -> tuple[Wait, ...]:
     return tuple(sorted(found, key=lambda one: -places[file_and_line(one)]))
 
 
+@once
+def is_earned(scene: Scene) -> bool:
+    """Whether more is known than stacks of one moment: then what is idle may be called well.
+
+    Dumps that differ show that the process moves; a list of tasks, what its coroutines wait for.
+    """
+    if not stacks_alone(scene.evidence) or scene.evidence.tasks:
+        return True
+    places = {identity(view): {(one.idle, one.key) for one in scene.of(view)} for view in scene.last}
+    moved = any(len(found) > 1 for found in places.values())
+    return len(scene.samples) > 1 and (moved or len({len(sample) for sample in scene.samples}) > 1)
+
+
 def file_and_line(one: Wait) -> tuple[str, int | None]:
     frame = one.frame or (one.view.section[0] if one.view.section else None)
     return (frame.file, frame.line) if frame else ("", None)
@@ -268,3 +301,33 @@ def file_and_line(one: Wait) -> tuple[str, int | None]:
 def name_of(view: View) -> str:
     one = view.thread
     return one.name or ("a thread" if one.os_id is None else f"thread {one.os_id}")
+
+
+# -- who waits for whom, as others draw it ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WaitsFor:
+    """Who waits for whom: `thread`, standing in `frame`, goes on when `waits_for` does. Both are names of threads.
+
+    `kind` is what lies between them: "lock", "future", "join", "pool" (its queue), "loop" (a coroutine handed to it) or
+    "task" (a coroutine that only the loop can resume); `through` says it in words. `sure` is False where names agree
+    and it may still be another object; `concluded` is True where it follows from who is at work, and no line says it.
+    """
+
+    thread: str
+    waits_for: str
+    through: str
+    frame: Frame | None = None
+    kind: EdgeKind = "lock"
+    sure: bool = True
+    concluded: bool = False
+
+    def __str__(self) -> str:
+        where = f" in {self.frame}" if self.frame else ""
+        return f"{self.thread} waits{where} for {self.through}."
+
+
+def drawing(edges: tuple[WaitsFor, ...]) -> str:
+    """The chain of names, "MainThread -> cache-writer -> MainThread": a ring ends in the name that it begins with."""
+    return " -> ".join([edge.thread for edge in edges] + [edges[-1].waits_for])

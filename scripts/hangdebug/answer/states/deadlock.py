@@ -11,10 +11,9 @@ from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.fork import lock_left_by_fork
 from hangdebug.causes.model import Cause
-from hangdebug.scene.model import drawing
 from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, ring_of
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import wait
+from hangdebug.scene.waits import drawing, wait
 
 
 def forked_child(scene: Scene) -> Verdict | str:
@@ -61,7 +60,7 @@ def doubts(found: Ring) -> tuple[str, ...]:
         lines.append("Which thread does the work that another one waits for is concluded, and was not seen.")
     locks = [edge for edge in found.edges if edge.kind == "lock"]
     if any(edge.concluded for edge in locks):
-        lines.append("Who is inside of which lock is concluded from who is at work: no name in the source says it.")
+        lines.append("Who is inside of which lock is concluded, and no line of the source shows it.")
     if not all(edge.sure or edge.concluded for edge in locks):
         lines.append(
             "The ring rests on names in the source, and two objects may each have a lock of that name: "

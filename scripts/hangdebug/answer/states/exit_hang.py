@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.answer import stuck_loop
 from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.states.startup_hang import lifespan_verdict
 from hangdebug.answer.words import line_of, place_of, times
 from hangdebug.causes.default_executor import joining_thread
@@ -29,7 +29,7 @@ from hangdebug.scene.lifecycle import (
 )
 from hangdebug.scene.requests import greenlets
 from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
-from hangdebug.scene.tasks import as_wait, runs_application, task_waits
+from hangdebug.scene.tasks import as_wait, runs_application, stated, task_waits
 from hangdebug.scene.waits import kernel_words, name_of, stuck_workers, wait
 
 LIFESPAN = "The server was told to stop, and waits for the last part of its lifespan."
@@ -135,7 +135,7 @@ def library_hook(scene: Scene, main: View) -> Verdict | str:
 
 def stopping_on_loop(scene: Scene) -> Verdict | str:
     """The loop's thread runs the end of the application's lifespan, and does not go on."""
-    return stuck_loop.verdict_of(scene, "exit-hang", "waits", "stopping")
+    return loop_verdict(scene, "exit-hang", "waits", "stopping")
 
 
 def lifespan(scene: Scene) -> Verdict | str:
@@ -172,6 +172,16 @@ def wakes_for_a_timer(scene: Scene) -> bool:
     One that has not begun waits for its lifespan, without a timer.
     """
     return any(map(ends_by_itself, kernel_words(scene, scene.loop[-1])))
+
+
+def stated_in_words(scene: Scene) -> Verdict | str:
+    """The server's own log says that it waits for what is open, and its loop is idle."""
+    said = stated(scene, "stopping")
+    if said is None or scene.loop and not scene.loop[-1].idle:
+        return "No line of the text says that it waits before it ends." if said is None else "Its loop is not idle."
+    words = f"Its log says so: {said.text}"
+    at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None)
+    return Verdict("exit-hang", ONE_SIDED, (words,), ("The log may go on below what was pasted.",), at_work)
 
 
 def cancellation_swallowed(scene: Scene) -> Verdict | str:
@@ -216,6 +226,7 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 STATE = StateEntry(
     "exit-hang",
     rules=(
+        Rule("stated-stopping", "does a log state what is wrong", stated_in_words),
         Rule("interpreter-joins", "does the interpreter end", interpreter_joins),
         Rule("default-executor-joined", "does the interpreter end", default_executor_joined),
         Rule("runner-ends", "does the interpreter end", runner_ends),

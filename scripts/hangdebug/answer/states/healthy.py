@@ -5,7 +5,6 @@ Each doubt that is left is a limit: "healthy" is no surer than the weakest part 
 
 from __future__ import annotations
 
-from hangdebug.answer import stuck_loop, worker_wait
 from hangdebug.answer.certainty import (
     AGREED,
     BUSY_AT_TIMES,
@@ -16,20 +15,25 @@ from hangdebug.answer.certainty import (
     ONE_MOMENT,
     OPEN,
     REQUEST_STANDS,
+    RUNTIME_UNREAD,
+    STACKS_ALONE,
     TASKS_UNREAD,
     THREADS_STAND,
     UNSEEN_COROUTINES,
     lowest,
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
-from hangdebug.answer.words import counted, whom_it_waits_for
+from hangdebug.answer.states.loop_blocked import loop_verdict
+from hangdebug.answer.states.sync_worker_blocked import workers_verdict
+from hangdebug.answer.words import counted, idle_words
 from hangdebug.causes.model import Cause
+from hangdebug.evidence.model import Clients
 from hangdebug.evidence.roles import is_child, is_supervisor, supervises
-from hangdebug.scene.graph import standing
 from hangdebug.scene.loop import spins
+from hangdebug.scene.open_requests import place_of_request, standing, unaccounted, unread_runtime
 from hangdebug.scene.pools import full_pool, pool_without_spare
-from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import suspects, unanswered
+from hangdebug.scene.requests import standing_threads
+from hangdebug.scene.scene import Scene, stacks_alone
 from hangdebug.scene.waits import name_of, stuck_workers
 
 
@@ -48,7 +52,7 @@ def loop_moves_on(scene: Scene) -> Verdict | str:
     """The loop is never idle, and goes from one piece of work to the next."""
     if scene.evidence.process.listens is False and spins(scene) is not None:
         return "Its thread burns a CPU in nobody's handler, and it listens nowhere: it may be on its way out."
-    return stuck_loop.verdict_of(scene, "healthy", "moves-on")
+    return loop_verdict(scene, "healthy", "moves-on")
 
 
 def pool_at_work(scene: Scene) -> Verdict | str:
@@ -82,29 +86,46 @@ def loop_idle(scene: Scene) -> Verdict | str:
     return Verdict("healthy", AGREED, (idle_words(scene),), doubts, limits=tuple(limit for limit, _ in found))
 
 
-def idle_words(scene: Scene) -> str:
-    total, idle = len(scene.loop), sum(view.idle for view in scene.loop)
-    return f"The event loop was idle in {idle} of {total} samples." if total > 1 else "The event loop is idle."
-
-
 def of_requests(scene: Scene) -> list[tuple[Limit, str]]:
     """What could be wrong with coroutines though the loop is idle, each with its doubt in words."""
     clients, unread = scene.evidence.clients, scene.evidence.unread
-    standing, slow = suspects(scene), unanswered(scene)
     unknown = [(TASKS_UNREAD, f"What its coroutines wait for is not known: {unread}.")] if unread else []
-    if standing:
-        more = [(REQUEST_STANDS, f"{len(standing)} requests wait so.")] if standing[1:] else []
-        return [(REQUEST_STANDS, whom_it_waits_for(scene, standing[0])), *more, *unknown]
-    if slow:
-        more_words = f" {len(slow)} requests wait so." if slow[1:] else ""
-        where = f"{slow[0].name} serves a request and waits in {slow[0].frames[0]} all the time"
-        words = f"{where}, without a timeout: for a slow peer, or for ever.{more_words}"
-        return [(REQUEST_STANDS, words), *unknown]
+    runtime = unread_runtime(scene)
+    if runtime:
+        words = f"The tasks of {runtime} cannot be read from outside: what its requests wait for is not known."
+        return [(RUNTIME_UNREAD, words), *left_waiting(scene), *unknown]
+    waiting = standing(scene)
+    if waiting:
+        where = place_of_request(scene, waiting[0])
+        does = "is at work" if waiting[0].job else "serves a request"
+        words = f"{waiting[0].task.name} {does} in {where}, and waits for {waiting[0].by}."
+        more = [(REQUEST_STANDS, f"{len(waiting)} {'tasks' if waiting[0].job else 'requests'} wait so.")]
+        more = more if waiting[1:] else []
+        return [(REQUEST_STANDS, words), *more, *unknown]
+    if unaccounted(scene):
+        return [*left_waiting(scene), *unknown]
     read = scene.evidence.later or clients and not clients.open and not unread
     if not read or unread and (clients is None or clients.open):
         words = "Coroutines that wait for something that never comes cannot be seen in stacks."
-        return [(UNSEEN_COROUTINES, words), *unknown]
+        pasted = stacks_alone(scene.evidence) and not scene.evidence.tasks
+        return [(STACKS_ALONE if pasted else UNSEEN_COROUTINES, words), *unknown]
     return unknown
+
+
+def left_waiting(scene: Scene) -> list[tuple[Limit, str]]:
+    """Clients that have had no answer, by the kernel's word, and that no task shows."""
+    clients = scene.evidence.clients
+    if clients is None or not unaccounted(scene):
+        return []
+    inside = " They may wait in its own queue, in Rust." if scene.evidence.process.server == "granian" else ""
+    return [(REQUEST_STANDS, f"No task shows why {clients_waiting(scene, clients)}.{inside}")]
+
+
+def clients_waiting(scene: Scene, clients: Clients) -> str:
+    """Who has had no answer, and for how long."""
+    count = unaccounted(scene)
+    who = "a client has" if count == 1 else f"{count} clients have"
+    return f"{who} had no answer for {clients.waited:.0f} s"
 
 
 def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
@@ -117,7 +138,7 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
     if busy and len(scene.loop) > 1 and not scene.evidence.readings:
         who = counted(len(busy), "pool thread", "stands")
         found.append((THREADS_STAND, f"{who} in one place in every dump, in {busy[0].frame}."))
-    still = standing(scene) if scene.evidence.readings else ()
+    still = standing_threads(scene) if scene.evidence.readings else ()
     if still:
         who = f"{name_of(still[0].view)} stands in {still[0].frame} all the time, in {still[0].kernel}"
         more = f" {len(still)} threads stand so." if still[1:] else ""
@@ -133,7 +154,7 @@ def of_threads(scene: Scene) -> list[tuple[Limit, str]]:
 
 def workers_go_on(scene: Scene) -> Verdict | str:
     """A synchronous server whose workers wait for requests, or serve them and go on."""
-    return worker_wait.verdict_of(scene, "healthy", "goes-on")
+    return workers_verdict(scene, "healthy", "goes-on")
 
 
 def bystander(scene: Scene) -> Verdict | str:
@@ -141,8 +162,8 @@ def bystander(scene: Scene) -> Verdict | str:
     last = scene.evidence.snapshots[-1]
     if is_supervisor(last):
         return watching()
-    if not is_child(last):
-        return "It is no supervisor, and no child of multiprocessing."
+    if not is_child(last) or stacks_alone(scene.evidence):
+        return "It is no supervisor, and no child of multiprocessing that was watched."
     words = "It is a child process that multiprocessing started; it serves nothing itself."
     doubt = "Whether its work makes progress cannot be seen from here."
     return Verdict("healthy", MOMENT, (words,), (doubt,), bystander=True)
@@ -151,13 +172,28 @@ def bystander(scene: Scene) -> Verdict | str:
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     """One dump of an idle loop is no clean bill of health to whoever pasted it because requests hang."""
     if verdict.bystander:
-        return "This is a supervisor; look at its workers."
+        if is_supervisor(scene.evidence.snapshots[-1]):
+            return "This is a supervisor; look at its workers."
+        return "This is a child process that serves nothing itself; no thread of it is seen to be stuck."
     if lowest(verdict.level, *verdict.limits) > FIRM:
         return "Nothing is stuck in this process."
     if not scene.loop:
         return "No thread that the evidence shows is stuck."
     if not any(view.idle for view in scene.loop):
         return "The event loop is at work all the time, and goes from one piece of work to the next."
+    waiting = standing(scene)
+    if waiting:
+        where = place_of_request(scene, waiting[0])
+        if waiting[0].job:
+            return f"The event loop is idle. Work stands still, slow or stuck, in {where}."
+        if waiting[1:]:
+            return (
+                f"The event loop is idle. {len(waiting)} requests have no answer yet, slow or stuck: one is in {where}."
+            )
+        return f"The event loop is idle. A request has no answer yet, slow or stuck: it is in {where}."
+    clients = scene.evidence.clients
+    if clients is not None and unaccounted(scene):
+        return f"The event loop is idle, and {clients_waiting(scene, clients)}; what they wait for does not show here."
     return "No thread is stuck at this moment: the event loop is idle. What its coroutines wait for does not show here."
 
 

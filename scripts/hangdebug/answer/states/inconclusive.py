@@ -5,35 +5,45 @@ The report names the place to look at, and what to capture next.
 
 from __future__ import annotations
 
-from hangdebug.answer import stuck_loop, worker_wait
-from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, UNKNOWN
+from collections import Counter
+from dataclasses import replace
+
+from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, ONE_MOMENT, UNKNOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.next_steps import ACTIVITY
-from hangdebug.answer.states.healthy import idle_words
-from hangdebug.answer.states.loop_blocked import LOGGED
+from hangdebug.answer.states.loop_blocked import LOGGED, loop_verdict
+from hangdebug.answer.states.sync_worker_blocked import weighed_workers, workers_verdict
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
-from hangdebug.answer.words import counted, line_of, place_of, whom_it_waits_for
+from hangdebug.answer.words import counted, idle_words, line_of, place_of, whom_it_waits_for
+from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import is_application, package
 from hangdebug.evidence.libraries import PARKED, SERVERS
+from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
+from hangdebug.scene.open_requests import request_behind_lock, standing
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, request_behind_lock
-from hangdebug.scene.waits import Wait, file_and_line, stuck_workers, wait
+from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
+from hangdebug.scene.waits import Wait, file_and_line, is_earned, name_of, stuck_workers, wait
 
 SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, and which thread is inside of it"
-SHOWS_CONNECTIONS = f"{ACTIVITY}   # `active`: slow queries have the connections; `idle in transaction`: they are kept"
+SHOWS_CONNECTIONS = f"{ACTIVITY}   # PostgreSQL: `active` are slow queries, `idle in transaction` are kept"
 SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
 SHOWS_SERVER = "python scripts/hang.py capture --port PORT --zip   # of the process that serves, while a request hangs"
+
+NEEDS_TASKS = "Stacks show no coroutine that waits: only a list of tasks does, or several dumps that differ."
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
 
 
 def loop_unclear(scene: Scene) -> Verdict | str:
     """One dump shows the loop's thread where a healthy one may stand for a moment."""
-    return stuck_loop.verdict_of(scene, "inconclusive", "unclear")
+    found = loop_verdict(scene, "inconclusive", "unclear")
+    if isinstance(found, str) or found.wait is None or found.wait.frame is not None:
+        return found
+    return replace(found, wait=place_to_look_at(scene) or found.wait)
 
 
 def pool_unclear(scene: Scene) -> Verdict | str:
@@ -137,24 +147,61 @@ def listens_nowhere(scene: Scene) -> Verdict | str:
     return Verdict("inconclusive", EVEN, (words,), doubts, at_work)
 
 
+def request_stands(scene: Scene) -> Verdict | str:
+    """A request stood still through both readings, and nobody is in sight who could end its wait."""
+    only = len(scene.threads("event-loop")) == 1  # else another loop may be what it waits for
+    idle = only and any(view.idle for view in scene.loop) and not scene.evidence.unread
+    lost = [one for one in standing(scene) if one.outlook == "unseen"] if idle else []
+    if not lost:
+        return "No request stands still with nobody in sight to end its wait."
+    words = f"{lost[0].task.name} serves a request that has no answer, and waits for {lost[0].by}."
+    more = f"{len(lost)} requests wait so." if lost[1:] else "No thread or task is seen that could end that."
+    doubt = "A library whose threads show nothing may end it yet."
+    return Verdict("inconclusive", EVEN, (idle_words(scene), words, more), (doubt,), as_wait(scene, lost[0].task))
+
+
 def workers_unclear(scene: Scene) -> Verdict | str:
     """Synchronous workers stand in requests that may be slow, or stuck."""
-    return worker_wait.verdict_of(scene, "inconclusive", "unclear")
+    return workers_verdict(scene, "inconclusive", "unclear")
 
 
-def tasks_alone(scene: Scene) -> Verdict | str:
-    """A list of tasks, and no thread: the place where the only one of the application's own waits."""
-    if not scene.evidence.tasks or any(view.section for view in scene.last):
-        return "There are threads to judge, or no tasks."
-    own = [task for task in scene.evidence.tasks if any(is_application(frame) for frame in task.frames)]
-    words = f"Tasks only, {len(scene.evidence.tasks)} of them, and no thread's stack."
-    only = as_wait(scene, own[0]) if len(own) == 1 else None
-    return Verdict("inconclusive", UNKNOWN, (words,), wait=only, bystander=True, decides=SHOWS_STACKS)
+def idle_loop_alone(scene: Scene) -> Verdict | str:
+    """Stacks of one moment show an idle loop: that rules out a blocked loop, and no more."""
+    if not scene.loop or not scene.loop[-1].idle:
+        return "No event loop is idle."
+    if is_earned(scene):
+        return "More is known than the stacks of one moment."
+    busy = [wait(scene, view) for view in scene.last if view.role in ("worker", "main") and not view.idle]
+    found = [one for one in busy if one.frame is not None and not one.starts_with(*PARKED)]
+    words = [idle_words(scene), *(f"{name_of(one.view)} stands in {one.frame}." for one in found[:3])]
+    places = Counter(map(file_and_line, found))
+    first = max(found, key=lambda one: (places[file_and_line(one)], str(file_and_line(one))), default=None)
+    return Verdict("inconclusive", EVEN, tuple(words), (NEEDS_TASKS,), first)
+
+
+def workers_idle_alone(scene: Scene) -> Verdict | str:
+    """Stacks of one moment show workers, or a child, that wait for work: that rules out a stuck one, and no more."""
+    found = weighed_workers(scene)
+    if scene.loop or is_earned(scene) or found is None or found.outcome != "goes-on":
+        return "No worker waits for work, or more is known than the stacks of one moment."
+    return Verdict("inconclusive", EVEN, found.evidence, (ONE_MOMENT.reason,), found.wait)
+
+
+def exception_alone(scene: Scene) -> Verdict | str:
+    """The traceback of an exception shows where it was raised, and no thread that stands there now."""
+    raised = [one for snapshot in scene.evidence.snapshots for one in snapshot.threads if one.raised]
+    if scene.last or not raised or scene.evidence.tasks:
+        return "There are stacks of now, or no exception's traceback."
+    best = next((one for one in reversed(raised) if any(map(is_application, one.frames))), raised[-1])
+    words = f"It is the traceback of {best.raised}: it shows where that was raised, and not where a thread stands now."
+    return Verdict("inconclusive", UNKNOWN, (words,), (), as_wait(scene, Task("the traceback", best.frames)))
 
 
 def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
+    if stated(scene, "c-only"):
+        words = "Its frames are those of C functions: which Python function calls them, such a stack does not show."
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 
@@ -166,11 +213,16 @@ def place_to_look_at(scene: Scene) -> Wait | None:
     are passed over while there are others: most do so on purpose.
     """
     seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
+    known = [wait(scene, view) for view in scene.last if view.section and not view.idle]
+    seen = seen or [one for one in known if cause_of(scene, one)[1].kinds]  # a library's call that says what it is
+    places = Counter(map(file_and_line, seen))
+    odd = len(seen) > 2 and len(places) == 2 and min(places.values()) == 1  # all others wait for that one, perhaps
 
-    def telling(one: Wait) -> tuple[bool, bool, bool]:
+    def telling(one: Wait) -> tuple[bool, bool, bool, bool]:
         main, parked = one.view.role == "main", one.starts_with(*PARKED)
+        alone = odd and places[file_and_line(one)] == 1 and not parked
         active = bool(one.view.thread.owns_gil or one.view.thread.active)
-        return main and not one.starts_with("threading.py:join") or not main and not parked, main, active
+        return alone, main and not one.starts_with("threading.py:join") or not main and not parked, main, active
 
     return max(seen, key=telling, default=None)
 
@@ -183,6 +235,13 @@ def on_purpose(found: Verdict) -> Verdict:
 
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    if NEEDS_TASKS in verdict.doubts:
+        at_work = verdict.wait
+        who = "" if at_work is None else f"; {name_of(at_work.view)} is at work{place_of(at_work)}{line_of(at_work)}"
+        return (
+            f"The stacks rule out a blocked event loop, and no more: it is idle at this moment{who}. What is left is a "
+            "coroutine that waits for what never comes, or another process; a look with the list of tasks tells."
+        )
     where, line = place_of(verdict.wait), line_of(verdict.wait)
     what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
     look = f"; the place to look at is{where.replace(' in ', ' ', 1)}{line}{what}" if where else ""
@@ -199,13 +258,17 @@ STATE = StateEntry(
         Rule("coroutines-wait-for-connections", "do tasks wait for what never comes", coroutines_wait_for_connections),
         Rule("listens-nowhere", "was it told to stop", listens_nowhere),
         Rule("short-step", "does a log say that a step held the loop", short_step),
+        Rule("idle-loop-alone", "is the idle loop well", idle_loop_alone),
         Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
+        Rule("request-stands", "is the idle loop well", request_stands),
         Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
-        Rule("tasks-alone", "what is left", tasks_alone),
+        Rule("workers-idle-alone", "do synchronous workers go on", workers_idle_alone),
+        Rule("exception-alone", "what is left", exception_alone),
         Rule("nothing-to-judge", "what is left", nothing_to_judge),
     ),
     summary=summary,
     repair=None,
     decided=False,
+    without_loop=True,
 )

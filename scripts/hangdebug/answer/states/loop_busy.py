@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from hangdebug.answer.certainty import PROVED
 from hangdebug.answer.model import Rule, StateEntry, Verdict
-from hangdebug.answer.states.loop_blocked import GIL_WORDS
+from hangdebug.answer.states.loop_blocked import GIL_WORDS, loop_verdict
 from hangdebug.answer.states.loop_blocked import summary as blocked
-from hangdebug.answer.stuck_loop import verdict_of
 from hangdebug.answer.words import line_of, place_of
 from hangdebug.causes.model import Cause
 from hangdebug.scene.loop import gil_kept
@@ -16,7 +15,7 @@ from hangdebug.scene.waits import name_of
 
 def loop_computes(scene: Scene) -> Verdict | str:
     """Its thread is on a CPU, in one place or inside of one handler, as far as all samples show."""
-    return verdict_of(scene, "loop-busy", "computes")
+    return loop_verdict(scene, "loop-busy", "computes")
 
 
 def gil_kept_computing(scene: Scene) -> Verdict | str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hangdebug.answer import stuck_loop
 from hangdebug.answer.certainty import AGREED, EXCLUDED, LIKELY, MOMENT, ONE_SIDED, OPEN, PLAUSIBLE, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
+from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.import_lock import MACHINERY
@@ -26,7 +26,7 @@ LIFESPAN = "The server has not begun to serve: it waits for the first part of it
 
 def loading_on_loop(scene: Scene) -> Verdict | str:
     """The loop's thread loads the application or runs the start of its lifespan, and does not go on."""
-    return stuck_loop.verdict_of(scene, "startup-hang", "waits", "starting")
+    return loop_verdict(scene, "startup-hang", "waits", "starting")
 
 
 def importing(scene: Scene) -> Verdict | str:

@@ -9,7 +9,14 @@ from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import counted, line_of, place_of
 from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause
-from hangdebug.scene.pools import FullPool, full_pool, pool_with_waiting_calls, stuck_members, woke_by_itself
+from hangdebug.scene.pools import (
+    FullPool,
+    calls_left_behind,
+    full_pool,
+    pool_with_waiting_calls,
+    stuck_members,
+    woke_by_itself,
+)
 from hangdebug.scene.rings import explains
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import as_wait, runs_application, task_waits
@@ -54,6 +61,8 @@ def at_fault(scene: Scene, seen: FullPool) -> tuple[Wait, tuple[str, ...]]:
 def calls_queued(scene: Scene) -> Verdict | str:
     """More coroutines wait for calls in pools than calls are under way: the others are queued."""
     found = pool_with_waiting_calls(scene) if scene.loop and full_pool(scene) is None else None
+    if found is not None and calls_left_behind(scene):
+        return "The calls that are queued wait for a pool that has no thread in this process."
     if found is None:
         return "As many calls are under way as coroutines wait for."
     pool, waiting, busy = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Iterable, Iterator
 
 from hangdebug.capture.interpreter.coroutines import Call, Chain, suspended_call
@@ -16,7 +17,11 @@ from hangdebug.evidence.model import Awaited
 ANYIO_BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
-FUNCTION_NAME, EXITS = 32, ("__exit__", "__aexit__")
+FUNCTION_NAME, LATER_NAME, EXITS = {(3, 9): 64}, 32, ("__exit__", "__aexit__")
+STACKS = ("AsyncExitStack", "ExitStack")
+MOST_TASKS_BEHIND, MOST_MANAGERS = 1000, 3
+# What a server knows of a request whose handler waits in one of its functions: whether more of the body is to come.
+SERVERS_FACTS = {"RequestResponseCycle": ("more_body",)}
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
 COUNTS = {
@@ -37,6 +42,8 @@ ENDS_A_WAIT = frozenset(
     "release set notify notify_all put put_nowait get get_nowait task_done set_result set_exception "
     "cancel send send_nowait receive receive_nowait close aclose call_soon_threadsafe".split()
 )
+# The parts of the standard library that wait for several tasks, and which local holds these; "_tasks" of its `self`.
+WAIT_FOR_SEVERAL = {"_wait": "", "wait_for": "", "_cancel_and_wait": "", "__aexit__": "_tasks", "_aexit": "_tasks"}
 
 
 def awaited_by(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
@@ -44,22 +51,98 @@ def awaited_by(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
 
     The outermost call in a file of primitives is what the caller asked for.
     """
-    primitive = None
-    for one in found.calls:
-        path = library_path(one.frame.file) or ""
-        if not (path in PRIMITIVES or path == ANYIO_BACKEND and is_waitable(objects, one.first)):
+    primitive, rest = None, list(found.calls)
+    sleeps = bool(rest) and library_path(rest[0].frame.file) == "asyncio/tasks.py" and rest[0].frame.name == "sleep"
+    while rest:
+        path = library_path(rest[0].frame.file) or ""
+        if not (path in PRIMITIVES or path == ANYIO_BACKEND and is_waitable(objects, rest[0].first)):
             break
-        primitive = one
+        primitive = rest.pop(0)
     if primitive is not None and primitive.first:
-        return describe(objects, primitive.first, primitive.frame.name)
-    if (
-        found.calls
-        and library_path(found.calls[0].frame.file) == "asyncio/tasks.py"
-        and found.calls[0].frame.name == "sleep"
-    ):
-        return Awaited("timer", waiter)
+        described = describe(objects, primitive.first, primitive.frame.name)
+        return replace(described, counts={**described.counts, **servers_facts(objects, rest)})
     at = waiter or found.awaited
-    return Awaited(objects.type_name(at) or "object", at) if at else None
+    if sleeps:
+        return Awaited("timer", waiter)
+    child = next((one for one in rest[:2] if is_wait_for_child(one)), None)
+    if child is not None and child.first:
+        return Awaited("Process", child.first, "wait", facts_of_child(objects, child.first))
+    return Awaited(objects.type_name(at) or "object", at, of=tasks_behind(objects, rest, at)) if at else None
+
+
+def servers_facts(objects: Objects, rest: list[Call]) -> dict[str, int]:
+    """What the server's own object says, whose method waits there."""
+    names = SERVERS_FACTS.get(objects.type_name(rest[0].first), ()) if rest and rest[0].first else ()
+    return numbers_in(objects, rest[0].first, names) if names else {}
+
+
+def is_wait_for_child(one: Call) -> bool:
+    return library_path(one.frame.file) == "asyncio/subprocess.py" and one.frame.name == "wait"
+
+
+def facts_of_child(objects: Objects, at: int) -> dict[str, int]:
+    """The pid of a child process, and how many bytes lie unread in streams that were stopped because they are full."""
+    found, unread = numbers_in(objects, at, ("pid",)), 0
+    for name in ("stdout", "stderr"):
+        try:
+            reader = objects.attributes(at)[name]
+            fields = objects.attributes(reader)
+            unread += objects.length(fields["_buffer"]) if objects.integer(fields["_paused"]) else 0
+        except (KeyError, Unreadable):
+            continue
+    return {**found, "unread": unread}
+
+
+def numbers_in(objects: Objects, at: int, names: Iterable[str]) -> dict[str, int]:
+    """The attributes of an object that are numbers or flags; those that cannot be read are left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = objects.integer(fields_of(objects, at)[name])
+        except (KeyError, Unreadable):
+            continue
+    return found
+
+
+def fields_of(objects: Objects, at: int) -> dict[str, int]:
+    try:
+        return {**objects.slots(at), **objects.attributes(at)}
+    except Unreadable:
+        return {}
+
+
+def tasks_behind(objects: Objects, rest: list[Call], at: int) -> tuple[int, ...]:
+    """The tasks for whose end a task waits through one future: those of `gather`, `wait`, `wait_for`, a group."""
+    try:
+        if "_GatheringFuture" in objects.kinds(at):
+            return tuple(objects.items(objects.attributes(at)["_children"])[:MOST_TASKS_BEHIND])
+        for one in rest[:3]:
+            path = library_path(one.frame.file) or ""
+            if not path.startswith(("asyncio/", "anyio/")):
+                break
+            where = WAIT_FOR_SEVERAL.get(one.frame.name)
+            if where is None or not one.first:
+                continue
+            tasks = fields_of(objects, one.first).get(where, 0) if where else one.first
+            if objects.type_name(tasks) == "set":
+                return tuple(objects.members(tasks)[:MOST_TASKS_BEHIND])
+            if "Task" in objects.kinds(tasks):
+                return (tasks,)
+    except (KeyError, Unreadable):
+        pass
+    return ()
+
+
+def is_done(objects: Objects, at: int) -> bool:
+    """Whether a future is done, and only those who await it have to be run."""
+    try:
+        if not at or "Future" not in objects.kinds(at):
+            return False
+        if objects.written_in_c(at):
+            return objects.memory.small(at + objects.layout.future_state) in (1, 2)
+        return "_state" in objects.attributes(at)  # it is the class's until it changes
+    except (KeyError, Unreadable):
+        return False
 
 
 def is_waitable(objects: Objects, at: int) -> bool:
@@ -70,11 +153,7 @@ def describe(objects: Objects, at: int, method: str) -> Awaited:
     """A lock, queue or the like with its counts."""
     kinds = list(objects.kinds(at))
     kind = next((one for one in kinds if one in COUNTS), kinds[0] if kinds else "object")
-    counts = {}
-    try:
-        attributes = {**objects.slots(at), **objects.attributes(at)}
-    except Unreadable:
-        attributes = {}
+    counts, attributes = {}, fields_of(objects, at)
     for name, attribute in COUNTS.get(kind, {}).items():
         try:
             counts[name] = count_of(objects, attributes[attribute])
@@ -93,23 +172,44 @@ def count_of(objects: Objects, at: int) -> int:
     return objects.integer(at)
 
 
-def locks_entered(objects: Objects, found: Chain) -> tuple[int, ...]:
-    """The locks that the task has entered by `async with` and not left.
+def managers_entered(objects: Objects, found: Chain) -> tuple[int, ...]:
+    """What the task has entered by `async with` and not left.
 
-    The statement keeps the lock's bound `__aexit__` on the stack of its frame, from before it waits to enter.
+    The statement keeps the bound `__aexit__` on the stack of its frame, from before it waits to enter.
     """
     held: Counter[int] = Counter()
     seen = {one.at for one in found.calls}
     for inner, one in zip((None, *found.calls), found.calls):
-        held.update(at for at in entered_in(objects, one, seen) if LOCKS & set(objects.kinds(at)))
+        held.update(at for at in entered_in(objects, one, seen))
         if inner is not None and inner.frame.name == "__aenter__":
             held[inner.first] -= 1
     return tuple(at for at, times in held.items() if times > 0)
 
 
+def is_lock(objects: Objects, at: int) -> bool:
+    return not LOCKS.isdisjoint(objects.kinds(at))
+
+
+def names_of_managers(objects: Objects, entered: Iterable[int]) -> tuple[str, ...]:
+    """What the managers that are no locks are called: by their type, or by the generator that they are made of."""
+    found = []
+    for at in entered:
+        try:
+            kinds = set(objects.kinds(at))
+            if kinds & {*LOCKS, *STACKS, "Timeout", "CancelScope", "TaskGroup"}:
+                continue
+            made = objects.attributes(at).get("gen", 0) if "_AsyncGeneratorContextManager" in kinds else 0
+            named = objects.text(objects.memory.word(made + objects.layout.qualname)) if made else ""
+            found.append(named or objects.type_name(at))
+        except Unreadable:
+            continue
+    return tuple(found)
+
+
 def entered_in(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
-    """What the frame is inside of, also through generators that it runs and `asynccontextmanager`s."""
+    """What the frame is inside of, also through generators that it runs, `asynccontextmanager`s and exit stacks."""
     bound = exit_owners(objects, one)
+    bound += [at for stack in bound for at in entered_by_stack(objects, stack)]
     yield from bound
     managers = [at for at in bound if "_AsyncGeneratorContextManager" in objects.kinds(at)]
     for at in (*one.values, *(objects.attributes(manager).get("gen", 0) for manager in managers)):
@@ -120,6 +220,18 @@ def entered_in(objects: Objects, one: Call, seen: set[int]) -> Iterator[int]:
                 yield from entered_in(objects, inner, seen)
 
 
+def entered_by_stack(objects: Objects, at: int) -> list[int]:
+    """What was entered through an exit stack: a web framework keeps a request's dependencies so."""
+    if not set(STACKS) & set(objects.kinds(at)):
+        return []
+    try:
+        callbacks = objects.queued(objects.attributes(at)["_exit_callbacks"])
+        methods = [objects.items(one)[1] for one in callbacks[:MOST_SEEN]]
+        return [objects.memory.word(one + FIRST + 8) for one in methods if objects.type_name(one) == "method"]
+    except (LookupError, Unreadable):
+        return []
+
+
 def exit_owners(objects: Objects, one: Call) -> list[int]:
     """The objects whose bound methods are among the frame's values: a `with` keeps its `__exit__` there.
 
@@ -127,41 +239,54 @@ def exit_owners(objects: Objects, one: Call) -> list[int]:
     """
     if objects.layout.version >= TASK_LISTS_SINCE:
         return [at for function, at in zip(one.values, one.values[1:]) if at and is_exit(objects, function)]
-    return [objects.memory.word(at + FIRST + 8) for at in one.values if at and objects.type_name(at) == "method"]
+    methods = (at for at in one.values if at and objects.type_name(at) == "method")
+    pairs = [(objects.memory.word(at + FIRST), objects.memory.word(at + FIRST + 8)) for at in methods]
+    return [at for function, at in pairs if objects.type_name(function) != "function" or is_exit(objects, function)]
 
 
 def is_exit(objects: Objects, at: int) -> bool:
     """Whether it is the function that a `with` calls at its end."""
-    return (
-        bool(at)
-        and objects.type_name(at) == "function"
-        and objects.text(objects.memory.word(at + FUNCTION_NAME)) in EXITS
-    )
+    if not at or objects.type_name(at) != "function":
+        return False
+    return objects.text(objects.memory.word(at + FUNCTION_NAME.get(objects.layout.version, LATER_NAME))) in EXITS
 
 
-def has_timeout(objects: Objects, found: Chain) -> bool:
-    """Whether a timeout stands around the wait: `wait_for`, `asyncio.timeout`, AnyIO's cancel scopes."""
-    for one in found.calls:
-        path = library_path(one.frame.file) or ""
-        if path == "asyncio/tasks.py" and one.frame.name in TIMED_WAITS:
-            return True
-        for at in exit_owners(objects, one):
-            kinds = set(objects.kinds(at))
-            if (
-                "Timeout" in kinds
-                or "CancelScope" in kinds
-                and objects.finite({**objects.slots(at), **objects.attributes(at)}.get("_deadline", 0))
-            ):
-                return True
-            if "_GeneratorContextManager" in kinds and is_fail_after(objects, at):
-                return True
-    return False
+def timeouts_around(objects: Objects, found: Chain) -> tuple[bool, bool]:
+    """Whether a timeout that is still to come stands around the wait, and whether one that has run out does.
+
+    They are those of `wait_for`, `asyncio.timeout`, AnyIO's cancel scopes. One that has run out ends no wait any more.
+    """
+    states = [state for inner, one in zip((None, *found.calls), found.calls) for state in timeouts(objects, one, inner)]
+    return "runs" in states, "expired" in states
 
 
-def is_fail_after(objects: Objects, at: int) -> bool:
-    """Whether the context manager is AnyIO's `fail_after`."""
-    function = objects.attributes(at).get("func", 0)
-    return "fail_after" in objects.attributes(function) if function else False
+def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) -> Iterator[str]:
+    """The timeouts that a frame has set: "runs" or "expired"."""
+    if library_path(one.frame.file) == "asyncio/tasks.py" and one.frame.name in TIMED_WAITS:
+        if one.frame.name == "sleep":
+            yield "runs"
+        elif inner is not None and inner.frame.name == "_cancel_and_wait":
+            yield "expired"
+        elif objects.type_name(one.values[1] if one.values[1:] else 0) not in ("NoneType", ""):
+            if not any("Timeout" in objects.kinds(at) for at in exit_owners(objects, one)):  # as from 3.12 on
+                yield "runs"
+    for at in exit_owners(objects, one):
+        kinds = set(objects.kinds(at))
+        if "Timeout" in kinds:
+            yield from state_of_timeout(objects, fields_of(objects, at))
+        elif "CancelScope" in kinds and objects.finite(fields_of(objects, at).get("_deadline", 0)):
+            yield "expired" if numbers_in(objects, at, ("_cancel_called",)) == {"_cancel_called": 1} else "runs"
+        elif "_GeneratorContextManager" in kinds and depth < MOST_MANAGERS:  # such as AnyIO's fail_after
+            made = objects.attributes(at).get("gen", 0)
+            within = suspended_call(objects, made) if objects.type_name(made) == "generator" else None
+            yield from timeouts(objects, within, None, depth + 1) if within is not None else ()
+
+
+def state_of_timeout(objects: Objects, fields: dict[str, int]) -> Iterator[str]:
+    """An `asyncio.timeout` (or `async_timeout`): no moment is no timeout; its handler is gone once it has run out."""
+    when, handler = fields.get("_when") or fields.get("_deadline", 0), fields.get("_timeout_handler", 0)
+    if objects.type_name(when) != "NoneType":
+        yield "expired" if when and objects.type_name(handler) == "NoneType" else "runs"
 
 
 def names_that_end_waits(calls: Iterable[Call]) -> frozenset[str]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hangdebug.capture.interpreter.layout import Layout
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import BASIC_SIZE, FIRST, Objects
-from hangdebug.capture.interpreter.runtimes import runtime_of
+from hangdebug.capture.interpreter.runtimes import Runtime, runtime_of
 
 # The fields of Layout from `interpreter` to `wide`, in their order there, and then `task_cancels`.
 ROWS = {
@@ -32,24 +32,38 @@ SIZES = {
 }
 MODULES = ("types", "_asyncio")  # that have them; without asyncio there are no tasks to read
 
+# Of which libraries' types it was seen: the workers of a server share them.
+proved: set[tuple[Layout, str]] = set()
+
 
 def known_layout(pid: int) -> Layout | None:
     """The layout of the interpreter in `pid`; None for one that is not known, or not as it was when it was measured."""
     try:
         runtime = runtime_of(pid)
-        version = tuple(map(int, (runtime.version or "0").split("."))) if runtime is not None else ()
-        if runtime is None or runtime.at is None or version not in ROWS:
-            return None
-        *row, cancels = ROWS[version]
-        start = runtime.at - runtime.file.start
-        layout = replace(Layout(version, runtime.file.inode, start, *row), task_cancels=cancels)
-        return layout if has_known_types(pid, layout, runtime.at) else None
+        return checked_layout(pid, runtime) if runtime is not None and runtime.at is not None else None
     except (Unreadable, LookupError, ValueError, OverflowError):
         return None
 
 
-def has_known_types(pid: int, layout: Layout, runtime: int) -> bool:
-    """Whether the types of `pid` have the sizes that this layout was measured with. Raises Unreadable."""
+def checked_layout(pid: int, runtime: Runtime) -> Layout | None:
+    """The same. Raises Unreadable, LookupError for a version without a row, ValueError."""
+    major, minor = map(int, (runtime.version or "0.0").split("."))
+    version, at = (major, minor), runtime.at or 0
+    *row, cancels = ROWS[version]
+    layout = replace(Layout(version, runtime.file.inode, at - runtime.file.start, *row), task_cancels=cancels)
+    proof = layout, runtime.file.path
+    if proof in proved:
+        return layout
+    sizes = type_sizes(pid, layout, at)
+    if not sizes.items() <= dict(zip(MEASURED, SIZES[version])).items():
+        return None
+    if sizes:  # without these types it has no asyncio either: nothing is read with the fields that could be wrong
+        proved.add(proof)
+    return layout
+
+
+def type_sizes(pid: int, layout: Layout, runtime: int) -> dict[str, int]:
+    """The sizes of those types in `pid` that are MEASURED and there. Raises Unreadable."""
     with open_memory(pid) as memory:
         objects = Objects(memory, layout)
         modules = objects.mapping(memory.word(memory.word(runtime + layout.interpreter) + layout.modules))
@@ -57,7 +71,6 @@ def has_known_types(pid: int, layout: Layout, runtime: int) -> bool:
         for name in MODULES:
             if name in modules:
                 found.update(objects.mapping(memory.word(modules[name] + FIRST)))
-        sizes = {name: memory.word(found[name] + BASIC_SIZE) for name in MEASURED if name in found}
-    if "types" not in modules:  # it has no asyncio either, and so nothing is read with the fields that could be wrong
-        return "sys" in modules and "asyncio" not in modules
-    return "CodeType" in sizes and sizes.items() <= dict(zip(MEASURED, SIZES[layout.version])).items()
+        if "sys" not in modules:
+            raise Unreadable("what should be sys.modules is something else")
+        return {name: memory.word(found[name] + BASIC_SIZE) for name in MEASURED if name in found}

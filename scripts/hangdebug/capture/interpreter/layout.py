@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator
 
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
-from hangdebug.capture.interpreter.plain import is_plain_interpreter
+from hangdebug.capture.interpreter.runtimes import is_plain_interpreter
 
 NOT_STARTED = "its layout is not known, and its program is not proved to be a plain Python that may be started"
 SPECIMEN = Path(__file__).with_name("specimen.py")

@@ -22,6 +22,7 @@ FIRST = 16  # the first field of an object behind its reference count and type
 TEXT = struct.Struct("<QQ8xi")  # from a str's type on: type, length, state
 ROWS, PAIR, TRIPLE = 128, struct.Struct("<QQ"), struct.Struct("<8xQQ")  # a dict's entries, so many at once
 MOST_BASES = 16
+DEQUE_BLOCK = 64
 EXCEPTION_ARGS, MOST_MESSAGE = 24, 200
 
 
@@ -46,6 +47,10 @@ class Objects:
             return self.name_of_type(self.type_of(at))
         except Unreadable:
             return ""
+
+    def written_in_c(self, at: int) -> bool:
+        """Whether a future or a task has C's fields: else its class is Python's, and they are attributes."""
+        return self.memory.word(self.type_of(at) + BASIC_SIZE) > self.layout.future_state
 
     def name_of_type(self, type_: int) -> str:
         if type_ not in self.names:
@@ -92,6 +97,19 @@ class Objects:
     def finite(self, at: int) -> bool:
         """Whether it is a float that is not infinite."""
         return self.type_name(at) == "float" and math.isfinite(struct.unpack("<d", self.memory.read(at + FIRST, 8))[0])
+
+    def queued(self, at: int) -> list[int]:
+        """The addresses in a deque, from left to right."""
+        if self.type_name(at) != "deque":
+            raise Unreadable(f"no deque at {at:#x}")
+        block, index = self.memory.word(at + 24), self.memory.word(at + 40)
+        found = []
+        for _ in range(min(self.length(at), MOST_ITEMS)):
+            if index == DEQUE_BLOCK:  # a block: the one before it, its items, the one behind it
+                block, index = self.memory.word(block + 8 * (DEQUE_BLOCK + 1)), 0
+            found.append(self.memory.word(block + 8 * (1 + index)))
+            index += 1
+        return found
 
     def data(self, at: int) -> bytes:
         """A bytes object."""

@@ -14,16 +14,23 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Iterator, Optional, Tuple
 
 from hangdebug.capture.interpreter import asyncio_pstree
-from hangdebug.capture.interpreter.awaited import awaited_by, has_timeout, locks_entered, names_that_end_waits
-from hangdebug.capture.interpreter.coroutines import ended_call, follow
+from hangdebug.capture.interpreter.awaited import (
+    awaited_by,
+    is_done,
+    is_lock,
+    managers_entered,
+    names_of_managers,
+    names_that_end_waits,
+    timeouts_around,
+)
+from hangdebug.capture.interpreter.coroutines import Moved, collected_tasks, ended_call, follow, listed_tasks
 from hangdebug.capture.interpreter.known_layouts import known_layout
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, HasOwnTool, Layout, Specimen, measured_specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_memory
 from hangdebug.capture.interpreter.objects import FIRST, Objects
-from hangdebug.capture.interpreter.task_lists import Moved, collected_tasks, listed_tasks
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.model import Task
@@ -236,15 +243,13 @@ def file_of(objects: Objects, module: int) -> str:
 
 def task_at(objects: Objects, at: int) -> Task | None:
     """The task at an address; None for one that ended well, or is no task."""
-    memory, layout = objects.memory, objects.layout
     if "Task" not in objects.kinds(at):
         return None
-    state = STATES.get(memory.small(at + layout.future_state))
-    coroutine = memory.word(at + layout.task_coroutine)
-    name = task_name(objects, memory.word(at + layout.task_name))
-    title = objects.text(memory.word(coroutine + layout.qualname)) if coroutine else ""
+    state, coroutine, waiter, name, failure, cancels = (fields_in_c if objects.written_in_c(at) else fields_in_python)(
+        objects, at
+    )
+    title = objects.text(objects.memory.word(coroutine + objects.layout.qualname)) if coroutine else ""
     if state == "finished":
-        failure = memory.word(at + layout.future_exception)
         if not failure:
             return None
         return Task(
@@ -259,8 +264,10 @@ def task_at(objects: Objects, at: int) -> Task | None:
     if state != "pending":
         return None
     found = follow(objects, coroutine)
-    what = awaited_by(objects, found, memory.word(at + layout.task_waiter))
+    what = awaited_by(objects, found, waiter)
     frames = tuple(one.frame for one in found.calls)
+    entered = managers_entered(objects, found)
+    timed, expired = timeouts_around(objects, found)
     return Task(
         name,
         frames,
@@ -269,10 +276,43 @@ def task_at(objects: Objects, at: int) -> Task | None:
         title,
         at,
         what,
-        locks_entered(objects, found),
-        has_timeout(objects, found),
+        tuple(one for one in entered if is_lock(objects, one)),
+        timed,
         names_that_end_waits(found.calls),
+        cancels,
+        names_of_managers(objects, entered),
+        expired,
+        waiter if is_done(objects, waiter) else 0,
+    )
+
+
+# Its state, the addresses of its coroutine and of the future that it awaits, its name, the address of the exception
+# with which it failed, and how often it was cancelled.
+Fields = Tuple[Optional[str], int, int, str, int, int]
+
+
+def fields_in_c(objects: Objects, at: int) -> Fields:
+    memory, layout = objects.memory, objects.layout
+    return (
+        STATES.get(memory.small(at + layout.future_state)),
+        memory.word(at + layout.task_coroutine),
+        memory.word(at + layout.task_waiter),
+        task_name(objects, memory.word(at + layout.task_name)),
+        memory.word(at + layout.future_exception),
         memory.small(at + layout.task_cancels) if layout.task_cancels else 0,
+    )
+
+
+def fields_in_python(objects: Objects, at: int) -> Fields:
+    """Of a task whose class is written in Python, as `nest_asyncio` has them all. It has no state while it is pending."""
+    found = {name: value for name, value in objects.attributes(at).items() if objects.type_name(value) != "NoneType"}
+    return (
+        objects.text(found["_state"]).lower() if "_state" in found else "pending",
+        found.get("_coro", 0),
+        found.get("_fut_waiter", 0),
+        task_name(objects, found["_name"]),
+        found.get("_exception", 0),
+        objects.integer(found["_num_cancels_requested"]) if "_num_cancels_requested" in found else 0,
     )
 
 
@@ -295,3 +335,46 @@ def as_json(found: TaskList) -> str:
     """One line a task."""
     rows = ",\n".join(json.dumps(task, default=as_plain) for task in found.tasks)
     return f'{{"note": {json.dumps(found.note)}, "tasks": [\n{rows}\n]}}\n'
+
+
+# -- the queues of pools -------------------------------------------------------------------------------
+
+TABLES = {"concurrent.futures.thread": "_threads_queues", "concurrent.futures.process": "_threads_wakeups"}
+# queue.SimpleQueue up to 3.12: a list, and how many of its first items are gone; from 3.13 on a ring with its count.
+LIST, GONE, CAPACITY, COUNT = 32, 40, 48, 56
+
+
+def queues_of(pid: int) -> dict[int, int]:
+    """The number of calls that wait, by the kernel's id of each pool thread; {} where that cannot be read."""
+    try:
+        layout = layout_for(pid)
+        with open_memory(pid) as memory:
+            objects = Objects(memory, layout)
+            modules = modules_of(objects, pid)
+            names = [objects.mapping(memory.word(at + FIRST)) for name, at in modules.items() if name in TABLES]
+            tables = [one[table] for one in names for table in TABLES.values() if table in one]
+            rows = (row for at in tables for row in objects.pairs(objects.attributes(at)["data"]))
+            return dict(queue_row(objects, reference, queue) for reference, queue in rows)
+    except (Unreadable, LookupError, ValueError, OverflowError):
+        return {}
+
+
+def queue_row(objects: Objects, reference: int, queue: int) -> tuple[int, int]:
+    """One row: the thread behind a weak reference, and the length of its queue. Raises Unreadable."""
+    thread = objects.attributes(objects.memory.word(reference + FIRST))
+    pending = thread.get("pending_work_items")  # of the thread that serves a pool of processes
+    return objects.integer(thread["_native_id"]), objects.length(pending) if pending else queue_length(objects, queue)
+
+
+def queue_length(objects: Objects, queue: int) -> int:
+    memory = objects.memory
+    if objects.type_name(queue) != "SimpleQueue":
+        raise Unreadable(f"no queue at {queue:#x}")
+    if objects.layout.version >= (3, 13):
+        count, capacity = memory.word(queue + COUNT), memory.word(queue + CAPACITY)
+    else:
+        capacity = objects.length(memory.word(queue + LIST))
+        count = capacity - memory.word(queue + GONE)
+    if not 0 <= count <= capacity:
+        raise Unreadable(f"no queue at {queue:#x}")
+    return count

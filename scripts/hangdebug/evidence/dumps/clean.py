@@ -5,6 +5,10 @@ from __future__ import annotations
 import html
 import json
 import re
+from typing import Any
+
+from hangdebug.evidence.frames import is_application
+from hangdebug.evidence.model import Frame
 
 ANSI = re.compile(
     r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)"
@@ -29,20 +33,36 @@ ESCAPED = re.compile(r"(?:\\r)?\\n(?=\\n|\\t|\s{2}|\"|Thread |Current |Process |
 ESCAPES = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\'": "'", "\\\\": "\\", "\\r": ""}
 KEY = re.compile(r"^\s{0,20}[\w.-]{0,40}\s{0,4}[=:]?\s{0,4}[\"'](?=[^\"'\n]{0,300}\\n)")  # stack="Process 12: ...\n
 LOG_TEXT = ("log", "message", "msg", "MESSAGE", "text", "textPayload", "line", "event", "body")
+STACK_TEXT = ("stack", "stacktrace", "stack_trace", "traceback", "exc_info", "exception", "dump")
+# How records name the parts of a frame, and the lists that hold frames.
+FRAME_KEYS = (
+    ("function", "func", "name", "method"),
+    ("file", "filename", "path", "abs_path", "module"),
+    ("line", "lineno", "line_number", "line_no"),
+)
+LISTS = ("frames", "stack", "stacktrace", "stack_trace", "traceback")
+THREAD_KEYS = ("thread", "thread_name", "threadName")
+PLACE_TEXT = re.compile(r"^(?P<file>[^\s:]{1,500}):(?P<line>\d{1,9}) in (?P<function>[\w.<>]{1,300})$")
+MOST_NESTED = 6  # records within records
 HEADS = re.compile(
     r"(?<=\S)\s+(?=(?:Current thread|Thread) 0x[0-9a-fA-F]{4,16} (?:\[|\(most recent)|"
     r"Thread (?:0x[0-9a-fA-F]{4,16}|\d{1,10}) \((?:idle|active)|Python v\d|Traceback for thread \d)"
 )
+OF_THREAD = re.compile(r"[{,]\s{0,4}(\d{1,20}): (?=<frame at 0x)")
 PLACES = re.compile(r":\d{1,9}\)|\", line \d")
-FENCE = re.compile(r"^\s*(?:```|~~~)\S*\s*$")
+FENCE = re.compile(r"^\s*(?:```|~~~)[\w.+ -]{0,40}$")
+APART = "\f"  # stands for a fence: what comes after it is another stack
 # A line of a dump as a string in somebody's code or JSON: 'Thread 12 (idle): "MainThread"',
 LITERAL = re.compile(
     r"""^\s{0,80}[rbfuRBFU]{0,2}(?P<mark>["'])(?P<text>(?:\\.|(?!(?P=mark))[^\\\n])*)(?P=mark)"""
     r"""\s{0,4}[,+;)\\]{0,3}$"""
 )
 # What mail and terminals break off: `File "a.py", line 3, in` / `f`, and the place of py-spy's frames.
-CUT = re.compile(r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task \w[^\n]{0,2000})$""")
+CUT = re.compile(
+    r"""(?:File "[^"\n]{1,1000}", line \d{1,9},?(?: in)?|File "[^"\n]{1,1000}",|<Task[ -]\w[^\n]{0,2000})$"""
+)
 FUNCTION = re.compile(r"^\s{0,12}(?:line \d{1,9},? )?(?:in )?[\w.<>]{1,300}$")
+TOOK = re.compile(r"\btook [\d.]{1,20} ?s")  # the end of asyncio's line on a slow step, whatever was left out of it
 UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
 # What a line begins with that a terminal did not break off: a frame is indented, a head begins with a word.
 BEGINS = re.compile(
@@ -78,10 +98,12 @@ AFTER_STAMP = re.compile(
 def clean(text: str) -> list[str]:
     """The lines of `text` without colours, carriage returns, quoting, time stamps, escapes and markdown fences."""
     text = ANSI.sub("", text.translate(SPACES))
+    if text.lstrip()[:1] == "{" and "\n" in text.strip():
+        text = record_text(text)
     lines = [without_prefix(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     lines = [without_prefix(part) for line in lines for part in lines_inside(string_text(line))]
     lines = join_cut(join_broken([part for line in lines for part in split_heads(line)]))
-    return [plain_line(line) for line in lines if not FENCE.match(line)]
+    return [APART if FENCE.match(line) else plain_line(line) for line in lines]
 
 
 def plain_line(line: str) -> str:
@@ -144,24 +166,27 @@ def join_cut(lines: list[str]) -> list[str]:
 def join_first(lines: list[str]) -> tuple[str, int]:
     """The first line with as many of the next as it lacks, and how many lines that took."""
     first = lines[0].rstrip()
-    if "<Task " not in first:
+    if "<Task" not in first:
         joins = len(lines) > 1 and FUNCTION.match(lines[1]) and not lines[1].strip().endswith(":")
         return (f"{first} {lines[1].strip()}", 2) if joins else (lines[0], 1)
     for count in range(1, len(lines) + 1):
         text = " ".join(line.strip() for line in lines[:count])
-        if text.count("<") <= text.count(">"):
+        if text.count("<") <= text.count(">") or TOOK.search(text):
             return (first[: len(first) - len(first.lstrip())] + text, count)
     return lines[0], 1
 
 
 def split_heads(line: str) -> list[str]:
-    """A dump that lost its line ends, one line a head."""
+    """A dump that lost its line ends, one line a head; and frames by thread, as `sys._current_frames()` prints them."""
+    if "<frame at 0x" in line:
+        line = OF_THREAD.sub(r"\nThread \1:\n    ", line[:LONGEST])
+        return line.split("\n")
     return HEADS.sub("\n", line).split("\n") if len(PLACES.findall(line[:10_000])) > 1 else [line]
 
 
 def lines_inside(line: str) -> list[str]:
     """The lines that one line holds in disguise: as a JSON log record, as a string with escapes, as HTML."""
-    if line.lstrip().startswith("{"):
+    if "{" in line and line.rstrip()[-1:] == "}":
         line = log_text(line)
     for _ in range(3):  # a log record is often put into another one
         if "\\n" not in line or not ESCAPED.search(line):
@@ -184,13 +209,86 @@ def unescaped(line: str) -> str:
 
 
 def log_text(line: str) -> str:
-    """The message of a JSON log record, or the line itself."""
+    """The message of a JSON log record and the frames that it holds, or the line itself."""
+    start = line.find("{")
     try:
-        record = json.loads(line)
+        record = json.loads(line[start:])
     except (ValueError, RecursionError):
         return line
-    if not isinstance(record, dict) or "frames" in record:
+    if not isinstance(record, dict) or is_py_spys(record):
         return line
     record = {**record.get("jsonPayload", {}), **record} if isinstance(record.get("jsonPayload"), dict) else record
-    texts = [record[key] for key in LOG_TEXT if isinstance(record.get(key), str)]
-    return max(texts, key=len).rstrip("\n") if texts else line
+    before = [line[:start].rstrip()] if line[:start].strip() else []
+    own, inside = frame_line(record), frame_lines(record)
+    if own:
+        return "\n".join([*before, *thread_head(record, own), own])
+    texts = [record[key] for key in (*LOG_TEXT, *STACK_TEXT) if isinstance(record.get(key), str)]
+    if inside:
+        numbers = [f"{key}={value}" for key, value in record.items() if isinstance(value, (int, float))]
+        return "\n".join([*before, " ".join([*texts[:1], *numbers]), "", *inside])
+    stacks = [text for text in texts if text in [record.get(key) for key in STACK_TEXT] and "\n" in text]
+    if stacks and texts[0] not in stacks:  # what the log says of the stack
+        before = [*before, texts[0].rstrip("\n"), ""]
+    text = max(stacks or texts, key=len).rstrip("\n") if texts else line
+    return "\n".join([*before, *thread_head(record, text), text]) if before or texts else text
+
+
+def is_py_spys(record: dict[str, Any]) -> bool:
+    """Whether it is a thread of py-spy's own JSON, whose reader knows more of it."""
+    return isinstance(record.get("frames"), list) and "thread_id" in record
+
+
+def thread_head(record: dict[str, Any], text: str) -> list[str]:
+    """A head for the stack that a record holds: for its first frame, where each frame has a record of its own."""
+    name = next((record[key] for key in THREAD_KEYS if isinstance(record.get(key), str)), "")
+    begins = record.get("depth", record.get("frame", record.get("index"))) == 0 or "\n" in text
+    return [f"Thread: {name}"] if name and begins else []
+
+
+def frame_line(record: dict[str, Any]) -> str:
+    """The frame that a record is, as py-spy prints one; "" for any other record."""
+    function, file, line = (next((record[key] for key in keys if key in record), None) for keys in FRAME_KEYS)
+    if not isinstance(function, str) or not isinstance(file, str) or not (line is None or type(line) is int):
+        return ""
+    return f"    {function} ({file}:{line})" if line and (".py" in file or file[:1] == "<") else ""
+
+
+def frame_lines(record: dict[str, Any]) -> list[str]:
+    """The frames in the first list of them that a record holds, innermost first as far as their owners show."""
+    rows: list[object] = next((record[key] for key in LISTS if isinstance(record.get(key), list) and record[key]), [])
+    found = [one for row in rows for one in [row_line(row)] if one]
+    top = row_line(record.get("blocking"))
+    if top and top not in found:
+        ends = [
+            is_application(Frame("", text.rpartition("(")[2].rpartition(":")[0])) for text in found[:1] + found[-1:]
+        ]
+        found = [*found, top] if ends == [True, False] else [top, *found]
+    return found
+
+
+def row_line(row: object) -> str:
+    if isinstance(row, dict):
+        return frame_line(row)
+    place = PLACE_TEXT.match(row.strip()) if isinstance(row, str) else None
+    return f"    {place['function']} ({place['file']}:{place['line']})" if place else ""
+
+
+def record_text(text: str) -> str:
+    """The frames of a record that stands on many lines, such as an event of an error tracker's; else the text itself."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    found = first_frames(record, 0) if isinstance(record, dict) and not is_py_spys(record) else []
+    return "\n".join([str(record.get("message") or ""), "", *found]) if found else text
+
+
+def first_frames(value: object, level: int) -> list[str]:
+    if level > MOST_NESTED:
+        return []
+    if isinstance(value, list):
+        return next((found for one in value for found in [first_frames(one, level + 1)] if found), [])
+    if not isinstance(value, dict):
+        return []
+    own = frame_lines(value)
+    return own or next((found for one in value.values() for found in [first_frames(one, level + 1)] if found), [])

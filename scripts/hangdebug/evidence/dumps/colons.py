@@ -5,6 +5,10 @@
     tests/dijkstra.py:main:200
 
     app/worker.py:93: in run          app/worker.py:93 run          app/worker.py:93:run
+    app/worker.py in run at line 93   In App                         an error tracker's list
+    run.py:main > app/worker.py:run > socket.py:readinto             a chain on one line
+    > /srv/app/worker.py(93)run()                                    pdb's `where`
+    <frame at 0x7f01, file '/srv/app/worker.py', line 93, code run>  a frame's own repr
 
 No line of them means much alone, so a lone one without a head is no stack.
 """
@@ -25,6 +29,32 @@ FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
 SHAPES = (
     re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
     re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION),
+    re.compile(
+        r"^\s{0,40}(?P<file>[^\s:;\"'()]{1,500}\.pyx?) in (?P<function><?[A-Za-z_][\w.<>]{0,300})"
+        r"(?: at line |:| line )(?P<line>\d{1,9})(?:\s+(?i:in app))?$"
+    ),
+    re.compile(  # a debugger's `where`
+        r"^[>\s]{0,4}(?P<file>(?:/|[A-Za-z]:\\|<)[^()\n]{1,500})\((?P<line>\d{1,9})\)"
+        r"(?P<function><?[A-Za-z_][\w.<>]{0,300})\([^()\n]{0,300}\)(?:->.{0,200})?$"
+    ),
+    re.compile(  # a row of a table
+        r"^\s{0,12}\|(?:\s*\d{1,4}\s*\|)?\s*(?P<function><?[A-Za-z_][\w.<>]{0,300})\s*\|\s*"
+        r"(?P<file>[^\s|]{1,500}\.pyx?)\s*\|\s*(?P<line>\d{1,9})\s*\|?$"
+    ),
+    re.compile(
+        r"^\s{0,40}(?:\d{1,4}[.)]\s{1,8}|[*-]\s{1,8}|at\s)?(?P<function><?[A-Za-z_][\w.<>]{0,300}) in "
+        r"(?P<file>[^\s:;\"'()]{1,500}\.pyx?):(?P<line>\d{1,9})(?:\s+(?:[-:#]+\s+)?(?P<text>\S.{0,300}))?$"
+    ),
+)
+LINKS = (
+    re.compile(  # a frame's own repr, as `Task.get_stack()` and `sys._current_frames()` give it
+        r"<frame at 0x[0-9a-fA-F]{1,16}, file '(?P<file>[^'\n]{1,500})', line (?P<line>\d{1,9}), "
+        r"code (?P<function>[\w.<>]{1,300})>"
+    ),
+    re.compile(
+        r"(?P<file>[\w./\\-]{1,300}\.py):(?P<function><?[A-Za-z_][\w.]{0,200}>?)(?::(?P<line>\d{1,9}))?"
+        r"(?=\s*(?:->|<-|=>|>|<|\u2192|\u2190|;|,|$))"
+    ),
 )
 RAISED = re.compile(r"(?:Error|Exception|Warning|Failed|Interrupt|Skipped|Exit)$")
 
@@ -44,10 +74,15 @@ def head(line: str) -> Head | None:
 def frames(line: str) -> list[Frame]:
     if ".py" not in line and "<" not in line or len(line) > 1000:
         return []
+    reprs, links = (list(shape.finditer(line)) for shape in LINKS)
+    links = reprs or (links if len(links) > 1 else [])
+    if links:
+        return [Frame(one["function"], one["file"], int(one["line"] or 0) or None) for one in links]
     found = next((one for shape in SHAPES for one in [shape.match(line.rstrip())] if one), None)
     if found is None or RAISED.search(found["function"]):
         return []
-    return [Frame(found["function"], found["file"], int(found["line"]) or None)]
+    text = found.groupdict().get("text") or ""
+    return [Frame(found["function"], found["file"], int(found["line"]) or None, text=text if "(" in text else "")]
 
 
 GRAMMAR = Grammar("file:function:line", head, frames)

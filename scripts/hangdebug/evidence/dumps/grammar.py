@@ -10,14 +10,22 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Callable, Iterable, Iterator, Literal
 
+from hangdebug.evidence.dumps.clean import APART
+from hangdebug.evidence.dumps.stated import is_interrupt
+from hangdebug.evidence.frames import package
+from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
-LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <[^<>]{1,200} at (0x[0-9a-fA-F]{1,16})>$")
+LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <([^<>]{1,200}) at (0x[0-9a-fA-F]{1,16})>$")
+A_LOCK = re.compile(r"\bR?Lock\b|\block\b", re.IGNORECASE)
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
-RAISED = re.compile(r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$")
+RAISED = re.compile(
+    r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$|"
+    r"^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{2,80}(?::\s.*)?$|^[A-Z][a-z]+[A-Z]\w{1,80}: .*$|^Failed: Timeout"
+)
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
 CALLERS = frozenset(
     [
@@ -109,6 +117,8 @@ class Draft:
         self.after: int | None = None  # the depth of the frame in the line before
         self.blank = False  # after an empty line
         self.apart = False  # after a line that is no frame, but may be the next stack's own head
+        self.fenced = False  # after a fence, and before the next head
+        self.first: list[tuple[str, list[Frame]]] = []  # frames without a number, before any other: perhaps prose
 
     def following(self, head: Head) -> Draft:
         """The draft of the next sample, of the same process unless `head` names another one."""
@@ -137,17 +147,19 @@ class Draft:
             if head.kind in ("thread", "task") and not head.frames and len(self.grammar.frames(line)) > 1:
                 self.take_frames(line)  # all of them stand on the head's line
         elif not line.strip():
-            self.after, self.blank = None, True
+            self.after, self.blank, self.fenced = None, True, self.fenced or line == APART
             return
         elif LOCALS.match(line):
             self.in_locals = depth(line)
         elif not self.take_frames(line) and not self.take_source(line):
             self.apart = self.apart or self.blank and not NOT_SOURCE.match(line)
+            if not NOT_SOURCE.match(line):
+                self.drop_first()
             self.skip(line)
         self.blank = False
 
     def take_head(self, head: Head) -> None:
-        self.after, self.apart = None, False
+        self.after, self.apart, self.fenced, self.first = None, False, False, []
         if head.kind == "process":
             self.process = head
         elif head.kind == "python":
@@ -166,12 +178,18 @@ class Draft:
         if not frames:
             return False
         if not self.stacks:
-            if frames[0].line is None and 'File "' not in line:  # prose before the dump: "see below (app.py)"
-                return False
+            if (
+                frames[0].line is None and 'File "' not in line and len(frames) == 1
+            ):  # prose before the dump: "see below (app.py)"
+                self.first.append((line, frames))
+                return True
             self.stacks.append(Stack(None))
-        elif self.apart and self.stacks[-1].frames and not self.grammar.source:
+            for early, found in self.first:
+                self.stacks[-1].frames += [one for one in found if one.file]
+                self.stacks[-1].depths.append(depth(early))
+        elif self.stacks[-1].frames and (self.fenced or self.apart and not self.grammar.source):
             self.stacks.append(Stack(None))
-        self.apart = False
+        self.apart, self.fenced, self.first = False, False, []
         self.stacks[-1].frames += [one for one in frames if one.file]
         self.after = depth(line)
         self.stacks[-1].depths.append(self.after)
@@ -182,7 +200,8 @@ class Draft:
         found = LOCAL.match(line)
         if found and self.stacks and self.stacks[-1].frames:
             last = self.stacks[-1].frames[-1]
-            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[2]})
+            locks = (*last.locks, found[1]) if A_LOCK.search(found[2]) else last.locks
+            self.stacks[-1].frames[-1] = replace(last, locals={**last.locals, found[1]: found[3]}, locks=locks)
 
     def take_source(self, line: str) -> bool:
         """Whether the line belongs to the frame above it: its source, or marks below that."""
@@ -201,6 +220,12 @@ class Draft:
             stack.frames[-1] = replace(last, text=line.strip()[:1000])
             return True
         return depth(line) > self.after  # a statement of several lines
+
+    def drop_first(self) -> None:
+        """Frames without a number, and then something else: they were prose."""
+        for line, _ in self.first:
+            self.skip(line)
+        self.first = []
 
     def skip(self, line: str) -> None:
         if len(self.skipped) < MOST_SKIPPED:
@@ -239,7 +264,13 @@ def kind_of(stack: Stack) -> str:
 
 def split_off_tracebacks(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]:
     """The stacks of threads, and the tracebacks of exceptions that stand in the same log."""
-    alone = [bool(one.raised) and (one.head is None or one.head.anonymous) for one in stacks]
+    alone = [
+        bool(one.raised)
+        and not one.raised.endswith("CancelledError")  # Ctrl-C may have raised that: where a coroutine had waited
+        and not is_interrupt(one.raised, one.frames)
+        and (one.head is None or one.head.anonymous)
+        for one in stacks
+    ]
     raised = [one for one, out in zip(stacks, alone) if out]
     kept = [one for one, out in zip(stacks, alone) if not out]
     return (kept, raised) if any(one.frames for one in kept) else (stacks, [])
@@ -248,7 +279,9 @@ def split_off_tracebacks(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]
 def innermost_first(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
     """The frames of each stack, innermost first, by its id(). One printer made them all: they vote together."""
     said = {one.head.order for one in stacks if one.head and one.head.order}
-    votes = sum(vote_on_order(one.frames) or -is_tree(one.depths) for one in stacks)
+    votes = sum(vote_on_order(one.frames) or -is_tree(one.depths) for one in stacks) or sum(
+        vote_by_owner(one.frames) for one in stacks if one.head is None
+    )
     made = {}
     for one in stacks:
         word = one.head.order if one.head and one.head.order else default
@@ -266,6 +299,11 @@ def vote_on_order(frames: list[Frame]) -> int:
     return is_base(names[-1], names[-2]) - is_base(names[0], names[1])
 
 
+def vote_by_owner(frames: list[Frame]) -> int:
+    """Of a stack without a head: an end in a library that calls nobody back, such as a client's, is new."""
+    return (package(frames[0]) in CALLED_LAST) - (package(frames[-1]) in CALLED_LAST)
+
+
 def is_tree(depths: list[int]) -> bool:
     """Whether each frame stands deeper than the one above it: so people draw who calls whom."""
     return len(depths) > 2 and all(one < two for one, two in zip(depths, depths[1:]))
@@ -277,7 +315,10 @@ def is_base(name: str, neighbour: str) -> bool:  # a stack begins at a module th
 
 def thread(stack: Stack, frames: tuple[Frame, ...]) -> Thread:
     head = stack.head
-    return Thread(frames, head.name, head.os_id, head.active, head.owns_gil) if head else Thread(frames)
+    raised = "" if is_interrupt(stack.raised, stack.frames) else stack.raised
+    if head is None:
+        return Thread(frames, raised=raised)
+    return Thread(frames, head.name, head.os_id, head.active, head.owns_gil, raised)
 
 
 def task(stack: Stack, frames: tuple[Frame, ...]) -> Task:

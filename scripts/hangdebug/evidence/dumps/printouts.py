@@ -11,12 +11,13 @@ Stacks of tasks (`Task.print_stack()`) may stand among them. Rich's frames are r
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Iterable
 
-from hangdebug.evidence.dumps import asyncio_debug
+from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
-from hangdebug.evidence.dumps.grammar import Grammar, Head
-from hangdebug.evidence.model import Frame, Snapshot
+from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of
+from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 LIST = re.compile(r"(?:^|\W)(?:Traceback|Stack) \(most recent call (?P<order>first|last)\)")
 ORDER = re.compile(r"\s*\(most recent call (?P<order>first|last)\)")
@@ -65,7 +66,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 
 
 def head(line: str) -> Head | None:
-    task = asyncio_debug.head(line)
+    task = asyncio_tools.head(line)
     if task is not None:
         return task
     if len(line) > 400 or "hread" not in line and "HREAD" not in line:
@@ -127,3 +128,43 @@ def number(text: str | None) -> int | None:
 
 
 GRAMMAR = Grammar("traceback", head, frames, order="last", source=True)
+
+
+# -- IPython and Jupyter -------------------------------------------------------------------------------
+
+FUNCTION = r"in (?P<function>[\w.<>]{1,300}|<cell line: \d{1,9}>)(?:\(.{0,1000})?$"
+PLACE = r"(?P<file>(?:~|/|[A-Za-z]:\\)[^\n\"]{1,500}?|[^\s\"()]{1,200}\.pyx?|<[^<>]{1,200}>)"
+HEADS = (
+    re.compile(r"^\s{0,12}File " + PLACE + r":(?P<line>\d{1,9})(?:, " + FUNCTION + r"|$)"),
+    re.compile(r"^\s{0,12}" + PLACE + " " + FUNCTION),
+    re.compile(
+        r"^\s{0,12}(?:Cell|Input) (?P<file>In ?\[\d{1,6}\])(?:, line (?P<line>\d{1,9}))?(?:, " + FUNCTION + r"|$)"
+    ),
+)
+ARROW = re.compile(r"^\s{0,12}-{1,8}> ?(?P<line>\d{1,9})(?: (?P<text>.{0,1000}))?$")
+AROUND = re.compile(r"^\s{0,20}\d{1,9}(?: |$)")
+
+
+def read_ipython(lines: Iterable[str]) -> tuple[Snapshot, ...]:
+    """One Snapshot with one Thread for each traceback."""
+    stacks: list[list[Frame]] = [[]]
+    for line in lines:
+        if "Traceback (most recent call last)" in line and stacks[-1]:
+            stacks.append([])
+        found = next((one for pattern in HEADS for one in [pattern.match(line[:2000])] if one), None)
+        arrow = ARROW.match(line) if stacks[-1] and not found else None
+        if found and not AROUND.match(line):
+            stacks[-1].append(frame(found))
+        elif arrow:
+            last = stacks[-1][-1]
+            text = last.text or (arrow["text"] or "").strip()
+            stacks[-1][-1] = replace(last, line=last.line or int(arrow["line"]), text=text)
+    threads = tuple(Thread(tuple(reversed(one))) for one in stacks if any(frame.line for frame in one))
+    return (Snapshot(threads, None, "", python_of(threads), "IPython traceback"),) if threads else ()
+
+
+def frame(found: re.Match[str]) -> Frame:
+    groups = found.groupdict()
+    function, line = groups.get("function") or "<module>", groups.get("line")
+    file = groups["file"] if not groups["file"].startswith("In") else f"<ipython-{groups['file'].replace(' ', '')}>"
+    return Frame("<module>" if function.startswith("<cell") else function, file, int(line) if line else None)

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Any, Iterable
 
-from hangdebug.evidence.dumps.grammar import python_of
+from hangdebug.evidence.dumps.grammar import A_LOCK, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 # What Cython, mypyc, CPython and C libraries put between Python's frames and compiled code of somebody's own.
@@ -64,6 +64,15 @@ def frame(entry: dict[str, Any]) -> Frame:
         str(file),
         number(entry.get("line")) or None,
         locals=addresses(entry.get("locals")),
+        locks=locks(entry.get("locals")),
+    )
+
+
+def locks(value: Any) -> tuple[str, ...]:
+    """The names of those that are locks."""
+    rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+    return tuple(
+        str(row.get("name")) for row in rows if number(row.get("addr")) and A_LOCK.search(str(row.get("repr")))
     )
 
 

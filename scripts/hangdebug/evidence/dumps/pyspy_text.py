@@ -46,6 +46,7 @@ PLACE = re.compile(
 )
 FILE_NAME = re.compile(r"\.[A-Za-z]\w{0,4}$|^<.*>$")
 SOURCE_FILE = re.compile(r"\.(?:py|pyx|pyc)\b|^<.*>$|^(?!\d+$)[\w.+-]+$")
+NO_FILES = frozenset("pid tid id fd port worker status code signal exit".split())
 NATIVE = re.compile(r"\.(?:so(?:[.\d]*)|dylib|dll|exe|c|cc|cpp|h|hpp|rs|S)$|^(?:lib[\w+-]*-[\d.]+\.so|\[vdso\]|\?)$")
 INTERPRETER = re.compile(r"^(?:lib)?python[\d.]*\w?$")
 PYTHON_NAME = re.compile(r"^[\w.<>\[\]$]+$")
@@ -138,6 +139,8 @@ def one_frame(line: str) -> list[Frame]:
     if not (place["line"] or SOURCE_FILE.search(place["file"]) or NATIVE.search(place["file"])):
         return []
     function, file = call["function"].strip(), place["file"]
+    if file.lower() in NO_FILES:  # a log's "WORKER TIMEOUT (pid:17)"
+        return []
     if " " in file and not FILE_NAME.search(file):  # prose in brackets: (pid 12, seen at 17:31)
         return []
     if NATIVE.search(file) or not place["line"] and INTERPRETER.match(file):

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from pathlib import Path
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.edits import Edit
-from hangdebug.repair.code.file import File, dotted, last_name, root_name
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.project import project_of
+from hangdebug.repair.code.while_awaiting import LOCKISH, why_freed, why_not_meanwhile
 
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))
-LOCKISH = re.compile(r"(^|_)(lock|mutex|semaphore|condition)s?(_|$)|Lock$", re.I)
 CANCELLED = frozenset(
     (
         "asyncio.CancelledError",
@@ -29,20 +30,28 @@ CANCELLED = frozenset(
     )
 )
 MAKES_LOCKS = re.compile(r"\b(?:Lock|RLock|Condition|Semaphore|BoundedSemaphore)\b")
-OTHER_LOOPS = re.compile(r"\b(trio|curio)\b")
+OTHER_LOOPS = re.compile(r"(^|[._])(trio|curio)([._]|$)")
 TEMPLATES = tuple(getattr(ast, name) for name in ("JoinedStr", "TemplateStr") if hasattr(ast, name))
 NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
-CHANGES = frozenset(
-    "append extend insert add update setdefault pop popitem popleft appendleft remove discard clear".split()
-)
 BLOCKS_FOR_EVER = "while it awaits, the next coroutine that wants {} would block the loop for ever"
-NO_ASYNCIO = "the name `asyncio` means something else here, or nothing yet"
+TAKEN = "the name `{}` means something else here, or nothing yet"
+ANY_LOOP = (
+    "the file runs on AnyIO, perhaps over trio, which has nothing of the kind: hand a function that waits for it to "
+    "anyio.to_thread.run_sync()"
+)
+SHIELD = (
+    "it stands in a `finally`: once a client of Starlette or AnyIO has left, an await there is cut short; shield it, "
+    "`with anyio.CancelScope(shield=True): await ...` (under asyncio alone a plain await there ends by itself)"
+)
+OLD_THREAD = "asyncio.get_running_loop().run_in_executor"  # before Python 3.9
 HANDED = (ast.Attribute, ast.Call, ast.Subscript)
 
 
-def why_no_await(file: File, node: ast.expr, last: bool = False) -> str:
-    """Why no `await` can be put at the node, "" where one can. With `last` it may end a `finally`."""
+def why_no_await(file: File, node: ast.AST, last: bool = False, at: tuple[int, int] | None = None) -> str:
+    """Why no `await` can be put at the node, "" where one can. With `last` it may end a `finally`.
+
+    `at` is where the await would start and end, if it is not the node itself.
+    """
     frame, comprehensions = file.frame(node), 0
     inner: ast.AST = node
     for up in file.above(node):
@@ -57,16 +66,30 @@ def why_no_await(file: File, node: ast.expr, last: bool = False) -> str:
     taken = acquire_line(file, frame, node)
     if taken:
         return f"line {taken} has taken a lock by hand: {BLOCKS_FOR_EVER.format('it')}"
-    between = why_raced(file, frame, node)
+    between = why_not_meanwhile(file, frame, node, at or (file.start(node), file.end(node)))
+    between = between or ("" if last else why_freed(file, frame, node))
     if between:
         return between
-    return NO_ASYNCIO if import_needed(file, node, "asyncio") is None else ""
+    module = loop_module(file)
+    return TAKEN.format(module) if import_needed(file, node, module) is None else ""
 
 
 def other_loop(file: File) -> bool:
-    """Whether the file is about trio or curio, whose loops cannot await what is asyncio's."""
-    loop = OTHER_LOOPS.search(file.text) if "trio" in file.text or "curio" in file.text else None
-    return loop is not None and (imports_module(file, loop[1]) or not imports_module(file, "asyncio"))
+    """Whether the file imports trio or curio, whose loops cannot await what is asyncio's, or is a part of one."""
+    if {"trio", "curio"}.intersection(Path(file.name).parts[:-1]):
+        return True
+    words = "trio" in file.text or "curio" in file.text
+    return words and any(OTHER_LOOPS.search(name) for name in imported(file))
+
+
+def any_loop(file: File) -> bool:
+    """Whether the file runs on whatever loop AnyIO has, which may be trio's: it imports anyio and not asyncio."""
+    return "anyio" in file.text and imports_module(file, "anyio") and not imports_module(file, "asyncio")
+
+
+def loop_module(file: File) -> str:
+    """The module whose `sleep` and `to_thread` suit the file."""
+    return "anyio" if any_loop(file) else "asyncio"
 
 
 def never_runs(file: File, node: ast.AST) -> bool:
@@ -93,7 +116,7 @@ def why_barred(file: File, up: ast.AST, inner: ast.AST) -> str:
                 held = ast.unparse(item.context_expr)
                 return f"the `with` around it holds the lock `{held}`: {BLOCKS_FOR_EVER.format('the lock')}"
     if isinstance(up, ast.Try) and inner in up.finalbody:
-        return "it stands in a `finally`: once the client has left, an await there is cut short"
+        return SHIELD
     if isinstance(up, ast.ExceptHandler) and inner is not up.type and catches_cancel(file, up):
         return "the `except` around it may have caught a cancellation, after which an await may be cut short"
     return ""
@@ -105,8 +128,9 @@ def evaluated_first(file: File, comprehension: ast.AST, inner: ast.AST, node: as
     return start is not None and inner is start and start.iter in (node, *file.above(node))
 
 
-def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
+def acquire_line(file: File, frame: ast.AST, node: ast.AST) -> int:
     """The line of the same function that takes a lock of threads which may be held at the node, 0 for none."""
+    line = file.line(node)
     calls = [
         (each.func.attr, ast.unparse(each.func.value), each)
         for each in walk(frame)
@@ -115,90 +139,15 @@ def acquire_line(file: File, frame: ast.AST, node: ast.expr) -> int:
         and each.func.attr in ("acquire", "release")
     ]
     for verb, lock, call in calls:
-        if verb == "acquire" and call is not node and call.lineno <= node.lineno and not awaited(file, call):
+        if verb == "acquire" and call is not node and call.lineno <= line and not awaited(file, call):
             given = [other.lineno for verb, same, other in calls if verb == "release" and same == lock]
-            if not given or max(given) >= node.lineno:
+            if not given or max(given) >= line:
                 return call.lineno
     return 0
 
 
 def awaited(file: File, node: ast.AST) -> bool:
     return isinstance(file.parent(node), ast.Await)
-
-
-def why_raced(file: File, frame: ast.AST, node: ast.expr) -> str:
-    """Why an await may not stand between two lines that rely on each other: what one reads, the other changes.
-
-    if self.taken: return             two coroutines may both see that it is free, and both take it
-    time.sleep(1)
-    self.taken = True
-    """
-    start, end = file.start(node), file.end(node)
-    reads: dict[str, list[int]] = {}
-    writes: dict[str, list[int]] = {}
-    for path, at, until, changes in touches(file, frame, node):
-        if changes and until >= end:
-            writes.setdefault(path, []).append(until)
-        elif not changes and at < end:
-            reads.setdefault(path, []).append(at)
-    pauses = [at for each in file.run_by(frame) if isinstance(each, PAUSES) for at in [file.start(each)] if at != start]
-    locks = [
-        (file.start(up), file.end(up))
-        for up in file.above(node)
-        if isinstance(up, ast.AsyncWith)
-        and any(LOCKISH.search(dotted(item.context_expr).split(".")[-1]) for item in up.items)
-    ]
-    for path in sorted(reads.keys() & writes.keys()):
-        before, after = max(reads[path]), min(writes[path])
-        locked = any(begin < before and after <= over for begin, over in locks)
-        if not locked and not any(before < pause < after for pause in pauses):
-            line, other = (file.text.count("\n", 0, at) + 1 for at in (before, after))
-            return (
-                f"line {line} reads `{path}` and line {other} changes it: with an await in between, another coroutine "
-                "may do the same at the same time; hold an asyncio.Lock around both"
-            )
-    return ""
-
-
-def touches(file: File, frame: ast.AST, node: ast.expr) -> Iterator[tuple[str, int, int, bool]]:
-    """What the frame reads or changes that others may share: name, where that begins and ends, whether it changes."""
-    for each in file.run_by(frame):
-        up = file.parent(each)
-        if not isinstance(each, (ast.Name, ast.Attribute)) or isinstance(up, ast.Attribute) or apart(file, each, node):
-            continue
-        statement, called = file.statement(each), isinstance(up, ast.Call) and up.func is each
-        held = each.value if called and isinstance(each, ast.Attribute) else each
-        stored = up if isinstance(up, ast.Subscript) and up.value is each else each
-        changes = (called and last_name(each) in CHANGES) or not isinstance(stored.ctx, ast.Load)
-        if not dotted(held) or (called and held is each) or not is_shared(file, held, frame):
-            continue
-        if isinstance(statement, ast.AugAssign) and stored is statement.target and node in walk(statement.value):
-            yield dotted(held), file.start(statement), file.start(statement), False  # it is read before the value
-        yield dotted(held), file.start(each), file.end(up if called else statement if changes else each), changes
-
-
-def is_shared(file: File, each: ast.expr, frame: ast.AST) -> bool:
-    """Whether others may hold the same: what is not the function's own, or what it did not make itself."""
-    root = root_name(each)
-    if root is None:
-        return True
-    scope, found = file.lookup(root, root.id)
-    if scope is None or root is each:
-        return scope is not None and not file.owned_by(root, frame)
-    made = [item.value.func for item in found if isinstance(item.value, ast.Call)]
-    own = len(made) == len(found) and all(dotted(func).split(".")[-1][:1].isupper() for func in made)
-    return not own
-
-
-def apart(file: File, each: ast.AST, node: ast.AST) -> bool:
-    """Whether both stand in different branches of one `if`."""
-    around, inner = set(file.above(node)) | {node}, each
-    for up in file.above(each):
-        if isinstance(up, ast.If) and up in around and inner is not up.test:
-            there = up.body if inner in up.body else up.orelse
-            return not any(line in around for line in there) and any(line in around for line in (*up.body, *up.orelse))
-        inner = up
-    return False
 
 
 def takes_lock(file: File, name: str) -> bool:
@@ -236,13 +185,13 @@ def catches_cancel(file: File, handler: ast.ExceptHandler) -> bool:
 
 
 def imports_module(file: File, module: str) -> bool:
-    found = [
-        item.qualified
-        for scope in (file.scopes.module, *file.scopes.opened.values())
-        for items in scope.names.values()
-        for item in items
-    ]
-    return any(name == module or name.startswith(f"{module}.") for name in found)
+    return any(name == module or name.startswith(f"{module}.") for name in imported(file))
+
+
+def imported(file: File) -> list[str]:
+    """The dotted names of all that the file imports, wherever it does."""
+    scopes = (file.scopes.module, *file.scopes.opened.values())
+    return [item.qualified for scope in scopes for items in scope.names.values() for item in items if item.qualified]
 
 
 def import_needed(file: File, node: ast.AST, module: str) -> tuple[str, ...] | None:
@@ -262,8 +211,22 @@ def import_needed(file: File, node: ast.AST, module: str) -> tuple[str, ...] | N
     return () if ready and len(found) == 1 else None
 
 
-def call_through(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | None:
-    """`f(x)` becomes `await head(f, x)`: the edits, None where the call is laid out too oddly for that."""
+def thread_head(file: File) -> str:
+    """What is called with a function to run it in a thread, as far as the file's loop and Python know it."""
+    if any_loop(file):
+        return "anyio.to_thread.run_sync("
+    return "asyncio.to_thread(" if project_of(file.name).has(9) else f"{OLD_THREAD}(None, "
+
+
+def thread_shown(file: File) -> str:
+    """The same in short, for a message."""
+    head = thread_head(file)
+    return "loop.run_in_executor(None, " if head.startswith(OLD_THREAD) else head
+
+
+def call_in_thread(file: File, call: ast.Call) -> tuple[Edit, ...] | None:
+    """`f(x)` becomes `await asyncio.to_thread(f, x)`: the edits, None where it is laid out too oddly for that."""
+    head, partial = thread_head(file), "functools.partial(" * needs_partial(file, call)
     start, name_end, end = file.start(call), file.end(call.func), file.end(call)
     opening = CALM.match(file.text, name_end)
     if not opening or file.start(call.func) != start:
@@ -272,13 +235,23 @@ def call_through(file: File, call: ast.Call, head: str) -> tuple[Edit, ...] | No
     before, after = parenthesize(file, call)
     if not call.args and not call.keywords:
         tail = Edit(name_end, opening.end(), "") if not inside.strip() else None
-        return (*before, Edit(start, start, f"await {head}("), tail, *after) if tail else None
+        return (*before, Edit(start, start, f"await {head}"), tail, *after) if tail else None
+    head, gap = f"{head}{partial}", ", "
     if inside[:1] in ("\n", "\r"):  # one argument a line: the function becomes the first of them
         margin = re.match(r"\s*[\r\n]+([ \t]*)", inside)
-        head, gap = f"{head}({file.newline}{margin[1] if margin else ''}", ","
-    else:
-        head, gap = f"{head}(", ", "
-    return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *after)
+        head, gap = f"{head.rstrip()}{file.newline}{margin[1] if margin else ''}", ","
+    closing = (Edit(end, end, ")"),) if partial else ()
+    return (*before, Edit(start, start, f"await {head}"), Edit(name_end, opening.end(), gap), *closing, *after)
+
+
+def needs_partial(file: File, call: ast.Call) -> bool:
+    """Whether the function that runs it takes no keywords for it."""
+    return bool(call.keywords) and not thread_head(file).startswith("asyncio.to_thread")
+
+
+def imports_for_thread(file: File, call: ast.Call) -> tuple[str, ...]:
+    modules = (loop_module(file), *("functools",) * needs_partial(file, call))
+    return tuple(needed for module in modules for needed in import_needed(file, call, module) or ())
 
 
 def parenthesize(file: File, node: ast.expr) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:

@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from hangdebug.repair.code.bindings import FUNCTIONS
-from hangdebug.repair.code.edits import Edit, apply, with_imports
+from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File, parse
+from hangdebug.repair.code.imports import with_imports
 from hangdebug.repair.model import Finding
 
 
@@ -26,6 +27,7 @@ class Found:
     imports: tuple[str, ...] = ()  # modules that the edits need, such as "asyncio"
     refused: bool = False
     line: int = 0  # that the finding names, where it is not the first one of the node
+    stays: str = ""  # what the edits leave unmended
 
 
 Search = Callable[[File], Iterable[Found]]
@@ -51,10 +53,12 @@ def rewrite(
     after = apply(source, [edit for item in found for edit in item.edits])
     needed = {module for item in found for module in item.imports}
     if imports is None:
-        after = with_imports(after, needed)
+        after = with_imports(after, needed, name)
     else:
         imports |= needed
-    findings = {Finding(rule, name, item.line or file.line(item.node), item.message, item.refused) for item in found}
+    findings = {
+        Finding(rule, name, item.line or file.line(item.node), item.message, item.refused, item.stays) for item in found
+    }
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
 
@@ -81,8 +85,11 @@ def renumber(item: Finding, after: str, before: str) -> Finding:
     """The finding with every line that it names as it is numbered in the text before."""
     if after == before:
         return item
-    words = LINE.sub(lambda found: f"line {line_moved(after, before, int(found[1]))}", item.message)
-    return replace(item, line=line_moved(after, before, item.line), message=words)
+    words, stays = (
+        LINE.sub(lambda found: f"line {line_moved(after, before, int(found[1]))}", text)
+        for text in (item.message, item.stays)
+    )
+    return replace(item, line=line_moved(after, before, item.line), message=words, stays=stays)
 
 
 def line_moved(old: str, new: str, line: int) -> int:

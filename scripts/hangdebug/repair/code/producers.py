@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, walk
+from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.executors import assigned_value
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero
 from hangdebug.repair.code.work_path import arguments
@@ -177,11 +178,17 @@ def await_of(file: File, node: ast.expr) -> ast.Await | None:
 
 @dataclass(frozen=True)
 class Stop:
-    """The event's name, the loops that look at it, and the lines of the work that it ends."""
+    """The event's name, the loops that look at it, and the lines of the work that it ends before the next item.
+
+    `ends` are the lines of other work that it ends, `limits` those of calls that get a time-out, `edits` all of that.
+    """
 
     name: str = ""
     loops: tuple[ast.For | ast.AsyncFor | ast.While, ...] = ()
     lines: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    limits: tuple[int, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
 
 def find_stop(file: File, owner: ast.AsyncFunctionDef, judgement: Judgement) -> Stop:

@@ -20,19 +20,32 @@ from dataclasses import dataclass, field
 
 from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File
+from hangdebug.repair.code.project import project_of
 
-CALM = "shutdown(wait=False, cancel_futures=True)"
+CALM, CALM_38 = "shutdown(wait=False, cancel_futures=True)", "shutdown(wait=False)"
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """How an executor is left: its name, the event that is set first or "", the lines that leave it.
+
+    A line that stands a step deeper than the one before it begins with a tab.
+    """
+
+    name: str
+    event: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The blocks that are taken apart: for each the index of an item, the name of its executor and of its event.
+    """The blocks that are taken apart: for each the index of an item, and how its executor is left.
 
-    The event is "" where the exit sets none. `calls` are the calls that are replaced beside them.
+    `calls` are the calls that are replaced beside them.
     """
 
     file: File
-    blocks: dict[ast.With, dict[int, tuple[str, str]]] = field(default_factory=dict)
+    blocks: dict[ast.With, dict[int, Leaving]] = field(default_factory=dict)
     calls: list[ast.Call] = field(default_factory=list)
 
     def margin(self, node: ast.stmt) -> str:
@@ -80,7 +93,7 @@ def entering_lines(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
                 yield level, f"with {', '.join(run)}:"
                 level, run = level + 1, []
             continue
-        name, event = names[index]
+        name, event = names[index].name, names[index].event
         value = item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
         if event:
             yield level, f"{event} = threading.Event()"
@@ -94,11 +107,12 @@ def leaving_lines(plan: Plan, node: ast.With) -> Iterator[tuple[int, str]]:
     """The lines that leave the executors, the last one first."""
     names = plan.blocks[node]
     for index in sorted(names, reverse=True):
-        (name, event), level = names[index], depth_of(node.items[:index], names)
+        leaving, level = names[index], depth_of(node.items[:index], names)
         yield level, "finally:"
-        if event:
-            yield level + 1, f"{event}.set()"
-        yield level + 1, f"{name}.{CALM}"
+        if leaving.event:
+            yield level + 1, f"{leaving.event}.set()"
+        for line in leaving.lines:
+            yield level + 1 + line.startswith("\t"), line.lstrip("\t")
 
 
 def standing_alone(plan: Plan, node: ast.With, value: ast.expr, level: int) -> str:
@@ -157,5 +171,6 @@ def check_event(plan: Plan, loop: ast.For | ast.AsyncFor | ast.While, event: str
 def stop_waiting(file: File, call: ast.Call) -> Edit:
     """The same call with `wait=False`, and `cancel_futures=True` unless it says something of it already."""
     opening = file.text.index("(", file.end(call.func))
+    old = "" if project_of(file.name).has(9) else "wait=False"
     kept = next((file.source(each.value) for each in call.keywords if each.arg == "cancel_futures"), "True")
-    return Edit(opening, file.end(call), f"(wait=False, cancel_futures={kept})")
+    return Edit(opening, file.end(call), f"({old or f'wait=False, cancel_futures={kept}'})")

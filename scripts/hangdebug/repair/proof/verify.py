@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.repair.model import Probe
-from hangdebug.repair.proof import curl, faults, server
+from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.request import Request
 
 BASELINE, STREAMING, ABORTED = PHASES = ("baseline", "while streaming", "after aborts")
@@ -164,7 +164,7 @@ def finished(
     if run.probes and all(probe.ok for probe in run.probes):
         run.faults.update(dict.fromkeys(look_behind(run, wanted)))
     for url, found in run.answers.items():
-        run.faults.update(dict.fromkeys(faults.from_a_cache(url, found[0], found[-1])))
+        run.faults.update(dict.fromkeys(server.from_a_cache(url, found[0], found[-1])))
     requests = [request for client in clients for request in client]
     lines = [curl.probe_command(url, run.deadline) for url in run.urls]
     lines += [curl.stream_command(stream_url, run.lifetime)] if stream_url else []
@@ -302,7 +302,7 @@ def replayed_wrongly(request: Request, answer: curl.Answer, expect: Sequence[int
         return "" if gone else f"the answer ended within {limit:g} s, before the client could leave."
     if answer.status is None:
         return answer.message or f"no answer within {limit:g} s."
-    return faults.bad_status(
+    return server.bad_status(
         request.url, answer, (*expect, *request.expect), f"write `# expect: {answer.status}` above it"
     )
 
@@ -331,7 +331,7 @@ def one_round(run: Run, phase: str) -> bool:
             refuse(url, answer)
         why = answer.message
         if answer.status is not None:
-            why = faults.bad_status(url, answer, run.expect, f"--expect {answer.status}")
+            why = server.bad_status(url, answer, run.expect, f"--expect {answer.status}")
             why = why or changed_status(run, url, answer)
         good = answer.status is not None and not why and answer.seconds <= run.deadline
         probe = Probe(url, phase, answer.status, answer.seconds, at, good, shlex.join(command))
@@ -389,15 +389,15 @@ def look_behind(run: Run, wanted: int) -> Iterator[str]:
     if run.serving is None:
         return
     now = serving_at(run.urls[0]) or server.Serving(frozenset(), frozenset())
-    changed = faults.another_server(run.serving, now)
+    changed = server.another_server(run.serving, now)
     if changed:
         yield changed
         return
     workers = run.serving.workers
     if run.aborts:
-        yield from faults.readers_left(server.never_closed(run.held, run.deadline), len(workers), run.deadline)
+        yield from server.readers_left(server.never_closed(run.held, run.deadline), len(workers), run.deadline)
     if wanted and run.held:
-        yield from faults.workers_not_asked(workers, set(run.held.values()), run.aborts)
+        yield from server.workers_not_asked(workers, set(run.held.values()), run.aborts)
 
 
 # -- what else is measured -------------------------------------------------------------------------------
@@ -432,13 +432,13 @@ def compare_counts(run: Run, pid: int, before: server.Counts) -> list[str]:
     began = time.monotonic()
     try:
         after = server.counted(pid)
-        while faults.left_behind(before, after, SETTLE) and time.monotonic() - began < SETTLE:
+        while server.left_behind(before, after, SETTLE) and time.monotonic() - began < SETTLE:
             time.sleep(PAUSE)
             after = server.counted(pid)
     except NoProcess:
         run.faults[f"Process {pid} has ended."] = None
         return []
-    run.faults.update(dict.fromkeys(faults.left_behind(before, after, SETTLE)))
+    run.faults.update(dict.fromkeys(server.left_behind(before, after, SETTLE)))
     rows = [
         ("threads", before.threads, after.threads),
         ("pool threads at work", before.at_work, after.at_work),

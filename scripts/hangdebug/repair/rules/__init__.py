@@ -14,6 +14,7 @@ from hangdebug.repair.rules import (
     await_future,
     lifespan,
     nonblocking_executor,
+    release_permit,
     sleep,
     sync_endpoint,
     to_thread,
@@ -45,7 +46,12 @@ def rule(module: ModuleType) -> Rule:
 # A route made synchronous needs no other rule; awaited futures let an executor's exit be mended; the handlers of a
 # lifespan are known by their decorators until `lifespan` takes these off. Rules that add lines come last, so that the
 # messages of the others name the lines of the file as it is.
-RULES = tuple(map(rule, (sync_endpoint, sleep, asyncio_lock, await_future, nonblocking_executor, to_thread, lifespan)))
+RULES = tuple(
+    map(
+        rule,
+        (sync_endpoint, sleep, asyncio_lock, release_permit, await_future, nonblocking_executor, to_thread, lifespan),
+    )
+)
 
 
 def each_once(findings: list[Finding]) -> list[Finding]:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from hangdebug.repair.code.await_places import NO_ASYNCIO, import_needed
+from hangdebug.repair.code.await_places import ANY_LOOP, TAKEN, any_loop, import_needed
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
@@ -121,7 +121,9 @@ def why_not(file: File, call: ast.Call, target: ast.expr) -> str:
     other = next((each for each in file.calls if file.qualified(each.func) in THREADS), None)
     if other is not None:
         return f"line {other.lineno} may run coroutines or functions in another thread: an asyncio.Lock guards one loop"
-    return NO_ASYNCIO if import_needed(file, call, "asyncio") is None else ""
+    if any_loop(file):
+        return ANY_LOOP
+    return TAKEN.format("asyncio") if import_needed(file, call, "asyncio") is None else ""
 
 
 def other_uses(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:

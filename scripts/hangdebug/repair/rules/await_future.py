@@ -28,7 +28,7 @@ import ast
 import itertools
 from collections.abc import Iterator
 
-from hangdebug.repair.code.await_places import import_needed, other_loop, parenthesize, why_no_await
+from hangdebug.repair.code.await_places import ANY_LOOP, any_loop, import_needed, other_loop, parenthesize, why_no_await
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
 from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.executors import is_executor
@@ -36,13 +36,14 @@ from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zer
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.future_waits import (
     MAP,
+    are_futures,
     find_drained,
     is_done_by_then,
+    is_future,
     polls,
     refuse_unknown,
     why_cancelling_differs,
 )
-from hangdebug.repair.code.futures import are_futures, is_future
 
 ID = "await_future"
 NEEDS = (
@@ -60,7 +61,7 @@ DOES_MORE = (
     "the loop does more with its futures than to read the result of each, first and once, and asyncio.as_completed() "
     "gives other objects: wrap each job in a coroutine that returns all of it"
 )
-TAKES = "# what they raise, once the loop is left"
+TAKES = "# takes what the others raise, once the loop is left"
 CHOICES = (ast.IfExp, ast.BoolOp, ast.Lambda, ast.NamedExpr)
 BRANCHES = (ast.IfExp, ast.BoolOp, ast.If, ast.For, ast.While, ast.Lambda, *COMPREHENSIONS)
 EFFECTS = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
@@ -116,6 +117,7 @@ def parenthesized(file: File, node: ast.expr, edits: tuple[Edit, ...]) -> tuple[
 
 
 def answer(file: File, node: ast.expr, said: str, reason: str, becomes: str, edits: tuple[Edit, ...]) -> Found:
+    reason = ANY_LOOP if any_loop(file) else reason
     if reason:
         return Found(node, f"{said}, but {reason}", refused=True)
     return Found(node, f"{said}; it becomes {becomes}", edits, import_needed(file, node, "asyncio") or ())
@@ -130,7 +132,7 @@ def wait_for_all(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Ite
     if not are_futures(file, jobs, owner):
         yield from refuse_unknown(file, node, said)
         return
-    reason = why_no_await(file, node)
+    reason = why_cancelling_differs(file, jobs) or why_no_await(file, node)
     if len(node.args) > 1 or node.keywords:
         reason = "it has more arguments than the futures: use asyncio.wait() over wrapped futures by hand"
     elif not isinstance(file.parent(node), ast.Expr):
@@ -150,7 +152,8 @@ def loop_over_completed(file: File, node: ast.Call, owner: ast.AsyncFunctionDef)
     if not are_futures(file, node.args[0], owner):
         yield from refuse_unknown(file, node, said)
         return
-    jobs, loop, reason = node.args[0], file.parent(node), why_no_await(file, node)
+    jobs, loop = node.args[0], file.parent(node)
+    reason = why_cancelling_differs(file, jobs) or why_no_await(file, node)
     plain = isinstance(loop, (ast.For, ast.comprehension)) and loop.iter is node and isinstance(loop.target, ast.Name)
     spot = only_result(file, loop) if plain and isinstance(loop, (ast.For, ast.comprehension)) else None
     if len(node.args) > 1 or node.keywords:
@@ -168,8 +171,8 @@ def loop_over_completed(file: File, node: ast.Call, owner: ast.AsyncFunctionDef)
         yield answer(file, node, said, reason, "", ())
         return
     statement, name = file.statement(node), fresh_name(file, "waiting")
-    margin, waits = file.indent(statement), f"asyncio.gather(*{name}, return_exceptions=True)  {TAKES}"
-    lines = f"{file.newline}{margin}".join((f"{name} = {wrap_jobs(file, jobs)}", waits, ""))
+    margin, waits = file.indent(statement), f"asyncio.gather(*{name}, return_exceptions=True)"
+    lines = f"{file.newline}{margin}".join((f"{name} = {wrap_jobs(file, jobs)}", TAKES, waits, ""))
     result = file.end(spot.func.value) if isinstance(spot.func, ast.Attribute) else file.end(spot)
     edits = (
         Edit(file.start(statement), file.start(statement), lines),

@@ -36,7 +36,7 @@ from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.nearby_files import other_files
+from hangdebug.repair.code.project import other_files
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)
@@ -91,7 +91,7 @@ def answer(file: File, app: App) -> Found:
     edits = (
         *(drop_decorator(file, each) for _, each in app.handlers),
         add_argument(file, app.call, name),
-        Edit(start, start, write_lifespan(file, app, name)),
+        Edit(start, start, blank_line(file, app, start) + write_lifespan(file, app, name)),
     )
     message = f"{said}: on_event is deprecated; one lifespan calls them in the same order"
     return Found(first, message, edits, ("contextlib:asynccontextmanager",))
@@ -229,6 +229,15 @@ def start_with_comments(file: File, statement: ast.stmt) -> int:
     while line and file.text[file.starts[line - 1] : file.starts[line]].lstrip().startswith("#"):
         line -= 1
     return file.starts[line]
+
+
+def blank_line(file: File, app: App, start: int) -> str:
+    """What is missing to two blank lines in front of a function of the module, where the file has these elsewhere."""
+    text = file.text.replace("\r\n", "\n")
+    above = file.text[:start].replace("\r\n", "\n")
+    blank = len(above) - len(above.rstrip("\n")) - 1
+    wanted = 0 if file.indent(app.statement) else 2 if blank == 1 or "\n\n\n" in text else 0
+    return file.newline * max(0, wanted - blank) if above else ""
 
 
 def write_lifespan(file: File, app: App, name: str) -> str:

@@ -8,10 +8,12 @@
 
 The end of the `with` block calls `shutdown(wait=True)`: the event loop's thread joins the workers and serves
 nothing until the slowest returns. `pool.shutdown()` in a coroutine does the same. `cancel_futures` needs
-Python 3.9. An executor that others use too, or that holds work which nothing else waits for, is still waited for:
-its `pool.shutdown()` becomes `await asyncio.to_thread(pool.shutdown)`.
+Python 3.9; without it what is queued still runs. An executor that others use too, that holds work which nothing
+else waits for, or whose work uses what is freed behind it (a temporary folder, an open file), is still waited for:
+its exit becomes `await asyncio.to_thread(pool.shutdown)`, in a web application shielded from a cancellation where
+something is freed behind it.
 
-What changes: nothing on the normal way out, because a `with` is rewritten only where the coroutine has
+What changes: nothing on the normal way out, because no wait is left out but where the coroutine has
 awaited the work by then, itself or in a coroutine of this file that it hands the executor to. A producer
 that sends to an asyncio.Queue has sent by then what the coroutine awaits; what it does after that is no
 longer waited for, and the finding says so. A function beside the block that sends in a loop gets a stop event: it
@@ -20,11 +22,10 @@ work that is still queued is dropped, where it used to run; a call that runs alr
 after the block is left, and interpreter exit still waits for it.
 
 Refused aloud, because mending the exit would change what the program does or would not help:
-- only the exit of a `with` waits for some work (a bare `pool.submit(save)`, a future that is read after the block, one
-  of many awaited, several producers for one queue, a loop with a `break`, a timeout or a failure that is caught
-  in the block), `shield()` protects it from being dropped, or the executor is returned, stored or handed on
+- only the exit waits for some work or keeps something from being freed, and no await can stand there: a lock is held,
+  a task may start only then, a cancelled wait would free it too early
 - the block waits on the loop's thread by itself (`.result()`, a loop over `pool.map()`, `queue.Queue.get()`)
-  and never awaits. Where it also awaits, the exit is mended and the waiting line is reported as refused
+  and never awaits before. Where it also awaits, the exit is mended and the waiting line is reported as refused
 - an executor that is known less well: a parameter, one of several, the loop's own, a subclass with an exit of its own
 - `wait=` is a variable; an ExitStack leaves the executor; the name is bound again in the block; no await can stand
   where `shutdown()` does
@@ -39,10 +40,19 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
-from hangdebug.repair.code.await_places import call_through, import_needed, why_no_await
+from hangdebug.repair.code.await_places import (
+    TAKEN,
+    call_in_thread,
+    import_needed,
+    imports_module,
+    loop_module,
+    thread_head,
+    thread_shown,
+    why_no_await,
+)
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.executor_work import judge_executor
@@ -56,20 +66,30 @@ from hangdebug.repair.code.executors import (
     why_known_less,
     why_own_exit,
 )
-from hangdebug.repair.code.file import File, dotted, fresh_name
+from hangdebug.repair.code.file import File, dotted, fresh_name, last_name
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.producers import Stop, find_stop
-from hangdebug.repair.code.with_blocks import CALM, Plan, check_event, stop_waiting, take_apart
+from hangdebug.repair.code.producers import Stop, find_stop, parts_of_work
+from hangdebug.repair.code.project import project_of
+from hangdebug.repair.code.stopping import SECONDS, stop_work
+from hangdebug.repair.code.while_awaiting import freed_around
+from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement
 
 ID = "nonblocking_executor"
 NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
+BY_HAND = (
+    "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
+    "`finally`: snippets/stream_executor.py"
+)
+STARTS = ("create_task", "ensure_future", "start_soon")
+SHARED = "others may use the executor"
 STREAM = "follow snippets/stream_executor.py"
 LIFESPAN = "a lifespan waits for its work on purpose, while nothing is served; follow snippets/lifespan_executor.py"
 STACK = f"an ExitStack leaves it; make it a block of its own, {STREAM}"
 RUN_TIME = f"its `wait` is known only at run time; write it out, or {STREAM}"
 WAITS = "on the event loop's thread by itself"
-THREAD = "asyncio.to_thread"
+SHIELDED = ("with anyio.CancelScope(shield=True):", "\tawait anyio.to_thread.run_sync({}.shutdown)")
+WEB = ("starlette", "fastapi", "sse_starlette", "anyio")
 NOTHING, NO_STOP = Judgement(), Stop()
 PAUSES = (ast.Await, ast.Yield, ast.YieldFrom, ast.AsyncFor, ast.AsyncWith)
 Node = Union[ast.With, ast.Call]
@@ -87,7 +107,9 @@ class Exit:
     judgement: Judgement = NOTHING
     mended: bool = False
     stop: Stop = NO_STOP
-    thread: bool = False  # it is awaited in a thread
+    thread: str = ""  # why it is awaited in a thread, "" where it is not awaited
+    calls: tuple[ast.AST, ...] = ()  # that hand work over
+    shield: bool = False  # and no cancellation may cut that short
 
 
 def search(file: File) -> Iterator[Found]:
@@ -96,13 +118,16 @@ def search(file: File) -> Iterator[Found]:
     plan = Plan(file)
     for each in todo:
         if isinstance(each.node, ast.With):
-            plan.blocks.setdefault(each.node, {})[each.item] = (each.name, each.stop.name)
+            plan.blocks.setdefault(each.node, {})[each.item] = Leaving(
+                each.name, each.stop.name, leaving_lines(file, each)
+            )
         else:
             plan.calls.append(each.node)
     for each in sorted(exits, key=lambda each: -file.start(each.node)):  # of two blocks that end together, the inner
         yield from waiting_lines(each)
         if each in todo:
-            yield Found(each.node, mending_message(each), tuple(edits_of(plan, each)), imports_of(file, each))
+            edits, imports = tuple(edits_of(plan, each)), imports_of(file, each)
+            yield Found(each.node, mending_message(file, each), edits, imports, stays=what_stays(file, each))
         elif each.refusal:
             yield Found(each.node, f"{call_of(each)} joins the executor, but {each.refusal}", refused=True)
 
@@ -110,16 +135,43 @@ def search(file: File) -> Iterator[Found]:
 def edits_of(plan: Plan, each: Exit) -> Iterator[Edit]:
     if isinstance(each.node, ast.Call):
         yield from (
-            (call_through(plan.file, each.node, THREAD) or ()) if each.thread else [stop_waiting(plan.file, each.node)]
+            (call_in_thread(plan.file, each.node) or ()) if each.thread else [stop_waiting(plan.file, each.node)]
         )
     elif each.item == min(plan.blocks[each.node]):  # the edits of one block mend all its items
         yield from take_apart(plan, each.node)
     yield from (check_event(plan, loop, each.stop.name) for loop in each.stop.loops)
+    yield from each.stop.edits
+
+
+def leaving_lines(file: File, each: Exit) -> tuple[str, ...]:
+    if each.shield:
+        return tuple(line.format(each.name) for line in SHIELDED)
+    if each.thread:
+        return (f"await {thread_head(file)}{each.name}.shutdown)",)
+    return (f"{each.name}.{CALM if project_of(file.name).has(9) else CALM_38}",)
 
 
 def imports_of(file: File, each: Exit) -> tuple[str, ...]:
-    modules = [name for name, use in (("asyncio", each.thread), ("threading", each.stop.loops)) if use]
+    loop = "anyio" if each.shield else loop_module(file)
+    modules = [name for name, use in ((loop, each.thread), ("threading", each.stop.name)) if use]
     return tuple(needs for name in modules for needs in import_needed(file, each.node, name) or ())
+
+
+def what_stays(file: File, each: Exit) -> str:
+    """What the rewrite cannot mend, and what to do about it by hand, in one line; "" where nothing is left."""
+    if each.thread:
+        return (
+            f"line {file.line(each.node)}: the exit still waits for its work, in a thread that nothing ends, and so "
+            f"does the exit of the process; {BY_HAND}"
+        )
+    lines = sorted({file.line(call) for call in each.calls} - {*each.stop.lines, *each.stop.ends})
+    if not lines:
+        return ""
+    which = ", ".join(map(str, lines))
+    return (
+        f"line {which}: a call that runs when the client leaves goes on in its thread, and the exit of the process "
+        f"waits for it; {BY_HAND}"
+    )
 
 
 def call_of(each: Exit) -> str:
@@ -133,14 +185,23 @@ def waiting_lines(each: Exit) -> Iterator[Found]:
         yield Found(each.node, f"{words} {WAITS}; {more}", refused=True, line=line)
 
 
-def mending_message(each: Exit) -> str:
+def mending_message(file: File, each: Exit) -> str:
     becomes = f"{CALM}, which drops what is still queued when an error or a cancellation leaves it"
+    if not project_of(file.name).has(9):
+        becomes = f"{CALM_38}, since the project supports a Python before 3.9: what is queued still runs"
     if each.thread:
-        becomes = "`await asyncio.to_thread(...)`, which waits as long, but off the loop"
+        name = each.name or file.short(each.node.func).rpartition(".")[0]  # type: ignore[union-attr]
+        becomes = f"`await {thread_shown(file)}{name}.shutdown)`, which waits as long, but off the loop: {each.thread}"
     message = f"{call_of(each)} joins the executor on the event loop's thread; it becomes {becomes}"
     for line in each.stop.lines:
         message += f". The work of line {line} ends when `{each.stop.name}` is set, which is before its next item"
-    for line in sorted(set(each.judgement.unwaited) - set(each.stop.lines)):
+    for line in each.stop.ends:
+        message += (
+            f". The work of line {line} ends soon after `{each.stop.name}` is set: it looks at it between its steps"
+        )
+    for line in each.stop.limits:
+        message += f". The call of line {line} had no time-out and gets one of {SECONDS} s: choose your own"
+    for line in sorted(set(each.judgement.unwaited) - {*each.stop.lines, *each.stop.ends}):
         message += (
             f". Nothing waits for line {line} any more: what it does after it has sent its last item "
             f"may end after the code below, and it runs on when a client leaves; {STREAM}"
@@ -181,9 +242,43 @@ def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: 
     stores = [file.line(item.node) for item in file.lookup(target, target.id)[1] if in_body(file, node, item.node)]
     judgement = judge_executor(file, owner, uses, node)
     refusal = f"line {min(stores)} binds `{target.id}` again; use another name" if stores else ""
-    refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(judgement, node.body)
-    ends = NO_STOP if refusal else find_stop(file, owner, judgement)
-    return Exit(node, owner, index, target.id, refusal, judgement, stop=ends)
+    refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_blocked(judgement, node.body)
+    works = works_of(file, [use for use in uses if in_body(file, node, use)])
+    loose, freed = why_loose(judgement), "" if refusal else freed_around(file, owner, node, works, index)
+    ends = NO_STOP
+    if not (refusal or loose or freed):
+        handed = [each for each in works if isinstance(each, ast.Call)]
+        first = find_stop(file, owner, judgement)
+        ends = stop_work(file, owner, [call for call in handed if call.lineno not in first.lines], first)
+    found = Exit(node, owner, index, target.id, refusal, judgement, stop=ends, calls=hand_overs(works))
+    return wait_in_thread(file, found, loose, freed) if not refusal and (loose or freed) else found
+
+
+def hand_overs(works: list[ast.AST]) -> tuple[ast.AST, ...]:
+    return tuple(each for each in works if isinstance(each, ast.Call))
+
+
+def works_of(file: File, uses: list[ast.expr]) -> list[ast.AST]:
+    """The calls that hand work to the executor, with the local functions that they hand over."""
+    calls = {next((up for up in file.above(use) if isinstance(up, ast.Call)), None): None for use in uses}
+    return [part for call in calls if call is not None for part in parts_of_work(file, call)]
+
+
+def wait_in_thread(file: File, each: Exit, loose: str, freed: str) -> Exit:
+    """The same exit, waited for in a thread: some work is completed by nothing else, or uses what is freed then."""
+    inside = file.end(each.node)
+    shield = bool(freed) and any(imports_module(file, module) for module in WEB)
+    refusal = why_no_thread(file, each, at=(inside, inside))
+    inside_block = [part for line in getattr(each.node, "body", ()) for part in walk(line)]
+    if loose and any(isinstance(part, ast.Call) and last_name(part.func) in STARTS for part in inside_block):
+        refusal = refusal or "a task that starts only then would find the executor open still"
+    if loose and freed and not shield:
+        refusal = refusal or f"{freed}, also where this wait is cancelled"
+    if shield and import_needed(file, each.node, "anyio") is None:
+        refusal = refusal or TAKEN.format("anyio")
+    if refusal:
+        return replace(each, refusal=f"{loose or freed}, and it cannot be awaited: {refusal}; {STREAM}")
+    return replace(each, thread=loose or freed, shield=shield)
 
 
 def in_body(file: File, block: ast.With, node: ast.AST) -> bool:
@@ -229,6 +324,10 @@ def find_shutdowns(file: File) -> Iterator[Exit]:
         receiver, method = node.func.value, node.func.attr
         if method == "enter_context" and node.args and creates_executor(file, node.args[0]):
             yield Exit(node, owner, refusal=STACK)
+        left = node.args[0] if node.args and method in ("to_thread", "run_sync") else None
+        if isinstance(left, ast.Attribute) and left.attr == "shutdown" and is_local_executor(file, owner, left.value):
+            uses = [use for use in file.uses(left.value) if use is not left.value]
+            yield Exit(node, owner, judgement=judge_executor(file, owner, uses, node), mended=True)
         if method != "shutdown":
             continue
         if holds_executor(file, receiver) and not is_pool_of_processes(file, receiver):
@@ -239,6 +338,10 @@ def find_shutdowns(file: File) -> Iterator[Exit]:
                 yield Exit(node, owner, refusal=LIFESPAN * runs_at_start_or_stop(file, owner) or f"{words}; {STREAM}")
 
 
+def is_local_executor(file: File, owner: ast.AsyncFunctionDef, node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and is_local(file, owner, node) and holds_executor(file, node)
+
+
 def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, receiver: ast.expr) -> Exit:
     local = isinstance(receiver, ast.Name) and is_local(file, owner, receiver)
     judgement = judge_executor(file, owner, file.uses(receiver), node) if local else NOTHING
@@ -246,32 +349,44 @@ def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, rece
         return Exit(node, owner, judgement=judgement, mended=True)
     if says_wait(node) is None:
         return Exit(node, owner, refusal=RUN_TIME)
-    refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or why_not(judgement, owner.body)
-    if (local and not refusal) or refusal == LIFESPAN or judgement.waits:
-        return Exit(node, owner, refusal=refusal, judgement=judgement)
-    kept = why_no_thread(file, node)  # others may wait for what is in it, or only this wait completes it
-    return Exit(node, owner, refusal=f"{kept}; {STREAM}" if kept else "", judgement=judgement, thread=True)
+    blocked = why_blocked(judgement, owner.body)
+    refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or blocked
+    loose = why_loose(judgement)
+    works = works_of(file, file.uses(receiver)) if local else []
+    freed = freed_around(file, owner, node, works) if local and not refusal else ""
+    if (local and not refusal and not loose and not freed) or refusal == LIFESPAN or judgement.waits:
+        return Exit(node, owner, refusal=refusal, judgement=judgement, calls=hand_overs(works))
+    found = Exit(node, owner, judgement=judgement, thread=loose or freed or SHARED)
+    kept = why_no_thread(file, found)
+    return replace(found, refusal=f"{kept}; {STREAM}" if kept else "")
 
 
-def why_no_thread(file: File, node: ast.Call) -> str:
-    """Why `await asyncio.to_thread(pool.shutdown)` cannot stand where the call does, "" where it can."""
+def why_no_thread(file: File, each: Exit, at: tuple[int, int] | None = None) -> str:
+    """Why `await asyncio.to_thread(pool.shutdown)` cannot stand where the executor is left, "" where it can."""
     if "set_default_executor" in file.text:
         return "the file gives the loop a default executor, on which asyncio.to_thread() would wait for itself"
-    if not isinstance(file.parent(node), ast.Expr):
+    node = each.node
+    if isinstance(node, ast.Call) and not isinstance(file.parent(node), ast.Expr):
         return "it stands in the middle of a statement"
-    odd = call_through(file, node, THREAD) is None
-    return why_no_await(file, node, last=True) or "its parentheses are unusual: write it plainly first" * odd
+    odd = isinstance(node, ast.Call) and call_in_thread(file, node) is None
+    return why_no_await(file, node, last=True, at=at) or "its parentheses are unusual: write it plainly first" * odd
 
 
-def why_not(judgement: Judgement, body: list[ast.stmt]) -> str:
-    """Why the exit must stay as it is, "" if it can be mended."""
-    if judgement.loose:
-        line, words = judgement.loose[0]
-        return (
-            f"line {line} may leave work that only this wait completes: {words}; await it before the exit, or {STREAM}"
-        )
-    if judgement.waits and not any(is_pause(each) for line in body for each in walk(line)):
-        line, words = judgement.waits[0]
+def why_loose(judgement: Judgement) -> str:
+    """Which work only the exit waits for, in words, "" for none."""
+    if not judgement.loose:
+        return ""
+    line, words = judgement.loose[0]
+    return f"line {line} may leave work that only this wait completes: {words}"
+
+
+def why_blocked(judgement: Judgement, body: list[ast.stmt]) -> str:
+    """Why another exit would not help: the block waits on the loop's thread by itself before it ever awaits."""
+    if not judgement.waits:
+        return ""
+    line, words = judgement.waits[0]
+    pauses = [part for each in body for part in walk(each) if is_pause(part)]
+    if all(getattr(each, "lineno", line) >= line for each in pauses):
         return f"line {line} blocks before that ({words}), so another exit would not help; {STREAM}"
     return ""
 

@@ -11,7 +11,8 @@ Refused aloud: where a lock of threads is held around it, in a `finally` and beh
 in a generator expression.
 
 Left alone: synchronous code, also inside a coroutine; `time.sleep(0)`, which only offers the processor to
-another thread; a `sleep` that is not known to be that of `time`; files about trio or curio.
+another thread; a `sleep` that is not known to be that of `time`; files that import trio or curio. In a file that
+imports anyio and not asyncio it becomes `anyio.sleep`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from hangdebug.repair.code.await_places import import_needed, never_runs, other_loop, why_no_await
+from hangdebug.repair.code.await_places import import_needed, loop_module, never_runs, other_loop, why_no_await
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
@@ -44,9 +45,10 @@ def answer(file: File, node: ast.Call) -> Found:
     reason = why_no_await(file, node) or ("" if plain else "it is written in an unusual way: call it by its name first")
     if reason:
         return Found(node, f"time.sleep() stops the event loop, but {reason}", refused=True)
-    edit = Edit(file.start(node.func), file.end(node.func), "await asyncio.sleep")
-    message = f"time.sleep() stops the event loop; it becomes `await asyncio.sleep({file.short(node.args[0])})`"
-    return Found(node, message, (edit,), import_needed(file, node, "asyncio") or ())
+    module = loop_module(file)
+    edit = Edit(file.start(node.func), file.end(node.func), f"await {module}.sleep")
+    message = f"time.sleep() stops the event loop; it becomes `await {module}.sleep({file.short(node.args[0])})`"
+    return Found(node, message, (edit,), import_needed(file, node, module) or ())
 
 
 def sleeps_not(node: ast.Call) -> bool:

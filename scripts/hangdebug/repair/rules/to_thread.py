@@ -10,7 +10,7 @@ itself cannot be cancelled: it ends in its thread, one of the few of the loop's 
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
 `open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
-receiver is.
+receiver is; and plain functions and methods of the file that call one of the first of these themselves, or sleep.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
 response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
@@ -26,19 +26,24 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from hangdebug.repair.code.await_places import (
-    call_through,
-    import_needed,
+    call_in_thread,
+    imports_for_thread,
     never_runs,
     other_loop,
     parenthesize,
+    thread_head,
+    thread_shown,
     why_no_await,
 )
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.thread_safety import functions_called, why_on_loop
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
@@ -84,7 +89,10 @@ METHODS = {
     ("passlib.context.CryptContext", "hash"): HASH,
     ("passlib.context.CryptContext", "verify"): HASH,
 }
+LONG = (PEER, CHILD, NAMES, HASH)  # what a function of the file may block with, for its callers to be told
+GENERATES = (ast.Yield, ast.YieldFrom)
 READS = ("read", "readlines", "readline")
+HEAD = frozenset("status code reason headers url msg version getcode geturl info getheader getheaders close".split())
 SQLITE = ("execute", "executemany", "executescript", "commit")
 NEEDS = (
     Need((), frozenset(VERBS), ("requests", "httpx")),
@@ -99,11 +107,14 @@ NEEDS = (
     Need((("open",),), frozenset(READS)),
     Need((), frozenset(SQLITE), ("sqlite3",)),
     Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
+    Need((("async",), ("def ",)), None, ("requests", "httpx", "subprocess", "urllib", "socket", "bcrypt")),
+    Need((("async",), ("sleep",)), None, ("time",)),
 )
 OF_ITS_THREAD = (
     "a sqlite3 connection belongs to the thread that made it: connect, execute and close in one function, and hand "
     "that to asyncio.to_thread()"
 )
+ASYNC_QUEUE = "use asyncio.Queue, which threads fill by loop.call_soon_threadsafe(queue.put_nowait, item)"
 LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
 
 
@@ -123,7 +134,7 @@ def search(file: File) -> Iterator[Found]:
     for node in file.calls if not other_loop(file) else ():
         if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
             continue
-        known = known_blocking(file, node)
+        known = known_blocking(file, node) or blocking_helper(file, node)
         if known and not any(up in taken for up in file.above(node)):
             item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
@@ -134,25 +145,19 @@ def answer(file: File, known: Blocking) -> Found:
     node = known.node
     said = f"{known.name}() {known.does} on the event loop's thread"
     reason = known.refusal or why_no_await(file, node)
-    edits = (
-        None if reason else lambda_call(file, node) if known.whole else call_through(file, node, "asyncio.to_thread")
-    )
+    edits = None if reason else lambda_call(file, node) if known.whole else call_in_thread(file, node)
     if edits is None:
         reason = reason or "its parentheses or line breaks are unusual: write it plainly first"
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
-    return Found(
-        node,
-        f"{said}; it becomes `await asyncio.to_thread({shown})`",
-        edits,
-        import_needed(file, node, "asyncio") or (),
-    )
+    message = f"{said}; it becomes `await {thread_shown(file)}{shown})`"
+    return Found(node, message, edits, imports_for_thread(file, node))
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
     start, end = file.start(node), file.end(node)
     before, after = parenthesize(file, node)
-    return (*before, Edit(start, start, "await asyncio.to_thread(lambda: "), Edit(end, end, ")"), *after)
+    return (*before, Edit(start, start, f"await {thread_head(file)}lambda: "), Edit(end, end, ")"), *after)
 
 
 def known_blocking(file: File, node: ast.Call) -> Blocking | None:
@@ -160,8 +165,9 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     name = file.qualified(node.func)
     if name == "socket.getaddrinfo" and (len(node.args) > 5 or any(each.arg == "flags" for each in node.keywords)):
         return None  # AI_NUMERICHOST asks nobody
-    if name == "urllib.request.urlopen" and not isinstance(file.parent(node), ast.Attribute):
-        return Blocking(node, name, PEER, LATER.format("the body is", "opens and reads it"))
+    if name == "urllib.request.urlopen" and getattr(file.parent(node), "attr", "") not in READS:
+        unread = reads_no_body(file, node)
+        return Blocking(node, name, PEER, "" if unread else LATER.format("the body is", "opens and reads it"))
     if name in FUNCTIONS:
         return Blocking(node, name, FUNCTIONS[name], why_unfit(file, node, name))
     if not isinstance(node.func, ast.Attribute):
@@ -176,12 +182,55 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     if (
         does is None
         or at_once(node, verb)
-        or asks_first(file, receiver, verb)
+        or asks_first(file, node, receiver, verb)
         or is_harmless(file, node, receiver, made, verb)
     ):
         return None
     written = dotted(receiver) or f"{made}()"
     return Blocking(node, f"{written}.{verb}", does, why_unsafe(file, node, receiver, made, verb))
+
+
+def reads_no_body(file: File, node: ast.Call) -> bool:
+    """Whether only what came with the head of the answer is read: its status, its headers."""
+    up = file.parent(node)
+    if isinstance(up, ast.Attribute):
+        return up.attr in HEAD
+    if isinstance(up, ast.Expr):
+        return True
+    name = up.optional_vars if isinstance(up, ast.withitem) else only_target(up)
+    if isinstance(up, ast.withitem) and name is None:
+        return True
+    if not isinstance(name, ast.Name) or not file.owned_by(name, file.frame(node)):
+        return False
+    return all(
+        isinstance(file.parent(use), ast.Attribute) and getattr(file.parent(use), "attr", "") in HEAD
+        for use in file.uses(name)
+    )
+
+
+def only_target(node: ast.AST) -> ast.expr | None:
+    return node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else None
+
+
+def blocking_helper(file: File, node: ast.Call) -> Blocking | None:
+    """A plain function or method of the file that blocks itself: it is handed to a thread whole."""
+    found = functions_called(file, node)
+    home = found[0] if len(found) == 1 else None
+    if home is None or home.decorator_list or any(isinstance(each, GENERATES) for each in file.run_by(home)):
+        return None
+    for each in file.run_by(home):
+        known = known_blocking(file, each) if isinstance(each, ast.Call) else None
+        sleeps = (
+            isinstance(each, ast.Call)
+            and file.qualified(each.func) == "time.sleep"
+            and not is_zero(each.args[0] if each.args else None)
+        )
+        if sleeps or (known is not None and known.does in LONG):
+            name = known.name if known else "time.sleep"
+            said = f"calls {name}() in line {file.line(each)}, which {known.does if known else 'sleeps'},"
+            reason = why_on_loop(file, home, Path(file.name).name, {home})
+            return Blocking(node, file.short(node.func), said, reason)
+    return None
 
 
 def opens(file: File, node: ast.Call) -> bool:
@@ -207,28 +256,88 @@ def at_once(node: ast.Call, verb: str) -> bool:
     return is_zero(flag) or is_zero(limit)
 
 
-def asks_first(file: File, receiver: ast.expr, verb: str) -> bool:
-    """Whether the function looks first, so that the call has nothing to wait for."""
-    looks = {
-        "get": ("empty", "qsize"),
-        "wait": ("is_set", "poll"),
-        "join": ("is_alive",),
-        "acquire": ("locked",),
-        "communicate": ("poll",),
-    }.get(verb, ())
-    return any(
-        isinstance(each, ast.Attribute)
-        and each.attr in looks
-        and dotted(each.value) == dotted(receiver)
-        and file.start(each) < file.start(receiver)
-        for each in file.run_by(file.frame(receiver))
-    )
+Answer = Literal["ready", "waits", "unclear", ""]
+NOT: dict[Answer, Answer] = {"ready": "waits", "waits": "ready", "unclear": "unclear", "": ""}
+LOOKS: dict[str, dict[str, Answer]] = {  # what each method that waits may be asked before, and what a yes says
+    "get": {"empty": "waits", "qsize": "ready"},
+    "wait": {"is_set": "ready", "poll": "unclear"},
+    "join": {"is_alive": "waits"},
+    "acquire": {"locked": "waits"},
+    "communicate": {"poll": "unclear"},
+}
+LEAVES = (ast.Return, ast.Raise, ast.Continue, ast.Break)
+
+
+def asks_first(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> bool:
+    """Whether a condition lets the call be reached only where it has nothing to wait for, as far as that is clear."""
+    inner: ast.AST = node
+    for up in file.above(node):
+        for test, holds in conditions(up, inner):
+            said = settled(test, receiver, verb)
+            if said in ("unclear", "ready" if holds else "waits"):
+                return True
+        if isinstance(up, ast.For) and any(looks(each, receiver, verb) for each in walk(up.iter)):
+            return True  # for _ in range(jobs.qsize())
+        if up is file.frame(node):
+            break
+        inner = up
+    return False
+
+
+def conditions(up: ast.AST, inner: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
+    """The tests that decide in the node `up` whether `inner`, a part of it, is reached, and how each comes out then."""
+    if isinstance(up, (ast.If, ast.While, ast.IfExp)) and inner is not up.test:
+        yield up.test, inner is up.body or (isinstance(up.body, list) and inner in up.body)
+    if isinstance(up, ast.BoolOp) and isinstance(inner, ast.expr):
+        yield from ((each, isinstance(up.op, ast.And)) for each in up.values[: up.values.index(inner)])
+    for block in (getattr(up, field, None) for field in ("body", "orelse", "finalbody")):
+        for each in block[: block.index(inner)] if isinstance(block, list) and inner in block else ():
+            if isinstance(each, ast.While) or (isinstance(each, ast.If) and isinstance(each.body[-1], LEAVES)):
+                yield each.test, False  # behind `if jobs.empty(): return`, or `while jobs.empty(): await ...`
+
+
+def looks(node: ast.AST, receiver: ast.expr, verb: str) -> Answer:
+    """What a yes of the node says of the wait, "" where it does not ask the receiver."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return ""
+    return LOOKS.get(verb, {}).get(node.func.attr, "") if dotted(node.func.value) == dotted(receiver) else ""
+
+
+def settled(test: ast.expr, receiver: ast.expr, verb: str) -> Answer:
+    """Where the test holds, there is nothing to wait for ("ready"), or there is ("waits"); "" where it does not ask."""
+    if isinstance(test, ast.NamedExpr):
+        return settled(test.value, receiver, verb)
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return NOT[settled(test.operand, receiver, verb)]
+    if isinstance(test, ast.BoolOp):
+        parts = [settled(each, receiver, verb) for each in test.values]
+        wanted: Answer = "ready" if isinstance(test.op, ast.And) else "waits"
+        return wanted if wanted in parts else "unclear" if "unclear" in parts else ""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and looks(test.left, receiver, verb):
+        return compared(test, looks(test.left, receiver, verb))
+    return looks(test, receiver, verb) or ("unclear" if any(looks(each, receiver, verb) for each in walk(test)) else "")
+
+
+def compared(test: ast.Compare, yes: Answer) -> Answer:
+    """The same of a comparison: `child.poll() is None`, `jobs.qsize() > 0`, `ready.is_set() == True`."""
+    same, other = isinstance(test.ops[0], (ast.Is, ast.Eq)), isinstance(test.ops[0], (ast.IsNot, ast.NotEq))
+    right = test.comparators[0]
+    value = right.value if isinstance(right, ast.Constant) else ...
+    if value is None and (same or other):
+        return "waits" if same else "ready"  # poll() gives None while the child runs
+    if value is True or value is False:
+        return (yes if value is same else NOT[yes]) if same or other else "unclear"
+    if value == 0 and yes == "ready":
+        return "waits" if same else "ready" if other or isinstance(test.ops[0], ast.Gt) else "unclear"
+    return "unclear"
 
 
 def is_harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> bool:
     """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
-    if made in QUEUES:
-        return file.private(receiver)
+    if made in QUEUES:  # `start(jobs.put)` hands it on, as `start(jobs)` does
+        return file.private(receiver) and all(
+            file.method_call(use, getattr(file.parent(use), "attr", "")) for use in file.uses(receiver)
+        )
     if verb == "join":
         return has_ended(file, node, receiver)
     if verb != "acquire" or is_held_long(file, receiver):
@@ -240,9 +349,7 @@ def is_harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb:
 
 
 def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
-    """Whether a thread is joined in a `finally`, or behind an await of what it was given to send: it ends by then."""
-    if any(isinstance(up, ast.Try) and file.statement(node) in up.finalbody for up in file.above(node)):
-        return True
+    """Whether a thread is joined behind an await of what it was given to send: it ends by then."""
     given = {
         part.id
         for value in file.values(receiver)
@@ -290,8 +397,15 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
         )
     if made == "threading.Condition":
         return "the thread that waits must hold the lock of the condition: let one function do both, and hand over that"
+    if made == "subprocess.Popen" and verb == "wait" and has_unread_pipe(file, receiver):
+        return (
+            "nobody reads its pipe: a child that fills that waits for ever, and so would the thread; communicate() "
+            "reads it"
+        )
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
+    if made in QUEUES and verb == "get" and timed:
+        return why_lost(file, node, receiver)
     if made in QUEUES and (verb == "join" or not timed):
         return (
             "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use "
@@ -305,6 +419,27 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
     return ""
 
 
+def has_unread_pipe(file: File, child: ast.expr) -> bool:
+    """Whether the child's output goes to a pipe of which the file reads nothing."""
+    made = [value for value in file.values(child) if isinstance(value, ast.Call)]
+    piped = {each.arg for call in made for each in call.keywords if file.qualified(each.value) == "subprocess.PIPE"}
+    used = {getattr(file.parent(use), "attr", "") for use in file.uses(child)}
+    return bool(piped & {"stdout", "stderr"}) and not used & {"stdout", "stderr", "communicate", ""}
+
+
+def why_lost(file: File, node: ast.Call, receiver: ast.expr) -> str:
+    """Why a `get()` with a timeout stays: the thread that a cancellation leaves takes the next item for nobody."""
+    local = isinstance(receiver, ast.Name) and file.owned_by(receiver, file.frame(node))
+    if not local or any(
+        file.frame(use) is not file.frame(node) and file.method_call(use, "get") for use in file.uses(receiver)
+    ):
+        return (
+            f"a cancellation would leave its thread waiting, which then takes the next item for nobody: {ASYNC_QUEUE}"
+        )
+    looped = any(isinstance(up, (ast.While, ast.For, ast.AsyncFor)) for up in file.above(node))
+    return f"in a loop it would keep a thread of the loop's few for itself: {ASYNC_QUEUE}" * looped
+
+
 def sqlite_call(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Blocking | None:
     values = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
     made = [each for each in values if isinstance(each, ast.Call)]
@@ -314,6 +449,6 @@ def sqlite_call(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Bl
     free = len(says) == len(values) and all(map(is_zero, says))
     chained = isinstance(file.parent(node), ast.Attribute) and isinstance(file.parent(file.parent(node)), ast.Call)
     refusal = "" if free else OF_ITS_THREAD
-    if free and (chained or verb == "execute"):
+    if free and (chained or (verb == "execute" and not isinstance(file.parent(node), ast.Expr))):
         refusal = LATER.format("the rows are", "executes and fetches them")
     return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)

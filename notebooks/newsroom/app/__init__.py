@@ -1,1 +1,0 @@
-"""The newsroom's backend: headlines from several feeds, live."""

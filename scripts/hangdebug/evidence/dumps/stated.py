@@ -1,0 +1,173 @@
+"""Lines that state a fact, beside stacks or without any: a log's warning, a watchdog's record, a time-out's banner.
+
+    Shard ID 2 heartbeat blocked for more than 20 seconds.
+    Detected blocking call to open ... inside the event loop by integration 'x' at x/store.py, line 61: open(path)
+    Event loop stalled 3.2s at shop/db.py:31 in fetch_all
+    [CRITICAL] WORKER TIMEOUT (pid:17)
+
+A time-out that kills a worker runs a signal handler on top of what it interrupted: `without_handler` takes that off. A
+traceback of any other exception shows where that was raised, and is no stack of now.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Iterable, Iterator
+
+from hangdebug.evidence.frames import UNKNOWN, calls
+from hangdebug.evidence.model import Frame, Statement, Thread
+from hangdebug.evidence.vocabulary import StatementKind
+
+LONGEST = 4000  # characters of a line that are looked at
+MOST = 20  # statements of one text
+
+# Signal handlers, and what they call, of servers, job workers and test tools that end what takes too long.
+HANDLERS = (
+    "gunicorn/workers/base.py:handle_abort",
+    "gunicorn/workers/base.py:handle_quit",
+    "billiard/pool.py:soft_timeout_sighandler",
+    "billiard/common.py:_shutdown_cleanup",
+    "rq/timeouts.py:handle_death_penalty",
+    "pytest_timeout.py",
+    "_pytest/outcomes.py:fail",
+    "timeout_decorator/timeout_decorator.py:handler",
+    "stopit/signalstop.py:handle_timeout",
+    "celery/apps/worker.py:_handle_request",
+    "huey/consumer.py:_handle_signal",
+    "signal.py:default_int_handler",
+    "asyncio/runners.py:_on_sigint",
+    "blockbuster/blockbuster.py",
+    "faulthandler.py",
+)
+OWN_HANDLER = re.compile(
+    r"^_?(?:on|handle|handler|raise)?_?(?:sig\w*|alarm|time_?out|abort)(?:_?handler)?$|^_?handler$"
+)
+RAISES = re.compile(r"^(?:raise\b|(?:sys|os)\._?exit\(|traceback\.|faulthandler\.)")
+INTERRUPTS = re.compile(
+    r"^(?:[\w.]{1,100}\.)?(?:KeyboardInterrupt|SoftTimeLimitExceeded|TimeLimitExceeded|JobTimeoutException|"
+    r"FunctionTimedOut|Failed(?=: Timeout)|SystemExit|WorkerTimeout\w*|HardTimeLimit\w*)\b"
+)
+BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
+
+SECONDS = re.compile(
+    r"(?<![\w.:-])(?P<value>\d{1,9}(?:\.\d{1,9})?) ?(?P<unit>milliseconds?|msecs?|ms|seconds?|secs?|s|minutes?|mins?)\b"
+    r"|(?P<key>\w{0,60}?(?P<of>_ms|_s|_sec|_seconds|_millis))=(?P<number>\d{1,12}(?:\.\d{1,9})?)"
+)
+IS_HELD = (
+    r"(?:blocked|block(?:ing)?|stall(?:ed|ing)?|stuck|unresponsive|fro(?:ze|zen)|hung|starved|lag(?:ged|ging)?|delayed)"
+)
+LOOP = r"(?:event|asyncio|main|io)?[ _-]?loop\b|(?:event|asyncio|main|io)_loop_"
+# Said in so many words; a sentence about a loop counts where it names a time as well.
+HELD = re.compile(
+    r"heartbeat blocked for more than|detected (?:a )?blocking call|blocking call (?:to|detected)|"
+    r"blocking operation .{0,40}event loop",
+    re.IGNORECASE,
+)
+HELD_FOR = re.compile(rf"(?:{LOOP}).{{0,60}}?{IS_HELD}|{IS_HELD}.{{0,30}}?(?:{LOOP})", re.IGNORECASE)
+KILLED = re.compile(
+    r"\bWORKER TIMEOUT\b|\bHARAKIRI ON WORKER\b|(?:soft|hard) time limit .{0,60}exceeded|SoftTimeLimitExceeded|"
+    r"\bTimeLimitExceeded|JobTimeoutException|exceeded maximum timeout value|FunctionTimedOut|was sent SIGABRT",
+    re.IGNORECASE,
+)
+TEST = re.compile(r"from pytest-timeout|^\+{5,} Timeout \+{5,}$")
+STOPPING = re.compile(r"Waiting for (?:connections to close|background tasks to complete|application shutdown)")
+STOPPED = re.compile(r"Application shutdown complete|Finished server process|Started server process")
+INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
+C_FRAME = re.compile(r"^#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(")
+C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
+
+# The places that such a line names: `x/store.py, line 61: open(path)`, `shop/db.py:31 in fetch_all`.
+CALLED = re.compile(r"blocking call to (?P<function>[A-Za-z_][\w.]{0,200})", re.IGNORECASE)
+PLACE = re.compile(
+    r"(?P<file>[\w./\\~-]{1,500}\.pyx?)(?:, line |:)(?P<line>\d{1,9})"
+    r"(?:,? in (?P<function>[\w.<>]{1,200})|: (?P<text>[^()\n]{0,80}\([^()\n]{0,300}\)|.{1,200}?(?= \(offender|$)))?"
+)
+
+
+def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
+    """What the lines state, each once. Lines of a stack state nothing."""
+    kept = list(lines)
+    found = [one for line in kept for one in stated(line[:LONGEST])]
+    if any(STOPPED.search(line) for line in kept):  # what it waited for has ended
+        found = [one for one in found if one.kind != "stopping"]
+    if c_only(kept):
+        found.append(Statement("c-only", "Its frames are those of C functions."))
+    return tuple(dict.fromkeys(found))[:MOST]
+
+
+def stated(line: str) -> Iterator[Statement]:
+    text = line.strip()
+    kind = kind_of(text) if text and 'File "' not in text[:20] and "Executing <" not in text else None
+    if kind is not None:
+        yield Statement(kind, text, seconds(text), place(text) if kind == "loop-held" else ())
+
+
+def kind_of(text: str) -> StatementKind | None:
+    if HELD.search(text) or HELD_FOR.search(text) and seconds(text) is not None:
+        return "loop-held"
+    if KILLED.search(text):
+        return "killed"
+    if TEST.search(text):
+        return "test-timeout"
+    if STOPPING.search(text):
+        return "stopping"
+    return "interrupted" if INTERRUPTED.match(text) else None
+
+
+def seconds(text: str) -> float | None:
+    """The longest time that the line names."""
+    found = []
+    for one in SECONDS.finditer(text):
+        number, unit = float(one["value"] or one["number"]), (one["unit"] or one["of"].lstrip("_"))
+        found.append(
+            number / 1000 if unit.startswith("m") and "s" in unit else number * 60 if unit[0] == "m" else number
+        )
+    return max(found, default=None)
+
+
+def place(text: str) -> tuple[Frame, ...]:
+    """The place that the line names, with its source if that stands there too."""
+    places, called = list(PLACE.finditer(text)), CALLED.search(text)
+    if not places:
+        return ()
+    first = places[0]
+    function = first["function"] or (called["function"] if called else UNKNOWN)
+    source = next((one["text"] for one in places if one["text"] and one["line"] == first["line"]), "")
+    source = source.strip() or (f"{function}(...)" if called else "")
+    return (Frame(function, first["file"], int(first["line"]) or None, text=source),)
+
+
+def c_only(lines: list[str]) -> bool:
+    """Whether it is a debugger's stack of an interpreter's C functions."""
+    frames = [line for line in lines if C_FRAME.match(line.strip())]
+    return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
+
+
+# -- what interrupted a stack, and what was raised in it ----------------------------------------------------------
+
+
+def is_interrupt(raised: str, frames: Iterable[Frame]) -> bool:
+    """Whether what was raised only ended a wait: Ctrl-C, or a time-out's handler, on top of what it interrupted."""
+    handled = any(is_handler(frame) for frame in frames)
+    return bool(INTERRUPTS.match(raised)) and (handled or "SystemExit" not in raised) or handled
+
+
+def is_handler(frame: Frame) -> bool:
+    own = OWN_HANDLER.match(frame.name) and RAISES.match(frame.text)
+    return calls(frame, *HANDLERS) or bool(own)
+
+
+def without_handler(thread: Thread) -> tuple[Thread, tuple[Statement, ...]]:
+    """The thread without a time-out's handler on top of its stack, and what that handler states."""
+    count = 0
+    while count < len(thread.frames) and is_handler(thread.frames[count]):
+        count += 1
+    if not count or count == len(thread.frames):
+        return thread, ()
+    last = thread.frames[count - 1]
+    kind: StatementKind = "test-timeout" if calls(last, "pytest_timeout.py") else "killed"
+    if calls(last, "blockbuster/blockbuster.py"):
+        kind = "loop-held"
+    words = f"{last} interrupted what had not come to an end."
+    return replace(thread, frames=thread.frames[count:], raised=""), (Statement(kind, words),)

@@ -1,0 +1,198 @@
+"""Work that ends soon after its reader has left: a function that looks at an event between two steps of its own.
+
+    def fetch(url):                               def fetch(url, stop: threading.Event):
+        for page in range(100):                       for page in range(100):
+                                                          if stop.is_set():
+                                                              break
+            time.sleep(1)                                 stop.wait(1)
+            requests.get(url, params=page)                requests.get(url, params=page, timeout=10)
+
+A function may be left in the middle only if nobody but the coroutine has anything from it: it reads, computes, sleeps,
+logs, and sends to the coroutine. One that stores, posts or changes anything else is left as it is.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from hangdebug.repair.code.await_places import import_needed
+from hangdebug.repair.code.bindings import parameters, walk
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero, last_name
+from hangdebug.repair.code.producers import STARTS, Stop, channels_of, function_handed
+from hangdebug.repair.code.project import other_files
+from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
+
+SECONDS = 10  # of a call that had no limit
+READS = re.compile(
+    r"(requests|httpx)\.(get|head|Session|session|Client)$|urllib\.request\.(urlopen|Request)$|time\.\w+$"
+    r"|(json|math|re|random|datetime|string|itertools|functools|collections|hashlib|base64|html|urllib\.parse)\."
+    r"|os\.(environ\.get|getenv|path\.\w+)$|logging\.|builtins\.(?!open|exec|eval|compile|input|setattr|delattr|__)"
+)
+LIMITED = re.compile(
+    r"(requests\.(get|head)|urllib\.request\.urlopen|socket\.create_connection)$"
+)  # no limit of their own
+SENDS = frozenset("put put_nowait call_soon_threadsafe run_coroutine_threadsafe set_result set".split())
+LOGS = ("logging.getLogger",)
+BARRED = (ast.Global, ast.Nonlocal, ast.Delete, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+
+def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], stop: Stop) -> Stop:
+    """The stop with what else it can end: the functions that the calls hand over, if each may be left half-way."""
+    name = stop.name or fresh_name(file, "stop")
+    edits: list[Edit] = []
+    lines: list[int] = []
+    limits: list[int] = []
+    for home, handed in functions_of(file, owner, calls).items():
+        given = () if file.frame(home) is owner else hand_event(file, home, handed, name)
+        if given is None or not may_be_left(file, home, owner):
+            continue
+        inside = [*look_between(file, home, name), *sleep_on(file, home, name)]
+        limited = list(limit_calls(file, home))
+        if inside:
+            edits += [*given, *inside]
+            lines += [call.lineno for call in handed]
+        edits += [edit for _, edit in limited]
+        limits += [line for line, _ in limited]
+    if not edits or import_needed(file, owner.body[0], "threading") is None:
+        return stop
+    return replace(
+        stop, name=name if lines or stop.loops else "", ends=tuple(lines), limits=tuple(limits), edits=tuple(edits)
+    )
+
+
+def functions_of(
+    file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call]
+) -> dict[ast.FunctionDef, list[ast.Call]]:
+    """Each plain function that nothing but these calls uses, with the calls."""
+    found: dict[ast.FunctionDef, list[ast.Call]] = {}
+    for call in calls:
+        home = function_handed(file, call) if verb_of(call) in STARTS else None
+        if home is not None and not home.decorator_list and not isinstance(file.parent(home), ast.ClassDef):
+            found.setdefault(home, []).append(call)
+    return {home: given for home, given in found.items() if len(file.uses(home)) == len(given) and is_ours(file, home)}
+
+
+def is_ours(file: File, home: ast.FunctionDef) -> bool:
+    """Whether no other file of the tree can mean the function."""
+    if file.parent(home) is not file.tree:
+        return True
+    stem, name = re.escape(Path(file.name).stem), home.name
+    used = re.compile(rf"\b{stem}\b[^\n]*\bimport\b[^\n]*(\b{name}\b|\()|\b{stem}\.{name}\b".encode())
+    return not any(used.search(text) for _, text in other_files(file.name))
+
+
+def hand_event(file: File, home: ast.FunctionDef, calls: list[ast.Call], name: str) -> tuple[Edit, ...] | None:
+    """The edits that give the function the event as its last parameter, None where that cannot be done plainly."""
+    args = home.args
+    if (
+        args.vararg
+        or args.kwarg
+        or args.kwonlyargs
+        or args.defaults
+        or any(each.arg == name for each in parameters(args))
+    ):
+        return None
+    taken, edits = [*args.posonlyargs, *args.args], []
+    said = f"{name}: threading.Event"
+    if taken:
+        edits.append(Edit(file.end(taken[-1]), file.end(taken[-1]), f", {said}"))
+    else:
+        opening = file.text.index("(", file.start(home)) + 1
+        edits.append(Edit(opening, opening, said))
+    for call in calls:
+        plain = not call.keywords and not any(isinstance(each, ast.Starred) for each in call.args)
+        if not plain or len(call.args) - 1 - (verb_of(call) == "run_in_executor") != len(taken):
+            return None
+        edits.append(Edit(file.end(call.args[-1]), file.end(call.args[-1]), f", {name}"))
+    return tuple(edits)
+
+
+# -- whether it may be left half-way --------------------------------------------------------------------------
+
+
+def may_be_left(file: File, home: Function, owner: ast.AsyncFunctionDef, depth: int = 3) -> bool:
+    """Whether all that the function does is its own, or is sent to the coroutine."""
+    sent = {dotted(item.node) for item in channels_of(file, [home])}
+    for node in (each for line in home.body for each in walk(line)):
+        if isinstance(node, (*BARRED, *FUNCTION, ast.Lambda)):
+            return False
+        stored = isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load)
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and stored and not is_own(file, node.value, home):
+            return False
+        if isinstance(node, (ast.For, ast.While)) and (node.orelse or node.body[0].lineno == node.lineno):
+            return False
+        if isinstance(node, ast.Call) and not is_harmless(file, node, home, owner, sent, depth):
+            return False
+    return True
+
+
+def is_harmless(
+    file: File, call: ast.Call, home: Function, owner: ast.AsyncFunctionDef, sent: set[str], depth: int
+) -> bool:
+    name, func = file.qualified(call.func), call.func
+    if name:
+        return bool(READS.match(name))
+    if isinstance(func, ast.Name):
+        found = [item.node for item in file.lookup(func, func.id)[1]]
+        plain = found[0] if len(found) == 1 else None
+        if isinstance(plain, ast.ClassDef):
+            return not any(getattr(each, "name", "").startswith("__") for each in plain.body)
+        return isinstance(plain, ast.FunctionDef) and depth > 0 and may_be_left(file, plain, owner, depth - 1)
+    if not isinstance(func, ast.Attribute):
+        return False
+    if func.attr in SENDS:
+        return bool(sent & {each.id for each in walk(call) if isinstance(each, ast.Name)})
+    return (
+        is_own(file, func.value, home) or file.maker(func.value) in LOGS or last_name(func.value) in ("log", "logger")
+    )
+
+
+def is_own(file: File, node: ast.expr, home: Function) -> bool:
+    """Whether the expression belongs to what the function made itself, or is a plain value."""
+    root = next((each for each in walk(node) if isinstance(each, ast.Name)), None)
+    if root is None:
+        return True
+    scope, found = file.lookup(root, root.id)
+    if scope is not file.scopes.opened.get(home) or any(isinstance(item.node, ast.arg) for item in found):
+        return (
+            bool(file.qualified(root))
+            and bool(READS.match(f"{file.qualified(node) or file.qualified(root)}."))
+            and isinstance(node, ast.Call)
+        )
+    return True
+
+
+# -- the edits ------------------------------------------------------------------------------------------------
+
+
+def look_between(file: File, home: ast.FunctionDef, name: str) -> Iterator[Edit]:
+    """A look at the event at the start of each round."""
+    for loop in (each for each in walk(home) if isinstance(each, LOOPS)):
+        if any(isinstance(part, (ast.Call, *LOOPS)) for line in loop.body for part in walk(line)):
+            end, inside = file.line_end(file.colon(loop)), file.indent(loop.body[0])
+            yield Edit(
+                end, end, f"{file.newline}{inside}if {name}.is_set():{file.newline}{inside}{file.step(loop)}break"
+            )
+
+
+def sleep_on(file: File, home: ast.FunctionDef, name: str) -> Iterator[Edit]:
+    """A sleep that the event ends."""
+    for call in (each for each in walk(home) if isinstance(each, ast.Call)):
+        plain = file.qualified(call.func) == "time.sleep" and isinstance(file.parent(call), ast.Expr)
+        if plain and len(call.args) == 1 and not call.keywords and not is_zero(call.args[0]):
+            yield Edit(file.start(call.func), file.end(call.func), f"{name}.wait")
+
+
+def limit_calls(file: File, home: ast.FunctionDef) -> Iterator[tuple[int, Edit]]:
+    """A time-out for each call that has none and takes one, with the line of the call."""
+    for call in (each for each in walk(home) if isinstance(each, ast.Call)):
+        said = {each.arg for each in call.keywords}
+        if LIMITED.match(file.qualified(call.func)) and call.args and not said & {"timeout", None}:
+            parts: list[ast.expr] = [*call.args, *(each.value for each in call.keywords)]
+            end = max(map(file.end, parts))
+            yield call.lineno, Edit(end, end, f", timeout={SECONDS}")

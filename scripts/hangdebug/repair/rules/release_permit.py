@@ -1,0 +1,95 @@
+"""Give a permit or lock of asyncio back on every way out.
+
+    await slots.acquire()                 async with slots:
+    page = await fetch(url)                   page = await fetch(url)
+    slots.release()
+
+An exception, a `return` or a cancellation (a client that leaves) between the two lines keeps the permit for ever.
+After as many of these as there are permits, each coroutine that wants one waits without an end.
+
+What changes: the permit is given back where it was lost, and nothing else.
+
+The rewrite is made only where both lines stand in the same block of a coroutine, nothing in between gives it back
+too, and the file shows that it is a Semaphore, a BoundedSemaphore or a Lock of asyncio.
+
+Refused aloud: where it is given back in between too, on a branch; where a comment or a name stands on one of the lines.
+
+Left alone: what is given back in a `finally`, or in another function than the one that takes it; locks of threads;
+two lines between which nothing can fail or wait.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.edits import Edit
+from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.with_blocks import line_starts
+
+ID = "release_permit"
+NEEDS = (Need((("async",), ("acquire",), ("release",)), frozenset(("acquire",))),)
+MAKERS = frozenset(f"asyncio.{name}" for name in ("Semaphore", "BoundedSemaphore", "Lock"))
+FAILS = (ast.Await, ast.Call, ast.Yield, ast.AsyncFor, ast.AsyncWith, ast.Return, ast.Raise)
+TWICE = "it is given back in between too: give each way out a block of its own"
+HANDED = "a `return` in between may hand it on to what gives it back elsewhere: look at that first"
+ODD = "it does not stand on a line of its own: write it plainly first"
+
+
+def search(file: File) -> Iterator[Found]:
+    for call in file.calls:
+        taken, up = file.parent(file.parent(call)), file.parent(call)
+        plain = isinstance(call.func, ast.Attribute) and call.func.attr == "acquire" and not call.args
+        if not plain or not isinstance(up, ast.Await) or not isinstance(taken, ast.Expr) or not file.coroutine(call):
+            continue
+        held = call.func.value if isinstance(call.func, ast.Attribute) else call
+        if file.maker(held) in MAKERS and dotted(held):
+            yield from answer(file, taken, held)
+
+
+def answer(file: File, taken: ast.Expr, held: ast.expr) -> Iterator[Found]:
+    name, block = dotted(held), file.block(taken)
+    rest = block[block.index(taken) + 1 :]
+    last = next((each for each in rest if is_release(each, name)), None)
+    if last is None:
+        return
+    between = rest[: rest.index(last)]
+    parts = [part for line in between for part in walk(line)]
+    if not any(isinstance(part, FAILS) for part in parts):
+        return
+    said = f"`{name}` is given back in line {last.lineno} only where nothing fails or is cancelled before"
+    again = any(isinstance(part, ast.stmt) and is_release(part, name) for part in parts)
+    handed = any(isinstance(part, ast.Return) for part in parts) and releases_elsewhere(file, last, held)
+    reason = TWICE if again else HANDED if handed else "" if stand_alone(file, taken, last, *between) else ODD
+    if reason:
+        yield Found(taken, f"{said}, but {reason}", refused=True)
+        return
+    yield Found(taken, f"{said}; it becomes `async with {name}:`", tuple(enter(file, taken, last, name)))
+
+
+def releases_elsewhere(file: File, last: ast.stmt, held: ast.expr) -> bool:
+    calls = [call for call in (file.method_call(use, "release") for use in file.uses(held)) if call]
+    return any(file.statement(call) is not last for call in calls)
+
+
+def is_release(node: ast.stmt, name: str) -> bool:
+    call = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(call, ast.Call) and dotted(call.func) == f"{name}.release"
+
+
+def stand_alone(file: File, *lines: ast.stmt) -> bool:
+    """Whether each statement starts its line, and the first two, which go, have nothing behind them."""
+    starts = all(not file.indent(line).strip() for line in lines)
+    return starts and all(file.line_end(file.end(line)) == file.end(line) for line in lines[:2])
+
+
+def enter(file: File, taken: ast.Expr, last: ast.stmt, name: str) -> Iterator[Edit]:
+    margin, step = file.indent(taken), file.step(taken)
+    yield Edit(file.start(taken), file.end(taken), f"async with {name}:")
+    for at in line_starts(file, file.end(taken), file.line_start(file.start(last)) - 1, margin):
+        if file.text[at : file.line_end(at)].strip():
+            yield Edit(at, at, step)
+    start, end = file.line_start(file.start(last)), file.line_end(file.end(last))
+    yield Edit(start, min(end + len(file.newline), len(file.text)), "")

@@ -1,0 +1,55 @@
+"""What an answer tells to do next: it decides what is open, looks where the evidence points, sends nothing unsaid."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from test_bundles import EXPECTED, judged
+
+
+def of_state(*states: str) -> list[str]:
+    return sorted(name for name, entry in EXPECTED.items() if entry["golden"]["state"] in states)
+
+
+def steps(name: str) -> list[str]:
+    return [line[len("Next: ") :] for line in judged(name).doubts if line.startswith("Next: ")]
+
+
+@pytest.mark.parametrize("name", of_state("healthy", "inconclusive"))
+def test_what_is_well_or_open_says_where_to_look_next(name):
+    found = steps(name)
+    assert found and all(
+        re.match(r"(python scripts/hang\.py|sleep|py-spy|psql|mysql|redis|mongosh|curl) ", one) for one in found
+    )
+    assert all("   # " in one for one in found), "a command comes with what it shows"
+    if judged(name).state == "inconclusive":
+        assert not any("curl" in one or " verify " in one for one in found), "no request to a service that may be stuck"
+
+
+def test_a_healthy_process_names_the_peer_that_its_threads_wait_for():
+    first = steps("slow_requests")[0]
+    assert re.search(
+        r"--max-time 5 http://127\.0\.0\.1:\d+/   # \d threads wait for 127\.0\.0\.1:\d+: is that slow\?", first
+    )
+
+
+def test_a_healthy_process_without_a_client_says_to_look_at_what_is_in_front():
+    assert "no client is connected" in steps("none")[0] and "the proxy" in steps("none")[0]
+
+
+def test_a_lost_permit_names_the_line_that_should_have_released_it_and_the_pattern():
+    answer = judged("leaked_permit")
+    assert any("`renderers.release()` (leaked_permit.py:" in line and "`finally`" in line for line in answer.evidence)
+    assert answer.remedy and (answer.remedy.snippet, answer.remedy.fix) == ("locks.py", None)
+
+
+def test_locks_in_opposite_orders_get_the_pattern_and_no_rewrite_for_coroutines():
+    answer = judged("lock_order")
+    assert answer.remedy and (answer.remedy.snippet, answer.remedy.fix, answer.remedy.command) == (
+        "locks.py",
+        None,
+        None,
+    )
+    assert sum("which AnyIO worker thread" in line for line in answer.evidence) == 2  # each waiter, and who has it
