@@ -127,7 +127,8 @@ class Crew:
 @once
 def crew(scene: Scene) -> Crew:
     busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(scene, view)]
-    stuck = [one for one in busy if does_not_go_on(one)]
+    watched = [one for one in busy if one.motion.samples == len(scene.samples)]  # the others have begun meanwhile
+    stuck = [one for one in watched if does_not_go_on(one)]
     free = free_in_c(scene) + sum(
         any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(scene, view)
         for view in scene.last
@@ -239,7 +240,9 @@ def innocence(scene: Scene, one: Wait) -> str:
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
     if between_jobs(one):
         return "waits for its next job, message or connection"
-    if (one.text or "").startswith("for ") or any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
+    if (one.text or "").startswith(("for ", "while True:")) or any(
+        in_endless_loop(scene.evidence.sources, frame) for frame in own
+    ):
         return "waits for the next message of its loop"
     return "reads its standard input" if 0 in one.descriptors else ""
 

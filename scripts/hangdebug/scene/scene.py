@@ -201,7 +201,7 @@ def view(thread: Thread, role: Role, kernel: KernelWait | None = None, border: i
     if role == "event-loop":
         idle = not section and loop_polls(frames, kernel)
         if not section and not idle:  # something without a Python frame runs there: compiled code, a driver
-            section = frames[:1]
+            return View(thread, role, frames[:1], None, (), False, kernel)
     application = [index for index, frame in enumerate(section) if is_application(frame)]
     if not application:  # perhaps the application is installed as a package, as in many images
         application = [index for index, frame in enumerate(section) if not is_known_library(frame)]

@@ -250,7 +250,8 @@ def short_place(frame: Frame) -> tuple[str, str]:
 
 def seen_at(scene: Scene, one: Wait, frame: Frame) -> Wait:
     """The same wait at a frame further out: the application's line there, and none of what that one calls."""
-    if one.frame is not None and (one.frame.function, one.frame.file) == (frame.function, frame.file):
+    same = one.frame is not None and (one.frame.function, one.frame.file) == (frame.function, frame.file)
+    if same and (one.view.inner or one.frame == frame):
         return one
     statement = statement_at(scene.evidence.sources, frame)
     view = replace(one.view, frame=frame, inner=())

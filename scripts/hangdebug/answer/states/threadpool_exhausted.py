@@ -9,10 +9,18 @@ from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import counted, line_of, place_of
 from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause
-from hangdebug.scene.pools import calls_left_behind, full_pool, pool_with_waiting_calls, stuck_members, woke_by_itself
+from hangdebug.scene.pools import (
+    FullPool,
+    calls_left_behind,
+    full_pool,
+    pool_with_waiting_calls,
+    stuck_members,
+    woke_by_itself,
+)
+from hangdebug.scene.rings import explains
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import as_wait, runs_application, task_waits
-from hangdebug.scene.waits import Wait, stuck_workers
+from hangdebug.scene.waits import Wait, file_and_line, name_of, stuck_workers
 
 
 def full(scene: Scene) -> Verdict | str:
@@ -31,11 +39,23 @@ def full(scene: Scene) -> Verdict | str:
     if seen.goes_on:
         return f"{seen.woke} of the threads of {seen.pool.name} woke while they were watched."
     if seen.queue:
-        return Verdict("threadpool-exhausted", SHOWN, seen.words(), wait=seen.members[0])
+        first, words = at_fault(scene, seen)
+        return Verdict("threadpool-exhausted", SHOWN, words, wait=first)
     if seen.serves_each_client(scene):
         return "Each client that is connected may have a thread."
     doubt = "Whether a call waits in its queue is not known."
-    return Verdict("threadpool-exhausted", ONE_SIDED, seen.words(), (doubt,), seen.members[0])
+    first, words = at_fault(scene, seen)
+    return Verdict("threadpool-exhausted", ONE_SIDED, words, (doubt,), first)
+
+
+def at_fault(scene: Scene, seen: FullPool) -> tuple[Wait, tuple[str, ...]]:
+    """The thread that most of the pool's wait for, and what it stands in; else one in the commonest place."""
+    holder = explains(scene, seen.members)
+    if holder is None or holder[0].frame is None or holder[0].view.idle or holder[1] * 2 < len(seen.members):
+        return seen.members[0], seen.words()
+    one, count = holder
+    who = f"{count} of them wait for {name_of(one.view)}, which stands in {one.frame}."
+    return one, (*seen.words(), who)
 
 
 def calls_queued(scene: Scene) -> Verdict | str:
@@ -70,6 +90,9 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
     if cause.id == "connection-pool":
         return f"Every connection of a pool is in use, and requests wait for one{where}."
+    seen = full_pool(scene)
+    if seen is not None and verdict.wait is not None and file_and_line(verdict.wait) != file_and_line(seen.members[0]):
+        return f"The threads of the pool wait for the one that stands{where}; synchronous requests queue behind them."
     return f"Every thread of the pool is stuck{where}; synchronous requests queue behind them."
 
 
