@@ -31,7 +31,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TESTS, ROOT, FILES = HERE.parent, HERE.parents[1], HERE / "files"
-sys.path[:0] = [str(HERE), str(TESTS), str(ROOT / "scripts")]
+sys.path[:0] = [str(HERE), str(TESTS), str(ROOT / "scripts"), str(ROOT / "notebooks")]
 
 import client
 import lab
