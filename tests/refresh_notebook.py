@@ -8,22 +8,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-from nbclient import NotebookClient
+if TYPE_CHECKING:  # three seconds of imports, which the tests that start no server do without
+    from nbclient import NotebookClient
+    from nbformat import NotebookNode
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOK, SHUTDOWN = FOLDER / "triage.ipynb", FOLDER / "clean_shutdown.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def execute(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+def opened(file: Path) -> NotebookNode:
+    import nbformat
+
+    return nbformat.read(file, as_version=4)
+
+
+def execute(notebook: NotebookNode, folder: Path) -> NotebookNode:
     """Run every cell in place, with `folder` as the kernel's. Raises CellExecutionError."""
     client_for(notebook, folder).execute()
     return notebook
 
 
-def client_for(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
+def client_for(notebook: NotebookNode, folder: Path) -> NotebookClient:
+    from nbclient import NotebookClient
+
     return NotebookClient(
         notebook,
         timeout=120,
@@ -35,8 +45,10 @@ def client_for(notebook: nbformat.NotebookNode, folder: Path) -> NotebookClient:
 
 
 def main() -> None:
+    import nbformat
+
     file = FOLDER / f"{sys.argv[1]}.ipynb" if sys.argv[1:] else NOTEBOOK
-    notebook = execute(nbformat.read(file, as_version=4), FOLDER)
+    notebook = execute(opened(file), FOLDER)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)

@@ -120,3 +120,17 @@ def has(module: str, python: str) -> bool:
     if python == sys.executable:
         return importlib.util.find_spec(module) is not None
     return subprocess.run([python, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+@cache  # each of them is started once, and several modules ask
+def pythons() -> dict[tuple[int, int, str], str]:
+    """The interpreters of this machine with asyncio and ctypes: (major, minor, flags of its build) to its path."""
+    found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(6, 16)))]
+    found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
+    made: dict[tuple[int, int, str], str] = {}
+    code = "import asyncio, ctypes, sys; print(*sys.version_info[:2], sys.abiflags)"
+    for path in found:
+        said = subprocess.run([path, "-c", code], capture_output=True, text=True).stdout.split()
+        if said[1:]:
+            made.setdefault((int(said[0]), int(said[1]), "".join(said[2:])), path)
+    return made

@@ -97,6 +97,7 @@ def test_what_a_dump_holds_never_reaches_the_terminal_as_control_characters() ->
     assert not [char for char in hang("diagnose", "-", stdin=text).stdout if char != "\n" and not char.isprintable()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

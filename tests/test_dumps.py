@@ -159,6 +159,7 @@ SNAPSHOT = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(SNAPSHOT)
 @settings(deadline=None)
 def test_what_is_rendered_as_py_spy_text_reads_back_equal(snapshot: Snapshot) -> None:
@@ -175,6 +176,7 @@ def rendered(snapshot: Snapshot) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_a_dump_in_a_days_log_is_found_in_bounded_time() -> None:
     noise = "GET /health (200) in 3 ms: ok\n" * 300_000
     began = time.perf_counter()

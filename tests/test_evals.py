@@ -223,6 +223,7 @@ def failing(name: str, turns: list[dict], files: Path | None = None) -> list[str
     return [one["rule"] for one, graded in zip(NAMED[name]["checks"], result["expectations"]) if not graded["passed"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_a_transcript_that_keeps_the_rules_passes_whole(name):
     assert failing(name, transcript_of(name)) == []

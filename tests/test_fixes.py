@@ -268,6 +268,7 @@ def frozen(source: str, seconds: float) -> float:
     return asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_bad_form_blocks_the_loop_on_cancellation_and_the_good_one_does_not(form: str) -> None:
     bad, good = sources(form)
@@ -335,6 +336,7 @@ def streamed(source: str, items: list) -> tuple[list, float]:
     return seen, asyncio.run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", ["return", "raise", None])
 def test_a_queue_s_stream_is_the_same_whichever_way_it_ends(last: str | None) -> None:
     good, (finding,) = rewrite(PRODUCER, "handler.py")
@@ -345,6 +347,7 @@ def test_a_queue_s_stream_is_the_same_whichever_way_it_ends(last: str | None) ->
     assert slow > 0.5 and fast < 0.3
 
 
+@pytest.mark.slow
 def test_a_producer_that_only_feeds_the_queue_ends_soon_after_its_reader_left() -> None:
     bad = """
 import asyncio
@@ -427,6 +430,7 @@ def order(source: str) -> list[str]:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [0, 7, 40], ids=["one block", "several items", "a shared pool"])
 def test_fix_needs_nothing_but_python(case: int, tmp_path: Path) -> None:
     before, after = MENDED[case].values[0].split("---\n")

@@ -209,6 +209,7 @@ def test_any_mixture_gives_snapshots_or_an_error(text: str) -> None:
         assert all(isinstance(one, Snapshot) for one in read(text))
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     "unit",

@@ -68,6 +68,7 @@ def test_a_cell_that_was_interrupted_is_read_from_ipython_7() -> None:
     assert (answer.cause, answer.blocking_frame.function, answer.blocking_frame.line) == ("lock", "collect", 9)
 
 
+@pytest.mark.slow
 def test_a_cell_that_was_interrupted_is_read_from_this_ipython() -> None:
     done = subprocess.run([sys.executable, str(PASTED / "interrupted.py")], capture_output=True, text=True, timeout=60)
     (snapshot,) = read(done.stdout + done.stderr)
@@ -293,6 +294,7 @@ asyncio.run(main())
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "files, command, state, cause",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,15 @@ JUDGING = ("scene", "causes", "answer")
 VERDICTS = ("Verdict", "loop_verdict", "workers_verdict", "lifespan_verdict")  # what makes a verdict
 
 
+@cache  # several tests read the same two hundred files
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def of_rooms(*rooms: str) -> Iterator[tuple[Path, ast.Module]]:
     for name, path in architecture.modules().items():
         if architecture.room_of(name) in rooms:
-            yield path, ast.parse(path.read_text())
+            yield path, tree_of(path)
 
 
 def place(path: Path, node: ast.AST) -> str:
@@ -39,10 +45,11 @@ def place(path: Path, node: ast.AST) -> str:
 # -- who imports whom ----------------------------------------------------------------------------------
 
 
+@cache
 def everything_imported(path: Path) -> set[str]:
     """The dotted names that a module imports, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -96,7 +103,7 @@ def test_no_module_has_a_name_that_a_stranger_has_to_open():
 
 
 def test_a_room_has_an_init_module_only_where_something_is_in_it():
-    empty = [path for path in rooms() if path.name == "__init__.py" and len(ast.parse(path.read_text()).body) < 2]
+    empty = [path for path in rooms() if path.name == "__init__.py" and len(tree_of(path).body) < 2]
     assert not empty
 
 
@@ -161,7 +168,7 @@ def test_every_state_has_its_file_and_every_file_its_state():
     ["Verdict", "Level", "Limit"],
 )
 def test_a_noun_of_the_answer_is_made_nowhere_but_in_the_answer(name):
-    makers = {room for path, room in rooms().items() for node in calls_of(name, ast.parse(path.read_text()))}
+    makers = {room for path, room in rooms().items() for node in calls_of(name, tree_of(path))}
     assert makers == {"answer"}
 
 

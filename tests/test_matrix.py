@@ -96,6 +96,7 @@ def test_the_summary_counts_what_is_right_and_how_sure_it_was(tmp_path: Path, mo
     assert short.startswith("1 of 2 answers") and short.endswith("| granian | 0 of 1 | 1 | 2.6 | 2.6 |")
 
 
+@pytest.mark.slow
 def test_an_unknown_case_is_a_usage_error() -> None:
     done = subprocess.run(
         [sys.executable, "zoo_matrix.py", "--only", "slep"], cwd=zoo.HERE, capture_output=True, text=True

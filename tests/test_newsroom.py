@@ -177,6 +177,7 @@ def test_ctrl_c_waits_for_the_end_of_a_held_block():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_the_feed_server_ends_with_its_parent_by_itself():
     parent = (
         "import subprocess, sys\n"

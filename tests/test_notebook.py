@@ -12,7 +12,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
 
@@ -24,7 +23,7 @@ from hangdebug.capture.processes import resolve
 from hangdebug.errors import HangError, NoProcess
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.verify import verify
-from refresh_notebook import NOTEBOOK, WIDGET, client_for, execute
+from refresh_notebook import NOTEBOOK, WIDGET, client_for, execute, opened
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +37,7 @@ GONE = str(2**22 + 1)  # above the largest pid that Linux gives
 
 @pytest.fixture(scope="module")
 def notebook():
-    return nbformat.read(NOTEBOOK, as_version=4)
+    return opened(NOTEBOOK)
 
 
 def code(notebook) -> list:
@@ -61,7 +60,7 @@ def errors(notebook) -> list:
 
 def run(tmp_path: Path, cells: int | None = None, **environment: str):
     """A fresh run of the notebook, or of its first code `cells` and its last, in a kernel that lives in tmp_path."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = opened(NOTEBOOK)
     if cells is not None:
         notebook.cells = code(notebook)[:cells] + code(notebook)[-1:]
     for cell in code(notebook):
@@ -171,7 +170,7 @@ def left_over():
 
 def test_a_kernel_that_is_restarted_half_way_leaves_nothing_running(tmp_path, monkeypatch):
     monkeypatch.setenv("HANG_DEBUG_HOME", str(ROOT))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = opened(NOTEBOOK)
     notebook.cells = code(notebook)[:6]
     client = client_for(notebook, tmp_path)
     with client.setup_kernel():
@@ -215,7 +214,7 @@ def test_the_engine_is_found_wherever_the_kernel_lives(tmp_path, variable):
 
 
 def test_without_the_engine_it_says_what_to_do(tmp_path):
-    alone = nbformat.read(NOTEBOOK, as_version=4)
+    alone = opened(NOTEBOOK)
     alone.cells = code(alone)[:1]
     alone.cells[0].metadata["tags"] = ["raises-exception"]
     (error,) = errors(execute(alone, tmp_path))
@@ -309,7 +308,7 @@ def test_where_the_kernel_lets_nobody_attach_it_says_so():
         }
         done = subprocess.run([*AS_NOBODY, python, "-c", script], cwd=home, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        shown = nbformat.read(Path(home) / "ran.ipynb", as_version=4)
+        shown = opened(Path(home) / "ran.ipynb")
     assert not errors(shown)
     assert f"The kernel does not let you attach to process {hung.pid}." in everything(shown)
     assert f"Next: sudo python scripts/hang.py capture --pid {hung.pid}" in everything(shown)

@@ -13,13 +13,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 import client
 import lab
+import servers
 import zoo
 from hangdebug import __version__, causes
 from hangdebug.evidence.vocabulary import STATES
@@ -60,19 +60,10 @@ def bundle(tmp_path_factory) -> Path:
     return folder.with_name("evidence.zip")
 
 
-@cache  # each of them is started, and several modules ask
 def pythons(recent: bool = True) -> list[str]:
     """The interpreters of this machine from 3.9 on, one for each version, or those before it."""
-    found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(6, 16)))]
-    found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
-    versions = {}
-    for python in found:
-        asked = subprocess.run(
-            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True
-        )
-        if asked.returncode == 0:
-            versions.setdefault(tuple(map(int, asked.stdout.split())), python)
-    return [python for version, python in sorted(versions.items()) if (version >= (3, 9)) == recent]
+    found = {version[:2]: path for version, path in sorted(servers.pythons().items(), reverse=True)}
+    return [path for version, path in sorted(found.items()) if (version >= (3, 9)) == recent]
 
 
 def bare(python: str, skill: Path, *arguments: str, cwd: Path, text: str | None = None) -> subprocess.CompletedProcess:
@@ -246,6 +237,7 @@ def test_agentskills_finds_the_unpacked_skill_valid(skill):
 # -- bare means bare -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", pythons())
 def test_a_bare_python_diagnoses_a_dump_from_anywhere(python, skill, tmp_path):
     for arguments, text in (([str(DUMP)], None), (["-"], DUMP.read_text()), ([str(DUMP.with_suffix(".json"))], None)):
@@ -280,6 +272,7 @@ def packed_tar(path: Path, **members: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_tar_that_is_cut_short_or_no_bundle_is_told_in_three_lines(skill, tmp_path):
     whole = packed_tar(
         tmp_path / "whole.tar.gz",
@@ -360,6 +353,7 @@ def test_a_paste_and_a_bundle_are_diagnosed_without_network_as_another_user_in_a
         assert sorted(Path(place).rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["capture", "--pid", "1"], ["triage"], ["diagnose", "--port", "1"]])
 def test_a_verb_that_needs_a_package_says_so_in_a_bare_python(arguments, skill):
     done = bare(sys.executable, skill, *arguments, cwd=skill / "scripts")
@@ -367,6 +361,7 @@ def test_a_verb_that_needs_a_package_says_so_in_a_bare_python(arguments, skill):
     assert " is not installed" in done.stderr or "needs the package" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_python_that_is_too_old_is_told_in_one_line(skill, tmp_path):
     old = pythons(recent=False)
     if not old:

@@ -144,6 +144,7 @@ def test_many_samples_leave_letters_for_words():
     assert len({kind.letter for kind in KINDS}) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
     answer = diagnose(evidence("threadpool-limit/py311-pyspy043.txt"))
     small = evidence("threadpool-limit/py311-pyspy043.txt").snapshots[0]
@@ -165,6 +166,7 @@ def test_ten_thousand_threads_are_a_small_picture_drawn_in_a_second_or_so():
     assert "Timeline of 10041 threads" in picture.alt and "10,040 workers" in picture.caption
 
 
+@pytest.mark.slow
 def test_the_same_evidence_gives_the_same_bytes_in_another_process():
     code = (
         "import sys; sys.path[:0] = ['scripts', 'tests']; import test_pictures as t, hashlib\n"

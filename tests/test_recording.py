@@ -97,6 +97,7 @@ def test_what_cannot_be_written_leaves_nothing_half_written(busy, tmp_path, monk
     assert names(tmp_path / "full") == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_not_there_or_not_python_is_one_sentence(tmp_path):
     for words in (("--pid", 2**31 - 1), ("--port", 1), ()):
         done = record(*words, cwd=tmp_path)

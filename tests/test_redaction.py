@@ -315,6 +315,7 @@ def test_a_note_that_quotes_credentials_is_cleaned_too(tmp_path):
     assert (tmp_path / "manifest.json").read_text() == '{"notes": ["no answer from redis://***@cache"]}'
 
 
+@pytest.mark.slow
 def test_cleaning_a_large_text_takes_time_in_proportion():
     text = "".join(
         f'"name": "token_token_token", "file": "/srv/{number}' + "b" * 200 + '.py"\n' for number in range(5000)

@@ -46,6 +46,7 @@ def tree(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_release_bumps_every_place_rebuilds_and_tags(tree):
     release.release(tree, "9.9.9", lambda root: None)
     assert (
@@ -85,6 +86,7 @@ def test_a_release_that_makes_no_sense_is_refused(tree, version, told):
     assert not release.git(tree, "status", "--porcelain") and not release.git(tree, "tag")
 
 
+@pytest.mark.slow
 def test_a_release_is_refused_over_uncommitted_work_which_stays(tree):
     (tree / "SKILL.md").write_text((tree / "SKILL.md").read_text() + "\nmine\n")
     with pytest.raises(release.Refused, match="uncommitted"):

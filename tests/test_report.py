@@ -212,6 +212,7 @@ def test_nothing_that_a_dump_says_is_markup(tmp_path):
     assert not re.search(r"(?<!\\)[*_~|`]", outside.replace("![", "").replace("](", ""))
 
 
+@pytest.mark.slow
 def test_every_format_that_is_read_is_reported(tmp_path):
     """Dumps of all tools, tasks without threads, and what people paste: none breaks the page or a picture."""
     files = [file for file in sorted((ROOT / "tests" / "dumps").rglob("*.*")) if ".truth." not in file.name]
@@ -264,6 +265,7 @@ def test_a_source_tree_gives_a_pasted_dump_its_lines_and_the_diff(tmp_path):
     assert not gather(DUMP).diff and not gather(DUMP).code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -208,6 +208,7 @@ def slow() -> str:
     return "page"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule, source", [*BLOCKS.items(), *(("await_future", source) for source in MORE.values())])
 def test_the_bad_form_stalls_the_loop_and_the_good_one_gives_the_same_without(rule: str, source: str) -> None:
     (bad, stall), (good, calm) = (
@@ -356,6 +357,7 @@ async def requested(app, path: str, query: bytes) -> tuple[int, bytes]:
     return sent[0]["status"], b"".join(each.get("body", b"") for each in sent)
 
 
+@pytest.mark.slow
 def test_a_route_made_synchronous_answers_the_same_and_leaves_the_loop_free() -> None:
     (bad, stall), (good, calm) = (
         stalled(lambda text=text: requested(load(text).app, "/report", b"name=x"))
@@ -416,6 +418,7 @@ LOCKED = """
 """
 
 
+@pytest.mark.slow
 def test_the_lock_of_threads_hangs_for_ever_and_that_of_asyncio_keeps_the_order() -> None:
     bad, good = both("asyncio_lock", LOCKED)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -441,6 +444,7 @@ SHARED = """
 """
 
 
+@pytest.mark.slow
 def test_a_shared_pool_s_exit_waits_as_before_off_the_loop_and_drops_nothing_that_others_await() -> None:
     async def closed(module: types.ModuleType) -> list:
         renderer, begun = module.Renderer(), threading.Event()

@@ -44,6 +44,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_tree_gives_one_diff_that_git_applies(tree: Path) -> None:
     done = hang("fix", ".", cwd=tree)
     assert done.returncode == 0 and done.stdout.count("--- a/") == 2
@@ -53,12 +54,14 @@ def test_a_tree_gives_one_diff_that_git_applies(tree: Path) -> None:
     assert hang("fix", "--check", ".", cwd=tree).returncode == 0
 
 
+@pytest.mark.slow
 def test_write_changes_each_file_of_a_tree_once(tree: Path) -> None:
     done = hang("fix", "--write", "app", "app/a.py", cwd=tree)
     assert done.returncode == 0 and done.stderr.count(": rewritten") == 2 and not done.stdout
     assert hang("fix", "app", cwd=tree).stdout == ""
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_keeps_no_other_from_being_rewritten(tree: Path) -> None:
     (tree / "app" / "a.py").chmod(0o444)
     done = hang("fix", "--write", "app", cwd=tree)
@@ -108,6 +111,7 @@ def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
     assert refused["message"]["text"].startswith("Not rewritten: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -143,6 +147,7 @@ NEWER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", NEWER, ids=str)
 def test_a_file_for_a_newer_python_names_the_python_that_reads_it(version: tuple, tree: Path) -> None:
     (tree / "new.py").write_text(SLEEPS + NEWER[version])
@@ -261,6 +266,7 @@ def test_a_diagnosis_that_leads_nowhere_is_a_bad_request(text: str, service: Pat
 # -- the time ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_check_takes_three_times_as_long_as_the_parser_at_most() -> None:
     library = Path(os.__file__).parent
     files = [

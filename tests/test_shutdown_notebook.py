@@ -8,18 +8,20 @@ import html
 import re
 import shutil
 
-import nbformat
 import pytest
 
 import lab
 import stops
-from refresh_notebook import SHUTDOWN
+from refresh_notebook import SHUTDOWN, opened
 from test_notebook import IGNORED, MACHINE, PACKAGE, ROOT, code, errors, everything, files, nbval, text
+
+
+pytestmark = pytest.mark.slow  # nbformat alone takes seconds to import
 
 
 @pytest.fixture(scope="module")
 def notebook():
-    return nbformat.read(SHUTDOWN, as_version=4)
+    return opened(SHUTDOWN)
 
 
 def test_cells_are_short_and_were_run_in_order(notebook):

@@ -11,12 +11,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-import nbformat
 import pytest
 from fastapi import FastAPI
 
 import lab
-from refresh_notebook import SHUTDOWN
+from refresh_notebook import SHUTDOWN, opened
 from snippet_lab import NEVER, ask, held, lay_out, seconds_to_stop
 from test_notebook import ROOT, everything
 from test_package import pythons
@@ -30,13 +29,13 @@ def shape(text: str) -> str:
 
 def test_the_output_on_the_page_is_the_notebook_s():
     blocks = re.findall(r"^```text\n(.*?)\n```$", PAGE.read_text(), re.M | re.S)
-    real = shape(everything(nbformat.read(SHUTDOWN, as_version=4)))
+    real = shape(everything(opened(SHUTDOWN)))
     assert len(blocks) == 3 and all(shape(block) in real for block in blocks)
 
 
 def test_the_crowds_on_the_executors_page_are_the_notebook_s():
     block = re.findall(r"^```text\n(.*?)\n```$", (ROOT / "references" / "executors.md").read_text(), re.M | re.S)
-    assert len(block) == 1 and shape(block[0]) in shape(everything(nbformat.read(SHUTDOWN, as_version=4)))
+    assert len(block) == 1 and shape(block[0]) in shape(everything(opened(SHUTDOWN)))
 
 
 def test_the_clocks_on_the_page_are_those_of_the_snippets():
@@ -61,6 +60,7 @@ atexit.register(print, "atexit ran")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", pythons())
 def test_atexit_comes_after_the_pools_were_joined(python):
     done = subprocess.run([python, "-c", ATEXIT], capture_output=True, text=True, check=True)

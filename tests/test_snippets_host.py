@@ -420,6 +420,7 @@ def test_the_image_stops_by_signal_within_the_grace_of_compose():
     assert any("py-spy" in rest for name, rest in steps if name == "RUN") and dict(steps)["USER"] != "root"
 
 
+@pytest.mark.slow
 def test_the_health_check_of_compose_runs_and_tells_an_answer_from_none(tmp_path):
     test = manifest("debug.compose.yaml")["services"]["app"]["healthcheck"]["test"]
     assert test[0] == "CMD"

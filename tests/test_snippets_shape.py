@@ -58,6 +58,7 @@ def test_every_python_from_3_9_on_takes_the_syntax(python, tmp_path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", pythons())
 def test_those_of_the_standard_library_are_imported_by_every_python(python):
     names = [
@@ -82,6 +83,7 @@ BY_A_SERVER = {"loop_guard.py", "loop_watchdog.py", "service_lifespan.py", "uvic
 ALONE = [file for file in FILES if file.suffix == ".py" and file.name not in BY_A_SERVER]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ALONE, ids=lambda file: file.name)
 def test_it_runs_by_itself_shows_something_and_ends(file):
     done = subprocess.run([sys.executable, "-B", file], capture_output=True, text=True)

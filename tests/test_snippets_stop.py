@@ -225,6 +225,7 @@ def test_a_drain_names_the_calls_of_its_pool_and_of_no_other():
     assert len(left) == 1 and left[0].startswith("app_0: ")
 
 
+@pytest.mark.slow
 def test_a_shutdown_has_no_such_limit():
     pool, release = busy("unbounded")
     waiting = threading.Thread(target=pool.shutdown)
@@ -271,6 +272,7 @@ if len(sys.argv) > 1:
 """
 
 
+@pytest.mark.slow
 def test_the_last_resort_ends_a_process_that_its_threads_would_hold():
     def run(*arguments: str, patience: float = 3) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -309,6 +311,7 @@ def test_a_periodic_thread_works_goes_on_after_a_failure_and_stops_at_once(caplo
     assert len(runs) == count and "cleanup: a run failed" in caplog.text and "disk full" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_periodic_thread_that_is_deep_in_its_sleep_stops_at_once_where_a_sleeping_loop_does_not():
     cleaner = PeriodicThread(lambda: None, every=60)
     began = time.monotonic()

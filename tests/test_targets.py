@@ -381,6 +381,7 @@ class Spy:
 FAILED = (1, "", "Error: Failed to find a python interpreter in the .data section")
 
 
+@pytest.mark.slow
 def test_a_look_that_fails_by_chance_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyspy, "run_pyspy", Spy(*[FAILED] * 6, (0, "[]", ""), (0, DUMP, "")))
     missed: list[str] = []

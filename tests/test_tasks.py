@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import servers
 from hangdebug.capture.interpreter import asyncio_pstree, layout, tasks
 from hangdebug.capture.interpreter.coroutines import Moved
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
@@ -26,17 +27,8 @@ KNOWN = Path(__file__).with_name("known_tasks.py")
 
 
 def pythons() -> list[Path]:
-    """This interpreter, and the others of this machine that can be walked, one for each version."""
-    found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(9, 16)))]
-    found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
-    one_each = {}
-    for path in found:
-        code = "import asyncio, ctypes, sys; print(*sys.version_info[:2], sys.abiflags)"
-        done = subprocess.run([path, "-c", code], capture_output=True, text=True)
-        version = tuple(done.stdout.split())
-        if done.returncode == 0 and len(version) == 2 and version[0] == "3" and 9 <= int(version[1]) <= 15:
-            one_each.setdefault(version, Path(path))
-    return list(one_each.values())
+    """The interpreters of this machine that can be walked, one for each version and build."""
+    return [Path(path) for version, path in sorted(servers.pythons().items()) if (3, 9) <= version[:2] <= (3, 15)]
 
 
 @pytest.fixture(params=pythons(), ids=str)

@@ -47,6 +47,7 @@ def test_each_place_is_rewritten_or_refused_with_its_reason(case: str, tmp_path:
     assert not fix.propose(path).changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [88, 100])
 def test_what_was_clean_for_ruff_is_clean_afterwards(width: int, tmp_path: Path) -> None:
     ruff = shutil.which("ruff") or shutil.which("ruff", path=str(Path(sys.executable).parent))

@@ -148,6 +148,7 @@ def test_the_capture_command_takes_and_marks_a_dump(tmp_path):
     assert written and all("(sleep.py:33)  # <-- sleep\n" in file.read_text() for file in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong, told",
     [

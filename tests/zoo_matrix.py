@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -169,6 +170,7 @@ def environment(interpreter: str) -> str:
     return str(python)
 
 
+@cache
 def version_of(python: str) -> str:
     """Such as "3.11"; "" for what does not run."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
