@@ -15,7 +15,6 @@ import stops
 from refresh_notebook import SHUTDOWN, opened
 from test_notebook import IGNORED, MACHINE, PACKAGE, ROOT, code, errors, everything, files, nbval, text
 
-
 pytestmark = pytest.mark.slow  # nbformat alone takes seconds to import
 
 
