@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import zoo
+from by_folder import by_folder
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.excerpts import with_sources
@@ -69,7 +68,7 @@ def names(answer: Diagnosis, marked: frozenset[tuple[str, int]]) -> bool:
     return not marked if frame is None else (Path(frame.file).name, frame.line) in marked
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
+@by_folder(FILES)
 def test_a_dump_alone_gives_the_truth_or_a_doubt(file: Path) -> None:
     """A C call has no frame: without the line's text the cause may be a vaguer one, and then not confident."""
     truth = case(file)
@@ -113,7 +112,7 @@ def vaguer(truth: Case) -> set[str]:
     return {"other", "cpu-bound"} if truth.state == "loop-busy" else {"other"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.name}")
+@by_folder(FILES)
 def test_a_dump_with_its_source_gives_the_truth(file: Path) -> None:
     truth = case(file)
     evidence = truth.evidence

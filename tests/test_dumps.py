@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from by_folder import by_folder
 from hangdebug.errors import NotADump
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 from hangdebug.evidence.paste import read
@@ -20,7 +21,7 @@ TEXTS = sorted(DUMPS.rglob("*-pyspy*.txt"))
 HUNG = (DUMPS / "executor-shutdown" / "py311-pyspy043.txt").read_text()
 
 
-@pytest.mark.parametrize("file", TEXTS, ids=lambda file: f"{file.parent.name}-{file.name}")
+@by_folder(TEXTS)
 def test_no_line_of_a_real_dump_is_skipped(file: Path) -> None:
     text = file.read_text()
     frames = [frame for one in read(text) for thread in one.threads for frame in thread.frames]

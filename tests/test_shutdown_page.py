@@ -27,12 +27,14 @@ def shape(text: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "N", text)
 
 
+@pytest.mark.slow
 def test_the_output_on_the_page_is_the_notebook_s():
     blocks = re.findall(r"^```text\n(.*?)\n```$", PAGE.read_text(), re.M | re.S)
     real = shape(everything(opened(SHUTDOWN)))
     assert len(blocks) == 3 and all(shape(block) in real for block in blocks)
 
 
+@pytest.mark.slow
 def test_the_crowds_on_the_executors_page_are_the_notebook_s():
     block = re.findall(r"^```text\n(.*?)\n```$", (ROOT / "references" / "executors.md").read_text(), re.M | re.S)
     assert len(block) == 1 and shape(block[0]) in shape(everything(opened(SHUTDOWN)))

@@ -14,6 +14,7 @@ import pytest
 
 import capture_dumps
 import zoo
+from by_folder import by_folder
 from hangdebug import causes
 from hangdebug.evidence.paste import read
 
@@ -87,7 +88,7 @@ def test_an_unknown_server_is_told_the_known_ones():
         zoo.truth("slep")
 
 
-@pytest.mark.parametrize("dump", TEXTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@by_folder(TEXTS)
 def test_a_text_dump_marks_the_line_that_its_server_marks(dump):
     truth = zoo.server_of(dump)
     marked = [line for line in dump.read_text().splitlines() if zoo.MARK in line]
@@ -99,7 +100,7 @@ def test_a_text_dump_marks_the_line_that_its_server_marks(dump):
         assert (frame["file"], int(frame["line"])) in truth.marked
 
 
-@pytest.mark.parametrize("dump", OTHERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@by_folder(OTHERS)
 def test_a_dump_of_another_tool_marks_the_line_that_its_server_marks(dump):
     """Some print the source line too, which holds the server's own mark."""
     truth = zoo.server_of(dump)
@@ -114,7 +115,7 @@ def test_a_dump_of_another_tool_marks_the_line_that_its_server_marks(dump):
     assert bool(marked) == bool(truth.marked)
 
 
-@pytest.mark.parametrize("dump", JSONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@by_folder(JSONS)
 def test_a_json_dump_has_the_truth_beside_it(dump):
     truth = zoo.server_of(dump)
     beside = json.loads(dump.with_suffix(".truth.json").read_text())
