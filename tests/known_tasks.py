@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 if "pure" in sys.argv:
     asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
     asyncio.Future = asyncio.futures.Future = asyncio.futures._PyFuture
+    if sys.version_info >= (3, 14):  # from there on each kind of task has a current one of its own
+        asyncio.current_task = asyncio.tasks.current_task = asyncio.tasks._py_current_task
 
 
 class Gate(asyncio.Semaphore):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Callable
 
 import lab
+import newer_python
 from postgres import free_port
 
 ELSEWHERE = (
@@ -126,7 +127,7 @@ def has(module: str, python: str) -> bool:
 def pythons() -> dict[tuple[int, int, str], str]:
     """The interpreters of this machine with asyncio and ctypes: (major, minor, flags of its build) to its path."""
     found = [sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(6, 16)))]
-    found += map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3")))
+    found += [*map(str, sorted(Path.home().glob(".pyenv/versions/3*/bin/python3"))), *newer_python.installed()]
     made: dict[tuple[int, int, str], str] = {}
     code = "import asyncio, ctypes, sys; print(*sys.version_info[:2], sys.abiflags)"
     for path in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -44,7 +43,7 @@ WRONG = replace(
     wrong="healthy, none",
     false_alarm=True,
 )
-NEWER = [path for path in map(shutil.which, ("python3.14", "python3.15")) if path]
+NEWER = [path for version, path in sorted(servers.pythons().items()) if version >= (3, 14)]
 
 
 def test_every_server_program_python_and_loop_meet_in_pairs() -> None:
@@ -130,7 +129,8 @@ def test_a_thread_without_an_id_is_known_by_its_address() -> None:
     assert named.splitlines() == [f"thread ({row['os_thread_id']}): x;main (a.py:1) 3" for row in rows]
 
 
-@pytest.mark.skipif(not NEWER, reason="no Python newer than 3.13 is installed here. Next: apt-get install python3.14")
+@pytest.mark.live
+@pytest.mark.skipif(not NEWER, reason="no Python newer than 3.13 is here. Next: python tests/newer_python.py")
 @pytest.mark.parametrize("python", NEWER or [""])
 def test_a_newer_python_tells_where_its_tasks_wait(python: str) -> None:
     """By its own tool: what is said where its memory is not understood."""

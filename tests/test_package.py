@@ -27,6 +27,7 @@ from hangdebug.evidence.vocabulary import STATES
 ROOT = Path(__file__).resolve().parent.parent
 import build_skill
 
+MOST_FILES = 190  # an upload may have 200: the next ideas need room
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 KEYS = {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
 
@@ -157,7 +158,7 @@ def test_the_archive_obeys_the_rules_of_an_upload():
     names = [info.filename for info in infos]
     assert {name.partition("/")[0] for name in names} == {"backend-hang-debug"}
     assert [name for name in names if name.lower().endswith("skill.md")] == ["backend-hang-debug/SKILL.md"]
-    assert len(names) == len(set(names)) < 200 and sum(info.file_size for info in infos) < 30_000_000
+    assert len(names) == len(set(names)) <= MOST_FILES and sum(info.file_size for info in infos) < 30_000_000
     for info in infos:
         parts = info.filename.split("/")
         assert re.fullmatch(r"[A-Za-z0-9._/-]+", info.filename) and ".." not in parts

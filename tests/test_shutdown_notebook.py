@@ -106,7 +106,7 @@ def test_a_crowd_shows_what_each_repair_is_worth(notebook):
 
 
 @pytest.mark.live
-def test_it_runs_from_an_unpacked_package_and_writes_nothing_there(notebook, tmp_path):
+def test_it_runs_where_nothing_can_be_written_and_leaves_nothing_there(notebook, tmp_path):
     skill = tmp_path / "unpacked" / "backend-hang-debug"
     for name in PACKAGE:
         shutil.copytree(ROOT / name, skill / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "evidence-*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -186,13 +185,14 @@ def switches(pid: int) -> list[str]:
 @contextmanager
 def with_lists() -> Iterator[int]:
     """known_tasks.py under an interpreter that keeps its tasks in lists. Skips where there is none."""
-    found = [path for path in map(shutil.which, ("python3.14", "python3.15")) if path]
+    found = [path for version, path in sorted(servers.pythons().items()) if version >= (3, 14)]
     if not found:
-        pytest.skip("no Python newer than 3.13 is installed here. Next: apt-get install python3.14")
+        pytest.skip("no Python newer than 3.13 is here. Next: python tests/newer_python.py")
     with running(Path(found[0])) as pid:
         yield pid
 
 
+@pytest.mark.live
 def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node's two neighbours must name it; then the interpreter is asked itself."""
     with with_lists() as pid:
@@ -205,6 +205,7 @@ def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: py
     assert found.note == asyncio_pstree.NOTE and len(found.tasks) == len(nodes)
 
 
+@pytest.mark.live
 def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     with with_lists() as pid:
         with measured_specimen(pid) as one:

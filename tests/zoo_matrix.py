@@ -1,7 +1,8 @@
 """Hang every server under every Python, event loop and program that serves it; diagnose each live; print the table.
 
-    python tests/zoo_matrix.py                                    the Pythons 3.9 to 3.13 that are found here
-    python tests/zoo_matrix.py --interpreter /usr/bin/python3.14  another one too: a venv is made in build/zoo for it
+    python tests/zoo_matrix.py                                    the Pythons 3.9 to 3.15 that are found here
+    python tests/newer_python.py                                  first, for 3.14 and 3.15 where Debian's are older
+    python tests/zoo_matrix.py --interpreter PATH                 another one too: a venv is made in build/zoo for it
     python tests/zoo_matrix.py --all --out docs/zoo.md            every server on both loops; also write the table
 
 Every server runs on asyncio under every Python, and on uvloop under one; a few of them run under every server
@@ -33,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "scripts"), str(HERE.parent / "notebooks")]
 
 import lab
+import newer_python
 import servers
 import zoo
 from hangdebug.answer.diagnose import diagnose, worst
@@ -60,7 +62,7 @@ PACKAGES = (
     "granian",
 )
 PROBE = "import fastapi, uvicorn, uvloop, requests, sqlalchemy, psycopg_pool, redis"
-MINORS = range(9, 14)
+MINORS = range(9, 16)
 LOOPS = ("asyncio", "uvloop")
 # Those that show something under any server program: one of each state, and a healthy one.
 SAMPLE = (
@@ -148,11 +150,12 @@ def paired(names: list[str], pythons: list[tuple[str, str]], everything: bool) -
 
 
 def found_pythons() -> list[str]:
-    """The interpreters 3.9 to 3.13 on PATH and in pyenv's folder, oldest first, one a version."""
+    """The interpreters 3.9 to 3.15 on PATH, in pyenv's folder and unpacked beside, oldest first, one a version."""
     root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
     made = []
     for minor in MINORS:
         known = [shutil.which(f"python3.{minor}"), *sorted(glob.glob(f"{root}/versions/3.{minor}.*/bin/python"))]
+        known += [path for path in newer_python.installed() if path.endswith(f"/python3.{minor}")]
         made += [path for path in known if path and version_of(path) == f"3.{minor}"][:1]
     return made
 

@@ -3,7 +3,8 @@
     python tooling/build_skill.py
     python tooling/build_skill.py --check
 
-The archive holds one top folder with what the skill needs and nothing else: no tests, no caches, no dot files.
+The archive holds one top folder with what the skill needs and nothing else: no tests, no caches, no dot files, and not
+the second notebook, which is a lesson (a skill may hold 200 files).
 Order, times and permissions are fixed. Compared is what would be unpacked, not the compressed bytes: another
 zlib may pack the same files differently.
 """
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "skill.zip"
 TOP = "backend-hang-debug"
 PARTS = ("SKILL.md", "LICENSE", "scripts", "references", "snippets", "notebooks")
+ONLY_HERE = ("notebooks/clean_shutdown.ipynb", "notebooks/stops.py", "notebooks/backoffice/")  # a lesson for people
 LEFT_OUT = re.compile(r"\.|__pycache__$|evidence-\d|nbval_|.*\.(pyc|zip|part)$")  # matched against each part of a path
 PROGRAMS = re.compile(r".*\.sh|scripts/hang\.py")
 NAME = re.compile(r"[A-Za-z0-9._/-]+")
@@ -42,7 +44,7 @@ def files(root: Path = ROOT) -> dict[str, Path]:
             raise CannotPack(f"{part} is missing.")
         for path in [place] if place.is_file() else place.rglob("*"):
             name = path.relative_to(root).as_posix()
-            if path.is_dir() or any(LEFT_OUT.match(piece) for piece in name.split("/")):
+            if path.is_dir() or name.startswith(ONLY_HERE) or any(LEFT_OUT.match(piece) for piece in name.split("/")):
                 continue
             if path.is_symlink() or not NAME.fullmatch(name):
                 raise CannotPack(

@@ -42,7 +42,8 @@ def tasks_by_pstree(pid: int) -> tuple[Task, ...]:
     if done.returncode:
         raise Unreadable((done.stderr.strip() or "it gave no reason").splitlines()[-1])
     found = asyncio_tools.read(done.stdout.splitlines())
-    return tuple(with_wait(task) for snapshot in found for task in snapshot.tasks)
+    tasks = {(task.name, task.frames): task for one in found for task in one.tasks}  # one is shown under each waiter
+    return tuple(map(with_wait, tasks.values()))
 
 
 def with_wait(task: Task) -> Task:
