@@ -22,7 +22,10 @@ from hangdebug.scene.waits import Wait
 
 FINALISERS = ("weakref.py:__call__", "weakref.py:_exitfunc")
 # They run a generator because they were asked to. Any other library's frame below one means that nobody did.
-DRIVERS = ("contextlib.py", "starlette/concurrency.py", "starlette/responses.py", "itertools.py", "functools.py")
+DRIVERS = (
+    *(f"contextlib.py:{name}" for name in ("__enter__", "__exit__", "inner", "close", "_exit_wrapper", "_cb_wrapper")),
+    *("starlette/concurrency.py", "starlette/responses.py", "itertools.py", "functools.py"),
+)
 # Where a stack alone has to do: the server's frames that call the application's own functions. Others do not.
 SERVER = ("fastapi/", "starlette/", "uvicorn/", "h11/", "httptools/", "asyncio/base_events.py")
 CALLS_HANDLERS = ("routing", "responses", "background", "endpoints", "middleware/base", "concurrency", "testclient")
