@@ -152,6 +152,12 @@ MORE = (
             "parked_pool",
         )
     ),
+    # 3.14 keeps its tasks in lists of its own, and 3.15 has the collector and frames of another kind.
+    *(
+        Shot(name, version)
+        for version in ("3.14", "3.15")
+        for name in ("executor_shutdown", "gc", "reentered", "threadpool_limit", "unset_event", "none", "slow_requests")
+    ),
     # uvloop: the loop is one C frame, and its descriptors are another's.
     *(
         Shot(name, "3.12", "uvloop")
