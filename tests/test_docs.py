@@ -24,7 +24,9 @@ import build_skill
 import generate
 
 SKILL, README, CLI = ROOT / "SKILL.md", ROOT / "README.md", ROOT / "docs" / "cli.md"
+INDEX = ROOT / "docs" / "README.md"
 CARRY_ON = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/architecture.md")]
+CARRY_ON += [INDEX, ROOT / "docs" / "comparison.md"]
 PAGES = [SKILL, README, *CARRY_ON, *sorted((ROOT / "references").glob("*.md"))]
 PATH = re.compile(r"(?<![\w/$.-])(?:scripts|references|snippets|notebooks|tests|tooling|docs)/[\w./-]*\w/?")
 INVENTED = re.compile(r"your[_-](?:cause|state|format|rule)")  # what the reader is told to make
@@ -123,11 +125,11 @@ def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
     )
 
 
-def test_the_skill_and_the_readme_name_the_states_that_can_be_answered():
+def test_the_skill_and_the_index_of_pages_name_the_states_that_can_be_answered():
     rooms = (ROOT / "scripts" / "hangdebug" / room for room in ("scene", "answer"))
     engine = "".join(path.read_text() for room in rooms for path in room.rglob("*.py") if path.name != "model.py")
     given = {state for state in STATES if f'"{state}"' in engine}
-    listed = re.search(r"^## The causes\n\n(.*?)\. The cause\n", README.read_text(), re.M | re.S)[1]
+    listed = re.search(r"^## States and causes\n\n(.*?)\. The cause\n", INDEX.read_text(), re.M | re.S)[1]
     assert given == set(re.findall(r"`([\w-]+)`", listed))
     assert given == set(re.findall(r"^\| `([\w-]+)` \|", SKILL.read_text(), re.M))
 
@@ -295,3 +297,7 @@ def test_the_docs_tell_to_run_something_and_what_is_set_aside_is_there():
     everything = [line for page in PAGES for line in commands(page)]
     assert len(RUN) >= 9 and set(ASIDE) <= set(everything)
     assert shutil.which("curl"), "curl is missing: sudo apt-get install curl"
+
+
+def test_the_readme_is_read_in_a_few_minutes():
+    assert len(README.read_text().split()) < 1500

@@ -1,4 +1,4 @@
-"""Write what is generated: references/causes.md, README.md between its markers, and notebooks/practice.json.
+"""Write what is generated: references/causes.md, two pages between their markers, and notebooks/practice.json.
 
     python tooling/generate.py              write what changed
     python tooling/generate.py --check      change nothing; exit status 1 if something is stale
@@ -95,7 +95,7 @@ def replaced(text: str, name: str, body: str) -> str:
     """`text` with `body` between its markers of that name. Raises ValueError where there are none."""
     pattern = re.compile(rf"(<!-- {name}: [^>]*-->\n).*?(\n<!-- end of {name} -->)", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(f"README.md has no markers of {name}, or several.")
+        raise ValueError(f"The page has no markers of {name}, or several.")
     return pattern.sub(lambda found: f"{found[1]}\n{body}\n{found[2]}", text)
 
 
@@ -125,9 +125,9 @@ def example(output: str) -> str:
 
 
 def zoo_summary() -> str:
-    """What `make zoo` last found, in short. Raises ValueError where its page has no such part."""
+    """What `make zoo` last found, in one sentence or two. Raises ValueError where its page has no such part."""
     page = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
-    found = re.search(r"(?s)\n## In short\n\n(.*?)\n\n## ", page)
+    found = re.search(r"\n## In short\n\n(.*)\n", page)
     if not found:
         raise ValueError("docs/zoo.md has no summary. Next: make zoo")
     return found[1]
@@ -135,15 +135,16 @@ def zoo_summary() -> str:
 
 def pages(run: bool = False) -> dict[Path, str]:
     """Every generated file, and what it should hold. `run` renews the example too."""
-    readme = ROOT / "README.md"
-    text = replaced(readme.read_text(encoding="utf-8"), "causes", index("references/causes.md"))
-    text = replaced(text, "zoo", zoo_summary())
+    readme, index_page = ROOT / "README.md", ROOT / "docs" / "README.md"
+    text = replaced(readme.read_text(encoding="utf-8"), "zoo", zoo_summary())
+    causes = replaced(index_page.read_text(encoding="utf-8"), "causes", index("../references/causes.md"))
     if run:
         text = replaced(text, "example", example(triage_output()))
     return {
         ROOT / "references" / "causes.md": causes_page(),
         ROOT / "docs" / "cli.md": cli_page(),
         readme: text,
+        index_page: causes,
         ROOT / "notebooks" / "practice.json": cases.practice(),
     }
 

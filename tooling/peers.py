@@ -1,7 +1,7 @@
 """Hang some servers, give each to the tools that people use instead, and print what each tells.
 
     python tooling/peers.py                                  the table
-    python tooling/peers.py --write                          also put it into README.md
+    python tooling/peers.py --write                          also put it into docs/comparison.md
     python tooling/peers.py --python314 /usr/bin/python3.14  with `asyncio pstree`, which needs a server on 3.14
 
 The tools come from the package index into build/peers. A cell is measured: "line" when the tool's output has the line
@@ -109,7 +109,7 @@ def table(tools: Path, python314: str | None) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python314", metavar="PATH", help="a Python 3.14 that has fastapi, uvicorn and requests")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/comparison.md")
     arguments = parser.parse_args()
     try:
         made = table(environment(), arguments.python314)
@@ -118,10 +118,8 @@ def main() -> int:
         return 2
     print(made)
     if arguments.write:
-        readme = ROOT / "README.md"
-        readme.write_text(
-            generate.replaced(readme.read_text(encoding="utf-8"), "peers", f"\n{made}\n"), encoding="utf-8"
-        )
+        page = ROOT / "docs" / "comparison.md"
+        page.write_text(generate.replaced(page.read_text(encoding="utf-8"), "peers", f"\n{made}\n"), encoding="utf-8")
     return 0
 
 
