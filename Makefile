@@ -14,7 +14,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers scan release lock clean venv
+.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers scan release lock clean venv venv-notebook venv-tests
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -35,14 +35,14 @@ help:
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
 	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
 	@echo 'make claims            run what is commonly said about executors on this Python, print what happened'
-	@echo 'make lock              resolve requirements.in into requirements.lock (UPGRADE=1: newest versions)'
+	@echo 'make lock              resolve the requirements into their locks (UPGRADE=1: newest versions)'
 	@echo 'make clean             remove .venv and caches; evidence that you saved stays'
 
 triage: venv
 	@sh tooling/need.sh curl
 	@$(ENV_PYTHON) scripts/hang.py triage $(TARGET)
 
-test: venv
+test: venv-tests
 	@sh tooling/need.sh curl
 	@$(ENV_PYTHON) -m pytest -n 2 tests </dev/null  # tests/test_notebook.py runs the notebook under nbval
 
@@ -50,51 +50,51 @@ test: venv
 FAST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/build/bytecode' $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval \
        -m 'not live and not slow'
 
-fast: venv
+fast: venv-tests
 	@$(FAST) tests </dev/null
 
-coverage: venv
+coverage: venv-tests
 	@$(FAST) --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR) tests </dev/null
 
-lint: venv
+lint: venv-tests
 	@$(ENV_PYTHON) -m ruff format --check .
 	@$(ENV_PYTHON) -m ruff check .
 
-types: venv
+types: venv-tests
 	@$(ENV_PYTHON) -m mypy
 
-notebook: venv
+notebook: venv-notebook
 	@$(ENV_PYTHON) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/triage.ipynb
 
-app: venv
+app: venv-notebook
 	@$(ENV_PYTHON) -m voila notebooks/triage.ipynb
 
-pictures: venv
+pictures: venv-tests
 	@sh tooling/need.sh curl chromium
 	@$(ENV_PYTHON) tooling/picture.py
 	@HANG_PICTURES=docs $(ENV_PYTHON) -m pytest -q tests/test_browser.py -k click </dev/null
 
-skill: venv
+skill: venv-tests
 	@$(ENV_PYTHON) tooling/generate.py
 	@$(ENV_PYTHON) tooling/build_skill.py
 
-zoo: venv
+zoo: venv-tests
 	@$(ENV_PYTHON) tests/zoo_matrix.py --out docs/zoo.md $(ZOO)
 	@HANG_LONG=1 $(ENV_PYTHON) -m pytest -q tests/test_healthy.py </dev/null
 
-bundles: venv
+bundles: venv-tests
 	@$(ENV_PYTHON) tests/record_bundles.py $(NAMES)
 
-peers: venv
+peers: venv-tests
 	@$(ENV_PYTHON) tooling/peers.py $(if $(WRITE),--write) $(if $(PYTHON314),--python314 '$(PYTHON314)')
 
-scan: venv
+scan: venv-tests
 	@$(ENV_PYTHON) tooling/scan.py
 
-release: venv
+release: venv-tests
 	@$(ENV_PYTHON) tooling/release.py '$(VERSION)'
 
-claims: venv
+claims: venv-tests
 	@sh tooling/need.sh curl
 	@$(ENV_PYTHON) tooling/claims.py $(if $(WRITE),--write)
 
@@ -108,3 +108,9 @@ clean:
 
 venv:
 	@sh tooling/venv.sh
+
+venv-notebook:
+	@sh tooling/venv.sh notebook
+
+venv-tests:
+	@sh tooling/venv.sh tests

@@ -452,11 +452,12 @@ LINKED = (
 )
 
 
-def environment_maker(folder: Path, **programs: str) -> subprocess.CompletedProcess:
+def environment_maker(folder: Path, *part: str, **programs: str) -> subprocess.CompletedProcess:
     """Run tooling/venv.sh in a folder of its own, with only these programs and those of the base system."""
     (folder / "tooling").mkdir(exist_ok=True)
     shutil.copy(ROOT / "tooling" / "venv.sh", folder / "tooling")
-    (folder / "requirements.lock").write_text("# nothing\n")
+    for name in ("requirements", "requirements-notebook", "requirements-tests"):
+        (folder / f"{name}.lock").write_text(f"# nothing of {name}\n")
     tools = folder / "bin"
     tools.mkdir(exist_ok=True)
     for name in ("cat", "cmp", "dirname", "grep", "mktemp", "rm", "tail"):
@@ -465,7 +466,11 @@ def environment_maker(folder: Path, **programs: str) -> subprocess.CompletedProc
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
     return subprocess.run(
-        [shutil.which("sh"), "tooling/venv.sh"], cwd=folder, capture_output=True, text=True, env={"PATH": str(tools)}
+        [shutil.which("sh"), "tooling/venv.sh", *part],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"PATH": str(tools)},
     )
 
 
@@ -477,6 +482,11 @@ def test_an_environment_is_made_once_and_again_when_the_lock_changes_or_an_insta
     first = environment_maker(folder, python3=python)
     assert first.returncode == 0 and "Making .venv" in first.stderr, first.stderr
     assert environment_maker(folder).stderr == ""
+    more = environment_maker(folder, "notebook")
+    assert more.returncode == 0 and more.stderr.startswith("Adding to .venv")
+    assert environment_maker(folder).stderr == environment_maker(folder, "notebook").stderr == ""
+    assert "Adding to .venv" in environment_maker(folder, "tests").stderr
+    assert environment_maker(folder, "notebook").stderr == environment_maker(folder, "tests").stderr == ""
     # From here on each is made of links to the first one's packages: unpacking pip takes most of the time.
     packages = next((folder / ".venv" / "lib").glob("python3*")) / "site-packages"
     packages.rename(folder / "packages")
@@ -581,7 +591,17 @@ def test_ci_installs_only_what_is_missing_and_only_where_it_may(tmp_path, who, s
 
 
 def test_the_lock_names_no_address_and_pins_every_package_by_hash():
-    text = (ROOT / "requirements.lock").read_text()
+    text = "".join(path.read_text() for path in sorted(ROOT.glob("requirements*.lock")))
     assert not re.search(r"://|--(?:index|extra-index|find-links)|@ file", text)
     pins = re.split(r"\n(?=[a-z0-9])", text)
-    assert len(pins) > 50 and all("==" in pin.split("\n")[0] and "--hash=sha256:" in pin for pin in pins)
+    assert (
+        len(pins) > 150
+        and len(set(pins)) == len(pins)
+        and all("==" in pin.split("\n")[0] and "--hash=sha256:" in pin for pin in pins)
+    )
+
+
+def test_the_demo_needs_a_small_part_of_the_packages():
+    """`make triage` is the first thing that anybody runs: no notebook and no numerics come with it."""
+    pins = re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
+    assert len(set(pins)) < 30 and not set(pins) & {"numpy", "matplotlib", "ipykernel", "pytest", "sqlalchemy"}

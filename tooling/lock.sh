@@ -1,5 +1,6 @@
 #!/bin/sh
-# Resolve requirements.in into requirements.lock, for Python 3.10 to 3.14 and every platform at once.
+# Resolve the three parts of the requirements, for Python 3.10 to 3.14 and every platform at once. All are resolved
+# together, so that they agree; then each lock gets what the parts before it do not have.
 # uv comes from a throw-away environment. Pins that still fit stay; --upgrade takes the newest.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,12 +9,23 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 ${PYTHON:-python3} -m venv "$scratch/venv"
 "$scratch/venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
-cp requirements.lock "$scratch/requirements.lock"
-"$scratch/venv/bin/python" -m uv pip compile requirements.in --quiet --universal --python-version 3.10 \
-    --generate-hashes --no-emit-index-url --no-emit-find-links --no-strip-extras --no-header "$@" -o "$scratch/requirements.lock"
-if grep -nE '://|--(index|extra-index|find-links)' "$scratch/requirements.lock"; then
-    echo 'The lock would name an address; it was left as it is. Next: look at requirements.in' >&2
+
+resolve() {
+    "$scratch/venv/bin/python" -m uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+        --no-emit-index-url --no-emit-find-links --no-strip-extras --no-header --no-annotate "$@"
+}
+
+cat requirements.lock requirements-notebook.lock requirements-tests.lock >"$scratch/all" 2>/dev/null || true
+resolve "$@" -o "$scratch/all" requirements.in requirements-notebook.in requirements-tests.in
+resolve -c "$scratch/all" -o "$scratch/requirements" requirements.in
+resolve -c "$scratch/all" -o "$scratch/requirements-notebook" requirements.in requirements-notebook.in
+cp "$scratch/all" "$scratch/requirements-tests"
+if grep -nE '://|--(index|extra-index|find-links)' "$scratch"/all "$scratch"/requirements*; then
+    echo 'A lock would name an address; they were left as they are. Next: look at the requirements' >&2
     exit 1
 fi
-mv "$scratch/requirements.lock" requirements.lock
-echo "requirements.lock holds $(grep -c '==' requirements.lock) pins."
+"$scratch/venv/bin/python" tooling/only_new.py "$scratch/requirements" "$scratch/requirements-notebook" "$scratch/requirements-tests"
+for part in requirements requirements-notebook requirements-tests; do
+    mv "$scratch/$part" "$part.lock"
+    echo "$part.lock holds $(grep -c '==' "$part.lock") pins."
+done
