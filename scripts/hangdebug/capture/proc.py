@@ -9,7 +9,6 @@ import glob
 import json
 import os
 import platform
-import re
 import struct
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
 from hangdebug.evidence.tcp import connections
 

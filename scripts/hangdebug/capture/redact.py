@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
+
+from hangdebug.evidence import patterns as re
 
 STRUCK = "***"
 # Options whose values say what is served, and never how to get in.

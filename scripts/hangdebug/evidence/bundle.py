@@ -24,7 +24,6 @@ Every part but one sample may be missing: a process can die half way.
 from __future__ import annotations
 
 import json
-import re
 import tarfile
 import zipfile
 import zlib
@@ -35,6 +34,7 @@ from typing import Any
 
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.evidence import kernel, tcp
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot

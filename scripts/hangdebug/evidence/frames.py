@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import lru_cache
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.libraries import FAMILIAR, INSTALLED_TOPS, KNOWN_TOPS, UNLIKELY_NAMES
 from hangdebug.evidence.model import Frame
 

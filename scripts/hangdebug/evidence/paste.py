@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import replace
 
 from hangdebug.errors import BadRequest, NotADump
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import (
     asyncio_tools,
     collapsed,

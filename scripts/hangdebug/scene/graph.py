@@ -6,10 +6,10 @@ An edge is drawn only to whoever the evidence names. Whoever waits for a moving 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
 from hangdebug.evidence.libraries import PARKED

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.kernel import EPOLL
 from hangdebug.evidence.libraries import HANDLE, POLL

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from typing import Any
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame
 

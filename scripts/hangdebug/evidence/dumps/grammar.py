@@ -6,11 +6,11 @@ becomes an unnamed thread; a head that comes again begins the next sample.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Callable, Literal
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.frames import package

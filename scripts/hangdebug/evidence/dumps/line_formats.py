@@ -5,11 +5,11 @@ A format that needs more than a Grammar has a file of its own beside this one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Callable
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts, pyspy_text
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar, Head, python_of

@@ -10,10 +10,10 @@ Stacks of tasks (`Task.print_stack()`) may stand among them. Rich's frames are r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of

@@ -11,10 +11,10 @@ traceback of any other exception shows where that was raised, and is no stack of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import UNKNOWN, calls
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
