@@ -10,18 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.answer.model import Diagnosis
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError
-from hangdebug.evidence.bundle import is_bundle, read_bundle
-from hangdebug.evidence.model import Evidence
-from hangdebug.evidence.paste import read, text_of
-from hangdebug.repair.model import Finding, Patch
-from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text, as_trace, explained
 
-if TYPE_CHECKING:  # these need more than the standard library
+if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
+    from hangdebug.answer.model import Diagnosis
     from hangdebug.capture.processes import Target
+    from hangdebug.evidence.model import Evidence
+    from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
 
@@ -86,6 +82,8 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
                 f"python scripts/hang.py diagnose {named(sources[0])} --explain",
             )
         return run_many(arguments, sources)
+    from hangdebug.answer.diagnose import diagnose, worst
+
     answer = worst(map(diagnose, evidence_from(arguments)))
     print(rendered(answer, arguments), end="")
     return 0
@@ -93,6 +91,9 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
 def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
     """Every process in every source, like ones together. What cannot be read is said, and left out."""
+    from hangdebug.answer.diagnose import diagnose
+    from hangdebug.report.text import as_groups, as_json_groups
+
     found: list[tuple[str, Diagnosis]] = []
     for source in sources:
         live = isinstance(source, int)
@@ -122,6 +123,7 @@ def label(source: str | int, evidence: Evidence, count: int) -> str:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
+    from hangdebug.evidence.paste import text_of
     from hangdebug.repair.proof import pressure
     from hangdebug.report import incident, page
 
@@ -157,7 +159,12 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
             "python scripts/hang.py fix app/api/routes/stream.py:14",
         )
     skipped: list[str] = []
-    patches = scan.patches_for(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
+    text = None
+    if arguments.diagnosis:
+        from hangdebug.evidence.paste import text_of
+
+        text = text_of(arguments.diagnosis)
+    patches = scan.patches_for(arguments.places, text, skipped)
     findings: list[Finding] = []
     changed: list[Patch] = []
     unwritten: list[str] = []
@@ -226,6 +233,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """Raises BadRequest for options that do not go together."""
+    from hangdebug.evidence.paste import text_of
     from hangdebug.repair.proof.prove import Plan
     from hangdebug.repair.proof.verify import USAGE
 
@@ -323,6 +331,10 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
         if arguments.save:
             return observe(target, Path(arguments.save), say)
         return observe_briefly(target, say)
+    from hangdebug.answer.diagnose import evidence_of
+    from hangdebug.evidence.bundle import is_bundle, read_bundle
+    from hangdebug.evidence.paste import read, text_of
+
     source = arguments.sources[0]
     bundled = source != "-" and is_bundle(Path(source))
     evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
@@ -334,6 +346,8 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
 
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
+    from hangdebug.report.text import as_json, as_markdown, as_text, as_trace, explained
+
     if arguments.json:
         return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
     text = as_markdown(answer) if arguments.markdown else as_text(answer)
