@@ -14,7 +14,7 @@ from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Seen
-from hangdebug.evidence.frames import package
+from hangdebug.evidence.frames import different, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Evidence, Process, Snapshot
@@ -147,7 +147,7 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
 def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:
     """The source lines that the dumps print below their frames, by file and number."""
     found: dict[str, dict[int, str]] = {}
-    for frame in (frame for one in snapshots for thread in one.threads for frame in thread.frames):
+    for frame in (frame for one in snapshots for frames in different(one.threads) for frame in frames):
         if frame.text and frame.line:
             found.setdefault(frame.file, {})[frame.line] = frame.text
     return found
@@ -155,8 +155,7 @@ def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:
 
 def process_in(snapshot: Snapshot) -> Process:
     """What the dump itself tells of its process."""
-    frames = [frame for thread in snapshot.threads for frame in thread.frames]
-    names = {package(frame) for frame in frames}
+    names = {package(frame) for frames in different(snapshot.threads) for frame in frames}
     server = next(
         (
             one

@@ -407,15 +407,18 @@ def task_edge(scene: Scene, task: Task) -> Edge:
 
 def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the worker that runs the submitted function; to all of the pool's threads where it waits in their queue."""
-    workers = [view for view in scene.threads("worker") if not view.idle]
     if one.inside(*SHUTDOWN):
+        workers = [view for view in scene.threads("worker") if not view.idle]
         return joined_pool_edge(scene, one, [view for view in workers if not is_anyio_worker(view.thread)])
     if not one.starts_with(*RESULT) or one.frame is None:
         return None
     lines = scene.evidence.sources.get(one.frame.file, {})
     pairs = [found.groups() for text in lines.values() for found in SUBMITTED.finditer(text)]
     names = {name.rpartition(".")[2] for _, name in pairs}
-    runs = [view for view in workers if view.thread != one.view.thread and entry_function(view) in names]
+    others = scene.threads("worker") if names else ()
+    runs = [
+        view for view in others if not view.idle and view.thread != one.view.thread and entry_function(view) in names
+    ]
     if runs:
         return Edge(
             "future",

@@ -269,7 +269,8 @@ AUSTIN_PYTHON = re.compile(r"Python version: (?P<version>[\d.]{1,20})")
 def austin_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample. Threads are known by the kernel's id."""
     kept = list(lines)
-    pid = next((int(one["pid"]) for line in kept for one in [AUSTIN_THREAD.search(line[:400])] if one), None)
+    heads = (AUSTIN_THREAD.search(line[:400]) for line in kept if "Process" in line)
+    pid = next((int(one["pid"]) for one in heads if one), None)
     if pid is None:
         return ()
     return tuple(replace(one, pid=pid) for one in stacks.read(kept, AUSTIN_GRAMMAR))

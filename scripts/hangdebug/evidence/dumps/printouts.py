@@ -148,10 +148,12 @@ AROUND = re.compile(r"^\s{0,20}\d{1,9}(?: |$)")
 def read_ipython(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot with one Thread for each traceback."""
     stacks: list[list[Frame]] = [[]]
-    for line in lines:
+    kept = list(lines)
+    heads = {line: [one for pattern in HEADS for one in [pattern.match(line[:2000])] if one] for line in set(kept)}
+    for line in kept:
         if "Traceback (most recent call last)" in line and stacks[-1]:
             stacks.append([])
-        found = next((one for pattern in HEADS for one in [pattern.match(line[:2000])] if one), None)
+        found = next(iter(heads[line]), None)
         arrow = ARROW.match(line) if stacks[-1] and not found else None
         if found and not AROUND.match(line):
             stacks[-1].append(frame(found))
