@@ -221,17 +221,13 @@ def swapped_locks_edge(scene: Scene, key: object, one: Wait, still: Mapping[obje
     takes them in that order as well.
     """
     pair = known_locks(scene, one)
-    others = [
-        (other, theirs)
-        for other, wait_ in still.items()
-        if other != key
-        for theirs in [known_locks(scene, wait_)]
-        if len(pair) == 2 and theirs == pair[::-1]
-    ]
+    if len(pair) != 2:
+        return None
+    others = [other for other, wait_ in still.items() if other != key and known_locks(scene, wait_) == pair[::-1]]
     if len(others) != 1:
         return None
     words = f"one of the locks at {pair[0]} and {pair[1]}, which {{}} has in the other order"
-    return Edge("lock", words, (others[0][0],), sure=False, concluded=True)
+    return Edge("lock", words, (others[0],), sure=False, concluded=True)
 
 
 def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import asyncio_tools
@@ -65,6 +66,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     return stacks.read(lines, GRAMMAR)
 
 
+@lru_cache(maxsize=1 << 14)  # several readers ask for it
 def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
