@@ -329,8 +329,8 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
 
         target = target_of(arguments)
         if arguments.save:
-            return observe(target, Path(arguments.save), say)
-        return observe_briefly(target, say)
+            return observe(target, Path(arguments.save), say, samples=arguments.samples)
+        return observe_briefly(target, say, arguments.samples)
     from hangdebug.answer.diagnose import evidence_of
     from hangdebug.evidence.bundle import is_bundle, read_bundle
     from hangdebug.evidence.paste import read, text_of

@@ -3,7 +3,8 @@
     manifest.json                   when, by what version, on what, what went wrong
     4284/process.json               facts about the process
     4284/kernel-before-0.tsv ...    the kernel's word before the first attach
-    4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
+    4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on. Where the kernel
+                                    says that nobody has moved, the dump is {"same_as": "sample-0.json"}
     4284/tasks-0.json  tasks-1.json  asyncio's tasks before the first attach, and after the last
     4284/queues-0.json  queues-1.json   how many calls wait in the queue of each pool thread, at the same moments
     4284/functions.json             the application's functions that could end the wait of one of them
@@ -62,7 +63,9 @@ TYPES = {
 }
 NUMBERS = ("listening", "polls")
 MOST_REMARKS = 8
+LONGEST_NAME = 100  # characters of a sample that only names another one
 NO_TASKS = "the bundle has no list of its tasks"
+SAME = "same_as"  # in a sample for which no look was needed: the name of the one that it repeats
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]
@@ -174,15 +177,18 @@ def read_samples(
     texts: Texts, process: Process, objects: kernel.Objects
 ) -> tuple[tuple[Snapshot, ...], tuple[Reading | None, ...], tuple[str, ...]]:
     """The dumps, the kernel's reading just before each, and a note for every sample without a stack."""
+    looks: dict[str, Snapshot] = {}  # by name
     snapshots: list[Snapshot] = []
     attached: list[Reading | None] = []
     notes: list[str] = []
     for number, name in sorted((int(found[1]), found[0]) for found in map(SAMPLE.match, texts) if found):
+        same = json_object(texts[name]).get(SAME) if len(texts[name]) < LONGEST_NAME else None
         try:
-            snapshot = read(texts[name])[0]
+            looks[name] = looks[str(same)] if str(same) in looks else read(texts[name])[0]
         except NotADump:
             notes.append(f"{name} holds no stack")
             continue
+        snapshot = looks[name]
         snapshots.append(
             replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command)
         )
