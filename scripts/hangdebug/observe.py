@@ -48,7 +48,8 @@ def observe(
         again = [
             pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None
         ]
-    return read_bundle(folder) if any([one.result() for one in again]) else found
+    more = [one.result() for one in again]
+    return read_bundle(folder) if any(more) else found
 
 
 def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> bool:

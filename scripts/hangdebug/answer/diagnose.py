@@ -23,14 +23,19 @@ from hangdebug.scene.graph import HANDS_TO_LOOP, RESULT, hands_to_loop
 from hangdebug.scene.loop import handler_frame
 from hangdebug.scene.pools import line_names, tasks_in_pools, woke_by_itself
 from hangdebug.scene.rings import chain
-from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes, stacks_alone
+from hangdebug.scene.scene import Scene, identity, once, polls_its_own, scenes, stacks_alone
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
-    own, *others = scenes(evidence)
+    return diagnosis_in(scenes(evidence))
+
+
+@once
+def diagnosis_in(found: tuple[Scene, ...]) -> Diagnosis:
+    own, *others = found
     first = diagnosis_of(own, *decide(own))
     if not ENTRIES[first.state].well or not others:
         return first

@@ -241,9 +241,11 @@ def take_samples(
     for index in range(plan.samples):
         if proc.has_proc(pid):
             write_part(place / f"kernel-{index}.tsv", kernel_rows(pid, known))
-        name = f"sample-{index}.json"
+        name, late = f"sample-{index}.json", time.monotonic() - began > MOST_SECONDS / 2
         if snapshots and not plan.looks and stand_still(snapshots[-1], settled, after, known, process.polls):
             write_part(place / name, json.dumps({SAME: look}))
+        elif late and snapshots:
+            break
         else:
             try:
                 dump = pyspy.dump(pid, missed.append)
@@ -257,15 +259,11 @@ def take_samples(
             time.sleep(SETTLES)
             kernel_rows(pid, after)
             settled = frozenset(tid for tid in known if proc.in_one_call(known, after, tid))
-            text, wrong = proc.dump_with_our_ids(pid, dump)
-            if wrong:
-                add_remark(place, WRONG_IDS.format(wrong))
-            write_part(place / name, text)
+            snapshots += keep_look(pid, place / name, dump)
             seen.set()
-            snapshots += read(text)
             keep_sources(pid, place, snapshots)
         taken += 1
-        if time.monotonic() - began > MOST_SECONDS / 2 or index == plan.samples - 1 or pause(plan.pause):
+        if index == plan.samples - 1 or pause(plan.pause):
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
@@ -277,6 +275,14 @@ def take_samples(
             place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
         )
     say(f"process {pid}: took {taken} samples")
+
+
+def keep_look(pid: int, path: Path, dump: str) -> tuple[Snapshot, ...]:
+    text, wrong = proc.dump_with_our_ids(pid, dump)
+    if wrong:
+        add_remark(path.parent, WRONG_IDS.format(wrong))
+    write_part(path, text)
+    return read(text)
 
 
 def stand_still(look: Snapshot, settled: Set[int], after: proc.Rows, now: proc.Rows, polls: tuple[int, ...]) -> bool:

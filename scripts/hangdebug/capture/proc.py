@@ -13,7 +13,6 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Dict, Tuple
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
@@ -31,7 +30,7 @@ PROCESSOR = 36  # of the numbers in `stat` after the name: the CPU that it ran o
 SLEEPS = ("S", "D")
 LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
 
-Rows = Dict[int, Tuple[str, str]]  # by thread: what tells whether it has run, and its row
+Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
 
 
 def has_proc(pid: int) -> bool:

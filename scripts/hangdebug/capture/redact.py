@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 from hangdebug.evidence import patterns as re
 
@@ -144,6 +144,7 @@ ELSEWHERE = re.compile(
     r"(?i)(?:\{[^{}]*\}|%\(?\w*\)?[sdr]|\$\{?\w+\}?|<[\w -]+>|\*\*\*|bearer |basic |token |[:@.\s])+"
 )
 WORD = re.compile(r"(?<![\w+/=.~-])[\w+/=.-]{20,}")
+LONGEST_KNOWN = 500  # characters of a line that is kept in mind
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -154,14 +155,17 @@ def clean_text(text: str) -> tuple[str, dict[str, int]]:
     """
     found: Counter[str] = Counter()
     kept = strike(text, PRIVATE, found).split("\n")
-    known: dict[str, tuple[str, Counter[str]]] = {}  # a dump of a thousand threads has few different lines
     for number, line in enumerate(kept):
-        if line not in known:
-            removed: Counter[str] = Counter()
-            known[line] = strike(line, (*TEXT, *LOOSE), removed), removed
-        kept[number] = known[line][0]
-        found.update(known[line][1])
+        kept[number], removed = (clean_line if len(line) < LONGEST_KNOWN else clean_line.__wrapped__)(line)
+        if removed:
+            found.update(removed)
     return "\n".join(kept), dict(found)
+
+
+@lru_cache(maxsize=1 << 14)  # dumps of a thousand threads, and the kernel's rows of them, have few different lines
+def clean_line(line: str) -> tuple[str, Counter[str]]:
+    removed: Counter[str] = Counter()
+    return strike(line, (*TEXT, *LOOSE), removed), removed
 
 
 def clean_code(line: str) -> tuple[str, dict[str, int]]:

@@ -41,7 +41,7 @@ from hangdebug.evidence.source import called, in_coroutine, in_generator, statem
 from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
-once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
+once = lru_cache(maxsize=MOST_LOOPS)  # for a function of a scene, or of all, alone: several rules ask the same
 
 KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
 
