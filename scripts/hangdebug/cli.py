@@ -6,7 +6,9 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -22,6 +24,13 @@ if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than t
     from hangdebug.repair.proof.prove import Plan
 
 INTERRUPTED = 130
+MANY, PART, TOLD = (
+    32,
+    8,
+    1000,
+)  # sources that are worth a process for each CPU, that one gets at a time, between two words
+
+Answers = tuple["list[tuple[str, Diagnosis]]", str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,25 +100,43 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
 def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
     """Every process in every source, like ones together. What cannot be read is said, and left out."""
-    from hangdebug.answer.diagnose import diagnose
-    from hangdebug.report.text import as_groups, as_json_groups
+    from hangdebug.report.text import as_groups, as_json_groups, groups
 
-    found: list[tuple[str, Diagnosis]] = []
-    for source in sources:
-        live = isinstance(source, int)
-        one = argparse.Namespace(
-            **{**vars(arguments), "sources": [] if live else [source], "pid": [source] if live else None}
-        )
-        try:
-            evidence = evidence_from(one)
-        except HangError as error:
-            say(f"{source}: {error}")
-            continue
-        found += [(label(source, item, len(evidence)), diagnose(item)) for item in evidence]
+    found = groups(named_answers(arguments, sources))
     if not found:
         raise BadRequest("None of them could be diagnosed.", "", f"python scripts/hang.py diagnose {named(sources[0])}")
     print(as_json_groups(found) if arguments.json else as_groups(found), end="")
     return 0
+
+
+def named_answers(arguments: argparse.Namespace, sources: list[str | int]) -> Iterator[tuple[str, Diagnosis]]:
+    """The diagnosis of every process in every source, with a name. Many are read by all CPUs, a part at a time."""
+    one = partial(answers_in, argparse.Namespace(**{**vars(arguments), "sources": [], "pid": None}))
+    with ExitStack() as stack:
+        answers: Iterable[Answers] = map(one, sources)
+        if len(sources) >= MANY and all(isinstance(source, str) and source != "-" for source in sources):
+            from concurrent.futures import ProcessPoolExecutor
+
+            answers = stack.enter_context(ProcessPoolExecutor()).map(one, sources, chunksize=PART)
+        for count, (source, (found, error)) in enumerate(zip(sources, answers), 1):
+            yield from found
+            if error:
+                say(f"{source}: {error}")
+            if count % TOLD == 0:
+                say(f"{count} of {len(sources)} are read")
+
+
+def answers_in(arguments: argparse.Namespace, source: str | int) -> Answers:
+    """What one source holds, and why it cannot be read ("" if it can)."""
+    from hangdebug.answer.diagnose import diagnose
+
+    live = isinstance(source, int)
+    own = {"sources": [] if live else [source], "pid": [source] if live else None}
+    try:
+        evidence = evidence_from(argparse.Namespace(**{**vars(arguments), **own}))
+    except HangError as error:
+        return [], str(error)
+    return [(label(source, item, len(evidence)), diagnose(item)) for item in evidence], ""
 
 
 def named(source: str | int) -> str:
