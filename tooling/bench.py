@@ -149,7 +149,9 @@ def dump(threads: int) -> str:
     for number in range(1, threads):
         lines.append(f'Thread {4284 + number} (idle): "ThreadPoolExecutor-0_{number}"')
         lines.append(f"    {'wait (threading.py:320)' if number % 3 else 'acquire (threading.py:451)'}")
-        lines.append(f"    fetch_{number % 40} (/srv/app/service/clients/store_{number % 7}.py:{20 + number % 40})")
+        lines.append(
+            f"    fetch_{number % 40} (/srv/app/service/clients/store_{number % 40 % 7}.py:{20 + number % 40})"
+        )
         lines += [*steps, *(f"    {one}" for one in pool)]
     return "\n".join(lines)
 

@@ -25,8 +25,6 @@ Every part but one sample may be missing: a process can die half way.
 from __future__ import annotations
 
 import json
-import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -74,7 +72,7 @@ Texts = Mapping[str, str]
 def is_bundle(path: Path) -> bool:
     """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
     try:
-        return path.is_dir() or (path.is_file() and (zipfile.is_zipfile(path) or is_tar(path)))
+        return path.is_dir() or (path.is_file() and (is_tar(path) or is_zip(path)))
     except OSError:  # such as a name that is too long, when text is pasted as an argument
         return False
 
@@ -84,6 +82,16 @@ def is_tar(path: Path) -> bool:
     with path.open("rb") as opened:
         start = opened.read(262)
     return start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar"
+
+
+def is_zip(path: Path) -> bool:
+    """The same, and then by what stands at its end."""
+    with path.open("rb") as opened:
+        if opened.read(2) != b"PK":
+            return False
+    import zipfile
+
+    return zipfile.is_zipfile(path)
 
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
@@ -256,6 +264,9 @@ def by_number(name: str) -> list[int]:
 
 def read_archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
+    import tarfile
+    import zipfile
+
     try:
         return read_tar(path) if is_tar(path) else read_zip(path)
     except (
@@ -272,6 +283,8 @@ def read_archive(path: Path) -> Texts:
 
 
 def read_zip(path: Path) -> Texts:
+    import zipfile
+
     with zipfile.ZipFile(path) as opened:
         members = [info for info in opened.infolist() if not info.is_dir()]
         check_limits(path, len(members), sum(info.file_size for info in members))
@@ -280,6 +293,8 @@ def read_zip(path: Path) -> Texts:
 
 def read_tar(path: Path) -> Texts:
     """What capture.sh packs. The sizes stand between the files, so the limit is looked at before each is read."""
+    import tarfile
+
     texts: dict[str, str] = {}
     size = 0
     with tarfile.open(path, "r|*") as opened:
