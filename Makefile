@@ -14,7 +14,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers scan release lock clean venv venv-notebook venv-tests
+.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers bench scan release lock clean venv venv-notebook venv-tests
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -32,6 +32,7 @@ help:
 	@echo 'make zoo               hang every test server under every Python found, diagnose it live, write docs/zoo.md (ZOO=--all)'
 	@echo 'make bundles           record the evidence of every server that has no bundle in tests/bundles (NAMES="sleep lock": these anew)'
 	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
+	@echo 'make bench             measure how fast it is, beside py-spy; say which target is missed, write docs/bench.md'
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
 	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
 	@echo 'make claims            run what is commonly said about executors on this Python, print what happened'
@@ -87,6 +88,9 @@ bundles: venv-tests
 
 peers: venv-tests
 	@$(ENV_PYTHON) tooling/peers.py $(if $(WRITE),--write) $(if $(PYTHON314),--python314 '$(PYTHON314)')
+
+bench: venv-tests
+	@$(ENV_PYTHON) tooling/bench.py --write $(if $(PYSTACK),--pystack '$(PYSTACK)') $(if $(PYTHON314),--python314 '$(PYTHON314)')
 
 scan: venv-tests
 	@$(ENV_PYTHON) tooling/scan.py

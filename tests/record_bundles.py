@@ -60,7 +60,7 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import proc as capture_proc
 from hangdebug.capture import pyspy
-from hangdebug.capture.bundle import PAUSE, SAMPLES, capture, sleep_between
+from hangdebug.capture.bundle import PAUSE, SAMPLES, SHORT_PAUSE, capture, sleep_between
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import HangError
 from hangdebug.evidence.bundle import read_bundle
@@ -366,7 +366,7 @@ class Cut(Exception):
 
 def cut(seconds: float) -> bool:
     """Ends a capture as a power cut does, once the first sample is there."""
-    if seconds == PAUSE:
+    if seconds in (PAUSE, SHORT_PAUSE):
         raise Cut
     return sleep_between(seconds)
 

@@ -241,7 +241,7 @@ def test_evidence_is_kept_when_the_process_dies_half_way(tmp_path: Path) -> None
 
         bundle.pyspy.dump = dying
         try:
-            found = observe(resolve(hung.pid), tmp_path / "evidence", lines.append)
+            found = observe(resolve(hung.pid), tmp_path / "evidence", lines.append, samples=5)
         finally:
             bundle.pyspy.dump = real
         answer = worst(map(diagnose, found))

@@ -6,26 +6,31 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from hangdebug.answer.diagnose import diagnose, evidence_of, worst
-from hangdebug.answer.model import Diagnosis
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError
-from hangdebug.evidence.bundle import is_bundle, read_bundle
-from hangdebug.evidence.model import Evidence
-from hangdebug.evidence.paste import read, text_of
-from hangdebug.repair.model import Finding, Patch
-from hangdebug.report.text import as_groups, as_json, as_json_groups, as_markdown, as_text, as_trace, explained
 
-if TYPE_CHECKING:  # these need more than the standard library
+if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
+    from hangdebug.answer.model import Diagnosis
     from hangdebug.capture.processes import Target
+    from hangdebug.evidence.model import Evidence
+    from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
 
 INTERRUPTED = 130
+MANY, PART, TOLD = (
+    32,
+    8,
+    1000,
+)  # sources that are worth a process for each CPU, that one gets at a time, between two words
+
+Answers = tuple["list[tuple[str, Diagnosis]]", str]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +91,8 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
                 f"python scripts/hang.py diagnose {named(sources[0])} --explain",
             )
         return run_many(arguments, sources)
+    from hangdebug.answer.diagnose import diagnose, worst
+
     answer = worst(map(diagnose, evidence_from(arguments)))
     print(rendered(answer, arguments), end="")
     return 0
@@ -93,22 +100,43 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
 
 def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
     """Every process in every source, like ones together. What cannot be read is said, and left out."""
-    found: list[tuple[str, Diagnosis]] = []
-    for source in sources:
-        live = isinstance(source, int)
-        one = argparse.Namespace(
-            **{**vars(arguments), "sources": [] if live else [source], "pid": [source] if live else None}
-        )
-        try:
-            evidence = evidence_from(one)
-        except HangError as error:
-            say(f"{source}: {error}")
-            continue
-        found += [(label(source, item, len(evidence)), diagnose(item)) for item in evidence]
+    from hangdebug.report.text import as_groups, as_json_groups, groups
+
+    found = groups(named_answers(arguments, sources))
     if not found:
         raise BadRequest("None of them could be diagnosed.", "", f"python scripts/hang.py diagnose {named(sources[0])}")
     print(as_json_groups(found) if arguments.json else as_groups(found), end="")
     return 0
+
+
+def named_answers(arguments: argparse.Namespace, sources: list[str | int]) -> Iterator[tuple[str, Diagnosis]]:
+    """The diagnosis of every process in every source, with a name. Many are read by all CPUs, a part at a time."""
+    one = partial(answers_in, argparse.Namespace(**{**vars(arguments), "sources": [], "pid": None}))
+    with ExitStack() as stack:
+        answers: Iterable[Answers] = map(one, sources)
+        if len(sources) >= MANY and all(isinstance(source, str) and source != "-" for source in sources):
+            from concurrent.futures import ProcessPoolExecutor
+
+            answers = stack.enter_context(ProcessPoolExecutor()).map(one, sources, chunksize=PART)
+        for count, (source, (found, error)) in enumerate(zip(sources, answers), 1):
+            yield from found
+            if error:
+                say(f"{source}: {error}")
+            if count % TOLD == 0:
+                say(f"{count} of {len(sources)} are read")
+
+
+def answers_in(arguments: argparse.Namespace, source: str | int) -> Answers:
+    """What one source holds, and why it cannot be read ("" if it can)."""
+    from hangdebug.answer.diagnose import diagnose
+
+    live = isinstance(source, int)
+    own = {"sources": [] if live else [source], "pid": [source] if live else None}
+    try:
+        evidence = evidence_from(argparse.Namespace(**{**vars(arguments), **own}))
+    except HangError as error:
+        return [], str(error)
+    return [(label(source, item, len(evidence)), diagnose(item)) for item in evidence], ""
 
 
 def named(source: str | int) -> str:
@@ -122,6 +150,7 @@ def label(source: str | int, evidence: Evidence, count: int) -> str:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
+    from hangdebug.evidence.paste import text_of
     from hangdebug.repair.proof import pressure
     from hangdebug.report import incident, page
 
@@ -157,7 +186,12 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
             "python scripts/hang.py fix app/api/routes/stream.py:14",
         )
     skipped: list[str] = []
-    patches = scan.patches_for(arguments.places, arguments.diagnosis and text_of(arguments.diagnosis), skipped)
+    text = None
+    if arguments.diagnosis:
+        from hangdebug.evidence.paste import text_of
+
+        text = text_of(arguments.diagnosis)
+    patches = scan.patches_for(arguments.places, text, skipped)
     findings: list[Finding] = []
     changed: list[Patch] = []
     unwritten: list[str] = []
@@ -226,6 +260,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
     """Raises BadRequest for options that do not go together."""
+    from hangdebug.evidence.paste import text_of
     from hangdebug.repair.proof.prove import Plan
     from hangdebug.repair.proof.verify import USAGE
 
@@ -321,8 +356,12 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
 
         target = target_of(arguments)
         if arguments.save:
-            return observe(target, Path(arguments.save), say)
-        return observe_briefly(target, say)
+            return observe(target, Path(arguments.save), say, samples=arguments.samples)
+        return observe_briefly(target, say, arguments.samples)
+    from hangdebug.answer.diagnose import evidence_of
+    from hangdebug.evidence.bundle import is_bundle, read_bundle
+    from hangdebug.evidence.paste import read, text_of
+
     source = arguments.sources[0]
     bundled = source != "-" and is_bundle(Path(source))
     evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
@@ -334,6 +373,8 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
 
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
+    from hangdebug.report.text import as_json, as_markdown, as_text, as_trace, explained
+
     if arguments.json:
         return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
     text = as_markdown(answer) if arguments.markdown else as_text(answer)

@@ -64,6 +64,11 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         help="a pasted dump, an evidence bundle, or - for stdin; of several, the same answers are one line",
     )
     live_arguments(diagnosing)
+    looks = diagnosing.add_mutually_exclusive_group()
+    looks.add_argument("--samples", type=whole, metavar="N", help="take N looks at the stacks, and none more in doubt")
+    looks.add_argument(
+        "--quick", action="store_const", const=1, dest="samples", help="the same with one look, the shortest pause"
+    )
     diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
     diagnosing.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
     diagnosing.add_argument(

@@ -30,27 +30,31 @@ STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
 Say = Callable[[str], None]
 
 
-def observe(target: Target, folder: Path, say: Say, pause: Pause = sleep_between) -> tuple[Evidence, ...]:
+def observe(
+    target: Target, folder: Path, say: Say, pause: Pause = sleep_between, samples: int | None = None
+) -> tuple[Evidence, ...]:
     """Capture `target` into `folder`, and again where the evidence so far is in doubt; returns all of it.
 
+    With `samples` so many looks are taken, and none in doubt.
     `pause` is called between two looks; where it gives True no more is taken, and what was taken is returned.
     Raises HangError when nothing could be read.
     """
-    capture(target, folder, say=say, pause=pause)
-    if pause(0):
-        return read_bundle(folder)
-    known = [(diagnose(one), one.process.pid) for one in read_bundle(folder)]
+    capture(target, folder, samples, say, pause)
+    found = read_bundle(folder)
+    if samples is not None or pause(0):
+        return found
+    known = [(diagnose(one), one.process.pid) for one in found]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         again = [
             pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None
         ]
-    for one in again:
-        one.result()
-    return read_bundle(folder)
+    more = [one.result() for one in again]
+    return read_bundle(folder) if any(more) else found
 
 
-def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
-    """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
+def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> bool:
+    """A second of watching or of sampling, where that can tell a hang from work that makes progress; whether it did."""
+    known = set(place.iterdir())
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if (answer.state in STATES_TO_WATCH and answer.role in ("worker", "other")) or second_loop:
         watch_for_a_second(pid, place, say)
@@ -59,12 +63,13 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
         look_below_python(pid, place, say)
     if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
         sample_for_a_second(pid, place, say)
+    return set(place.iterdir()) != known
 
 
-def observe_briefly(target: Target, say: Say) -> tuple[Evidence, ...]:
+def observe_briefly(target: Target, say: Say, samples: int | None = None) -> tuple[Evidence, ...]:
     """The same, with nothing left on disk."""
     with tempfile.TemporaryDirectory(prefix="hang-") as name:
-        return observe(target, Path(name) / "evidence", say)
+        return observe(target, Path(name) / "evidence", say, samples=samples)
 
 
 def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:

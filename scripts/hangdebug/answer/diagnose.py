@@ -14,7 +14,7 @@ from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Seen
-from hangdebug.evidence.frames import package
+from hangdebug.evidence.frames import different, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Evidence, Process, Snapshot
@@ -23,14 +23,19 @@ from hangdebug.scene.graph import HANDS_TO_LOOP, RESULT, hands_to_loop
 from hangdebug.scene.loop import handler_frame
 from hangdebug.scene.pools import line_names, tasks_in_pools, woke_by_itself
 from hangdebug.scene.rings import chain
-from hangdebug.scene.scene import Scene, identity, polls_its_own, scenes, stacks_alone
+from hangdebug.scene.scene import Scene, identity, once, polls_its_own, scenes, stacks_alone
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
     """The diagnosis of one process, from one sample or many. Needs the standard library alone."""
-    own, *others = scenes(evidence)
+    return diagnosis_in(scenes(evidence))
+
+
+@once
+def diagnosis_in(found: tuple[Scene, ...]) -> Diagnosis:
+    own, *others = found
     first = diagnosis_of(own, *decide(own))
     if not ENTRIES[first.state].well or not others:
         return first
@@ -147,7 +152,7 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
 def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:
     """The source lines that the dumps print below their frames, by file and number."""
     found: dict[str, dict[int, str]] = {}
-    for frame in (frame for one in snapshots for thread in one.threads for frame in thread.frames):
+    for frame in (frame for one in snapshots for frames in different(one.threads) for frame in frames):
         if frame.text and frame.line:
             found.setdefault(frame.file, {})[frame.line] = frame.text
     return found
@@ -155,8 +160,7 @@ def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:
 
 def process_in(snapshot: Snapshot) -> Process:
     """What the dump itself tells of its process."""
-    frames = [frame for thread in snapshot.threads for frame in thread.frames]
-    names = {package(frame) for frame in frames}
+    names = {package(frame) for frames in different(snapshot.threads) for frame in frames}
     server = next(
         (
             one

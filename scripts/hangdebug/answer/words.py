@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.model import Task
 from hangdebug.scene.loop import spins
 from hangdebug.scene.requests import innocence, standing_threads

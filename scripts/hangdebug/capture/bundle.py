@@ -9,8 +9,9 @@ import platform
 import threading
 import time
 import zipfile
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Callable
@@ -22,17 +23,21 @@ from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError
-from hangdebug.evidence.bundle import STOPPED
+from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
-from hangdebug.evidence.frames import is_application
-from hangdebug.evidence.model import Snapshot, Task, Thread
+from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.libraries import POLL
+from hangdebug.evidence.model import Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.roles import role_of, supervises
+from hangdebug.evidence.roles import is_parked, role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
 READINGS, READING_PAUSE = 4, 0.1
 SAMPLES, PAUSE = 5, 0.12
+LONG = 1.0  # seconds: who has not run for so long need not be watched for as long again
+SHORT_READING_PAUSE, SHORT_PAUSE = 0.02, 0.03
+SETTLES = 0.005  # seconds in which a thread that was interrupted by a look is back in its wait
 MOST_SECONDS = 3.0
 AT_ONCE = 8  # processes
 RATE, LOW_RATE, MANY_THREADS = 200, 20, 300  # samples a second; the lower rate for a process with many threads
@@ -58,18 +63,22 @@ def sleep_between(seconds: float) -> bool:
 def capture(
     target: processes.Target,
     folder: Path,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     say: Say = lambda line: None,
     pause: Pause = sleep_between,
 ) -> Path:
     """Evidence of every process in `target`, one folder each below `folder`; returns `folder`.
 
+    With `samples` so many looks are taken; else as many samples as SAMPLES, and a look only where somebody moved.
     What was taken stays when a process ends half way, or when `pause` says to stop, which one sample precedes.
     Raises HangError when no process could be read.
     """
     pyspy.program()
     start_folder(folder)
-    failed = capture_processes(target, folder, samples, say, pause)
+    with ThreadPoolExecutor(1) as pool:
+        version = pool.submit(pyspy.version)
+        failed = capture_processes(target, folder, samples, say, pause)
+    change_manifest(folder, py_spy=version.result())
     for pid, error in failed:
         add_note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
@@ -79,7 +88,7 @@ def capture(
 
 
 def capture_processes(
-    target: processes.Target, folder: Path, samples: int, say: Say, pause: Pause
+    target: processes.Target, folder: Path, samples: int | None, say: Say, pause: Pause
 ) -> list[tuple[int, HangError]]:
     """The evidence of all processes, side by side: most of the time is waiting. Those that could not be read."""
     seen = threading.Event()  # the supervisor's first sample tells whether the processes below it are its workers
@@ -139,7 +148,6 @@ def start_folder(folder: Path) -> None:
         "version": 1,
         "taken": taken,
         "tool": __version__,
-        "py_spy": pyspy.version(),
         "platform": platform.platform(),
         "notes": [],
         "removed": {},
@@ -148,11 +156,14 @@ def start_folder(folder: Path) -> None:
 
 
 def add_note(folder: Path, text: str) -> None:
+    with manifest_lock:
+        change_manifest(folder, notes=[*json.loads((folder / "manifest.json").read_text())["notes"], text])
+
+
+def change_manifest(folder: Path, **rows: object) -> None:
     path = folder / "manifest.json"
     with manifest_lock:
-        manifest = json.loads(path.read_text())
-        manifest["notes"].append(text)
-        write_part(path, json.dumps(manifest, indent=1))
+        write_part(path, json.dumps({**json.loads(path.read_text()), **rows}, indent=1))
 
 
 def add_remark(place: Path, text: str) -> None:
@@ -164,7 +175,7 @@ def add_remark(place: Path, text: str) -> None:
 
 
 def capture_process(
-    pid: int, supervisor: int | None, folder: Path, samples: int, say: Say, seen: threading.Event, pause: Pause
+    pid: int, supervisor: int | None, folder: Path, samples: int | None, say: Say, seen: threading.Event, pause: Pause
 ) -> None:
     """The evidence of one process. The kernel speaks first, for attaching can end the very wait.
 
@@ -178,12 +189,16 @@ def capture_process(
     if runtime is not None and (runtime.interpreters or 0) > 1:
         add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
     began, tracer = time.monotonic(), proc.tracer_of(pid)
+    known: proc.Rows = {}
+    quiet = False
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
+        quiet = min(proc.asleep(pid).values(), default=0) > LONG
         for index in range(READINGS):
-            write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid))
-            if time.monotonic() - began > MOST_SECONDS / 3 or pause(READING_PAUSE):
+            write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid, known))
+            late = time.monotonic() - began > MOST_SECONDS / 3
+            if late or index == READINGS - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
         keep_tasks(pid, place)
@@ -194,55 +209,94 @@ def capture_process(
     if process.status in STOPPED:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
-        take_samples(pid, place, samples, say, seen, pause, process.listening)
+        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE)
+        take_samples(process, place, plan, known, say, seen, pause)
         if proc.has_proc(pid):
             after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
             write_part(place / "net-after.txt", after)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How many samples, whether each is a look at the stacks, and how many seconds lie between two."""
+
+    samples: int
+    looks: bool
+    pause: float
+
+
 def take_samples(
-    pid: int,
-    place: Path,
-    count: int,
-    say: Say,
-    seen: threading.Event,
-    pause: Pause,
-    listening: tuple[int, ...] = (),
+    process: Process, place: Path, plan: Plan, known: proc.Rows, say: Say, seen: threading.Event, pause: Pause
 ) -> None:
-    """Take up to `count` more samples, for at most MOST_SECONDS in all, and the sources that they name."""
-    began, first = time.monotonic(), len(list(place.glob("sample-*.json")))
+    """Take the samples that `plan` says, for at most MOST_SECONDS in all, and the sources that they name.
+
+    A look pauses the process. Where the kernel says that nobody has moved since the last one, the sample is that again.
+    `known` are the kernel's rows so far.
+    """
+    pid, began, taken = process.pid or 0, time.monotonic(), 0
     snapshots: list[Snapshot] = []
     missed: list[str] = []
-    for index in range(first, first + count):
+    look, settled = "", frozenset[int]()
+    after: proc.Rows = {}
+    for index in range(plan.samples):
         if proc.has_proc(pid):
-            write_part(place / f"kernel-{index}.tsv", kernel_rows(pid))
-        try:
-            dump = pyspy.dump(pid, missed.append)
-        except HangError as error:
-            if index == 0:
-                raise
-            add_remark(place, f"It could not be read any more after {index} samples: {error.what}")
-            say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
+            write_part(place / f"kernel-{index}.tsv", kernel_rows(pid, known))
+        name, late = f"sample-{index}.json", time.monotonic() - began > MOST_SECONDS / 2
+        if snapshots and not plan.looks and stand_still(snapshots[-1], settled, after, known, process.polls):
+            write_part(place / name, json.dumps({SAME: look}))
+        elif late and snapshots:
             break
-        text, wrong = proc.dump_with_our_ids(pid, dump)
-        if wrong:
-            add_remark(place, WRONG_IDS.format(wrong))
-        write_part(place / f"sample-{index}.json", text)
-        seen.set()
-        snapshots += read(text)
-        keep_sources(pid, place, snapshots)
-        if time.monotonic() - began > MOST_SECONDS / 2 or pause(PAUSE):
+        else:
+            try:
+                dump = pyspy.dump(pid, missed.append)
+            except HangError as error:
+                if index == 0:
+                    raise
+                add_remark(place, f"It could not be read any more after {index} samples: {error.what}")
+                say(f"process {pid}: ended or could not be read any more after {index} samples; those are kept")
+                break
+            look, after = name, dict(known)
+            time.sleep(SETTLES)
+            kernel_rows(pid, after)
+            settled = frozenset(tid for tid in known if proc.in_one_call(known, after, tid))
+            snapshots += keep_look(pid, place / name, dump)
+            seen.set()
+            keep_sources(pid, place, snapshots)
+        taken += 1
+        if index == plan.samples - 1 or pause(plan.pause):
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
         write_part(place / "children-after.tsv", proc.copy_children(pid))
-        write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
+        write_part(place / "answers.tsv", sockets.copy_answers(pid, process.listening))
     if missed:
         looks = "look" if len(missed) == 1 else "looks"
         add_remark(
             place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
         )
-    say(f"process {pid}: took {len(snapshots)} samples")
+    say(f"process {pid}: took {taken} samples")
+
+
+def keep_look(pid: int, path: Path, dump: str) -> tuple[Snapshot, ...]:
+    text, wrong = proc.dump_with_our_ids(pid, dump)
+    if wrong:
+        add_remark(path.parent, WRONG_IDS.format(wrong))
+    write_part(path, text)
+    return read(text)
+
+
+def stand_still(look: Snapshot, settled: Set[int], after: proc.Rows, now: proc.Rows, polls: tuple[int, ...]) -> bool:
+    """Whether another look would show the same: no thread has begun, and none of those in it has gone on.
+
+    `after` is the kernel's word just after the look, `settled` are the threads that it has in the same call as before.
+    """
+    idle = {one.os_id: is_parked(one.frames) or calls(one.frames[0], *POLL) for one in look.threads if one.frames}
+    return set(now) <= set(after) and all(
+        one.os_id is not None
+        and one.os_id in settled
+        and proc.goes_on_waiting(after, now, one.os_id, idle.get(one.os_id, False), polls)
+        for one in look.threads
+    )
 
 
 def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
@@ -319,9 +373,9 @@ def waits_for_a_task(task: Task) -> bool:
     return task.awaits.kind in COUNTS or (task.awaits.kind == "Future" and is_application(task.frames[0]))
 
 
-def kernel_rows(pid: int) -> str:
+def kernel_rows(pid: int, known: proc.Rows | None = None) -> str:
     try:
-        return proc.copy_threads(pid)
+        return proc.copy_threads(pid, known)
     except ProcessLookupError:
         return ""
 

@@ -9,7 +9,6 @@ import glob
 import json
 import os
 import platform
-import re
 import struct
 import time
 from collections.abc import Mapping
@@ -17,7 +16,8 @@ from pathlib import Path
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
-from hangdebug.evidence.kernel import ALONE, FUTEX_PRIVATE, TABLES, forever, syscall
+from hangdebug.evidence import patterns as re
+from hangdebug.evidence.kernel import ALONE, EPOLL, FUTEX_PRIVATE, TABLES, forever, syscall
 from hangdebug.evidence.tcp import connections
 
 MOST_THREADS = 20_000
@@ -25,25 +25,104 @@ MOST_POLLED = 16
 MOST_SHARERS = 4
 CHILD_COMMAND = 3  # words of a child's command line that are kept
 WRITES = ("write", "writev", "sendto", "sendmsg")
+CALL = 5  # the column of a row that holds the system call
+PROCESSOR = 36  # of the numbers in `stat` after the name: the CPU that it ran on last
+SLEEPS = ("S", "D")
+LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
+
+Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
 
 
 def has_proc(pid: int) -> bool:
     return Path(f"/proc/{pid}/task").is_dir()
 
 
-def copy_threads(pid: int) -> str:
-    """The rows of all threads now. A thread that ends meanwhile is left out; raises ProcessLookupError."""
+def copy_threads(pid: int, known: Rows | None = None) -> str:
+    """The rows of all threads now. A thread that ends meanwhile is left out; raises ProcessLookupError.
+
+    `known` holds what was read of each before, and then what is read now: what has not run since is not read again.
+    """
+    known = {} if known is None else known
     arch = platform.machine()
     rows = [f"# at {time.monotonic():.4f} arch {arch} hz {os.sysconf('SC_CLK_TCK')}"]
     try:
         tids = sorted(map(int, os.listdir(f"/proc/{pid}/task")))[:MOST_THREADS]
     except FileNotFoundError:
         raise ProcessLookupError(pid) from None
+    before = dict(known)
+    known.clear()
     for tid in tids:
-        found = copy_thread(f"/proc/{pid}/task/{tid}", tid, pid, arch)
+        folder = f"/proc/{pid}/task/{tid}"
+        ran = text_of(f"{folder}/schedstat") or ""  # nanoseconds on a CPU and in its queue, and how often it ran
+        last = before.get(tid)
+        found = last[1] if ran and last and last[0] == ran else copy_thread(folder, tid, pid, arch)
         if found:
             rows.append(found)
+            known[tid] = (ran, found)
     return "\n".join(rows) + "\n"
+
+
+def goes_on_waiting(before: Rows, now: Rows, tid: int, idle: bool, polls: tuple[int, ...]) -> bool:
+    """Whether a thread stands where it stood: it has not run since, or it was idle and waits in the same call again.
+
+    `polls` are the loop's own epoll instances: who waits for events of one is idle, whatever its stack.
+    """
+    if tid not in before or tid not in now:
+        return False
+    if before[tid][0] and before[tid][0] == now[tid][0]:
+        return True
+    name, args = call_of(now[tid])
+    polling = name in EPOLL and args[:1] != () and args[0] in polls
+    return (idle or polling) and in_one_call(before, now, tid)
+
+
+def in_one_call(before: Rows, now: Rows, tid: int) -> bool:
+    """Whether a thread is in the same system call on the same object; one that a look interrupted is called anew."""
+    if tid not in before or tid not in now:
+        return False
+    (name, args), (again, others) = call_of(before[tid]), call_of(now[tid])
+    if name is None or "running" in (name, again):
+        return False
+    return again == "restart_syscall" or (name, args[:1]) == (again, others[:1])
+
+
+def call_of(row: tuple[str, str]) -> tuple[str | None, tuple[int, ...]]:
+    return syscall(row[1].split("\t")[CALL], TABLES.get(platform.machine(), {}))
+
+
+def asleep(pid: int) -> dict[int, float]:
+    """For how many seconds each thread has not run; {} where the kernel does not say.
+
+    What it says is the time of its scheduler, which each CPU counts for itself: so it is asked there what time it is.
+    """
+    found: dict[int, float] = {}
+    clocks: dict[int, float] = {}
+    try:
+        for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
+            last = LAST_RUN.search(text_of(f"/proc/{pid}/task/{tid}/sched") or "")
+            row = (text_of(f"/proc/{pid}/task/{tid}/stat") or "").rpartition(") ")[2].split()
+            if last is None or len(row) <= PROCESSOR:
+                return {}
+            cpu = int(row[PROCESSOR])
+            if cpu not in clocks:
+                clocks[cpu] = clock_of(cpu)
+            found[tid] = clocks[cpu] - float(last[1]) / 1000 if row[0] in SLEEPS else 0.0
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return found
+
+
+def clock_of(cpu: int) -> float:
+    """The scheduler's time of one CPU, in seconds. Raises OSError where this thread may not run there."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        found = LAST_RUN.search(text_of("/proc/thread-self/sched") or "")
+    finally:
+        os.sched_setaffinity(0, allowed)
+    if found is None:
+        raise OSError("the kernel does not say when a thread ran")
+    return float(found[1]) / 1000
 
 
 def copy_thread(folder: str, tid: int, pid: int, arch: str) -> str | None:
@@ -204,8 +283,8 @@ def command_line(pid: int) -> str:
 def text_of(path: str) -> str | None:
     """A file's text, or None where it is gone or not for this user."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as opened:
-            return opened.read().rstrip("\n")
+        with open(path, "rb", buffering=0) as opened:  # a text file costs three times as much, and there are thousands
+            return opened.read().decode("utf-8", "replace").rstrip("\n")
     except OSError:
         return None
 

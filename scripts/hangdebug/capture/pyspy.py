@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -19,6 +18,7 @@ from typing import Callable
 from hangdebug.capture import proc
 from hangdebug.capture.interpreter.runtimes import is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, to_install
+from hangdebug.evidence import patterns as re
 
 TIMEOUT = 10.0
 PATIENCE = 3.0  # seconds in which a look that failed by chance is repeated

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
+
+from hangdebug.evidence import patterns as re
 
 STRUCK = "***"
 # Options whose values say what is served, and never how to get in.
@@ -54,45 +55,62 @@ LOOKUP = (
     r"[\w.]*(?:get|pop|read|load|fetch|find|ask|input|prompt|split|compile|match|search|sub|TypeVar)\w*\("  # of a name
 )
 NAMED, OPTION, RANDOM = "the value of a password-like name", "a password after an option", "a long random string"
-Pattern = tuple[str, re.Pattern[str]]
+# What a text must hold, in small letters, for one of these to be there: to look for that costs a hundredth.
+SECRET_SIGNS = "pass pw secret token credential dsn authorization cookie key".split()
+Pattern = tuple[str, re.Pattern[str], Sequence[str]]
 
 
-def compiled(*rows: tuple[str, str]) -> tuple[Pattern, ...]:
-    return tuple((kind, re.compile(pattern, re.I if kind != "a key by its shape" else 0)) for kind, pattern in rows)
+def compiled(*rows: tuple[str, str] | tuple[str, str, Sequence[str]]) -> tuple[Pattern, ...]:
+    """Each row has its kind, its pattern and, where that has such, its signs."""
+    return tuple(
+        (row[0], re.compile(row[1], re.I if row[0] != "a key by its shape" else 0), row[2] if len(row) > 2 else [""])
+        for row in rows
+    )
 
 
-PRIVATE = compiled(("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)"))  # the only one that may go over lines
+PRIVATE = compiled(  # the only one that may go over lines
+    ("a private key", r"(?<=PRIVATE KEY-----)(?P<value>[^-\"]+)", ["private key-----"])
+)
 # In any text, JSON included. What the group `value` matches is struck out.
 TEXT = compiled(
     (
         "credentials in a URL",
         r"(?<=://)(?P<value>[^\s/@:\"'\\<>]{0,100}:(?!\d{1,5}[/?#])[^\s\"'\\<>]{1,200}|[^\s/@\"'\\]{1,200})(?=@)",
+        ["://"],
     ),
     (
         NAMED,
         rf"{SECRET}[\w-]{{0,40}}(?:\\?[\"'])?\]?[ \t]*(?::[ \t]*[\w.\[\]| ]{{1,40}}?)?"
         rf"(?::=|[:!=]=|[:=])[ \t]*(?:(?!{LOOKUP})[\w.]+\((?:\w+=)?|\()?{QUOTED}",
+        SECRET_SIGNS,
     ),
     (
         NAMED,
         rf"(?:\(\\?[\"']|(?<=[\"'])-)[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}\\?[\"'],[ \t]*{QUOTED}",
+        SECRET_SIGNS,
     ),  # getenv("TOKEN", "...")
     (
         "a bearer token",
         r"(?:(?<=bearer )|(?:(?<=[\"']basic )|(?<=[\"']token ))(?=[\w.~+/-]*[\d=]))(?P<value>[\w.~+/=-]{8,})",
+        ["bearer ", "basic ", "token "],
     ),
     (
         "a cookie",
         r"\bcookie(?:\\?[\"'][ \t]*[:,]|:)[ \t]*(?:\\?[\"'])?(?P<value>(?=[^\s=;,\"'(){}]+=[^{\s])[^\n\"'\\]+)",
+        ["cookie"],
     ),
     ("a key by its shape", rf"(?<![A-Za-z0-9])(?P<value>{KEYS})"),
 )
 # Without quotes: in a URL's query, a connection string, a command. Of code only in its literals and comments, for
 # what stands around them are names without their values: connect(password=given).
 LOOSE = compiled(
-    (NAMED, rf"(?:{SECRET}[\w-]{{0,40}}|[?&;-]sig(?:nature)?)(?:=|: ?(?=\S*[\d!#$%^&+/])){BARE}(?![\w.(\[])"),
-    (NAMED, rf"--[\w-]{{0,40}}{SECRET}[\w-]{{0,40}} {BARE}"),
-    (OPTION, r"(?<=-u )(?P<value>[^\s:]+:(?=\S*[A-Za-z])[^\s\"'\\]+)"),
+    (
+        NAMED,
+        rf"(?:{SECRET}[\w-]{{0,40}}|[?&;-]sig(?:nature)?)(?:=|: ?(?=\S*[\d!#$%^&+/])){BARE}(?![\w.(\[])",
+        [*SECRET_SIGNS, "sig"],
+    ),
+    (NAMED, rf"--[\w-]{{0,40}}{SECRET}[\w-]{{0,40}} {BARE}", SECRET_SIGNS),
+    (OPTION, r"(?<=-u )(?P<value>[^\s:]+:(?=\S*[A-Za-z])[^\s\"'\\]+)", ["-u "]),
 )
 CODE = compiled(
     (
@@ -103,8 +121,13 @@ CODE = compiled(
     (
         NAMED,
         rf"^\s*(?:export )?\w{{0,40}}{SECRET}\w{{0,40}}=(?P<value>(?:(?-i:(?<=[A-Z]=))|(?![a-z_.]+,?$))[^\s=([\"']+)$",
+        SECRET_SIGNS,
     ),  # a line of .env
-    (NAMED, rf"^\s*[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}: (?P<value>(?=\S*\d)[^\s(\"'=]+)$"),  # a line of YAML
+    (
+        NAMED,
+        rf"^\s*[\w-]{{0,40}}{SECRET}[\w-]{{0,40}}: (?P<value>(?=\S*\d)[^\s(\"'=]+)$",
+        SECRET_SIGNS,
+    ),  # a line of YAML
     (
         OPTION,
         r"\b(?:sshpass|login|mysql\w*|mariadb\w*|mongo\w*|redis-cli|smbclient|7z|zip)\b[^\n]{0,200}?[\s\"']"
@@ -121,6 +144,7 @@ ELSEWHERE = re.compile(
     r"(?i)(?:\{[^{}]*\}|%\(?\w*\)?[sdr]|\$\{?\w+\}?|<[\w -]+>|\*\*\*|bearer |basic |token |[:@.\s])+"
 )
 WORD = re.compile(r"(?<![\w+/=.~-])[\w+/=.-]{20,}")
+LONGEST_KNOWN = 500  # characters of a line that is kept in mind
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -131,14 +155,17 @@ def clean_text(text: str) -> tuple[str, dict[str, int]]:
     """
     found: Counter[str] = Counter()
     kept = strike(text, PRIVATE, found).split("\n")
-    known: dict[str, tuple[str, Counter[str]]] = {}  # a dump of a thousand threads has few different lines
     for number, line in enumerate(kept):
-        if line not in known:
-            removed: Counter[str] = Counter()
-            known[line] = strike(line, (*TEXT, *LOOSE), removed), removed
-        kept[number] = known[line][0]
-        found.update(known[line][1])
+        kept[number], removed = (clean_line if len(line) < LONGEST_KNOWN else clean_line.__wrapped__)(line)
+        if removed:
+            found.update(removed)
     return "\n".join(kept), dict(found)
+
+
+@lru_cache(maxsize=1 << 14)  # dumps of a thousand threads, and the kernel's rows of them, have few different lines
+def clean_line(line: str) -> tuple[str, Counter[str]]:
+    removed: Counter[str] = Counter()
+    return strike(line, (*TEXT, *LOOSE), removed), removed
 
 
 def clean_code(line: str) -> tuple[str, dict[str, int]]:
@@ -175,8 +202,10 @@ def clean_sources(text: str) -> tuple[str, dict[str, int]]:
 
 
 def strike(text: str, rows: Iterable[Pattern], found: Counter[str]) -> str:
-    for kind, pattern in rows:
-        text = pattern.sub(partial(strike_value, found=found, kind=kind), text)
+    small = text.casefold()
+    for kind, pattern, signs in rows:
+        if any(sign in small for sign in signs):
+            text = pattern.sub(partial(strike_value, found=found, kind=kind), text)
     return text
 
 

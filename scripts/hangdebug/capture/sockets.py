@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hangdebug.capture.proc import copy_descriptors
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence import tcp
 
 try:

@@ -11,10 +11,9 @@ Repair: the start method "spawn" or "forkserver"; fork before you start threads;
 
 from __future__ import annotations
 
-import re
-
 from hangdebug.causes import lock
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame

@@ -3,7 +3,8 @@
     manifest.json                   when, by what version, on what, what went wrong
     4284/process.json               facts about the process
     4284/kernel-before-0.tsv ...    the kernel's word before the first attach
-    4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on
+    4284/sample-0.json  kernel-0.tsv   a py-spy dump, and the kernel's word just before it; and so on. Where the kernel
+                                    says that nobody has moved, the dump is {"same_as": "sample-0.json"}
     4284/tasks-0.json  tasks-1.json  asyncio's tasks before the first attach, and after the last
     4284/queues-0.json  queues-1.json   how many calls wait in the queue of each pool thread, at the same moments
     4284/functions.json             the application's functions that could end the wait of one of them
@@ -24,9 +25,6 @@ Every part but one sample may be missing: a process can die half way.
 from __future__ import annotations
 
 import json
-import re
-import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,6 +33,7 @@ from typing import Any
 
 from hangdebug.errors import BadBundle, NotADump
 from hangdebug.evidence import kernel, tcp
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot
@@ -62,7 +61,9 @@ TYPES = {
 }
 NUMBERS = ("listening", "polls")
 MOST_REMARKS = 8
+LONGEST_NAME = 100  # characters of a sample that only names another one
 NO_TASKS = "the bundle has no list of its tasks"
+SAME = "same_as"  # in a sample for which no look was needed: the name of the one that it repeats
 STOPPED = ("stopped", "tracing-stop")  # psutil's words for the kernel's T and t
 
 Texts = Mapping[str, str]
@@ -71,7 +72,7 @@ Texts = Mapping[str, str]
 def is_bundle(path: Path) -> bool:
     """Whether `path` should be read as a bundle: a folder, or an archive by its content."""
     try:
-        return path.is_dir() or (path.is_file() and (zipfile.is_zipfile(path) or is_tar(path)))
+        return path.is_dir() or (path.is_file() and (is_tar(path) or is_zip(path)))
     except OSError:  # such as a name that is too long, when text is pasted as an argument
         return False
 
@@ -81,6 +82,16 @@ def is_tar(path: Path) -> bool:
     with path.open("rb") as opened:
         start = opened.read(262)
     return start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar"
+
+
+def is_zip(path: Path) -> bool:
+    """The same, and then by what stands at its end."""
+    with path.open("rb") as opened:
+        if opened.read(2) != b"PK":
+            return False
+    import zipfile
+
+    return zipfile.is_zipfile(path)
 
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
@@ -174,15 +185,18 @@ def read_samples(
     texts: Texts, process: Process, objects: kernel.Objects
 ) -> tuple[tuple[Snapshot, ...], tuple[Reading | None, ...], tuple[str, ...]]:
     """The dumps, the kernel's reading just before each, and a note for every sample without a stack."""
+    looks: dict[str, Snapshot] = {}  # by name
     snapshots: list[Snapshot] = []
     attached: list[Reading | None] = []
     notes: list[str] = []
     for number, name in sorted((int(found[1]), found[0]) for found in map(SAMPLE.match, texts) if found):
+        same = json_object(texts[name]).get(SAME) if len(texts[name]) < LONGEST_NAME else None
         try:
-            snapshot = read(texts[name])[0]
+            looks[name] = looks[str(same)] if str(same) in looks else read(texts[name])[0]
         except NotADump:
             notes.append(f"{name} holds no stack")
             continue
+        snapshot = looks[name]
         snapshots.append(
             replace(snapshot, pid=snapshot.pid or process.pid, command=snapshot.command or process.command)
         )
@@ -250,6 +264,9 @@ def by_number(name: str) -> list[int]:
 
 def read_archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
+    import tarfile
+    import zipfile
+
     try:
         return read_tar(path) if is_tar(path) else read_zip(path)
     except (
@@ -266,6 +283,8 @@ def read_archive(path: Path) -> Texts:
 
 
 def read_zip(path: Path) -> Texts:
+    import zipfile
+
     with zipfile.ZipFile(path) as opened:
         members = [info for info in opened.infolist() if not info.is_dir()]
         check_limits(path, len(members), sum(info.file_size for info in members))
@@ -274,6 +293,8 @@ def read_zip(path: Path) -> Texts:
 
 def read_tar(path: Path) -> Texts:
     """What capture.sh packs. The sizes stand between the files, so the limit is looked at before each is read."""
+    import tarfile
+
     texts: dict[str, str] = {}
     size = 0
     with tarfile.open(path, "r|*") as opened:

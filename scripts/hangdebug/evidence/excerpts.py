@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from hangdebug.errors import BadRequest
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import is_application, is_known_library
 from hangdebug.evidence.model import Evidence, Frame, Snapshot
 

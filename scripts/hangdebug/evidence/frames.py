@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.libraries import FAMILIAR, INSTALLED_TOPS, KNOWN_TOPS, UNLIKELY_NAMES
-from hangdebug.evidence.model import Frame
+from hangdebug.evidence.model import Frame, Task, Thread
 
 INSTALLED = re.compile(r"^.*[/\\](?:site|dist)-packages[/\\](?:.*\.egg[/\\])?(?P<tail>.+)$")
 STANDARD = re.compile(
@@ -53,6 +54,11 @@ def library_path(file: str) -> str | None:
     return path if stem in KNOWN_TOPS else None
 
 
+def different(stacks: Iterable[Thread | Task]) -> Collection[tuple[Frame, ...]]:
+    """Their frames in order, of those that share them once: ten thousand threads have few different stacks."""
+    return {id(one.frames): one.frames for one in stacks}.values()
+
+
 def is_application(frame: Frame) -> bool:
     return library_path(frame.file) is None
 
@@ -80,6 +86,9 @@ def calls(frame: Frame, *places: str) -> bool:
 
 # -- libraries whose path was made neutral -------------------------------------------------------------
 
+FUNCTIONS = {path: frozenset(functions.split()) for path, functions in FAMILIAR.items()}
+PATHS_OF = {name: [path for path in FUNCTIONS if name in FUNCTIONS[path]] for name in set().union(*FUNCTIONS.values())}
+
 
 def with_familiar_paths(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     """The frames, innermost first, with the path in its library where file name and function show whose a frame is.
@@ -87,6 +96,8 @@ def with_familiar_paths(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     People make paths neutral, or cut them to the file's name. An application may have a `queue.py` of its own: a name
     that is likely counts only where the frame calls a library's, and a path with folders only where these agree.
     """
+    if not any(frame.name in PATHS_OF and is_application(frame) for frame in frames):
+        return frames
     bare = all("/" not in frame.file and "\\" not in frame.file for frame in frames)
     made: list[Frame] = []
     for frame in frames:
@@ -101,8 +112,5 @@ def with_familiar_paths(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
 def familiar(frame: Frame, bare: bool) -> str | None:
     """The path of the library's file that has this name and this function; None where there is none."""
     file = "/" + frame.file.replace("\\", "/")
-    for path, functions in FAMILIAR.items():
-        name = path.rpartition("/")[2]
-        if frame.name in functions.split() and file.endswith(f"/{name}" if bare else f"/{path}"):
-            return path
-    return None
+    paths = PATHS_OF.get(frame.name, ())
+    return next((path for path in paths if file.endswith(f"/{path.rpartition('/')[2]}" if bare else f"/{path}")), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -24,7 +25,7 @@ class Frame:
     locals: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     locks: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The last component: `gen` of `stream.<locals>.gen`. CPython before 3.11 has nothing else."""
         return self.function.rsplit(".", 1)[-1]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import replace
 
 from hangdebug.errors import BadRequest, NotADump
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import (
     asyncio_tools,
     collapsed,
@@ -17,9 +17,9 @@ from hangdebug.evidence.dumps import (
     pyspy_text,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED
+from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar
 from hangdebug.evidence.dumps.stated import statements, without_handler
-from hangdebug.evidence.frames import with_familiar_paths
+from hangdebug.evidence.frames import different, with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
 
 # The reader that finds most in a text has it; where two find as much, the first.
@@ -120,8 +120,10 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
     threads: list[Thread] = []
     tasks = snapshot.tasks
+    familiar = {id(frames): with_familiar_paths(frames) for frames in different(snapshot.threads)}
     for one in snapshot.threads:
-        thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
+        frames = familiar[id(one.frames)]
+        thread, more = without_handler(one if frames is one.frames else replace(one, frames=frames))
         said += tuple(more)
         if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):
             # Ctrl-C has cancelled asyncio.run()'s own task: where that was raised, it had waited
@@ -164,14 +166,27 @@ def ranges(numbers: list[int]) -> str:
 def sift(text: str) -> tuple[str, int]:
     """The lines that could belong to a dump, and how many others there are: a day's log is read in seconds."""
     lines = text.splitlines()
-    kept = [line for line in lines if HOPEFUL.search(line)]
-    return "\n".join(kept), len(lines) - len(kept)
+    hopeful = {line: bool(HOPEFUL.search(line)) for line in dict.fromkeys(lines)}
+    kept = [line for line in lines if hopeful[line]]
+    return ("\n".join(kept) if len(kept) < len(lines) else text), len(lines) - len(kept)
 
 
 def read_best(lines: list[str]) -> tuple[Snapshot, ...]:
     """What the most successful reader found: see `frames_read`."""
-    answers = (tuple(filter(has_frames, reader.read(lines))) for reader in READERS)
-    return max(answers, key=frames_read) or LAST_READER.read(lines)
+    different = list(dict.fromkeys(lines))
+    able = [reader for reader in READERS if can_speak(getattr(reader, "GRAMMAR", None), different)]
+    answers = (tuple(filter(has_frames, reader.read(lines))) for reader in able)
+    return max(answers, key=frames_read, default=()) or LAST_READER.read(lines)
+
+
+def can_speak(grammar: Grammar | None, different: list[str]) -> bool:
+    """Whether a reader finds a frame in any of the text's different lines: most know none of another format's.
+
+    One without a grammar looks for a mark of its own before it reads a line.
+    """
+    if grammar is None or any(map(grammar.frames, different)):
+        return True
+    return any(head.frames for head in map(grammar.head, different) if head is not None)
 
 
 def has_frames(snapshot: Snapshot) -> bool:

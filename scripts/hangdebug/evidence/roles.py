@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import (
     ANYIO_WORKER,
@@ -28,13 +28,20 @@ ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-mad
 
 def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> Role:
     """Who a thread of `snapshot` is; `root` is its main thread where no name or id tells, as `lone_root` finds it."""
+    return role_in_stack(thread) or role_by_name(thread, snapshot, root)
+
+
+def role_in_stack(thread: Thread) -> Role | None:
+    """Who it is by its frames alone, None where they do not tell."""
     own = since_fork(thread.frames)
     if any(calls(frame, *LOOP) for frame in own):
         return "event-loop"
     if any(calls(frame, *POOL) for frame in own) or is_anyio_worker(thread):
         return "worker"
-    if is_started(thread):
-        return "other"
+    return "other" if is_started(thread) else None
+
+
+def role_by_name(thread: Thread, snapshot: Snapshot, root: Thread | None) -> Role:
     if POOL_NAME.match(thread.name):  # people paste the top of a stack only: then the name must do
         return "worker"
     if thread.name == "MainThread" or (thread.os_id is not None and thread.os_id == snapshot.pid):

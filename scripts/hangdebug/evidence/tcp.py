@@ -8,11 +8,11 @@ A bundle may come from anybody, or have been cut short: rows of another shape ar
 from __future__ import annotations
 
 import ipaddress
-import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.model import Clients, Process
 
 LONG_FOR_AN_ANSWER = 1000  # milliseconds: as long as the two readings of the tasks are apart

@@ -8,7 +8,6 @@ it down escapes it. No file is opened on the word of a dump but the one that hol
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import redact
 from hangdebug.errors import HangError, MissingTool
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.excerpts import python_files, with_sources

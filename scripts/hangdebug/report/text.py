@@ -222,7 +222,8 @@ class Group:
 
 def groups(found: Iterable[tuple[str, Diagnosis]]) -> tuple[Group, ...]:
     """The largest group first. A frame is the same if function, file name and line are."""
-    members: dict[tuple[object, ...], list[tuple[str, Diagnosis]]] = {}
+    best: dict[tuple[object, ...], Diagnosis] = {}
+    names: dict[tuple[object, ...], list[str]] = {}
     for name, answer in found:
         frame = answer.blocking_frame
         place = (
@@ -230,17 +231,16 @@ def groups(found: Iterable[tuple[str, Diagnosis]]) -> tuple[Group, ...]:
             if frame
             else None
         )
-        members.setdefault((answer.state, answer.cause, place), []).append((name, answer))
-    made = [
-        Group(max((answer for _, answer in same), key=lambda one: one.confidence), tuple(name for name, _ in same))
-        for same in members.values()
-    ]
-    return tuple(sorted(made, key=lambda group: -len(group.names)))
+        key = (answer.state, answer.cause, place)
+        names.setdefault(key, []).append(name)
+        if key not in best or answer.confidence > best[key].confidence:
+            best[key] = answer
+    return tuple(Group(best[key], tuple(names[key])) for key in sorted(names, key=lambda key: -len(names[key])))
 
 
-def as_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
+def as_groups(found: Iterable[Group]) -> str:
     lines = []
-    for group in groups(found):
+    for group in found:
         answer, names = group.answer, group.names
         frame = answer.blocking_frame
         where = f" in {frame.function} ({frame.file}:{frame.line})" if frame else ""
@@ -252,11 +252,10 @@ def as_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
     return printable("\n".join(lines)) + "\n"
 
 
-def as_json_groups(found: Iterable[tuple[str, Diagnosis]]) -> str:
+def as_json_groups(found: Iterable[Group]) -> str:
     """A list of {"count", "names", "diagnosis"}; each diagnosis is the contract of version 1."""
     rows = [
-        {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)}
-        for group in groups(found)
+        {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)} for group in found
     ]
     return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
 

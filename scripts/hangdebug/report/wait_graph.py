@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import HangError
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.model import Evidence
 from hangdebug.report import svg
 from hangdebug.report.svg import Picture

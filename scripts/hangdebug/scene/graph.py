@@ -6,10 +6,10 @@ An edge is drawn only to whoever the evidence names. Whoever waits for a moving 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
 from hangdebug.evidence.libraries import PARKED
@@ -221,17 +221,13 @@ def swapped_locks_edge(scene: Scene, key: object, one: Wait, still: Mapping[obje
     takes them in that order as well.
     """
     pair = known_locks(scene, one)
-    others = [
-        (other, theirs)
-        for other, wait_ in still.items()
-        if other != key
-        for theirs in [known_locks(scene, wait_)]
-        if len(pair) == 2 and theirs == pair[::-1]
-    ]
+    if len(pair) != 2:
+        return None
+    others = [other for other, wait_ in still.items() if other != key and known_locks(scene, wait_) == pair[::-1]]
     if len(others) != 1:
         return None
     words = f"one of the locks at {pair[0]} and {pair[1]}, which {{}} has in the other order"
-    return Edge("lock", words, (others[0][0],), sure=False, concluded=True)
+    return Edge("lock", words, (others[0],), sure=False, concluded=True)
 
 
 def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:
@@ -407,15 +403,18 @@ def task_edge(scene: Scene, task: Task) -> Edge:
 
 def pool_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the worker that runs the submitted function; to all of the pool's threads where it waits in their queue."""
-    workers = [view for view in scene.threads("worker") if not view.idle]
     if one.inside(*SHUTDOWN):
+        workers = [view for view in scene.threads("worker") if not view.idle]
         return joined_pool_edge(scene, one, [view for view in workers if not is_anyio_worker(view.thread)])
     if not one.starts_with(*RESULT) or one.frame is None:
         return None
     lines = scene.evidence.sources.get(one.frame.file, {})
     pairs = [found.groups() for text in lines.values() for found in SUBMITTED.finditer(text)]
     names = {name.rpartition(".")[2] for _, name in pairs}
-    runs = [view for view in workers if view.thread != one.view.thread and entry_function(view) in names]
+    others = scene.threads("worker") if names else ()
+    runs = [
+        view for view in others if not view.idle and view.thread != one.view.thread and entry_function(view) in names
+    ]
     if runs:
         return Edge(
             "future",

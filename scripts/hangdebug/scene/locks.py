@@ -8,10 +8,10 @@ A name is not yet a lock: `self.lock` of two objects are two. `same_lock` says h
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import DEF, Sources, indent, makers, raw_statement, statement_at, unaliased, with_parts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_anyio_worker

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 from hangdebug.evidence.frames import calls, is_application, is_known_library, library_path, package
 from hangdebug.evidence.kernel import EPOLL, POLLS
@@ -27,12 +28,20 @@ from hangdebug.evidence.libraries import (
     SYNCHRONOUS_SIDE,
 )
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
-from hangdebug.evidence.roles import ends_whole, is_anyio_worker, is_parked, lone_root, role_of, since_fork
+from hangdebug.evidence.roles import (
+    ends_whole,
+    is_anyio_worker,
+    is_parked,
+    lone_root,
+    role_by_name,
+    role_in_stack,
+    since_fork,
+)
 from hangdebug.evidence.source import called, in_coroutine, in_generator, statement_at
 from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
-once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
+once = lru_cache(maxsize=MOST_LOOPS)  # for a function of a scene, or of all, alone: several rules ask the same
 
 KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
 
@@ -54,7 +63,7 @@ class View:
     kernel: KernelWait | None = None
     twin: int = 0  # how many threads before it in the same sample bear the same name, or none
 
-    @property
+    @cached_property
     def key(self) -> tuple[Frame | None, tuple[tuple[str, str], ...]]:
         """Equal in two samples when the thread is in the same place."""
         return (self.frame, tuple((frame.function, frame.file) for frame in self.inner))
@@ -73,6 +82,7 @@ class Scene:
     by_thread: Mapping[object, tuple[View, ...]]
     loop: tuple[View, ...] = ()
     guessed: str = ""
+    known_waits: dict[int, tuple[View, Any]] = field(default_factory=dict, repr=False)  # what waits.py has worked out
 
     @property
     def last(self) -> tuple[View, ...]:
@@ -82,12 +92,26 @@ class Scene:
         """The same thread in every sample that has it."""
         return self.by_thread[identity(view)]
 
+    @cached_property
+    def by_role(self) -> Mapping[Role, tuple[View, ...]]:
+        """The threads of the last sample."""
+        roles = dict.fromkeys(view.role for view in self.last)
+        return {role: tuple(view for view in self.last if view.role == role) for role in roles}
+
+    @cached_property
+    def different(self) -> tuple[View, ...]:
+        """The threads of the last sample, of those that share a stack the first."""
+        found: dict[int, View] = {}
+        for view in self.last:
+            found.setdefault(id(view.thread.frames), view)
+        return tuple(found.values())
+
     def threads(self, role: Role) -> tuple[View, ...]:
-        return tuple(view for view in self.last if view.role == role)
+        return self.by_role.get(role, ())
 
     def shows(self, *places: str) -> View | None:
         """The first thread of the last sample that has one of these library calls anywhere in its stack."""
-        return next((v for v in self.last if any(calls(f, *places) for f in v.thread.frames)), None)
+        return next((v for v in self.different if any(calls(f, *places) for f in v.thread.frames)), None)
 
 
 def scene(evidence: Evidence) -> Scene:
@@ -153,16 +177,29 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
     seen: Counter[str] = Counter()
     main = lone_root(snapshot)
     made = []
+    roles: dict[int, Role | None] = {}  # by stack, as the next: many threads share one, and it says the same of all
+    known: dict[tuple[int, Role], View] = {}
     for thread in snapshot.threads:
         if thread.frames and not thread.raised:
-            role = role_of(thread, snapshot, main)
-            border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
-            whole = with_compiled(evidence, thread) if role == "event-loop" else thread
-            one = view(whole, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
-            idle = one.idle or (one.role == "event-loop" and polls_its_own(one.kernel, evidence.process))
-            made.append(replace(one, twin=seen[thread.name], idle=idle))
+            stack = id(thread.frames)
+            if stack not in roles:
+                roles[stack] = role_in_stack(thread)
+            role = roles[stack] or role_by_name(thread, snapshot, main)
+            kernel = waits.get(thread.os_id or -1)
+            one = known.get((stack, role)) or view_of(evidence, thread, role, kernel)
+            if one.role != "event-loop":
+                known[stack, role] = one
+            own = one.thread if one.role == "event-loop" else thread
+            made.append(View(own, one.role, one.section, one.frame, one.inner, one.idle, kernel, seen[thread.name]))
             seen[thread.name] += thread.os_id is None
     return tuple(made)
+
+
+def view_of(evidence: Evidence, thread: Thread, role: Role, kernel: KernelWait | None) -> View:
+    border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
+    whole = with_compiled(evidence, thread) if role == "event-loop" else thread
+    one = view(whole, role if border is None else "event-loop", kernel, border)
+    return replace(one, idle=True) if one.role == "event-loop" and polls_its_own(kernel, evidence.process) else one
 
 
 def with_compiled(evidence: Evidence, thread: Thread) -> Thread:

@@ -6,11 +6,11 @@ nobody ends it, or where a request has had no answer yet and nothing that runs c
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Frame, Function, Statement, Task, Thread

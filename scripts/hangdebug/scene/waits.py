@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.kernel import EPOLL
 from hangdebug.evidence.libraries import HANDLE, POLL
@@ -166,10 +166,17 @@ class Wait:
 
 
 def wait(scene: Scene, view: View) -> Wait:
-    """What `view`'s thread waits in, in the place where most samples have it."""
-    seen = scene.of(view)
-    common = Counter(other.key for other in seen if not other.idle).most_common(1)
-    place = [other for other in seen if not other.idle and common and other.key == common[0][0]] or [view]
+    """What `view`'s thread waits in, in the place where most samples have it. It is worked out once for each view."""
+    if id(view) not in scene.known_waits:
+        scene.known_waits[id(view)] = (view, wait_of(scene, view))  # while a view lives, its id is nobody else's
+    found: Wait = scene.known_waits[id(view)][1]
+    return found
+
+
+def wait_of(scene: Scene, view: View) -> Wait:
+    seen = [other for other in scene.of(view) if not other.idle]
+    common = Counter([other.key for other in seen]).most_common(1) if len(seen) > 1 else []
+    place = [other for other in seen if not common or other.key == common[0][0]] or [view]
     best = next((other for other in reversed(place) if other.kernel and other.kernel.syscall), place[-1])
     moved = motion(scene, view)
     undisturbed = kernel_before_attach(scene, view) if moved.in_place else None  # attaching restarts a system call
@@ -194,8 +201,8 @@ def of_this_moment(view: View) -> KernelWait | None:
 
 def motion(scene: Scene, view: View) -> Motion:
     seen = scene.of(view)
-    keys = Counter(other.key for other in seen if not other.idle)
-    same = keys.most_common(1)[0][1] if keys else 0
+    keys = [other.key for other in seen if not other.idle]
+    same = max(Counter(keys).values()) if len(keys) > 1 else len(keys)
     woke, cpu, span = motion_between(scene.evidence.readings, view.thread.os_id)
     words = kernel_words(scene, view)
     runnable = sum(word.state == "R" for word in words) / len(words) if words else 0.0

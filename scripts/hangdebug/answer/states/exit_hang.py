@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.states.loop_blocked import loop_verdict
@@ -12,6 +10,7 @@ from hangdebug.answer.words import line_of, place_of, times
 from hangdebug.causes.default_executor import joining_thread
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.causes.model import Cause
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS

@@ -249,7 +249,7 @@ def parse_image(text: mmap.mmap, names: tuple[str, ...]) -> Image:
                     defined[name] = value
                 else:
                     numbers[index, number] = name
-    imported = dict(import_places(text, sections, numbers))
+    imported = dict(import_places(text, sections, numbers)) if numbers else {}
     ends = (row[4] + (row[5] if row[1] != 8 else 0) for row in sections)  # 8: takes no room in the file
     return Image(machine, entry, max([*ends, sections_at + many * SECTION.size]), loaded, defined, imported)
 

@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.grammar import Head, python_of
 from hangdebug.evidence.frames import UNKNOWN
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread

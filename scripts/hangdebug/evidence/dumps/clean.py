@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 from typing import Any
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame
 
+ANSI_MARKS = ("\x1b", "^[", "\u241b", "\\x1b", "\\u001b", "\\033")
 ANSI = re.compile(
     r"(?:\x1b|\^\[|\u241b|\\x1b|\\u001b|\\033)"
     r"(?:\[[0-9;?]{0,30}[A-Za-z]|\][^\x07\x1b\n]{0,300}(?:\x07|\x1b\\))"
@@ -96,14 +96,31 @@ AFTER_STAMP = re.compile(
 
 
 def clean(text: str) -> list[str]:
-    """The lines of `text` without colours, carriage returns, quoting, time stamps, escapes and markdown fences."""
-    text = ANSI.sub("", text.translate(SPACES))
+    """The lines of `text` without colours, carriage returns, quoting, time stamps, escapes and markdown fences.
+
+    A dump of many threads says the same lines again and again: each is looked at once.
+    """
+    if not text.isascii() or "\0" in text:
+        text = text.translate(SPACES)
+    if any(mark in text for mark in ANSI_MARKS):
+        text = ANSI.sub("", text)
     if text.lstrip()[:1] == "{" and "\n" in text.strip():
         text = record_text(text)
-    lines = [without_prefix(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
-    lines = [without_prefix(part) for line in lines for part in lines_inside(string_text(line))]
-    lines = join_cut(join_broken([part for line in lines for part in split_heads(line)]))
-    return [APART if FENCE.match(line) else plain_line(line) for line in lines]
+    parts: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if line not in parts:
+            parts[line] = parts_of(line)
+        lines += parts[line]
+    lines = join_cut(join_broken(lines))
+    plain = {line: APART if FENCE.match(line) else plain_line(line) for line in dict.fromkeys(lines)}
+    return [plain[line] for line in lines]
+
+
+def parts_of(line: str) -> list[str]:
+    """The lines that one line of the text stands for, each without what was put before it."""
+    inside = map(without_prefix, lines_inside(string_text(without_prefix(line))))
+    return [part for one in inside for part in split_heads(one)]
 
 
 def plain_line(line: str) -> str:
@@ -136,11 +153,13 @@ def string_text(line: str) -> str:
 def join_broken(lines: list[str]) -> list[str]:
     """The lines that a terminal broke at its width, whole again: all broken ones are equally long."""
     width = max(map(len, lines), default=0)
+    if not NARROWEST <= width <= WIDEST:
+        return lines
     broken = [
         len(line) == width and not WHOLE.search(line) and not BEGINS.match(after)
         for line, after in zip(lines, lines[1:])
     ]
-    if not NARROWEST <= width <= WIDEST or len({line for line, breaks in zip(lines, broken) if breaks}) < LEAST_BROKEN:
+    if len({line for line, breaks in zip(lines, broken) if breaks}) < LEAST_BROKEN:
         return lines
     made: list[str] = []
     goes_on = False
@@ -152,11 +171,14 @@ def join_broken(lines: list[str]) -> list[str]:
 
 def join_cut(lines: list[str]) -> list[str]:
     """The lines of which mail and terminals made several, whole again."""
+    cut = {line for line in set(lines) if len(line) < LONGEST and CUT.search(line.rstrip())}
+    if not cut:
+        return lines
     made: list[str] = []
     index = 0
     while index < len(lines):
         line, count = lines[index], 1
-        if len(line) < LONGEST and CUT.search(line.rstrip()):
+        if line in cut:
             line, count = join_first([one[:LONGEST] for one in lines[index : index + MOST_JOINED]])
         made.append(line)
         index += count
@@ -192,8 +214,11 @@ def lines_inside(line: str) -> list[str]:
         if "\\n" not in line or not ESCAPED.search(line):
             break
         line = unescaped(KEY.sub("", line, 1))
-    for _ in range(2):
-        line = html.unescape(line).replace("\u00a0", " ") if "&" in line and ENTITY.search(line) else line
+    if "&" in line and ENTITY.search(line):
+        import html  # its table of entities takes longer than most dumps
+
+        for _ in range(2):
+            line = html.unescape(line).replace("\u00a0", " ") if ENTITY.search(line) else line
     if "<" in line:
         line = TAG.sub("", BREAK.sub("\n", line))
     return line.split("\n")

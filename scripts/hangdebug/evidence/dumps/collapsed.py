@@ -8,11 +8,11 @@ A recording is many moments: the Snapshot shows each thread's commonest stack, a
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Optional
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 

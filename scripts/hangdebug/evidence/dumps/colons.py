@@ -15,9 +15,9 @@ No line of them means much alone, so a lone one without a head is no stack.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts, pyspy_text
 from hangdebug.evidence.dumps.grammar import Grammar, Head

@@ -6,14 +6,14 @@ becomes an unnamed thread; a head that comes again begins the next sample.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Callable, Literal
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
-from hangdebug.evidence.frames import package
+from hangdebug.evidence.frames import different, package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
@@ -93,9 +93,19 @@ def read(lines: Iterable[str], grammar: Grammar) -> tuple[Snapshot, ...]:
 
 
 def snapshots(lines: Iterable[str], grammar: Grammar) -> Iterator[Snapshot]:
+    kept = list(lines)
+    heads = {line: grammar.head(line) for line in dict.fromkeys(kept) if line.strip()}
+    plain = {}  # lines that are one frame and nothing else: ten thousand threads share few
+    for line, head in heads.items():
+        found = grammar.frames(line) if head is None else []
+        if len(found) == 1 and found[0].file:
+            plain[line] = (found[0], depth(line))
     draft = Draft(grammar)
-    for line in lines:
-        head = draft.head(line)
+    for line in kept:
+        if line in plain and draft.goes_on():
+            draft.add(*plain[line])
+            continue
+        head = heads.get(line) if draft.may_begin(line) else None
         if head is not None and draft.ends_before(head):
             yield draft.snapshot()
             draft = draft.following(head)
@@ -128,10 +138,18 @@ class Draft:
             fresh.process, fresh.python = self.process, self.python
         return fresh
 
-    def head(self, line: str) -> Head | None:
-        if not line.strip() or (self.in_locals is not None and depth(line) > self.in_locals):
-            return None
-        return self.grammar.head(line)
+    def may_begin(self, line: str) -> bool:
+        return self.in_locals is None or depth(line) <= self.in_locals
+
+    def goes_on(self) -> bool:
+        """Whether a frame belongs to the stack that is being read."""
+        return self.in_locals is None and bool(self.stacks) and not self.apart and not self.fenced
+
+    def add(self, frame: Frame, at: int) -> None:
+        """What `take` does with a line that is one frame of the stack that is being read."""
+        self.stacks[-1].frames.append(frame)
+        self.stacks[-1].depths.append(at)
+        self.after, self.blank, self.first = at, False, []
 
     def ends_before(self, head: Head) -> bool:
         if head.kind in ("process", "break"):
@@ -236,6 +254,7 @@ class Draft:
         stacks, raised = split_off_tracebacks(self.stacks)
         for one in raised:
             self.skip(f"a traceback of {one.raised}")
+        share(stacks)
         frames = innermost_first([one for one in stacks if one.frames], self.grammar.order)
         threads = tuple(thread(one, frames.get(id(one), ())) for one in stacks if kind_of(one) == "thread")
         tasks = tuple(task(one, frames.get(id(one), ())) for one in stacks if kind_of(one) == "task")
@@ -277,17 +296,29 @@ def split_off_tracebacks(stacks: list[Stack]) -> tuple[list[Stack], list[Stack]]
     return (kept, raised) if any(one.frames for one in kept) else (stacks, [])
 
 
+def share(stacks: list[Stack]) -> None:
+    """Give equal stacks the same list of frames: the frames of equal lines are the same objects already."""
+    known: dict[tuple[int, ...], list[Frame]] = {}
+    for one in stacks:
+        one.frames = known.setdefault(tuple(map(id, one.frames)), one.frames)
+
+
 def innermost_first(stacks: list[Stack], default: str) -> dict[int, tuple[Frame, ...]]:
     """The frames of each stack, innermost first, by its id(). One printer made them all: they vote together."""
     said = {one.head.order for one in stacks if one.head and one.head.order}
-    votes = sum(vote_on_order(one.frames) or -is_tree(one.depths) for one in stacks) or sum(
+    shows = {id(frames): vote_on_order(frames) for frames in {id(one.frames): one.frames for one in stacks}.values()}
+    votes = sum(shows[id(one.frames)] or -is_tree(one.depths) for one in stacks) or sum(
         vote_by_owner(one.frames) for one in stacks if one.head is None
     )
+    turned: dict[tuple[int, bool], tuple[Frame, ...]] = {}
     made = {}
     for one in stacks:
         word = one.head.order if one.head and one.head.order else default
         newest_first = votes > 0 if votes and len(said) < 2 else word == "first"
-        made[id(one)] = tuple(one.frames if newest_first else reversed(one.frames))
+        key = (id(one.frames), newest_first)
+        if key not in turned:
+            turned[key] = tuple(one.frames if newest_first else reversed(one.frames))
+        made[id(one)] = turned[key]
     return made
 
 
@@ -316,7 +347,7 @@ def is_base(name: str, neighbour: str) -> bool:  # a stack begins at a module th
 
 def thread(stack: Stack, frames: tuple[Frame, ...]) -> Thread:
     head = stack.head
-    raised = "" if is_interrupt(stack.raised, stack.frames) else stack.raised
+    raised = "" if not stack.raised or is_interrupt(stack.raised, stack.frames) else stack.raised
     if head is None:
         return Thread(frames, raised=raised)
     return Thread(frames, head.name, head.os_id, head.active, head.owns_gil, raised)
@@ -331,5 +362,5 @@ def task(stack: Stack, frames: tuple[Frame, ...]) -> Task:
 
 def python_of(threads: Iterable[Thread]) -> str | None:
     """The version that the standard library's path names, such as "3.11"."""
-    found = (VERSION.search(frame.file) for one in threads for frame in one.frames)
+    found = (VERSION.search(frame.file) for frames in different(threads) for frame in frames)
     return next((one[1] for one in found if one), None)

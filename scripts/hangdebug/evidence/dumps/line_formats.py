@@ -5,11 +5,11 @@ A format that needs more than a Grammar has a file of its own beside this one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Callable
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts, pyspy_text
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar, Head, python_of
@@ -269,7 +269,8 @@ AUSTIN_PYTHON = re.compile(r"Python version: (?P<version>[\d.]{1,20})")
 def austin_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample. Threads are known by the kernel's id."""
     kept = list(lines)
-    pid = next((int(one["pid"]) for line in kept for one in [AUSTIN_THREAD.search(line[:400])] if one), None)
+    heads = (AUSTIN_THREAD.search(line[:400]) for line in kept if "Process" in line)
+    pid = next((int(one["pid"]) for one in heads if one), None)
     if pid is None:
         return ()
     return tuple(replace(one, pid=pid) for one in stacks.read(kept, AUSTIN_GRAMMAR))

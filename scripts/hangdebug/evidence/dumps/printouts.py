@@ -10,10 +10,11 @@ Stacks of tasks (`Task.print_stack()`) may stand among them. Rich's frames are r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of
@@ -65,6 +66,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     return stacks.read(lines, GRAMMAR)
 
 
+@lru_cache(maxsize=1 << 14)  # several readers ask for it
 def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
@@ -148,10 +150,12 @@ AROUND = re.compile(r"^\s{0,20}\d{1,9}(?: |$)")
 def read_ipython(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot with one Thread for each traceback."""
     stacks: list[list[Frame]] = [[]]
-    for line in lines:
+    kept = list(lines)
+    heads = {line: [one for pattern in HEADS for one in [pattern.match(line[:2000])] if one] for line in set(kept)}
+    for line in kept:
         if "Traceback (most recent call last)" in line and stacks[-1]:
             stacks.append([])
-        found = next((one for pattern in HEADS for one in [pattern.match(line[:2000])] if one), None)
+        found = next(iter(heads[line]), None)
         arrow = ARROW.match(line) if stacks[-1] and not found else None
         if found and not AROUND.match(line):
             stacks[-1].append(frame(found))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.grammar import A_LOCK, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
@@ -18,6 +18,7 @@ MACHINERY = re.compile(
 SYSTEM = re.compile(r"^(?:/usr)?/lib(?:64|32)?/|/lib-dynload/|/libpython[23]|/bin/python[\d.]*t?$|^\[")
 INSTALLED = re.compile(r"/(?:site|dist)-packages/(.+)$")
 MYPYC = "CPyDef_"  # what mypyc calls a function, before its own name
+Known = dict[object, Any]  # frames by what they say, and stacks by their frames
 START = re.compile(r"\[\s*\{")
 MOST_STARTS = 64
 
@@ -46,16 +47,29 @@ def snapshots(value: list[Any]) -> list[Snapshot]:
     threads = [item for item in value if isinstance(item, dict) and isinstance(item.get("frames"), list)]
     pids = list(dict.fromkeys(number(item.get("pid")) for item in threads))
     made = []
+    known: Known = {}
     for pid in pids:
-        stacks = tuple(thread(item) for item in threads if number(item.get("pid")) == pid)
+        stacks = tuple(thread(item, known) for item in threads if number(item.get("pid")) == pid)
         made.append(Snapshot(stacks, pid, "", python_of(stacks), "py-spy JSON"))
     return made
 
 
-def thread(item: dict[str, Any]) -> Thread:
-    frames = tuple(frame(entry) for entry in item["frames"] if isinstance(entry, dict))
+def thread(item: dict[str, Any], known: Known) -> Thread:
+    """One thread. `known` holds the frames and stacks so far: a thousand threads have few different ones."""
+    frames = tuple(shared_frame(entry, known) for entry in item["frames"] if isinstance(entry, dict))
+    frames = known.setdefault(tuple(map(id, frames)), frames)
     flags = [value if isinstance(value, bool) else None for value in (item.get("active"), item.get("owns_gil"))]
     return Thread(frames, str(item.get("thread_name") or ""), number(item.get("os_thread_id")), flags[0], flags[1])
+
+
+def shared_frame(entry: dict[str, Any], known: Known) -> Frame:
+    if entry.get("locals"):
+        return frame(entry)
+    key = str([entry.get(word) for word in ("name", "filename", "short_filename", "module", "line")])
+    if key not in known:
+        known[key] = frame(entry)
+    found: Frame = known[key]
+    return found
 
 
 def frame(entry: dict[str, Any]) -> Frame:

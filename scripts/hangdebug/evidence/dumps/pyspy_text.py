@@ -11,9 +11,9 @@ Native frames (`--native`) are left out: the causes are read from Python's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts
 from hangdebug.evidence.dumps.grammar import Grammar, Head

@@ -11,10 +11,10 @@ traceback of any other exception shows where that was raised, and is no stack of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import UNKNOWN, calls
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
@@ -87,11 +87,12 @@ PLACE = re.compile(
 
 def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
     """What the lines state, each once. Lines of a stack state nothing."""
-    kept = list(lines)
+    all_lines = list(lines)
+    kept = list(dict.fromkeys(all_lines))
     found = [one for line in kept for one in stated(line[:LONGEST])]
     if any(STOPPED.search(line) for line in kept):  # what it waited for has ended
         found = [one for one in found if one.kind != "stopping"]
-    if c_only(kept):
+    if c_only(all_lines):
         found.append(Statement("c-only", "Its frames are those of C functions."))
     return tuple(dict.fromkeys(found))[:MOST]
 
@@ -140,7 +141,7 @@ def place(text: str) -> tuple[Frame, ...]:
 
 def c_only(lines: list[str]) -> bool:
     """Whether it is a debugger's stack of an interpreter's C functions."""
-    frames = [line for line in lines if C_FRAME.match(line.strip())]
+    frames = [line for line in lines if "#" in line and C_FRAME.match(line.strip())]
     return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
 
 

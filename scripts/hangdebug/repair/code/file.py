@@ -13,13 +13,13 @@ import bisect
 import builtins
 import io
 import itertools
-import re
 import tokenize
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, Binding, Scope, Scopes, read_scopes, walk
 
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")

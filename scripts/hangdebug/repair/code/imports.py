@@ -10,17 +10,17 @@ from __future__ import annotations
 import ast
 import itertools
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Union
 
+from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.code.project import project_of
+from hangdebug.repair.model import Edit, apply
 
 Import = Union[ast.Import, ast.ImportFrom]
 IMPORT = (ast.Import, ast.ImportFrom)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import ast
 import difflib
 import io
-import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.project import WIDTH, project_of
 

@@ -11,9 +11,9 @@ is put in.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
+from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.bindings import FUNCTIONS, walk
 from hangdebug.repair.code.file import File, dotted, is_none, last_name, root_name
 

@@ -10,7 +10,6 @@ import hashlib
 import ipaddress
 import math
 import os
-import re
 import selectors
 import subprocess
 import time
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from hangdebug.errors import MissingTool
+from hangdebug.evidence import patterns as re
 
 COULD_NOT_RESOLVE, REFUSED, TIMED_OUT = 6, 7, 28  # exit codes of curl
 VARYING = re.compile(r" after \d+ ms")  # in curl's messages: the same trouble reads the same

@@ -26,17 +26,17 @@ Left alone: handlers of a router, of an app that another file makes, and of anyt
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.bindings import parameters, walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.project import other_files
+from hangdebug.repair.model import Edit
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)

@@ -1,0 +1,363 @@
+"""Measure how fast the engine is, beside py-spy on the same process, and say which target is missed.
+
+    python tooling/bench.py                                   the table
+    python tooling/bench.py --write                           also docs/bench.md and docs/bench.svg
+    python tooling/bench.py --pystack /venv/bin/pystack --python314 /usr/bin/python3.14
+                                                              with the time that these take for the same process
+
+A row is the median of --runs (7). Ours and the peer's runs alternate, so that other work on the machine slows both.
+Pauses are what the kernel shows: how long the target's main thread was in a tracing stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+
+import postgres
+from hangdebug.report import svg
+
+HANG = ROOT / "scripts" / "hang.py"
+SPY = Path(sys.executable).with_name("py-spy")
+PAGE, PICTURE = ROOT / "docs" / "bench.md", ROOT / "docs" / "bench.svg"
+BUNDLE = ROOT / "tests" / "bundles" / "lock.tar.gz"
+BUNDLES = 400
+STARTS, ASKED = 20.0, 2.0  # seconds in which the target must serve, and for which its hanging request is given up
+
+# A server with so many threads, parked below some frames; GET /hang blocks its event loop for good.
+TARGET = """
+import sys, threading
+import uvicorn
+from fastapi import FastAPI
+count, port = int(sys.argv[1]), int(sys.argv[2])
+app, lock, parked = FastAPI(), threading.Lock(), threading.Event()
+
+@app.get("/health")
+async def health():
+    return {"status": "ok"}
+
+@app.get("/hang")
+async def hang():
+    lock.acquire()
+
+def deep(frames):
+    deep(frames - 1) if frames else parked.wait()
+
+lock.acquire()
+for number in range(count - 1):
+    threading.Thread(target=deep, args=(8,), name=f"worker-{number}", daemon=True).start()
+uvicorn.run(app, port=port, log_level="error")
+"""
+LOOP = "select _run_once run_forever run_until_complete run serve main __call__ invoke <module>".split()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: ours and the peer's in `unit`, the most that ours may be, and what the ratio is to."""
+
+    name: str
+    ours: float
+    most: float
+    unit: str = "ms"
+    peer: float | None = None
+    beside: str = ""
+
+    @property
+    def missed(self) -> bool:
+        return self.ours > self.most
+
+    @property
+    def ratio(self) -> str:
+        return f"{self.ours / self.peer:.1f} x" if self.peer else ""
+
+
+# -- what is measured ----------------------------------------------------------------------------------
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """As a user has it, with a cache of its own: bytecode is written."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "XDG_CACHE_HOME": str(cache)}
+
+
+def seconds(command: Sequence[object], cache: Path) -> float:
+    began = time.perf_counter()
+    subprocess.run(
+        list(map(str, command)),
+        env=environment(cache),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return time.perf_counter() - began
+
+
+def hang(*words: object) -> list[object]:
+    return [sys.executable, HANG, *words]
+
+
+def medians(commands: Sequence[Sequence[object]], cache: Path, runs: int) -> list[float]:
+    """Milliseconds of each command, run in turn; the first round warms up and does not count."""
+    found: list[list[float]] = [[] for _ in commands]
+    for turn in range(runs + 1):
+        for kept, command in zip(found, commands):
+            taken = seconds(command, cache)
+            if turn:
+                kept.append(1000 * taken)
+    return [statistics.median(one) for one in found]
+
+
+def start_up(cache: Path, runs: int) -> Iterator[Row]:
+    bare, version = medians([[sys.executable, "-S", "-c", "pass"], hang("--version")], cache, runs)
+    yield Row(
+        "start-up: `--version`, over `python -S -c pass`", version - bare, 60, peer=bare, beside="python -S -c pass"
+    )
+    cold = []
+    for _ in range(runs):
+        shutil.rmtree(cache, ignore_errors=True)
+        cold.append(1000 * seconds(hang("--version"), cache))
+    yield Row("a first run, without bytecode", statistics.median(cold), 250)
+
+
+def dump(threads: int) -> str:
+    """py-spy's text of so many threads with 15 frames each: a loop, and a pool that waits in forty places."""
+    lines = ["Process 4284: python -m uvicorn app.main:app", "Python v3.11.7 (/usr/bin/python3.11)", ""]
+    lines += ['Thread 4284 (idle): "MainThread"', "    select (selectors.py:468)"]
+    lines += [f"    {name} (asyncio/base_events.py:{600 + number})" for number, name in enumerate(LOOP[1:4])]
+    lines += [f"    {name} (uvicorn/server.py:{60 + number})" for number, name in enumerate(LOOP[4:])]
+    steps = [f"    step_{number} (/srv/app/service/pipeline_{number % 5}.py:{30 + number})" for number in range(9)]
+    pool = ["_worker (concurrent/futures/thread.py:81)", "run (threading.py:982)"]
+    pool += ["_bootstrap_inner (threading.py:1045)", "_bootstrap (threading.py:1002)"]
+    for number in range(1, threads):
+        lines.append(f'Thread {4284 + number} (idle): "ThreadPoolExecutor-0_{number}"')
+        lines.append(f"    {'wait (threading.py:320)' if number % 3 else 'acquire (threading.py:451)'}")
+        lines.append(
+            f"    fetch_{number % 40} (/srv/app/service/clients/store_{number % 40 % 7}.py:{20 + number % 40})"
+        )
+        lines += [*steps, *(f"    {one}" for one in pool)]
+    return "\n".join(lines)
+
+
+def pastes(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
+    files = {count: folder / f"{count}.txt" for count in (5, 5_000, 10_000, 50_000)}
+    for count, file in files.items():
+        file.write_text(dump(count))
+    (small,) = medians([hang("diagnose", files[5])], cache, runs)
+    yield Row("a paste of 5 threads", small, 120)
+    (large,) = medians([hang("diagnose", files[10_000])], cache, runs)
+    yield Row("a paste of 10,000 threads", large, 1500)
+    yield Row("its memory", memory(hang("diagnose", files[10_000]), cache), 80, "MB")
+    some, many = medians([hang("diagnose", files[5_000]), hang("diagnose", files[50_000])], cache, max(3, runs // 2))
+    yield Row("50,000 threads over 5,000", many / some, 11, "x")
+
+
+def memory(command: Sequence[object], cache: Path) -> float:
+    """The most megabytes that it had, asked by a process of which it is the only child."""
+    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, stderr=-3); "
+    code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)],
+        env=environment(cache),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout) / 1024
+
+
+@contextmanager
+def target(threads: int, hung: bool, folder: Path) -> Iterator[int]:
+    """The pid of a server with so many threads. It is ended afterwards."""
+    port, script = postgres.free_port(), folder / "target.py"
+    script.write_text(TARGET)
+    with subprocess.Popen([sys.executable, script, str(threads), str(port)]) as server:
+        try:
+            ask(f"http://127.0.0.1:{port}/health", STARTS)
+            if hung:
+                with suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/hang", timeout=ASKED)
+            yield server.pid
+        finally:
+            server.kill()
+
+
+def ask(url: str, limit: float) -> None:
+    """Raises OSError where it does not answer in time."""
+    end = time.monotonic() + limit
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=limit).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def live(cache: Path, folder: Path, runs: int, peers: dict[str, list[str]]) -> Iterator[Row]:
+    with target(5, True, folder) as pid:
+        spy = [SPY, "dump", "--json", "--pid", pid]
+        few, hung, quick = medians(
+            [spy, hang("diagnose", "--pid", pid), hang("diagnose", "--quick", "--pid", pid)], cache, runs
+        )
+        yield Row("5 threads, hung", hung, 600, peer=few, beside="py-spy dump")
+        yield Row("5 threads, `--quick`", quick, 4 * few, peer=few, beside="py-spy dump")
+        yield from pauses(pid, cache, runs)
+        for name, command in peers.items():
+            (taken,) = medians([[*command, pid]], cache, runs)
+            yield Row(f"`{name}` on it, for comparison", taken, float("inf"), peer=few, beside="py-spy dump")
+    with target(5, False, folder) as pid:
+        few, well = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs)
+        yield Row("5 threads, healthy", well, 1200, peer=few, beside="py-spy dump")
+    with target(1000, True, folder) as pid:
+        many, ours = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs)
+        yield Row("1,000 threads, hung", ours, 2 * many, peer=many, beside="py-spy dump")
+
+
+def pauses(pid: int, cache: Path, runs: int) -> Iterator[Row]:
+    found: dict[str, list[tuple[float, float]]] = {"spy": [], "ours": []}
+    for _ in range(runs):
+        found["spy"].append(stopped_during([SPY, "dump", "--json", "--pid", pid], pid, cache))
+        found["ours"].append(stopped_during(hang("diagnose", "--pid", pid), pid, cache))
+    (longest, total), (ours, all_ours) = (
+        [statistics.median(column) for column in zip(*found[who])] for who in ("spy", "ours")
+    )
+    yield Row("its longest pause", ours, 1.1 * longest, peer=longest, beside="py-spy dump")
+    yield Row("the sum of its pauses", all_ours, 1.3 * total, peer=total, beside="py-spy dump")
+
+
+def stopped_during(command: Sequence[object], pid: int, cache: Path) -> tuple[float, float]:
+    """Milliseconds of the longest tracing stop of the process's main thread meanwhile, and of all together."""
+    over, spans = threading.Event(), [0.0]
+
+    def look() -> None:
+        descriptor, since = os.open(f"/proc/{pid}/stat", os.O_RDONLY), 0.0
+        while not over.is_set():
+            stopped = os.pread(descriptor, 200, 0).rpartition(b") ")[2][:1] == b"t"
+            now = time.perf_counter()
+            if stopped and not since:
+                since = now
+            elif since and not stopped:
+                spans.append(1000 * (now - since))
+                since = 0.0
+        os.close(descriptor)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    seconds(command, cache)
+    over.set()
+    thread.join()
+    return max(spans), sum(spans)
+
+
+def groups(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
+    copies = [folder / f"{number}.tar.gz" for number in range(BUNDLES)]
+    for copy in copies:
+        shutil.copyfile(BUNDLE, copy)
+    tenth, whole = medians(
+        [hang("diagnose", *copies[: BUNDLES // 10]), hang("diagnose", *copies)], cache, max(3, runs // 2)
+    )
+    yield Row(f"{BUNDLES} bundles in groups", whole / 1000, BUNDLES * 0.03, "s")
+    yield Row(f"{BUNDLES} bundles over {BUNDLES // 10}", whole / tenth, 11, "x")
+
+
+# -- what is written -----------------------------------------------------------------------------------
+
+
+def shown(value: float, unit: str) -> str:
+    return f"{value:.1f} {unit}" if value < 10 or unit in ("x", "s") else f"{value:,.0f} {unit}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = ["| what | measured | at most | ratio | beside |", "|---|---|---|---|---|"]
+    for row in rows:
+        most = shown(row.most, row.unit) if row.most < float("inf") else ""
+        beside = f"`{row.beside}` {shown(row.peer, row.unit)}" if row.peer else ""
+        ours = f"{shown(row.ours, row.unit)}{' **missed**' * row.missed}"
+        lines.append(f"| {row.name} | {ours} | {most} | {row.ratio} | {beside} |")
+    return "\n".join(lines)
+
+
+def page(rows: Sequence[Row], runs: int, load: float) -> str:
+    machine = f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    missed = [row.name for row in rows if row.missed]
+    verdict = f"Missed: {'; '.join(missed)}." if missed else "Every target is met."
+    return (
+        "# How fast it is\n\n"
+        f"`make bench` wrote this: medians of {runs}, {machine}. The load of the machine was {load:.1f} when it began; "
+        "above the number of its CPUs, other work slows all rows, and the ratios tell more than the times.\n\n"
+        f"{table(rows)}\n\n{verdict}\n\n"
+        "![Each row as a share of its target: a bar that ends left of the line meets it](bench.svg)\n"
+    )
+
+
+def picture(rows: Sequence[Row]) -> bytes:
+    """A bar a row: its share of its target, which is the line."""
+    rows = [row for row in rows if row.most < float("inf")]
+    left, high, wide = 330, 22, 400
+    parts = [svg.text(16, 26, "Each row as a share of its target", 600, bold=True)]
+    for number, row in enumerate(rows):
+        top, share = 44 + number * high, row.ours / row.most
+        parts.append(svg.text(left - 10, top + 12, row.name.replace("`", ""), left - 30, anchor="end"))
+        fill = svg.VERMILLION if row.missed else svg.GREEN
+        parts.append(svg.box(left, top, max(1.0, wide * min(share, 1.25)), high - 6, fill))
+        parts.append(svg.text(left + wide * 1.27, top + 12, f"{share:.0%}", 60, fill=svg.FAINT))
+    bottom = 44 + len(rows) * high
+    parts.append(svg.line([(left + wide, 38), (left + wide, bottom)], svg.INK, 1.5))
+    alt = "; ".join(f"{row.name}: {row.ours / row.most:.0%} of its target" for row in rows)
+    return svg.card(bottom + 14, parts, alt)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=7, help="how often each row is measured (default: 7)")
+    parser.add_argument("--write", action="store_true", help="write docs/bench.md and docs/bench.svg")
+    parser.add_argument("--pystack", metavar="PATH", help="measure `pystack remote` too")
+    parser.add_argument("--python314", metavar="PATH", help="measure `asyncio pstree` too")
+    arguments = parser.parse_args()
+    peers = {}
+    if arguments.pystack:
+        peers["pystack remote"] = [arguments.pystack, "remote"]
+    if arguments.python314:
+        peers["asyncio pstree"] = [arguments.python314, "-m", "asyncio", "pstree"]
+    load, rows = os.getloadavg()[0], []
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder, cache = Path(name), Path(name) / "cache"
+        for found in (
+            start_up(cache, arguments.runs),
+            pastes(cache, folder, arguments.runs),
+            live(cache, folder, arguments.runs, peers),
+            groups(cache, folder, arguments.runs),
+        ):
+            for row in found:
+                rows.append(row)
+                print(table([row]).splitlines()[-1], flush=True)
+    missed = sum(row.missed for row in rows)
+    print(f"\n{missed} of {len(rows)} targets are missed." if missed else "\nEvery target is met.")
+    if arguments.write:
+        PAGE.write_text(page(rows, arguments.runs, load), encoding="utf-8")
+        PICTURE.write_bytes(picture(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
