@@ -37,7 +37,7 @@ from hangdebug.capture.interpreter.runtimes import (
     read_image,
     runtime_of,
 )
-from hangdebug.capture.interpreter.tasks import tasks_of
+from hangdebug.capture.interpreter.tasks import NOT_KNOWN, probe, tasks_of
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import HangError, MissingTool, NotPermitted, NotPython
 from hangdebug.evidence.bundle import read_bundle
@@ -249,6 +249,8 @@ def test_a_launcher_with_arguments_of_its_own_is_not_started_again(tmp_path: Pat
         watched(resolve(server.pid))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("hangdebug.capture.interpreter.tasks.known_layout", lambda pid: None)
+            assert NOT_KNOWN in tasks_of(server.pid).note
+            probe(server.pid)
             assert NOT_STARTED in tasks_of(server.pid).note
     assert starts.read_text() == "x"
 

@@ -295,17 +295,20 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def target_of(arguments: argparse.Namespace) -> Target:
+    from hangdebug.capture.interpreter.tasks import probe
     from hangdebug.capture.processes import on_port, resolve
 
-    if arguments.pid:
-        if len(arguments.pid) > 1:
-            raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
-        return resolve(arguments.pid[0])
-    if arguments.port is not None:
-        return on_port(arguments.port)
-    raise BadRequest(
-        "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
-    )
+    if not arguments.pid and arguments.port is None:
+        raise BadRequest(
+            "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
+        )
+    if arguments.pid and len(arguments.pid) > 1:
+        raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
+    target = resolve(arguments.pid[0]) if arguments.pid else on_port(arguments.port)
+    if getattr(arguments, "probe_interpreter", False):
+        for pid in target.workers:
+            probe(pid)
+    return target
 
 
 def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
