@@ -11,7 +11,15 @@ if sys.version_info < (3, 9):
 sys.dont_write_bytecode = True  # a skills folder is often read-only, and never ours to litter
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from hangdebug.cli import main
+from hangdebug.files import heard, listen
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        listen()
+        from hangdebug.cli import main
+
+        status = main()
+        heard.append(0)  # nothing is left to put away
+        sys.exit(status)
+    except KeyboardInterrupt as stop:  # while it was loaded
+        sys.exit(128 + getattr(stop, "number", 2))

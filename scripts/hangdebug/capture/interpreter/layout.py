@@ -24,6 +24,7 @@ from typing import Any
 
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 from hangdebug.capture.interpreter.runtimes import is_plain_interpreter
+from hangdebug.files import uninterrupted
 
 NOT_STARTED = "its layout is not known, and its program is not proved to be a plain Python that may be started"
 SPECIMEN = Path(__file__).with_name("specimen.py")
@@ -108,22 +109,25 @@ def run_like(pid: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     Its standard streams are pipes. Raises Unreadable.
     """
     command, options = command_like(pid)
+    process: subprocess.Popen[bytes] | None = None
     try:
-        process = subprocess.Popen(
-            [*command, "-I", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
-        )
+        with uninterrupted():
+            process = subprocess.Popen(
+                [*command, "-I", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                **options,
+            )
+        yield process
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unreadable(f"the target's interpreter does not start: {error}") from error
-    with process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
+        raise Unreadable(f"the target's interpreter does not start, or does not answer: {error}") from error
+    finally:
+        if process is not None:
+            with uninterrupted(), suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with process:  # its pipes are closed, and its end is collected
+                pass
 
 
 def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:

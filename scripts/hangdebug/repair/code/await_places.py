@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.project import project_of
 from hangdebug.repair.code.while_awaiting import LOCKISH, why_freed, why_not_meanwhile
+from hangdebug.repair.model import Edit
 
 CALM = re.compile(r"[ \t]*\(")  # between a function and its arguments
 LOCKS = frozenset(f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore"))

@@ -11,10 +11,9 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from hangdebug.repair.code.bindings import FUNCTIONS
-from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.code.imports import with_imports
-from hangdebug.repair.model import Finding
+from hangdebug.repair.model import Edit, Finding, apply
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Union
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.code.project import project_of
+from hangdebug.repair.model import Edit, apply
 
 Import = Union[ast.Import, ast.ImportFrom]
 IMPORT = (ast.Import, ast.ImportFrom)

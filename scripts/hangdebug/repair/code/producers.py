@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.executors import assigned_value
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero
 from hangdebug.repair.code.work_path import arguments
@@ -32,6 +31,7 @@ from hangdebug.repair.code.work_waits import (
     note_wait,
     verb_of,
 )
+from hangdebug.repair.model import Edit
 
 RECEIVES = {
     "asyncio.Queue": "get",

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import parameters, walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero, last_name
 from hangdebug.repair.code.producers import STARTS, Stop, channels_of, function_handed
 from hangdebug.repair.code.project import other_files
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
+from hangdebug.repair.model import Edit
 
 SECONDS = 10  # of a call that had no limit
 READS = re.compile(

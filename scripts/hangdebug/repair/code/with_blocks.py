@@ -18,9 +18,9 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.project import project_of
+from hangdebug.repair.model import Edit, apply
 
 CALM, CALM_38 = "shutdown(wait=False, cancel_futures=True)", "shutdown(wait=False)"
 

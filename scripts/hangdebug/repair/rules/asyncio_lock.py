@@ -26,9 +26,9 @@ from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import ANY_LOOP, TAKEN, any_loop, import_needed
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.model import Edit
 
 ID = "asyncio_lock"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)

@@ -30,7 +30,6 @@ from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import ANY_LOOP, any_loop, import_needed, other_loop, parenthesize, why_no_await
 from hangdebug.repair.code.bindings import COMPREHENSIONS, walk
-from hangdebug.repair.code.edits import Edit, apply
 from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero
 from hangdebug.repair.code.findings import Found, Need
@@ -44,6 +43,7 @@ from hangdebug.repair.code.future_waits import (
     refuse_unknown,
     why_cancelling_differs,
 )
+from hangdebug.repair.model import Edit, apply
 
 ID = "await_future"
 NEEDS = (

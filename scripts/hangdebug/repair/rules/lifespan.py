@@ -33,10 +33,10 @@ from pathlib import Path
 from typing import Union
 
 from hangdebug.repair.code.bindings import parameters, walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.project import other_files
+from hangdebug.repair.model import Edit
 
 ID = "lifespan"
 NEEDS = (Need((("on_event",),)),)

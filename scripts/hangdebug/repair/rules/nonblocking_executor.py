@@ -54,7 +54,6 @@ from hangdebug.repair.code.await_places import (
     why_no_await,
 )
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.executor_work import judge_executor
 from hangdebug.repair.code.executors import (
     creates_executor,
@@ -74,6 +73,7 @@ from hangdebug.repair.code.stopping import SECONDS, stop_work
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement
+from hangdebug.repair.model import Edit
 
 ID = "nonblocking_executor"
 NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)

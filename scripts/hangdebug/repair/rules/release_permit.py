@@ -24,10 +24,10 @@ import ast
 from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.with_blocks import line_starts
+from hangdebug.repair.model import Edit
 
 ID = "release_permit"
 NEEDS = (Need((("async",), ("acquire",), ("release",)), frozenset(("acquire",))),)

@@ -21,9 +21,9 @@ import ast
 from collections.abc import Iterator
 
 from hangdebug.repair.code.await_places import import_needed, loop_module, never_runs, other_loop, why_no_await
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.model import Edit
 
 ID = "sleep"
 NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)

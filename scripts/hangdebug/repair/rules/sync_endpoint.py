@@ -30,11 +30,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.project import other_files
 from hangdebug.repair.code.thread_safety import is_session, why_not_in_thread
+from hangdebug.repair.model import Edit
 from hangdebug.repair.rules import to_thread
 
 ID = "sync_endpoint"

@@ -40,10 +40,10 @@ from hangdebug.repair.code.await_places import (
     why_no_await,
 )
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.edits import Edit
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.thread_safety import functions_called, why_on_loop
+from hangdebug.repair.model import Edit
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
