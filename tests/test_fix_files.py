@@ -166,7 +166,7 @@ def test_an_odd_text_keeps_its_oddness_and_a_second_run_finds_nothing(app: Path,
     old, new = (set(text.splitlines(keepends=True)) for text in (ODD_TEXTS[kind], made))
     assert ODD_TEXTS[kind].splitlines(keepends=True)[0] in new, "the first line is no part of the change"
     assert (b"\r\n" in made) == (b"\r\n" in ODD_TEXTS[kind]) and (b"\t" in made) == (b"\t" in ODD_TEXTS[kind])
-    assert kind not in ("CRLF",) or all(line.endswith(b"\r\n") for line in new), old
+    assert kind != "CRLF" or all(line.endswith(b"\r\n") for line in new), old
     compile(made, "app.py", "exec")
 
 

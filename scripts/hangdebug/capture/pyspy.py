@@ -37,6 +37,11 @@ PASSING_ERRORS = (
 )
 NO_THREAD = "it found no thread that could run Python, perhaps at a bad moment"
 VERSION = re.compile(r"py-spy[\w-]*\s+v?(\d+\.\d+[\w.+-]*)$")
+CRASHED_BY, NONSENSE = "it was ended by", "it printed no list of threads, but"
+CRASHED = re.compile(rf"{CRASHED_BY} SIG\w+|panicked at")
+OPTION_UNKNOWN = re.compile(
+    r"(?:unexpected|unrecognized|invalid) argument|Found argument .* which wasn't expected", re.I
+)
 UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
 
 
@@ -99,6 +104,8 @@ def dump(pid: int, missed: Callable[[str], object] = lambda why: None) -> str:
 
 def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None:
     """What is wrong with what py-spy gave, in its words or ours; None where it is a dump."""
+    if done.returncode < 0:
+        return f"{CRASHED_BY} {signal.Signals(-done.returncode).name}"
     if done.returncode != 0 or not done.stdout.strip():
         return done.stderr or f"py-spy ended with status {done.returncode} and printed nothing"
     try:
@@ -106,7 +113,7 @@ def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None
     except (ValueError, RecursionError):
         rows = None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "frames" in row for row in rows):
-        return f"it printed no list of threads, but: {first_line(done.stdout)[:80]}"
+        return f"{NONSENSE}: {first_line(done.stdout)[:80]}"
     return None if rows else NO_THREAD
 
 
@@ -256,12 +263,20 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             first_line(unsupported[0]),
             to_install("--upgrade", "py-spy"),
         )
+    again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
+    if OPTION_UNKNOWN.search(stderr):
+        return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
+    if CRASHED.search(stderr):
+        why = f"{first_line(stderr)}. The process itself goes on."
+        return HangError(f"py-spy crashed while it read process {pid}.", why, f"{newer}   # or see: {again}")
+    if stderr.startswith(NONSENSE):
+        return HangError(f"What py-spy printed about process {pid} cannot be read.", stderr, again)
     if is_python(pid):
         tries = f"{failed} looks at different moments failed" if failed > 1 else "One look failed"
         return HangError(
             f"py-spy could not read the stacks of process {pid}.",
             f"{tries}; py-spy says: {first_line(stderr)}",
-            f"{program()} dump --pid {pid}   # its own words; a newer py-spy may know this Python",
+            f"{again}; a newer py-spy may know this Python",
         )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(
