@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from hangdebug.cli_arguments import parser
-from hangdebug.errors import BadRequest, BadSource, HangError
+from hangdebug.errors import BadRequest, BadSource, HangError, printable
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -35,23 +37,39 @@ Answers = tuple["list[tuple[str, Diagnosis]]", str]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name in a dump may hold what this terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     arguments = command_line().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()
     except HangError as error:
         print(f"hang.py: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nhang.py: interrupted; what is already written stays", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + getattr(stop, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would fail once more at the end
+        what = f"{error.filename} cannot be used." if error.filename else "What was to be printed could not be written."
+        look = f"ls -ld {shlex.quote(str(error.filename or '.'))}; df -h .   # then the same command again"
+        print(f"hang.py: {HangError(what, f'{error.strerror}.', look)}", file=sys.stderr)
+        return 2
+    return status
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def shown(text: str) -> str:
+    """As it stands for a file or a program, which applies a diff byte by byte; a terminal gets what it cannot obey."""
+    return printable(text) if sys.stdout.isatty() else text
 
 
 # -- verbs ---------------------------------------------------------------------------------------------
@@ -210,7 +228,7 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
     if unwritten:
         return 2
     if listed:
-        print(scan.write_list(findings, skipped, arguments), end="")
+        print(shown(scan.write_list(findings, skipped, arguments)), end="")
         return 1 if findings else 0
     if not changed:
         say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")
@@ -232,7 +250,7 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         fix.write(patch)
         say(f"{fix.head(patch)}{patch.file}: rewritten")
     else:
-        print(fix.head(patch) + fix.diff(patch), end="")
+        print(shown(fix.head(patch) + fix.diff(patch)), end="")
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -244,7 +262,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     plan = plan_of(arguments)
     if not arguments.compare:
         found = prove.prove(plan, on_phase=tell)
-        print(check_report(found))
+        print(printable(check_report(found)))
         save(found, arguments.save)
         return 0 if found.passed else 1
     places = arguments.compare
@@ -252,7 +270,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     for place in places:
         say(f"-- {place}")
         checks.append(prove.prove(plan, place, tell))
-    print(prove.compared(checks[0], checks[1], (places[0], places[1])))
+    print(printable(prove.compared(checks[0], checks[1], (places[0], places[1]))))
     for check, when in zip(checks, ("before", "after")):
         save(check, arguments.save and Path(arguments.save).with_suffix(f".{when}.json"))
     return 0 if prove.proved(checks[0], checks[1]) else 1
@@ -330,17 +348,20 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def target_of(arguments: argparse.Namespace) -> Target:
+    from hangdebug.capture.interpreter.tasks import probe
     from hangdebug.capture.processes import on_port, resolve
 
-    if arguments.pid:
-        if len(arguments.pid) > 1:
-            raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
-        return resolve(arguments.pid[0])
-    if arguments.port is not None:
-        return on_port(arguments.port)
-    raise BadRequest(
-        "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
-    )
+    if not arguments.pid and arguments.port is None:
+        raise BadRequest(
+            "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
+        )
+    if arguments.pid and len(arguments.pid) > 1:
+        raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
+    target = resolve(arguments.pid[0]) if arguments.pid else on_port(arguments.port)
+    if getattr(arguments, "probe_interpreter", False):
+        for pid in target.workers:
+            probe(pid)
+    return target
 
 
 def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:

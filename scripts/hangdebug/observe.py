@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
@@ -12,17 +10,18 @@ from hangdebug.answer.certainty import WATCH_AGAIN
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.bundle import (
-    AT_ONCE,
     Pause,
     capture,
     look_below_python,
     sample_for_a_second,
+    side_by_side,
     sleep_between,
     watch_for_a_second,
 )
 from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
+from hangdebug.files import scratch_folder
 from hangdebug.scene.loop import runs_without_a_frame
 
 STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
@@ -44,7 +43,7 @@ def observe(
     if samples is not None or pause(0):
         return found
     known = [(diagnose(one), one.process.pid) for one in found]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with side_by_side() as pool:
         again = [
             pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None
         ]
@@ -68,8 +67,8 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> bool:
 
 def observe_briefly(target: Target, say: Say, samples: int | None = None) -> tuple[Evidence, ...]:
     """The same, with nothing left on disk."""
-    with tempfile.TemporaryDirectory(prefix="hang-") as name:
-        return observe(target, Path(name) / "evidence", say, samples=samples)
+    with scratch_folder() as folder:
+        return observe(target, folder / "evidence", say, samples=samples)
 
 
 def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 import threading
 import time
 import zipfile
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Callable
 
-from hangdebug import __version__
+from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact, sockets
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
@@ -93,21 +93,39 @@ def capture_processes(
     """The evidence of all processes, side by side: most of the time is waiting. Those that could not be read."""
     seen = threading.Event()  # the supervisor's first sample tells whether the processes below it are its workers
 
+    def pause_or_end(seconds: float) -> bool:
+        return pyspy.ending.is_set() or pause(seconds)
+
     def attempt(pid: int) -> tuple[int, HangError] | None:
         try:
-            capture_process(pid, target.supervisor, folder, samples, say, seen, pause)
+            capture_process(pid, target.supervisor, folder, samples, say, seen, pause_or_end)
         except HangError as error:
             return pid, error
         finally:
             seen.set()
         return None
 
-    with ThreadPoolExecutor(AT_ONCE + 1) as pool:
+    with side_by_side() as pool:
         first = [pool.submit(attempt, pid) for pid in target.workers if pid == target.supervisor]
         if first:
             seen.wait()
         others = [pool.submit(attempt, pid) for pid in processes_below(target, folder)]
         return [failed for failed in (done.result() for done in first + others) if failed]
+
+
+@contextmanager
+def side_by_side() -> Iterator[ThreadPoolExecutor]:
+    """Threads for what is looked at at once. Where the block is interrupted, what they have begun is ended soon."""
+    pool = ThreadPoolExecutor(AT_ONCE + 1)
+    try:
+        yield pool
+    except BaseException:
+        pyspy.ending.set()
+        raise
+    finally:
+        with files.uninterrupted():
+            pool.shutdown(cancel_futures=True)
+            pyspy.ending.clear()
 
 
 def processes_below(target: processes.Target, folder: Path) -> list[int]:
@@ -135,12 +153,8 @@ def runs_a_loop(place: Path) -> bool:
 def start_folder(folder: Path) -> None:
     """Raises BadRequest where evidence would be mixed with something else."""
     other = "python scripts/hang.py capture --pid PID --out ANOTHER_FOLDER"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        filled = any(folder.iterdir())
-    except OSError as error:
-        raise BadRequest(f"{folder} cannot be created.", error.strerror or str(error), other) from error
-    if filled:
+    files.make_folder(folder)
+    if has_entries(folder):
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {
@@ -153,6 +167,14 @@ def start_folder(folder: Path) -> None:
         "removed": {},
     }
     write_part(folder / "manifest.json", json.dumps(manifest, indent=1))
+
+
+def has_entries(folder: Path) -> bool:
+    """Raises CannotWrite."""
+    try:
+        return any(folder.iterdir())
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
 
 
 def add_note(folder: Path, text: str) -> None:
@@ -183,7 +205,7 @@ def capture_process(
     """
     place = folder / str(pid)
     process = processes.facts(pid, supervisor)
-    place.mkdir(exist_ok=True)
+    files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     runtime = processes.runtime_or_none(pid)
     if runtime is not None and (runtime.interpreters or 0) > 1:
@@ -381,13 +403,18 @@ def kernel_rows(pid: int, known: proc.Rows | None = None) -> str:
 
 
 def pack(folder: Path) -> Path:
-    """The bundle as FOLDER.zip beside it; the folder stays. Returns the archive's path."""
+    """The bundle as FOLDER.zip beside it; the folder stays. Returns the archive's path. Raises CannotWrite."""
+    folder = folder if folder.name else folder.resolve()  # "." has no name
     archive = folder.with_name(folder.name + ".zip")
-    partial = archive.with_name(archive.name + ".part")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
-    os.replace(partial, archive)
+    try:
+        with files.replacing(archive) as partial:
+            partial.touch(exist_ok=False)
+            partial.chmod(files.MINE)
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
+                for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                    opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+    except OSError as error:
+        raise files.cannot_write(archive, error) from error
     return archive
 
 
@@ -411,6 +438,4 @@ def write_part(path: Path, text: str) -> None:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:
         count_removed(path, removed)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(partial, path)
+    files.write_whole(path, text)

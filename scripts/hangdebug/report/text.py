@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hangdebug.answer.model import Asked, Diagnosis, Step
+from hangdebug.errors import printable
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
 from hangdebug.scene.waits import drawing
@@ -20,7 +23,7 @@ MOST_TEXT, MOST_ROWS = 200_000, 100  # letters of a dump, rows of the kernel
 
 def as_json(diagnosis: Diagnosis, **more: Any) -> str:
     """The contract, and `more` keys after its own."""
-    return json.dumps({**as_dict(diagnosis), **more}, indent=2, ensure_ascii=False)
+    return json_text({**as_dict(diagnosis), **more})
 
 
 def as_dict(d: Diagnosis) -> dict[str, Any]:
@@ -93,24 +96,24 @@ def as_markdown(d: Diagnosis) -> str:
     lines = [
         f"## {d.state} / {d.cause} (confidence {d.confidence:.2f})",
         "",
-        d.summary,
+        plain(d.summary),
         "",
-        f"Process: {', '.join(facts(d))}",
+        plain(f"Process: {', '.join(facts(d))}"),
     ]
-    lines += ["", f"Waits for: {drawing(d.waits_for)}"] if d.waits_for else []
+    lines += ["", plain(f"Waits for: {drawing(d.waits_for)}")] if d.waits_for else []
     if d.thread:
         stack = [
             f"{'->' if marked(d, index) else '  '} {short(frame)}"
             for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])
         ]
-        lines += ["", "```text", *stack, "```"]
+        lines += ["", fenced("\n".join(stack))]
     for title, items in (
         ("Evidence", d.evidence),
         ("Doubts", d.doubts),
         ("Not the cause", d.exonerated),
         ("Other processes", d.others),
     ):
-        lines += ["", f"**{title}**", "", *(f"- {item}" for item in items)] if items else []
+        lines += ["", f"**{title}**", "", *(f"- {plain(item)}" for item in items)] if items else []
     lines += ["", *(line if not line else f"    {line}" for line in remedy_lines(d)[1:])] if d.remedy else []
     return printable("\n".join(lines)) + "\n"
 
@@ -152,9 +155,31 @@ def remedy_lines(d: Diagnosis) -> list[str]:
     return lines
 
 
-def printable(text: str) -> str:
-    """Without control characters: a dump is untrusted, and a terminal obeys escape sequences."""
-    return "".join(char if char == "\n" or char.isprintable() else "?" for char in text)
+# -- what comes from outside is shown, and does nothing ------------------------------------------------
+
+
+def inert(words: str) -> str:
+    """For HTML."""
+    return html.escape(printable(words))
+
+
+def json_text(value: object) -> str:
+    """JSON for people and programs: what no terminal should be sent is escaped, other letters stand as they are."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def plain(text: str) -> str:
+    """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
+    text = " ".join(printable(text).split())
+    text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
+    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # or a person of that name would get a message
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
+
+
+def fenced(text: str, language: str = "text") -> str:
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
 # -- the evidence -------------------------------------------------------------------------------------
@@ -257,7 +282,7 @@ def as_json_groups(found: Iterable[Group]) -> str:
     rows = [
         {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)} for group in found
     ]
-    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    return json_text(rows) + "\n"
 
 
 # -- why this answer: --explain ------------------------------------------------------------------------
