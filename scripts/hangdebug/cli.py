@@ -25,12 +25,7 @@ if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than t
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
 
-INTERRUPTED = 130
-MANY, PART, TOLD = (
-    32,
-    8,
-    1000,
-)  # sources that are worth a process for each CPU, that one gets at a time, between two words
+MANY, PART, TOLD = 32, 8, 1000  # sources worth a process for each CPU, that one gets at a time, between two words
 
 Answers = tuple["list[tuple[str, Diagnosis]]", str]
 
