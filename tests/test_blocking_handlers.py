@@ -28,7 +28,7 @@ def lay_out(text: str, folder: Path) -> Path:
     return folder / "app.py"
 
 
-@pytest.mark.parametrize("case", table("blocking_handlers.txt"))
+@pytest.mark.parametrize("case", [*table("blocking_handlers.txt"), *table("blocking_handlers_more.txt")])
 def test_each_is_reported_where_it_blocks_and_its_repaired_twin_is_not(case: str, tmp_path: Path) -> None:
     broken, _, repaired = case.partition("---\n")
     for name in ("broken", "repaired"):

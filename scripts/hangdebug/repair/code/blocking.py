@@ -270,12 +270,13 @@ LIBRARIES = (
         PEER, OWN, "docker.from_env() docker.DockerClient()", "containers.* images.* networks.* volumes.* ping info"
     ),
     Library(PEER, SHARED, "celery.result.AsyncResult()", "get wait"),
+    Library(DATABASE, WHOLE, "", "pandas.read_sql*"),
     Library(COMPUTES, SHARED, "", "pandas.read_* PIL.ImageOps.fit PIL.ImageOps.contain PIL.ImageOps.pad"),
     Library(
         COMPUTES,
         OWN,
         "pandas.DataFrame()** pandas.read_*()** pandas.concat()** pandas.merge()**",
-        "to_csv to_excel to_parquet to_sql to_feather to_pickle to_hdf to_json",
+        "to_csv to_excel to_parquet to_feather to_pickle to_hdf to_json",
     ),
     Library(COMPUTES, WHOLE, IMAGE, "save resize thumbnail convert filter rotate transform quantize load"),
     Library(

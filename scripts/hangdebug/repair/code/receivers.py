@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hangdebug.repair.code.bindings import Binding, defaults_of, parameters
-from hangdebug.repair.code.file import File, dotted, is_empty, is_none, parse_afresh
+from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name, parse_afresh
 from hangdebug.repair.code.project import SKIPPED
 
 DEPTH = 12  # of names, calls and files that are followed one after the other
@@ -200,21 +200,20 @@ def made_of(given: Thing) -> Thing:
 
 
 def of_attribute(file: File, node: ast.Attribute, depth: int) -> Thing:
+    if isinstance(node.value, (ast.Name, ast.Attribute)) and last_name(node.value) == "state":
+        given = kept_in_state(file, node, depth)
+        if given != UNKNOWN:
+            return given
     base = what_is(file, node.value, depth - 1)
     if base is ITSELF:
         return ITSELF
-    if base.trail:
-        return Thing(f"{base.trail}.{node.attr}")
-    if base.node is not None:
-        return member(base, node.attr, depth)
-    place = dotted(node).split(".")
-    if place[-2:-1] != ["state"]:
-        return UNKNOWN
-    values = [  # app.state.redis, request.app.state.redis
-        value
-        for target, value in file.scopes.attributes.get(node.attr, ())
-        if dotted(target).split(".")[-2:] == place[-2:] and not is_none(value)
-    ]
+    return Thing(f"{base.trail}.{node.attr}") if base.trail else member(base, node.attr, depth)
+
+
+def kept_in_state(file: File, node: ast.Attribute, depth: int) -> Thing:
+    """What the file gives `app.state.redis`, which a handler reads as `request.app.state.redis`."""
+    written = file.scopes.attributes.get(node.attr, ())
+    values = [value for target, value in written if last_name(target.value) == "state" and not is_none(value)]
     return only(what_is(file, value, depth - 1) for value in values)
 
 
@@ -232,6 +231,10 @@ def member(base: Thing, name: str, depth: int) -> Thing:
     if function is not None:
         cached = {dotted(each).split(".")[-1] for each in function.decorator_list} & {"property", "cached_property"}
         return returned(file, function, depth) if cached else Thing(file=file, node=function)
+    said = [each.annotation for each in home.body if isinstance(each, ast.AnnAssign) and dotted(each.target) == name]
+    declared = only(object_of(file, each, depth - 1) for each in said)
+    if declared != UNKNOWN:
+        return declared
     things = list(fields(file, home, name, depth))
     if things:
         return only(things)
@@ -252,16 +255,14 @@ def own_member(given: Thing, name: str) -> ast.FunctionDef | ast.AsyncFunctionDe
 
 
 def fields(file: File, home: ast.ClassDef, name: str, depth: int) -> Iterator[Thing]:
-    """What the class is given by that name: `self.repo = Repo()`, `repo: Repo` in its body."""
+    """What the class is given by that name: `self.repo = Repo()`, `repo = Repo()` in its body."""
     for target, value in file.scopes.attributes.get(name, ()):
         if dotted(target) in (f"self.{name}", f"cls.{name}") and file.home(target) is home and not is_none(value):
             said = getattr(file.parent(target), "annotation", None)
             given = object_of(file, said, depth - 1) if said is not None else UNKNOWN
             yield given if given != UNKNOWN else what_is(file, value, depth - 1)
     for each in home.body:
-        if isinstance(each, ast.AnnAssign) and dotted(each.target) == name:
-            yield object_of(file, each.annotation, depth - 1)
-        elif isinstance(each, ast.Assign) and name in map(dotted, each.targets) and not is_none(each.value):
+        if isinstance(each, ast.Assign) and name in map(dotted, each.targets) and not is_none(each.value):
             yield what_is(file, each.value, depth - 1)
 
 
