@@ -286,7 +286,7 @@ LIBRARIES = (
         "PIL.Image.open builtins.open io.open gzip.open bz2.open lzma.open tarfile.open zipfile.ZipFile",
     ),
     Library(DISK, WHOLE, "pathlib.Path()** pathlib.Path.*()**", "read_text read_bytes write_text write_bytes open"),
-    Library(DISK, SHARED, "", "shutil.copy* shutil.move shutil.rmtree shutil.make_archive shutil.unpack_archive"),
+    Library(DISK, WHOLE, "", "shutil.copy* shutil.move shutil.rmtree shutil.make_archive shutil.unpack_archive"),
 )
 
 

@@ -10,10 +10,13 @@ itself cannot be cancelled: it ends in its thread, one of the few of the loop's 
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
 `open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
-receiver is; and plain functions and methods of the file that call one of the first of these themselves, or sleep.
+receiver is; the clients of databases, stores, models and mail in `code/blocking.py`, by what made or annotates the
+receiver, in this file or another of the tree; and plain functions, methods and constructors of the tree that call one
+of the first of these, or sleep.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
-response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
+response, a session or connection that serves several calls, an open file), what would wait for ever in its thread
+after a cancellation (a queue without a timeout, a lock), `asyncio.run()`, which raises in a running loop, and each
 place where no await can stand: a held lock of threads, a `finally`, between two lines that rely on each other.
 
 Left alone: synchronous code, also inside a coroutine; receivers that are not known; calls that do not wait
@@ -43,6 +46,7 @@ from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.blocking import (
     COMPUTES,
     DATABASE,
+    DISK,
     OWN,
     PEER,
     RUNS,
@@ -110,6 +114,7 @@ LONG = (
     COMPUTES,
     RUNS,
 )  # what a function may block with, for its callers to be told
+MOMENT = 0.01  # s
 DEEP = 3  # calls from one function of the tree to the next
 GENERATES = (ast.Yield, ast.YieldFrom)
 CHOICES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.While)
@@ -120,6 +125,10 @@ NEEDS = (Need((("async",), ("def ",))),)  # what blocks may stand in another fil
 NOT_SHARED = (
     "others may use the same object meanwhile, which is not made for several threads at once: make one in a function, "
     "and hand that to asyncio.to_thread()"
+)
+GIVEN = (
+    "`{}` is called on what comes from outside of that function and belongs to one thread at a time: make it in the "
+    "function, and hand that to asyncio.to_thread()"
 )
 IN_ROUNDS = (
     "it does so in each round of the loop over it: hand a function that returns the list of it to asyncio.to_thread()"
@@ -233,7 +242,7 @@ def blocking_helper(file: File, node: ast.Call) -> Blocking | None:
         return None
     other, home = found
     reason = waits.refusal or why_on_loop(other, home, Path(other.name).name, {home})
-    return Blocking(node, file.short(node.func), f"calls {waits.name}, which {waits.does},", reason)
+    return Blocking(node, file.short(node.func), f"{waits.name}, which {waits.does},", reason)
 
 
 def first_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | None:
@@ -250,18 +259,26 @@ def first_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | None:
     for each in calls:
         if never_runs(file, each) or not (direct or always_runs(file, each, home)):
             continue
-        sleeps = file.qualified(each.func) == "time.sleep" and not is_zero(each.args[0] if each.args else None)
+        sleeps = file.qualified(each.func) == "time.sleep" and not is_moment(each)
         known = Blocking(each, "time.sleep", "sleeps") if sleeps else known_blocking(file, each)
         if known and (sleeps or known.does in LONG):
-            inside = known.does != RUNS and not (known.held and is_given(file, each, home))
+            given = known.held and is_given(file, each, home)
+            refusal = known.refusal if known.does == RUNS else GIVEN.format(file.short(each.func)) if given else ""
             where = f"line {file.line(each)} of {Path(file.name).name}"
-            return replace(known, name=f"{known.name}() in {where}", refusal="" if inside else known.refusal)
+            verb = "calls" if deep == DEEP else "leads to"
+            return replace(known, name=f"{verb} {known.name}() in {where}", refusal=refusal)
         inner = function_called(file, each) if deep > 1 and not known else None
         always = inner is not None and inner[1] is not home and always_runs(file, each, home)
         deeper = first_wait(*inner, deep - 1) if inner and always else None
         if deeper:
             return deeper
     return None
+
+
+def is_moment(sleep: ast.Call) -> bool:
+    """Whether a helper sleeps for less than a hundredth of a second, as some do to let threads run."""
+    value = sleep.args[0].value if sleep.args and isinstance(sleep.args[0], ast.Constant) else None
+    return isinstance(value, (int, float)) and value < MOMENT
 
 
 def always_runs(file: File, node: ast.AST, home: ast.AST) -> bool:
@@ -293,6 +310,8 @@ def library_call(file: File, node: ast.Call) -> Blocking | None:
     if known is None:
         return looped_over(file, node, trail)
     receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if known.does == DISK and node.args and what_is(file, node.args[0]).trail.startswith("io."):
+        return None  # what stands in memory already
     if at_once(node, trail.split(".")[-1]) or (opens(file, node) and getattr(file.parent(node), "attr", "") in READS):
         return None  # `open(path).read()` is told for the second call
     streams = any(each.arg == "stream" and not is_false(each.value) for each in node.keywords)
