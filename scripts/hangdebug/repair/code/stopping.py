@@ -38,8 +38,8 @@ PEERS = re.compile(r"(requests|httpx|urllib3|psycopg2?|redis|socket)\.")  # only
 LOOKS = frozenset(
     "get head Session session Client PoolManager Timeout connect cursor Redis StrictRedis from_url json close read "
     "raise_for_status iter_lines iter_content iter_text iter_bytes stream_text decode strip fetchone fetchmany "
-    "fetchall mget hget hgetall hmget lrange llen smembers sismember exists ttl zrange zscore scan_iter items keys values "
-    "create_connection recv recv_into makefile readline settimeout".split()
+    "fetchall mget hget hgetall hmget lrange llen smembers sismember exists ttl zrange zscore scan_iter items keys "
+    "values create_connection recv recv_into makefile readline settimeout".split()
 )
 ASKS = re.compile(r"\s*(select|get|head)\b", re.I)  # what a `request` or an `execute` begins with that only reads
 LIMITS = (  # what has no limit of its own, the keyword that gives it one, how many arguments may stand before that
