@@ -42,7 +42,13 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
         "evidence": list(d.evidence),
         "doubts": list(d.doubts),
         "exonerated": [*d.exonerated, *d.others],
-        "remedy": remedy and {"snippet": remedy.snippet, "fix": remedy.fix, "command": remedy.command},
+        "remedy": remedy
+        and {
+            "snippet": remedy.snippet,
+            "fix": remedy.fix,
+            "command": remedy.command,
+            "by_hand": remedy.by_hand,
+        },
         "process": {
             "pid": d.process.pid,
             "python": d.process.python,
@@ -150,6 +156,7 @@ def remedy_lines(d: Diagnosis) -> list[str]:
     if not d.remedy:
         return []
     lines = ["", "remedy"]
+    lines += [f"  by hand  {d.remedy.by_hand}"] if d.remedy.by_hand else []
     lines += [f"  pattern  snippets/{d.remedy.snippet}"] if d.remedy.snippet else []
     lines += [f"  diff     {d.remedy.command}"] if d.remedy.command else []
     return lines

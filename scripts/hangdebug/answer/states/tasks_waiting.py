@@ -6,6 +6,7 @@ ends it, or where a request has had no answer yet and nothing that runs could gi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Union
 
 from hangdebug.answer.certainty import (
@@ -191,7 +192,8 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     doubt = "No function of the application releases any; a library that was given it could."
     level = AGREED if not others and not by_hand else PLAUSIBLE
     more = release_words(scene, as_wait(scene, task))
-    return verdict_on(scene, seen, task, level, (words, *more), (doubt,) if by_hand else ())
+    found = verdict_on(scene, seen, task, level, (words, *more), (doubt,) if by_hand else ())
+    return replace(found, fix="release_permit") if any("`finally`" in each for each in more) else found
 
 
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
