@@ -19,13 +19,17 @@ from hangdebug.capture.bundle import (
     sample_for_a_second,
     sleep_between,
     watch_for_a_second,
+    watch_requests,
 )
 from hangdebug.capture.processes import Target
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.scene.loop import runs_without_a_frame
+from hangdebug.scene.open_requests import seconds_until_long
+from hangdebug.scene.scene import scene
 
 STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
+STATES_TO_FOLLOW = ("inconclusive", "healthy")
 
 Say = Callable[[str], None]
 
@@ -39,18 +43,22 @@ def observe(target: Target, folder: Path, say: Say, pause: Pause = sleep_between
     capture(target, folder, say=say, pause=pause)
     if pause(0):
         return read_bundle(folder)
-    known = [(diagnose(one), one.process.pid) for one in read_bundle(folder)]
+    known = [(one, diagnose(one)) for one in read_bundle(folder) if one.process.pid is not None]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         again = [
-            pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None
+            pool.submit(look_again, one, answer, folder / str(one.process.pid), say, pause) for one, answer in known
         ]
     for one in again:
         one.result()
     return read_bundle(folder)
 
 
-def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> None:
-    """A second of watching or of sampling, where that can tell a hang from work that makes progress."""
+def look_again(evidence: Evidence, answer: Diagnosis, place: Path, say: Say, pause: Pause) -> None:
+    """Some seconds of watching or of sampling, where that can tell a hang from work that makes progress."""
+    pid = evidence.process.pid or 0
+    seconds = seconds_until_long(scene(evidence)) if answer.state in STATES_TO_FOLLOW else 0
+    if seconds:
+        watch_requests(pid, place, seconds, evidence.process.listening, say, pause)
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if (answer.state in STATES_TO_WATCH and answer.role in ("worker", "other")) or second_loop:
         watch_for_a_second(pid, place, say)

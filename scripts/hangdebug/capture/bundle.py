@@ -235,8 +235,7 @@ def take_samples(
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
-        write_part(place / "children-after.tsv", proc.copy_children(pid))
-        write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
+        keep_clients(pid, place, listening)
     if missed:
         looks = "look" if len(missed) == 1 else "looks"
         add_remark(
@@ -256,6 +255,21 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
+
+
+def watch_requests(pid: int, place: Path, seconds: float, listening: tuple[int, ...], say: Say, pause: Pause) -> None:
+    """Read the tasks and the clients again after a while in which nothing attaches: who is still without an answer?"""
+    if not proc.has_proc(pid) or pause(seconds):
+        return
+    keep_tasks(pid, place)
+    keep_clients(pid, place, listening)
+    say(f"process {pid}: a request had no answer, so it was watched for {seconds:.0f} s more")
+
+
+def keep_clients(pid: int, place: Path, listening: tuple[int, ...]) -> None:
+    """Which children stand in a write, and which clients have had no answer."""
+    write_part(place / "children-after.tsv", proc.copy_children(pid))
+    write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
 
 
 def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:

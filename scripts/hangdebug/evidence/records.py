@@ -1,7 +1,7 @@
 """Parts of an evidence bundle that are no dump: asyncio's tasks, and the functions that could end their waits.
 
-    tasks-N.json     {"note": "", "tasks": [{"name": "Task-7", "state": "pending",
-                                             "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
+    tasks-N.json     {"note": "", "at": 812.5, "tasks": [{"name": "Task-7", "state": "pending",
+                                                          "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
     functions.json   [{"name": "give", "owner": "Mailbox", "file": "app/mail.py", "line": 12, "last": 15,
                        "root": false, "yields": false, "ends": [["notify_all", 15]], "calls": [],
                        "awaits": [["with self.cond", 13]], "loops": []}]
@@ -35,6 +35,14 @@ def parse_tasks(text: str) -> tuple[tuple[Task, ...], str]:
     note = value.get("note") if isinstance(value, dict) else None
     found = [parse_task(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return tuple(found), note if isinstance(note, str) else ""
+
+
+def moment_of(text: str) -> float:
+    """When the tasks were read, in seconds on a monotonic clock; 0 where that is not known."""
+    try:
+        return float(json.loads(text).get("at", 0))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return 0.0
 
 
 def parse_task(row: dict[str, Any]) -> Task:

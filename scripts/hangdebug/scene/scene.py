@@ -32,6 +32,7 @@ from hangdebug.evidence.source import called, in_coroutine, in_generator, statem
 from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
+FOREIGN = ("trio", "curio")  # loops that poll for themselves, also where a handler of another one runs them
 once = lru_cache(maxsize=MOST_LOOPS)  # for a function of the scene alone: several rules ask for the same thing
 
 KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
@@ -159,7 +160,9 @@ def views(evidence: Evidence, index: int) -> tuple[View, ...]:
             border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
             whole = with_compiled(evidence, thread) if role == "event-loop" else thread
             one = view(whole, role if border is None else "event-loop", waits.get(thread.os_id or -1), border)
-            idle = one.idle or (one.role == "event-loop" and polls_its_own(one.kernel, evidence.process))
+            foreign = any(package(frame) in FOREIGN for frame in one.inner)
+            own = one.role == "event-loop" and not foreign and polls_its_own(one.kernel, evidence.process)
+            idle = one.idle or own
             made.append(replace(one, twin=seen[thread.name], idle=idle))
             seen[thread.name] += thread.os_id is None
     return tuple(made)

@@ -36,6 +36,7 @@ COUNTS = {
         "putters": "_putters",
         "unfinished": "_unfinished_tasks",
     },
+    "MemoryObjectSendStream": {"closed": "_closed"},
     "CapacityLimiter": {"tokens": "_total_tokens", "borrowed": "_borrowers", "waiters": "_wait_queue"},
 }
 ENDS_A_WAIT = frozenset(
@@ -67,7 +68,8 @@ def awaited_by(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
     child = next((one for one in rest[:2] if is_wait_for_child(one)), None)
     if child is not None and child.first:
         return Awaited("Process", child.first, "wait", facts_of_child(objects, child.first))
-    return Awaited(objects.type_name(at) or "object", at, of=tasks_behind(objects, rest, at)) if at else None
+    counts = facts_of_stream(objects, rest[0]) if rest else {}
+    return Awaited(objects.type_name(at) or "object", at, "", counts, tasks_behind(objects, rest, at)) if at else None
 
 
 def servers_facts(objects: Objects, rest: list[Call]) -> dict[str, int]:
@@ -91,6 +93,14 @@ def facts_of_child(objects: Objects, at: int) -> dict[str, int]:
         except (KeyError, Unreadable):
             continue
     return {**found, "unread": unread}
+
+
+def facts_of_stream(objects: Objects, one: Call) -> dict[str, int]:
+    """Whether a stream that a task reads is a pipe, as that of a child process is; {} for what is no such stream."""
+    if library_path(one.frame.file) != "asyncio/streams.py" or "StreamReader" not in objects.kinds(one.first):
+        return {}
+    kind = objects.type_name(fields_of(objects, one.first).get("_transport", 0))
+    return {"pipe": int("Unix" in kind and "Read" in kind)}
 
 
 def numbers_in(objects: Objects, at: int, names: Iterable[str]) -> dict[str, int]:

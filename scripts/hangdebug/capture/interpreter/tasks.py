@@ -333,9 +333,9 @@ def as_plain(part: object) -> object:
 
 
 def as_json(found: TaskList) -> str:
-    """One line a task."""
+    """One line a task, and when they were read."""
     rows = ",\n".join(json.dumps(task, default=as_plain) for task in found.tasks)
-    return f'{{"note": {json.dumps(found.note)}, "tasks": [\n{rows}\n]}}\n'
+    return f'{{"note": {json.dumps(found.note)}, "at": {time.monotonic():.1f}, "tasks": [\n{rows}\n]}}\n'
 
 
 # -- the queues of pools -------------------------------------------------------------------------------
