@@ -9,6 +9,7 @@ import platform
 import threading
 import time
 import zipfile
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import takewhile
@@ -315,7 +316,8 @@ def keep_tasks(pid: int, place: Path) -> None:
     """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
-    waited = number and any(map(waits_for_a_task, found.tasks))
+    groups = {one for task in found.tasks if task.awaits and runs_application(task) for one in task.awaits.of}
+    waited = number and any(waits_for_a_task(task, groups) for task in found.tasks)
     if waited:
         found = replace(found, tasks=found.tasks + tasks.failed_tasks_of(pid))
     write_part(place / f"tasks-{number}.json", tasks.as_json(found))
@@ -326,11 +328,18 @@ def keep_tasks(pid: int, place: Path) -> None:
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 
-def waits_for_a_task(task: Task) -> bool:
-    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
-    if task.awaits is None or not any(map(is_application, task.frames)):
+def waits_for_a_task(task: Task, groups: Set[int]) -> bool:
+    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then.
+
+    `groups` are the tasks for which the application waits as for a group.
+    """
+    if task.awaits is None or not (task.id in groups or runs_application(task)):
         return False
     return task.awaits.kind in COUNTS or (task.awaits.kind == "Future" and is_application(task.frames[0]))
+
+
+def runs_application(task: Task) -> bool:
+    return any(map(is_application, task.frames))
 
 
 def kernel_rows(pid: int) -> str:

@@ -102,7 +102,8 @@ class Task:
     connections), `timed` whether a timeout ends its wait, `expired` whether one has run out and did not end it, `ready`
     the address of the future that it awaits if that is done, so that the loop has only to run it (0 if not), `ends` the
     names in its application's code that could end the wait of another ("release", "set"), `id` its own address,
-    `cancels` how often it was cancelled, less `uncancel()` (3.11+).
+    `cancels` how often it was cancelled, less `uncancel()` (3.11+), `begun` whether the client of the request that it
+    serves has had the head of its answer.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Task:
     holds: tuple[str, ...] = ()
     expired: bool = False
     ready: int = 0
+    begun: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def parse_task(row: dict[str, Any]) -> Task:
         holds=tuple(one for one in list_at(row, "holds") if isinstance(one, str)),
         expired=row.get("expired") is True,
         ready=row["ready"] if type(row.get("ready")) is int else 0,
+        begun=row.get("begun") is True,
     )
 
 

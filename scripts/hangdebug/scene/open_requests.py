@@ -22,6 +22,7 @@ from hangdebug.scene.requests import RECEIVES, greenlets
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
+    PRIMITIVES,
     TaskWaits,
     about_to_run,
     as_wait,
@@ -66,10 +67,17 @@ REQUESTS = (
     "sanic/http/http1.py:http1",
     "tornado/web.py:_execute",
 )
+ORDER: tuple[Outlook, ...] = ("unseen", "peer", "expected", "fed", "moved")
 READS_MESSAGES = ("mcp/server/stdio.py", "mcp/client/stdio.py")  # by design, until the other side says something
 RUNS_IN_THREADS = ("anyio/_backends/_asyncio.py:run_sync_in_worker_thread",)
 # Who reads a request's body, and so wants what the client has yet to send.
-BODY_READERS = ("starlette/requests.py", "quart/wrappers/request.py", "litestar/connection/request.py")
+BODY_READERS = (
+    "starlette/requests.py",
+    "quart/wrappers/request.py",
+    "litestar/connection/request.py",
+    "aiohttp/web_request.py",
+    "sanic/request/types.py",
+)
 # Where a coroutine waits for the end of a child process.
 CHILDREN = ("asyncio/subprocess.py", "asyncio/base_subprocess.py")
 JUST_NOW = 1.0  # second
@@ -90,9 +98,8 @@ def open_requests(scene: Scene) -> tuple[OpenRequest, ...]:
     asked = [(task, False) for task in seen.tasks.values() if is_request(seen, task)]
     jobs = [(task, True) for task in seen.tasks.values() if is_job(scene, seen, task)]
     found = [OpenRequest(task, *outlook(scene, seen, task), job) for task, job in (*asked, *jobs)]
-    order: tuple[Outlook, ...] = ("unseen", "peer", "expected", "fed", "moved")
     return tuple(
-        sorted(found, key=lambda one: (order.index(one.outlook), one.task.timed, not runs_application(one.task)))
+        sorted(found, key=lambda one: (ORDER.index(one.outlook), one.task.timed, not runs_application(one.task)))
     )
 
 
@@ -238,9 +245,12 @@ def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]
         return "expected", f"{awaits} all the time; {inside}"
     if waits_for_body(task):
         return "expected", "the rest of the request's body"
+    behind = [of_untimed(scene, seen, seen.stuck[one]) for one in behind_all(task) if one in seen.stuck]
+    if behind:
+        return min(behind, key=lambda found: ORDER.index(found[0]))
     if waits_for_pool(scene, task):
         return of_pool(scene)
-    if not awaited_directly(task):
+    if not awaited_directly(task) and not is_primitives_own(task):
         moves = heard_of_peer(scene) or waits_for_child(task) or lock_in_use(seen, task)
         which: Outlook = "expected" if moves or place_moves(scene, seen, task) else "peer"
         return which, f"{task.frames[0]} all the time, without a timeout: for a slow peer, or for ever"
@@ -253,6 +263,11 @@ def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]
         return "expected" if known or place_moves(scene, seen, task) else "unseen", f"{awaits} all the time{later}"
     alone = awaits.kind in ("Future", "_GatheringFuture", "Barrier")
     return "unseen" if alone else "expected", f"{awaits} all the time"
+
+
+def is_primitives_own(task: Task) -> bool:
+    """Whether the coroutine itself is a lock's, an event's or a queue's, as in `create_task(ready.wait())`."""
+    return all(library_path(frame.file) in PRIMITIVES for frame in task.frames)
 
 
 def own_part(seen: TaskWaits, task: Task) -> frozenset[str]:
@@ -270,7 +285,7 @@ def lock_in_use(seen: TaskWaits, task: Task) -> bool:
     if not any(frame.name in ("acquire", "__aenter__") for frame in task.frames[:2]):
         return False
     others = (one for key, one in seen.tasks.items() if key in seen.served and runs_application(one))
-    return any(own_frame(one) != own_frame(task) for one in others)
+    return any(one.frames != task.frames for one in others)
 
 
 def place_moves(scene: Scene, seen: TaskWaits, task: Task) -> bool:
@@ -297,7 +312,10 @@ def reads_pipe(task: Task) -> bool:
 
 def waits_for_body(task: Task) -> bool:
     """Whether it wants more of the request's body, which the client has yet to send."""
-    return any((library_path(frame.file) or "") in BODY_READERS for frame in task.frames)
+    counts = task.awaits.counts if task.awaits is not None else {}
+    return 1 in (counts.get("body"), counts.get("more_body")) or any(
+        (library_path(frame.file) or "") in BODY_READERS for frame in task.frames
+    )
 
 
 def waits_for_pool(scene: Scene, task: Task) -> bool:

@@ -59,6 +59,7 @@ OF_CALL = {
     "join": {"task_done"},
     "receive": {"send", "send_nowait", "close", "aclose"},
 }
+ASSIGNED, CALLED = re.compile(r"\b(?P<name>\w+)\s*=(?!=)(?P<value>.*)"), re.compile(r"(\w+)\(")
 MAKES_FUTURE = r"\b{}\b[^=\n]*=[^=].*(?:create_future|Future)\("
 RESPONSES = (
     "starlette/responses.py",
@@ -200,7 +201,7 @@ def runs_application(task: Task) -> bool:
 
 def response_begun(task: Task) -> bool:
     """The response has begun, so the client knows that it is served: a stream, a websocket."""
-    return any((library_path(frame.file) or "").startswith(RESPONSES) for frame in task.frames)
+    return task.begun or any((library_path(frame.file) or "").startswith(RESPONSES) for frame in task.frames)
 
 
 def awaited_directly(task: Task) -> bool:
@@ -249,8 +250,11 @@ def ends_by_call(scene: Scene, task: Task) -> set[str]:
     """The same of a bare future that a library has made: what ends such waits, by the name of the call that gave it."""
     if task.awaits is None or task.awaits.kind != "Future" or not is_application(task.frames[0]):
         return set()
-    names = {name.rpartition(".")[2] for name in called(statement_at(scene.evidence.sources, task.frames[0]))}
-    return OF_FUTURE.union(*(OF_CALL[name] for name in names & OF_CALL.keys()))
+    statement = statement_at(scene.evidence.sources, task.frames[0])
+    lines = scene.evidence.sources.get(task.frames[0].file, {}).values()
+    made = (found for found in map(ASSIGNED.search, lines) if found and found["name"] in statement)
+    names = {name for text in (statement, *(found["value"] for found in made)) for name in CALLED.findall(text)}
+    return OF_FUTURE.union(*(OF_CALL[name] for name in (names & OF_CALL.keys() if names else OF_CALL)))
 
 
 # -- a list of tasks and nothing else ----------------------------------------------------------------------

@@ -168,9 +168,20 @@ def request_stands(scene: Scene) -> Verdict | str:
 
 def tasks_unread(scene: Scene) -> Verdict | str:
     """Clients have had no answer for long, and what serves them cannot be read from outside."""
+    if not scene.loop or any(not view.idle for view in scene.loop):
+        return "No event loop runs, or it is at work."
+    return hidden_requests(scene)
+
+
+def greenlets_unread(scene: Scene) -> Verdict | str:
+    """The same of greenlets, which share one thread with the server."""
+    return "An event loop runs." if scene.loop else hidden_requests(scene)
+
+
+def hidden_requests(scene: Scene) -> Verdict | str:
     runtime, seconds = unread_tasks(scene), longest_hidden(scene)
-    if not runtime or any(not view.idle for view in scene.loop):
-        return "The tasks are asyncio's, or the loop is at work."
+    if not runtime:
+        return "What it serves can be read."
     if seconds < LONG:
         return "No client has waited long for an answer that no task accounts for."
     count = unaccounted(scene)
@@ -283,7 +294,7 @@ STATE = StateEntry(
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
         Rule("tasks-unread", "is the idle loop well", tasks_unread),
         Rule("request-stands", "is the idle loop well", request_stands),
-        Rule("greenlets-unread", "do synchronous workers go on", tasks_unread),
+        Rule("greenlets-unread", "do synchronous workers go on", greenlets_unread),
         Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
         Rule("workers-idle-alone", "do synchronous workers go on", workers_idle_alone),
         Rule("exception-alone", "what is left", exception_alone),

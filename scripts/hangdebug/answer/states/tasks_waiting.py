@@ -24,6 +24,7 @@ from hangdebug.answer.states.sync_worker_blocked import LOOKS_ALIKE
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of, release_words
 from hangdebug.causes import cause_of
+from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Task
@@ -131,12 +132,13 @@ def without_answer(scene: Scene) -> Verdict | str:
     seconds = for_how_long(scene)
     if seconds < LONG:
         return f"Requests stand still, and have for {seconds:.0f} s: slow ones do as well."
-    first = lost[0].task
+    waits = [as_wait(scene, one.task) for one in lost]
+    one = next(filter(checkout_frame, waits), waits[0])  # of a pool's connections: others may have them
     words = (
-        f"{first.name} serves a request that has had no answer for {seconds:.0f} s at least, without a timeout.",
+        f"{name_of(one.view)} serves a request that has had no answer for {seconds:.0f} s at least, without a timeout.",
         *([f"{len(lost)} requests stand so."] if lost[1:] else []),
     )
-    return Verdict("tasks-waiting", OPEN, words, (SLOW_PEER,), as_wait(scene, first))
+    return Verdict("tasks-waiting", OPEN, words, (SLOW_PEER,), one)
 
 
 def waits_for_thread(scene: Scene) -> Verdict | str:

@@ -20,6 +20,7 @@ from typing import Optional
 from hangdebug.capture.interpreter import asyncio_pstree
 from hangdebug.capture.interpreter.awaited import (
     awaited_by,
+    head_sent,
     is_done,
     is_lock,
     managers_entered,
@@ -284,6 +285,7 @@ def task_at(objects: Objects, at: int) -> Task | None:
         names_of_managers(objects, entered),
         expired,
         waiter if is_done(objects, waiter) else 0,
+        head_sent(objects, found),
     )
 
 
