@@ -289,8 +289,7 @@ def take_samples(
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
-        write_part(place / "children-after.tsv", proc.copy_children(pid))
-        write_part(place / "answers.tsv", sockets.copy_answers(pid, process.listening))
+        keep_clients(pid, place, process.listening)
     if missed:
         looks = "look" if len(missed) == 1 else "looks"
         add_remark(
@@ -332,6 +331,21 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
+
+
+def watch_requests(pid: int, place: Path, seconds: float, listening: tuple[int, ...], say: Say, pause: Pause) -> None:
+    """Read the tasks and the clients again after a while in which nothing attaches: who is still without an answer?"""
+    if not proc.has_proc(pid) or pause(seconds):
+        return
+    keep_tasks(pid, place)
+    keep_clients(pid, place, listening)
+    say(f"process {pid}: a request had no answer, so it was watched for {seconds:.0f} s more")
+
+
+def keep_clients(pid: int, place: Path, listening: tuple[int, ...]) -> None:
+    """Which children stand in a write, and which clients have had no answer."""
+    write_part(place / "children-after.tsv", proc.copy_children(pid))
+    write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
 
 
 def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:
@@ -377,7 +391,8 @@ def keep_tasks(pid: int, place: Path) -> None:
     """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
-    waited = number and any(map(waits_for_a_task, found.tasks))
+    groups = {one for task in found.tasks if task.awaits and runs_application(task) for one in task.awaits.of}
+    waited = number and any(waits_for_a_task(task, groups) for task in found.tasks)
     if waited:
         found = replace(found, tasks=found.tasks + tasks.failed_tasks_of(pid))
     write_part(place / f"tasks-{number}.json", tasks.as_json(found))
@@ -388,11 +403,18 @@ def keep_tasks(pid: int, place: Path) -> None:
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 
-def waits_for_a_task(task: Task) -> bool:
-    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
-    if task.awaits is None or not any(map(is_application, task.frames)):
+def waits_for_a_task(task: Task, groups: Set[int]) -> bool:
+    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then.
+
+    `groups` are the tasks for which the application waits as for a group.
+    """
+    if task.awaits is None or not (task.id in groups or runs_application(task)):
         return False
     return task.awaits.kind in COUNTS or (task.awaits.kind == "Future" and is_application(task.frames[0]))
+
+
+def runs_application(task: Task) -> bool:
+    return any(map(is_application, task.frames))
 
 
 def kernel_rows(pid: int, known: proc.Rows | None = None) -> str:

@@ -29,7 +29,7 @@ CALLS = (
     "multiprocessing/synchronize.py:__enter__",
     "multiprocessing/synchronize.py:wait",
 )
-TASKS = ("asyncio/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py")
+TASKS = ("asyncio/locks.py", "tornado/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py")
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 
 

@@ -22,7 +22,7 @@ from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
-from hangdebug.scene.open_requests import request_behind_lock, standing
+from hangdebug.scene.open_requests import LONG, longest_hidden, request_behind_lock, standing, unaccounted, unread_tasks
 from hangdebug.scene.pools import full_pool
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
@@ -33,6 +33,12 @@ SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, an
 SHOWS_CONNECTIONS = f"{ACTIVITY}   # PostgreSQL: `active` are slow queries, `idle in transaction` are kept"
 SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
 SHOWS_SERVER = "python scripts/hang.py capture --port PORT --zip   # of the process that serves, while a request hangs"
+SHOWS_UNREAD = {
+    "trio": "python -c 'import trio; help(trio.lowlevel.current_root_task)'   # the tree of its tasks: printed inside "
+    "of the server, on a signal, it shows where each request stands",
+    "greenlets": "python -c 'import gevent.util; help(gevent.util.print_run_info)'   # called inside of the server, on "
+    "a signal, it prints the stack of every greenlet",
+}
 
 NEEDS_TASKS = "Stacks show no coroutine that waits: only a list of tasks does, or several dumps that differ."
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
@@ -160,6 +166,31 @@ def request_stands(scene: Scene) -> Verdict | str:
     return Verdict("inconclusive", EVEN, (idle_words(scene), words, more), (doubt,), as_wait(scene, lost[0].task))
 
 
+def tasks_unread(scene: Scene) -> Verdict | str:
+    """Clients have had no answer for long, and what serves them cannot be read from outside."""
+    if not scene.loop or any(not view.idle for view in scene.loop):
+        return "No event loop runs, or it is at work."
+    return hidden_requests(scene)
+
+
+def greenlets_unread(scene: Scene) -> Verdict | str:
+    """The same of greenlets, which share one thread with the server."""
+    return "An event loop runs." if scene.loop else hidden_requests(scene)
+
+
+def hidden_requests(scene: Scene) -> Verdict | str:
+    runtime, seconds = unread_tasks(scene), longest_hidden(scene)
+    if not runtime:
+        return "What it serves can be read."
+    if seconds < LONG:
+        return "No client has waited long for an answer that no task accounts for."
+    count = unaccounted(scene)
+    who = "A client has" if count == 1 else f"{count} clients have"
+    words = f"{who} had no answer for {seconds:.0f} s, and no thread is stuck."
+    doubt = f"What waits there, {runtime} alone {'know' if runtime.endswith('s') else 'knows'}: it cannot be read from"
+    return Verdict("inconclusive", UNKNOWN, (words,), (f"{doubt} outside.",), decides=SHOWS_UNREAD.get(runtime, ""))
+
+
 def workers_unclear(scene: Scene) -> Verdict | str:
     """Synchronous workers stand in requests that may be slow, or stuck."""
     return workers_verdict(scene, "inconclusive", "unclear")
@@ -261,7 +292,9 @@ STATE = StateEntry(
         Rule("idle-loop-alone", "is the idle loop well", idle_loop_alone),
         Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
+        Rule("tasks-unread", "is the idle loop well", tasks_unread),
         Rule("request-stands", "is the idle loop well", request_stands),
+        Rule("greenlets-unread", "do synchronous workers go on", greenlets_unread),
         Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
         Rule("workers-idle-alone", "do synchronous workers go on", workers_idle_alone),
         Rule("exception-alone", "what is left", exception_alone),

@@ -13,6 +13,7 @@ from hangdebug.answer.certainty import (
     LIKELY,
     ONE_MOMENT,
     ONE_SIDED,
+    OPEN,
     OTHERS_SERVED,
     OWED,
     SHOWN,
@@ -184,6 +185,12 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
             return stuck(first, LIKELY, words, doubts)
         slow = "Each request has a thread of its own, and a slow peer looks alike: look again in a minute."
         return stuck(first, ONE_SIDED, words, (*doubts, slow))
+    queued = [count for count in queue_lengths(scene, (one.view for one in seen.stuck)) if count]
+    if queued and not single and not sleeps_or_computes(first):
+        words = (
+            f"None of the pool's threads goes on, and its queue is not empty: {counted(max(queued), 'call', 'waits')}."
+        )
+        return stuck(first, OPEN, words, ("Slow calls look alike: look again in a minute.",))
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return WorkersWeighed(
         "unclear", EVEN, (f"One request stands in {first.frame}; the server accepts others.",), doubts, first
@@ -267,6 +274,10 @@ def script(scene: Scene) -> WorkersWeighed | None:
     mains = [wait(scene, view) for view in scene.last if view.role == "main" and view.frame is not None]
     sides = [view for view in scene.last if view.role in ("other", "worker") and view.frame is not None]
     rest = [wait(scene, view) for view in sides if not view.idle]
+    for one in mains:
+        if one.inside("queue.py") and waits_for_own_lock(one) and does_not_go_on(one) and only_thread(scene):
+            who = f"{name_of(one.view)} waits for another thread to act on a queue, without a timeout"
+            return stuck(one, LIKELY, f"{who}, and this process has no other thread.", ())
     for waits, limits in ((mains, ()), (rest, (SIDE_THREAD,))):
         asked = ((owed(scene, one), one) for one in waits if does_not_go_on(one) and not one.running)
         found = [(how, one) for how, one in asked if how is not None]
@@ -277,6 +288,11 @@ def script(scene: Scene) -> WorkersWeighed | None:
         words = f"No event loop and no server runs here: {who} waits for an answer, in the same place in every sample."
         return stuck(one, OWED[how], words, (LOOKS_ALIKE,), *limits)
     return None
+
+
+def only_thread(scene: Scene) -> bool:
+    """Whether the kernel knows of one thread of this process, be it Python's or a library's, in every reading."""
+    return bool(scene.evidence.readings) and all(len(one.waits) == 1 for one in scene.evidence.readings)
 
 
 def owed(scene: Scene, one: Wait) -> Owed | None:

@@ -19,6 +19,7 @@ from typing import Optional
 from hangdebug.capture.interpreter import asyncio_pstree
 from hangdebug.capture.interpreter.awaited import (
     awaited_by,
+    head_sent,
     is_done,
     is_lock,
     managers_entered,
@@ -288,6 +289,7 @@ def task_at(objects: Objects, at: int) -> Task | None:
         names_of_managers(objects, entered),
         expired,
         waiter if is_done(objects, waiter) else 0,
+        head_sent(objects, found),
     )
 
 
@@ -337,9 +339,9 @@ def as_plain(part: object) -> object:
 
 
 def as_json(found: TaskList) -> str:
-    """One line a task."""
+    """One line a task, and when they were read."""
     rows = ",\n".join(json.dumps(task, default=as_plain) for task in found.tasks)
-    return f'{{"note": {json.dumps(found.note)}, "tasks": [\n{rows}\n]}}\n'
+    return f'{{"note": {json.dumps(found.note)}, "at": {time.monotonic():.1f}, "tasks": [\n{rows}\n]}}\n'
 
 
 # -- the queues of pools -------------------------------------------------------------------------------
