@@ -18,9 +18,10 @@ from hangdebug.evidence.dumps import (
 )
 from hangdebug.evidence.dumps.clean import clean
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED
-from hangdebug.evidence.dumps.stated import statements, without_handler
+from hangdebug.evidence.dumps.stated import statements, without_handler, without_own_look
 from hangdebug.evidence.frames import with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
+from hangdebug.evidence.roles import is_suspended
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
@@ -85,7 +86,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
         if found:
             return found
     kept, left_out = (text, 0) if len(text) < LARGE else sift(text)
-    lines = clean(kept)
+    lines = printouts.with_tests_as_tracebacks(clean(kept))
     found = read_best(lines)
     if upside_down(found):
         turned = read_best(lines[::-1])
@@ -120,12 +121,17 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
     threads: list[Thread] = []
     tasks = snapshot.tasks
-    for one in snapshot.threads:
+    looked = [without_own_look(one) for one in snapshot.threads]
+    for one in looked if any(one.frames for one in looked) else snapshot.threads:
         thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
         said += tuple(more)
         if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):
             # Ctrl-C has cancelled asyncio.run()'s own task: where that was raised, it had waited
             tasks = (*tasks, Task("the cancelled task", thread.frames, coroutine=thread.frames[-1].function))
+            continue
+        if is_suspended(thread) and not (thread.os_id or thread.raised):
+            name = thread.name or "a coroutine"
+            tasks = (*tasks, Task(name, thread.frames, thread.frames[0].function, "", thread.frames[-1].function))
             continue
         raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
         threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)

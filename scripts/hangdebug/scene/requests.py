@@ -269,8 +269,11 @@ def sleeps_or_computes(one: Wait) -> bool:
 
 
 def accepts_requests(one: Wait) -> bool:
-    """Whether the thread inside of a request is the one that takes requests, so that nobody else does."""
-    return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
+    """Whether the thread inside of a request is the one that takes requests, so that nobody else does.
+
+    A main thread that is inside of one does: whoever serves in threads of its own leaves them to these.
+    """
+    return one.view.role == "main" or any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
 
 
 def runs_sync_server(scene: Scene) -> bool:

@@ -92,6 +92,7 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 # -- how sure it is that synchronous workers do not go on ----------------------------------------------
 
 WorkersOutcome = Literal["stuck", "goes-on", "unclear"]
+WORK_IS_DONE = ("queue.py:join", "queue.py:put")  # until others have done their part: owed, if nobody is at it
 SLOW_ALIKE = "One dump shows one moment: a slow request looks alike."
 LOOKS_ALIKE = "A script that waits for a slow answer looks alike: look again in a minute."
 
@@ -281,6 +282,9 @@ def script(scene: Scene) -> WorkersWeighed | None:
 
 def owed(scene: Scene, one: Wait) -> Owed | None:
     """How surely somebody owes the thread an end of its wait; None where it may wait on purpose."""
+    if one.starts_with(*WORK_IS_DONE):
+        others = [wait(scene, view) for view in scene.last if not view.idle and view.key != one.view.key]
+        return "perhaps" if all(between_jobs(other) for other in others if other.frame is not None) else None
     child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None

@@ -134,6 +134,11 @@ HANDLE = re.compile(
     r"Executing <(?:Timer)?Handle (?:when=[\d.]{1,30} )?(?P<function>[\w.<>-]{1,300})\([^()\n]{0,300}\)"
     r"(?: at (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?"
 )
+# A row of aiomonitor's `ps`: | 139712233450992 | PENDING | sync-eu | Replicator.pull() | ...
+PS_ROW = re.compile(
+    r"^\s{0,8}[|\u2502]\s*(?:0x)?[0-9a-f]{1,20}\s*[|\u2502]\s*(?P<state>[A-Za-z]{1,20})\s*[|\u2502]\s*(?P<name>[^|\u2502]{1,200}?)\s*"
+    r"[|\u2502]\s*(?P<coroutine>[A-Za-z_][\w.<>]{0,300})\(?"
+)
 
 
 def read_debug_log(lines: Iterable[str]) -> tuple[Snapshot, ...]:
@@ -141,6 +146,9 @@ def read_debug_log(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     found = [
         task for line in lines if "<Task " in line or "Executing <" in line for task in tasks_in_line(line[:20_000])
     ]
+    for row in (one for line in lines for one in [PS_ROW.match(line[:1000])] if one):
+        coroutine = row["coroutine"]
+        found.append(Task(row["name"], (Frame(coroutine, UNKNOWN),), "", row["state"].lower(), coroutine))
     if not found:
         return ()
     stacks = [Thread(task.frames) for task in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from hangdebug.evidence.frames import is_application
@@ -217,9 +218,9 @@ def log_text(line: str) -> str:
         return line
     if not isinstance(record, dict) or is_py_spys(record):
         return line
-    record = {**record.get("jsonPayload", {}), **record} if isinstance(record.get("jsonPayload"), dict) else record
     before = [line[:start].rstrip()] if line[:start].strip() else []
-    own, inside = frame_line(record), frame_lines(record)
+    own, inside = frame_line(record), first_frames(record, 0)
+    record = {**dict(reversed(list(nested(record, 0)))), **record}
     if own:
         return "\n".join([*before, *thread_head(record, own), own])
     texts = [record[key] for key in (*LOG_TEXT, *STACK_TEXT) if isinstance(record.get(key), str)]
@@ -231,6 +232,15 @@ def log_text(line: str) -> str:
         before = [*before, texts[0].rstrip("\n"), ""]
     text = max(stacks or texts, key=len).rstrip("\n") if texts else line
     return "\n".join([*before, *thread_head(record, text), text]) if before or texts else text
+
+
+def nested(record: dict[str, Any], level: int) -> Iterator[tuple[str, Any]]:
+    """The pairs of the records within a record, by the last part of a dotted key, the outer ones first."""
+    for key, value in record.items():
+        yield key.rpartition(".")[2], value
+    for value in record.values():
+        if isinstance(value, dict) and level < MOST_NESTED:
+            yield from nested(value, level + 1)
 
 
 def is_py_spys(record: dict[str, Any]) -> bool:
@@ -256,6 +266,9 @@ def frame_line(record: dict[str, Any]) -> str:
 def frame_lines(record: dict[str, Any]) -> list[str]:
     """The frames in the first list of them that a record holds, innermost first as far as their owners show."""
     rows: list[object] = next((record[key] for key in LISTS if isinstance(record.get(key), list) and record[key]), [])
+    texts = [row for row in rows if isinstance(row, str)]
+    if any('File "' in text for text in texts):  # as `traceback.format_stack()` gives them
+        return [line for text in texts for line in text.split("\n") if line.strip()]
     found = [one for row in rows for one in [row_line(row)] if one]
     top = row_line(record.get("blocking"))
     if top and top not in found:

@@ -25,13 +25,19 @@ from hangdebug.evidence.model import Frame, Snapshot
 
 IDENT = re.compile(r"^\s{0,12}(?P<id>\d{1,20})\*?:$")
 FILE = r"^\s{0,40}(?P<file>(?:[A-Za-z]:)?[^\s:;\"'()]{1,500}\.pyx?|<[^<>:]{1,200}>):"
+IN_APP = r"(?:\s+[\[(]?(?i:(?:not )?in[ _]app)[\])]?)"
 FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
 SHAPES = (
     re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
     re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION),
     re.compile(
-        r"^\s{0,40}(?P<file>[^\s:;\"'()]{1,500}\.pyx?) in (?P<function><?[A-Za-z_][\w.<>]{0,300})"
-        r"(?: at line |:| line )(?P<line>\d{1,9})(?:\s+(?i:in app))?$"
+        r"^\s{0,40}(?P<file>[^\s:;\"'()]{1,500}\.pyx?) {1,4}in (?P<function><?[A-Za-z_][\w.<>]{0,300})"
+        r"(?: at line |:| line )(?P<line>\d{1,9})" + IN_APP + "?$"
+    ),
+    re.compile(  # the same, with a module's name in place of a file's
+        r"^\s{0,40}(?P<file>[\w./-]{1,300}) {1,4}in (?P<function><?[A-Za-z_][\w.<>]{0,300}) at line (?P<line>\d{1,9})"
+        + IN_APP
+        + "?$"
     ),
     re.compile(  # a debugger's `where`
         r"^[>\s]{0,4}(?P<file>(?:/|[A-Za-z]:\\|<)[^()\n]{1,500})\((?P<line>\d{1,9})\)"
@@ -72,7 +78,7 @@ def head(line: str) -> Head | None:
 
 
 def frames(line: str) -> list[Frame]:
-    if (".py" not in line and "<" not in line) or len(line) > 1000:
+    if not any(mark in line for mark in (".py", "<", " at line ")) or len(line) > 1000:
         return []
     reprs, links = (list(shape.finditer(line)) for shape in LINKS)
     links = reprs or (links if len(links) > 1 else [])

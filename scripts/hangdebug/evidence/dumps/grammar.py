@@ -23,6 +23,14 @@ LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
 LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <([^<>]{1,200}) at (0x[0-9a-fA-F]{1,16})>$")
 A_LOCK = re.compile(r"\bR?Lock\b|\block\b", re.IGNORECASE)
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
+# What a person writes for threads that stand as the one above does: `... (33 more threads, all identical)`.
+AGAIN = re.compile(
+    r"(?=.{0,160}\b(?:identical|same|alike|similar|like (?:this|that|it|the))\b)"
+    r"(?!.*\b(?:dump|sample|second|minute|time|line)s?\b)"
+    r".{0,80}?\b(?P<count>\d{1,4}) (?:more|others?|further|additional)\b"
+    r".{0,80}?\b(?:threads?|workers?|stacks?|like)\b",
+    re.IGNORECASE,
+)
 RAISED = re.compile(
     r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$|"
     r"^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{2,80}(?::\s.*)?$|^[A-Z][a-z]+[A-Z]\w{1,80}: .*$|^Failed: Timeout"
@@ -152,7 +160,7 @@ class Draft:
             return
         elif LOCALS.match(line):
             self.in_locals = depth(line)
-        elif not self.take_frames(line) and not self.take_source(line):
+        elif not self.take_frames(line) and not self.take_source(line) and not self.take_again(line):
             self.apart = self.apart or (self.blank and not NOT_SOURCE.match(line))
             if not NOT_SOURCE.match(line):
                 self.drop_first()
@@ -221,6 +229,16 @@ class Draft:
             stack.frames[-1] = replace(last, text=line.strip()[:1000])
             return True
         return depth(line) > self.after  # a statement of several lines
+
+    def take_again(self, line: str) -> bool:
+        """Whether the line says how many more threads stand as the last one does: those are added."""
+        found = AGAIN.match(line[:200]) if self.stacks and self.stacks[-1].frames else None
+        last = self.stacks[-1] if self.stacks else None
+        if found is None or last is None or kind_of(last) != "thread":
+            return False
+        head = replace(last.head, os_id=None) if last.head else None
+        self.stacks += [replace(last, head=head) for _ in range(int(found["count"]))]
+        return True
 
     def drop_first(self) -> None:
         """Frames without a number, and then something else: they were prose."""

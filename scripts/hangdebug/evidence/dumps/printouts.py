@@ -17,6 +17,7 @@ from dataclasses import replace
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of
+from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 LIST = re.compile(r"(?:^|\W)(?:Traceback|Stack) \(most recent call (?P<order>first|last)\)")
@@ -24,6 +25,12 @@ ORDER = re.compile(r"\s*\(most recent call (?P<order>first|last)\)")
 OBJECT = re.compile(
     r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), "
     r"(?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>"
+)
+OF = re.compile(r"^(?:stack|traceback) (?:of|for) (?P<name>[^()]{1,200}?) \((?P<id>\d{6,20})\)$", re.IGNORECASE)
+# aiomonitor's `where`: a task's own stack, and those in which its ancestors made it.
+TASK = re.compile(
+    r"^\W{0,20}Stack of (?P<name>[^\n]{0,300}?\b(?:[Tt]ask|coroutine)\b[^\n]{0,1000}?) "
+    r"\(most recent call (?P<order>first|last)\)"
 )
 RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
 PREFIX = re.compile(
@@ -69,6 +76,12 @@ def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
         return task
+    own = TASK.match(line[:2000]) if "most recent call" in line else None
+    if own:
+        return Head("section" if "creating" in own["name"] else "task", own["name"], order=own["order"])
+    ruled = OF.match(RULED.sub("", line[:400])) if "(" in line[:400] else None
+    if ruled:
+        return Head("thread", ruled["name"], key=f"{ruled['name']} {ruled['id']}")
     if len(line) > 400 or ("hread" not in line and "HREAD" not in line):
         found = LIST.search(line[:400]) if "most recent call" in line[:400] else None
         return Head("thread", order=found["order"], anonymous=True) if found else None
@@ -168,3 +181,66 @@ def frame(found: re.Match[str]) -> Frame:
     function, line = groups.get("function") or "<module>", groups.get("line")
     file = groups["file"] if not groups["file"].startswith("In") else f"<ipython-{groups['file'].replace(' ', '')}>"
     return Frame("<module>" if function.startswith("<cell") else function, file, int(line) if line else None)
+
+
+# -- pytest --------------------------------------------------------------------------------------------
+
+# A failed test's traceback in pytest's own form: an excerpt of the source, and below it the place.
+#
+#     ______ test_reply ______
+#         def test_reply():
+#     >       assert replies.get() == 6
+#     test_worker.py:11:
+#     _ _ _ _ _ _
+#     /usr/lib/python3.12/queue.py:171: in get
+#         self.not_empty.wait()
+#     E   Failed: Timeout (>3.0s) from pytest-timeout.
+#     /usr/lib/python3.12/threading.py:355: Failed
+
+TEST_HEAD = re.compile(r"^_{3,} (?P<name>\S[^\n]{0,200}?) _{3,}$")
+TEST_END = re.compile(r"^(?:_{3,} .* _{3,}|={3,}.*={3,}|-{3,} .* -{3,}|[+~!]{5,}.*)$")
+TEST_PLACE = re.compile(
+    r"^(?P<file>[^\s:]{1,500}\.pyx?):(?P<line>\d{1,9}): ?"
+    r"(?:in (?P<function>[\w.<>]{1,300})|(?P<raised>[A-Z][\w.]{0,100}))?$"
+)
+TEST_RAISED = re.compile(r"^E {1,8}(?P<raised>[A-Za-z_][\w.]{0,200}(?::.{0,300})?)$")
+DEFINED = re.compile(r"^[>\s]\s{0,80}(?:async )?def (?P<name>\w{1,200})\(")
+
+
+def with_tests_as_tracebacks(lines: list[str]) -> list[str]:
+    """The lines, each failed test's traceback in Python's own form; the main thread's, where a time-out ended it."""
+    made: list[str] = []
+    index = 0
+    while index < len(lines):
+        head = TEST_HEAD.match(lines[index].strip())
+        end = next((at for at in range(index + 1, len(lines)) if TEST_END.match(lines[at].strip())), len(lines))
+        found = traceback_of(head["name"], lines[index + 1 : end]) if head else []
+        made += found or [lines[index]]
+        index = end if found else index + 1
+    return made
+
+
+def traceback_of(test: str, lines: list[str]) -> list[str]:
+    """The traceback that these lines of a failed test show; [] where they show no place."""
+    made: list[str] = []
+    function, source, raised = test.rpartition(".")[2].partition("[")[0], "", ""
+    for line in lines:
+        place, error, defined = TEST_PLACE.match(line.strip()), TEST_RAISED.match(line), DEFINED.match(line)
+        if place:
+            name = place["function"] or function
+            made += [
+                f'  File "{place["file"]}", line {place["line"]}, in {name}',
+                *([f"    {source}"] if source else []),
+            ]
+            source, raised = "", raised or place["raised"] or ""
+        elif error:
+            raised = raised or error["raised"]
+        elif defined:
+            function = defined["name"]
+        elif line.startswith(">") or (made and not source and made[-1].startswith("  File ") and line[:4] == "    "):
+            source = line.lstrip("> ").strip()
+            if not line.startswith(">"):  # below its place, in the short form
+                made.append(f"    {source}")
+                source = ""
+    head = "Thread: MainThread" if is_interrupt(raised, ()) else "Traceback (most recent call last):"
+    return [head, *made, *([raised] if raised else []), ""] if made else []

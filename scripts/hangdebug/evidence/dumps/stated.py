@@ -48,6 +48,9 @@ INTERRUPTS = re.compile(
     r"^(?:[\w.]{1,100}\.)?(?:KeyboardInterrupt|SoftTimeLimitExceeded|TimeLimitExceeded|JobTimeoutException|"
     r"FunctionTimedOut|Failed(?=: Timeout)|SystemExit|WorkerTimeout\w*|HardTimeLimit\w*)\b"
 )
+PRINTS_STACKS = re.compile(
+    r"\b(?:format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
+)
 BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
 
 SECONDS = re.compile(
@@ -74,6 +77,14 @@ TEST = re.compile(r"from pytest-timeout|^\+{5,} Timeout \+{5,}$")
 STOPPING = re.compile(r"Waiting for (?:connections to close|background tasks to complete|application shutdown)")
 STOPPED = re.compile(r"Application shutdown complete|Finished server process|Started server process")
 INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
+# What a thread is in, as strace, /proc/PID/stack and /proc/PID/wchan say it: no frame, of whatever language.
+SYSCALL = re.compile(
+    r"^(?:\[pid\s{1,8}(?P<pid>\d{1,10})\]\s|(?P<tid>\d{1,10})\s{1,4})?(?:\d\d:\d\d:\d\d(?:\.\d{1,6})?\s)?(?P<call>[a-z_][a-z_0-9]{1,40})\("
+    r"(?=.{0,2000}(?:<unfinished \.\.\.>|\) {1,60}= |,\s*$))"
+)
+KERNEL_FRAME = re.compile(r"^\[<(?:0|[0-9a-f]{8,16})>\] (?P<call>\w{2,80})(?:\+0x|$)")
+STRACE = re.compile(r"^\$? ?(?:sudo )?strace\b|\[pid\s{1,8}\d|<unfinished \.\.\.>")
+STOPPED_BY = re.compile(r"^State:\s{0,8}[Tt] \((?:stopped|tracing stop)\)")
 C_FRAME = re.compile(r"^#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(")
 C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
 
@@ -89,11 +100,20 @@ def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
     """What the lines state, each once. Lines of a stack state nothing."""
     kept = list(lines)
     found = [one for line in kept for one in stated(line[:LONGEST])]
-    if any(STOPPED.search(line) for line in kept):  # what it waited for has ended
+    if ended_by_itself(kept):  # what it waited for has ended
         found = [one for one in found if one.kind != "stopping"]
     if c_only(kept):
-        found.append(Statement("c-only", "Its frames are those of C functions."))
+        found.append(Statement("c-only", "Its frames are those of C functions"))
+    found += [Statement("c-only", one) for one in system_calls(kept)]
     return tuple(dict.fromkeys(found))[:MOST]
+
+
+def ended_by_itself(lines: list[str]) -> bool:
+    """Whether a server says that it has ended, or has begun anew, and nobody forced it to by a second Ctrl-C."""
+    waits = next((index for index, line in enumerate(lines) if STOPPING.search(line)), len(lines))
+    end = next((index for index, line in enumerate(lines) if STOPPED.search(line)), None)
+    forced = end is not None and any("^C" in line or INTERRUPTED.match(line) for line in lines[waits + 1 : end + 1])
+    return end is not None and not forced
 
 
 def stated(line: str) -> Iterator[Statement]:
@@ -112,6 +132,8 @@ def kind_of(text: str) -> StatementKind | None:
         return "test-timeout"
     if STOPPING.search(text):
         return "stopping"
+    if STOPPED_BY.match(text):
+        return "stopped"
     return "interrupted" if INTERRUPTED.match(text) else None
 
 
@@ -138,6 +160,18 @@ def place(text: str) -> tuple[Frame, ...]:
     return (Frame(function, first["file"], int(first["line"]) or None, text=source),)
 
 
+def system_calls(lines: list[str]) -> Iterator[str]:
+    """In words which system calls, or kernel functions, the text shows; nothing where it shows none."""
+    calls_made = [one for line in lines for one in [SYSCALL.match(line.strip()[:LONGEST])] if one]
+    if calls_made and any(STRACE.search(line[:LONGEST]) for line in lines):
+        last = {one["pid"] or one["tid"] or "": one["call"] for one in calls_made}
+        each = (f"{call}() of {who}" if who else f"{call}()" for who, call in last.items())
+        yield f"Its lines are system calls, the last ones {', '.join(each)}"
+    kernel = next((one for line in lines for one in [KERNEL_FRAME.match(line.strip()[:200])] if one), None)
+    if kernel:
+        yield f"Its frames are the kernel's own, the innermost {kernel['call']}"
+
+
 def c_only(lines: list[str]) -> bool:
     """Whether it is a debugger's stack of an interpreter's C functions."""
     frames = [line for line in lines if C_FRAME.match(line.strip())]
@@ -156,6 +190,16 @@ def is_interrupt(raised: str, frames: Iterable[Frame]) -> bool:
 def is_handler(frame: Frame) -> bool:
     own = OWN_HANDLER.match(frame.name) and RAISES.match(frame.text)
     return calls(frame, *HANDLERS) or bool(own)
+
+
+def without_own_look(thread: Thread) -> Thread:
+    """The thread as it stood before it printed the stacks of all: without a frame, if that is what it does anyway."""
+    if not thread.frames or not PRINTS_STACKS.search(thread.frames[0].text):
+        return thread
+    printer, rest = thread.frames[0], thread.frames[1:]
+    called = bool(rest) and (not rest[0].text or printer.name in rest[0].text or "._target(" in rest[0].text)
+    ran_by_itself = called or not rest
+    return replace(thread, frames=() if ran_by_itself else rest)
 
 
 def without_handler(thread: Thread) -> tuple[Thread, tuple[Statement, ...]]:
