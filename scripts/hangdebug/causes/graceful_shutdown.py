@@ -13,12 +13,12 @@ from __future__ import annotations
 from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.tasks import stated
 from hangdebug.scene.waits import Wait
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if seen.state != "exit-hang" or not (scene.loop or stated(scene, "stopping")):
+    says_so = any(one.kind == "stopping" for snapshot in scene.evidence.snapshots for one in snapshot.stated)
+    if seen.state != "exit-hang" or not (scene.loop or says_so):
         return None
     if wait is not None and wait.view.role == "event-loop":  # the lifespan blocks the loop: that has a cause of its own
         return None

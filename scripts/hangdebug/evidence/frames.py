@@ -49,7 +49,7 @@ def library_path(file: str) -> str | None:
         return file
     cut = ELIDED.match(file)
     path = (cut["tail"] if cut else file).replace("\\", "/")
-    if path.startswith("/") or re.match(r"^[A-Za-z]:/", path):
+    if path.startswith(("/", "<")) or re.match(r"^[A-Za-z]:/", path):
         return None
     top = path.split("/")[0]
     if ("/" not in path and "." not in path) or top.endswith((".so", ".pyx", ".dylib")):  # a console script, a C file

@@ -16,7 +16,7 @@ STANDARD_TOPS = frozenset(
     imaplib importlib inspect io ipaddress json linecache locale logging lzma multiprocessing nntplib ntpath
     numbers operator os pathlib pdb pickle pkgutil poplib posixpath pprint pty queue random re reprlib runpy
     sched secrets selectors shelve shutil signal smtplib socket socketserver sqlite3 sre_compile sre_parse ssl
-    string struct subprocess tarfile telnetlib tempfile textwrap threading timeit tokenize tomllib traceback
+    string struct subprocess tarfile telnetlib tempfile textwrap threading timeit tkinter tokenize tomllib traceback
     tracemalloc types typing unittest urllib uuid warnings weakref wsgiref xml xmlrpc zipfile zipimport zoneinfo
 """.split()
 )
@@ -49,8 +49,8 @@ INSTALLED_TOPS = frozenset(
     aioboto3 aiogram aiomcache aiomonitor aiopg aiosmtplib airflow alembic asyncssh blockbuster channels_redis
     couchbase curl_cffi etcd3 exchangelib flask_caching flask_sqlalchemy frappe func_timeout gspread hazelcast
     homeassistant httplib2 hvac imapclient influxdb_client jaydebeapi keystoneauth1 librosa litellm mechanicalsoup
-    minimalmodbus multiprocess netmiko niquests numba odoo ollama openpyxl pathos pexpect pinecone psutil psycogreen
-    ptyprocess pyhive pymodbus pymssql pysolr pytds qdrant_client rediscluster requests_futures requests_html
+    minimalmodbus multiprocess netmiko niquests numba odoo paho ollama openpyxl pathos pexpect pinecone psutil
+    psycogreen ptyprocess pyhive pymodbus pymssql pysolr pytds qdrant_client rediscluster requests_futures requests_html
     rethinkdb rpyc smbclient smbprotocol sqlglot stopit suds swiftclient tarantool timeout_decorator treq tweepy txaio
     vllm weaviate xmltodict yarl zeep zeroconf
 """.split()

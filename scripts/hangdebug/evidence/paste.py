@@ -47,6 +47,8 @@ LAST_READER = line_formats.LineFormat(
 COUNTS = frozenset(
     grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
 ) | {"uWSGI tracebacker"}
+# Where a task made another one: it went on from there.
+MAKES_TASK = re.compile(r"\b(?:create_task|ensure_future|start_soon)\(")
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
@@ -122,7 +124,7 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     threads: list[Thread] = []
     tasks = snapshot.tasks
     looked = [without_own_look(one) for one in snapshot.threads]
-    for one in looked if any(one.frames for one in looked) else snapshot.threads:
+    for one in looked if tasks or any(one.frames for one in looked) else snapshot.threads:
         thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
         said += tuple(more)
         if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):
@@ -135,6 +137,7 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
             continue
         raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
         threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
+    tasks = tuple(one for one in tasks if not (one.frames and MAKES_TASK.search(one.frames[0].text)))
     return replace(snapshot, threads=tuple(threads), tasks=tasks, stated=tuple(dict.fromkeys(said)))
 
 

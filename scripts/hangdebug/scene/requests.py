@@ -112,6 +112,8 @@ GREEN_THREADS = ("gevent/threadpool.py", "eventlet/tpool.py")  # real threads, w
 RECEIVES = frozenset(
     "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
 )
+# Endings of the names of functions that return when the program ends.
+FOR_EVER = ("forever", "mainloop", "main_loop", "polling", "wait_for_termination")
 MOST_WOKEN = 3
 
 
@@ -228,7 +230,8 @@ def between_jobs(one: Wait) -> bool:
     ):
         return True
     names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}
-    return bool(names & RECEIVES) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
+    by_design = names & RECEIVES or any(name.lower().endswith(FOR_EVER) for name in names)
+    return bool(by_design) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
 
 
 def innocence(scene: Scene, one: Wait) -> str:

@@ -123,7 +123,7 @@ TASK = re.compile(
     r"(?: (?:running at|running, defined at|done, defined at|suspended at) "
     r"(?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
 )
-WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
+WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| coro=| created at|>)")
 TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) ?s(?:econds?)?\b")
 # The same line as people and log viewers shorten it: without the state, without the place.
 SHORT = re.compile(

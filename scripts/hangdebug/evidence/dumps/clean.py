@@ -84,13 +84,22 @@ STAMP = re.compile(
     r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
     r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?"
 )
+# Tables of logs as CSV: quotes within a field are doubled.
+DOUBLED = re.compile(r'File ""[^"\n]|\): ""\w')
+CSV = re.compile(r"^(?:\d{10,19}|\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}(?:Z|[+-]\d\d:?\d\d)?),(?P<text>.*)$")
+# What rules the stacks of a text that has such a mark: those of an exception group, and of gevent's `print_run_info()`.
+RULED_BY = (
+    ("Exception Group Traceback", re.compile(r"^(?:\^C)?\s{0,40}(?:\| ?|\+ (?=Exception Group)|\+-(?:\+-)?-+.*$)")),
+    ("* Greenlets", re.compile(r"^ {0,40}(?:[:|] {1,2}|\+-{1,8} )")),
+)
 SYSLOG = re.compile(
     r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
     r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?"
 )
 # What stands between a time stamp and the line itself: a stream, a host and a unit, a log level and a logger.
 AFTER_STAMP = re.compile(
-    r"^(?:(?:stdout|stderr) [FP] |(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
+    r"^(?:(?:stdout|stderr) [FP] |\{[\w.]{1,80}=\"[^\"{}]{0,300}\"[^{}]{0,1000}\} |"
+    r"(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
     r"[\w.$-]{1,80}(?:/[\w.$\[\]-]{1,80})+ |[0-9a-f-]{36}\s|"
     r"\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?:? (?:[\w.]{1,80}: )?)"
 )
@@ -101,7 +110,13 @@ def clean(text: str) -> list[str]:
     text = ANSI.sub("", text.translate(SPACES))
     if text.lstrip()[:1] == "{" and "\n" in text.strip():
         text = record_text(text)
-    lines = [without_prefix(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    if DOUBLED.search(text):
+        text = text.replace('""', '"')
+    rules = [rule for mark, rule in RULED_BY if mark in text]
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for rule in rules:
+        lines = [rule.sub("", line) for line in lines]
+    lines = [without_prefix(line) for line in lines]
     lines = [without_prefix(part) for line in lines for part in lines_inside(string_text(line))]
     lines = join_cut(join_broken([part for line in lines for part in split_heads(line)]))
     return [APART if FENCE.match(line) else plain_line(line) for line in lines]
@@ -113,6 +128,9 @@ def plain_line(line: str) -> str:
 
 def without_prefix(line: str) -> str:
     """The line without what was put before it, however many collectors it went through."""
+    row = CSV.match(line)
+    line = row["text"] if row else line
+    line = line[1:-1] if row and line[:1] == line[-1:] == '"' and line[1:] else line
     for _ in range(4):
         before = line
         line = LEVEL.sub("", SOURCE.sub("", QUOTED.sub("", line)))

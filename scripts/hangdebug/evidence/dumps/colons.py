@@ -24,6 +24,9 @@ from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
 IDENT = re.compile(r"^\s{0,12}(?P<id>\d{1,20})\*?:$")
+QUOTED = re.compile(
+    r'^"(?P<id>[^"\n]{1,100})"(?: #\d{1,6})?(?: \w{1,20}=\S{1,40}){1,8}(?: [A-Z_]{3,30})?(?: \([\w ]{1,40}\))?$'
+)
 FILE = r"^\s{0,40}(?P<file>(?:[A-Za-z]:)?[^\s:;\"'()]{1,500}\.pyx?|<[^<>:]{1,200}>):"
 IN_APP = r"(?:\s+[\[(]?(?i:(?:not )?in[ _]app)[\])]?)"
 FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
@@ -42,6 +45,9 @@ SHAPES = (
     re.compile(  # a debugger's `where`
         r"^[>\s]{0,4}(?P<file>(?:/|[A-Za-z]:\\|<)[^()\n]{1,500})\((?P<line>\d{1,9})\)"
         r"(?P<function><?[A-Za-z_][\w.<>]{0,300})\([^()\n]{0,300}\)(?:->.{0,200})?$"
+    ),
+    re.compile(  # as a JVM prints them
+        r"^\s{1,40}at (?P<function><?[A-Za-z_][\w.<>]{0,300})\((?P<file>[^\s:;\"'()]{1,500}\.pyx?):(?P<line>\d{1,9})\)$"
     ),
     re.compile(  # a row of a table
         r"^\s{0,12}\|(?:\s*\d{1,4}\s*\|)?\s*(?P<function><?[A-Za-z_][\w.<>]{0,300})\s*\|\s*"
@@ -73,7 +79,7 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 
 
 def head(line: str) -> Head | None:
-    ident = IDENT.match(line[:100])
+    ident = IDENT.match(line[:100]) or QUOTED.match(line[:200])
     return Head("thread", ident["id"]) if ident else printouts.head(line) or pyspy_text.head(line)
 
 

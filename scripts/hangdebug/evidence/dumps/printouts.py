@@ -32,6 +32,8 @@ TASK = re.compile(
     r"^\W{0,20}Stack of (?P<name>[^\n]{0,300}?\b(?:[Tt]ask|coroutine)\b[^\n]{0,1000}?) "
     r"\(most recent call (?P<order>first|last)\)"
 )
+# gevent's `print_run_info()`: a greenlet, its stack below "Running:", and where it was made below "Spawned at:".
+GREENLET = re.compile(r"^\s{0,40}<\w{0,40}Greenlet (?:\"(?P<name>[^\"]{1,200})\" )?at 0x[0-9a-f]{1,16}")
 RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
 PREFIX = re.compile(
     r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?"
@@ -76,6 +78,9 @@ def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
         return task
+    green = GREENLET.match(line[:1000]) if "Greenlet" in line else None
+    if green or line.strip() == "Spawned at:":
+        return Head("task", green["name"]) if green else Head("section")
     own = TASK.match(line[:2000]) if "most recent call" in line else None
     if own:
         return Head("section" if "creating" in own["name"] else "task", own["name"], order=own["order"])
@@ -198,6 +203,7 @@ def frame(found: re.Match[str]) -> Frame:
 #     /usr/lib/python3.12/threading.py:355: Failed
 
 TEST_HEAD = re.compile(r"^_{3,} (?P<name>\S[^\n]{0,200}?) _{3,}$")
+INTERRUPTED = re.compile(r"^!{3,} KeyboardInterrupt !{3,}$")
 TEST_END = re.compile(r"^(?:_{3,} .* _{3,}|={3,}.*={3,}|-{3,} .* -{3,}|[+~!]{5,}.*)$")
 TEST_PLACE = re.compile(
     r"^(?P<file>[^\s:]{1,500}\.pyx?):(?P<line>\d{1,9}): ?"
@@ -212,6 +218,10 @@ def with_tests_as_tracebacks(lines: list[str]) -> list[str]:
     made: list[str] = []
     index = 0
     while index < len(lines):
+        if INTERRUPTED.match(lines[index]) and index + 1 < len(lines):
+            made += traceback_of("?", lines[index + 1 : index + 2])
+            index += 2
+            continue
         head = TEST_HEAD.match(lines[index].strip())
         end = next((at for at in range(index + 1, len(lines)) if TEST_END.match(lines[at].strip())), len(lines))
         found = traceback_of(head["name"], lines[index + 1 : end]) if head else []

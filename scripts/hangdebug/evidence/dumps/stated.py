@@ -49,7 +49,7 @@ INTERRUPTS = re.compile(
     r"FunctionTimedOut|Failed(?=: Timeout)|SystemExit|WorkerTimeout\w*|HardTimeLimit\w*)\b"
 )
 PRINTS_STACKS = re.compile(
-    r"\b(?:format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
+    r"\b(?:print_run_info|format_run_info|format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
 )
 BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
 
@@ -80,7 +80,7 @@ INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
 # What a thread is in, as strace, /proc/PID/stack and /proc/PID/wchan say it: no frame, of whatever language.
 SYSCALL = re.compile(
     r"^(?:\[pid\s{1,8}(?P<pid>\d{1,10})\]\s|(?P<tid>\d{1,10})\s{1,4})?(?:\d\d:\d\d:\d\d(?:\.\d{1,6})?\s)?(?P<call>[a-z_][a-z_0-9]{1,40})\("
-    r"(?=.{0,2000}(?:<unfinished \.\.\.>|\) {1,60}= |,\s*$))"
+    r"(?=.{0,2000}(?:<unfinished \.\.\.>|\^C|\) {1,60}= |,\s*$))"
 )
 KERNEL_FRAME = re.compile(r"^\[<(?:0|[0-9a-f]{8,16})>\] (?P<call>\w{2,80})(?:\+0x|$)")
 STRACE = re.compile(r"^\$? ?(?:sudo )?strace\b|\[pid\s{1,8}\d|<unfinished \.\.\.>")
