@@ -17,7 +17,7 @@ from hangdebug.evidence.dumps import (
     pyspy_text,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED
+from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, unread
 from hangdebug.evidence.dumps.stated import statements, without_handler, without_own_look
 from hangdebug.evidence.frames import with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
@@ -43,10 +43,7 @@ READERS = (
 LAST_READER = line_formats.LineFormat(
     asyncio_tools.read_debug_log
 )  # a mention of a task is read where there is no stack
-# The formats whose readers say which lines they could not place.
-COUNTS = frozenset(
-    grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
-) | {"uWSGI tracebacker"}
+JSON = "py-spy JSON"  # its reader takes a whole text or nothing, and says of no line that it was not read
 # Where a task made another one: it went on from there.
 MAKES_TASK = re.compile(r"\b(?:create_task|ensure_future|start_soon)\(")
 LARGE = 4 << 20  # characters
@@ -102,7 +99,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
         said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
-        found = (Snapshot((), format="lines of a log"),)
+        found = (Snapshot((), format="lines of a log", skipped=unread(lines, lambda line: False)),)
     if found:
         share = share_read(text, found, said)
         return tuple(replace(as_of_now(one, said), read=share) for one in found)
@@ -143,7 +140,7 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
 
 def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> str:
     """How many lines of the text were read, and the numbers of those that were not; "" where that is not known."""
-    if not found[0].format or found[0].format not in COUNTS or len(text) >= LARGE:
+    if found[0].format in ("", JSON) or len(text) >= LARGE:
         return ""
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     left = [line for one in found for line in one.skipped]
@@ -153,7 +150,8 @@ def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ..
         place = next((index for index in range(at, len(lines)) if skipped in lines[index][1]), None)
         if place is not None:
             at = place + 1
-            missed += [] if skipped in stated else [lines[place][0]]
+            partly = "\\n" in lines[place][1]  # many lines of a dump in one of the text's
+            missed += [] if skipped in stated or partly else [lines[place][0]]
     least = "at least " if len(left) >= MOST_SKIPPED else ""
     numbers = f"; {least}not line{'s' if missed[1:] else ''} {ranges(missed)}" if missed else ""
     return f"{len(lines) - len(missed)} of {len(lines)} lines were read{numbers}"

@@ -24,6 +24,7 @@ from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.open_requests import request_behind_lock, standing
 from hangdebug.scene.pools import full_pool
+from hangdebug.scene.requests import inside_request
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
@@ -171,7 +172,11 @@ def idle_loop_alone(scene: Scene) -> Verdict | str:
         return "No event loop is idle."
     if is_earned(scene):
         return "More is known than the stacks of one moment."
-    busy = [wait(scene, view) for view in scene.last if view.role in ("worker", "main") and not view.idle]
+    busy = [
+        wait(scene, view)
+        for view in scene.last
+        if not view.idle and (view.role in ("worker", "main") or (view.role == "other" and inside_request(scene, view)))
+    ]
     found = [one for one in busy if one.frame is not None and not one.starts_with(*PARKED)]
     words = [idle_words(scene), *(f"{name_of(one.view)} stands in {one.frame}." for one in found[:3])]
     places = Counter(map(file_and_line, found))
@@ -203,6 +208,9 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
     foreign = stated(scene, "c-only")
     if foreign:
         words = f"{foreign.text}: which Python function calls them, such a text does not show."
+    crash = stated(scene, "crashed")
+    if crash:
+        words = f"The interpreter has ended itself, which is a crash and no hang: {crash.text}"
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 

@@ -49,6 +49,13 @@ SHAPES = (
     re.compile(  # as a JVM prints them
         r"^\s{1,40}at (?P<function><?[A-Za-z_][\w.<>]{0,300})\((?P<file>[^\s:;\"'()]{1,500}\.pyx?):(?P<line>\d{1,9})\)$"
     ),
+    re.compile(  # an IDE's list: recv, socket.py:706
+        r"^\s{0,40}(?P<function><?[A-Za-z_][\w.<>]{0,300}), (?P<file>[^\s:;\"'()]{1,500}\.pyx?):(?P<line>\d{1,9})$"
+    ),
+    re.compile(  # and another's: socket.py!readinto(self, b) Line 706
+        r"^\s{0,40}(?P<file>[^\s:;\"'()!]{1,500}\.pyx?)!(?P<function><?[A-Za-z_][\w.<>]{0,300})\([^()\n]{0,300}\) "
+        r"Line (?P<line>\d{1,9})\b.{0,20}$"
+    ),
     re.compile(  # a row of a table
         r"^\s{0,12}\|(?:\s*\d{1,4}\s*\|)?\s*(?P<function><?[A-Za-z_][\w.<>]{0,300})\s*\|\s*"
         r"(?P<file>[^\s|]{1,500}\.pyx?)\s*\|\s*(?P<line>\d{1,9})\s*\|?$"

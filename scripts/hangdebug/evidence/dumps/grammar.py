@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Callable, Literal
 
 from hangdebug.evidence.dumps.clean import APART
@@ -267,6 +268,12 @@ class Draft:
             tuple(self.skipped),
             tasks,
         )
+
+
+def unread(lines: Iterable[str], is_read: Callable[[str], object]) -> tuple[str, ...]:
+    """The first lines of a text of which `is_read` says no, as a Snapshot keeps them in `skipped`."""
+    left = (line.strip()[:LONGEST_SKIPPED] for line in lines if line.strip() and not is_read(line))
+    return tuple(islice(left, MOST_SKIPPED))
 
 
 def depth(line: str) -> int:

@@ -35,7 +35,8 @@ PYSTACK_NATIVE = re.compile(r"\((?:C|C\+\+|Rust|Other)\) {1,8}File ")
 
 def pystack_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample. The kernel's name of a thread ("python3.11") says nothing and is left out."""
-    return stacks.read(lines, PYSTACK_GRAMMAR)
+    kept = list(lines)
+    return stacks.read(kept, PYSTACK_GRAMMAR) if any(map(pystack_head, kept)) else ()
 
 
 def pystack_head(line: str) -> Head | None:
@@ -210,10 +211,9 @@ PROFILING_MARK = "<task>"
 
 def profiling_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample, its threads known by the kernel's id; with `--async-aware` tasks as well."""
-    return tuple(
-        replace(one, tasks=tuple(map(profiling_without_awaiters, one.tasks)))
-        for one in stacks.read(lines, PROFILING_GRAMMAR)
-    )
+    kept = list(lines)
+    found = stacks.read(kept, PROFILING_GRAMMAR) if any(map(profiling_head, kept)) else ()
+    return tuple(replace(one, tasks=tuple(map(profiling_without_awaiters, one.tasks))) for one in found)
 
 
 def profiling_head(line: str) -> Head | None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
-from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of
+from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of, unread
 from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
@@ -166,6 +166,7 @@ AROUND = re.compile(r"^\s{0,20}\d{1,9}(?: |$)")
 def read_ipython(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot with one Thread for each traceback."""
     stacks: list[list[Frame]] = [[]]
+    lines = list(lines)
     for line in lines:
         if "Traceback (most recent call last)" in line and stacks[-1]:
             stacks.append([])
@@ -178,7 +179,16 @@ def read_ipython(lines: Iterable[str]) -> tuple[Snapshot, ...]:
             text = last.text or (arrow["text"] or "").strip()
             stacks[-1][-1] = replace(last, line=last.line or int(arrow["line"]), text=text)
     threads = tuple(Thread(tuple(reversed(one))) for one in stacks if any(frame.line for frame in one))
-    return (Snapshot(threads, None, "", python_of(threads), "IPython traceback"),) if threads else ()
+    if not threads:
+        return ()
+    left = unread(lines, is_ipythons)
+    return (Snapshot(threads, None, "", python_of(threads), "IPython traceback", left),)
+
+
+def is_ipythons(line: str) -> bool:
+    """Whether it belongs to such a traceback: a place, source with its number, a rule, or the head."""
+    marks = "Traceback (most recent call last)" in line or not line.strip("- ")
+    return marks or bool(AROUND.match(line) or ARROW.match(line)) or any(one.match(line[:2000]) for one in HEADS)
 
 
 def frame(found: re.Match[str]) -> Frame:

@@ -83,7 +83,9 @@ SYSCALL = re.compile(
     r"(?=.{0,2000}(?:<unfinished \.\.\.>|\^C|\) {1,60}= |,\s*$))"
 )
 KERNEL_FRAME = re.compile(r"^\[<(?:0|[0-9a-f]{8,16})>\] (?P<call>\w{2,80})(?:\+0x|$)")
+WCHAN = re.compile(r"^(?P<call>[a-z_]\w{3,80})$")
 STRACE = re.compile(r"^\$? ?(?:sudo )?strace\b|\[pid\s{1,8}\d|<unfinished \.\.\.>")
+CRASHED = re.compile(r"\bFatal Python error: (?!Aborted)\w")
 STOPPED_BY = re.compile(r"^State:\s{0,8}[Tt] \((?:stopped|tracing stop)\)")
 C_FRAME = re.compile(r"^#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(")
 C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
@@ -134,6 +136,8 @@ def kind_of(text: str) -> StatementKind | None:
         return "stopping"
     if STOPPED_BY.match(text):
         return "stopped"
+    if CRASHED.search(text):
+        return "crashed"
     return "interrupted" if INTERRUPTED.match(text) else None
 
 
@@ -167,7 +171,8 @@ def system_calls(lines: list[str]) -> Iterator[str]:
         last = {one["pid"] or one["tid"] or "": one["call"] for one in calls_made}
         each = (f"{call}() of {who}" if who else f"{call}()" for who, call in last.items())
         yield f"Its lines are system calls, the last ones {', '.join(each)}"
-    kernel = next((one for line in lines for one in [KERNEL_FRAME.match(line.strip()[:200])] if one), None)
+    shape = WCHAN if any("/wchan" in line[:LONGEST] for line in lines) else KERNEL_FRAME
+    kernel = next((one for line in lines for one in [shape.match(line.strip()[:200])] if one), None)
     if kernel:
         yield f"Its frames are the kernel's own, the innermost {kernel['call']}"
 
