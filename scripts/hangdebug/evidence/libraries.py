@@ -46,13 +46,13 @@ INSTALLED_TOPS = frozenset(
     ipywidgets jax jupyter_client jupyter_core jupyter_server lightning mlflow nbclient nbconvert nextcord playwright
     pluggy pyrogram pytest_asyncio pytest_timeout pytorch_lightning s3fs scrapy selenium telegram telethon
     torch_xla traitlets trl twisted wandb xdist
-    aioboto3 aiogram aiomcache aiomonitor aiopg aiosmtplib airflow alembic asyncssh blockbuster channels_redis
-    couchbase curl_cffi etcd3 exchangelib flask_caching flask_sqlalchemy frappe func_timeout gspread hazelcast
-    homeassistant httplib2 hvac imapclient influxdb_client jaydebeapi keystoneauth1 librosa litellm mechanicalsoup
-    minimalmodbus multiprocess netmiko niquests numba odoo paho ollama openpyxl pathos pexpect pinecone psutil
-    psycogreen ptyprocess pyhive pymodbus pymssql pysolr pytds qdrant_client rediscluster requests_futures requests_html
-    rethinkdb rpyc smbclient smbprotocol sqlglot stopit suds swiftclient tarantool timeout_decorator treq tweepy txaio
-    vllm weaviate xmltodict yarl zeep zeroconf
+    aioboto3 aiogram aiomcache aiomonitor aiopg aiosmtplib airflow alembic asyncssh awslambdaric blockbuster
+    channels_redis couchbase curl_cffi etcd3 exchangelib flask_caching flask_sqlalchemy frappe func_timeout gspread
+    hazelcast homeassistant httplib2 hvac imapclient influxdb_client jaydebeapi keystoneauth1 librosa litellm
+    mechanicalsoup minimalmodbus multiprocess netmiko niquests numba odoo ollama openpyxl paho pathos pexpect pinecone
+    psutil psycogreen ptyprocess pyhive pymodbus pymssql pysolr pytds qdrant_client rediscluster requests_futures
+    requests_html rethinkdb rpyc serial smbclient smbprotocol sqlglot stopit suds swiftclient tarantool telebot
+    timeout_decorator treq tweepy txaio vllm weaviate xmltodict yarl zeep zeroconf
 """.split()
 )
 

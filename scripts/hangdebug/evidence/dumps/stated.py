@@ -87,8 +87,10 @@ WCHAN = re.compile(r"^(?P<call>[a-z_]\w{3,80})$")
 STRACE = re.compile(r"^\$? ?(?:sudo )?strace\b|\[pid\s{1,8}\d|<unfinished \.\.\.>")
 CRASHED = re.compile(r"\bFatal Python error: (?!Aborted)\w")
 STOPPED_BY = re.compile(r"^State:\s{0,8}[Tt] \((?:stopped|tracing stop)\)")
-C_FRAME = re.compile(r"^#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(")
-C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
+C_FRAME = re.compile(  # gdb's, eu-stack's, lldb's
+    r"^(?:#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(|#\d{1,3}\s+0x[0-9a-f]+\b|(?:\* )?frame #\d{1,3}: 0x[0-9a-f]+ )"
+)
+C_MARKS = re.compile(r"(?:\b|_)_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
 
 # The places that such a line names: `x/store.py, line 61: open(path)`, `shop/db.py:31 in fetch_all`.
 CALLED = re.compile(r"blocking call to (?P<function>[A-Za-z_][\w.]{0,200})", re.IGNORECASE)
