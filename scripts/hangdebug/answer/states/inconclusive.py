@@ -210,7 +210,7 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
         words = f"{foreign.text}: which Python function calls them, such a text does not show."
     crash = stated(scene, "crashed")
     if crash:
-        words = f"The interpreter has ended itself, which is a crash and no hang: {crash.text}"
+        words = f"A process has ended, or was ended, which is no hang by itself: {crash.text}"
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 

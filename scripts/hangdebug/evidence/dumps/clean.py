@@ -69,6 +69,7 @@ UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
 BEGINS = re.compile(
     r"^(?:\s{2}|\s*$|\s?(?:Thread|thread_id|Process|Python|Current|Traceback|File|Task|Stack|Extension|Fatal|\(Python\)|[#{}\[$-]))"
 )
+RULER = re.compile(r"[=_\-*+~#]{3}$|(?:_ ){3}_?$")  # whoever draws one ends the line there
 WHOLE = re.compile(r":\d{1,9}\)$")  # py-spy's frame, to its end
 NARROWEST, WIDEST, LEAST_BROKEN = 60, 250, 3  # columns of a terminal, and different lines that it broke
 MOST_JOINED, LONGEST = 12, 3000  # lines, and the characters of one
@@ -156,7 +157,7 @@ def join_broken(lines: list[str]) -> list[str]:
     """The lines that a terminal broke at its width, whole again: all broken ones are equally long."""
     width = max(map(len, lines), default=0)
     broken = [
-        len(line) == width and not WHOLE.search(line) and not BEGINS.match(after)
+        len(line) == width and not (WHOLE.search(line) or RULER.search(line) or BEGINS.match(after))
         for line, after in zip(lines, lines[1:])
     ]
     if not NARROWEST <= width <= WIDEST or len({line for line, breaks in zip(lines, broken) if breaks}) < LEAST_BROKEN:
@@ -234,7 +235,7 @@ def log_text(line: str) -> str:
         record = json.loads(line[start:])
     except (ValueError, RecursionError):
         return line
-    if not isinstance(record, dict) or is_py_spys(record):
+    if not isinstance(record, dict) or not record or is_py_spys(record):
         return line
     before = [line[:start].rstrip()] if line[:start].strip() else []
     own, inside = frame_line(record), first_frames(record, 0)

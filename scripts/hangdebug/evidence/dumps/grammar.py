@@ -20,6 +20,7 @@ from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
+FILES = re.compile(r"""File "|file '""")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
 LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <([^<>]{1,200}) at (0x[0-9a-fA-F]{1,16})>$")
 A_LOCK = re.compile(r"\bR?Lock\b|\block\b", re.IGNORECASE)
@@ -189,7 +190,7 @@ class Draft:
             return False
         if not self.stacks:
             if (
-                frames[0].line is None and 'File "' not in line and len(frames) == 1
+                frames[0].line is None and not FILES.search(line) and len(frames) == 1
             ):  # prose before the dump: "see below (app.py)"
                 self.first.append((line, frames))
                 return True

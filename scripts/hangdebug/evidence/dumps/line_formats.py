@@ -74,6 +74,9 @@ GDB_THREAD = re.compile(
 GDB_LIST = re.compile(r"(?:^|\W)Traceback \(most recent call (?P<order>first|last)[^)]{0,40}\):")
 GDB_FRAME = re.compile(r"\bfor file (?P<file>[^,\n]{1,1000}), line (?P<line>\d{1,9}), in (?P<function>[\w.<>]{1,300})")
 
+# `py-bt` of a Python without its own symbols: #4 file '/usr/lib64/python2.7/threading.py', in 'wait'
+GDB_OLD_FRAME = re.compile(r"^\s{0,8}#\d{1,4} file '(?P<file>[^'\n]{1,1000})', in '(?P<function>[\w.<>]{1,300})'")
+
 
 def gdb_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample, its threads known by the kernel's id (LWP)."""
@@ -90,9 +93,10 @@ def gdb_head(line: str) -> Head | None:
 
 
 def gdb_frames(line: str) -> list[Frame]:
-    if "for file " in line:
-        found = GDB_FRAME.search(line)
-        return [Frame(found["function"], found["file"], int(found["line"]) or None)] if found else []
+    if "for file " in line or "file '" in line:
+        found = GDB_FRAME.search(line) or GDB_OLD_FRAME.match(line)
+        line_number = int(found.groupdict().get("line") or 0) if found else 0
+        return [Frame(found["function"], found["file"], line_number or None)] if found else []
     return printouts.with_comma(line)
 
 

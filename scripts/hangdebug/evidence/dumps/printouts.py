@@ -34,6 +34,9 @@ TASK = re.compile(
 )
 # gevent's `print_run_info()`: a greenlet, its stack below "Running:", and where it was made below "Spawned at:".
 GREENLET = re.compile(r"^\s{0,40}<\w{0,40}Greenlet (?:\"(?P<name>[^\"]{1,200})\" )?at 0x[0-9a-f]{1,16}")
+NAME_AND_IDENT = re.compile(  # [MainThread] ident=140012 daemon=False
+    r"^[\s#*=\-~+>]{0,80}\[(?P<name>[^\]\n]{1,100})\] (?:ident|tid|native_id|thread_id)[=:] ?(?P<id>\d{3,20})\b"
+)
 RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
 PREFIX = re.compile(
     r"^(?:(?:stack ?trace|stack|traceback|frames?|dump(?:ing)?)(?: of| for)?:? )?"
@@ -78,6 +81,9 @@ def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
         return task
+    named = NAME_AND_IDENT.match(line[:300]) if "id" in line[:300] else None
+    if named:
+        return Head("thread", named["name"], key=f"{named['name']} {named['id']}")
     green = GREENLET.match(line[:1000]) if "Greenlet" in line else None
     if green or line.strip() == "Spawned at:":
         return Head("task", green["name"]) if green else Head("section")
@@ -219,7 +225,7 @@ TEST_PLACE = re.compile(
     r"^(?P<file>[^\s:]{1,500}\.pyx?):(?P<line>\d{1,9}): ?"
     r"(?:in (?P<function>[\w.<>]{1,300})|(?P<raised>[A-Z][\w.]{0,100}))?$"
 )
-TEST_RAISED = re.compile(r"^E {1,8}(?P<raised>[A-Za-z_][\w.]{0,200}(?::.{0,300})?)$")
+TEST_RAISED = re.compile(r"^E {1,80}(?P<raised>[A-Za-z_][\w.]{0,200}(?::.{0,300})?)$")
 DEFINED = re.compile(r"^[>\s]\s{0,80}(?:async )?def (?P<name>\w{1,200})\(")
 
 
@@ -245,6 +251,7 @@ def traceback_of(test: str, lines: list[str]) -> list[str]:
     made: list[str] = []
     function, source, raised = test.rpartition(".")[2].partition("[")[0], "", ""
     for line in lines:
+        marks = not line.strip(" ^~_")
         place, error, defined = TEST_PLACE.match(line.strip()), TEST_RAISED.match(line), DEFINED.match(line)
         if place:
             name = place["function"] or function
@@ -257,10 +264,9 @@ def traceback_of(test: str, lines: list[str]) -> list[str]:
             raised = raised or error["raised"]
         elif defined:
             function = defined["name"]
-        elif line.startswith(">") or (made and not source and made[-1].startswith("  File ") and line[:4] == "    "):
-            source = line.lstrip("> ").strip()
-            if not line.startswith(">"):  # below its place, in the short form
-                made.append(f"    {source}")
-                source = ""
+        elif made and made[-1].startswith("  File ") and line[:4] == "    ":  # below its place, in the short form
+            made.append(line)
+        elif line[:4] == "    " and not marks:  # above it, in the long one: the last line is the one that failed
+            source = line.strip()
     head = "Thread: MainThread" if is_interrupt(raised, ()) else "Traceback (most recent call last):"
     return [head, *made, *([raised] if raised else []), ""] if made else []

@@ -73,7 +73,7 @@ KILLED = re.compile(
     r"\bTimeLimitExceeded|JobTimeoutException|exceeded maximum timeout value|FunctionTimedOut|was sent SIGABRT",
     re.IGNORECASE,
 )
-TEST = re.compile(r"from pytest-timeout|^\+{5,} Timeout \+{5,}$")
+TEST = re.compile(r"from pytest-timeout|\bFailed: Timeout\b|^\+{5,} Timeout \+{5,}$")
 STOPPING = re.compile(r"Waiting for (?:connections to close|background tasks to complete|application shutdown)")
 STOPPED = re.compile(r"Application shutdown complete|Finished server process|Started server process")
 INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
@@ -85,11 +85,13 @@ SYSCALL = re.compile(
 KERNEL_FRAME = re.compile(r"^\[<(?:0|[0-9a-f]{8,16})>\] (?P<call>\w{2,80})(?:\+0x|$)")
 WCHAN = re.compile(r"^(?P<call>[a-z_]\w{3,80})$")
 STRACE = re.compile(r"^\$? ?(?:sudo )?strace\b|\[pid\s{1,8}\d|<unfinished \.\.\.>")
-CRASHED = re.compile(r"\bFatal Python error: (?!Aborted)\w")
+CRASHED = re.compile(r"\bFatal Python error: (?!Aborted)\w|was sent SIG(?:KILL|SEGV|BUS)\b|\bKilled process \d+ \(")
 STOPPED_BY = re.compile(r"^State:\s{0,8}[Tt] \((?:stopped|tracing stop)\)")
 C_FRAME = re.compile(  # gdb's, eu-stack's, lldb's
-    r"^(?:#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(|#\d{1,3}\s+0x[0-9a-f]+\b|(?:\* )?frame #\d{1,3}: 0x[0-9a-f]+ )"
+    r"^(?:#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(|#\d{1,3}\s+0x[0-9a-f]+\b|(?:\* )?frame #\d{1,3}: 0x[0-9a-f]+ |"
+    r"(?:\* )?\d{1,5}\s+Thread 0x[0-9a-f]+ \(LWP \d+\)|[+!:| ]*\d{1,9} \S{1,200}  \(in [\w.+-]{1,100}\))"
 )
+NO_FRAME = "Unable to locate gdb frame for python bytecode interpreter"
 C_MARKS = re.compile(r"(?:\b|_)_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
 
 # The places that such a line names: `x/store.py, line 61: open(path)`, `shop/db.py:31 in fetch_all`.
@@ -181,6 +183,8 @@ def system_calls(lines: list[str]) -> Iterator[str]:
 
 def c_only(lines: list[str]) -> bool:
     """Whether it is a debugger's stack of an interpreter's C functions."""
+    if any(NO_FRAME in line for line in lines):
+        return True
     frames = [line for line in lines if C_FRAME.match(line.strip())]
     return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
 
