@@ -121,7 +121,7 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     threads: list[Thread] = []
     tasks = snapshot.tasks
     looked = [without_own_look(one) for one in snapshot.threads]
-    for one in looked if tasks or any(one.frames for one in looked) else snapshot.threads:
+    for one in looked if tasks or not all(one.raised for one in looked) else snapshot.threads:
         thread, more = without_handler(replace(one, frames=with_familiar_paths(one.frames)))
         said += tuple(more)
         if thread.raised.endswith("CancelledError") and any(one.kind == "interrupted" for one in said):

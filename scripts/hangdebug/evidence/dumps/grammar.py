@@ -17,6 +17,7 @@ from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.frames import package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
+from hangdebug.evidence.roles import is_suspended
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
@@ -35,7 +36,8 @@ AGAIN = re.compile(
 )
 RAISED = re.compile(
     r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$|"
-    r"^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{2,80}(?::\s.*)?$|^[A-Z][a-z]+[A-Z]\w{1,80}: .*$|^Failed: Timeout"
+    r"^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{2,80}(?::\s.*)?$|^[A-Z][a-z]+[A-Z]\w{1,80}: .*$|"
+    r"^Failed: Timeout|^KeyboardInterrupt:?\s*$"
 )
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
 CALLERS = frozenset(
@@ -345,6 +347,8 @@ def thread(stack: Stack, frames: tuple[Frame, ...]) -> Thread:
     raised = "" if is_interrupt(stack.raised, stack.frames) else stack.raised
     if head is None:
         return Thread(frames, raised=raised)
+    if head.anonymous and head.order == "last" and not stack.raised and is_suspended(Thread(frames)):
+        raised = "an exception that was cut off"  # nothing tells this traceback from a coroutine's own stack
     return Thread(frames, head.name, head.os_id, head.active, head.owns_gil, raised)
 
 

@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from hangdebug.evidence.frames import UNKNOWN, calls
+from hangdebug.evidence.frames import UNKNOWN, calls, package
+from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -51,6 +52,7 @@ INTERRUPTS = re.compile(
 PRINTS_STACKS = re.compile(
     r"\b(?:print_run_info|format_run_info|format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
 )
+WAITS = ("threading.py:wait", "threading.py:join", "threading.py:_wait_for_tstate_lock")
 BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
 
 SECONDS = re.compile(
@@ -204,13 +206,12 @@ def is_handler(frame: Frame) -> bool:
 
 
 def without_own_look(thread: Thread) -> Thread:
-    """The thread as it stood before it printed the stacks of all: without a frame, if that is what it does anyway."""
+    """The thread as it stood before it printed the stacks of all; if it does so anyway, it stands nowhere."""
     if not thread.frames or not PRINTS_STACKS.search(thread.frames[0].text):
         return thread
-    printer, rest = thread.frames[0], thread.frames[1:]
-    called = bool(rest) and (not rest[0].text or printer.name in rest[0].text or "._target(" in rest[0].text)
-    ran_by_itself = called or not rest
-    return replace(thread, frames=() if ran_by_itself else rest)
+    rest = thread.frames[1:]
+    interrupted = bool(rest) and (package(rest[0]) in CALLED_LAST or calls(rest[0], *WAITS))  # they call nobody back
+    return replace(thread, frames=rest) if interrupted else replace(thread, raised="the look itself")
 
 
 def without_handler(thread: Thread) -> tuple[Thread, tuple[Statement, ...]]:
