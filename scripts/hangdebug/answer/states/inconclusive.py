@@ -24,6 +24,7 @@ from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.open_requests import LONG, longest_hidden, request_behind_lock, standing, unaccounted, unread_tasks
 from hangdebug.scene.pools import full_pool
+from hangdebug.scene.requests import inside_request
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
@@ -202,7 +203,11 @@ def idle_loop_alone(scene: Scene) -> Verdict | str:
         return "No event loop is idle."
     if is_earned(scene):
         return "More is known than the stacks of one moment."
-    busy = [wait(scene, view) for view in scene.last if view.role in ("worker", "main") and not view.idle]
+    busy = [
+        wait(scene, view)
+        for view in scene.last
+        if not view.idle and (view.role in ("worker", "main") or (view.role == "other" and inside_request(scene, view)))
+    ]
     found = [one for one in busy if one.frame is not None and not one.starts_with(*PARKED)]
     words = [idle_words(scene), *(f"{name_of(one.view)} stands in {one.frame}." for one in found[:3])]
     places = Counter(map(file_and_line, found))
@@ -231,8 +236,12 @@ def exception_alone(scene: Scene) -> Verdict | str:
 def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
-    if stated(scene, "c-only"):
-        words = "Its frames are those of C functions: which Python function calls them, such a stack does not show."
+    foreign = stated(scene, "c-only")
+    if foreign:
+        words = f"{foreign.text}: which Python function calls them, such a text does not show."
+    crash = stated(scene, "crashed")
+    if crash:
+        words = f"A process has ended, or was ended, which is no hang by itself: {crash.text}"
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 
@@ -240,8 +249,8 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
 def place_to_look_at(scene: Scene) -> Wait | None:
     """Where a person would look first: at the main thread, or at one that is inside of the application's code.
 
-    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue,
-    are passed over while there are others: most do so on purpose.
+    A main thread that joins others, or sleeps beside them, says nothing: they do. Threads that wait for an event, or
+    for an item of a queue, are passed over while there are others: most do so on purpose.
     """
     seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
     known = [wait(scene, view) for view in scene.last if view.section and not view.idle]
@@ -253,7 +262,8 @@ def place_to_look_at(scene: Scene) -> Wait | None:
         main, parked = one.view.role == "main", one.starts_with(*PARKED)
         alone = odd and places[file_and_line(one)] == 1 and not parked
         active = bool(one.view.thread.owns_gil or one.view.thread.active)
-        return alone, (main and not one.starts_with("threading.py:join")) or (not main and not parked), main, active
+        aside = one.starts_with("threading.py:join") or one.line_calls("sleep")
+        return alone, (main and not aside) or (not main and not parked), main, active
 
     return max(seen, key=telling, default=None)
 

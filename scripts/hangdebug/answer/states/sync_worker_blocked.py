@@ -39,6 +39,7 @@ from hangdebug.scene.requests import (
     crew,
     does_not_go_on,
     greenlets,
+    has_consumers,
     has_fixed_threads,
     is_greenlet,
     runs_sync_server,
@@ -93,6 +94,9 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 # -- how sure it is that synchronous workers do not go on ----------------------------------------------
 
 WorkersOutcome = Literal["stuck", "goes-on", "unclear"]
+WORK_IS_DONE = ("queue.py:join", "queue.py:put")  # until others have done their part: owed, if nobody is at it
+FOR_OTHERS = ("future-result", "thread-join", "executor-shutdown")  # it waits for other threads of its own
+STREAMS = ("socket", "subprocess", "http-client")  # what a `for` can read to the end of a stream
 SLOW_ALIKE = "One dump shows one moment: a slow request looks alike."
 LOOKS_ALIKE = "A script that waits for a slow answer looks alike: look again in a minute."
 
@@ -297,14 +301,24 @@ def only_thread(scene: Scene) -> bool:
 
 def owed(scene: Scene, one: Wait) -> Owed | None:
     """How surely somebody owes the thread an end of its wait; None where it may wait on purpose."""
+    if one.starts_with(*WORK_IS_DONE):
+        others = [wait(scene, view) for view in scene.last if not view.idle and view.key != one.view.key]
+        return "perhaps" if all(between_jobs(other) for other in others if other.frame is not None) else None
     child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None
     cause, match = cause_of(scene, one)
+    if (cause.id in FOR_OTHERS and has_consumers(scene, one)) or (cause.id in STREAMS and is_loops_line(one)):
+        return None
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
     if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
         return None  # a consumer: it waits for the next message, and then for the one after
     return cause.owed if match.kinds else None
+
+
+def is_loops_line(one: Wait) -> bool:
+    """Whether it stands in the head of a loop: it waits for the next item of what may never end."""
+    return (one.text or "").startswith(("for ", "while "))
 
 
 STATE = StateEntry(
