@@ -87,7 +87,9 @@ STAMP = re.compile(
 )
 # Tables of logs as CSV: quotes within a field are doubled.
 DOUBLED = re.compile(r'File ""[^"\n]|\): ""\w')
-CSV = re.compile(r"^(?:\d{10,19}|\d{4}-\d\d-\d\d[T ][\d:.,]{8,18}(?:Z|[+-]\d\d:?\d\d)?),(?P<text>.*)$")
+CSV = re.compile(
+    r"^(?:\d{10,19}|\d{4}-\d\d-\d\d[T ][\d:.]{8,18}(?:,\d{3})?(?:Z|[+-]\d\d:?\d\d)?),(?!\d{3} )(?P<text>.*)$"
+)
 # What rules the stacks of a text that has such a mark: those of an exception group, and of gevent's `print_run_info()`.
 RULED_BY = (
     ("Exception Group Traceback", re.compile(r"^(?:\^C)?\s{0,40}(?:\| ?|\+ (?=Exception Group)|\+-(?:\+-)?-+.*$)")),

@@ -188,7 +188,7 @@ def c_only(lines: list[str]) -> bool:
     """Whether it is a debugger's stack of an interpreter's C functions."""
     if any(NO_FRAME in line for line in lines):
         return True
-    frames = [line for line in lines if "#" in line and C_FRAME.match(line.strip())]
+    frames = [line for line in lines if C_FRAME.match(line.strip())]
     return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
 
 
