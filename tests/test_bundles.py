@@ -36,15 +36,7 @@ def archive(name: str) -> Path:
 def test_a_bundle_says_what_its_server_is_and_what_it_said_before(name: str) -> None:
     entry, answer = EXPECTED[name], judged(name)
     is_true(name, entry, answer)
-    frame = answer.blocking_frame
-    said = {
-        "state": answer.state,
-        "cause": answer.cause,
-        "frame": f"{frame.function}:{frame.line}" if frame else None,
-        "confidence": answer.confidence,
-        "process": answer.process.pid,
-    }
-    assert said == {key: entry["golden"][key] for key in said}, f"{JUDGE}\n{ANEW.format(name)}"
+    assert record_bundles.golden(answer) == entry["golden"], f"{JUDGE}\n{ANEW.format(name)}"
 
 
 def is_true(name: str, entry: dict[str, Any], answer: Diagnosis) -> None:

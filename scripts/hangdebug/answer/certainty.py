@@ -15,6 +15,7 @@ from hangdebug.evidence.vocabulary import EvidenceKind
 # -- levels: what supports the state, the strongest first -------------------------------------------------
 
 PROVED = Level("proved", 0.95, "Two kinds of evidence agree, and nothing moved while nobody looked.")
+LISTED = Level("listed", 0.95, "The list of tasks holds both sides of the wait, and nobody else could end it.")
 SHOWN = Level("shown", 0.92, "The wait and what it does to others were both seen.")
 AGREED = Level("agreed", 0.9, "All samples agree; no second kind of evidence was there to ask.")
 EXCLUDED = Level("excluded", 0.88, "Everybody who could end the wait was looked at, and nobody will.")
@@ -75,7 +76,6 @@ ONE_KIND: dict[EvidenceKind, Weight] = {
 NO_KIND = Weight("cause: nothing", "No kind of evidence names what is waited for.", 0.6)
 GUESSED_LOOP = Weight("loop: concluded", "No frame shows the event loop; its thread is concluded.", 0.95)
 NO_OWN_FRAME = Weight("frame: none", "No frame of the application is on the stack.", most=0.6)
-NEVER_CERTAIN = Weight("never certain", "A look from outside is never the whole truth.", most=0.98)
 CLEAR = 0.8  # an answer below this comes with the next command
 FIRM = 0.6  # "nothing is stuck" is said above this; at most this, the summary says what was not seen
 WATCH_AGAIN = CLEAR  # a live look takes one more second below this
@@ -106,7 +106,6 @@ def weights(kinds: Set[EvidenceKind], guessed_loop: bool, no_own_frame: bool) ->
         SEVERAL_KINDS if len(kinds) > 1 else alone,
         *([GUESSED_LOOP] if guessed_loop else []),
         *([NO_OWN_FRAME] if no_own_frame else []),
-        NEVER_CERTAIN,
     )
 
 

@@ -55,6 +55,7 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     """The verdict with its cause, the frame to open, the certainty, and all that a report says beside them."""
     evidence, state, wait = scene.evidence, ENTRIES[verdict.state], verdict.wait
     cause, match = cause_of(scene, wait, Seen(verdict.state, verdict.ring))
+    match = replace(match, kinds=match.kinds | verdict.kinds)
     shown = handed_to_pool(scene, verdict) or wait
     no_own_frame = shown is not None and shown.frame is None and not state.well
     steps = certainty.steps(verdict.level, verdict.limits, match.kinds, bool(scene.guessed), no_own_frame)

@@ -7,7 +7,7 @@ from typing import Callable, Literal
 
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.model import KernelWait, Process, Thread
-from hangdebug.evidence.vocabulary import Question, Role, State
+from hangdebug.evidence.vocabulary import EvidenceKind, Question, Role, State
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, WaitsFor
 
@@ -37,7 +37,7 @@ class Verdict:
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
     `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one. `decides` is a
     command whose result would decide what is open, with `{pid}` for the process. `fix` is the rewrite that suits, where
-    that of the cause does not.
+    that of the cause does not. `kinds` is the evidence that names what is awaited, where the cause does not know it.
     """
 
     state: State
@@ -50,6 +50,7 @@ class Verdict:
     ring: tuple[WaitsFor, ...] = ()
     decides: str = ""
     fix: str = ""
+    kinds: frozenset[EvidenceKind] = frozenset()
 
 
 @dataclass(frozen=True)

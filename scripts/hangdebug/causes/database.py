@@ -38,6 +38,7 @@ DRIVERS = (
     "pymssql",
     "duckdb",
     "snowflake",
+    "redshift_connector",
     "sqlalchemy",
     "sqlmodel",
     "peewee",

@@ -53,6 +53,8 @@ INSTALLED_TOPS = frozenset(
     psutil psycogreen ptyprocess pyhive pymodbus pymssql pysolr pytds qdrant_client rediscluster requests_futures
     requests_html rethinkdb rpyc serial smbclient smbprotocol sqlglot stopit suds swiftclient tarantool telebot
     timeout_decorator treq tweepy txaio vllm weaviate xmltodict yarl zeep zeroconf
+    bmemcached coredis cx_Oracle dbutils happybase mariadb memcache pg8000 playhouse pony psycopg_binary psycopg_c
+    pylibmc redshift_connector valkey
 """.split()
 )
 

@@ -301,7 +301,12 @@ def accepts_requests(one: Wait) -> bool:
 
     A main thread that is inside of one does: whoever serves in threads of its own leaves them to these.
     """
-    return one.view.role == "main" or any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
+    return one.view.role == "main" or shows_accepting(one)
+
+
+def shows_accepting(one: Wait) -> bool:
+    """Whether a frame of the thread's takes requests for all."""
+    return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
 
 
 def runs_sync_server(scene: Scene) -> bool:

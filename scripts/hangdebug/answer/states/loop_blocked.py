@@ -100,7 +100,7 @@ CALLS_THAT_WAIT = frozenset(
 )
 SAME_LOOP = ("nest_asyncio", "nest_asyncio2")
 AT_LIMIT = "A loop that is hardly ever idle is at its limit."
-ONE_MOMENT = "One dump shows one moment: it cannot show that the thread stays there."
+STAYS_UNSEEN = "One dump shows one moment: it cannot show that the thread stays there."
 
 
 @dataclass(frozen=True)
@@ -232,34 +232,38 @@ def single(scene: Scene, one: Wait) -> Weighed:
     """One dump only: what a call is shows that it waits, not for how long."""
     stage = stage_of(one.view.thread.frames)
     if one.frame is None and one.running is False and cause_of(scene, one)[0].id == "logging":
-        return Weighed("waits", MOMENT, (), (ONE_MOMENT,), one, stage)
+        return Weighed("waits", MOMENT, (), (STAYS_UNSEEN,), one, stage)
     if one.frame is None and not joins_a_thread(one):
         words = f"The event loop's thread is in {one.view.section[0]}, with no frame of the application."
-        return Weighed("unclear", FAINT, (words,), (ONE_MOMENT,), one)
+        return Weighed("unclear", FAINT, (words,), (STAYS_UNSEEN,), one)
     keeper = gil_owner(scene, one)
     if keeper is not None:
         who = name_of(keeper.view)
         words = f"The event loop's thread stands in {one.frame}, and {who} has the GIL, in {keeper.frame}."
         return Weighed(
-            "unclear", FAINT, (words,), (ONE_MOMENT, "If it does not release the GIL, the loop cannot run."), keeper
+            "unclear", FAINT, (words,), (STAYS_UNSEEN, "If it does not release the GIL, the loop cannot run."), keeper
         )
     if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = f"{one.outermost} may run the server's own loop again: then it serves all the time."
-        return Weighed("unclear", EVEN, (words,), (ONE_MOMENT,), one)
+        return Weighed("unclear", EVEN, (words,), (STAYS_UNSEEN,), one)
     calls_a_library = bool(one.view.inner)
     if calls_a_library and not one.running and (one.running is False or one.view.inner[0].name in CALLS_THAT_WAIT):
         nobody = one.starts_with(*RESULT) and nobody_gives_result(scene)  # who should complete the future is not shown
         level = LIKELY if joins_a_thread(one) and not nobody else MOMENT
-        return Weighed("waits", level, (), (ONE_MOMENT,), one, stage)
+        return Weighed("waits", level, (), (STAYS_UNSEEN,), one, stage)
     if one.running is None and calls_a_library and cause_of(scene, one)[0].frames_wait:
         doubt = "The dump does not say whether the call waits or computes."
-        return Weighed("waits", EVEN, (), (ONE_MOMENT, doubt), one, stage)
+        return Weighed("waits", EVEN, (), (STAYS_UNSEEN, doubt), one, stage)
     if one.running or (one.running is None and calls_a_library):
         words = f"The event loop's thread is at work in {one.frame}."
         doubt = "A healthy server is caught at work now and then."
-        return Weighed("computes", EVEN if one.running else FAINT, (words,), (ONE_MOMENT, doubt), one)
+        return Weighed("computes", EVEN if one.running else FAINT, (words,), (STAYS_UNSEEN, doubt), one)
+    if one.running is None:
+        doubt = "The dump does not say whether this line waits in a call, or computes."
+        level = MOMENT if cause_of(scene, one)[1].kinds else EVEN
+        return Weighed("waits", level, (), (STAYS_UNSEEN, doubt), one, stage)
     words = "The thread sleeps in a C call that this line makes; such a call has no frame of its own."
-    return Weighed("waits", MOMENT, (words,), (ONE_MOMENT,), one, stage)
+    return Weighed("waits", MOMENT, (words,), (STAYS_UNSEEN,), one, stage)
 
 
 STATE = StateEntry(

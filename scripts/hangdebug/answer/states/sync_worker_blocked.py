@@ -43,6 +43,7 @@ from hangdebug.scene.requests import (
     has_fixed_threads,
     is_greenlet,
     runs_sync_server,
+    shows_accepting,
     sleeps_or_computes,
     waits_for_own_lock,
     waits_for_work,
@@ -167,8 +168,9 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
     single = first.motion.samples == 1
     doubts = (SLOW_ALIKE,) if single else ()
     alike = places[file_and_line(first)]
-    others = [one for one in seen.stuck if one is not first and not accepts_requests(one)]  # they serve too
-    if accepts_requests(first) and not others:
+    others = [one for one in seen.stuck if one is not first and not accepts_requests(one)]
+    serves_beside_others = not shows_accepting(first) and bool(others or seen.free)
+    if accepts_requests(first) and not serves_beside_others:
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
     if seen.free or seen.moving:

@@ -14,11 +14,11 @@ from hangdebug.answer.certainty import (
     BRIEF,
     EXCLUDED,
     LIKELY,
+    LISTED,
     ONE_READING,
     ONE_SIDED,
     OPEN,
     PLAUSIBLE,
-    PROVED,
 )
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.states.sync_worker_blocked import LOOKS_ALIKE
@@ -185,12 +185,12 @@ def in_ring(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     if task.awaits.kind == "Task":
         other = seen.tasks[task.awaits.id].name
         words = f"{task.name} waits for {other}, which waits for it in turn: none of them can go on."
-        return verdict_on(scene, seen, task, PROVED, (words,))
+        return verdict_on(scene, seen, task, LISTED, (words,))
     holders = seen.inside(task.awaits.id)
     own = any(one.id == task.id for one in holders)
     who = "itself" if own else ", ".join(one.name for one in holders[:4]) + ", which waits in turn"
     words = f"{task.name} waits for {task.awaits}; the task inside of it is {who}: none of them can go on."
-    return verdict_on(scene, seen, task, PROVED, (words,))
+    return verdict_on(scene, seen, task, LISTED, (words,))
 
 
 def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -267,7 +267,7 @@ def not_woken(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         f"{task.name} waits for {task.awaits}, which is done: the event loop has only to run it, and has not woken.",
         "It was ended from another thread, without `loop.call_soon_threadsafe()`.",
     )
-    return verdict_on(scene, seen, task, PROVED, words)
+    return verdict_on(scene, seen, task, LISTED, words)
 
 
 def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -302,7 +302,7 @@ def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict
         scene,
         seen,
         task,
-        PROVED,
+        LISTED,
         (*words, f"Its stream here is full: {counts['unread']} bytes lie in it, and nobody reads them."),
     )
 
@@ -317,7 +317,7 @@ def pool_without_threads(scene: Scene, seen: TaskWaits, task: Task) -> Verdict |
     )
     if any(not view.idle for view in scene.threads("worker")):
         return verdict_on(scene, seen, task, ONE_SIDED, words, ("Another pool has threads at work.",))
-    return verdict_on(scene, seen, task, PROVED, words)
+    return verdict_on(scene, seen, task, LISTED, words)
 
 
 def wants_more_body(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -329,7 +329,7 @@ def wants_more_body(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None
         f"{task.name} serves a request and waits for its body; the server has handed on all of it already.",
         "Somebody read it before, such as a middleware that called `receive()`, and gave nothing back.",
     )
-    return verdict_on(scene, seen, task, PROVED, words)
+    return verdict_on(scene, seen, task, LISTED, words)
 
 
 def after_timeout(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -375,6 +375,7 @@ def verdict_on(
         (*doubts, ONE_READING.reason) if once else doubts,
         as_wait(scene, task),
         (ONE_READING,) if once else (),
+        kinds=frozenset({"tasks"}) if level is LISTED else frozenset(),
     )
 
 

@@ -31,7 +31,7 @@ SPECIMEN = Path(__file__).with_name("specimen.py")
 STARTS_WITHIN, MOST_TEXT = 5.0, 1 << 16
 OLDEST, NEWEST = (3, 9), (3, 15)
 CANCELS_SINCE = (3, 11)  # from here on a task has cancelling()
-TASK_LISTS_SINCE = (3, 14)  # from here on lists hold the tasks (task_lists.py), and Python can print them itself
+TASK_LISTS_SINCE = (3, 14)  # from here on lists hold the tasks (tasks.py), and Python can print them itself
 FARTHEST, FARTHEST_RUNTIME = 2048, 1 << 20
 # Before an object stands its node of the garbage collector, two bits of which are the collector's own.
 GC_HEAD, GC_FLAGS, MOST_NODES, FARTHEST_HEAD = 16, 3, 100_000, 1 << 16

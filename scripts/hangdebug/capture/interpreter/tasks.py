@@ -3,7 +3,7 @@
 They are read out of its memory; where that fails, 3.14 and newer have a tool of their own for it (asyncio_pstree.py).
 
 The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks, and
-from 3.14 on the lists of them that its threads keep (task_lists.py).
+from 3.14 on the lists of them that its threads keep.
 A field that reads wrong costs that task, not the rest; what could not be read is a note.
 """
 
