@@ -51,7 +51,7 @@ def observe(
         again = [
             pool.submit(look_again, one, answer, folder / str(one.process.pid), say, pause) for one, answer in known
         ]
-    more = [one.result() for one in again]
+        more = [one.result() for one in again]  # what is not done when the pool is left is cancelled
     return read_bundle(folder) if any(more) else found
 
 
