@@ -53,6 +53,11 @@ def counted(count: int, noun: str, verb: str) -> str:
     return f"{count} {noun}{'s' if count != 1 else ''} {verb[:-1] if count != 1 else verb}"
 
 
+def all_of(count: int, nouns: str) -> str:
+    """ "The one request", "Both requests", "All 3 requests"."""
+    return {1: f"The one {nouns[:-1]}", 2: f"Both {nouns}"}.get(count, f"All {count} {nouns}")
+
+
 def blocked_summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     """The sentence for a thread that waits on the event loop."""
     wait = verdict.wait
@@ -167,13 +172,22 @@ def evidence(found: Found) -> list[str]:
         )
     lines += pool_threads_at_work(found)
     lines += [] if verdict.ring else holder_lines(scene, found.edges)
-    clients = scene.evidence.clients
-    if clients is not None and not found.state.well and (clients.abandoned or clients.unread or clients.backlog):
-        lines.append(
-            f"Of its clients' connections {clients.abandoned} were given up by the client, {clients.unread} hold bytes "
-            f"that nobody reads, {clients.backlog} wait to be accepted."
-        )
+    lines += [client_line(scene)] if not found.state.well and client_line(scene) else []
     return lines
+
+
+def client_line(scene: Scene) -> str:
+    """What its clients' connections show; "" where nothing is amiss with one."""
+    clients = scene.evidence.clients
+    if clients is None:
+        return ""
+    found = {
+        "given up by its client": clients.abandoned,
+        "with bytes that nobody reads": clients.unread,
+        "waiting to be accepted": clients.backlog,
+    }
+    each = [f"{count} {what}" for what, count in found.items() if count]
+    return f"Connections of its clients: {', '.join(each)}." if each else ""
 
 
 def holder_lines(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:

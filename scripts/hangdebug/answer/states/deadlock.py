@@ -23,7 +23,7 @@ def forked_child(scene: Scene) -> Verdict | str:
     one = wait(scene, scene.last[0])
     found = lock_left_by_fork(scene, one) if one.motion.in_place else None
     if found is None or one.frame is None:
-        return "Its only thread was not left alone with a lock by a fork."
+        return "No fork left a lock taken."
     if scene.loop and ring_of(scene) is not None:
         return "It runs a loop of its own, and waits for that."
     words = ("It is a forked child with one thread, and that thread waits for a lock: nobody is left to release it.",)

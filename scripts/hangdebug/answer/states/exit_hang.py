@@ -94,7 +94,9 @@ def exit_hook(scene: Scene) -> Verdict | str:
     """An atexit hook: the main thread runs a function that no module, and no event loop, has called."""
     main = next((view for view in scene.last if view.role == "main"), None)
     if main is None or scene.loop or done_and_working(scene):
-        return "No main thread is without a loop." if main is None or scene.loop else "The other threads work on."
+        if main is None:
+            return "No main thread was seen."
+        return "A thread runs an event loop." if scene.loop else "The other threads work on."
     snapshot, bottom = scene.evidence.snapshots[-1], main.thread.frames[-1]
     if main.frame is None:
         return library_hook(scene, main) if has_whole_stacks(snapshot) else "The stack may be cut."
@@ -154,7 +156,9 @@ def stopped_listening(scene: Scene) -> Verdict | str:
     """A server that no longer listens, though its loop runs: it waits for connections, or for a last call."""
     running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
     if not running or scene.evidence.process.listens is not False:
-        return "It listens, or no server's loop runs, or whether it listens is not known."
+        if not running:
+            return "No server's loop runs."
+        return "It still listens." if scene.evidence.process.listens else "Whether it listens is not known."
     words = [
         "It accepts no connections any more, and its event loop is idle: it was told to stop, and waits for open "
         "connections, background tasks or a last call."
@@ -196,7 +200,7 @@ def cancellation_swallowed(scene: Scene) -> Verdict | str:
     runs = any(calls(frame, RUNNER) for view in scene.loop for frame in view.thread.frames)
     task = main_task(scene) if runs and len(scene.threads("event-loop")) == 1 else None
     if task is None or not task.cancels:
-        return "asyncio.run()'s own task is not known to be cancelled."
+        return "No cancelled main task was seen."
     if task.id not in task_waits(scene).stuck or not runs_application(task):
         return "asyncio.run()'s own task goes on."
     if any(calls(frame, *TAKES_BACK) for frame in task.frames):

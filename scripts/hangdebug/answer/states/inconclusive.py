@@ -57,7 +57,7 @@ def pool_unclear(scene: Scene) -> Verdict | str:
     """A pool has no thread left, and whether anybody suffers is not known."""
     seen = full_pool(scene) if scene.loop else None
     if seen is None or seen.queue == 0 or seen.goes_on:
-        return "No pool is without a thread, or it is known whether anybody suffers."
+        return "No pool was seen without a free thread." if seen is None else "Whether anybody waits for it is known."
     if seen.one_moment:
         doubts = ("One dump shows one moment: short calls look alike.",)
         return Verdict("inconclusive", EVEN, seen.words(), doubts, seen.members[0])
@@ -147,7 +147,9 @@ def listens_nowhere(scene: Scene) -> Verdict | str:
     """A server whose loop is idle and that listens nowhere: which end of its life it is at does not show."""
     running = any(package(frame) in SERVERS for view in scene.loop for frame in view.thread.frames)
     if not running or scene.evidence.process.listens is not False or scene.evidence.later:
-        return "It listens, or no server's loop runs, or its tasks are known."
+        if not running:
+            return "No server's loop runs."
+        return "Its tasks are known." if scene.evidence.process.listens is False else "It may listen."
     words = "It accepts no connections, and its event loop is idle."
     doubts = ("It has not begun to serve, or was told to stop: its tasks, which would tell, were not read.",)
     at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None)

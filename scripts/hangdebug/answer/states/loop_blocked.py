@@ -122,7 +122,10 @@ def loop_verdict(scene: Scene, state: State, outcome: Outcome, stage: Stage | No
     """The verdict of the state that stands for this outcome in this stage; else what was seen instead."""
     found = weighed_loop(scene)
     if found is None:
-        return "The event loop is idle, or idle in between." if scene.loop else "No event loop runs."
+        idle = sum(view.idle for view in scene.loop)
+        return (
+            f"The event loop was idle in {idle} of {len(scene.loop)} samples." if scene.loop else "No event loop runs."
+        )
     if (found.outcome, found.stage) != (outcome, stage):
         return f"The event loop's thread: {found.outcome}{f', {found.stage}' if found.stage else ''}."
     return Verdict(state, found.level, found.evidence, found.doubts, found.wait)

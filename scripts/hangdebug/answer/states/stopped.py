@@ -16,7 +16,7 @@ def by_the_kernel(scene: Scene) -> Verdict | str:
     if not states:
         return "The kernel was not asked."
     if not all(state in ("T", "t") for state in states):
-        return "Not every thread is in state T."
+        return "The kernel has not stopped it."
     words = ("All of its threads are in state T: it was stopped by a signal or is held by a debugger.",)
     return Verdict("stopped", PROVED, words)
 

@@ -20,7 +20,7 @@ from hangdebug.answer.certainty import (
     SIDE_THREAD,
 )
 from hangdebug.answer.model import Level, Limit, Rule, StateEntry, Verdict
-from hangdebug.answer.words import LOOP, LOOPS_THREAD, WORKER, capital, counted, line_of, place_of, wake_words
+from hangdebug.answer.words import LOOP, LOOPS_THREAD, WORKER, all_of, capital, counted, line_of, place_of, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Owed
 from hangdebug.evidence.frames import calls, is_application
@@ -182,7 +182,7 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
     spare = None if fixed or single else others_served(scene, seen, first)
     if spare is not None:
         return spare
-    words = f"All {len(seen.stuck)} threads that serve requests stand still, {alike} of them in one line."
+    words = f"{all_of(len(seen.stuck), 'threads')} that serve requests stand still, {alike} of them in one line."
     if len(seen.stuck) == 1 and fixed:
         words = f"The only thread that serves requests stands still in {first.frame}: all others wait."
     if fixed:
@@ -250,7 +250,7 @@ def others_served(scene: Scene, seen: Crew, first: Wait) -> WorkersWeighed | Non
     )
     unwatched = bool(scene.evidence.readings) and not scene.evidence.watch
     if for_a_while or (unwatched and not waits_for_own_lock(first)):
-        words = f"All {len(seen.stuck)} requests that are served stand still."
+        words = f"{all_of(len(seen.stuck), 'requests')} that are served stand still."
         doubts = ("Each has a thread of its own: slow requests, and streams, look alike.",)
         return WorkersWeighed("unclear", EVEN, (words,), doubts, first)
     return None

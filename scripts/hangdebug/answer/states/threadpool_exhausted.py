@@ -64,7 +64,7 @@ def calls_queued(scene: Scene) -> Verdict | str:
     if found is not None and calls_left_behind(scene):
         return "The calls that are queued wait for a pool that has no thread in this process."
     if found is None:
-        return "As many calls are under way as coroutines wait for."
+        return "No call is queued: each one that a coroutine waits for is under way."
     pool, waiting, busy = found
     members = stuck_members(scene, pool)
     size = f", its source gives it {pool.limit}" if pool.limit else ""
