@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
 from hangdebug.cli_arguments import parser
-from hangdebug.errors import BadRequest, BadSource, HangError
+from hangdebug.errors import BadRequest, BadSource, HangError, ours
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -88,7 +87,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
             raise BadRequest(
                 "--explain is for one source.",
                 "Of several sources, the same answers are shown as one line.",
-                f"python scripts/hang.py diagnose {named(sources[0])} --explain",
+                ours("diagnose", *named(sources[0]), "--explain"),
             )
         return run_many(arguments, sources)
     from hangdebug.answer.diagnose import diagnose, worst
@@ -104,7 +103,7 @@ def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
 
     found = groups(named_answers(arguments, sources))
     if not found:
-        raise BadRequest("None of them could be diagnosed.", "", f"python scripts/hang.py diagnose {named(sources[0])}")
+        raise BadRequest("None of them could be diagnosed.", "", ours("diagnose", *named(sources[0])))
     print(as_json_groups(found) if arguments.json else as_groups(found), end="")
     return 0
 
@@ -139,9 +138,11 @@ def answers_in(arguments: argparse.Namespace, source: str | int) -> Answers:
     return [(label(source, item, len(evidence)), diagnose(item)) for item in evidence], ""
 
 
-def named(source: str | int) -> str:
-    """A process or a file, as the command line takes it."""
-    return f"--pid {source}" if isinstance(source, int) else shlex.quote(source)
+def named(source: str | int) -> tuple[str, ...]:
+    """A process or a file, as the command line takes it from any folder."""
+    return (
+        ("--pid", str(source)) if isinstance(source, int) else (source if source == "-" else os.path.abspath(source),)
+    )
 
 
 def label(source: str | int, evidence: Evidence, count: int) -> str:
@@ -162,7 +163,7 @@ def run_report(arguments: argparse.Namespace) -> int:
             raise BadRequest(
                 f"{file} is not a verification.",
                 "`verify --save FILE` writes one.",
-                "python scripts/hang.py verify --help",
+                ours("verify", "--help"),
             )
         checks[Path(file).stem] = check
     stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
@@ -183,7 +184,7 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
         raise BadRequest(
             "Fix what?",
             "Give either paths or --from DIAGNOSIS, and either --check or --write.",
-            "python scripts/hang.py fix app/api/routes/stream.py:14",
+            ours("fix", "app/api/routes/stream.py:14"),
         )
     skipped: list[str] = []
     text = None
@@ -338,9 +339,7 @@ def target_of(arguments: argparse.Namespace) -> Target:
         return resolve(arguments.pid[0])
     if arguments.port is not None:
         return on_port(arguments.port)
-    raise BadRequest(
-        "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
-    )
+    raise BadRequest("Which process?", "Neither --pid nor --port was given.", ours("capture", "--port", 8000))
 
 
 def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
@@ -349,7 +348,7 @@ def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
         raise BadRequest(
             "Diagnose what?" if not live else "Diagnose which of them?",
             "Give one of --pid, --port, a file, a bundle, or - for standard input.",
-            "py-spy dump --pid PID | python scripts/hang.py diagnose -",
+            f"py-spy dump --pid PID | {ours('diagnose', '-')}",
         )
     if live:
         from hangdebug.observe import observe, observe_briefly

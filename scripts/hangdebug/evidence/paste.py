@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from dataclasses import replace
 
-from hangdebug.errors import BadRequest, NotADump
+from hangdebug.errors import BadRequest, NotADump, ours
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import (
     asyncio_tools,
@@ -49,7 +51,7 @@ COUNTS = frozenset(
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
-NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
+NEXT = f"py-spy dump --pid PID > dump.txt && {ours('diagnose', 'dump.txt')}"
 
 
 def text_of(source: str) -> str:
@@ -68,7 +70,7 @@ def text_of(source: str) -> str:
         raise BadRequest(
             f"{source} is larger than {MOST_TEXT >> 20} MB.",
             "A dump is a few hundred KB at most.",
-            f"head -c 8M {source} | python scripts/hang.py diagnose -",
+            f"head -c 8M {shlex.quote(os.path.abspath(source))} | {ours('diagnose', '-')}",
         )
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's `>` writes UTF-16
     return raw.decode(encoding, "replace")
