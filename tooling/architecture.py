@@ -24,6 +24,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 # A room imports only from its left. A name stands for the module or the folder of that name.
 ORDER = (
     "errors",
+    "terminal",
     "evidence",
     "capture",
     "scene",
@@ -34,7 +35,9 @@ ORDER = (
     "observe",
     "triage",
     "cli_arguments",
+    "sources",
     "cli",
+    "__main__",
 )
 ROOMS = {
     "evidence": "reads dumps and bundles",

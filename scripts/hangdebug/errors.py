@@ -74,6 +74,11 @@ def our_program(root: bool = False) -> tuple[str, ...]:
     return (sys.executable, "-m", "hangdebug")
 
 
+def our_name() -> str:
+    """What the program calls itself in help and errors: "hang", or "hang.py" where it runs from its folder."""
+    return "hang.py" if our_program()[-1].endswith("hang.py") else "hang"
+
+
 def ours(*words: object, root: bool = False) -> str:
     """A command line of this program that a person can paste into a shell: `ours("diagnose", "--pid", 4284)`."""
     return shlex.join([*our_program(root), *map(str, words)])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
 from hangdebug.answer.certainty import WATCH_AGAIN
-from hangdebug.answer.diagnose import diagnose
+from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
+from hangdebug.answer.states import ENTRIES
 from hangdebug.capture.bundle import (
     AT_ONCE,
     Pause,
@@ -21,6 +25,7 @@ from hangdebug.capture.bundle import (
     watch_for_a_second,
 )
 from hangdebug.capture.processes import Target
+from hangdebug.errors import BadBundle, NoProcess
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.scene.loop import runs_without_a_frame
@@ -70,6 +75,32 @@ def observe_briefly(target: Target, say: Say, samples: int | None = None) -> tup
     """The same, with nothing left on disk."""
     with tempfile.TemporaryDirectory(prefix="hang-") as name:
         return observe(target, Path(name) / "evidence", say, samples=samples)
+
+
+def watch(find: Callable[[], Target], keep: str | None, every: float, say: Say) -> tuple[Diagnosis, Path]:
+    """Look every so many seconds, until a process hangs; returns the answer and where its evidence was kept.
+
+    A target that `find` finds once and then no more is waited for: a server may be restarted meanwhile. Of a look at
+    what is well, or cannot be judged, nothing is kept. Raises HangError where there is no target from the beginning.
+    """
+    target, last, now = find(), "", ""
+    while True:
+        with tempfile.TemporaryDirectory(prefix="hang-") as name:
+            try:
+                answer = worst(map(diagnose, observe(target, Path(name) / "evidence", lambda line: None)))
+                now = answer.state
+                if ENTRIES[answer.state].decided and not ENTRIES[answer.state].well:
+                    folder = Path(keep) if keep else new_folder(target)
+                    shutil.copytree(Path(name) / "evidence", folder)
+                    return answer, folder
+            except (NoProcess, BadBundle) as error:
+                now = f"not there: {error.what}"
+        if now != last:
+            say(f"{datetime.datetime.now():%H:%M:%S}  {now}; looking every {every:g} s, Ctrl-C ends it")
+            last = now
+        time.sleep(every)
+        with suppress(NoProcess):
+            target = find()
 
 
 def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:

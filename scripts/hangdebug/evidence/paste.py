@@ -48,6 +48,7 @@ LAST_READER = line_formats.LineFormat(
 COUNTS = frozenset(
     grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
 ) | {"uWSGI tracebacker"}
+MENTIONED, PROSE = 2, 40  # frames, and lines for each of them
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
@@ -98,6 +99,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if not found:  # it runs no Python code
         found = tuple(one for one in (*pyspy_json.read([kept]), *pyspy_text.read(lines)) if one.pid and one.threads)
     said = statements(lines)
+    mentioned = is_prose(lines, found, said)
+    found = () if mentioned else found
     if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
         said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
@@ -105,8 +108,17 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if found:
         share = share_read(text, found, said)
         return tuple(replace(as_of_now(one, said), read=share) for one in found)
+    if mentioned:
+        raise NotADump("This is no dump: a text that names a line of code.", "No thread's stack stands in it.", NEXT)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def is_prose(lines: list[str], found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> bool:
+    """Whether a frame or two without a thread's head is all that a long text has, as a README names a line."""
+    headed, frames = frames_read(found)
+    raised = any(one.raised for snapshot in found for one in snapshot.threads)
+    return 0 < frames <= MENTIONED and not (headed or raised or said) and len(lines) > PROSE * frames
 
 
 def slow_steps(lines: list[str]) -> tuple[Statement, ...]:

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hangdebug import shipped
 from hangdebug.errors import BadSource, our_program, ours
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
@@ -124,7 +125,11 @@ def parses(text: str) -> bool:
 
 def too_deep(name: str) -> BadSource:
     why = "An expression nests deeper than the parser can follow."
-    return BadSource(f"{name} cannot be parsed.", why, "ls snippets   # copy a pattern, and repair it by hand")
+    return BadSource(
+        f"{name} cannot be parsed.",
+        why,
+        by_hand(),
+    )
 
 
 def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
@@ -139,6 +144,10 @@ def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
     why = f"`{row.strip()}` is not known to Python {here}, which runs this."
     again = shlex.join([f"python{needed}", *(our_program()[1:] or ("-m", "hangdebug")), "fix", os.path.abspath(name)])
     return BadSource(f"{name}:{line} needs Python {needed} to be read.", why, again)
+
+
+def by_hand() -> str:
+    return f"ls {shlex.quote(shipped('snippets'))}   # copy a pattern, and repair it by hand"
 
 
 def nothing_at(name: str, source: str, line: int) -> Finding:
@@ -223,7 +232,11 @@ def read(name: str) -> tuple[str, str]:
             raise BadSource(f"{name} is {kind}.", why, ours("fix", "app.py"))
         if facts.st_size > LIMIT:
             why = f"It has {facts.st_size:,} bytes; up to {LIMIT:,} are parsed."
-            raise BadSource(f"{name} is too large.", why, "ls snippets   # copy a pattern, and repair it by hand")
+            raise BadSource(
+                f"{name} is too large.",
+                why,
+                by_hand(),
+            )
         content = Path(name).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, "strerror", None) or str(error)

@@ -27,7 +27,7 @@ from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
 from hangdebug.report.incident import Incident, gather
 from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_whole
-from hangdebug.report.text import facts, marked, printable, short
+from hangdebug.report.text import facts, fenced, marked, plain, printable, short
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #595959; --paper: #ffffff; --edge: #d0d0d0; --code: #f5f5f5;
@@ -291,16 +291,3 @@ def as_markdown(incident: Incident) -> str:
     struck = incident.struck or (NOTHING,)
     lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in struck)]
     return printable("\n".join(lines)) + "\n"
-
-
-def plain(text: str) -> str:
-    """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
-    text = " ".join(printable(text).split())
-    text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
-    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # or a person of that name would get a message
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
-
-
-def fenced(text: str, language: str = "text") -> str:
-    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
