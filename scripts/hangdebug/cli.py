@@ -144,7 +144,7 @@ def run_stacks(arguments: argparse.Namespace) -> int:
 
     for source in sources_of(arguments, say):
         for one in evidence_from(source, arguments, say):
-            show_text(as_stacks(one, diagnose(one), arguments.all))
+            show_text(as_stacks(one, diagnose(one), arguments.all) + "\n")
     return 0
 
 

@@ -106,8 +106,11 @@ def options_of(verb: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def words_of(verb: argparse.ArgumentParser) -> list[str]:
     """Its options, and the choices of what stands without one."""
-    free = [str(choice) for one in verb._actions if not one.option_strings for choice in one.choices or ()]
-    return [name for one in options_of(verb) for name in one.option_strings] + free
+    return [name for one in options_of(verb) for name in one.option_strings] + free_of(verb)
+
+
+def free_of(verb: argparse.ArgumentParser) -> list[str]:
+    return [str(choice) for one in verb._actions if not one.option_strings for choice in one.choices or ()]
 
 
 def in_bash(verbs: dict[str, argparse.ArgumentParser]) -> Iterator[str]:
@@ -141,8 +144,7 @@ def in_zsh(verbs: dict[str, argparse.ArgumentParser]) -> Iterator[str]:
     yield '    case "$words[2]" in'
     for name, verb in verbs.items():
         options = [spec for one in options_of(verb) for spec in specs(one)]
-        free = [str(choice) for one in verb._actions if not one.option_strings for choice in one.choices or ()]
-        rest = f"*:word:({' '.join(free)})" if free else "*:file:_files"
+        rest = f"*:word:({' '.join(free_of(verb))})" if free_of(verb) else "*:file:_files"
         yield f"        {name}) shift words; (( CURRENT-- )); _arguments {' '.join(map(quoted, [*options, rest]))} ;;"
     yield "    esac"
     yield "}"
@@ -162,6 +164,8 @@ def in_fish(verbs: dict[str, argparse.ArgumentParser]) -> Iterator[str]:
         for name, verb in verbs.items():
             yield f"{start} -n __fish_use_subcommand -f -a {name} -d {quoted(about(verb))}"
             there = f"{start} -n '__fish_seen_subcommand_from {name}'"
+            if free_of(verb):
+                yield f"{there} -f -a '{' '.join(free_of(verb))}'"
             for one in options_of(verb):
                 names = [f"-l {word[2:]}" if word[:2] == "--" else f"-s {word[1:]}" for word in one.option_strings]
                 choices = f" -x -a '{' '.join(map(str, one.choices))}'" if one.choices else " -r"

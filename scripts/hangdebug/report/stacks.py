@@ -5,7 +5,9 @@ Equal stacks are printed once. The one that the answer is about comes first, the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 
 from hangdebug.answer.model import Diagnosis
@@ -14,7 +16,7 @@ from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task, Thread
 from hangdebug.report.text import facts, printable, short
 from hangdebug.scene.graph import graph
 from hangdebug.scene.locks import Lock, locks_held, locks_wanted
-from hangdebug.scene.rings import described
+from hangdebug.scene.rings import described, node_name
 from hangdebug.scene.scene import Scene, View, identity
 from hangdebug.scene.scene import scene as scene_of
 from hangdebug.scene.waits import name_of, wait
@@ -28,35 +30,68 @@ ROLES = {"event-loop": "event loop", "worker": "pool thread", "main": "main thre
 def as_stacks(evidence: Evidence, answer: Diagnosis, whole: bool = False) -> str:
     """Every stack of the last sample, each with the kernel's wait and its locks; `whole` folds no frame."""
     scene = scene_of(evidence)
-    lines = [", ".join(facts(answer)) + f": {counted(len(scene.last), 'thread')}", ""]
     groups: dict[object, list[View]] = {}
     for view in scene.last:
-        groups.setdefault((view.thread.frames, view.role, *beside(scene, view)), []).append(view)
-    for members in sorted(groups.values(), key=lambda group: importance(group, answer)):
-        lines += [head(members), *(f"      {line}" for line in beside(scene, members[0]))]
-        lines += [f"   {line}" for line in frame_lines(members[0].thread.frames, answer, whole)] + [""]
-    bare = [thread for thread in evidence.snapshots[-1].threads if not thread.frames]
-    lines += [f"{counted(len(bare), 'thread')} without a Python frame", ""] if bare else []
+        groups.setdefault((view.thread.frames, view.role, *beside(scene, view, alike=True)), []).append(view)
     tasks: dict[object, list[Task]] = {}
     for task in evidence.later or evidence.tasks:
-        tasks.setdefault((task.frames, str(task.awaits or task.waits_on)), []).append(task)
-    for same in sorted(tasks.values(), key=lambda group: (group[0].frames[:1] == (), -len(group))):
-        waits = str(same[0].awaits or same[0].waits_on)
-        names = ", ".join(task.name for task in same[:SHOWN_IDS]) + (", ..." if same[SHOWN_IDS:] else "")
-        lines += [f"{len(same)} x  coroutine {names}", *([f"      awaits {waits}"] if waits else [])]
-        lines += [f"   {line}" for line in frame_lines(same[0].frames, answer, whole)] + [""]
+        tasks.setdefault((task.frames, task.awaits and (task.awaits.kind, task.awaits.method)), []).append(task)
+    threads = groups.values()
+    blocks = [(importance(scene, group, answer), thread_block(scene, group, answer, whole)) for group in threads]
+    blocks += [(task_importance(same, answer), task_block(same, answer, whole)) for same in tasks.values()]
+    bare = [thread for thread in evidence.snapshots[-1].threads if not thread.frames]
+    lines = [", ".join(facts(answer)) + f": {counted(len(scene.last), 'thread')}", ""]
+    for _, block in sorted(blocks, key=lambda one: one[0]):
+        lines += [*block, ""]
+    lines += [f"{counted(len(bare), 'thread')} without a Python frame", ""] if bare else []
     return printable("\n".join(lines))
+
+
+def thread_block(scene: Scene, members: list[View], answer: Diagnosis, whole: bool) -> list[str]:
+    told = beside(scene, members[0], alike=len(members) > 1)
+    frames = frame_lines(members[0].thread.frames, answer, whole)
+    return [head(members), *(f"      {line}" for line in told), *(f"   {line}" for line in frames)]
+
+
+def task_block(same: list[Task], answer: Diagnosis, whole: bool) -> list[str]:
+    first, names = same[0], ", ".join(task.name for task in same[:SHOWN_IDS]) + (", ..." if same[SHOWN_IDS:] else "")
+    lines = [f"{len(same)} x  coroutine {names}"]
+    if first.awaits and len(same) == 1:  # by its address a lock is known again in another stack
+        lines.append(f"      awaits {first.awaits} at {first.awaits.id:#x}")
+    elif first.awaits or first.waits_on:
+        lines.append(f"      awaits {first.awaits or first.waits_on}")
+    inside = dict.fromkeys(lock for task in same for lock in task.inside)
+    lines += [f"      inside of the lock at {lock:#x}" for lock in inside]
+    return lines + [f"   {line}" for line in frame_lines(first.frames, answer, whole)]
 
 
 def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def importance(group: list[View], answer: Diagnosis) -> tuple[bool, bool, bool, bool, int]:
-    """The thread at fault first, then the loop's; then those in the application's code, at work, and most alike."""
+Importance = tuple[bool, bool, bool, bool, bool, bool, int]
+
+
+def importance(scene: Scene, group: list[View], answer: Diagnosis) -> Importance:
+    """The thread at fault first, those in its ring or chain, the loop's; then those at work, and most alike."""
     first = group[0]
     fault = answer.thread is not None and any(view.thread == answer.thread for view in group)
-    return not fault, first.role != "event-loop", first.frame is None, first.idle, -len(group)
+    chained = {edge.thread for edge in answer.waits_for} | {edge.waits_for for edge in answer.waits_for}
+    near = any(node_name(scene, identity(view)) in chained for view in group)
+    return not fault, not near, False, first.role != "event-loop", first.frame is None, first.idle, -len(group)
+
+
+def task_importance(same: list[Task], answer: Diagnosis) -> Importance:
+    """The coroutine that the answer is about stands before the threads, all others behind them."""
+    place = place_of(answer)
+    fault = place is not None and any((frame.file, frame.line) == place for frame in same[0].frames)
+    by_thread = answer.role in ROLES and answer.role != "main" and answer.thread is not None
+    return not fault or by_thread, True, True, True, not same[0].frames, True, -len(same)
+
+
+def place_of(answer: Diagnosis) -> tuple[str, int | None] | None:
+    frame = answer.blocking_frame
+    return (frame.file, frame.line) if frame is not None else None
 
 
 def head(members: list[View]) -> str:
@@ -70,12 +105,15 @@ def head(members: list[View]) -> str:
     return f"{len(members)} x  {called}" + (f"   {told}" if told else "")
 
 
-def beside(scene: Scene, view: View) -> tuple[str, ...]:
-    """What the kernel says of it, the locks that it waits for and is inside of, and whom it waits for."""
+def beside(scene: Scene, view: View, alike: bool = False) -> tuple[str, ...]:
+    """What the kernel says of it, the locks that it waits for and is inside of, and whom it waits for.
+
+    `alike` leaves out the numbers of descriptors, in which threads differ that do the same.
+    """
     if view.idle and view.role == "worker":
         return ()
     one, sources = wait(scene, view), scene.evidence.sources
-    found = [f"kernel: {kernel_words(one.kernel)}"] if one.kernel is not None and one.kernel.syscall else []
+    found = [f"kernel: {kernel_words(one.kernel, alike)}"] if one.kernel is not None and one.kernel.syscall else []
     found += [f"wants {lock_words(lock)}" for lock in dict.fromkeys(locks_wanted(one, sources))]
     for held in locks_held(view.thread.frames, sources):
         found.append(f"inside of {lock_words(held.lock)}, since {short(held.frame)}")
@@ -84,9 +122,10 @@ def beside(scene: Scene, view: View) -> tuple[str, ...]:
     return (*found, *(f"waits for {described(scene, seen, node, target).through}" for target in targets))
 
 
-def kernel_words(word: KernelWait) -> str:
+def kernel_words(word: KernelWait, alike: bool) -> str:
     state = state_in_words(word)
-    return f"{word}{f', {state}' if state and word.syscall != 'running' else ''}"
+    shown = replace(word, detail=re.sub(r"^fd \d+ ?", "", word.detail)) if alike and word.detail else word
+    return f"{shown}{f', {state}' if state and word.syscall != 'running' else ''}"
 
 
 def lock_words(lock: Lock) -> str:
@@ -96,7 +135,7 @@ def lock_words(lock: Lock) -> str:
 
 def frame_lines(frames: tuple[Frame, ...], answer: Diagnosis, whole: bool) -> Iterator[str]:
     """Innermost first. What it stands in is always shown; further out the frames of libraries are one line."""
-    place = (answer.blocking_frame.file, answer.blocking_frame.line) if answer.blocking_frame else None
+    place = place_of(answer)
     if not frames:
         return
     yield line_of(frames[0], place)
