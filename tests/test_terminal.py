@@ -156,6 +156,11 @@ def test_colour_goes_to_terminals_and_to_who_asks_for_it(tty, environment, colou
     assert ("\x1b[" in shown) is coloured
 
 
+def test_what_a_file_holds_does_not_command_the_terminal():
+    shown = terminal.fitted("+\tname = '\x1b]0;owned\x07'\n", Terminal())
+    assert "\x1b]" not in shown and "\x07" not in shown and "\t" in shown
+
+
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("width", [40, 80])
 def test_a_narrow_terminal_wraps_sentences_and_leaves_commands_stacks_and_words_whole(name, width, monkeypatch):

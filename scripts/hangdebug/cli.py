@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(arguments)
     except HangError as error:
-        print(failed(error), file=sys.stderr)
+        print(for_stream(f"{our_name()}: {error}", sys.stderr), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{our_name()}: interrupted; what is already written stays", file=sys.stderr)
@@ -39,10 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def failed(error: HangError) -> str:
+def for_stream(text: str, stream: TextIO) -> str:
+    """What is for people and for files alike: a terminal gets it coloured, and as wide as it is."""
+    if not stream.isatty() and not os.environ.get("FORCE_COLOR"):
+        return text
     from hangdebug.terminal import fitted
 
-    return fitted(f"{our_name()}: {error}", sys.stderr)
+    return fitted(text, stream)
 
 
 def say(line: str) -> None:
@@ -350,10 +353,7 @@ def command_line(program: str = "") -> argparse.ArgumentParser:
 
 
 def show_text(text: str) -> None:
-    """Print what is for people and for files alike: a terminal gets it coloured, and as wide as it is."""
-    from hangdebug.terminal import fitted
-
-    print(text if text.startswith(("{", "[")) else fitted(text, sys.stdout), end="")
+    print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout), end="")
 
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -61,7 +60,9 @@ def process_in(word: str) -> Source | None:
     found = URL.fullmatch(word)
     if found is None or not (found["scheme"] or found["port"]):
         return None
-    here = bool(HERE.fullmatch(found["host"])) or found["host"].lower() == socket.gethostname().lower()
+    import platform  # for a URL alone: it takes its time
+
+    here = bool(HERE.fullmatch(found["host"])) or found["host"].lower() == platform.node().lower()
     port = int(found["port"] or (443 if found["scheme"].lower() == "https" else 80))
     if not here and not found["scheme"]:
         return None  # such as app.py:14

@@ -47,8 +47,8 @@ def coloured(stream: TextIO) -> bool:
 
 
 def fitted(text: str, stream: TextIO) -> str:
-    """The text as `stream` shows it best. It holds no control characters of its own."""
-    lines = text.split("\n")
+    """The text as `stream` shows it best: what a name or a file's line holds cannot command the terminal."""
+    lines = "".join(char if char in "\n\t" or char.isprintable() else "?" for char in text).split("\n")
     if stream.isatty():
         width = max(LEAST, min(MOST, shutil.get_terminal_size().columns))
         lines = [part for line in lines for part in wrapped(line, width)]
