@@ -327,23 +327,47 @@ def check_markdown(answer):
 # -- watch ---------------------------------------------------------------------------------------------
 
 
-def test_a_watch_keeps_the_evidence_of_the_first_hang_alone(tmp_path, monkeypatch):
-    looks = iter(["none", "gone", "lock"])
+@pytest.fixture
+def looks(tmp_path, monkeypatch):
+    """Looks that see what the list says, one after the other: the evidence of a bundle, or a process that is gone."""
+    left: list[str] = []
 
     def look(target, folder, say):
-        name = next(looks)
+        name = left.pop(0)
         if name == "gone":
             raise NoProcess("Process 4284 is not running.")
-        shutil.unpack_archive(SHOTS[name].archive, tmp_path / name)
-        next((tmp_path / name).iterdir()).rename(folder)
+        shutil.unpack_archive(SHOTS[name].archive, tmp_path / f"{name}-{len(left)}")
+        next((tmp_path / f"{name}-{len(left)}").iterdir()).rename(folder)
         return read_bundle(folder)
 
     monkeypatch.setattr(observe, "observe", look)
+    return left
+
+
+def test_a_watch_keeps_the_evidence_of_the_first_hang_that_lasts(looks, tmp_path):
+    looks += ["none", "lock", "none", "gone", "none", "executor_shutdown", "executor_shutdown", "lock"]
     said: list[str] = []
     answer, kept = observe.watch(SimpleNamespace, str(tmp_path / "kept"), 0.01, said.append)
-    assert (answer.state, answer.cause) == ("loop-blocked", "lock")
-    assert diagnose(read_bundle(kept)[0]).cause == "lock"
-    assert [line.split()[1].rstrip(";") for line in said] == ["healthy", "not"]
+    assert (answer.state, answer.cause) == ("loop-blocked", "executor-shutdown") and looks == ["lock"]
+    assert diagnose(read_bundle(kept)[0]).cause == "executor-shutdown"
+    told = [line.split("  ")[1].partition(";")[0] for line in said]
+    brief, gone = "loop-blocked for a moment, then healthy", "not there: Process 4284 is not running."
+    assert told == ["healthy", brief, gone, "healthy"]
+
+
+def test_a_watch_of_a_process_ends_with_it_and_mixes_no_evidence(looks, tmp_path):
+    found = iter([SimpleNamespace()])
+
+    def find():
+        for target in found:
+            return target
+        raise NoProcess("Process 4284 is not running.")
+
+    looks += ["gone"]
+    with pytest.raises(NoProcess):
+        observe.watch(find, None, 0.01, print, comes_back=False)
+    with pytest.raises(BadRequest, match="is there already"):
+        observe.watch(SimpleNamespace, str(tmp_path), 0.01, print)
 
 
 def test_a_watch_of_a_dump_is_refused(capsys):

@@ -124,7 +124,7 @@ def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
         raise BadRequest("--watch is for one process that runs.", why, ours("diagnose", "--watch", *what))
     kind, number = sources[0]
     arguments.pid, arguments.port = ([int(number)], None) if kind == "--pid" else (None, int(number))
-    answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say)
+    answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say, kind == "--port")
     show_text(rendered(answer, arguments))
     say(f"evidence   {folder}")
     return status_of([answer], arguments)

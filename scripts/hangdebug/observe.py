@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
@@ -25,7 +24,7 @@ from hangdebug.capture.bundle import (
     watch_for_a_second,
 )
 from hangdebug.capture.processes import Target
-from hangdebug.errors import BadBundle, NoProcess
+from hangdebug.errors import BadBundle, BadRequest, NoProcess, ours
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.scene.loop import runs_without_a_frame
@@ -77,30 +76,54 @@ def observe_briefly(target: Target, say: Say, samples: int | None = None) -> tup
         return observe(target, Path(name) / "evidence", say, samples=samples)
 
 
-def watch(find: Callable[[], Target], keep: str | None, every: float, say: Say) -> tuple[Diagnosis, Path]:
+def watch(
+    find: Callable[[], Target], keep: str | None, every: float, say: Say, comes_back: bool = True
+) -> tuple[Diagnosis, Path]:
     """Look every so many seconds, until a process hangs; returns the answer and where its evidence was kept.
 
-    A target that `find` finds once and then no more is waited for: a server may be restarted meanwhile. Of a look at
-    what is well, or cannot be judged, nothing is kept. Raises HangError where there is no target from the beginning.
+    A stall that the next look, right after it, does not see is said and not kept: slow is no hang. A target that
+    `comes_back`, such as what listens on a port, is waited for. Raises HangError where there is none from the
+    beginning, and BadRequest where `keep` holds something.
     """
     target, last, now = find(), "", ""
-    while True:
-        with tempfile.TemporaryDirectory(prefix="hang-") as name:
+    if keep and Path(keep).exists():
+        other = ours("diagnose", "--port", "PORT", "--watch", "--save", "ANOTHER_FOLDER")
+        raise BadRequest(f"{keep} is there already.", "Evidence of two moments must not be mixed.", other)
+    with tempfile.TemporaryDirectory(prefix="hang-") as name:
+        first, second = Path(name) / "first", Path(name) / "second"
+        while True:
+            for folder in (first, second):
+                shutil.rmtree(folder, ignore_errors=True)
             try:
-                answer = worst(map(diagnose, observe(target, Path(name) / "evidence", lambda line: None)))
+                answer = worst(map(diagnose, observe(target, first, silent)))
                 now = answer.state
-                if ENTRIES[answer.state].decided and not ENTRIES[answer.state].well:
-                    folder = Path(keep) if keep else new_folder(target)
-                    shutil.copytree(Path(name) / "evidence", folder)
-                    return answer, folder
+                if hangs(answer):
+                    again = worst(map(diagnose, observe(target, second, silent)))
+                    if hangs(again):
+                        kept = Path(keep) if keep else new_folder(target)
+                        shutil.copytree(first, kept)
+                        return answer, kept
+                    now = f"{answer.state} for a moment, then {again.state}"
             except (NoProcess, BadBundle) as error:
                 now = f"not there: {error.what}"
-        if now != last:
-            say(f"{datetime.datetime.now():%H:%M:%S}  {now}; looking every {every:g} s, Ctrl-C ends it")
-            last = now
-        time.sleep(every)
-        with suppress(NoProcess):
-            target = find()
+            if now != last:
+                say(f"{datetime.datetime.now():%H:%M:%S}  {now}; looking every {every:g} s, Ctrl-C ends it")
+                last = now
+            time.sleep(every)
+            try:
+                target = find()
+            except NoProcess:
+                if not comes_back:
+                    raise
+
+
+def hangs(answer: Diagnosis) -> bool:
+    entry = ENTRIES[answer.state]
+    return entry.decided and not entry.well
+
+
+def silent(line: str) -> None:
+    """Of many looks nobody wants to read what each did."""
 
 
 def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:
