@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Callable
 
 from hangdebug.cli_arguments import MOST_PORT
 from hangdebug.errors import BadRequest, HangError, ours
+from hangdebug.evidence import patterns as re
 
 if TYPE_CHECKING:  # a live process needs more than the standard library
     from hangdebug.answer.model import Diagnosis

@@ -5,12 +5,12 @@ Equal stacks are printed once. The one that the answer is about comes first, the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 
 from hangdebug.answer.model import Diagnosis
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import is_application, library_path, package
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task, Thread
 from hangdebug.report.text import facts, printable, short
