@@ -395,6 +395,19 @@ def test_a_url_is_watched_and_its_stacks_are_shown_on_a_server_that_hangs(tmp_pa
 # -- installed -----------------------------------------------------------------------------------------
 
 
+def test_the_extras_are_what_make_installs():
+    project = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def lines(name: str) -> set[str]:
+        found = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
+        return set(filter(None, found))
+
+    extras = project["optional-dependencies"].items()
+    own = {name: {one for one in packages if "backend-hang-debug" not in one} for name, packages in extras}
+    assert own["live"] | own["demo"] == lines("requirements.in")
+    assert own["notebook"] == lines("requirements-notebook.in")
+
+
 @pytest.mark.slow
 def test_the_wheel_and_the_sdist_give_the_command_in_a_bare_environment(tmp_path):
     """Built by the build backend, which pip fetches; tried without any other package, from another folder."""
@@ -416,7 +429,9 @@ def test_the_wheel_and_the_sdist_give_the_command_in_a_bare_environment(tmp_path
         names = opened.namelist()
         about = opened.read(next(name for name in names if name.endswith("METADATA"))).decode()
     extras = set(re.findall(r"^Provides-Extra: (\w+)", about, re.M))
-    assert extras == {"live", "notebook"} and not [one for one in names if "__pycache__" in one or "/tests/" in one]
+    assert extras == {"live", "demo", "notebook"} and not [
+        one for one in names if "__pycache__" in one or "/tests/" in one
+    ]
     # The sdist is whole: the wheel that is tried comes from it.
     shutil.unpack_archive(sdist, tmp_path / "source")
     (source,) = (tmp_path / "source").iterdir()
