@@ -256,19 +256,22 @@ def handshake(process: subprocess.Popen, log: Path, timeout: float, listening: r
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until the block has ended, then let it through. Only main threads are interrupted."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    """Hold Ctrl-C and kin back until the block has ended, then let it through. Only main threads are interrupted."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     held: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {one: found for one, found in before.items() if callable(found)}  # nobody else unwinds what is open
+    for one in before:
+        signal.signal(one, lambda number, frame: held.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, found in before.items():
+            signal.signal(one, found)
         if held:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(held[0])
 
 
 def descendants(pid: int) -> list[int]:

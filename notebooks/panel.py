@@ -14,7 +14,6 @@ import os
 import queue
 import threading
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any, Callable
 
@@ -33,6 +32,7 @@ from hangdebug.report import text as report
 from hangdebug.report.charts import latency
 from hangdebug.report.recording import flame
 from hangdebug.report.svg import Picture
+from hangdebug.report.text import inert
 from hangdebug.report.wait_graph import timeline, wait_graph
 
 SOURCES = (
@@ -588,7 +588,7 @@ class Panel(Control):
                 self.show_servers(self.watch.look())
                 self.asked.value = targets.dot(targets.asked(self.health_url.value.strip())) if self.ask.value else ""
             except Exception as error:  # a look that fails is no reason to look no more
-                self.asked.value = escape(str(error))
+                self.asked.value = inert(str(error))
 
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
         for one in (self.demo_now(), *servers):

@@ -10,7 +10,6 @@ import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hangdebug.evidence import tcp
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.model import Clients
 from hangdebug.repair.proof import curl
+from hangdebug.report.text import inert
 
 MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
 BUSY = 90  # per cent of a CPU
@@ -177,7 +177,7 @@ def kept(name: str, content: bytes, folder: Path) -> Path:
 def dot(health: Health) -> str:
     """A sign of its own shape, and the words, as HTML: never colour alone."""
     sign = f'<i class="hang-{health.sign}" aria-hidden="true">{SIGNS[health.sign]}</i>'
-    return f'<span title="{escape(health.words)}">{sign} {escape(health.words)}</span>'
+    return f'<span title="{inert(health.words)}">{sign} {inert(health.words)}</span>'
 
 
 def row(one: Server) -> str:
@@ -188,4 +188,4 @@ def row(one: Server) -> str:
         else [""] * 4
     )
     cells = (one.kind, one.app, *counts)
-    return "".join(f"<span>{escape(cell)}</span>" for cell in cells) + dot(one.health)
+    return "".join(f"<span>{inert(cell)}</span>" for cell in cells) + dot(one.health)

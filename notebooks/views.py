@@ -7,7 +7,6 @@ so that light and dark both read well, and they are never the only sign: marks s
 from __future__ import annotations
 
 import base64
-import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task
 from hangdebug.repair import fix
 from hangdebug.repair.model import Patch, Probe
 from hangdebug.report.svg import Picture
+from hangdebug.report.text import inert
 from hangdebug.scene.scene import Scene, View
 
 AROUND = 10  # lines before and after the marked one
@@ -119,7 +119,7 @@ def wrap(text: str) -> str:
 
 def code(text: str) -> str:
     style = "background: none; color: inherit; padding: 0; white-space: inherit"
-    inner = text.html if isinstance(text, Coloured) else html.escape(text)
+    inner = text.html if isinstance(text, Coloured) else inert(text)
     return f'<code style="{style}">{inner}</code>' if text else ""
 
 
@@ -138,7 +138,7 @@ def coloured(lines: Sequence[str]) -> list[Coloured]:
 
 
 def painted(lines: Sequence[str]) -> list[str]:
-    plain = [html.escape(line) for line in lines]
+    plain = [inert(line) for line in lines]
     try:
         from pygments.lexers import PythonLexer
         from pygments.token import Token
@@ -161,8 +161,8 @@ def painted(lines: Sequence[str]) -> list[str]:
             return plain
         name = next((name for token, name in colours if kind in token), "")
         for piece in re.split("(\n)", text):  # a docstring goes over many lines
-            span = f'<span style="color: var(--jp-mirror-editor-{name}-color, inherit)">{html.escape(piece)}</span>'
-            parts.append(span if name and piece.strip() else html.escape(piece))
+            span = f'<span style="color: var(--jp-mirror-editor-{name}-color, inherit)">{inert(piece)}</span>'
+            parts.append(span if name and piece.strip() else inert(piece))
     # An indent by itself is shrunk to one space where a notebook is made a page of: it goes into the span behind it.
     inner = [re.sub(r"^( +)(<span [^>]*>)", r"\2\1", line) for line in "".join(parts).split("\n")]
     return inner if len(inner) == len(lines) else plain
@@ -204,7 +204,7 @@ def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
         group = list(members)
         items = "".join(item(row, AMBER if marked else "") for _, marked, row in group)
         names = ", ".join(dict.fromkeys(package(frame) or "Python" for frame, _, _ in group))
-        head = f"{len(group)} frame{'s' * (len(group) > 1)} of {html.escape(names)}"
+        head = f"{len(group)} frame{'s' * (len(group) > 1)} of {inert(names)}"
         parts.append(
             items
             if yours
@@ -216,7 +216,7 @@ def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
 
 def item(row: Sequence[str], colour: str) -> str:
     """One frame of a list."""
-    function, where, whose, does = (html.escape(neutral(cell)) for cell in row)
+    function, where, whose, does = (inert(neutral(cell)) for cell in row)
     paint = f"; background: {colour}; box-shadow: inset 3px 0 {ORANGE}" if colour else ""
     said = f'<br><span style="opacity: .75">{does}</span>' if does else ""
     mark = f" <b>{whose}</b>" if whose == "YOURS" else ""
@@ -235,7 +235,7 @@ def tasks(evidence: Evidence) -> Shown:
     found = Counter(map(described, evidence.later or evidence.tasks))
     rows = [(*row, str(count)) for row, count in found.most_common()]
     shown = table(("coroutine", "waits for", "your frame", "tasks"), rows)
-    return Shown(f"{shown.text}\n{evidence.unread}".rstrip(), shown.html + html.escape(evidence.unread))
+    return Shown(f"{shown.text}\n{evidence.unread}".rstrip(), shown.html + inert(evidence.unread))
 
 
 def described(task: Task) -> tuple[str, str, str]:
@@ -326,7 +326,7 @@ def picture(drawn: Picture) -> Picture:
 
 
 def nothing(what: str) -> Shown:
-    return Shown(what, f"<p>{html.escape(what)}</p>")
+    return Shown(what, f"<p>{inert(what)}</p>")
 
 
 def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list) -> Shown:
@@ -371,7 +371,7 @@ def explained(answer: Diagnosis, source: str, stack: str) -> str:
         ("Other processes", answer.others),
     ]
     right = "".join(
-        f"<h4>{title}</h4><ul>{''.join(f'<li>{html.escape(neutral(line))}</li>' for line in some)}</ul>"
+        f"<h4>{title}</h4><ul>{''.join(f'<li>{inert(neutral(line))}</li>' for line in some)}</ul>"
         for title, some in lines
         if some
     )
@@ -383,15 +383,15 @@ def links(*files: Path) -> str:
     """The files to take along: a browser may be far from this machine."""
     kinds = {".html": "text/html", ".md": "text/markdown"}
     return " ".join(
-        f'<a class="hang-link" download="{html.escape(file.name)}" href="data:{kinds[file.suffix]};base64,'
-        f'{base64.b64encode(file.read_bytes()).decode()}">Download {html.escape(file.name)}</a>'
+        f'<a class="hang-link" download="{inert(file.name)}" href="data:{kinds[file.suffix]};base64,'
+        f'{base64.b64encode(file.read_bytes()).decode()}">Download {inert(file.name)}</a>'
         for file in files
     )
 
 
 def meter(doing: str, steps: int, most: int) -> str:
     done = f'value="{min(steps, most)}" max="{most}"' if most else ""
-    words = html.escape(doing)
+    words = inert(doing)
     bar = f'<progress aria-label="{words}" {done}></progress>'
     return f'<div class="hang-said" role="status">{bar} {words}</div>'
 
@@ -399,16 +399,11 @@ def meter(doing: str, steps: int, most: int) -> str:
 def said(words: str, fault: BaseException | None = None) -> str:
     """What came of it: a few lines, or what went wrong with the next step set off."""
     if fault is None:
-        lines = [
-            f"<b>{html.escape(line)}</b>" if line.startswith(VERDICTS) else html.escape(line)
-            for line in words.splitlines()
-        ]
+        lines = [f"<b>{inert(line)}</b>" if line.startswith(VERDICTS) else inert(line) for line in words.splitlines()]
         return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
-    lines = [f"<div>{html.escape(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
+    lines = [f"<div>{inert(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
     after = [
-        f"<div>Next: <code>{html.escape(line[6:])}</code></div>"
-        for line in words.splitlines()
-        if line.startswith("Next: ")
+        f"<div>Next: <code>{inert(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")
     ]
     return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
 
@@ -416,7 +411,7 @@ def said(words: str, fault: BaseException | None = None) -> str:
 def asked_so_far(probes: list[Probe]) -> str:
     """The last requests, newest last."""
     lines = [f"{one.phase:16} {one.status or 'none':>4}  {one.seconds:7.3f} s  {one.url}" for one in probes[-8:]]
-    return f'<pre class="hang-said">{html.escape(chr(10).join(lines))}</pre>'
+    return f'<pre class="hang-said">{inert(chr(10).join(lines))}</pre>'
 
 
 def heading(desk: Any) -> str:
@@ -442,7 +437,7 @@ def card(desk: Any) -> str:
     """The answer in a sentence."""
     answer = desk.answer
     if desk.guessing:
-        title = html.escape(str(desk.case.title))
+        title = inert(str(desk.case.title))
         return f'<div class="hang-card"><b>{title}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
     kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
     facts = [
@@ -451,11 +446,11 @@ def card(desk: Any) -> str:
         f"{answer.samples} samples" if answer.samples > 1 else "1 sample",
         kept,
     ]
-    said_of = "".join(f"<span>{html.escape(neutral(fact))}</span>" for fact in facts)
+    said_of = "".join(f"<span>{inert(neutral(fact))}</span>" for fact in facts)
     well = "hang-well" if answer.state == "healthy" else ""
     return (
-        f'<div class="hang-card {well}"><b>{html.escape(answer.state)} / {html.escape(answer.cause)}</b>'
-        f"<div>{html.escape(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>"
+        f'<div class="hang-card {well}"><b>{inert(answer.state)} / {inert(answer.cause)}</b>'
+        f"<div>{inert(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>"
     )
 
 

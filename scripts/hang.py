@@ -56,7 +56,15 @@ if keeps_bytecode():
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 
-from hangdebug.cli import main
+from hangdebug.files import heard, listen
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        listen()
+        from hangdebug.cli import main
+
+        status = main()
+        heard.append(0)  # nothing is left to put away
+        sys.exit(status)
+    except KeyboardInterrupt as stop:  # while it was loaded
+        sys.exit(128 + getattr(stop, "number", 2))

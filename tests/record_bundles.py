@@ -222,6 +222,10 @@ LOOKS = (
     Shot("packs_journal", look="once"),
     Shot("shared_lock", look="no kernel"),
     Shot("wsgi_polls", look="capture"),
+    *(
+        Shot(name, look="capture")
+        for name in "bare_future behind_a_slow_one connections_in_coroutines gevent_waits trio_channel".split()
+    ),
     Shot("wsgi_naps", look="once"),
 )
 FIELDS = ("server", "python", "loop", "under", "look")

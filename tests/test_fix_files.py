@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,6 +123,68 @@ def test_a_write_cut_short_leaves_the_old_file_and_nothing_else(
     with pytest.raises(errors.BadSource if fault is OSError else fault):
         fix.write(patch)
     assert app.read_text() == BAD and os.listdir(app.parent) == ["app.py"]
+
+
+def test_a_file_with_two_names_is_refused_and_keeps_both(app: Path) -> None:
+    os.link(app, app.with_name("other.py"))
+    with pytest.raises(errors.BadSource, match="several names") as caught:
+        fix.write(fix.propose(app))
+    assert app.samefile(app.with_name("other.py")) and app.read_text() == BAD
+    subprocess.run(caught.value.next, shell=True, check=True)
+    fix.write(fix.propose(app))
+    assert app.read_text() == GOOD and app.with_name("other.py").read_text() == BAD
+
+
+def test_attributes_of_the_file_stay(app: Path) -> None:
+    try:
+        os.setxattr(app, "user.origin", b"generated")
+    except (OSError, AttributeError):
+        pytest.skip("The file system of the temporary folder has no extended attributes. Next: another --basetemp")
+    fix.write(fix.propose(app))
+    assert os.getxattr(app, "user.origin") == b"generated"
+
+
+ODD_TEXTS = {
+    "CRLF": BAD.replace("\n", "\r\n").encode(),
+    "CR alone in a string": BAD.encode() + b"x = 'a\\\rb'\n",
+    "byte order mark": b"\xef\xbb\xbf" + BAD.encode(),
+    "tabs": BAD.replace("    ", "\t").encode(),
+    "a form feed": BAD.replace("async def", "\f\nasync def").encode(),
+    "no end of line": BAD.rstrip("\n").encode(),
+    "latin-1": b"# coding: latin-1\n# caf\xe9\n" + BAD.encode(),
+    "mixed ends": BAD.replace("\n", "\r\n", 2).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_TEXTS)
+def test_an_odd_text_keeps_its_oddness_and_a_second_run_finds_nothing(app: Path, kind: str) -> None:
+    app.write_bytes(ODD_TEXTS[kind])
+    fix.write(fix.propose(app))
+    made = app.read_bytes()
+    again = fix.propose(app)
+    assert not again.changed and made != ODD_TEXTS[kind]
+    old, new = (set(text.splitlines(keepends=True)) for text in (ODD_TEXTS[kind], made))
+    assert ODD_TEXTS[kind].splitlines(keepends=True)[0] in new, "the first line is no part of the change"
+    assert (b"\r\n" in made) == (b"\r\n" in ODD_TEXTS[kind]) and (b"\t" in made) == (b"\t" in ODD_TEXTS[kind])
+    assert kind != "CRLF" or all(line.endswith(b"\r\n") for line in new), old
+    compile(made, "app.py", "exec")
+
+
+@pytest.mark.slow
+@pytest.mark.live
+def test_a_write_that_is_killed_leaves_the_old_file_or_the_new_one(app: Path) -> None:
+    """HANG_LONG=1 kills it 100 times."""
+    hang, chance, seen = Path(fix.__file__).parents[2] / "hang.py", random.Random(15), set()
+    for _ in range(100 if os.environ.get("HANG_LONG") else 8):
+        app.write_text(BAD)
+        app.chmod(0o640)
+        with subprocess.Popen([sys.executable, hang, "fix", "app.py", "--write"], stderr=subprocess.DEVNULL) as job:
+            with suppress(subprocess.TimeoutExpired):
+                job.wait(chance.uniform(0.1, 0.5))
+            job.kill()
+        seen.add(app.read_text())
+        assert app.read_text() in (BAD, GOOD) and app.stat().st_mode & 0o777 == 0o640
+    assert BAD in seen or GOOD in seen
 
 
 def test_a_read_only_file_is_refused(app: Path) -> None:

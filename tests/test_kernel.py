@@ -149,7 +149,13 @@ def test_who_was_sent_nothing_since_it_asked_is_counted() -> None:
         rows = [line.split() for line in sockets.copy_answers(os.getpid(), (port,)).splitlines()[1:]]
         for one in (silent, asking, answered, *accepted):
             one.close()
-    assert sorted((row[0], row[2] == "-1") for row in rows) == [(str(port), False), (str(port), True)]
+    seen = [(str(port), False), (str(port), True), ("peer", False)]  # the last is the client that was answered
+    assert sorted((row[0], row[2] == "-1") for row in rows) == seen
+
+
+def test_it_is_known_when_a_peer_was_last_heard_of() -> None:
+    found = tcp.with_answers(Clients(open=1), "8000\t7200\t-1\npeer\t300\t40\npeer\t9000\t-1\n")
+    assert (found.waits, found.heard) == ((7.2,), 0.3)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +171,7 @@ def test_who_was_sent_nothing_since_it_asked_is_counted() -> None:
 )
 def test_a_client_waits_that_has_had_nothing_for_a_second(text: str, unanswered: int, waited: float) -> None:
     found = tcp.with_answers(Clients(open=3), text)
-    assert (found.open, found.unanswered, found.waited) == (3, unanswered, waited)
+    assert (found.open, len(found.waits or ()), max(found.waits or (0,))) == (3, unanswered, waited)
 
 
 @pytest.mark.parametrize(

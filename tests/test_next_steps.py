@@ -43,7 +43,9 @@ def test_a_healthy_process_without_a_client_says_to_look_at_what_is_in_front():
 def test_a_lost_permit_names_the_line_that_should_have_released_it_and_the_pattern():
     answer = judged("leaked_permit")
     assert any("`renderers.release()` (leaked_permit.py:" in line and "`finally`" in line for line in answer.evidence)
-    assert answer.remedy and (answer.remedy.snippet, answer.remedy.fix) == ("locks.py", None)
+    assert answer.remedy and (answer.remedy.snippet, answer.remedy.fix) == ("locks.py", "release_permit")
+    assert "`renderers.release()` (leaked_permit.py:37) has to give back on every way out" in answer.remedy.by_hand
+    assert "render (" in answer.remedy.by_hand and "`async with renderers:`" in answer.remedy.by_hand
 
 
 def test_locks_in_opposite_orders_get_the_pattern_and_no_rewrite_for_coroutines():
@@ -53,4 +55,21 @@ def test_locks_in_opposite_orders_get_the_pattern_and_no_rewrite_for_coroutines(
         None,
         None,
     )
+    said = answer.remedy.by_hand
+    assert said.startswith("Take the locks in one order everywhere: ")
+    assert re.search(r"audit \(\S*:48\) takes `shelves_lock` while it holds `ledger_lock`", said)
+    assert re.search(r"restock \(\S*:40\) takes `ledger_lock` while it holds `shelves_lock`", said)
     assert sum("which AnyIO worker thread" in line for line in answer.evidence) == 2  # each waiter, and who has it
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("dead_holder", "Whoever takes `rates_lock` has to release it on every way out, for MainThread waits"),
+        ("across_await", "Task-9 (suspended) has to release `catalogue_lock` before it awaits in import_"),
+        ("entered_twice", "Take `self.lock` once: Basket.total"),
+    ],
+)
+def test_a_lock_that_is_waited_for_names_who_should_release_it_and_where(name, words):
+    answer = judged(name)
+    assert answer.remedy and answer.remedy.by_hand.startswith(words)

@@ -37,7 +37,7 @@ from hangdebug.capture.interpreter.runtimes import (
     read_image,
     runtime_of,
 )
-from hangdebug.capture.interpreter.tasks import tasks_of
+from hangdebug.capture.interpreter.tasks import NOT_KNOWN, probe, tasks_of
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import HangError, MissingTool, NotPermitted, NotPython
 from hangdebug.evidence.bundle import read_bundle
@@ -249,6 +249,8 @@ def test_a_launcher_with_arguments_of_its_own_is_not_started_again(tmp_path: Pat
         watched(resolve(server.pid))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("hangdebug.capture.interpreter.tasks.known_layout", lambda pid: None)
+            assert NOT_KNOWN in tasks_of(server.pid).note
+            probe(server.pid)
             assert NOT_STARTED in tasks_of(server.pid).note
     assert starts.read_text() == "x"
 
@@ -415,6 +417,49 @@ def test_a_program_that_is_no_pyspy_is_a_sentence(script: str, tmp_path: Path, m
     monkeypatch.setattr(pyspy, "TIMEOUT", 0.3)
     with pytest.raises(MissingTool, match="py-spy"):
         pyspy.version()
+
+
+FAULTS = {  # what py-spy does, and what the sentence begins with
+    "crashes": ((-11, "", ""), "py-spy crashed while it read process", "ended by SIGSEGV"),
+    "panics": (
+        (101, "", "thread 'main' panicked at src/main.rs:1"),
+        "py-spy crashed while it read process",
+        "panicked",
+    ),
+    "prints nonsense": ((0, "hello", ""), "What py-spy printed about process", "hello"),
+    "prints half": ((0, '[{"frames"', ""), "What py-spy printed about process", "frames"),
+    "is too old for this Python": ((1, "", "Error: Unsupported version of Python: 3.13.0"), "Process", "3.13.0"),
+    "is too old for an option": (
+        (1, "", "error: Found argument '--json' which wasn't expected"),
+        "This py-spy",
+        "json",
+    ),
+    "may not": ((1, "", "Error: Permission Denied: Try running again with elevated permissions"), "The kernel", "user"),
+    "gives no reason": ((1, "", ""), "py-spy could not read the stacks", "status 1"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_pyspy_has_a_sentence_of_its_own(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, begins, why = FAULTS[fault]
+    monkeypatch.setattr(pyspy, "run_pyspy", Spy(done))
+    with pytest.raises(HangError) as caught:
+        pyspy.dump(os.getpid())
+    assert caught.value.what.startswith(begins) and why in caught.value.why and caught.value.next
+    others = [one for one in FAULTS.values() if one[1] != begins]
+    assert not any(caught.value.what.startswith(one[1]) for one in others if one[1] != "Process")
+
+
+@pytest.mark.live
+def test_a_pyspy_that_hangs_is_ended_in_time_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "py-spy"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path / 'pid'}\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(pyspy, "program", lambda: str(program))
+    monkeypatch.setattr(pyspy, "LAST_CHANCE", 0.1)
+    with pytest.raises(HangError, match=r"gave no answer about process \d+ within 0.3 s"):
+        pyspy.run_pyspy(os.getpid(), ["dump"], 0.3)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 
 
 def test_a_process_that_runs_no_python_code_is_a_dump() -> None:

@@ -16,9 +16,11 @@ import pytest
 import servers
 from hangdebug.capture.interpreter import asyncio_pstree, layout, tasks
 from hangdebug.capture.interpreter.coroutines import Moved
+from hangdebug.capture.interpreter.known_layouts import ROWS
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import Objects
+from hangdebug.capture.interpreter.runtimes import runtime_of
 from hangdebug.capture.interpreter.tasks import failed_tasks_of, layout_for, tasks_of, walk
 from hangdebug.evidence.model import Task
 
@@ -53,10 +55,19 @@ def marked(name: str) -> int:
 
 
 def by_name(pid: int) -> dict[str, Task]:
+    """Nothing is started for it, but for a Python that is not known yet."""
+    if not is_known(pid):
+        tasks.probe(pid)
     found = tasks_of(pid)
     assert found.note == ""
     assert len({task.name for task in found.tasks}) == len(found.tasks)
     return {task.name: task for task in (*found.tasks, *failed_tasks_of(pid))}
+
+
+def is_known(pid: int) -> bool:
+    """Whether it is a version of which a row is on file."""
+    found = runtime_of(pid)
+    return found is not None and tuple(map(int, (found.version or "0").split("."))) in ROWS
 
 
 def own(task: Task) -> list[tuple[str, int | None]]:
@@ -196,6 +207,7 @@ def with_lists() -> Iterator[int]:
 def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node's two neighbours must name it; then the interpreter is asked itself."""
     with with_lists() as pid:
+        tasks.probe(pid)
         nodes = [task.id + layout_for(pid).task_node for task in tasks_of(pid).tasks]
         honest = Memory.word
         monkeypatch.setattr(Memory, "word", lambda self, at: honest(self, at) + 16 * (at == nodes[3] + 8))
@@ -216,12 +228,30 @@ def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypa
         monkeypatch.setattr(tasks, "layouts", {})
         monkeypatch.setattr(tasks, "known_layout", lambda pid: None)
         monkeypatch.setattr(tasks, "check_layout", lambda one: (_ for _ in ()).throw(Unreadable("odd")))
+        tasks.probe(pid)
         found = tasks_of(pid)
     assert found.note == asyncio_pstree.NOTE and found.tasks
 
 
 @pytest.mark.live
-def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tasks_of_a_known_python_are_read_with_nothing_started(python: Path, monkeypatch) -> None:
+    def refuse(*words: object, **options: object) -> None:
+        raise AssertionError("something was started")
+
+    with running(python) as pid:
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+        if not is_known(pid):
+            pytest.skip(f"{python} is of a version that has to be measured; --probe-interpreter does it")
+        tasks.probe(pid)
+        found = tasks_of(pid)
+        monkeypatch.undo()
+    assert found.note == "" and len(found.tasks) == 20
+
+
+@pytest.mark.live
+def test_an_unknown_interpreter_is_started_when_asked_and_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     begun = []
     whole = tasks.measured_specimen
     monkeypatch.setattr(tasks, "measured_specimen", lambda pid: begun.append(pid) or whole(pid))
@@ -232,6 +262,10 @@ def test_the_workers_of_a_server_are_measured_once(monkeypatch: pytest.MonkeyPat
         running(Path(sys.executable)) as other,
         ThreadPoolExecutor(4) as pool,
     ):
+        unasked = list(map(tasks_of, (one, other)))
+        assert not begun and all(one.note.endswith(tasks.NOT_KNOWN) and not one.tasks for one in unasked)
+        for pid in (one, other):
+            tasks.probe(pid)
         found = list(pool.map(tasks_of, (one, other, one, other)))
     assert len(begun) == 1 and all(len(reading.tasks) == 20 for reading in found)
 
@@ -261,7 +295,7 @@ def test_what_cannot_be_read_is_a_note() -> None:
             found = tasks_of(other.pid)
         finally:
             other.kill()
-    assert (found.tasks, found.note) == ((), f"its asyncio tasks were not read: {layout.NOT_STARTED}")
+    assert (found.tasks, found.note) == ((), f"its asyncio tasks were not read: {tasks.NOT_KNOWN}")
 
 
 class Spoilt(Memory):
@@ -327,5 +361,6 @@ def test_an_interpreter_that_says_something_else_is_a_note(says: str, monkeypatc
     monkeypatch.setattr(tasks, "layouts", {})  # what fails here is not to be remembered by the next test
     monkeypatch.setattr(tasks, "known_layout", lambda pid: None)
     with running(Path(sys.executable)) as pid:
+        tasks.probe(pid)
         found = tasks_of(pid)
-    assert found.tasks == () and "were not read" in found.note
+    assert found.tasks == () and "were not read" in found.note and tasks.NOT_KNOWN not in found.note

@@ -228,6 +228,49 @@ def test_work_that_changes_anything_is_not_left_half_way_and_the_head_says_what_
     assert "snippets/stream_executor.py" in patch.stays[0]
 
 
+LIMITED = {  # what the work calls, and what it calls then
+    "requests.get(seen)": "requests.get(seen, timeout=10)",
+    "requests.Session().get(seen)": "requests.Session().get(seen, timeout=10)",
+    "requests.get(seen, timeout=None)": "requests.get(seen, timeout=10)",
+    "httpx.Client(timeout=None).get(seen)": "httpx.Client(timeout=10).get(seen)",
+    "urllib3.PoolManager().request('GET', seen)": "urllib3.PoolManager().request('GET', seen, timeout=10)",
+    "psycopg.connect(seen).execute('select 1')": "psycopg.connect(seen, connect_timeout=10).execute('select 1')",
+    "redis.Redis().get(seen)": "redis.Redis(socket_timeout=10).get(seen)",
+    "redis.Redis.from_url(seen).hgetall('a')": "redis.Redis.from_url(seen, socket_timeout=10).hgetall('a')",
+    "socket.create_connection((seen, 80)).close()": "socket.create_connection((seen, 80), timeout=10).close()",
+}
+AS_IT_IS = (  # a limit of its own, however it is said
+    "requests.get(seen, timeout=3)",
+    "httpx.get(seen)",
+    "urllib3.PoolManager(timeout=2).request('GET', seen)",
+    "psycopg.connect('host=db connect_timeout=3').execute('select 1')",
+    "redis.Redis(socket_timeout=1).get(seen)",
+    "socket.create_connection((seen, 80), 3).close()",
+)
+WRITES = (
+    "requests.Session().post(seen)",
+    "psycopg.connect(seen).execute('delete from t')",
+    "redis.Redis().set(seen, 1)",
+    "urllib3.PoolManager().request('POST', seen)",
+)
+MODULES = "import httpx, psycopg, redis, requests, socket, urllib3\n"
+
+
+@pytest.mark.parametrize("old, new", [*LIMITED.items(), *((each, each) for each in AS_IT_IS)])
+def test_a_call_without_a_limit_gets_one_where_the_work_may_be_left(old: str, new: str) -> None:
+    after, findings = fix.run_rules(fix.RULES, MODULES + STREAM.replace("print(seen)", old), "app.py", None)
+    assert f"        {new}\n" in after and "if stop.is_set():" in after
+    said = [item.message for item in findings if "had no time-out" in item.message]
+    assert bool(said) == (old != new)
+    assert ("statement_timeout" in "".join(said)) == ("connect_timeout=10" in new)
+
+
+@pytest.mark.parametrize("call", WRITES)
+def test_work_that_writes_to_its_peer_is_not_left_half_way(call: str) -> None:
+    after, _ = fix.run_rules(fix.RULES, MODULES + STREAM.replace("print(seen)", call), "app.py", None)
+    assert "stop" not in after and call in after and "cancel_futures=True" in after
+
+
 def test_a_function_that_another_file_uses_keeps_its_parameters(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(STREAM)
     (tmp_path / "other.py").write_text("from app import poll\n")

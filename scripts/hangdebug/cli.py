@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
-from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours
+from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours, printable
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -19,24 +22,35 @@ if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than t
     from hangdebug.repair.proof.prove import Plan
     from hangdebug.sources import Source
 
-INTERRUPTED, UNDECIDED = 130, 3
+UNDECIDED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name in a dump may hold what this terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     arguments = command_line().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
-        return run(arguments)
+        status = run(arguments)
+        sys.stdout.flush()
     except HangError as error:
         print(for_stream(f"{our_name()}: {error}", sys.stderr), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"\n{our_name()}: interrupted; what is already written stays", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + getattr(stop, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would fail once more at the end
+        what = f"{error.filename} cannot be used." if error.filename else "What was to be printed could not be written."
+        look = f"ls -ld {shlex.quote(str(error.filename or '.'))}; df -h .   # then the same command again"
+        print(for_stream(f"{our_name()}: {HangError(what, f'{error.strerror}.', look)}", sys.stderr), file=sys.stderr)
+        return 2
+    return status
 
 
 def for_stream(text: str, stream: TextIO) -> str:
@@ -49,7 +63,7 @@ def for_stream(text: str, stream: TextIO) -> str:
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 # -- verbs ---------------------------------------------------------------------------------------------
@@ -227,7 +241,7 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
     if unwritten:
         return 2
     if listed:
-        print(scan.write_list(findings, skipped, arguments), end="")
+        show_text(scan.write_list(findings, skipped, arguments))
         return 1 if findings else 0
     if not changed:
         say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")
@@ -269,7 +283,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     for place in places:
         say(f"-- {place}")
         checks.append(prove.prove(plan, place, tell))
-    print(prove.compared(checks[0], checks[1], (places[0], places[1])))
+    print(printable(prove.compared(checks[0], checks[1], (places[0], places[1]))))
     for check, when in zip(checks, ("before", "after")):
         save(check, arguments.save and Path(arguments.save).with_suffix(f".{when}.json"))
     return 0 if prove.proved(checks[0], checks[1]) else 1

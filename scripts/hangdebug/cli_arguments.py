@@ -45,7 +45,7 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         "hang.py record --port 8000",
         "hang.py record --pid 4284 --seconds 10 --out flames",
     )
-    live_arguments(recording)
+    live_arguments(recording, tasks=False)
     recording.add_argument(
         "--seconds", type=seconds, default=2.0, help="how long to sample, in whole seconds (default: 2)"
     )
@@ -271,10 +271,17 @@ def examples(*shown: str) -> str:
     return "examples:\n" + "\n".join(f"  {line}" for line in shown)
 
 
-def live_arguments(to: argparse.ArgumentParser) -> None:
+def live_arguments(to: argparse.ArgumentParser, tasks: bool = True) -> None:
+    """Which process; and where its `tasks` are read, whether its Python may be started for that."""
     which = to.add_mutually_exclusive_group()
     which.add_argument("--pid", type=whole, action="append", help="a process; of a supervisor, its workers too")
     which.add_argument("--port", type=port, help="the local TCP port that it listens on")
+    if tasks:
+        to.add_argument(
+            "--probe-interpreter",
+            action="store_true",
+            help="of a Python that is not known here: start it once more, empty, to learn how its tasks are read",
+        )
 
 
 def whole(text: str) -> int:

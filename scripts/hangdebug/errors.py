@@ -17,7 +17,7 @@ class HangError(Exception):
 
     def __str__(self) -> str:
         parts = [self.what, self.why and f"Why: {self.why}", self.next and f"Next: {self.next}"]
-        return "\n".join(part for part in parts if part)
+        return printable("\n".join(part for part in parts if part))
 
 
 class NotADump(HangError):
@@ -52,8 +52,17 @@ class BadRequest(HangError):
     """The arguments do not fit together."""
 
 
+class CannotWrite(BadRequest):
+    """The disk is full, or the place may not be written to. What stood there before is still there."""
+
+
 class ServiceFailed(HangError):
     """A bundled service did not start or did not answer."""
+
+
+def printable(text: str) -> str:
+    """Without control characters: a dump is untrusted, and a terminal obeys escape sequences and turns of direction."""
+    return "".join(char if char in "\n\t" or char.isprintable() else "?" for char in text)
 
 
 def our_program(root: bool = False) -> tuple[str, ...]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable
 
@@ -15,21 +13,26 @@ from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.answer.states import ENTRIES
 from hangdebug.capture.bundle import (
-    AT_ONCE,
     Pause,
     capture,
     look_below_python,
     sample_for_a_second,
+    side_by_side,
     sleep_between,
     watch_for_a_second,
+    watch_requests,
 )
 from hangdebug.capture.processes import Target
 from hangdebug.errors import BadBundle, BadRequest, NoProcess, ours
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
+from hangdebug.files import scratch_folder
 from hangdebug.scene.loop import runs_without_a_frame
+from hangdebug.scene.open_requests import seconds_until_long
+from hangdebug.scene.scene import scene
 
 STATES_TO_WATCH = ("threadpool-exhausted", "inconclusive")
+STATES_TO_FOLLOW = ("inconclusive", "healthy")
 
 Say = Callable[[str], None]
 
@@ -47,18 +50,22 @@ def observe(
     found = read_bundle(folder)
     if samples is not None or pause(0):
         return found
-    known = [(diagnose(one), one.process.pid) for one in found]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    known = [(one, diagnose(one)) for one in found if one.process.pid is not None]
+    with side_by_side() as pool:
         again = [
-            pool.submit(look_again, answer, pid, folder / str(pid), say) for answer, pid in known if pid is not None
+            pool.submit(look_again, one, answer, folder / str(one.process.pid), say, pause) for one, answer in known
         ]
     more = [one.result() for one in again]
     return read_bundle(folder) if any(more) else found
 
 
-def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> bool:
-    """A second of watching or of sampling, where that can tell a hang from work that makes progress; whether it did."""
+def look_again(evidence: Evidence, answer: Diagnosis, place: Path, say: Say, pause: Pause) -> bool:
+    """Some seconds more, where they can tell a hang from work that makes progress. Returns whether there is more."""
     known = set(place.iterdir())
+    pid = evidence.process.pid or 0
+    seconds = seconds_until_long(scene(evidence)) if answer.state in STATES_TO_FOLLOW else 0
+    if seconds:
+        watch_requests(pid, place, seconds, evidence.process.listening, say, pause)
     second_loop = answer.state == "inconclusive" and answer.role == "event-loop"
     if (answer.state in STATES_TO_WATCH and answer.role in ("worker", "other")) or second_loop:
         watch_for_a_second(pid, place, say)
@@ -67,13 +74,13 @@ def look_again(answer: Diagnosis, pid: int, place: Path, say: Say) -> bool:
         look_below_python(pid, place, say)
     if answer.role in ("event-loop", "main") and answer.confidence < WATCH_AGAIN:
         sample_for_a_second(pid, place, say)
-    return set(place.iterdir()) != known
+    return bool(seconds) or set(place.iterdir()) != known
 
 
 def observe_briefly(target: Target, say: Say, samples: int | None = None) -> tuple[Evidence, ...]:
     """The same, with nothing left on disk."""
-    with tempfile.TemporaryDirectory(prefix="hang-") as name:
-        return observe(target, Path(name) / "evidence", say, samples=samples)
+    with scratch_folder() as folder:
+        return observe(target, folder / "evidence", say, samples=samples)
 
 
 def watch(
@@ -89,8 +96,8 @@ def watch(
     if keep and Path(keep).exists():
         other = ours("diagnose", "--port", "PORT", "--watch", "--save", "ANOTHER_FOLDER")
         raise BadRequest(f"{keep} is there already.", "Evidence of two moments must not be mixed.", other)
-    with tempfile.TemporaryDirectory(prefix="hang-") as name:
-        first, second = Path(name) / "first", Path(name) / "second"
+    with scratch_folder() as scratch:
+        first, second = scratch / "first", scratch / "second"
         while True:
             for folder in (first, second):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -77,12 +77,17 @@ def process_in(word: str) -> Source | None:
     return ("--port", str(port))
 
 
-def target_of(source: Source) -> Target:
+def target_of(source: Source, arguments: argparse.Namespace) -> Target:
     """The processes that a live source means. Raises HangError."""
+    from hangdebug.capture.interpreter.tasks import probe
     from hangdebug.capture.processes import on_port, resolve
 
     kind, number = source
-    return resolve(int(number)) if kind == "--pid" else on_port(int(number))
+    target = resolve(int(number)) if kind == "--pid" else on_port(int(number))
+    if getattr(arguments, "probe_interpreter", False):
+        for pid in target.workers:
+            probe(pid)
+    return target
 
 
 def the_target(arguments: argparse.Namespace) -> Target:
@@ -92,7 +97,7 @@ def the_target(arguments: argparse.Namespace) -> Target:
         raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
     if not pids and arguments.port is None:
         raise BadRequest("Which process?", "Neither --pid nor --port was given.", ours("capture", "--port", 8000))
-    return target_of(("--pid", str(pids[0])) if pids else ("--port", str(arguments.port)))
+    return target_of(("--pid", str(pids[0])) if pids else ("--port", str(arguments.port)), arguments)
 
 
 def evidence_from(source: Source, arguments: argparse.Namespace, say: Say) -> tuple[Evidence, ...]:
@@ -100,7 +105,7 @@ def evidence_from(source: Source, arguments: argparse.Namespace, say: Say) -> tu
     if len(source) == 2:
         from hangdebug.observe import observe, observe_briefly
 
-        target = target_of(source)
+        target = target_of(source, arguments)
         samples = getattr(arguments, "samples", None)
         if arguments.save:
             return observe(target, Path(arguments.save), say, samples=samples)

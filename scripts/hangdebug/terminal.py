@@ -13,6 +13,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
+from hangdebug.errors import printable
+
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "1;31", "1;32", "1;33", "36"
 VERDICT = {"healthy": GREEN, "inconclusive": YELLOW}  # by state; any other is a hang
 LEAST, MOST = 40, 110  # columns: text that is wider is hard to read
@@ -48,7 +50,7 @@ def coloured(stream: TextIO) -> bool:
 
 def fitted(text: str, stream: TextIO) -> str:
     """The text as `stream` shows it best: what a name or a file's line holds cannot command the terminal."""
-    lines = "".join(char if char in "\n\t" or char.isprintable() else "?" for char in text).split("\n")
+    lines = printable(text).split("\n")
     if stream.isatty():
         width = max(LEAST, min(MOST, shutil.get_terminal_size().columns))
         lines = [part for line in lines for part in wrapped(line, width)]

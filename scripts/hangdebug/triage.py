@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ from hangdebug import shipped
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import Target, resolve
-from hangdebug.errors import HangError, MissingTool, ServiceFailed, ours, to_install
+from hangdebug.errors import HangError, MissingTool, ServiceFailed, ours, printable, to_install
+from hangdebug.files import scratch_folder
 from hangdebug.observe import new_folder, observe
 from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
@@ -59,10 +59,11 @@ def own(target: Target, keep: Path, say: Say) -> Diagnosis:
     folder = new_folder(target, keep)
     answer = worst(map(diagnose, observe(target, folder, progress)))
     say(as_text(answer))
-    say(f"evidence   {folder}")
+    say(printable(f"evidence   {folder}"))
     patch = proposal(answer, say)
     if patch is not None:
-        say(f"\n{fix.diff(patch)}\nNothing was changed. To apply it: {answer.remedy and answer.remedy.command} --write")
+        command = answer.remedy and answer.remedy.command
+        say(printable(f"\n{fix.diff(patch)}\nNothing was changed. To apply it: {command} --write"))
     return answer
 
 
@@ -89,8 +90,8 @@ def demo(keep: Path, say: Say) -> bool:
     """
     began = time.monotonic()
     lab = laboratory()
-    with failures(lab), tempfile.TemporaryDirectory(prefix="triage-") as scratch:
-        copy = lab.copy_app(Path(scratch) / "newsroom")
+    with failures(lab), scratch_folder("triage-") as scratch:
+        copy = lab.copy_app(scratch / "newsroom")
         say("1. Start the news service, open its stream, and leave.")
         with lab.newsroom() as news:
             before = replay(news, 1, say)
@@ -104,7 +105,7 @@ def demo(keep: Path, say: Say) -> bool:
             say("\nNOT PROVED: the service did not hang as expected, or no rewrite was found.")
             return False
         shown = replace(patch, file=str(Path(patch.file).relative_to(copy)))
-        say(f"\n4. The rewrite, applied to a copy.\n\n{fix.diff(shown)}")
+        say(f"\n4. The rewrite, applied to a copy.\n\n{printable(fix.diff(shown))}")
         fix.write(patch)
         say("5. Start the copy, replay the disconnect, end it with Ctrl-C.")
         rewritten = recovered(lab, copy, say)
@@ -191,4 +192,4 @@ def failures(lab: ModuleType) -> Iterator[None]:
 
 
 def progress(line: str) -> None:
-    print(f"   {line}", file=sys.stderr, flush=True)
+    print(printable(f"   {line}"), file=sys.stderr, flush=True)

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 
 from fastapi import FastAPI
 
-STATE = "inconclusive"
+STATE = "tasks-waiting"
 CAUSE = "other"
 TRIGGER = ("/quote",)
 CONTROL = "/health"

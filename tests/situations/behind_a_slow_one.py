@@ -1,12 +1,12 @@
-"""Requests queue for an asyncio.Lock whose holder awaits a peer: it may be slow, or silent for ever."""
+"""Requests queue for an asyncio.Lock whose holder awaits a peer, which has been silent for long."""
 
 import asyncio
 import socket
 
 from fastapi import FastAPI
 
-STATE = "inconclusive"
-CAUSE = "lock"
+STATE = "tasks-waiting"
+CAUSE = "socket"
 NEEDS_KERNEL = True
 TRIGGER = ("/quote",)
 COUNT = 3
@@ -23,6 +23,6 @@ async def health():
 
 @app.get("/quote")
 async def quote():
-    async with lock:  # <-- lock
+    async with lock:
         reader, _ = await asyncio.open_connection(*broker.getsockname())
-        return await reader.readline()
+        return await reader.readline()  # <-- socket

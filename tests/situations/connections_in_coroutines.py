@@ -5,7 +5,7 @@ import socket
 import httpx
 from fastapi import FastAPI
 
-STATE = "inconclusive"
+STATE = "tasks-waiting"
 CAUSE = "connection-pool"
 NEEDS = "httpx"
 NEEDS_KERNEL = True

@@ -1,14 +1,14 @@
 """gevent's WSGI server, and a greenlet that waits for an event as it should: the others are served meanwhile.
 
-What a greenlet waits for that does not run cannot be read, so nobody may be sure that it is well.
+What a greenlet waits for that does not run cannot be read, so nobody can say whether it is well.
 """
 
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
 SERVER = "script"
-STATE = "healthy"
-CAUSE = "none"
+STATE = "inconclusive"
+CAUSE = "other"
 TRIGGER = ("/updates",)
 CONTROL = "/health"
 NEEDS = "gevent"

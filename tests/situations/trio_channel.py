@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 SERVER = "script"
-STATE = "healthy"
-CAUSE = "none"
+STATE = "inconclusive"
+CAUSE = "other"
 NEEDS = "hypercorn trio"
 TRIGGER = ("/job",)
 COUNT = 3

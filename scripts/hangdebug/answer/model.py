@@ -36,7 +36,8 @@ class Verdict:
 
     A `bystander` serves nothing itself, such as a supervisor: it is not the answer while another process is.
     `ring` is the ring of waits that the state rests on, if any: each thread waits for the next one. `decides` is a
-    command whose result would decide what is open, with `{pid}` for the process.
+    command whose result would decide what is open, with `{pid}` for the process. `fix` is the rewrite that suits, where
+    that of the cause does not.
     """
 
     state: State
@@ -48,6 +49,7 @@ class Verdict:
     bystander: bool = False
     ring: tuple[WaitsFor, ...] = ()
     decides: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,16 @@ class BlockingFrame:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do next: the snippet to copy, the rewrite to apply, the command that shows it as a diff."""
+    """What to do next: the snippet to copy, the rewrite to apply, the command that shows it as a diff.
+
+    `by_hand` says which lines to change, by whom they are waited for and who should have gone on; "" where that is not
+    known.
+    """
 
     snippet: str | None
     fix: str | None
     command: str | None
+    by_hand: str = ""
 
 
 @dataclass(frozen=True)

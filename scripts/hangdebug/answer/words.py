@@ -11,15 +11,16 @@ from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.errors import ours
 from hangdebug.evidence import patterns as re
-from hangdebug.evidence.model import Task
+from hangdebug.evidence.model import Frame, Task
 from hangdebug.scene.loop import spins
 from hangdebug.scene.requests import innocence, standing_threads
-from hangdebug.scene.rings import node_name
+from hangdebug.scene.rings import NOBODY, node_name
 from hangdebug.scene.scene import Scene, identity
 from hangdebug.scene.tasks import could_be_ended_by, ends_of, task_waits, waits_for_object
 from hangdebug.scene.waits import Wait, WaitsFor, name_of, stuck_workers
 from hangdebug.scene.waits import wait as wait_of
 
+LOCK_NAME = re.compile(r"`([^`]+)`")
 NAME_TAKEN = re.compile(r"([A-Za-z_][\w.]*)\.acquire\(")
 LOOPS_THREAD, LOOP, WORKER = "the event loop's thread", "the event loop", "a synchronous worker"
 
@@ -79,18 +80,29 @@ def failed_tasks(scene: Scene) -> tuple[str, ...]:
 
 def release_words(scene: Scene, wait: Wait | None) -> tuple[str, ...]:
     """Which line should have released what the wait's own line takes; () where the source is not at hand."""
+    taken = name_taken(scene, wait)
+    if wait is None or wait.frame is None or not taken:
+        return ()
+    found, late = releases(scene, wait.frame, taken)
+    if not found:
+        return (f"No line that is at hand in {wait.frame.file.rpartition('/')[2]} releases `{taken}`.",)
+    where = "is not in a `finally`: what raises or returns before it keeps the permit"
+    return (f"`{taken}.release()` ({', '.join(late)}) {where}.",) if late else ()
+
+
+def name_taken(scene: Scene, wait: Wait | None) -> str:
+    """The name that the wait's own line acquires, "" where it shows none."""
     frame = wait.frame if wait is not None else None
     lines = scene.evidence.sources.get(frame.file, {}) if frame is not None else {}
     taken = NAME_TAKEN.search(lines.get(frame.line or 0, "")) if frame is not None else None
-    if frame is None or taken is None:
-        return ()
-    file = frame.file.rpartition("/")[2]
-    found = [number for number in lines if f"{taken[1]}.release(" in lines[number]]
-    if not found:
-        return (f"No line that is at hand in {file} releases `{taken[1]}`.",)
-    late = [f"{file}:{number}" for number in found if not in_finally(lines, number)]
-    where = "is not in a `finally`: what raises or returns before it keeps the permit"
-    return (f"`{taken[1]}.release()` ({', '.join(late)}) {where}.",) if late else ()
+    return taken[1] if taken else ""
+
+
+def releases(scene: Scene, frame: Frame, name: str) -> tuple[list[int], list[str]]:
+    """The lines of the frame's file that release it, and the places of those that may be passed over."""
+    lines, file = scene.evidence.sources.get(frame.file, {}), frame.file.rpartition("/")[2]
+    found = [number for number in lines if f"{name}.release(" in lines[number]]
+    return found, [f"{file}:{number}" for number in found if not in_finally(lines, number)]
 
 
 def in_finally(lines: Mapping[int, str], number: int) -> bool:
@@ -233,15 +245,50 @@ def exonerated(found: Found) -> list[str]:
 
 
 def remedy(found: Found, frame: BlockingFrame | None) -> Remedy | None:
-    """The pattern to copy and the rewrite to apply; no rewrite where no coroutine is at fault."""
+    """What to change by hand, the pattern to copy, the rewrite to apply; none where no coroutine is at fault."""
     cause = found.cause
     fix = cause.fix if found.state.repair == "code" and not in_threads_alone(found) else None
+    fix = found.verdict.fix or fix
     if found.state.repair is None or not (cause.snippet or fix):
         return None
     command = None
     if fix and frame is not None:
         command = ours("fix", f"{frame.file}:{frame.line}")
-    return Remedy(cause.snippet, fix, command)
+    return Remedy(cause.snippet, fix, command, by_hand(found))
+
+
+def by_hand(found: Found) -> str:
+    """Which lines to change where locks are waited for: who has each, who wants it, where it should be given back."""
+    wait, ring = found.verdict.wait, found.verdict.ring
+    if wait is not None and wait.coroutine:
+        name = name_taken(found.scene, wait)
+        late = releases(found.scene, wait.frame, name)[1] if wait.frame is not None and name else []
+        where = f"{wait.frame} takes: `async with {name}:`, or put it in a `finally`"
+        return f"`{name}.release()` ({', '.join(late)}) has to give back on every way out what {where}." if late else ""
+    names = [LOCK_NAME.match(edge.through) for edge in ring]
+    if not ring or found.cause.id != "lock" or names[0] is None or ring[0].frame is None:
+        return ""
+    lock, place = names[0][1], ring[0].frame
+    if ring[-1].waits_for == NOBODY:
+        passed = ", ".join(releases(found.scene, place, lock)[1])
+        line = f"`{lock}.release()` ({passed})" if passed else f"Whoever takes `{lock}`"
+        does = "has to run on every way out" if passed else "has to release it on every way out"
+        return f"{line} {does}, for {ring[0].thread} waits for that in {place}: `with {lock}:`, or a `finally`."
+    if len(ring) == 1:
+        taken = ring[0].through.rpartition(" took in ")[2]
+        return f"Take `{lock}` once: {place} wants it, and the same thread took it in {taken}, further out."
+    if any(edge.kind == "task" for edge in ring):
+        held = next(edge for edge in ring if edge.kind == "task")
+        where = f"before it awaits in {held.frame}: await outside of the `with`, or make it an asyncio.Lock"
+        return f"{held.thread} has to release `{lock}` {where}. {ring[0].thread} waits for it in {place}."
+    if any(edge.kind != "lock" or edge.frame is None or edge.concluded for edge in ring) or not all(names):
+        return ""
+    steps = [
+        f"{edge.frame} takes `{wanted[1]}` while it holds `{held[1]}`"
+        for edge, wanted, held in zip(ring, names, [names[-1], *names[:-1]])
+        if wanted and held
+    ]
+    return f"Take the locks in one order everywhere: {', and '.join(steps)}. Turn one of these round."
 
 
 def in_threads_alone(found: Found) -> bool:

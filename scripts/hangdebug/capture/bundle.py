@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 import threading
 import time
 import zipfile
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Callable
 
-from hangdebug import __version__
+from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact, sockets
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
@@ -93,21 +93,39 @@ def capture_processes(
     """The evidence of all processes, side by side: most of the time is waiting. Those that could not be read."""
     seen = threading.Event()  # the supervisor's first sample tells whether the processes below it are its workers
 
+    def pause_or_end(seconds: float) -> bool:
+        return pyspy.ending.is_set() or pause(seconds)
+
     def attempt(pid: int) -> tuple[int, HangError] | None:
         try:
-            capture_process(pid, target.supervisor, folder, samples, say, seen, pause)
+            capture_process(pid, target.supervisor, folder, samples, say, seen, pause_or_end)
         except HangError as error:
             return pid, error
         finally:
             seen.set()
         return None
 
-    with ThreadPoolExecutor(AT_ONCE + 1) as pool:
+    with side_by_side() as pool:
         first = [pool.submit(attempt, pid) for pid in target.workers if pid == target.supervisor]
         if first:
             seen.wait()
         others = [pool.submit(attempt, pid) for pid in processes_below(target, folder)]
         return [failed for failed in (done.result() for done in first + others) if failed]
+
+
+@contextmanager
+def side_by_side() -> Iterator[ThreadPoolExecutor]:
+    """Threads for what is looked at at once. Where the block is interrupted, what they have begun is ended soon."""
+    pool = ThreadPoolExecutor(AT_ONCE + 1)
+    try:
+        yield pool
+    except BaseException:
+        pyspy.ending.set()
+        raise
+    finally:
+        with files.uninterrupted():
+            pool.shutdown(cancel_futures=True)
+            pyspy.ending.clear()
 
 
 def processes_below(target: processes.Target, folder: Path) -> list[int]:
@@ -135,12 +153,8 @@ def runs_a_loop(place: Path) -> bool:
 def start_folder(folder: Path) -> None:
     """Raises BadRequest where evidence would be mixed with something else."""
     other = ours("capture", "--pid", "PID", "--out", "ANOTHER_FOLDER")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        filled = any(folder.iterdir())
-    except OSError as error:
-        raise BadRequest(f"{folder} cannot be created.", error.strerror or str(error), other) from error
-    if filled:
+    files.make_folder(folder)
+    if has_entries(folder):
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {
@@ -153,6 +167,14 @@ def start_folder(folder: Path) -> None:
         "removed": {},
     }
     write_part(folder / "manifest.json", json.dumps(manifest, indent=1))
+
+
+def has_entries(folder: Path) -> bool:
+    """Raises CannotWrite."""
+    try:
+        return any(folder.iterdir())
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
 
 
 def add_note(folder: Path, text: str) -> None:
@@ -183,7 +205,7 @@ def capture_process(
     """
     place = folder / str(pid)
     process = processes.facts(pid, supervisor)
-    place.mkdir(exist_ok=True)
+    files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     runtime = processes.runtime_or_none(pid)
     if runtime is not None and (runtime.interpreters or 0) > 1:
@@ -267,8 +289,7 @@ def take_samples(
             break
     if proc.has_proc(pid) and snapshots:
         keep_tasks(pid, place)
-        write_part(place / "children-after.tsv", proc.copy_children(pid))
-        write_part(place / "answers.tsv", sockets.copy_answers(pid, process.listening))
+        keep_clients(pid, place, process.listening)
     if missed:
         looks = "look" if len(missed) == 1 else "looks"
         add_remark(
@@ -310,6 +331,21 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
+
+
+def watch_requests(pid: int, place: Path, seconds: float, listening: tuple[int, ...], say: Say, pause: Pause) -> None:
+    """Read the tasks and the clients again after a while in which nothing attaches: who is still without an answer?"""
+    if not proc.has_proc(pid) or pause(seconds):
+        return
+    keep_tasks(pid, place)
+    keep_clients(pid, place, listening)
+    say(f"process {pid}: a request had no answer, so it was watched for {seconds:.0f} s more")
+
+
+def keep_clients(pid: int, place: Path, listening: tuple[int, ...]) -> None:
+    """Which children stand in a write, and which clients have had no answer."""
+    write_part(place / "children-after.tsv", proc.copy_children(pid))
+    write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
 
 
 def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:
@@ -355,7 +391,8 @@ def keep_tasks(pid: int, place: Path) -> None:
     """asyncio's tasks and their sources: before the first attach and after the last they show who still waits."""
     number = len(list(place.glob("tasks-*.json")))
     found = tasks.tasks_of(pid)
-    waited = number and any(map(waits_for_a_task, found.tasks))
+    groups = {one for task in found.tasks if task.awaits and runs_application(task) for one in task.awaits.of}
+    waited = number and any(waits_for_a_task(task, groups) for task in found.tasks)
     if waited:
         found = replace(found, tasks=found.tasks + tasks.failed_tasks_of(pid))
     write_part(place / f"tasks-{number}.json", tasks.as_json(found))
@@ -366,11 +403,18 @@ def keep_tasks(pid: int, place: Path) -> None:
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 
-def waits_for_a_task(task: Task) -> bool:
-    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then."""
-    if task.awaits is None or not any(map(is_application, task.frames)):
+def waits_for_a_task(task: Task, groups: Set[int]) -> bool:
+    """Whether the application waits for another task. Who could end that takes longer to find out: ask only then.
+
+    `groups` are the tasks for which the application waits as for a group.
+    """
+    if task.awaits is None or not (task.id in groups or runs_application(task)):
         return False
     return task.awaits.kind in COUNTS or (task.awaits.kind == "Future" and is_application(task.frames[0]))
+
+
+def runs_application(task: Task) -> bool:
+    return any(map(is_application, task.frames))
 
 
 def kernel_rows(pid: int, known: proc.Rows | None = None) -> str:
@@ -381,13 +425,18 @@ def kernel_rows(pid: int, known: proc.Rows | None = None) -> str:
 
 
 def pack(folder: Path) -> Path:
-    """The bundle as FOLDER.zip beside it; the folder stays. Returns the archive's path."""
+    """The bundle as FOLDER.zip beside it; the folder stays. Returns the archive's path. Raises CannotWrite."""
+    folder = folder if folder.name else folder.resolve()  # "." has no name
     archive = folder.with_name(folder.name + ".zip")
-    partial = archive.with_name(archive.name + ".part")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
-    os.replace(partial, archive)
+    try:
+        with files.replacing(archive) as partial:
+            partial.touch(exist_ok=False)
+            partial.chmod(files.MINE)
+            with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
+                for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                    opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+    except OSError as error:
+        raise files.cannot_write(archive, error) from error
     return archive
 
 
@@ -411,6 +460,4 @@ def write_part(path: Path, text: str) -> None:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:
         count_removed(path, removed)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8", errors="replace")
-    os.replace(partial, path)
+    files.write_whole(path, text)

@@ -41,6 +41,7 @@ KEEPS_THE_FUNCTION = frozenset(
     "asynccontextmanager contextmanager staticmethod classmethod property setter cached_property "
     "lru_cache cache wraps on_event overload override abstractmethod dataclass".split()
 )
+STARTS = ("start_soon",)  # runs the function at once, and no other time
 AT_START = ("lifespan", "on_startup", "on_shutdown")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 Definition = Union[ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef]
@@ -167,7 +168,9 @@ def short_name(node: ast.AST) -> str:
 def names_handed_on(tree: ast.AST) -> Iterator[str]:
     """The names that are handed on instead of called: whoever gets one may call it later."""
     nodes = list(ast.walk(tree))
-    skipped = {id(one.func) for one in nodes if isinstance(one, ast.Call)}
+    calls = [one for one in nodes if isinstance(one, ast.Call)]
+    skipped = {id(one.func) for one in calls}
+    skipped |= {id(one.args[0]) for one in calls if one.args and last_name(one.func) in STARTS}
     skipped |= {id(one.value) for one in nodes if isinstance(one, ast.keyword) and one.arg in AT_START}
     skipped |= {id(one.value) for one in nodes if isinstance(one, (ast.Attribute, ast.Subscript))}
     skipped |= {

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Callable
@@ -19,10 +19,14 @@ from hangdebug.capture import proc
 from hangdebug.capture.interpreter.runtimes import is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, ours, to_install
 from hangdebug.evidence import patterns as re
+from hangdebug.files import scratch_folder, uninterrupted
 
 TIMEOUT = 10.0
 PATIENCE = 3.0  # seconds in which a look that failed by chance is repeated
 MOST_PAUSE = 0.2
+# Seconds between two looks at whether the run ends, and those that py-spy then has to let go of its target.
+LOOK, LOOKS_AFTER, LAST_CHANCE = 0.25, 5, 1.0
+ending = threading.Event()
 # What py-spy prints when it looks while the interpreter changes what it looks at; a moment later it succeeds.
 PASSING_ERRORS = (
     "Failed to find a python interpreter",
@@ -33,6 +37,11 @@ PASSING_ERRORS = (
 )
 NO_THREAD = "it found no thread that could run Python, perhaps at a bad moment"
 VERSION = re.compile(r"py-spy[\w-]*\s+v?(\d+\.\d+[\w.+-]*)$")
+CRASHED_BY, NONSENSE = "it was ended by", "it printed no list of threads, but"
+CRASHED = re.compile(rf"{CRASHED_BY} SIG\w+|panicked at")
+OPTION_UNKNOWN = re.compile(
+    r"(?:unexpected|unrecognized|invalid) argument|Found argument .* which wasn't expected", re.I
+)
 UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
 
 
@@ -95,6 +104,8 @@ def dump(pid: int, missed: Callable[[str], object] = lambda why: None) -> str:
 
 def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None:
     """What is wrong with what py-spy gave, in its words or ours; None where it is a dump."""
+    if done.returncode < 0:
+        return f"{CRASHED_BY} {signal.Signals(-done.returncode).name}"
     if done.returncode != 0 or not done.stdout.strip():
         return done.stderr or f"py-spy ended with status {done.returncode} and printed nothing"
     try:
@@ -102,7 +113,7 @@ def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None
     except (ValueError, RecursionError):
         rows = None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "frames" in row for row in rows):
-        return f"it printed no list of threads, but: {first_line(done.stdout)[:80]}"
+        return f"{NONSENSE}: {first_line(done.stdout)[:80]}"
     return None if rows else NO_THREAD
 
 
@@ -131,8 +142,8 @@ def record(
     Where `interrupted` is given, Ctrl-C ends the sampling early: it is called, and what was sampled so far is returned.
     Raises as `dump` does.
     """
-    with tempfile.TemporaryDirectory(prefix="hang-") as folder:
-        file = Path(folder) / "profile.raw"
+    with scratch_folder() as folder:
+        file = folder / "profile.raw"
         words = [
             "record",
             "--pid",
@@ -163,21 +174,38 @@ def run_pyspy(
     timeout: float = TIMEOUT,
     interrupted: Callable[[KeyboardInterrupt], object] | None = None,
 ) -> subprocess.CompletedProcess[str]:
+    """Its output and status. With `interrupted`, Ctrl-C asks it to write what it has. Nothing is left running.
+
+    A session of its own keeps the terminal's Ctrl-C from it: an old py-spy that is ended while it attaches leaves the
+    target stopped.
+    """
+    spy: subprocess.Popen[str] | None = None
+    stopped = is_stopped(pid)
     try:
-        with subprocess.Popen(
-            [program(), *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        ) as spy:
-            return wait_for_output(spy, timeout, interrupted)
+        with uninterrupted():
+            spy = subprocess.Popen(
+                [program(), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        try:
+            output, errors = wait_for_output(spy, timeout)
+        except KeyboardInterrupt as stop:
+            if interrupted is None:
+                raise
+            spy.send_signal(signal.SIGINT)
+            output, errors = wait_for_output(spy, TIMEOUT)
+            interrupted(stop)
+        return subprocess.CompletedProcess(spy.args, spy.returncode, output, errors)
     except subprocess.TimeoutExpired:
         raise HangError(
             f"py-spy gave no answer about process {pid} within {timeout:g} s.",
-            "It may be in a state in which it cannot be traced.",
-            f"cat /proc/{pid}/status",
+            "It was ended. The process may be in a state in which it cannot be traced, or holds very many threads.",
+            f"cat /proc/{pid}/status   # its State and Threads; the same command again tries again",
         ) from None
     except OSError as error:
         raise MissingTool(
@@ -185,25 +213,39 @@ def run_pyspy(
             error.strerror or str(error),
             f"{sys.executable} -m pip install --force-reinstall py-spy",
         ) from error
+    finally:
+        with uninterrupted():
+            if spy is not None and spy.poll() is None:
+                end(spy, pid, stopped)
 
 
-def wait_for_output(
-    spy: subprocess.Popen[str], timeout: float, interrupted: Callable[[KeyboardInterrupt], object] | None
-) -> subprocess.CompletedProcess[str]:
-    """Its output and status. With `interrupted`, Ctrl-C asks it to write what it has. Nothing is left running."""
-    try:
+def wait_for_output(spy: subprocess.Popen[str], timeout: float) -> tuple[str, str]:
+    """What it printed on both streams. Raises TimeoutExpired, sooner where the run is being ended."""
+    until = time.monotonic() + timeout
+    while True:
         try:
-            output, errors = spy.communicate(timeout=timeout)
-        except KeyboardInterrupt as stop:
-            if interrupted is None:
+            return spy.communicate(timeout=max(0.01, min(LOOK, until - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until or ending.is_set():
                 raise
-            spy.send_signal(signal.SIGINT)
-            output, errors = spy.communicate(timeout=TIMEOUT)
-            interrupted(stop)
-    except BaseException:
+
+
+def end(spy: subprocess.Popen[str], pid: int, stopped: bool) -> None:
+    """End a py-spy that runs, once it had time to let go of its target; one that is left stopped is let go on."""
+    try:
+        spy.communicate(timeout=LAST_CHANCE)
+    except subprocess.TimeoutExpired:
         spy.kill()
-        raise
-    return subprocess.CompletedProcess(spy.args, spy.returncode, output, errors)
+        spy.communicate()
+        for _ in range(LOOKS_AFTER):
+            if not stopped and is_stopped(pid):
+                os.kill(pid, signal.SIGCONT)
+            time.sleep(LOOK / LOOKS_AFTER)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it, which is not the pause of a tracer."""
+    return (proc.text_of(f"/proc/{pid}/stat") or "").rpartition(") ")[2].startswith("T")
 
 
 def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
@@ -221,12 +263,20 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             first_line(unsupported[0]),
             to_install("--upgrade", "py-spy"),
         )
+    again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
+    if OPTION_UNKNOWN.search(stderr):
+        return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
+    if CRASHED.search(stderr):
+        why = f"{first_line(stderr)}. The process itself goes on."
+        return HangError(f"py-spy crashed while it read process {pid}.", why, f"{newer}   # or see: {again}")
+    if stderr.startswith(NONSENSE):
+        return HangError(f"What py-spy printed about process {pid} cannot be read.", stderr, again)
     if is_python(pid):
         tries = f"{failed} looks at different moments failed" if failed > 1 else "One look failed"
         return HangError(
             f"py-spy could not read the stacks of process {pid}.",
             f"{tries}; py-spy says: {first_line(stderr)}",
-            f"{program()} dump --pid {pid}   # its own words; a newer py-spy may know this Python",
+            f"{again}; a newer py-spy may know this Python",
         )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(

@@ -112,7 +112,7 @@ def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
     """A row for each client's connection that `pid` has accepted and that has sent something.
 
     The columns are the port, the milliseconds since the client sent something, and since it was sent something, -1 for
-    never. "" where the kernel does not say.
+    never. The connections that `pid` has opened itself have "peer" for a port. "" where the kernel does not say.
     """
     try:
         if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
@@ -121,8 +121,10 @@ def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
     except (OSError, AttributeError, struct.error):
         return ""
     own = {line.split("socket:[")[1][:-1] for line in copy_descriptors(pid).splitlines() if "socket:[" in line}
-    found = ((port, sent, received) for port, inode, sent, received in rows if str(inode) in own and port in listening)
-    return "# port received sent\n" + "".join(f"{port}\t{received}\t{sent}\n" for port, sent, received in found)
+    found = ((port, sent, received) for port, inode, sent, received in rows if str(inode) in own)
+    return "# port received sent\n" + "".join(
+        f"{port if port in listening else 'peer'}\t{received}\t{sent}\n" for port, sent, received in found
+    )
 
 
 def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from hangdebug.causes.database import DRIVERS
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.scene import Scene
@@ -22,6 +23,10 @@ WAITS = ("threading.py:wait", "threading.py:acquire", "threading.py:__enter__", 
 ASYNCIO_WAITS = ("asyncio/queues.py:get", "asyncio/locks.py", "asyncio/tasks.py:wait_for")
 ANYIO_WAITS = ("anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py:wait", "httpcore/_synchronization.py")
 AWAITS = (*ASYNCIO_WAITS, *ANYIO_WAITS, "sqlalchemy/util/compat.py:wait_for", "psycopg_pool/_acompat.py")
+# What pools raise when none has been given back in time.
+GAVE_UP = re.compile(
+    r"QueuePool limit|\bPoolTimeout\b|[Cc]onnection pool (?:is )?exhausted|No connection available|PoolError"
+)
 ASYNC = ("asyncpg", "aiomysql", "aiopg", "aioredis", "httpcore", "aiohttp", "asyncmy")
 WAITERS = ("aiohttp/connector.py:_wait_for_available_connection",)  # it awaits a bare future, which has no frame
 # SQLAlchemy's async pool waits in a greenlet, whose frames no task shows; its queries wait in the driver's coroutines.
@@ -31,6 +36,9 @@ GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_c
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state in ("loop-busy", "healthy"):
         return None
+    gave_up = next((one.raised for one in scene.evidence.snapshots[-1].threads if GAVE_UP.search(one.raised)), "")
+    if gave_up and not scene.last:
+        return Match(frozenset({"frames"}), (f"Its exception says so: {gave_up}",))
     step = checkout_frame(wait)
     if step is None:
         return None

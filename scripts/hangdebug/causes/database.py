@@ -12,9 +12,8 @@ the session that is "idle in transaction".
 
 from __future__ import annotations
 
-import re
-
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.kernel import sleeps_in_c
 from hangdebug.evidence.source import makers
 from hangdebug.evidence.vocabulary import EvidenceKind
@@ -78,7 +77,7 @@ DRIVERS = (
     "aiomcache",
     "beanie",
 )
-DJANGO = "django/db/"
+IN_FRAMEWORKS = ("django/db/", "odoo/sql_db.py", "frappe/database/")
 METHODS = (
     "execute",
     "executemany",
@@ -121,7 +120,7 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state in BUSY:
         return None
     peer = f" Its peer: {wait.detail}." if wait.descriptors else ""
-    if wait.inside_package(*DRIVERS) or wait.inside_folder(DJANGO):
+    if wait.inside_package(*DRIVERS) or wait.inside_folder(*IN_FRAMEWORKS):
         kind = "an asynchronous" if wait.coroutine else "a synchronous"
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}, {kind} driver.{peer}",))
     if not wait.leaf or wait.running:

@@ -11,12 +11,16 @@ open a FIFO with `O_NONBLOCK`.
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence.frames import calls
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
 PACKAGES = ("filelock", "portalocker", "fasteners", "zc", "serial", "fcntl")
 LOCKS = ("flock", "lockf")
 OPENS = ("open", "fsync", "fdatasync", "read_text", "read_bytes", "write_text", "write_bytes", "mkfifo")
+PATHLIB = tuple(
+    f"{file}:{name}" for file in ("pathlib.py", "pathlib/_local.py", "pathlib/__init__.py") for name in OPENS
+)
 ALWAYS = ("flock", "fcntl", "openat", "open", "fsync", "fdatasync")
 READS = ("read", "write", "pread64", "pwrite64", "readv", "writev", "sendfile", "ioctl")
 
@@ -25,6 +29,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state == "loop-busy" or wait.running:
         return None
     if wait.inside_package(*PACKAGES):
+        return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
+    if wait.syscall is None and not wait.leaf and calls(wait.view.inner[0], *PATHLIB):
         return Match(frozenset({"frames"}), (f"It called {wait.outermost}.",))
     by_line = wait.line_says(*LOCKS, *OPENS)
     if wait.in_syscall(*ALWAYS) or (wait.in_syscall(*READS) and on_file(wait)):

@@ -17,7 +17,8 @@ from hangdebug.scene.waits import Wait
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if seen.state != "exit-hang" or not scene.loop:
+    says_so = any(one.kind == "stopping" for snapshot in scene.evidence.snapshots for one in snapshot.stated)
+    if seen.state != "exit-hang" or not (scene.loop or says_so):
         return None
     if wait is not None and wait.view.role == "event-loop":  # the lifespan blocks the loop: that has a cause of its own
         return None

@@ -19,6 +19,7 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.evidence import patterns as re
 from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
@@ -29,7 +30,10 @@ CALLS = (
     "multiprocessing/synchronize.py:__enter__",
     "multiprocessing/synchronize.py:wait",
 )
-TASKS = ("asyncio/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py")
+TASKS = ("asyncio/locks.py", "tornado/locks.py", "anyio/_core/_synchronization.py", "anyio/_backends/_asyncio.py")
+NAME = re.compile(r"^[A-Za-z_][\w.]*$")
+# What else has its `with` written in C: it sends or writes something at the end.
+CONNECTION = re.compile(r"(?i)conn|db|sess|curs|trans|tx|file|^fh?$|sock|stream|pool")
 LOCKISH = ("lock", "mutex", "sem", "cond", "guard")
 
 
@@ -48,6 +52,9 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         kinds: set[EvidenceKind] = {"source", "kernel"} if futex else {"source"}
         words = (f"Its line takes a lock: {wait.text}",) + ((f"The kernel has it in {wait.kernel}.",) if futex else ())
         return Match(frozenset(kinds), words)
+    if wait.syscall is None and wait.entered and NAME.match(wait.entered) and not CONNECTION.search(wait.entered):
+        says = f"It enters `{wait.entered}`, and no frame shows what that does: so a lock does."
+        return Match(frozenset({"source"}), (says,))
     if futex and wait.entered:
         words = (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
         return Match(frozenset({"source", "kernel"}), words)

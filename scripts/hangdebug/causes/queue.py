@@ -14,7 +14,14 @@ from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
-MODULES = ("queue.py", "asyncio/queues.py", "multiprocessing/queues.py", "janus.py", "anyio/streams/memory.py")
+MODULES = (
+    "queue.py",
+    "asyncio/queues.py",
+    "multiprocessing/queues.py",
+    "tornado/queues.py",
+    "janus.py",
+    "anyio/streams/memory.py",
+)
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:

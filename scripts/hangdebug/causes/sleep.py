@@ -37,6 +37,9 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if sleeps(wait) and ((wait.leaf and agrees) or (wait.view.inner and wait.view.inner[0].name in NAPS)):
         kinds.add("kernel")
         words.append(f"The kernel has the thread in {wait.kernel}, which is how Python sleeps.")
+    if wait.syscall is None and wait.view.inner and wait.view.inner[0].name in NAPS and not wait.running:
+        kinds.add("frames")
+        words.append(f"It called {wait.outermost}, which sleeps.")
     return Match(frozenset(kinds), tuple(words)) if kinds else None
 
 

@@ -28,6 +28,9 @@ SERVICES = (
     "ldap3",
     "paramiko",
     "fabric",
+    "aiosmtplib",
+    "asyncssh",
+    "aioftp",
 )
 PACKAGES = (*BROKERS, *SERVICES, "websocket", "websockets")
 MODULES = ("socket.py", "ssl.py", "socketserver.py", "multiprocessing/connection.py")

@@ -25,7 +25,7 @@ ON_PIPE = ("read", "write", "poll", "ppoll", "select", "pselect6", "restart_sysc
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state == "loop-busy":
         return None
-    full = scene.evidence.unread_children and wait.inside("asyncio/streams.py:drain")
+    full = scene.evidence.unread_children and wait.inside("asyncio/streams.py")
     if wait.coroutine and (full or wait.inside("asyncio/subprocess.py")):
         return Match(frozenset({"tasks"}), (f"It awaits {wait.outermost}.",))
     child = wait.in_syscall("wait4", "waitid")

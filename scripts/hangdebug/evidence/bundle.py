@@ -38,7 +38,7 @@ from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.records import parse_functions, parse_tasks
+from hangdebug.evidence.records import moment_of, parse_functions, parse_tasks
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
 NEXT = ours("capture", "--pid", "PID")
@@ -126,7 +126,8 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     snapshots, attached, stackless = read_samples(texts, process, objects)
     if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
         snapshots = (Snapshot((), process.pid, process.command),)
-    lists = [parse_tasks(texts[name]) for name in sorted(texts, key=by_number) if TASKS.match(name)]
+    kept = [texts[name] for name in sorted(texts, key=by_number) if TASKS.match(name)]
+    lists, moments = list(map(parse_tasks, kept)), list(filter(None, map(moment_of, kept)))
     return Evidence(
         snapshots,
         attached=attached,
@@ -139,6 +140,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         notes=(*notes_of(manifest), *texts.get("remarks.txt", "").splitlines()[:MOST_REMARKS], *stackless),
         tasks=lists[0][0] if lists else (),
         later=lists[-1][0] if lists[1:] else (),
+        apart=max(0.0, moments[-1] - moments[0]) if moments else 0.0,
         unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),
         functions=parse_functions(texts.get("functions.json", "null")),
         queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),

@@ -21,6 +21,8 @@ ELIDED = re.compile(
 )
 # Nuitka keeps the standard library beside the application: shop.dist/socketserver.py.
 FROZEN = re.compile(r"^.*[/\\](?:[^/\\]+\.dist|onefile_[^/\\]+)[/\\](?P<tail>.+)$")
+# A checkout of a library bears its name: /opt/odoo/odoo/sql_db.py.
+CHECKOUT = re.compile(r"^.*[/\\](?P<top>\w+)[/\\](?P<tail>(?P=top)[/\\].+)$")
 VIRTUAL = re.compile(r"^<(?!stdin|ipython|input)[^>]*>$")
 UNKNOWN = "?"  # stands for the file of an application's function, where a list of tasks names the function alone
 SCRIPT = re.compile(r"(?:^|[/\\])(?:bin|Scripts)[/\\][\w.+-]+$")
@@ -41,11 +43,14 @@ def library_path(file: str) -> str | None:
     frozen = FROZEN.match(file)
     if frozen and re.split(r"[/\\.]", frozen["tail"])[0] in KNOWN_TOPS:
         return frozen["tail"].replace("\\", "/")
+    checkout = CHECKOUT.match(file)
+    if checkout and checkout["top"] in INSTALLED_TOPS:
+        return checkout["tail"].replace("\\", "/")
     if VIRTUAL.match(file) or SCRIPT.search(file):
         return file
     cut = ELIDED.match(file)
     path = (cut["tail"] if cut else file).replace("\\", "/")
-    if path.startswith("/") or re.match(r"^[A-Za-z]:/", path):
+    if path.startswith(("/", "<")) or re.match(r"^[A-Za-z]:/", path):
         return None
     top = path.split("/")[0]
     if ("/" not in path and "." not in path) or top.endswith((".so", ".pyx", ".dylib")):  # a console script, a C file

@@ -16,7 +16,7 @@ STANDARD_TOPS = frozenset(
     imaplib importlib inspect io ipaddress json linecache locale logging lzma multiprocessing nntplib ntpath
     numbers operator os pathlib pdb pickle pkgutil poplib posixpath pprint pty queue random re reprlib runpy
     sched secrets selectors shelve shutil signal smtplib socket socketserver sqlite3 sre_compile sre_parse ssl
-    string struct subprocess tarfile telnetlib tempfile textwrap threading timeit tokenize tomllib traceback
+    string struct subprocess tarfile telnetlib tempfile textwrap threading timeit tkinter tokenize tomllib traceback
     tracemalloc types typing unittest urllib uuid warnings weakref wsgiref xml xmlrpc zipfile zipimport zoneinfo
 """.split()
 )
@@ -46,6 +46,13 @@ INSTALLED_TOPS = frozenset(
     ipywidgets jax jupyter_client jupyter_core jupyter_server lightning mlflow nbclient nbconvert nextcord playwright
     pluggy pyrogram pytest_asyncio pytest_timeout pytorch_lightning s3fs scrapy selenium telegram telethon
     torch_xla traitlets trl twisted wandb xdist
+    aioboto3 aiogram aiomcache aiomonitor aiopg aiosmtplib airflow alembic asyncssh awslambdaric blockbuster
+    channels_redis couchbase curl_cffi etcd3 exchangelib flask_caching flask_sqlalchemy frappe func_timeout gspread
+    hazelcast homeassistant httplib2 hvac imapclient influxdb_client jaydebeapi keystoneauth1 librosa litellm
+    mechanicalsoup minimalmodbus multiprocess netmiko niquests numba odoo ollama openpyxl paho pathos pexpect pinecone
+    psutil psycogreen ptyprocess pyhive pymodbus pymssql pysolr pytds qdrant_client rediscluster requests_futures
+    requests_html rethinkdb rpyc serial smbclient smbprotocol sqlglot stopit suds swiftclient tarantool telebot
+    timeout_decorator treq tweepy txaio vllm weaviate xmltodict yarl zeep zeroconf
 """.split()
 )
 
@@ -207,8 +214,10 @@ SUSPENDED = (
     "asyncio/tasks.py:sleep",
     "asyncio/futures.py:__await__",
     "asyncio/streams.py",
+    "asyncio/taskgroups.py:__aexit__",
     "anyio/_backends/_asyncio.py:wait",
     "anyio/streams/memory.py",
+    "trio/_core/_traps.py",
 )
 # Files whose classes are made to wait on.
 ASYNCIO_PRIMITIVES = ("asyncio/locks.py", "asyncio/queues.py")

@@ -103,7 +103,8 @@ class Task:
     connections), `timed` whether a timeout ends its wait, `expired` whether one has run out and did not end it, `ready`
     the address of the future that it awaits if that is done, so that the loop has only to run it (0 if not), `ends` the
     names in its application's code that could end the wait of another ("release", "set"), `id` its own address,
-    `cancels` how often it was cancelled, less `uncancel()` (3.11+).
+    `cancels` how often it was cancelled, less `uncancel()` (3.11+), `begun` whether the client of the request that it
+    serves has had the head of its answer.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Task:
     holds: tuple[str, ...] = ()
     expired: bool = False
     ready: int = 0
+    begun: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,16 +222,17 @@ class Clients:
     """TCP connections to the ports on which the target listens, as the kernel counts them.
 
     `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
-    that the server has not read, `backlog` wait to be accepted. `unanswered` have sent something and were sent
-    nothing since, for a second at least, the first of them `waited` seconds ago; None where that was not asked for.
+    that the server has not read, `backlog` wait to be accepted. `waits` has the seconds of each that has sent something
+    and was sent nothing since, for a second at least, the longest first; None where that was not asked for. `heard` is
+    how many seconds ago a peer that the target has called sent it something, None where none is known.
     """
 
     open: int = 0
     abandoned: int = 0
     unread: int = 0
     backlog: int = 0
-    unanswered: int | None = None
-    waited: float = 0.0
+    waits: tuple[float, ...] | None = None
+    heard: float | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ class Evidence:
     holds one reading per snapshot, taken just before it (None where the kernel was not asked).
     `watch` are readings of a second without any attach, `profile` stacks and how often each was seen in a
     second of sampling; both are taken only in doubt. `clients` is None where the kernel was not asked.
-    `tasks` are asyncio's, read before the first attach, `later` the same after the last sample;
+    `tasks` are asyncio's, read before the first attach, `later` the same after the last sample, `apart` seconds later;
     `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
     that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
@@ -262,6 +265,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     later: tuple[Task, ...] = ()
+    apart: float = 0.0
     unread: str = ""
     functions: tuple[Function, ...] | None = None
     queued: Mapping[int, int] = field(default_factory=dict)

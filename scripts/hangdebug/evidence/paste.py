@@ -19,10 +19,11 @@ from hangdebug.evidence.dumps import (
     pyspy_text,
 )
 from hangdebug.evidence.dumps.clean import clean
-from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar
-from hangdebug.evidence.dumps.stated import statements, without_handler
+from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar, unread
+from hangdebug.evidence.dumps.stated import statements, without_handler, without_own_look
 from hangdebug.evidence.frames import different, with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
+from hangdebug.evidence.roles import is_suspended
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (
@@ -44,10 +45,9 @@ READERS = (
 LAST_READER = line_formats.LineFormat(
     asyncio_tools.read_debug_log
 )  # a mention of a task is read where there is no stack
-# The formats whose readers say which lines they could not place.
-COUNTS = frozenset(
-    grammar.format for grammar in (getattr(reader, "GRAMMAR", None) for reader in READERS) if grammar is not None
-) | {"uWSGI tracebacker"}
+JSON = "py-spy JSON"  # its reader takes a whole text or nothing, and says of no line that it was not read
+# Where a task made another one: it went on from there.
+MAKES_TASK = re.compile(r"\b(?:create_task|ensure_future|start_soon)\(")
 MENTIONED, PROSE = 2, 40  # frames, and lines for each of them
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
@@ -88,7 +88,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
         if found:
             return found
     kept, left_out = (text, 0) if len(text) < LARGE else sift(text)
-    lines = clean(kept)
+    lines = printouts.with_tests_as_tracebacks(clean(kept))
     found = read_best(lines)
     if upside_down(found):
         turned = read_best(lines[::-1])
@@ -104,7 +104,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
         said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
-        found = (Snapshot((), format="lines of a log"),)
+        found = (Snapshot((), format="lines of a log", skipped=unread(lines, lambda line: False)),)
     if found:
         share = share_read(text, found, said)
         return tuple(replace(as_of_now(one, said), read=share) for one in found)
@@ -134,8 +134,10 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
     """The snapshot with what its text states, and its stacks as they stood: without what interrupted them."""
     threads: list[Thread] = []
     tasks = snapshot.tasks
-    familiar = {id(frames): with_familiar_paths(frames) for frames in different(snapshot.threads)}
-    for one in snapshot.threads:
+    looked = tuple(map(without_own_look, snapshot.threads))
+    kept = looked if tasks or not all(one.raised for one in looked) else snapshot.threads
+    familiar = {id(frames): with_familiar_paths(frames) for frames in different(kept)}
+    for one in kept:
         frames = familiar[id(one.frames)]
         thread, more = without_handler(one if frames is one.frames else replace(one, frames=frames))
         said += tuple(more)
@@ -143,14 +145,19 @@ def as_of_now(snapshot: Snapshot, said: tuple[Statement, ...]) -> Snapshot:
             # Ctrl-C has cancelled asyncio.run()'s own task: where that was raised, it had waited
             tasks = (*tasks, Task("the cancelled task", thread.frames, coroutine=thread.frames[-1].function))
             continue
+        if is_suspended(thread) and not (thread.os_id or thread.raised):
+            name = thread.name or "a coroutine"
+            tasks = (*tasks, Task(name, thread.frames, thread.frames[0].function, "", thread.frames[-1].function))
+            continue
         raises = thread.frames and thread.frames[0].text.startswith("raise ") and not (thread.name or thread.os_id)
         threads.append(replace(thread, raised=thread.raised or "an exception") if raises else thread)
+    tasks = tuple(one for one in tasks if not (one.frames and MAKES_TASK.search(one.frames[0].text)))
     return replace(snapshot, threads=tuple(threads), tasks=tasks, stated=tuple(dict.fromkeys(said)))
 
 
 def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> str:
     """How many lines of the text were read, and the numbers of those that were not; "" where that is not known."""
-    if not found[0].format or found[0].format not in COUNTS or len(text) >= LARGE:
+    if found[0].format in ("", JSON) or len(text) >= LARGE:
         return ""
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     left = [line for one in found for line in one.skipped]
@@ -160,7 +167,8 @@ def share_read(text: str, found: tuple[Snapshot, ...], said: tuple[Statement, ..
         place = next((index for index in range(at, len(lines)) if skipped in lines[index][1]), None)
         if place is not None:
             at = place + 1
-            missed += [] if skipped in stated else [lines[place][0]]
+            partly = "\\n" in lines[place][1]  # many lines of a dump in one of the text's
+            missed += [] if skipped in stated or partly else [lines[place][0]]
     least = "at least " if len(left) >= MOST_SKIPPED else ""
     numbers = f"; {least}not line{'s' if missed[1:] else ''} {ranges(missed)}" if missed else ""
     return f"{len(lines) - len(missed)} of {len(lines)} lines were read{numbers}"

@@ -1,7 +1,7 @@
 """Parts of an evidence bundle that are no dump: asyncio's tasks, and the functions that could end their waits.
 
-    tasks-N.json     {"note": "", "tasks": [{"name": "Task-7", "state": "pending",
-                                             "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
+    tasks-N.json     {"note": "", "at": 812.5, "tasks": [{"name": "Task-7", "state": "pending",
+                                                          "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
     functions.json   [{"name": "give", "owner": "Mailbox", "file": "app/mail.py", "line": 12, "last": 15,
                        "root": false, "yields": false, "ends": [["notify_all", 15]], "calls": [],
                        "awaits": [["with self.cond", 13]], "loops": []}]
@@ -37,6 +37,14 @@ def parse_tasks(text: str) -> tuple[tuple[Task, ...], str]:
     return tuple(found), note if isinstance(note, str) else ""
 
 
+def moment_of(text: str) -> float:
+    """When the tasks were read, in seconds on a monotonic clock; 0 where that is not known."""
+    try:
+        return float(json.loads(text).get("at", 0))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return 0.0
+
+
 def parse_task(row: dict[str, Any]) -> Task:
     texts = {key: row[key] for key in TEXTS if isinstance(row.get(key), str)}
     return Task(
@@ -52,6 +60,7 @@ def parse_task(row: dict[str, Any]) -> Task:
         holds=tuple(one for one in list_at(row, "holds") if isinstance(one, str)),
         expired=row.get("expired") is True,
         ready=row["ready"] if type(row.get("ready")) is int else 0,
+        begun=row.get("begun") is True,
     )
 
 

@@ -17,6 +17,7 @@ from hangdebug.evidence.libraries import (
     POOL_WORKERS,
     SERVERS,
     SUPERVISORS,
+    SUSPENDED,
     WORKER_CALLS,
     WORKERS,
 )
@@ -24,6 +25,8 @@ from hangdebug.evidence.model import Frame, Snapshot, Thread
 from hangdebug.evidence.vocabulary import Role
 
 ANONYMOUS = re.compile(r"^(?:0x[0-9a-fA-F]+|\d+)$")  # faulthandler and home-made dumps name threads by address
+
+AWAITS = ("await ", "async with ", "async for ", "return await ")  # a source line
 
 
 def role_of(thread: Thread, snapshot: Snapshot, root: Thread | None = None) -> Role:
@@ -87,6 +90,13 @@ def is_parked(frames: tuple[Frame, ...]) -> bool:
     """Whether a pool's thread waits for work: nothing but the pool's own machinery is on its stack."""
     rest = [frame for frame in frames if not calls(frame, *PARKED)]
     return bool(rest) and calls(rest[0], *POOL_WORKERS, ANYIO_WORKER, "multiprocessing/queues.py:get")
+
+
+def is_suspended(thread: Thread) -> bool:
+    """Whether it is a coroutine's stack and no thread's: it ends where coroutines wait, and no loop stands below."""
+    inner = thread.frames[:1]
+    waits = any(calls(frame, *SUSPENDED) or frame.text.startswith(AWAITS) for frame in inner)
+    return waits and not any(calls(frame, *LOOP) for frame in thread.frames)
 
 
 def ends_whole(frames: Iterable[Frame]) -> bool:

@@ -60,7 +60,7 @@ def count_clients(text: str, listening: tuple[int, ...]) -> Clients:
         elif one.state in (ESTABLISHED, CLOSE_WAIT):
             count["open" if one.state == ESTABLISHED else "abandoned"] += 1
             count["unread"] += one.unread > (one.state == CLOSE_WAIT)  # the end of the stream counts as a byte
-    return Clients(**count)
+    return Clients(count["open"], count["abandoned"], count["unread"], count["backlog"])
 
 
 def accepted_between(before: str, after: str, listening: tuple[int, ...]) -> int:
@@ -79,11 +79,17 @@ def with_answers(counted: Clients, text: str) -> Clients:
     """With those clients that sent something, and nothing was sent to them since, for as long as a look lasts.
 
     `text` has a row for each connection: its port, the milliseconds since the client sent something, and since it was
-    sent something, -1 for never.
+    sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself.
     """
-    rows = [[number(word) for word in line.split()] for line in text.splitlines() if line[:1].isdigit()]
-    waits = [row[1] for row in rows if len(row) == 3 and row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
-    return replace(counted, unanswered=len(waits), waited=max(waits, default=0) / 1000)
+    rows = [line.split() for line in text.splitlines() if line[:1] != "#"]
+    times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
+    waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
+    heard = [number(row[1]) for row in rows if len(row) == 3 and row[0] == "peer"]
+    return replace(
+        counted,
+        waits=tuple(milliseconds / 1000 for milliseconds in sorted(waits, reverse=True)),
+        heard=min(heard) / 1000 if heard else None,
+    )
 
 
 def readable_address(text: str) -> str:

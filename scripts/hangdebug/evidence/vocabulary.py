@@ -46,12 +46,12 @@ Question = Literal[
     "what is left",
 ]
 StatementKind = Literal[
-    "loop-held", "killed", "test-timeout", "interrupted", "stopping", "c-only"
+    "loop-held", "killed", "test-timeout", "interrupted", "stopping", "stopped", "crashed", "c-only"
 ]  # what a line of a log says
 EdgeKind = Literal["lock", "future", "join", "pool", "loop", "task"]  # what lies between one who waits and the other
 # What is known of the end of a request's wait: it has moved meanwhile; it is a stream or a long poll that can be fed;
-# somebody is in sight who may end it; nobody is.
-Outlook = Literal["moved", "fed", "expected", "unseen"]
+# somebody is in sight who may end it; a peer alone can, without a time-out; nobody is.
+Outlook = Literal["moved", "fed", "expected", "peer", "unseen"]
 
 STATES: tuple[State, ...] = get_args(State)
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -5,7 +5,6 @@ Nothing is written unless `write` is called. A file that cannot be read or parse
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import io
 import os
@@ -13,7 +12,6 @@ import re
 import shlex
 import stat
 import sys
-import tempfile
 import tokenize
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from hangdebug import shipped
 from hangdebug.errors import BadSource, our_program, ours
+from hangdebug.files import replace_file
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
 from hangdebug.repair.code.imports import with_imports, without_unused
@@ -197,29 +196,18 @@ def write(patch: Patch) -> None:
         raise BadSource(f"{patch.file} is read-only; it was not rewritten.", "", f"chmod u+w {patch.file}")
     if not patch.changed:
         return
+    if facts.st_nlink > 1:
+        why = f"It has {facts.st_nlink} names (hard links), and the others would keep the old text."
+        alone = (
+            f"cp {shlex.quote(target)} {shlex.quote(target)}.own && mv {shlex.quote(target)}.own {shlex.quote(target)}"
+        )
+        raise BadSource(f"{patch.file} is one of several names of a file; it was not rewritten.", why, alone)
     try:
-        replace_file(target, patch.after.encode(encoding), facts)
+        replace_file(Path(target), patch.after.encode(encoding), facts)
     except OSError as error:
         why = f"{error.strerror}: a new file is written next to the old one, then takes its place."
         folder = os.path.dirname(target)
         raise BadSource(f"{patch.file} cannot be written.", why, f"ls -ld {folder}") from error
-
-
-def replace_file(target: str, content: bytes, facts: os.stat_result) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".hang-fix-")
-    try:
-        with os.fdopen(descriptor, "wb") as output:
-            output.write(content)
-            output.flush()
-            if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(output.fileno(), facts.st_uid, facts.st_gid)  # root mends a user's file
-            os.fchmod(output.fileno(), stat.S_IMODE(facts.st_mode))  # after fchown, which clears bits
-            os.fsync(output.fileno())
-        os.replace(temporary, target)
-    except BaseException:  # Ctrl-C too leaves nothing behind
-        with contextlib.suppress(FileNotFoundError):  # it has taken its place already
-            os.unlink(temporary)
-        raise
 
 
 def read(name: str) -> tuple[str, str]:

@@ -60,9 +60,12 @@ class Probe:
     command: str
 
 
+# -- edits: nothing outside of their spans changes, so that formatting and comments stay -----------------
+
+
 @dataclass(frozen=True)
 class Edit:
-    """`text[start:end]` becomes `new`; where `start` equals `end`, it is put in. All else stays."""
+    """`text[start:end]` becomes `new`; where `start` equals `end`, it is put in."""
 
     start: int
     end: int

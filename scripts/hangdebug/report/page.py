@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import os
 import re
@@ -21,13 +20,15 @@ from urllib.parse import quote
 
 from hangdebug import __version__
 from hangdebug.answer.model import Diagnosis
+from hangdebug.errors import printable
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
 from hangdebug.report.incident import Incident, gather
-from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_whole
-from hangdebug.report.text import facts, fenced, marked, plain, printable, short
+from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_files
+from hangdebug.report.text import facts, fenced, marked, plain, short
+from hangdebug.report.text import inert as say
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #595959; --paper: #ffffff; --edge: #d0d0d0; --code: #f5f5f5;
@@ -88,14 +89,14 @@ def report(
 def write(incident: Incident, out: Path) -> tuple[Path, Path]:
     """The reports, each picture as a file for the Markdown, and what was sampled, for speedscope.
 
-    Every file is written whole or not at all. Raises BadRequest where the folder cannot be written to.
+    Every file is written whole or not at all. Raises CannotWrite where the folder cannot be written to.
     """
     files = {name: picture.data for name, picture in incident.pictures}
     if incident.stacks:
         files[SPEEDSCOPE] = json.dumps(speedscope(incident.stacks, incident.name, None), indent=1).encode()
     files["report.md"] = as_markdown(incident).encode("utf-8", "replace")
     files["report.html"] = as_html(incident, out).encode("utf-8", "replace")
-    write_whole(out, files)
+    write_files(out, files)
     return out / "report.html", out / "report.md"
 
 
@@ -150,10 +151,6 @@ def lists(answer: Diagnosis) -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("Not the cause", answer.exonerated),
         ("Other processes", answer.others),
     )
-
-
-def say(words: str) -> str:
-    return html.escape(printable(words))
 
 
 def prose(words: str) -> str:

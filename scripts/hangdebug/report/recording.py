@@ -8,8 +8,6 @@ Only what runs is sampled: a thread that waits is no part of it, and a process t
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
-from hangdebug import __version__
-from hangdebug.errors import BadRequest, HangError, ours
+from hangdebug import __version__, files
+from hangdebug.errors import HangError, ours
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.frames import is_application, library_path
 from hangdebug.evidence.model import Frame, Thread
@@ -60,12 +58,12 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
     text = redact.clean_text(proc.stacks_with_our_ids(pid, text))[0]
     stacks = tuple((thread, count) for thread, count in profile(text) if thread.frames)
     if stacks:
-        files = {
+        made = {
             STACKS: text.encode("utf-8", "replace"),
             FLAME: flame(stacks).data,
             SPEEDSCOPE: json.dumps(speedscope(stacks, f"process {pid}"), indent=1).encode(),
         }
-        write_whole(folder, files)
+        write_files(folder, made)
         count = sum(count for _, count in stacks)
         say(f"process {pid}: {count} samples in {STACKS}, {FLAME}, {SPEEDSCOPE}")
         if count < seconds * RATE * SELDOM and not stopped:
@@ -84,24 +82,11 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
     return folder
 
 
-def write_whole(folder: Path, files: dict[str, bytes]) -> None:
-    """Each file whole or not at all. Raises BadRequest."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
-            try:
-                with os.fdopen(descriptor, "wb") as opened:
-                    opened.write(content)
-                os.chmod(partial, 0o644)
-                os.replace(partial, folder / name)
-            except BaseException:
-                os.unlink(partial)
-                raise
-    except OSError as error:
-        raise BadRequest(
-            f"{folder} cannot be written to.", error.strerror or str(error), "name another one with --out FOLDER"
-        ) from error
+def write_files(folder: Path, content: dict[str, bytes]) -> None:
+    """Each file whole or not at all. Raises CannotWrite."""
+    files.make_folder(folder)
+    for name, one in content.items():
+        files.write_whole(folder / name, one)
 
 
 # -- for speedscope ------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from dataclasses import replace
 from itertools import groupby
 
 from hangdebug.answer.model import Diagnosis
+from hangdebug.errors import printable
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import is_application, library_path, package
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task, Thread
-from hangdebug.report.text import facts, printable, short
+from hangdebug.report.text import facts, short
 from hangdebug.scene.graph import graph
 from hangdebug.scene.locks import Lock, locks_held, locks_wanted
 from hangdebug.scene.rings import described, node_name

@@ -8,13 +8,13 @@ nowhere else.
 from __future__ import annotations
 
 import base64
-import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hangdebug.report.text import printable
+from hangdebug.errors import printable
+from hangdebug.report.text import inert
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; INK and PAPER are for words.
 INK, FAINT, LINE, PAPER = "#1a1a1a", "#595959", "#d0d0d0", "#ffffff"
@@ -44,10 +44,10 @@ class Picture:
         """As HTML, without a caption: the SVG itself, or an image that holds its data."""
         if not self.is_png:
             return self.data.decode()
-        return f'<img alt="{html.escape(self.alt)}" src="data:image/png;base64,{base64.b64encode(self.data).decode()}">'
+        return f'<img alt="{inert(self.alt)}" src="data:image/png;base64,{base64.b64encode(self.data).decode()}">'
 
     def html(self) -> str:
-        return f"<figure>{self.element}<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+        return f"<figure>{self.element}<figcaption>{inert(self.caption)}</figcaption></figure>"
 
     def __repr__(self) -> str:
         return f"{self.alt}\n{self.caption}"
@@ -167,7 +167,7 @@ def wrapped(words: str, room: float, most: int, size: float = SIZE) -> list[str]
 
 
 def escaped(words: str) -> str:
-    return html.escape(printable(words).replace("\n", " "))
+    return inert(words).replace("\n", " ")
 
 
 def number(value: float) -> str:

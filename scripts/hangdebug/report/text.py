@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 from hangdebug import shipped
 from hangdebug.answer.model import Asked, Diagnosis, Step
+from hangdebug.errors import printable
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.waits import drawing
@@ -23,7 +25,7 @@ SHOWN_NAMES = 6
 
 def as_json(diagnosis: Diagnosis, **more: Any) -> str:
     """The contract, and `more` keys after its own."""
-    return json.dumps({**as_dict(diagnosis), **more}, indent=2, ensure_ascii=False)
+    return json_text({**as_dict(diagnosis), **more})
 
 
 def as_dict(d: Diagnosis) -> dict[str, Any]:
@@ -42,7 +44,13 @@ def as_dict(d: Diagnosis) -> dict[str, Any]:
         "evidence": list(d.evidence),
         "doubts": list(d.doubts),
         "exonerated": [*d.exonerated, *d.others],
-        "remedy": remedy and {"snippet": remedy.snippet, "fix": remedy.fix, "command": remedy.command},
+        "remedy": remedy
+        and {
+            "snippet": remedy.snippet,
+            "fix": remedy.fix,
+            "command": remedy.command,
+            "by_hand": remedy.by_hand,
+        },
         "process": {
             "pid": d.process.pid,
             "python": d.process.python,
@@ -117,23 +125,11 @@ def as_markdown(d: Diagnosis) -> str:
         ("Other processes", d.others),
     ):
         lines += ["", f"**{title}**", "", *(f"- {plain(item)}" for item in items)] if items else []
+    lines += ["", f"**By hand**: {plain(d.remedy.by_hand)}"] if d.remedy and d.remedy.by_hand else []
     if d.remedy and d.remedy.snippet:
         lines += ["", f"**Pattern to copy**: `snippets/{d.remedy.snippet}`"]
     lines += ["", "**What to run next**", "", fenced("\n".join(then), "sh")] if then else []
     return printable("\n".join(lines)) + "\n"
-
-
-def plain(text: str) -> str:
-    """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
-    text = " ".join(printable(text).split())
-    text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
-    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # or a person of that name would get a message
-    return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
-
-
-def fenced(text: str, language: str = "text") -> str:
-    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
 def facts(d: Diagnosis) -> list[str]:
@@ -168,14 +164,37 @@ def remedy_lines(d: Diagnosis) -> list[str]:
     if not d.remedy:
         return []
     lines = ["", "remedy"]
+    lines += [f"  by hand  {d.remedy.by_hand}"] if d.remedy.by_hand else []
     lines += [f"  pattern  {os.path.join(shipped('snippets'), d.remedy.snippet)}"] if d.remedy.snippet else []
     lines += [f"  diff     {d.remedy.command}"] if d.remedy.command else []
     return lines
 
 
-def printable(text: str) -> str:
-    """Without control characters: a dump is untrusted, and a terminal obeys escape sequences."""
-    return "".join(char if char == "\n" or char.isprintable() else "?" for char in text)
+# -- what comes from outside is shown, and does nothing ------------------------------------------------
+
+
+def inert(words: str) -> str:
+    """For HTML."""
+    return html.escape(printable(words))
+
+
+def json_text(value: object) -> str:
+    """JSON for people and programs: what no terminal should be sent is escaped, other letters stand as they are."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(char if char == "\n" or char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def plain(text: str) -> str:
+    """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
+    text = " ".join(printable(text).split())
+    text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
+    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # or a person of that name would get a message
+    return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
+
+
+def fenced(text: str, language: str = "text") -> str:
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
 
 
 # -- many diagnoses: one entry for those that agree in state, cause and frame ---------------------------
@@ -226,7 +245,7 @@ def as_json_groups(found: Iterable[Group]) -> str:
     rows = [
         {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)} for group in found
     ]
-    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    return json_text(rows) + "\n"
 
 
 # -- why this answer: --explain ------------------------------------------------------------------------

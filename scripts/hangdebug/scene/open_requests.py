@@ -18,16 +18,20 @@ from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.lifecycle import RUNS
 from hangdebug.scene.pools import hands_to_pool, uses_processes
-from hangdebug.scene.requests import RECEIVES
+from hangdebug.scene.requests import RECEIVES, greenlets
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
+    PRIMITIVES,
     TaskWaits,
     about_to_run,
     as_wait,
     awaited_directly,
+    behind_all,
     could_be_ended_by,
+    ends_by_call,
     ends_of,
+    own_frame,
     response_begun,
     runs_application,
     serves,
@@ -61,11 +65,22 @@ REQUESTS = (
     "aiohttp/web_protocol.py:_handle_request",
     "sanic/app.py:handle_request",
     "sanic/http/http1.py:http1",
+    "tornado/web.py:_execute",
 )
+ORDER: tuple[Outlook, ...] = ("unseen", "peer", "expected", "fed", "moved")
 READS_MESSAGES = ("mcp/server/stdio.py", "mcp/client/stdio.py")  # by design, until the other side says something
 RUNS_IN_THREADS = ("anyio/_backends/_asyncio.py:run_sync_in_worker_thread",)
 # Who reads a request's body, and so wants what the client has yet to send.
-BODY_READERS = ("starlette/requests.py", "quart/wrappers/request.py", "litestar/connection/request.py")
+BODY_READERS = (
+    "starlette/requests.py",
+    "quart/wrappers/request.py",
+    "litestar/connection/request.py",
+    "aiohttp/web_request.py",
+    "sanic/request/types.py",
+)
+# Where a coroutine waits for the end of a child process.
+CHILDREN = ("asyncio/subprocess.py", "asyncio/base_subprocess.py")
+JUST_NOW = 1.0  # second
 # Loops whose tasks nobody reads from outside, by the package of a frame on the loop's stack.
 UNREAD = {
     "trio": "trio",
@@ -83,15 +98,68 @@ def open_requests(scene: Scene) -> tuple[OpenRequest, ...]:
     asked = [(task, False) for task in seen.tasks.values() if is_request(seen, task)]
     jobs = [(task, True) for task in seen.tasks.values() if is_job(scene, seen, task)]
     found = [OpenRequest(task, *outlook(scene, seen, task), job) for task, job in (*asked, *jobs)]
-    order: tuple[Outlook, ...] = ("unseen", "expected", "fed", "moved")
     return tuple(
-        sorted(found, key=lambda one: (order.index(one.outlook), one.task.timed, not runs_application(one.task)))
+        sorted(found, key=lambda one: (ORDER.index(one.outlook), one.task.timed, not runs_application(one.task)))
     )
 
 
 def standing(scene: Scene) -> tuple[OpenRequest, ...]:
     """Those that stood still between the two readings, and are neither a stream nor a long poll."""
-    return tuple(one for one in open_requests(scene) if one.outlook in ("unseen", "expected"))
+    return tuple(one for one in open_requests(scene) if one.outlook in ("unseen", "peer", "expected"))
+
+
+LONG = 5.0  # seconds: most answers that are merely slow are there by then
+
+
+def left_waiting(scene: Scene) -> tuple[OpenRequest, ...]:
+    """Those that stand still in one place with nobody in sight to end that but a peer, if anybody, nor a time-out.
+
+    By the kernel's word some of all requests may have had a part of their answer, as streams have: then it is asked for
+    more in one place than these. () where there are none.
+    """
+    lost = [one for one in standing(scene) if one.outlook in ("unseen", "peer") and not one.task.timed and not one.job]
+    places: dict[Frame | None, list[OpenRequest]] = {}
+    for one in lost:
+        places.setdefault(own_frame(one.task), []).append(one)
+    waits = waits_of_clients(scene)
+    streams = 0 if waits is None else count_unanswered(scene) - len(waits)
+    return tuple(next((alike for alike in places.values() if len(alike) > streams), ()))
+
+
+def waits_of_clients(scene: Scene) -> tuple[float, ...] | None:
+    """For how many seconds each client has had no answer, the longest first; None where the kernel does not know."""
+    clients = scene.evidence.clients
+    return clients.waits if clients is not None and scene.evidence.process.listening else None
+
+
+def count_unanswered(scene: Scene) -> int:
+    """How many requests have had no part of their answer, as far as the tasks show."""
+    return sum(not one.job and one.outlook != "moved" and not response_begun(one.task) for one in open_requests(scene))
+
+
+def for_how_long(scene: Scene) -> float:
+    """For how many seconds, at least, each request that has had no answer has waited for it: between the two readings
+    of the tasks, or by the kernel's word on as many clients."""
+    waits, count = waits_of_clients(scene), count_unanswered(scene)
+    known = waits[count - 1] if waits and 0 < count <= len(waits) else 0.0
+    return max(known, scene.evidence.apart)
+
+
+def seconds_until_long(scene: Scene) -> float:
+    """How many seconds more show whether requests that stand still are slow, or have no answer for LONG; 0 for none."""
+    if left_waiting(scene):
+        return max(0.0, LONG - for_how_long(scene))
+    return max(0.0, LONG - longest_hidden(scene)) if unaccounted(scene) and unread_tasks(scene) else 0.0
+
+
+def longest_hidden(scene: Scene) -> float:
+    """For how many seconds a client has waited that no task accounts for."""
+    return max(waits_of_clients(scene) or (0.0,)) if unaccounted(scene) else 0.0
+
+
+def unread_tasks(scene: Scene) -> str:
+    """Whose tasks cannot be read from outside, by name: another runtime's than asyncio, or greenlets; "" for none."""
+    return unread_runtime(scene) or ("greenlets" if greenlets(scene) else "")
 
 
 def is_request(seen: TaskWaits, task: Task) -> bool:
@@ -169,7 +237,7 @@ def of_timed(scene: Scene, task: Task) -> tuple[Outlook, str]:
 
 def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]:
     """A wait without a time-out: who is in sight?"""
-    awaits, ends = task.awaits, ends_of(scene, task)
+    awaits, ends = task.awaits, ends_of(scene, task) or ends_by_call(scene, task)
     assert awaits is not None
     holders = [one for one in seen.inside(awaits.id) if not waits_for_object(seen, one, awaits.id)]
     if holders:
@@ -177,28 +245,77 @@ def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]
         return "expected", f"{awaits} all the time; {inside}"
     if waits_for_body(task):
         return "expected", "the rest of the request's body"
+    behind = [of_untimed(scene, seen, seen.stuck[one]) for one in behind_all(task) if one in seen.stuck]
+    if behind:
+        return min(behind, key=lambda found: ORDER.index(found[0]))
     if waits_for_pool(scene, task):
         return of_pool(scene)
-    if not awaited_directly(task):
-        return "expected", f"{task.frames[0]} all the time, without a timeout: for a slow peer, or for ever"
+    if not awaited_directly(task) and not is_primitives_own(task):
+        moves = heard_of_peer(scene) or waits_for_child(task) or lock_in_use(seen, task)
+        which: Outlook = "expected" if moves or place_moves(scene, seen, task) else "peer"
+        return which, f"{task.frames[0]} all the time, without a timeout: for a slow peer, or for ever"
+    if awaits.kind == "Future" and any(not view.idle for view in scene.threads("worker")):
+        return "expected", f"{awaits} all the time; a pool's thread is at work"
     if ends:
-        other = could_be_ended_by(scene, seen, task, ends)
+        other = could_be_ended_by(scene, seen, task, ends, without=own_part(seen, task))
         later = f"; {other} could still end that" if other else ""
-        known = other or scene.evidence.functions is None or awaits.kind != "Future" or waits_for_taken_lock(task)
-        return "expected" if known else "unseen", f"{awaits} all the time{later}"
-    alone = awaits.kind in ("Future", "_GatheringFuture", "Barrier") and not others_at_work(scene, seen)
+        known = other or scene.evidence.functions is None or waits_for_taken_lock(task)
+        return "expected" if known or place_moves(scene, seen, task) else "unseen", f"{awaits} all the time{later}"
+    alone = awaits.kind in ("Future", "_GatheringFuture", "Barrier")
     return "unseen" if alone else "expected", f"{awaits} all the time"
 
 
-def others_at_work(scene: Scene, seen: TaskWaits) -> bool:
-    """Whether a pool's thread is at work, or a task that is none of the server's and serves no request."""
-    beside = (task for one, task in seen.tasks.items() if one not in seen.served and not any(map(serves, task.frames)))
-    return any(not view.idle for view in scene.threads("worker")) or any(beside)
+def is_primitives_own(task: Task) -> bool:
+    """Whether the coroutine itself is a lock's, an event's or a queue's, as in `create_task(ready.wait())`."""
+    return all(library_path(frame.file) in PRIMITIVES for frame in task.frames)
+
+
+def own_part(seen: TaskWaits, task: Task) -> frozenset[str]:
+    """The functions of a request that waits for a group of its own tasks, of which this is one.
+
+    The next request brings its own group: it ends what its own tasks wait for. () where the task is in no group.
+    """
+    around = [one for one in seen.tasks.values() if task.id in behind_all(one) and one.id in seen.served]
+    frames = [frame for one in (*around, task) for frame in one.frames if is_application(frame)]
+    return frozenset(frame.name for frame in frames) if around else frozenset()
+
+
+def lock_in_use(seen: TaskWaits, task: Task) -> bool:
+    """Whether it waits for a library's own lock, and another request is under way that may be inside of it."""
+    if not any(frame.name in ("acquire", "__aenter__") for frame in task.frames[:2]):
+        return False
+    others = (one for key, one in seen.tasks.items() if key in seen.served and runs_application(one))
+    return any(one.frames != task.frames for one in others)
+
+
+def place_moves(scene: Scene, seen: TaskWaits, task: Task) -> bool:
+    """Whether another task stood in the same line of the application in the first reading, and has left it."""
+    place = own_frame(task)
+    return any(one.id not in seen.stuck and own_frame(one) == place for one in scene.evidence.tasks)
+
+
+def heard_of_peer(scene: Scene) -> bool:
+    """Whether somebody whom the process has called has sent it something just now: an answer may be on its way."""
+    heard = scene.evidence.clients.heard if scene.evidence.clients is not None else None
+    return heard is not None and heard < JUST_NOW
+
+
+def waits_for_child(task: Task) -> bool:
+    """Whether it waits for a child process, or for what one writes: that may be at work."""
+    return reads_pipe(task) or any(calls(frame, *CHILDREN) for frame in task.frames)
+
+
+def reads_pipe(task: Task) -> bool:
+    """Whether it waits for somebody to write into a pipe."""
+    return task.awaits is not None and bool(task.awaits.counts.get("pipe"))
 
 
 def waits_for_body(task: Task) -> bool:
     """Whether it wants more of the request's body, which the client has yet to send."""
-    return any((library_path(frame.file) or "") in BODY_READERS for frame in task.frames)
+    counts = task.awaits.counts if task.awaits is not None else {}
+    return 1 in (counts.get("body"), counts.get("more_body")) or any(
+        (library_path(frame.file) or "") in BODY_READERS for frame in task.frames
+    )
 
 
 def waits_for_pool(scene: Scene, task: Task) -> bool:
@@ -291,9 +408,7 @@ def unread_runtime(scene: Scene) -> str:
 
 def unaccounted(scene: Scene) -> int:
     """How many clients wait for an answer, by the kernel's word, beyond the requests that the tasks show."""
-    clients = scene.evidence.clients
-    waiting = clients.unanswered or 0 if clients is not None else 0
-    return max(0, waiting - len(open_requests(scene)))
+    return max(0, len(waits_of_clients(scene) or ()) - len(open_requests(scene)))
 
 
 # -- handlers that run the loop again ------------------------------------------------------------------

@@ -5,11 +5,13 @@ A worker that waits for its next request, job or message does so on purpose, for
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS_IN_C
+from hangdebug.evidence.model import Frame
 from hangdebug.evidence.roles import is_started, stands_in
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.locks import locks_wanted
@@ -100,6 +102,8 @@ BETWEEN_JOBS = (
     "zmq/sugar/socket.py",
     "zmq/sugar/poll.py",
     "asyncore.py",
+    "socket.py:accept",
+    "ssl.py:accept",
 )
 JOINS_ANOTHER = (
     "threading.py:join",
@@ -112,6 +116,13 @@ GREEN_THREADS = ("gevent/threadpool.py", "eventlet/tpool.py")  # real threads, w
 RECEIVES = frozenset(
     "listen subscribe consume consuming start_consuming get_message get_messages blpop brpop xread drain_events".split()
 )
+# Endings of the names of functions that return when the program ends; what functions are called that wait for whatever
+# comes next, word by word; and the modules of clients that do nothing else.
+FOR_EVER = ("forever", "mainloop", "main_loop", "polling", "wait_for_termination")
+RECEIVE_WORDS = frozenset(
+    "listen subscribe consume consuming watch receive poll polling updates iter_lines accept".split()
+)
+RECEIVING_MODULES = frozenset("watch consumer subscriber pubsub listener polling change_stream".split())
 MOST_WOKEN = 3
 
 
@@ -223,12 +234,29 @@ def waits_for_own_lock(one: Wait) -> bool:
 
 def between_jobs(one: Wait) -> bool:
     """Whether it waits as workers do between two jobs: for an event, a queue, a connection, a message."""
-    if (one.outermost is not None and calls(one.outermost, *BETWEEN_JOBS)) or one.in_syscall(
-        "accept", "accept4", "pause"
-    ):
+    if one.outermost is not None and (calls(one.outermost, *BETWEEN_JOBS) or receives(one.outermost)):
+        return True
+    if one.in_syscall("accept", "accept4", "pause"):
         return True
     names = {frame.name for frame in (*one.view.inner, *([one.frame] if one.frame else []))}
-    return bool(names & RECEIVES) or one.line_says("accept", "sleep", "pause", "sigwait", *RECEIVES)
+    by_design = names & RECEIVES or any(name.lower().endswith(FOR_EVER) for name in names)
+    return bool(by_design) or one.line_says("accept", "recvfrom", "sleep", "pause", "sigwait", *RECEIVES)
+
+
+def receives(frame: Frame) -> bool:
+    """Whether a library's function waits for whatever comes next, by its name or its module's: nobody owes it that."""
+    if is_application(frame):
+        return False
+    words = {*re.split(r"[\W_]+", frame.name.lower()), frame.name}
+    modules = {part.removesuffix(".py") for part in (library_path(frame.file) or "").split("/")}
+    by_name = words & RECEIVE_WORDS or modules & RECEIVING_MODULES
+    return bool(by_name) or frame.name.lower().endswith(FOR_EVER)
+
+
+def has_consumers(scene: Scene, one: Wait) -> bool:
+    """Whether another thread takes what comes, for as long as the program runs: who waits for it does so too."""
+    others = (view.thread for view in scene.last if view.thread is not one.view.thread)
+    return any(receives(frame) for other in others for frame in other.frames)
 
 
 def innocence(scene: Scene, one: Wait) -> str:
@@ -269,8 +297,11 @@ def sleeps_or_computes(one: Wait) -> bool:
 
 
 def accepts_requests(one: Wait) -> bool:
-    """Whether the thread inside of a request is the one that takes requests, so that nobody else does."""
-    return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
+    """Whether the thread inside of a request is the one that takes requests, so that nobody else does.
+
+    A main thread that is inside of one does: whoever serves in threads of its own leaves them to these.
+    """
+    return one.view.role == "main" or any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
 
 
 def runs_sync_server(scene: Scene) -> bool:

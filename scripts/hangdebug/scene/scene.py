@@ -41,6 +41,7 @@ from hangdebug.evidence.source import called, in_coroutine, in_generator, statem
 from hangdebug.evidence.vocabulary import Role
 
 MOST_LOOPS = 8
+FOREIGN = ("trio", "curio")  # loops that poll for themselves, also where a handler of another one runs them
 once = lru_cache(maxsize=MOST_LOOPS)  # for a function of a scene, or of all, alone: several rules ask the same
 
 KEPT: list[tuple[Evidence, tuple[Scene, ...]]] = []
@@ -199,7 +200,9 @@ def view_of(evidence: Evidence, thread: Thread, role: Role, kernel: KernelWait |
     border = written_loop(evidence, thread.frames) if role in ("main", "other") else None
     whole = with_compiled(evidence, thread) if role == "event-loop" else thread
     one = view(whole, role if border is None else "event-loop", kernel, border)
-    return replace(one, idle=True) if one.role == "event-loop" and polls_its_own(kernel, evidence.process) else one
+    foreign = any(package(frame) in FOREIGN for frame in one.inner)
+    own = one.role == "event-loop" and not foreign and polls_its_own(kernel, evidence.process)
+    return replace(one, idle=True) if own else one
 
 
 def with_compiled(evidence: Evidence, thread: Thread) -> Thread:

@@ -44,7 +44,22 @@ ENDS = {
 }
 # Servers of messages that come through a pipe, or over a connection of the server's own: a task for each.
 MESSAGES = ("mcp/server/", "fastmcp/server/", "pygls/", "ipykernel/")
+# Parts of packages that also serve: a program may use the rest of them, and serve nobody.
+HANDLERS = (*MESSAGES, "tornado/web.py", "tornado/websocket.py")
+# Where a task waits for all of the tasks in a group.
+GROUPS = ("asyncio/taskgroups.py", "anyio/_backends/_asyncio.py:__aexit__")
 OF_FUTURE = {"set_result", "set_exception"}
+# The same where a library's call has given a bare future, by the name of the call.
+OF_CALL = {
+    "wait": {"set", "notify", "notify_all", "release"},
+    "wait_for": {"notify", "notify_all"},
+    "acquire": {"release"},
+    "get": {"put", "put_nowait"},
+    "put": {"get", "get_nowait"},
+    "join": {"task_done"},
+    "receive": {"send", "send_nowait", "close", "aclose"},
+}
+ASSIGNED, CALLED = re.compile(r"\b(?P<name>\w+)\s*=(?!=)(?P<value>.*)"), re.compile(r"(\w+)\(")
 MAKES_FUTURE = r"\b{}\b[^=\n]*=[^=].*(?:create_future|Future)\("
 RESPONSES = (
     "starlette/responses.py",
@@ -90,7 +105,7 @@ def task_waits(scene: Scene) -> TaskWaits:
 
 def serves(frame: Frame) -> bool:
     """Whether it is a server's or a web framework's: whoever it calls serves a request or a message."""
-    return package(frame) in SERVERS or (library_path(frame.file) or "").startswith(MESSAGES)
+    return package(frame) in SERVERS or (library_path(frame.file) or "").startswith(HANDLERS)
 
 
 def task_edges(seen: TaskWaits) -> dict[object, Edge]:
@@ -136,9 +151,16 @@ def could_be_ended_by(
     return who_could_end(
         tuple(one for one in scene.evidence.functions or () if one.name not in without),
         ends,
-        [frame for one in seen.tasks.values() if one.id in blocked for frame in one.frames],
+        [frame for one in seen.tasks.values() if one.id in blocked for frame in before_their_wait(one)],
         [frame for frames in running for frame in frames if is_application(frame)],
         [one.coroutine for one in scene.evidence.later if one.state.startswith("failed")],
+    )
+
+
+def before_their_wait(task: Task) -> tuple[Frame, ...]:
+    """Its frames, but for one that waits at the end of a block: another one that gets there has run the block."""
+    return tuple(
+        frame for inner, frame in zip((None, *task.frames), task.frames) if inner is None or inner.name != "__aexit__"
     )
 
 
@@ -156,12 +178,21 @@ def waits_for_object(seen: TaskWaits, task: Task, what: int | None) -> bool:
     for _ in range(20):
         if task.awaits is None or task.id not in seen.stuck:
             return False
-        if task.awaits.id == what:
+        if task.awaits.id == what or any(
+            waits_for_object(seen, seen.tasks[one], what) for one in behind_all(task) if one in seen.tasks
+        ):
             return True
         if task.awaits.kind != "Task" or task.awaits.id not in seen.tasks:
             return False
         task = seen.tasks[task.awaits.id]
     return False
+
+
+def behind_all(task: Task) -> tuple[int, ...]:
+    """The tasks for all of which a task waits through one object, as a group does; () where one may be enough."""
+    of = task.awaits.of if task.awaits is not None else ()
+    for_all = task.awaits is not None and task.awaits.kind == "_GatheringFuture"
+    return of if len(of) == 1 or for_all or any(calls(frame, *GROUPS) for frame in task.frames[:3]) else ()
 
 
 def runs_application(task: Task) -> bool:
@@ -170,7 +201,7 @@ def runs_application(task: Task) -> bool:
 
 def response_begun(task: Task) -> bool:
     """The response has begun, so the client knows that it is served: a stream, a websocket."""
-    return any((library_path(frame.file) or "").startswith(RESPONSES) for frame in task.frames)
+    return task.begun or any((library_path(frame.file) or "").startswith(RESPONSES) for frame in task.frames)
 
 
 def awaited_directly(task: Task) -> bool:
@@ -215,10 +246,20 @@ def ends_of(scene: Scene, task: Task) -> set[str]:
     return ENDS.get(task.awaits.kind) or ENDS.get(f"{task.awaits.kind}.{task.awaits.method}") or set()
 
 
+def ends_by_call(scene: Scene, task: Task) -> set[str]:
+    """The same of a bare future that a library has made: what ends such waits, by the name of the call that gave it."""
+    if task.awaits is None or task.awaits.kind != "Future" or not is_application(task.frames[0]):
+        return set()
+    statement = statement_at(scene.evidence.sources, task.frames[0])
+    lines = scene.evidence.sources.get(task.frames[0].file, {}).values()
+    made = (found for found in map(ASSIGNED.search, lines) if found and found["name"] in statement)
+    names = {name for text in (statement, *(found["value"] for found in made)) for name in CALLED.findall(text)}
+    return OF_FUTURE.union(*(OF_CALL[name] for name in (names & OF_CALL.keys() if names else OF_CALL)))
+
+
 # -- a list of tasks and nothing else ----------------------------------------------------------------------
 
 # Where a task waits for other tasks: those are looked at instead.
-FOR_OTHERS = ("asyncio/taskgroups.py", "anyio/_backends/_asyncio.py:__aexit__")
 FOR_TASKS = re.compile(r"_GatheringFuture|<Task |^Task\b|\bgather\b")
 
 
@@ -243,9 +284,7 @@ def innermost_task(scene: Scene) -> Task | None:
 def waits_for_tasks(task: Task) -> bool:
     kind = task.awaits.kind if task.awaits is not None else ""
     return (
-        kind in ("Task", "_GatheringFuture")
-        or calls(task.frames[0], *FOR_OTHERS)
-        or bool(FOR_TASKS.search(task.waits_on))
+        kind in ("Task", "_GatheringFuture") or calls(task.frames[0], *GROUPS) or bool(FOR_TASKS.search(task.waits_on))
     )
 
 

@@ -13,8 +13,8 @@ from hangdebug.causes.model import Cause
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import ends_by_itself
-from hangdebug.evidence.libraries import SERVERS
-from hangdebug.evidence.model import Task
+from hangdebug.evidence.libraries import SERVERS, SERVERS_IN_C
+from hangdebug.evidence.model import Process, Task
 from hangdebug.evidence.roles import is_child
 from hangdebug.scene.graph import JOIN
 from hangdebug.scene.lifecycle import (
@@ -44,6 +44,7 @@ RUNNER_ENDS = (
     "asyncio/runners.py:_cancel_all_tasks",
 )
 SHUTS_DOWN = ("uvicorn/server.py:shutdown",)
+PYTHON = re.compile(r"^python[\d.]{0,8}$")
 RUNNER, NUMBERED = "asyncio/runners.py:run", re.compile(r"^Task-(\d{1,9})$")
 TAKES_BACK = ("asyncio/taskgroups.py", "asyncio/timeouts.py", "anyio/_backends/_asyncio.py:__aexit__")
 
@@ -104,10 +105,17 @@ def exit_hook(scene: Scene) -> Verdict | str:
     if is_child(snapshot) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
         return "The outermost frame is no exit hook."
     in_loop_alone = scene.evidence.process.server in LOOP_ALONE
-    if bottom.name == "<module>" or (scene.evidence.process.listens and not in_loop_alone):
+    from_c = scene.evidence.process.listens and not in_loop_alone and not is_plain_python(scene.evidence.process)
+    if bottom.name == "<module>" or from_c:
         return "A module, or a server written in C, has called the application."
     words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends."
     return Verdict("exit-hang", LIKELY, (words,), wait=wait(scene, main))
+
+
+def is_plain_python(process: Process) -> bool:
+    """Whether the interpreter's own program runs: its main thread runs a module, until that has ended."""
+    program = process.command.partition(" ")[0].rpartition("/")[2]
+    return bool(PYTHON.match(program)) and process.server not in SERVERS_IN_C
 
 
 def library_hook(scene: Scene, main: View) -> Verdict | str:

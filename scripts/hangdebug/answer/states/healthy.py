@@ -125,7 +125,7 @@ def clients_waiting(scene: Scene, clients: Clients) -> str:
     """Who has had no answer, and for how long."""
     count = unaccounted(scene)
     who = "a client has" if count == 1 else f"{count} clients have"
-    return f"{who} had no answer for {clients.waited:.0f} s"
+    return f"{who} had no answer for {max(clients.waits or (0,)):.0f} s"
 
 
 def of_threads(scene: Scene) -> list[tuple[Limit, str]]:

@@ -23,8 +23,9 @@ from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
-from hangdebug.scene.open_requests import request_behind_lock, standing
+from hangdebug.scene.open_requests import LONG, longest_hidden, request_behind_lock, standing, unaccounted, unread_tasks
 from hangdebug.scene.pools import full_pool
+from hangdebug.scene.requests import inside_request
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
@@ -34,6 +35,12 @@ SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, an
 SHOWS_CONNECTIONS = f"{ACTIVITY}   # PostgreSQL: `active` are slow queries, `idle in transaction` are kept"
 SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
 SHOWS_SERVER = f"{ours('capture', '--port', 'PORT', '--zip')}   # of the process that serves, while a request hangs"
+SHOWS_UNREAD = {
+    "trio": "python -c 'import trio; help(trio.lowlevel.current_root_task)'   # the tree of its tasks: printed inside "
+    "of the server, on a signal, it shows where each request stands",
+    "greenlets": "python -c 'import gevent.util; help(gevent.util.print_run_info)'   # called inside of the server, on "
+    "a signal, it prints the stack of every greenlet",
+}
 
 NEEDS_TASKS = "Stacks show no coroutine that waits: only a list of tasks does, or several dumps that differ."
 LOCKED = ("Whoever is inside of the lock may go on, or never leave it.",)
@@ -161,6 +168,31 @@ def request_stands(scene: Scene) -> Verdict | str:
     return Verdict("inconclusive", EVEN, (idle_words(scene), words, more), (doubt,), as_wait(scene, lost[0].task))
 
 
+def tasks_unread(scene: Scene) -> Verdict | str:
+    """Clients have had no answer for long, and what serves them cannot be read from outside."""
+    if not scene.loop or any(not view.idle for view in scene.loop):
+        return "No event loop runs, or it is at work."
+    return hidden_requests(scene)
+
+
+def greenlets_unread(scene: Scene) -> Verdict | str:
+    """The same of greenlets, which share one thread with the server."""
+    return "An event loop runs." if scene.loop else hidden_requests(scene)
+
+
+def hidden_requests(scene: Scene) -> Verdict | str:
+    runtime, seconds = unread_tasks(scene), longest_hidden(scene)
+    if not runtime:
+        return "What it serves can be read."
+    if seconds < LONG:
+        return "No client has waited long for an answer that no task accounts for."
+    count = unaccounted(scene)
+    who = "A client has" if count == 1 else f"{count} clients have"
+    words = f"{who} had no answer for {seconds:.0f} s, and no thread is stuck."
+    doubt = f"What waits there, {runtime} alone {'know' if runtime.endswith('s') else 'knows'}: it cannot be read from"
+    return Verdict("inconclusive", UNKNOWN, (words,), (f"{doubt} outside.",), decides=SHOWS_UNREAD.get(runtime, ""))
+
+
 def workers_unclear(scene: Scene) -> Verdict | str:
     """Synchronous workers stand in requests that may be slow, or stuck."""
     return workers_verdict(scene, "inconclusive", "unclear")
@@ -172,7 +204,11 @@ def idle_loop_alone(scene: Scene) -> Verdict | str:
         return "No event loop is idle."
     if is_earned(scene):
         return "More is known than the stacks of one moment."
-    busy = [wait(scene, view) for view in scene.last if view.role in ("worker", "main") and not view.idle]
+    busy = [
+        wait(scene, view)
+        for view in scene.last
+        if not view.idle and (view.role in ("worker", "main") or (view.role == "other" and inside_request(scene, view)))
+    ]
     found = [one for one in busy if one.frame is not None and not one.starts_with(*PARKED)]
     words = [idle_words(scene), *(f"{name_of(one.view)} stands in {one.frame}." for one in found[:3])]
     places = Counter(map(file_and_line, found))
@@ -201,8 +237,12 @@ def exception_alone(scene: Scene) -> Verdict | str:
 def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
-    if stated(scene, "c-only"):
-        words = "Its frames are those of C functions: which Python function calls them, such a stack does not show."
+    foreign = stated(scene, "c-only")
+    if foreign:
+        words = f"{foreign.text}: which Python function calls them, such a text does not show."
+    crash = stated(scene, "crashed")
+    if crash:
+        words = f"A process has ended, or was ended, which is no hang by itself: {crash.text}"
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 
@@ -210,8 +250,8 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
 def place_to_look_at(scene: Scene) -> Wait | None:
     """Where a person would look first: at the main thread, or at one that is inside of the application's code.
 
-    A main thread that joins others says nothing: they do. Threads that wait for an event, or for an item of a queue,
-    are passed over while there are others: most do so on purpose.
+    A main thread that joins others, or sleeps beside them, says nothing: they do. Threads that wait for an event, or
+    for an item of a queue, are passed over while there are others: most do so on purpose.
     """
     seen = [wait(scene, view) for view in scene.last if view.frame is not None and not view.idle]
     known = [wait(scene, view) for view in scene.last if view.section and not view.idle]
@@ -223,7 +263,8 @@ def place_to_look_at(scene: Scene) -> Wait | None:
         main, parked = one.view.role == "main", one.starts_with(*PARKED)
         alone = odd and places[file_and_line(one)] == 1 and not parked
         active = bool(one.view.thread.owns_gil or one.view.thread.active)
-        return alone, (main and not one.starts_with("threading.py:join")) or (not main and not parked), main, active
+        aside = one.starts_with("threading.py:join") or one.line_calls("sleep")
+        return alone, (main and not aside) or (not main and not parked), main, active
 
     return max(seen, key=telling, default=None)
 
@@ -262,7 +303,9 @@ STATE = StateEntry(
         Rule("idle-loop-alone", "is the idle loop well", idle_loop_alone),
         Rule("threads-before-a-lock", "is the idle loop well", threads_before_a_lock),
         Rule("request-before-a-lock", "is the idle loop well", request_before_a_lock),
+        Rule("tasks-unread", "is the idle loop well", tasks_unread),
         Rule("request-stands", "is the idle loop well", request_stands),
+        Rule("greenlets-unread", "do synchronous workers go on", greenlets_unread),
         Rule("workers-unclear", "do synchronous workers go on", workers_unclear),
         Rule("workers-idle-alone", "do synchronous workers go on", workers_idle_alone),
         Rule("exception-alone", "what is left", exception_alone),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hangdebug.answer.certainty import PROVED
+from hangdebug.answer.certainty import LIKELY, PROVED
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.causes.model import Cause
 from hangdebug.scene.scene import Scene
+from hangdebug.scene.tasks import stated
 
 
 def by_the_kernel(scene: Scene) -> Verdict | str:
@@ -20,13 +21,24 @@ def by_the_kernel(scene: Scene) -> Verdict | str:
     return Verdict("stopped", PROVED, words)
 
 
+def stated_in_words(scene: Scene) -> Verdict | str:
+    """The text holds the kernel's word on the process: it is in state T."""
+    said = stated(scene, "stopped")
+    if said is None:
+        return "No line of the text says that the kernel stopped it."
+    return Verdict("stopped", LIKELY, (f"A line of the text says so: {said.text}",))
+
+
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
 
 
 STATE = StateEntry(
     "stopped",
-    rules=(Rule("stopped-by-the-kernel", "did the kernel stop it", by_the_kernel),),
+    rules=(
+        Rule("stopped-by-the-kernel", "did the kernel stop it", by_the_kernel),
+        Rule("stated-stopped", "did the kernel stop it", stated_in_words),
+    ),
     summary=summary,
     repair=None,
     names_cause=False,

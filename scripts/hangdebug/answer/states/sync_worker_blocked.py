@@ -13,6 +13,7 @@ from hangdebug.answer.certainty import (
     LIKELY,
     ONE_MOMENT,
     ONE_SIDED,
+    OPEN,
     OTHERS_SERVED,
     OWED,
     SHOWN,
@@ -38,6 +39,7 @@ from hangdebug.scene.requests import (
     crew,
     does_not_go_on,
     greenlets,
+    has_consumers,
     has_fixed_threads,
     is_greenlet,
     runs_sync_server,
@@ -92,6 +94,9 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 # -- how sure it is that synchronous workers do not go on ----------------------------------------------
 
 WorkersOutcome = Literal["stuck", "goes-on", "unclear"]
+WORK_IS_DONE = ("queue.py:join", "queue.py:put")  # until others have done their part: owed, if nobody is at it
+FOR_OTHERS = ("future-result", "thread-join", "executor-shutdown")  # it waits for other threads of its own
+STREAMS = ("socket", "subprocess", "http-client")  # what a `for` can read to the end of a stream
 SLOW_ALIKE = "One dump shows one moment: a slow request looks alike."
 LOOKS_ALIKE = "A script that waits for a slow answer looks alike: look again in a minute."
 
@@ -184,6 +189,12 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
             return stuck(first, LIKELY, words, doubts)
         slow = "Each request has a thread of its own, and a slow peer looks alike: look again in a minute."
         return stuck(first, ONE_SIDED, words, (*doubts, slow))
+    queued = [count for count in queue_lengths(scene, (one.view for one in seen.stuck)) if count]
+    if queued and not single and not sleeps_or_computes(first):
+        words = (
+            f"None of the pool's threads goes on, and its queue is not empty: {counted(max(queued), 'call', 'waits')}."
+        )
+        return stuck(first, OPEN, words, ("Slow calls look alike: look again in a minute.",))
     doubts = (*doubts, "The server starts a thread for each request: it may be one slow request.")
     return WorkersWeighed(
         "unclear", EVEN, (f"One request stands in {first.frame}; the server accepts others.",), doubts, first
@@ -267,6 +278,10 @@ def script(scene: Scene) -> WorkersWeighed | None:
     mains = [wait(scene, view) for view in scene.last if view.role == "main" and view.frame is not None]
     sides = [view for view in scene.last if view.role in ("other", "worker") and view.frame is not None]
     rest = [wait(scene, view) for view in sides if not view.idle]
+    for one in mains:
+        if one.inside("queue.py") and waits_for_own_lock(one) and does_not_go_on(one) and only_thread(scene):
+            who = f"{name_of(one.view)} waits for another thread to act on a queue, without a timeout"
+            return stuck(one, LIKELY, f"{who}, and this process has no other thread.", ())
     for waits, limits in ((mains, ()), (rest, (SIDE_THREAD,))):
         asked = ((owed(scene, one), one) for one in waits if does_not_go_on(one) and not one.running)
         found = [(how, one) for how, one in asked if how is not None]
@@ -279,16 +294,31 @@ def script(scene: Scene) -> WorkersWeighed | None:
     return None
 
 
+def only_thread(scene: Scene) -> bool:
+    """Whether the kernel knows of one thread of this process, be it Python's or a library's, in every reading."""
+    return bool(scene.evidence.readings) and all(len(one.waits) == 1 for one in scene.evidence.readings)
+
+
 def owed(scene: Scene, one: Wait) -> Owed | None:
     """How surely somebody owes the thread an end of its wait; None where it may wait on purpose."""
+    if one.starts_with(*WORK_IS_DONE):
+        others = [wait(scene, view) for view in scene.last if not view.idle and view.key != one.view.key]
+        return "perhaps" if all(between_jobs(other) for other in others if other.frame is not None) else None
     child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None
     cause, match = cause_of(scene, one)
+    if (cause.id in FOR_OTHERS and has_consumers(scene, one)) or (cause.id in STREAMS and is_loops_line(one)):
+        return None
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
     if cause.id == "socket" and any(in_endless_loop(scene.evidence.sources, frame) for frame in own):
         return None  # a consumer: it waits for the next message, and then for the one after
     return cause.owed if match.kinds else None
+
+
+def is_loops_line(one: Wait) -> bool:
+    """Whether it stands in the head of a loop: it waits for the next item of what may never end."""
+    return (one.text or "").startswith(("for ", "while "))
 
 
 STATE = StateEntry(

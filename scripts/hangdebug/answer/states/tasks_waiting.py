@@ -6,6 +6,7 @@ ends it, or where a request has had no answer yet and nothing that runs could gi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Union
 
 from hangdebug.answer.certainty import (
@@ -24,12 +25,17 @@ from hangdebug.answer.states.sync_worker_blocked import LOOKS_ALIKE
 from hangdebug.answer.states.threadpool_exhausted import in_coroutines
 from hangdebug.answer.words import capital, counted, failed_tasks, line_of, place_of, release_words
 from hangdebug.causes import cause_of
+from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause, Seen
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.model import Task
 from hangdebug.scene.graph import waits_for_idle_loop
 from hangdebug.scene.open_requests import (
+    LONG,
+    for_how_long,
+    left_waiting,
     nested_handlers,
+    reads_pipe,
     serves_messages,
     standing,
     standing_thread,
@@ -57,6 +63,7 @@ from hangdebug.scene.tasks import (
 from hangdebug.scene.waits import name_of, wait
 
 MOST_JUDGED = 100
+SLOW_PEER = "A slow peer looks alike: look again in a minute."
 Judge = Callable[[Scene, TaskWaits, Task], Union[Verdict, None]]
 
 
@@ -114,6 +121,25 @@ def owed_an_answer(scene: Scene) -> Verdict | str:
             words = f"{one.task.name} waits for an answer, in the same place in both readings; nobody is served here."
             return Verdict("tasks-waiting", OPEN, (words,), (LOOKS_ALIKE,), found)
     return "No program that serves nobody waits for an answer."
+
+
+def without_answer(scene: Scene) -> Verdict | str:
+    """A client has waited long for a request that stands in one place, without a time-out, and nobody moves there."""
+    alone = len(scene.threads("event-loop")) == 1  # else another loop may be what it waits for
+    lost = left_waiting(scene) if any(view.idle for view in scene.loop) and all_known(scene) else ()
+    lost = tuple(one for one in lost if alone or one.outlook == "peer")
+    if not lost:
+        return "No request stands still with nobody in sight to end its wait, but a peer."
+    seconds = for_how_long(scene)
+    if seconds < LONG:
+        return f"Requests stand still, and have for {seconds:.0f} s: slow ones do as well."
+    waits = [as_wait(scene, one.task) for one in lost]
+    one = next(filter(checkout_frame, waits), waits[0])  # of a pool's connections: others may have them
+    words = (
+        f"{name_of(one.view)} serves a request that has had no answer for {seconds:.0f} s at least, without a timeout.",
+        *([f"{len(lost)} requests stand so."] if lost[1:] else []),
+    )
+    return Verdict("tasks-waiting", OPEN, words, (SLOW_PEER,), one)
 
 
 def waits_for_thread(scene: Scene) -> Verdict | str:
@@ -191,7 +217,8 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     doubt = "No function of the application releases any; a library that was given it could."
     level = AGREED if not others and not by_hand else PLAUSIBLE
     more = release_words(scene, as_wait(scene, task))
-    return verdict_on(scene, seen, task, level, (words, *more), (doubt,) if by_hand else ())
+    found = verdict_on(scene, seen, task, level, (words, *more), (doubt,) if by_hand else ())
+    return replace(found, fix="release_permit") if any("`finally`" in each for each in more) else found
 
 
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -246,8 +273,15 @@ def not_woken(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
 def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     if task.timed:
         return None
-    if scene.evidence.unread_children and any(calls(frame, "asyncio/streams.py:drain") for frame in task.frames[:2]):
-        child = next(f"{pid} ({command})" for pid, command in scene.evidence.unread_children.items())
+    children = [f"{pid} ({command})" for pid, command in scene.evidence.unread_children.items()]
+    if children and reads_pipe(task) and all(view.idle for view in scene.loop):
+        words = (
+            f"{task.name} waits for what a child process writes. The child process {children[0]} stands in a write,",
+            "before the first look and after the last: it waits for somebody to read another of its streams.",
+        )
+        return verdict_on(scene, seen, task, PLAUSIBLE, words, ("The stream may belong to somebody else.",))
+    if children and any(calls(frame, "asyncio/streams.py:drain") for frame in task.frames[:2]):
+        child = children[0]
         words = (
             f"{task.name} writes to a stream that is full. The child process {child} stands in a write too,",
             "before the first look and after the last: each waits for the other to read.",
@@ -322,7 +356,7 @@ def thread_stands(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         who,
         f"That thread stands in {one.frame}, in the same place in all {one.motion.samples} samples.",
     )
-    return Verdict("tasks-waiting", OPEN, words, ("A slow peer looks alike: look again in a minute.",), one)
+    return Verdict("tasks-waiting", OPEN, words, (SLOW_PEER,), one)
 
 
 def verdict_on(
@@ -409,7 +443,7 @@ def awaited_words(task: Task) -> str:
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where = f"{place_of(verdict.wait)}{line_of(verdict.wait)}"
-    if LOOKS_ALIKE in verdict.doubts:
+    if verdict.wait is not None and verdict.wait.coroutine and {LOOKS_ALIKE, SLOW_PEER} & set(verdict.doubts):
         return f"A coroutine waits{where} for an answer, slow or lost; the event loop itself is fine."
     if verdict.wait is not None and not verdict.wait.coroutine and stacks_alone(scene.evidence):
         who = name_of(verdict.wait.view)
@@ -440,6 +474,7 @@ STATE = StateEntry(
         Rule("outlives-timeout", "do tasks wait for what never comes", outlives_timeout),
         Rule("owed-an-answer", "do tasks wait for what never comes", owed_an_answer),
         Rule("waits-for-thread", "do tasks wait for what never comes", waits_for_thread),
+        Rule("without-answer", "do tasks wait for what never comes", without_answer),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
         Rule("tasks-alone", "is the idle loop well", tasks_alone),
     ),

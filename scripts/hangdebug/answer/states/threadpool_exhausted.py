@@ -18,7 +18,7 @@ from hangdebug.scene.pools import (
     woke_by_itself,
 )
 from hangdebug.scene.rings import explains
-from hangdebug.scene.scene import Scene, identity
+from hangdebug.scene.scene import Scene, identity, stacks_alone
 from hangdebug.scene.tasks import as_wait, runs_application, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, stuck_workers
 
@@ -83,6 +83,8 @@ def no_connection_left(scene: Scene) -> Verdict | str:
         return "No pool thread waits for a connection all the time."
     if seen.others:
         return "Other pool threads are at work, and may hold the connections."
+    if len(scene.samples) == 1 and not scene.loop[-1].idle:
+        return "The event loop's thread is at work, and may hold the connections."
     return Verdict("threadpool-exhausted", MOMENT, (seen.words,), (SLOW,), seen.waits[0])
 
 
@@ -111,9 +113,15 @@ class ConnectionWait:
 
 
 def in_threads(scene: Scene) -> ConnectionWait | None:
-    """Pool threads that wait in every sample for a connection, and never wake; None where there is none."""
-    stuck = [one for one in stuck_workers(scene) if checkout_frame(one) and one.motion.samples > 1]
+    """Pool threads that wait in every sample for a connection, and never wake; None where there is none.
+
+    Of a lone dump it takes two of them.
+    """
+    stuck = [one for one in stuck_workers(scene) if checkout_frame(one)]
+    seen_once = bool(stuck) and stuck[0].motion.samples == 1
     if not scene.loop or not stuck or any(woke_by_itself(scene, one) for one in stuck):
+        return None
+    if seen_once and not (stuck[1:] and stacks_alone(scene.evidence)):
         return None
     known = {identity(one.view) for one in stuck}
     others = sum(not view.idle and identity(view) not in known for view in scene.threads("worker"))

@@ -1,6 +1,6 @@
 """asyncio's tasks of a live CPython 3.14 or newer, by its own `python -m asyncio pstree PID`.
 
-This is asked where the memory of the process is not understood.
+This is asked where the memory of the process is not understood, and --probe-interpreter was given.
 
 It shows where each task waits, and nothing of what it waits for: not who is inside of a lock, nor whether a semaphore
 has a permit left. So its answer carries that as a note, and no rule concludes anything from what is not there.
@@ -8,11 +8,10 @@ has a permit left. So its answer carries that as a note, and no rule concludes a
 
 from __future__ import annotations
 
-import subprocess
 import zlib
 from dataclasses import replace
 
-from hangdebug.capture.interpreter.layout import command_like
+from hangdebug.capture.interpreter.layout import run_like
 from hangdebug.capture.interpreter.memory import Unreadable
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.frames import library_path
@@ -25,23 +24,11 @@ WITHIN = 5.0
 
 def tasks_by_pstree(pid: int) -> tuple[Task, ...]:
     """The tasks that have not ended. Raises Unreadable with what the interpreter says."""
-    command, options = command_like(pid)
-    try:
-        done = subprocess.run(
-            [*command, "-I", "-m", "asyncio", "pstree", str(pid)],
-            check=False,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=WITHIN,
-            stdin=subprocess.DEVNULL,
-            **options,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise Unreadable(f"the target's interpreter does not start: {error}") from error
-    if done.returncode:
-        raise Unreadable((done.stderr.strip() or "it gave no reason").splitlines()[-1])
-    found = asyncio_tools.read(done.stdout.splitlines())
+    with run_like(pid, "-m", "asyncio", "pstree", str(pid)) as process:
+        output, errors = process.communicate(timeout=WITHIN)
+    if process.returncode:
+        raise Unreadable((errors.decode(errors="replace").strip() or "it gave no reason").splitlines()[-1])
+    found = asyncio_tools.read(output.decode(errors="replace").splitlines())
     tasks = {(task.name, task.frames): task for one in found for task in one.tasks}  # one is shown under each waiter
     return tuple(map(with_wait, tasks.values()))
 

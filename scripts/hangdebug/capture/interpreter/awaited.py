@@ -22,6 +22,13 @@ STACKS = ("AsyncExitStack", "ExitStack")
 MOST_TASKS_BEHIND, MOST_MANAGERS = 1000, 3
 # What a server knows of a request whose handler waits in one of its functions: whether more of the body is to come.
 SERVERS_FACTS = {"RequestResponseCycle": ("more_body",)}
+# Where a server keeps whether it has sent the head of an answer: the function that serves a request, in which of its
+# first locals, and by which attributes, down to a number.
+HEAD_SENT = {
+    ("uvicorn/protocols/http/", "run_asgi"): (0, ("response_started",)),
+    ("tornado/web.py", "_execute"): (0, ("_headers_written",)),
+    ("aiohttp/web_protocol.py", "_handle_request"): (1, ("_payload_writer", "output_size")),
+}
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
 COUNTS = {
@@ -36,6 +43,7 @@ COUNTS = {
         "putters": "_putters",
         "unfinished": "_unfinished_tasks",
     },
+    "MemoryObjectSendStream": {"closed": "_closed"},
     "CapacityLimiter": {"tokens": "_total_tokens", "borrowed": "_borrowers", "waiters": "_wait_queue"},
 }
 ENDS_A_WAIT = frozenset(
@@ -67,13 +75,33 @@ def awaited_by(objects: Objects, found: Chain, waiter: int) -> Awaited | None:
     child = next((one for one in rest[:2] if is_wait_for_child(one)), None)
     if child is not None and child.first:
         return Awaited("Process", child.first, "wait", facts_of_child(objects, child.first))
-    return Awaited(objects.type_name(at) or "object", at, of=tasks_behind(objects, rest, at)) if at else None
+    counts = facts_of_stream(objects, rest[0]) if rest else {}
+    return Awaited(objects.type_name(at) or "object", at, "", counts, tasks_behind(objects, rest, at)) if at else None
 
 
 def servers_facts(objects: Objects, rest: list[Call]) -> dict[str, int]:
     """What the server's own object says, whose method waits there."""
     names = SERVERS_FACTS.get(objects.type_name(rest[0].first), ()) if rest and rest[0].first else ()
     return numbers_in(objects, rest[0].first, names) if names else {}
+
+
+def head_sent(objects: Objects, found: Chain) -> bool:
+    """Whether the client of the request that a task serves has had the first part of its answer."""
+    for one in found.calls:
+        path = library_path(one.frame.file) or ""
+        where = next(
+            (at for (file, name), at in HEAD_SENT.items() if name == one.frame.name and path.startswith(file)), None
+        )
+        if where is None or len(one.values) <= where[0]:
+            continue
+        at = one.values[where[0]]
+        for name in where[1]:
+            at = fields_of(objects, at).get(name, 0)
+        try:
+            return bool(at) and objects.integer(at) > 0
+        except Unreadable:
+            return False
+    return False
 
 
 def is_wait_for_child(one: Call) -> bool:
@@ -91,6 +119,18 @@ def facts_of_child(objects: Objects, at: int) -> dict[str, int]:
         except (KeyError, Unreadable):
             continue
     return {**found, "unread": unread}
+
+
+def facts_of_stream(objects: Objects, one: Call) -> dict[str, int]:
+    """Whether a stream that a task reads is a pipe, as a child process's is, or the body of a request that aiohttp
+    serves; {} for what is no such stream."""
+    if not (library_path(one.frame.file) or "").endswith("/streams.py") or not one.first:
+        return {}
+    if "StreamReader" not in objects.kinds(one.first):
+        return {}
+    fields = fields_of(objects, one.first)
+    kind, protocol = (objects.type_name(fields.get(name, 0)) for name in ("_transport", "_protocol"))
+    return {"pipe": int("Unix" in kind and "Read" in kind), "body": int(protocol == "RequestHandler")}
 
 
 def numbers_in(objects: Objects, at: int, names: Iterable[str]) -> dict[str, int]:
@@ -275,6 +315,8 @@ def timeouts(objects: Objects, one: Call, inner: Call | None, depth: int = 0) ->
         kinds = set(objects.kinds(at))
         if "Timeout" in kinds:
             yield from state_of_timeout(objects, fields_of(objects, at))
+        elif "TimerContext" in kinds:  # aiohttp's client has one for the whole of its call
+            yield "expired" if numbers_in(objects, at, ("_cancelled",)) == {"_cancelled": 1} else "runs"
         elif "CancelScope" in kinds and objects.finite(fields_of(objects, at).get("_deadline", 0)):
             yield "expired" if numbers_in(objects, at, ("_cancel_called",)) == {"_cancel_called": 1} else "runs"
         elif "_GeneratorContextManager" in kinds and depth < MOST_MANAGERS:  # such as AnyIO's fail_after

@@ -1,5 +1,8 @@
 """The layouts of CPython 3.9 to 3.13, measured beforehand (layout.py): nothing has to be started to read a process.
 
+From 3.13 on the interpreter publishes where a part of it stands (`_Py_DebugOffsets`, at the start of `_PyRuntime`), and
+that is taken from there.
+
 A row is believed only where the target's own types have the sizes that they had when it was measured. A debug build, a
 free-threaded one, and a patch release that moved a field are told so.
 """
@@ -7,11 +10,12 @@ free-threaded one, and a patch release that moved a field are told so.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hangdebug.capture.interpreter.layout import Layout
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import BASIC_SIZE, FIRST, Objects
-from hangdebug.capture.interpreter.runtimes import Runtime, runtime_of
+from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, Runtime, runtime_of
 
 # The fields of Layout from `interpreter` to `wide`, in their order there, and then `task_cancels`.
 ROWS = {
@@ -30,6 +34,19 @@ SIZES = {
     (3, 12): (144, 192, 144, 120, 56, 176, 128),
     (3, 13): (144, 200, 144, 136, 56, 144, 104),
 }
+# Where an interpreter says what stands where, by the field of Layout; and where it says that it runs without its lock.
+PUBLISHED = {
+    "interpreter": 40,
+    "modules": 88,
+    "code_file": 280,
+    "code_name": 296,
+    "code_table": 304,
+    "code_first": 312,
+    "code_size": 344,
+    "ascii": 560,
+}
+PUBLISHES_SINCE = (3, 13)
+FREE_THREADED, FARTHEST = 16, 1 << 20
 MODULES = ("types", "_asyncio")  # that have them; without asyncio there are no tasks to read
 
 # Of which libraries' types it was seen: the workers of a server share them.
@@ -51,6 +68,8 @@ def checked_layout(pid: int, runtime: Runtime) -> Layout | None:
     version, at = (major, minor), runtime.at or 0
     *row, cancels = ROWS[version]
     layout = replace(Layout(version, runtime.file.inode, at - runtime.file.start, *row), task_cancels=cancels)
+    if version >= PUBLISHES_SINCE:
+        layout = replace(layout, **published(pid, at))
     proof = layout, runtime.file.path
     if proof in proved:
         return layout
@@ -60,6 +79,17 @@ def checked_layout(pid: int, runtime: Runtime) -> Layout | None:
     if sizes:  # without these types it has no asyncio either: nothing is read with the fields that could be wrong
         proved.add(proof)
     return layout
+
+
+def published(pid: int, runtime: int) -> dict[str, Any]:
+    """The fields of the layout that the interpreter in `pid` publishes. Raises Unreadable where it says nothing."""
+    with open_memory(pid) as memory:
+        if memory.read(runtime, len(SAYS_ITS_OFFSETS)) != SAYS_ITS_OFFSETS or memory.word(runtime + FREE_THREADED):
+            raise Unreadable("what should be its description is something else")
+        found = {name: memory.word(runtime + place) for name, place in PUBLISHED.items()}
+    if not all(0 < value < FARTHEST for value in found.values()):
+        raise Unreadable("its description makes no sense")
+    return found
 
 
 def type_sizes(pid: int, layout: Layout, runtime: int) -> dict[str, int]:

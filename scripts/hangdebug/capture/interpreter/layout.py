@@ -1,7 +1,8 @@
 """Where things stand inside of CPython's objects: measured on a specimen, an interpreter like the target's.
 
-This is for a Python that known_layouts.py has not, and only where the target runs CPython's own program (plain.py).
-That is started, as the target's user, with specimen.py, which makes objects whose contents are known. Where a
+This is for a Python that known_layouts.py has not, only where a person asks for it (tasks.probe), and only where the
+target runs CPython's own program (is_plain_interpreter). That is started, as the target's user, with specimen.py,
+which makes objects whose contents are known. Where a
 pointer to the one is found in the other, there its field is. Fields that no CPython from 3.9 on has moved are
 plain constants in objects.py. Nothing measured is believed until the specimen's own tasks were read with it.
 """
@@ -23,6 +24,7 @@ from typing import Any
 
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 from hangdebug.capture.interpreter.runtimes import is_plain_interpreter
+from hangdebug.files import uninterrupted
 
 NOT_STARTED = "its layout is not known, and its program is not proved to be a plain Python that may be started"
 SPECIMEN = Path(__file__).with_name("specimen.py")
@@ -91,7 +93,7 @@ class Specimen:
 @contextmanager
 def measured_specimen(pid: int) -> Iterator[Specimen]:
     """An interpreter like that of `pid`, measured; it is ended on the way out. Raises Unreadable."""
-    with run_specimen(pid) as process:
+    with run_like(pid, "-S", "-c", SPECIMEN.read_text(encoding="utf-8")) as process:
         try:
             facts = read_greeting(process)
             layout = measure_or_refer(process.pid, facts)
@@ -101,26 +103,31 @@ def measured_specimen(pid: int) -> Iterator[Specimen]:
 
 
 @contextmanager
-def run_specimen(pid: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the executable of `pid` as the user that `pid` runs as: it may be that user's own file."""
+def run_like(pid: int, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the program of `pid`, isolated, with these words; its whole group is ended on the way out.
+
+    Its standard streams are pipes. Raises Unreadable.
+    """
     command, options = command_like(pid)
+    process: subprocess.Popen[bytes] | None = None
     try:
-        code = SPECIMEN.read_text(encoding="utf-8")
-        process = subprocess.Popen(
-            [*command, "-S", "-I", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            **options,
-        )
+        with uninterrupted():
+            process = subprocess.Popen(
+                [*command, "-I", *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                **options,
+            )
+        yield process
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unreadable(f"the target's interpreter does not start: {error}") from error
-    with process:
-        try:
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
+        raise Unreadable(f"the target's interpreter does not start, or does not answer: {error}") from error
+    finally:
+        if process is not None:
+            with uninterrupted(), suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            with process:  # its pipes are closed, and its end is collected
+                pass
 
 
 def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
@@ -135,9 +142,7 @@ def command_like(pid: int) -> tuple[list[str], dict[str, Any]]:
     except OSError as error:
         raise Unreadable(f"the target's interpreter does not start: {error}") from error
     if not same or not is_plain_interpreter(program):
-        raise Unreadable(
-            "its layout is not known, and its program is not proved to be a plain Python that may be started"
-        )
+        raise Unreadable(NOT_STARTED)
     if os.geteuid() not in (0, owner.st_uid):
         raise Unreadable("its layout is not known, and to learn it would take a Python of the same user")
     user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Optional
 from hangdebug.capture.interpreter import asyncio_pstree
 from hangdebug.capture.interpreter.awaited import (
     awaited_by,
+    head_sent,
     is_done,
     is_lock,
     managers_entered,
@@ -41,11 +41,9 @@ SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 FIRST_NAMES = 12
 Executable = tuple[str, int, int, int]  # its path, device, inode and time of change
-FAILED_FOR = 10.0  # seconds; what failed because the machine was busy is tried again in a longer session
+NOT_KNOWN = "its interpreter's layout is not known, and nothing of it is started unless --probe-interpreter says so"
 
-# By executable: when it was measured, and the outcome.
-layouts: dict[Executable, tuple[float, Layout | Unreadable]] = {}
-measuring = threading.Lock()  # the workers of a server are looked at side by side, and run the same executable
+layouts: dict[Executable, Layout | Unreadable] = {}  # what probe() found out, by executable
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,11 @@ def ask_own_tool(pid: int) -> TaskList:
 
 
 def layout_for(pid: int) -> Layout:
-    """The layout of the target's interpreter: a known one, or measured once for each executable. Raises Unreadable."""
+    """The layout of the target's interpreter: a known one, or what probe() measured before. Raises Unreadable."""
     known = known_layout(pid)
     if known is not None:
         return known
-    which = executable_of(pid)
-    with measuring:
-        when, found = layouts.get(which, (0.0, None))
-        if found is None or (isinstance(found, Unreadable) and time.monotonic() - when > FAILED_FOR):
-            found = layout_on_specimen(pid)
-            layouts[which] = time.monotonic(), found
+    found = layouts.get(executable_of(pid)) or Unreadable(NOT_KNOWN)
     if isinstance(found, Unreadable):
         raise type(found)(*found.args)
     if found.inode not in mapped_files(pid):
@@ -116,13 +109,25 @@ def layout_for(pid: int) -> Layout:
     return found
 
 
+def probe(pid: int) -> None:
+    """Start the interpreter of `pid` once more to measure its layout, where none is known and it may be started.
+
+    Nothing else in the engine starts a program of the target's; only a person's --probe-interpreter leads here.
+    """
+    try:
+        if known_layout(pid) is None and executable_of(pid) not in layouts:
+            layouts[executable_of(pid)] = layout_on_specimen(pid)
+    except Unreadable:  # it has ended
+        return
+
+
 def executable_of(pid: int) -> Executable:
     """What tells one interpreter from another, also from one that was put in its place. Raises Unreadable."""
     try:
         file = os.stat(f"/proc/{pid}/exe")
         return os.readlink(f"/proc/{pid}/exe"), file.st_dev, file.st_ino, file.st_mtime_ns
     except OSError as error:
-        raise Unreadable(f"the target's interpreter does not start: {error}") from error
+        raise Unreadable(f"its program cannot be told: {error.strerror}") from error
 
 
 def layout_on_specimen(pid: int) -> Layout | Unreadable:
@@ -284,6 +289,7 @@ def task_at(objects: Objects, at: int) -> Task | None:
         names_of_managers(objects, entered),
         expired,
         waiter if is_done(objects, waiter) else 0,
+        head_sent(objects, found),
     )
 
 
@@ -333,9 +339,9 @@ def as_plain(part: object) -> object:
 
 
 def as_json(found: TaskList) -> str:
-    """One line a task."""
+    """One line a task, and when they were read."""
     rows = ",\n".join(json.dumps(task, default=as_plain) for task in found.tasks)
-    return f'{{"note": {json.dumps(found.note)}, "tasks": [\n{rows}\n]}}\n'
+    return f'{{"note": {json.dumps(found.note)}, "at": {time.monotonic():.1f}, "tasks": [\n{rows}\n]}}\n'
 
 
 # -- the queues of pools -------------------------------------------------------------------------------

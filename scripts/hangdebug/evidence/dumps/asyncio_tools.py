@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hangdebug.evidence import patterns as re
-from hangdebug.evidence.dumps.grammar import Head, python_of
+from hangdebug.evidence.dumps.grammar import Head, python_of, unread
 from hangdebug.evidence.frames import UNKNOWN
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
@@ -70,9 +70,23 @@ def file_of(function: str) -> str:
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot that has tasks and no threads."""
     kept = list(lines)
-    found = table(kept) or tree(kept)
+    rows = table(kept)
+    found = rows or tree(kept)
+    if not found:
+        return ()
+    left = unread(kept, of_table if rows else of_tree)
     stacks = [Thread(task.frames) for task in found]
-    return (Snapshot((), None, "", python_of(stacks), "python -m asyncio", (), tuple(found)),) if found else ()
+    return (Snapshot((), None, "", python_of(stacks), "python -m asyncio", left, tuple(found)),)
+
+
+def of_table(line: str) -> bool:
+    """Whether it is a row of the table, its heads or the rule below them."""
+    return bool(ROW.match(line[:4000])) or line.lstrip().startswith(("tid ", "---"))
+
+
+def of_tree(line: str) -> bool:
+    """Whether it is a branch of the tree."""
+    return any(mark in line for mark in ("(T) ", "\u2514", "\u251c", "\u2502", "`--", "+--"))
 
 
 def table(lines: list[str]) -> list[Task]:
@@ -123,7 +137,7 @@ TASK = re.compile(
     r"(?: (?:running at|running, defined at|done, defined at|suspended at) "
     r"(?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?>"
 )
-WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| created at|>)")
+WAITS = re.compile(r"[^>]{0,400}?wait_for=<(?P<what>[^<>]{1,200}?)(?: cb=| coro=| created at|>)")
 TOOK = re.compile(r"took (?P<seconds>\d{1,9}(?:\.\d{1,6})?) ?s(?:econds?)?\b")
 # The same line as people and log viewers shorten it: without the state, without the place.
 SHORT = re.compile(
@@ -134,17 +148,29 @@ HANDLE = re.compile(
     r"Executing <(?:Timer)?Handle (?:when=[\d.]{1,30} )?(?P<function>[\w.<>-]{1,300})\([^()\n]{0,300}\)"
     r"(?: at (?P<file>[^>\n]{1,500}?):(?P<line>\d{1,9}))?"
 )
+# A row of aiomonitor's `ps`: | 139712233450992 | PENDING | sync-eu | Replicator.pull() | ...
+PS_ROW = re.compile(
+    r"^\s{0,8}[|\u2502]\s*(?:0x)?[0-9a-f]{1,20}\s*[|\u2502]\s*(?P<state>[A-Za-z]{1,20})\s*[|\u2502]\s*(?P<name>[^|\u2502]{1,200}?)\s*"
+    r"[|\u2502]\s*(?P<coroutine>[A-Za-z_][\w.<>]{0,300})\(?"
+)
 
 
 def read_debug_log(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot with a Task for every task that is shown; its state tells how long it held the loop."""
-    found = [
-        task for line in lines if "<Task " in line or "Executing <" in line for task in tasks_in_line(line[:20_000])
-    ]
+    lines = list(lines)
+    found = [task for line in lines if shows_task(line) for task in tasks_in_line(line[:20_000])]
+    for row in (one for line in lines for one in [PS_ROW.match(line[:1000])] if one):
+        coroutine = row["coroutine"]
+        found.append(Task(row["name"], (Frame(coroutine, UNKNOWN),), "", row["state"].lower(), coroutine))
     if not found:
         return ()
     stacks = [Thread(task.frames) for task in found]
-    return (Snapshot((), None, "", python_of(stacks), "asyncio debug", (), tuple(dict.fromkeys(found))),)
+    left = unread(lines, lambda line: shows_task(line) or PS_ROW.match(line[:1000]))
+    return (Snapshot((), None, "", python_of(stacks), "asyncio debug", left, tuple(dict.fromkeys(found))),)
+
+
+def shows_task(line: str) -> bool:
+    return "<Task " in line or "Executing <" in line
 
 
 def tasks_in_line(line: str) -> list[Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from hangdebug.evidence import patterns as re
@@ -68,6 +69,7 @@ UNDERLINE = re.compile(r"(?<=\s)\\_(?=\w)")  # markdown's way to keep it
 BEGINS = re.compile(
     r"^(?:\s{2}|\s*$|\s?(?:Thread|thread_id|Process|Python|Current|Traceback|File|Task|Stack|Extension|Fatal|\(Python\)|[#{}\[$-]))"
 )
+RULER = re.compile(r"[=_\-*+~#]{3}$|(?:_ ){3}_?$")  # whoever draws one ends the line there
 WHOLE = re.compile(r":\d{1,9}\)$")  # py-spy's frame, to its end
 NARROWEST, WIDEST, LEAST_BROKEN = 60, 250, 3  # columns of a terminal, and different lines that it broke
 MOST_JOINED, LONGEST = 12, 3000  # lines, and the characters of one
@@ -83,13 +85,24 @@ STAMP = re.compile(
     r"^\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
     r"(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?[ \t]?"
 )
+# Tables of logs as CSV: quotes within a field are doubled.
+DOUBLED = re.compile(r'File ""[^"\n]|\): ""\w')
+CSV = re.compile(
+    r"^(?:\d{10,19}|\d{4}-\d\d-\d\d[T ][\d:.]{8,18}(?:,\d{3})?(?:Z|[+-]\d\d:?\d\d)?),(?!\d{3} )(?P<text>.*)$"
+)
+# What rules the stacks of a text that has such a mark: those of an exception group, and of gevent's `print_run_info()`.
+RULED_BY = (
+    ("Exception Group Traceback", re.compile(r"^(?:\^C)?\s{0,40}(?:\| ?|\+ (?=Exception Group)|\+-(?:\+-)?-+.*$)")),
+    ("* Greenlets", re.compile(r"^ {0,40}(?:[:|] {1,2}|\+-{1,8} )")),
+)
 SYSLOG = re.compile(
     r"^(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? "
     r"\S{1,80} [\w./@-]{1,60}(?:\[\d{1,9}\])?: ?"
 )
 # What stands between a time stamp and the line itself: a stream, a host and a unit, a log level and a logger.
 AFTER_STAMP = re.compile(
-    r"^(?:(?:stdout|stderr) [FP] |(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
+    r"^(?:(?:stdout|stderr) [FP] |\{[\w.]{1,80}=\"[^\"{}]{0,300}\"[^{}]{0,1000}\} |"
+    r"(?!Thread)(?:[\w.-]{1,80} )?[\w./@-]{1,60}\[[\w.]{1,30}\]: ?|"
     r"[\w.$-]{1,80}(?:/[\w.$\[\]-]{1,80})+ |[0-9a-f-]{36}\s|"
     r"\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\]?:? (?:[\w.]{1,80}: )?)"
 )
@@ -106,19 +119,24 @@ def clean(text: str) -> list[str]:
         text = ANSI.sub("", text)
     if text.lstrip()[:1] == "{" and "\n" in text.strip():
         text = record_text(text)
+    if DOUBLED.search(text):
+        text = text.replace('""', '"')
+    rules = [rule for mark, rule in RULED_BY if mark in text]
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         if line not in parts:
-            parts[line] = parts_of(line)
+            parts[line] = parts_of(line, rules)
         lines += parts[line]
     lines = join_cut(join_broken(lines))
     plain = {line: APART if FENCE.match(line) else plain_line(line) for line in dict.fromkeys(lines)}
     return [plain[line] for line in lines]
 
 
-def parts_of(line: str) -> list[str]:
-    """The lines that one line of the text stands for, each without what was put before it."""
+def parts_of(line: str, rules: list[re.Pattern[str]]) -> list[str]:
+    """The lines that one line of the text stands for, each without what was put before it, and without `rules`."""
+    for rule in rules:
+        line = rule.sub("", line)
     inside = map(without_prefix, lines_inside(string_text(without_prefix(line))))
     return [part for one in inside for part in split_heads(one)]
 
@@ -129,6 +147,9 @@ def plain_line(line: str) -> str:
 
 def without_prefix(line: str) -> str:
     """The line without what was put before it, however many collectors it went through."""
+    row = CSV.match(line)
+    line = row["text"] if row else line
+    line = line[1:-1] if row and line[:1] == line[-1:] == '"' and line[1:] else line
     for _ in range(4):
         before = line
         line = LEVEL.sub("", SOURCE.sub("", QUOTED.sub("", line)))
@@ -156,7 +177,7 @@ def join_broken(lines: list[str]) -> list[str]:
     if not NARROWEST <= width <= WIDEST:
         return lines
     broken = [
-        len(line) == width and not WHOLE.search(line) and not BEGINS.match(after)
+        len(line) == width and not (WHOLE.search(line) or RULER.search(line) or BEGINS.match(after))
         for line, after in zip(lines, lines[1:])
     ]
     if len({line for line, breaks in zip(lines, broken) if breaks}) < LEAST_BROKEN:
@@ -240,11 +261,11 @@ def log_text(line: str) -> str:
         record = json.loads(line[start:])
     except (ValueError, RecursionError):
         return line
-    if not isinstance(record, dict) or is_py_spys(record):
+    if not isinstance(record, dict) or not record or is_py_spys(record):
         return line
-    record = {**record.get("jsonPayload", {}), **record} if isinstance(record.get("jsonPayload"), dict) else record
     before = [line[:start].rstrip()] if line[:start].strip() else []
-    own, inside = frame_line(record), frame_lines(record)
+    own, inside = frame_line(record), first_frames(record, 0)
+    record = {**dict(reversed(list(nested(record, 0)))), **record}
     if own:
         return "\n".join([*before, *thread_head(record, own), own])
     texts = [record[key] for key in (*LOG_TEXT, *STACK_TEXT) if isinstance(record.get(key), str)]
@@ -256,6 +277,15 @@ def log_text(line: str) -> str:
         before = [*before, texts[0].rstrip("\n"), ""]
     text = max(stacks or texts, key=len).rstrip("\n") if texts else line
     return "\n".join([*before, *thread_head(record, text), text]) if before or texts else text
+
+
+def nested(record: dict[str, Any], level: int) -> Iterator[tuple[str, Any]]:
+    """The pairs of the records within a record, by the last part of a dotted key, the outer ones first."""
+    for key, value in record.items():
+        yield key.rpartition(".")[2], value
+    for value in record.values():
+        if isinstance(value, dict) and level < MOST_NESTED:
+            yield from nested(value, level + 1)
 
 
 def is_py_spys(record: dict[str, Any]) -> bool:
@@ -281,6 +311,9 @@ def frame_line(record: dict[str, Any]) -> str:
 def frame_lines(record: dict[str, Any]) -> list[str]:
     """The frames in the first list of them that a record holds, innermost first as far as their owners show."""
     rows: list[object] = next((record[key] for key in LISTS if isinstance(record.get(key), list) and record[key]), [])
+    texts = [row for row in rows if isinstance(row, str)]
+    if any('File "' in text for text in texts):  # as `traceback.format_stack()` gives them
+        return [line for text in texts for line in text.split("\n") if line.strip()]
     found = [one for row in rows for one in [row_line(row)] if one]
     top = row_line(record.get("blocking"))
     if top and top not in found:

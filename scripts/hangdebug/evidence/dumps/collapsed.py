@@ -25,6 +25,12 @@ THREAD = re.compile(
     r"thread \((?P<tid>\w{1,20})\)(?:: (?P<name>.{0,200}))?|(?P<only>MainThread))$"
 )
 
+TOP = re.compile(  # a row of py-spy top: %Own %Total OwnTime TotalTime Function (filename)
+    r"^\s{0,8}(?P<own>\d{1,3}\.\d\d)%\s+(?P<total>\d{1,3}\.\d\d)%\s+[\d.]{1,12}s\s+[\d.]{1,12}s\s+"
+    r"(?P<function>[^()]{1,300}) \((?P<file>[^()\n]{1,500}?)(?::(?P<line>\d{1,9}))?\)\s*$"
+)
+HALF = 50.0  # percent
+
 ThreadKey = tuple[Optional[int], str, Optional[int]]  # pid, name, the kernel's id
 Key = tuple[Optional[int], str, Optional[int], Optional[tuple[Frame, ...]]]  # and its stack, where it has no name
 Stacks = Counter[tuple[Frame, ...]]
@@ -32,9 +38,13 @@ Stacks = Counter[tuple[Frame, ...]]
 
 def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a process, its threads in the order of the text."""
+    kept = list(lines)
+    rows = [one for line in kept for one in [TOP.match(line[:1000])] if one]
+    if rows:
+        return top(rows)
     found: dict[Key, Stacks] = {}
     skipped: list[str] = []
-    for line in lines:
+    for line in kept:
         one = stack(line) if ";" in line and "; " not in line else None
         if one is not None:
             key, frames, weight = one
@@ -45,6 +55,19 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     return tuple(
         snapshot(pid, {key: stacks for key, stacks in found.items() if key[0] == pid}, skipped) for pid in pids
     )
+
+
+def top(rows: list[re.Match[str]]) -> tuple[Snapshot, ...]:
+    """What a table of shares shows of the one thread that it sums up: the functions in which most of the time is spent.
+
+    Whoever is called by another has at most its share, so the innermost have the smallest, and of equals most of it
+    themselves.
+    """
+    most = [row for row in rows if float(row["total"]) > HALF]
+    rising = sorted(most, key=lambda row: (float(row["total"]), -float(row["own"])))
+    frames = tuple(Frame(row["function"], row["file"], int(row["line"] or 0) or None) for row in rising)
+    kept = (Thread(frames, active=True),) if frames else ()
+    return (Snapshot(kept, None, "", python_of(kept), "py-spy top"),) if kept else ()
 
 
 def profile(text: str) -> tuple[tuple[Thread, int], ...]:

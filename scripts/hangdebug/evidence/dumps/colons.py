@@ -24,18 +24,37 @@ from hangdebug.evidence.dumps.grammar import Grammar, Head
 from hangdebug.evidence.model import Frame, Snapshot
 
 IDENT = re.compile(r"^\s{0,12}(?P<id>\d{1,20})\*?:$")
+QUOTED = re.compile(
+    r'^"(?P<id>[^"\n]{1,100})"(?: #\d{1,6})?(?: \w{1,20}=\S{1,40}){1,8}(?: [A-Z_]{3,30})?(?: \([\w ]{1,40}\))?$'
+)
 FILE = r"^\s{0,40}(?P<file>(?:[A-Za-z]:)?[^\s:;\"'()]{1,500}\.pyx?|<[^<>:]{1,200}>):"
+IN_APP = r"(?:\s+[\[(]?(?i:(?:not )?in[ _]app)[\])]?)"
 FUNCTION = r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?)(?:\(\))?$"
 SHAPES = (
     re.compile(FILE + r"(?P<function><?[A-Za-z_][\w.<>]{0,300}>?):(?P<line>\d{1,9})$"),
     re.compile(FILE + r"(?P<line>\d{1,9})(?:: in | in |: ?| {1,4})" + FUNCTION),
     re.compile(
-        r"^\s{0,40}(?P<file>[^\s:;\"'()]{1,500}\.pyx?) in (?P<function><?[A-Za-z_][\w.<>]{0,300})"
-        r"(?: at line |:| line )(?P<line>\d{1,9})(?:\s+(?i:in app))?$"
+        r"^\s{0,40}(?P<file>[^\s:;\"'()]{1,500}\.pyx?) {1,4}in (?P<function><?[A-Za-z_][\w.<>]{0,300})"
+        r"(?: at line |:| line )(?P<line>\d{1,9})" + IN_APP + "?$"
+    ),
+    re.compile(  # the same, with a module's name in place of a file's
+        r"^\s{0,40}(?P<file>[\w./-]{1,300}) {1,4}in (?P<function><?[A-Za-z_][\w.<>]{0,300}) at line (?P<line>\d{1,9})"
+        + IN_APP
+        + "?$"
     ),
     re.compile(  # a debugger's `where`
         r"^[>\s]{0,4}(?P<file>(?:/|[A-Za-z]:\\|<)[^()\n]{1,500})\((?P<line>\d{1,9})\)"
         r"(?P<function><?[A-Za-z_][\w.<>]{0,300})\([^()\n]{0,300}\)(?:->.{0,200})?$"
+    ),
+    re.compile(  # as a JVM prints them
+        r"^\s{1,40}at (?P<function><?[A-Za-z_][\w.<>]{0,300})\((?P<file>[^\s:;\"'()]{1,500}\.pyx?):(?P<line>\d{1,9})\)$"
+    ),
+    re.compile(  # an IDE's list: recv, socket.py:706
+        r"^\s{0,40}(?P<function><?[A-Za-z_][\w.<>]{0,300}), (?P<file>[^\s:;\"'()]{1,500}\.pyx?):(?P<line>\d{1,9})$"
+    ),
+    re.compile(  # and another's: socket.py!readinto(self, b) Line 706
+        r"^\s{0,40}(?P<file>[^\s:;\"'()!]{1,500}\.pyx?)!(?P<function><?[A-Za-z_][\w.<>]{0,300})\([^()\n]{0,300}\) "
+        r"Line (?P<line>\d{1,9})\b.{0,20}$"
     ),
     re.compile(  # a row of a table
         r"^\s{0,12}\|(?:\s*\d{1,4}\s*\|)?\s*(?P<function><?[A-Za-z_][\w.<>]{0,300})\s*\|\s*"
@@ -67,12 +86,12 @@ def read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
 
 
 def head(line: str) -> Head | None:
-    ident = IDENT.match(line[:100])
+    ident = IDENT.match(line[:100]) or QUOTED.match(line[:200])
     return Head("thread", ident["id"]) if ident else printouts.head(line) or pyspy_text.head(line)
 
 
 def frames(line: str) -> list[Frame]:
-    if (".py" not in line and "<" not in line) or len(line) > 1000:
+    if not any(mark in line for mark in (".py", "<", " at line ")) or len(line) > 1000:
         return []
     reprs, links = (list(shape.finditer(line)) for shape in LINKS)
     links = reprs or (links if len(links) > 1 else [])

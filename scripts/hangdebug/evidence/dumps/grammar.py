@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Callable, Literal
 
 from hangdebug.evidence import patterns as re
@@ -16,16 +17,27 @@ from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.frames import different, package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
+from hangdebug.evidence.roles import is_suspended
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")
+FILES = re.compile(r"""File "|file '""")
 LOCALS = re.compile(r"^\s*(?:Arguments|Locals)::?$")
 LOCAL = re.compile(r"^\s*([A-Za-z_]\w*): <([^<>]{1,200}) at (0x[0-9a-fA-F]{1,16})>$")
 A_LOCK = re.compile(r"\bR?Lock\b|\block\b", re.IGNORECASE)
 NOT_SOURCE = re.compile(r"^\s*(?:[~^\s]+$|\[Previous line repeated|\.\.\.|\u2026|<-|#|<truncated|<built-in |[\"']$)")
+# What a person writes for threads that stand as the one above does: `... (33 more threads, all identical)`.
+AGAIN = re.compile(
+    r"(?=.{0,160}\b(?:identical|same|alike|similar|like (?:this|that|it|the))\b)"
+    r"(?!.*\b(?:dump|sample|second|minute|time|line)s?\b)"
+    r".{0,80}?\b(?P<count>\d{1,4}) (?:more|others?|further|additional)\b"
+    r".{0,80}?\b(?:threads?|workers?|stacks?|like)\b",
+    re.IGNORECASE,
+)
 RAISED = re.compile(
     r"^\s{0,12}(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Exit|Timeout|Cancelled)(?::\s.*)?$|"
-    r"^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{2,80}(?::\s.*)?$|^[A-Z][a-z]+[A-Z]\w{1,80}: .*$|^Failed: Timeout"
+    r"^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{2,80}(?::\s.*)?$|^[A-Z][a-z]+[A-Z]\w{1,80}: .*$|"
+    r"^Failed: Timeout|^KeyboardInterrupt:?\s*$"
 )
 # Who calls whom in every program: (callee, caller). They show which end of a printed stack is new.
 CALLERS = frozenset(
@@ -170,7 +182,7 @@ class Draft:
             return
         elif LOCALS.match(line):
             self.in_locals = depth(line)
-        elif not self.take_frames(line) and not self.take_source(line):
+        elif not self.take_frames(line) and not self.take_source(line) and not self.take_again(line):
             self.apart = self.apart or (self.blank and not NOT_SOURCE.match(line))
             if not NOT_SOURCE.match(line):
                 self.drop_first()
@@ -198,7 +210,7 @@ class Draft:
             return False
         if not self.stacks:
             if (
-                frames[0].line is None and 'File "' not in line and len(frames) == 1
+                frames[0].line is None and not FILES.search(line) and len(frames) == 1
             ):  # prose before the dump: "see below (app.py)"
                 self.first.append((line, frames))
                 return True
@@ -240,6 +252,16 @@ class Draft:
             return True
         return depth(line) > self.after  # a statement of several lines
 
+    def take_again(self, line: str) -> bool:
+        """Whether the line says how many more threads stand as the last one does: those are added."""
+        found = AGAIN.match(line[:200]) if self.stacks and self.stacks[-1].frames else None
+        last = self.stacks[-1] if self.stacks else None
+        if found is None or last is None or kind_of(last) != "thread":
+            return False
+        head = replace(last.head, os_id=None) if last.head else None
+        self.stacks += [replace(last, head=head) for _ in range(int(found["count"]))]
+        return True
+
     def drop_first(self) -> None:
         """Frames without a number, and then something else: they were prose."""
         for line, _ in self.first:
@@ -268,6 +290,12 @@ class Draft:
             tuple(self.skipped),
             tasks,
         )
+
+
+def unread(lines: Iterable[str], is_read: Callable[[str], object]) -> tuple[str, ...]:
+    """The first lines of a text of which `is_read` says no, as a Snapshot keeps them in `skipped`."""
+    left = (line.strip()[:LONGEST_SKIPPED] for line in lines if line.strip() and not is_read(line))
+    return tuple(islice(left, MOST_SKIPPED))
 
 
 def depth(line: str) -> int:
@@ -350,6 +378,8 @@ def thread(stack: Stack, frames: tuple[Frame, ...]) -> Thread:
     raised = "" if not stack.raised or is_interrupt(stack.raised, stack.frames) else stack.raised
     if head is None:
         return Thread(frames, raised=raised)
+    if head.anonymous and head.order == "last" and not stack.raised and is_suspended(Thread(frames)):
+        raised = "an exception that was cut off"  # nothing tells this traceback from a coroutine's own stack
     return Thread(frames, head.name, head.os_id, head.active, head.owns_gil, raised)
 
 

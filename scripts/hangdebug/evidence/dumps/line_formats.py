@@ -35,7 +35,8 @@ PYSTACK_NATIVE = re.compile(r"\((?:C|C\+\+|Rust|Other)\) {1,8}File ")
 
 def pystack_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample. The kernel's name of a thread ("python3.11") says nothing and is left out."""
-    return stacks.read(lines, PYSTACK_GRAMMAR)
+    kept = list(lines)
+    return stacks.read(kept, PYSTACK_GRAMMAR) if any(map(pystack_head, kept)) else ()
 
 
 def pystack_head(line: str) -> Head | None:
@@ -73,6 +74,9 @@ GDB_THREAD = re.compile(
 GDB_LIST = re.compile(r"(?:^|\W)Traceback \(most recent call (?P<order>first|last)[^)]{0,40}\):")
 GDB_FRAME = re.compile(r"\bfor file (?P<file>[^,\n]{1,1000}), line (?P<line>\d{1,9}), in (?P<function>[\w.<>]{1,300})")
 
+# `py-bt` of a Python without its own symbols: #4 file '/usr/lib64/python2.7/threading.py', in 'wait'
+GDB_OLD_FRAME = re.compile(r"^\s{0,8}#\d{1,4} file '(?P<file>[^'\n]{1,1000})', in '(?P<function>[\w.<>]{1,300})'")
+
 
 def gdb_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample, its threads known by the kernel's id (LWP)."""
@@ -89,9 +93,10 @@ def gdb_head(line: str) -> Head | None:
 
 
 def gdb_frames(line: str) -> list[Frame]:
-    if "for file " in line:
-        found = GDB_FRAME.search(line)
-        return [Frame(found["function"], found["file"], int(found["line"]) or None)] if found else []
+    if "for file " in line or "file '" in line:
+        found = GDB_FRAME.search(line) or GDB_OLD_FRAME.match(line)
+        line_number = int(found.groupdict().get("line") or 0) if found else 0
+        return [Frame(found["function"], found["file"], line_number or None)] if found else []
     return printouts.with_comma(line)
 
 
@@ -210,10 +215,9 @@ PROFILING_MARK = "<task>"
 
 def profiling_read(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot a sample, its threads known by the kernel's id; with `--async-aware` tasks as well."""
-    return tuple(
-        replace(one, tasks=tuple(map(profiling_without_awaiters, one.tasks)))
-        for one in stacks.read(lines, PROFILING_GRAMMAR)
-    )
+    kept = list(lines)
+    found = stacks.read(kept, PROFILING_GRAMMAR) if any(map(profiling_head, kept)) else ()
+    return tuple(replace(one, tasks=tuple(map(profiling_without_awaiters, one.tasks))) for one in found)
 
 
 def profiling_head(line: str) -> Head | None:

@@ -17,7 +17,8 @@ from functools import lru_cache
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.dumps import grammar as stacks
-from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of
+from hangdebug.evidence.dumps.grammar import Grammar, Head, python_of, unread
+from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 
 LIST = re.compile(r"(?:^|\W)(?:Traceback|Stack) \(most recent call (?P<order>first|last)\)")
@@ -25,6 +26,17 @@ ORDER = re.compile(r"\s*\(most recent call (?P<order>first|last)\)")
 OBJECT = re.compile(
     r"<_?\w{0,40}Thread\((?P<name>.{1,200}?), "
     r"(?:started|stopped|initial)(?: daemon)?(?: (?P<id>\d{1,20}))?\)>"
+)
+OF = re.compile(r"^(?:stack|traceback) (?:of|for) (?P<name>[^()]{1,200}?) \((?P<id>\d{6,20})\)$", re.IGNORECASE)
+# aiomonitor's `where`: a task's own stack, and those in which its ancestors made it.
+TASK = re.compile(
+    r"^\W{0,20}Stack of (?P<name>[^\n]{0,300}?\b(?:[Tt]ask|coroutine)\b[^\n]{0,1000}?) "
+    r"\(most recent call (?P<order>first|last)\)"
+)
+# gevent's `print_run_info()`: a greenlet, its stack below "Running:", and where it was made below "Spawned at:".
+GREENLET = re.compile(r"^\s{0,40}<\w{0,40}Greenlet (?:\"(?P<name>[^\"]{1,200})\" )?at 0x[0-9a-f]{1,16}")
+NAME_AND_IDENT = re.compile(  # [MainThread] ident=140012 daemon=False
+    r"^[\s#*=\-~+>]{0,80}\[(?P<name>[^\]\n]{1,100})\] (?:ident|tid|native_id|thread_id)[=:] ?(?P<id>\d{3,20})\b"
 )
 RULED = re.compile(r"^[\s#*=\-~+>|\u2500-\u257f]{0,200}|[\s#*=\-~+<:|\u2500-\u257f]{0,200}$")
 PREFIX = re.compile(
@@ -71,6 +83,18 @@ def head(line: str) -> Head | None:
     task = asyncio_tools.head(line)
     if task is not None:
         return task
+    named = NAME_AND_IDENT.match(line[:300]) if "id" in line[:300] else None
+    if named:
+        return Head("thread", named["name"], key=f"{named['name']} {named['id']}")
+    green = GREENLET.match(line[:1000]) if "Greenlet" in line else None
+    if green or line.strip() == "Spawned at:":
+        return Head("task", green["name"]) if green else Head("section")
+    own = TASK.match(line[:2000]) if "most recent call" in line else None
+    if own:
+        return Head("section" if "creating" in own["name"] else "task", own["name"], order=own["order"])
+    ruled = OF.match(RULED.sub("", line[:400])) if "(" in line[:400] else None
+    if ruled:
+        return Head("thread", ruled["name"], key=f"{ruled['name']} {ruled['id']}")
     if len(line) > 400 or ("hread" not in line and "HREAD" not in line):
         found = LIST.search(line[:400]) if "most recent call" in line[:400] else None
         return Head("thread", order=found["order"], anonymous=True) if found else None
@@ -164,7 +188,16 @@ def read_ipython(lines: Iterable[str]) -> tuple[Snapshot, ...]:
             text = last.text or (arrow["text"] or "").strip()
             stacks[-1][-1] = replace(last, line=last.line or int(arrow["line"]), text=text)
     threads = tuple(Thread(tuple(reversed(one))) for one in stacks if any(frame.line for frame in one))
-    return (Snapshot(threads, None, "", python_of(threads), "IPython traceback"),) if threads else ()
+    if not threads:
+        return ()
+    left = unread(lines, is_ipythons)
+    return (Snapshot(threads, None, "", python_of(threads), "IPython traceback", left),)
+
+
+def is_ipythons(line: str) -> bool:
+    """Whether it belongs to such a traceback: a place, source with its number, a rule, or the head."""
+    marks = "Traceback (most recent call last)" in line or not line.strip("- ")
+    return marks or bool(AROUND.match(line) or ARROW.match(line)) or any(one.match(line[:2000]) for one in HEADS)
 
 
 def frame(found: re.Match[str]) -> Frame:
@@ -172,3 +205,71 @@ def frame(found: re.Match[str]) -> Frame:
     function, line = groups.get("function") or "<module>", groups.get("line")
     file = groups["file"] if not groups["file"].startswith("In") else f"<ipython-{groups['file'].replace(' ', '')}>"
     return Frame("<module>" if function.startswith("<cell") else function, file, int(line) if line else None)
+
+
+# -- pytest --------------------------------------------------------------------------------------------
+
+# A failed test's traceback in pytest's own form: an excerpt of the source, and below it the place.
+#
+#     ______ test_reply ______
+#         def test_reply():
+#     >       assert replies.get() == 6
+#     test_worker.py:11:
+#     _ _ _ _ _ _
+#     /usr/lib/python3.12/queue.py:171: in get
+#         self.not_empty.wait()
+#     E   Failed: Timeout (>3.0s) from pytest-timeout.
+#     /usr/lib/python3.12/threading.py:355: Failed
+
+TEST_HEAD = re.compile(r"^_{3,} (?P<name>\S[^\n]{0,200}?) _{3,}$")
+INTERRUPTED = re.compile(r"^!{3,} KeyboardInterrupt !{3,}$")
+TEST_END = re.compile(r"^(?:_{3,} .* _{3,}|={3,}.*={3,}|-{3,} .* -{3,}|[+~!]{5,}.*)$")
+TEST_PLACE = re.compile(
+    r"^(?P<file>[^\s:]{1,500}\.pyx?):(?P<line>\d{1,9}): ?"
+    r"(?:in (?P<function>[\w.<>]{1,300})|(?P<raised>[A-Z][\w.]{0,100}))?$"
+)
+TEST_RAISED = re.compile(r"^E {1,80}(?P<raised>[A-Za-z_][\w.]{0,200}(?::.{0,300})?)$")
+DEFINED = re.compile(r"^[>\s]\s{0,80}(?:async )?def (?P<name>\w{1,200})\(")
+
+
+def with_tests_as_tracebacks(lines: list[str]) -> list[str]:
+    """The lines, each failed test's traceback in Python's own form; the main thread's, where a time-out ended it."""
+    made: list[str] = []
+    index = 0
+    while index < len(lines):
+        if INTERRUPTED.match(lines[index]) and index + 1 < len(lines):
+            made += traceback_of("?", lines[index + 1 : index + 2])
+            index += 2
+            continue
+        head = TEST_HEAD.match(lines[index].strip())
+        end = next((at for at in range(index + 1, len(lines)) if TEST_END.match(lines[at].strip())), len(lines))
+        found = traceback_of(head["name"], lines[index + 1 : end]) if head else []
+        made += found or [lines[index]]
+        index = end if found else index + 1
+    return made
+
+
+def traceback_of(test: str, lines: list[str]) -> list[str]:
+    """The traceback that these lines of a failed test show; [] where they show no place."""
+    made: list[str] = []
+    function, source, raised = test.rpartition(".")[2].partition("[")[0], "", ""
+    for line in lines:
+        marks = not line.strip(" ^~_")
+        place, error, defined = TEST_PLACE.match(line.strip()), TEST_RAISED.match(line), DEFINED.match(line)
+        if place:
+            name = place["function"] or function
+            made += [
+                f'  File "{place["file"]}", line {place["line"]}, in {name}',
+                *([f"    {source}"] if source else []),
+            ]
+            source, raised = "", raised or place["raised"] or ""
+        elif error:
+            raised = raised or error["raised"]
+        elif defined:
+            function = defined["name"]
+        elif made and made[-1].startswith("  File ") and line[:4] == "    ":  # below its place, in the short form
+            made.append(line)
+        elif line[:4] == "    " and not marks:  # above it, in the long one: the last line is the one that failed
+            source = line.strip()
+    head = "Thread: MainThread" if is_interrupt(raised, ()) else "Traceback (most recent call last):"
+    return [head, *made, *([raised] if raised else []), ""] if made else []

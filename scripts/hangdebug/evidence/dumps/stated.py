@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hangdebug.evidence import patterns as re
-from hangdebug.evidence.frames import UNKNOWN, calls
+from hangdebug.evidence.frames import UNKNOWN, calls, package
+from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -48,6 +49,10 @@ INTERRUPTS = re.compile(
     r"^(?:[\w.]{1,100}\.)?(?:KeyboardInterrupt|SoftTimeLimitExceeded|TimeLimitExceeded|JobTimeoutException|"
     r"FunctionTimedOut|Failed(?=: Timeout)|SystemExit|WorkerTimeout\w*|HardTimeLimit\w*)\b"
 )
+PRINTS_STACKS = re.compile(
+    r"\b(?:print_run_info|format_run_info|format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
+)
+WAITS = ("threading.py:wait", "threading.py:join", "threading.py:_wait_for_tstate_lock")
 BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
 
 SECONDS = re.compile(
@@ -70,12 +75,26 @@ KILLED = re.compile(
     r"\bTimeLimitExceeded|JobTimeoutException|exceeded maximum timeout value|FunctionTimedOut|was sent SIGABRT",
     re.IGNORECASE,
 )
-TEST = re.compile(r"from pytest-timeout|^\+{5,} Timeout \+{5,}$")
+TEST = re.compile(r"from pytest-timeout|\bFailed: Timeout\b|^\+{5,} Timeout \+{5,}$")
 STOPPING = re.compile(r"Waiting for (?:connections to close|background tasks to complete|application shutdown)")
 STOPPED = re.compile(r"Application shutdown complete|Finished server process|Started server process")
 INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
-C_FRAME = re.compile(r"^#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(")
-C_MARKS = re.compile(r"\b_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
+# What a thread is in, as strace, /proc/PID/stack and /proc/PID/wchan say it: no frame, of whatever language.
+SYSCALL = re.compile(
+    r"^(?:\[pid\s{1,8}(?P<pid>\d{1,10})\]\s|(?P<tid>\d{1,10})\s{1,4})?(?:\d\d:\d\d:\d\d(?:\.\d{1,6})?\s)?(?P<call>[a-z_][a-z_0-9]{1,40})\("
+    r"(?=.{0,2000}(?:<unfinished \.\.\.>|\^C|\) {1,60}= |,\s*$))"
+)
+KERNEL_FRAME = re.compile(r"^\[<(?:0|[0-9a-f]{8,16})>\] (?P<call>\w{2,80})(?:\+0x|$)")
+WCHAN = re.compile(r"^(?P<call>[a-z_]\w{3,80})$")
+STRACE = re.compile(r"^\$? ?(?:sudo )?strace\b|\[pid\s{1,8}\d|<unfinished \.\.\.>")
+CRASHED = re.compile(r"\bFatal Python error: (?!Aborted)\w|was sent SIG(?:KILL|SEGV|BUS)\b|\bKilled process \d+ \(")
+STOPPED_BY = re.compile(r"^State:\s{0,8}[Tt] \((?:stopped|tracing stop)\)")
+C_FRAME = re.compile(  # gdb's, eu-stack's, lldb's
+    r"^(?:#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(|#\d{1,3}\s+0x[0-9a-f]+\b|(?:\* )?frame #\d{1,3}: 0x[0-9a-f]+ |"
+    r"(?:\* )?\d{1,5}\s+Thread 0x[0-9a-f]+ \(LWP \d+\)|[+!:| ]*\d{1,9} \S{1,200}  \(in [\w.+-]{1,100}\))"
+)
+NO_FRAME = "Unable to locate gdb frame for python bytecode interpreter"
+C_MARKS = re.compile(r"(?:\b|_)_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
 
 # The places that such a line names: `x/store.py, line 61: open(path)`, `shop/db.py:31 in fetch_all`.
 CALLED = re.compile(r"blocking call to (?P<function>[A-Za-z_][\w.]{0,200})", re.IGNORECASE)
@@ -90,11 +109,20 @@ def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
     all_lines = list(lines)
     kept = list(dict.fromkeys(all_lines))
     found = [one for line in kept for one in stated(line[:LONGEST])]
-    if any(STOPPED.search(line) for line in kept):  # what it waited for has ended
+    if ended_by_itself(kept):  # what it waited for has ended
         found = [one for one in found if one.kind != "stopping"]
     if c_only(all_lines):
-        found.append(Statement("c-only", "Its frames are those of C functions."))
+        found.append(Statement("c-only", "Its frames are those of C functions"))
+    found += [Statement("c-only", one) for one in system_calls(all_lines)]
     return tuple(dict.fromkeys(found))[:MOST]
+
+
+def ended_by_itself(lines: list[str]) -> bool:
+    """Whether a server says that it has ended, or has begun anew, and nobody forced it to by a second Ctrl-C."""
+    waits = next((index for index, line in enumerate(lines) if STOPPING.search(line)), len(lines))
+    end = next((index for index, line in enumerate(lines) if STOPPED.search(line)), None)
+    forced = end is not None and any("^C" in line or INTERRUPTED.match(line) for line in lines[waits + 1 : end + 1])
+    return end is not None and not forced
 
 
 def stated(line: str) -> Iterator[Statement]:
@@ -113,6 +141,10 @@ def kind_of(text: str) -> StatementKind | None:
         return "test-timeout"
     if STOPPING.search(text):
         return "stopping"
+    if STOPPED_BY.match(text):
+        return "stopped"
+    if CRASHED.search(text):
+        return "crashed"
     return "interrupted" if INTERRUPTED.match(text) else None
 
 
@@ -139,9 +171,24 @@ def place(text: str) -> tuple[Frame, ...]:
     return (Frame(function, first["file"], int(first["line"]) or None, text=source),)
 
 
+def system_calls(lines: list[str]) -> Iterator[str]:
+    """In words which system calls, or kernel functions, the text shows; nothing where it shows none."""
+    calls_made = [one for line in lines for one in [SYSCALL.match(line.strip()[:LONGEST])] if one]
+    if calls_made and any(STRACE.search(line[:LONGEST]) for line in lines):
+        last = {one["pid"] or one["tid"] or "": one["call"] for one in calls_made}
+        each = (f"{call}() of {who}" if who else f"{call}()" for who, call in last.items())
+        yield f"Its lines are system calls, the last ones {', '.join(each)}"
+    shape = WCHAN if any("/wchan" in line[:LONGEST] for line in lines) else KERNEL_FRAME
+    kernel = next((one for line in lines for one in [shape.match(line.strip()[:200])] if one), None)
+    if kernel:
+        yield f"Its frames are the kernel's own, the innermost {kernel['call']}"
+
+
 def c_only(lines: list[str]) -> bool:
     """Whether it is a debugger's stack of an interpreter's C functions."""
-    frames = [line for line in lines if "#" in line and C_FRAME.match(line.strip())]
+    if any(NO_FRAME in line for line in lines):
+        return True
+    frames = [line for line in lines if C_FRAME.match(line.strip())]
     return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
 
 
@@ -157,6 +204,15 @@ def is_interrupt(raised: str, frames: Iterable[Frame]) -> bool:
 def is_handler(frame: Frame) -> bool:
     own = OWN_HANDLER.match(frame.name) and RAISES.match(frame.text)
     return calls(frame, *HANDLERS) or bool(own)
+
+
+def without_own_look(thread: Thread) -> Thread:
+    """The thread as it stood before it printed the stacks of all; if it does so anyway, it stands nowhere."""
+    if not thread.frames or not PRINTS_STACKS.search(thread.frames[0].text):
+        return thread
+    rest = thread.frames[1:]
+    interrupted = bool(rest) and (package(rest[0]) in CALLED_LAST or calls(rest[0], *WAITS))  # they call nobody back
+    return replace(thread, frames=rest) if interrupted else replace(thread, raised="the look itself")
 
 
 def without_handler(thread: Thread) -> tuple[Thread, tuple[Statement, ...]]:

@@ -16,7 +16,7 @@ import itertools
 import tokenize
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from hangdebug.evidence import patterns as re
@@ -47,6 +47,7 @@ class File:
     scopes: Scopes
     starts: list[int]
     name: str = ""
+    memo: dict[object, object] = field(default_factory=dict, repr=False)  # what `receivers` found out
 
     # -- where it stands -----------------------------------------------------------------------------
 
@@ -353,7 +354,15 @@ def scope_running(scope: Scope) -> Scope:
 @lru_cache(maxsize=1)  # one rule after the other reads the same text
 def parse(text: str, name: str = "") -> File:
     """Raises SyntaxError, and RecursionError or MemoryError for an expression that nests too deeply."""
-    tree = tree_of(text)
+    return make_file(text, tree_of(text), name)
+
+
+def parse_afresh(text: str, name: str) -> File:
+    """The same of another file, beside the one that is at hand."""
+    return make_file(text, tree_of.__wrapped__(text), name)
+
+
+def make_file(text: str, tree: ast.Module, name: str) -> File:
     starts = [0]
     for row in LINES.findall(text):
         starts.append(starts[-1] + len(row))

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Callable
 
 from hangdebug.evidence import patterns as re
@@ -71,7 +72,7 @@ def near_line(file: File, found: list[Found], line: int | None, exact: bool) -> 
 
 # -- the lines that findings name ----------------------------------------------------------------------
 
-LINE = re.compile(r"\bline (\d+)")
+LINE = re.compile(r"\bline (\d+)(?: of (\S+\.py)\b)?")
 ENDING = re.compile(r"\r\n|\r|\n")
 
 
@@ -81,13 +82,16 @@ def split_lines(text: str) -> list[str]:
 
 
 def renumber(item: Finding, after: str, before: str) -> Finding:
-    """The finding with every line that it names as it is numbered in the text before."""
+    """The finding with every line of its file that it names as it is numbered in the text before."""
     if after == before:
         return item
-    words, stays = (
-        LINE.sub(lambda found: f"line {line_moved(after, before, int(found[1]))}", text)
-        for text in (item.message, item.stays)
-    )
+
+    def moved(found: re.Match[str]) -> str:
+        if found[2] and found[2] != Path(item.file).name:
+            return found[0]
+        return found[0].replace(found[1], str(line_moved(after, before, int(found[1]))), 1)
+
+    words, stays = (LINE.sub(moved, text) for text in (item.message, item.stays))
     return replace(item, line=line_moved(after, before, item.line), message=words, stays=stays)
 
 

@@ -180,14 +180,15 @@ def await_of(file: File, node: ast.expr) -> ast.Await | None:
 class Stop:
     """The event's name, the loops that look at it, and the lines of the work that it ends before the next item.
 
-    `ends` are the lines of other work that it ends, `limits` those of calls that get a time-out, `edits` all of that.
+    `ends` are the lines of other work that it ends, `limits` those of calls that get a time-out with
+    the keyword for it, `edits` all of that.
     """
 
     name: str = ""
     loops: tuple[ast.For | ast.AsyncFor | ast.While, ...] = ()
     lines: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
-    limits: tuple[int, ...] = ()
+    limits: tuple[tuple[int, str], ...] = ()
     edits: tuple[Edit, ...] = ()
 
 

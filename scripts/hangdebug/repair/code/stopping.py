@@ -21,21 +21,36 @@ from pathlib import Path
 from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import parameters, walk
-from hangdebug.repair.code.file import File, dotted, fresh_name, is_zero, last_name
+from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero, last_name
 from hangdebug.repair.code.producers import STARTS, Stop, channels_of, function_handed
 from hangdebug.repair.code.project import other_files
+from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
 from hangdebug.repair.model import Edit
 
 SECONDS = 10  # of a call that had no limit
 READS = re.compile(
-    r"(requests|httpx)\.(get|head|Session|session|Client)$|urllib\.request\.(urlopen|Request)$|time\.\w+$"
+    r"urllib\.request\.(urlopen|Request)$|time\.\w+$"
     r"|(json|math|re|random|datetime|string|itertools|functools|collections|hashlib|base64|html|urllib\.parse)\."
     r"|os\.(environ\.get|getenv|path\.\w+)$|logging\.|builtins\.(?!open|exec|eval|compile|input|setattr|delattr|__)"
 )
-LIMITED = re.compile(
-    r"(requests\.(get|head)|urllib\.request\.urlopen|socket\.create_connection)$"
-)  # no limit of their own
+PEERS = re.compile(r"(requests|httpx|urllib3|psycopg2?|redis|socket)\.")  # only what reads these may be left half-way
+LOOKS = frozenset(
+    "get head Session session Client PoolManager Timeout connect cursor Redis StrictRedis from_url json close read "
+    "raise_for_status iter_lines iter_content iter_text iter_bytes stream_text decode strip fetchone fetchmany "
+    "fetchall mget hget hgetall hmget lrange llen smembers sismember exists ttl zrange zscore scan_iter items keys "
+    "values create_connection recv recv_into makefile readline settimeout".split()
+)
+ASKS = re.compile(r"\s*(select|get|head)\b", re.I)  # what a `request` or an `execute` begins with that only reads
+LIMITS = (  # what has no limit of its own, the keyword that gives it one, how many arguments may stand before that
+    (re.compile(r"(requests(\.[sS]ession\(\))?\.(get|head)|urllib\.request\.urlopen)$"), "timeout", 2),
+    (re.compile(r"urllib3(\.PoolManager\(\))?\.request$"), "timeout", 3),
+    (re.compile(r"socket\.create_connection$"), "timeout", 1),
+    (re.compile(r"psycopg2?\.connect$"), "connect_timeout", 1),
+    (re.compile(r"redis\.(Strict)?Redis$"), "socket_timeout", 4),
+    (re.compile(r"redis\.((Strict)?Redis\.)?from_url$"), "socket_timeout", 1),
+    (re.compile(r"httpx\.(get|head|stream|Client(\(\)\.(get|head|stream))?)$"), "", 0),  # 5 s, unless it says None
+)
 SENDS = frozenset("put put_nowait call_soon_threadsafe run_coroutine_threadsafe set_result set".split())
 LOGS = ("logging.getLogger",)
 BARRED = (ast.Global, ast.Nonlocal, ast.Delete, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
@@ -46,7 +61,7 @@ def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], st
     name = stop.name or fresh_name(file, "stop")
     edits: list[Edit] = []
     lines: list[int] = []
-    limits: list[int] = []
+    limits: list[tuple[int, str]] = []
     for home, handed in functions_of(file, owner, calls).items():
         given = () if file.frame(home) is owner else hand_event(file, home, handed, name)
         if given is None or not may_be_left(file, home, owner):
@@ -56,8 +71,8 @@ def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], st
         if inside:
             edits += [*given, *inside]
             lines += [call.lineno for call in handed]
-        edits += [edit for _, edit in limited]
-        limits += [line for line, _ in limited]
+        edits += [edit for _, _, edit in limited]
+        limits += [(line, keyword) for line, keyword, _ in limited]
     if not edits or import_needed(file, owner.body[0], "threading") is None:
         return stop
     return replace(
@@ -134,7 +149,9 @@ def may_be_left(file: File, home: Function, owner: ast.AsyncFunctionDef, depth: 
 def is_harmless(
     file: File, call: ast.Call, home: Function, owner: ast.AsyncFunctionDef, sent: set[str], depth: int
 ) -> bool:
-    name, func = file.qualified(call.func), call.func
+    name, func, trail = file.qualified(call.func), call.func, what_is(file, call.func).trail
+    if PEERS.match(trail):
+        return only_looks(call, trail)
     if name:
         return bool(READS.match(name))
     if isinstance(func, ast.Name):
@@ -150,6 +167,14 @@ def is_harmless(
     return (
         is_own(file, func.value, home) or file.maker(func.value) in LOGS or last_name(func.value) in ("log", "logger")
     )
+
+
+def only_looks(call: ast.Call, trail: str) -> bool:
+    """Whether the call asks a peer for something, and changes nothing there."""
+    verb = trail.rpartition(".")[2]
+    first = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else ""
+    asks = verb in ("request", "execute", "stream") and isinstance(first, str) and bool(ASKS.match(first))
+    return verb in LOOKS or asks or ".headers." in trail
 
 
 def is_own(file: File, node: ast.expr, home: Function) -> bool:
@@ -188,11 +213,30 @@ def sleep_on(file: File, home: ast.FunctionDef, name: str) -> Iterator[Edit]:
             yield Edit(file.start(call.func), file.end(call.func), f"{name}.wait")
 
 
-def limit_calls(file: File, home: ast.FunctionDef) -> Iterator[tuple[int, Edit]]:
-    """A time-out for each call that has none and takes one, with the line of the call."""
+def limit_calls(file: File, home: ast.FunctionDef) -> Iterator[tuple[int, str, Edit]]:
+    """A time-out for each call that has none and takes one, with the line of the call and the keyword."""
     for call in (each for each in walk(home) if isinstance(each, ast.Call)):
-        said = {each.arg for each in call.keywords}
-        if LIMITED.match(file.qualified(call.func)) and call.args and not said & {"timeout", None}:
-            parts: list[ast.expr] = [*call.args, *(each.value for each in call.keywords)]
-            end = max(map(file.end, parts))
-            yield call.lineno, Edit(end, end, f", timeout={SECONDS}")
+        trail = what_is(file, call.func).trail
+        keyword, most = next(((word, most) for known, word, most in LIMITS if known.match(trail)), ("-", 0))
+        said = {each.arg: each.value for each in call.keywords}
+        none = said.get(keyword or "timeout")
+        if is_none(none) and none is not None:
+            yield call.lineno, keyword or "timeout", Edit(file.start(none), file.end(none), str(SECONDS))
+            continue
+        free = len(call.args) <= most and none is None and None not in said
+        if keyword.strip("-") and free and not is_limited_elsewhere(file, call):
+            parts: list[ast.expr] = [*call.args, *said.values()]
+            end = max(map(file.end, parts)) if parts else file.end(call) - 1
+            yield call.lineno, keyword, Edit(end, end, f"{', ' * bool(parts)}{keyword}={SECONDS}")
+
+
+def is_limited_elsewhere(file: File, call: ast.Call) -> bool:
+    """Whether the connection's string, or what made the receiver, names a time-out."""
+    made = file.values(call.func.value) if isinstance(call.func, ast.Attribute) else []
+    given = [call, *(value for value in made if value is not None)]
+    words = [part for each in given for part in walk(each)]
+    return any(
+        (isinstance(part, ast.keyword) and "timeout" in (part.arg or ""))
+        or (isinstance(part, ast.Constant) and "timeout" in str(part.value))
+        for part in words
+    )

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from hangdebug.errors import MissingTool
 from hangdebug.evidence import patterns as re
+from hangdebug.files import uninterrupted
 
 COULD_NOT_RESOLVE, REFUSED, TIMED_OUT = 6, 7, 28  # exit codes of curl
 VARYING = re.compile(r" after \d+ ms")  # in curl's messages: the same trouble reads the same
@@ -237,15 +238,18 @@ def running(commands: Sequence[list[str]], stderr: int) -> Iterator[list[subproc
     """Run curls side by side. Whatever ends the block, Ctrl-C too, they are killed and waited for."""
     curls: list[subprocess.Popen[bytes]] = []
     try:
-        curls.extend(spawn(command, stderr) for command in commands)
+        for command in commands:
+            with uninterrupted():
+                curls.append(spawn(command, stderr))
         yield curls
     finally:
-        for curl in curls:
-            curl.kill()
-        for curl in curls:
-            curl.wait()
-            for pipe in filter(None, [curl.stdout, curl.stderr]):
-                pipe.close()
+        with uninterrupted():
+            for curl in curls:
+                curl.kill()
+            for curl in curls:
+                curl.wait()
+                for pipe in filter(None, [curl.stdout, curl.stderr]):
+                    pipe.close()
 
 
 def spawn(command: list[str], stderr: int) -> subprocess.Popen[bytes]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Callable, Union
 
-from hangdebug.errors import BadRequest
+from hangdebug import files
 from hangdebug.evidence.bundle import json_object
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
@@ -207,18 +207,9 @@ def keep_check(check: Check, file: Path) -> None:
     from hangdebug.capture import redact
 
     kind = "pressure" if isinstance(check, Pressure) else "verification"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.name + ".part")
-        text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
-        partial.write_text(
-            redact.clean_text(text)[0], encoding="utf-8"
-        )  # a URL may hold a password, and a bundle is sent on
-        partial.replace(file)
-    except OSError as error:
-        raise BadRequest(
-            f"{file} cannot be written.", error.strerror or str(error), "name another file with --save"
-        ) from error
+    text = json.dumps({"kind": kind, "taken": now(), **asdict(check)}, indent=1)
+    files.make_folder(file.parent)
+    files.write_whole(file, redact.clean_text(text)[0])  # a URL may hold a password, and a bundle is sent on
 
 
 def now() -> str:

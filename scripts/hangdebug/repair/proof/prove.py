@@ -14,7 +14,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from hangdebug.errors import BadRequest, ServiceFailed
+from hangdebug.files import scratch_folder, uninterrupted
 from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.pressure import Check, Pressure, pressure
 from hangdebug.repair.proof.request import read_requests
@@ -163,18 +163,19 @@ def started(command: str, url: str, folder: Path | None = None, ready: float = R
             "The probes would ask that, and not the server that is to be started.",
             f"ss -ltnp   # or let a free port be found: --start 'COMMAND --port {PORT}' --url http://127.0.0.1:{PORT}/",
         )
-    descriptor, name = tempfile.mkstemp(prefix="verify-", suffix=".log")
-    try:
-        with os.fdopen(descriptor, "wb") as output:
-            process = spawn(words, folder, output.fileno())
-        running = Running(process, Path(name))
+    with scratch_folder("verify-") as scratch:
+        log = scratch / "server.log"
+        process: subprocess.Popen[bytes] | None = None
         try:
+            with uninterrupted(), log.open("wb") as output:
+                process = spawn(words, folder, output.fileno())
+            running = Running(process, log)
             wait_until_ready(running, url, ready)
             yield running
         finally:
-            end(process)
-    finally:
-        os.unlink(name)
+            if process is not None:
+                with uninterrupted():
+                    end(process)
 
 
 def spawn(words: list[str], folder: Path | None, output: int) -> subprocess.Popen[bytes]:

@@ -199,8 +199,10 @@ def mending_message(file: File, each: Exit) -> str:
         message += (
             f". The work of line {line} ends soon after `{each.stop.name}` is set: it looks at it between its steps"
         )
-    for line in each.stop.limits:
+    for line, keyword in each.stop.limits:
         message += f". The call of line {line} had no time-out and gets one of {SECONDS} s: choose your own"
+        if keyword == "connect_timeout":
+            message += ". It limits the connecting alone: a query that may take long needs a statement_timeout"
     for line in sorted(set(each.judgement.unwaited) - {*each.stop.lines, *each.stop.ends}):
         message += (
             f". Nothing waits for line {line} any more: what it does after it has sent its last item "

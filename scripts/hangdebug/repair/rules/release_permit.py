@@ -10,9 +10,10 @@ After as many of these as there are permits, each coroutine that wants one waits
 What changes: the permit is given back where it was lost, and nothing else.
 
 The rewrite is made only where both lines stand in the same block of a coroutine, nothing in between gives it back
-too, and the file shows that it is a Semaphore, a BoundedSemaphore or a Lock of asyncio.
+too, and the sources show that it is a Semaphore, a BoundedSemaphore or a Lock of asyncio.
 
-Refused aloud: where it is given back in between too, on a branch; where a comment or a name stands on one of the lines.
+Refused aloud: where it is given back in between too, on a branch; where a comment stands behind the release, or a name
+in front of it.
 
 Left alone: what is given back in a `finally`, or in another function than the one that takes it; locks of threads;
 two lines between which nothing can fail or wait.
@@ -26,12 +27,13 @@ from collections.abc import Iterator
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.with_blocks import line_starts
 from hangdebug.repair.model import Edit
 
 ID = "release_permit"
 NEEDS = (Need((("async",), ("acquire",), ("release",)), frozenset(("acquire",))),)
-MAKERS = frozenset(f"asyncio.{name}" for name in ("Semaphore", "BoundedSemaphore", "Lock"))
+MAKERS = frozenset(f"asyncio.{name}()" for name in ("Semaphore", "BoundedSemaphore", "Lock"))
 FAILS = (ast.Await, ast.Call, ast.Yield, ast.AsyncFor, ast.AsyncWith, ast.Return, ast.Raise)
 TWICE = "it is given back in between too: give each way out a block of its own"
 HANDED = "a `return` in between may hand it on to what gives it back elsewhere: look at that first"
@@ -45,7 +47,7 @@ def search(file: File) -> Iterator[Found]:
         if not plain or not isinstance(up, ast.Await) or not isinstance(taken, ast.Expr) or not file.coroutine(call):
             continue
         held = call.func.value if isinstance(call.func, ast.Attribute) else call
-        if file.maker(held) in MAKERS and dotted(held):
+        if dotted(held) and what_is(file, held).trail in MAKERS:
             yield from answer(file, taken, held)
 
 
@@ -79,10 +81,14 @@ def is_release(node: ast.stmt, name: str) -> bool:
     return isinstance(call, ast.Call) and dotted(call.func) == f"{name}.release"
 
 
-def stand_alone(file: File, *lines: ast.stmt) -> bool:
-    """Whether each statement starts its line, and the first two, which go, have nothing behind them."""
-    starts = all(not file.indent(line).strip() for line in lines)
-    return starts and all(file.line_end(file.end(line)) == file.end(line) for line in lines[:2])
+def stand_alone(file: File, taken: ast.stmt, last: ast.stmt, *between: ast.stmt) -> bool:
+    """Whether each statement starts its line, and nothing stands behind the first, or the last, which goes.
+
+    A comment behind the first one stays.
+    """
+    starts = all(not file.indent(line).strip() for line in (taken, last, *between))
+    behind = file.text[file.end(taken) : file.line_end(file.end(taken))].strip()
+    return starts and behind[:1] in ("", "#") and file.line_end(file.end(last)) == file.end(last)
 
 
 def enter(file: File, taken: ast.Expr, last: ast.stmt, name: str) -> Iterator[Edit]:

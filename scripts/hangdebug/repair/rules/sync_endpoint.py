@@ -12,10 +12,8 @@ the event loop's own code; a client that leaves no longer matters to it. So the 
 everything that the function touches is known: names of its own, what a request brings, constants, functions of
 known packages that only read or compute, models that are built and returned, a database session of its own request.
 
-Refused aloud, because there no other rule helps: a route that queries a Session and touches something else, such as
-a queue or an event of asyncio, a variable that others share, a file that it writes.
-
-Left to the rules `sleep`, `to_thread` and `await_future`, call by call: the same where it blocks otherwise.
+Left to the rules `sleep`, `to_thread` and `await_future`, call by call: a route that touches something else, such as a
+queue or an event of asyncio, a variable that others share, a file that it writes.
 
 Left alone: routes that await anything, or block nowhere; routes with another decorator, or that this file or another
 one of its tree uses by name; everything that is not a route of a FastAPI or APIRouter made in this file.
@@ -25,15 +23,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from hangdebug.evidence import patterns as re
 from hangdebug.repair.code.bindings import walk
-from hangdebug.repair.code.file import File, dotted
+from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.project import other_files
-from hangdebug.repair.code.thread_safety import is_session, why_not_in_thread
+from hangdebug.repair.code.thread_safety import why_not_in_thread
 from hangdebug.repair.model import Edit
 from hangdebug.repair.rules import to_thread
 
@@ -41,38 +38,24 @@ ID = "sync_endpoint"
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
 VERBS = frozenset("get post put patch delete head options trace api_route".split())
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)
-QUERIES = frozenset("execute scalar scalars exec commit refresh flush get query".split())
 ROUTES = ("FastAPI", "APIRouter")
-NEEDS = (
-    Need((ROUTES, ("Session",)), QUERIES),
-    *(replace(need, words=(*need.words, ROUTES)) for need in to_thread.NEEDS),
-)
+NEEDS = (Need((ROUTES, ("async",))),)
 
 
 def search(file: File) -> Iterator[Found]:
     for node in walk(file.tree):
         if isinstance(node, ast.AsyncFunctionDef) and is_route(file, node) and not awaits_anything(file, node):
-            known, queried = blocking_calls(file, node)
-            if known or queried:
-                yield from answer(file, node, (*known, *queried)[0], helped=bool(known))
+            known = blocking_calls(file, node)
+            if known and not is_named(file, node) and not why_not_in_thread(file, node):
+                yield answer(file, node, known[0])
 
 
-def answer(file: File, node: ast.AsyncFunctionDef, call: str, helped: bool) -> Iterator[Found]:
-    """`helped`: whether other rules mend the calls one by one."""
+def answer(file: File, node: ast.AsyncFunctionDef, call: str) -> Found:
     said = f"the route {node.name}() awaits nothing, and {call}() blocks the event loop in it"
-    if is_named(file, node):
-        return
-    reason = why_not_in_thread(file, node)
-    if reason:
-        message = (
-            f"{said}, but {reason}: hand the part that blocks to asyncio.to_thread(), with a session that is made there"
-        )
-        yield from () if helped else (Found(node, message, refused=True),)
-        return
     start = file.start(node)
     gap = len("async") + next(i for i, c in enumerate(file.text[start + len("async") :]) if not c.isspace())
     message = f"{said}; it becomes a plain `def`, which FastAPI runs in a thread"
-    yield Found(node, message, (Edit(start, start + gap, ""),))
+    return Found(node, message, (Edit(start, start + gap, ""),))
 
 
 def is_route(file: File, node: ast.AsyncFunctionDef) -> bool:
@@ -92,20 +75,11 @@ def awaits_anything(file: File, node: ast.AsyncFunctionDef) -> bool:
     )
 
 
-def blocking_calls(file: File, node: ast.AsyncFunctionDef) -> tuple[list[str], list[str]]:
-    """The names of the calls in the function's own frame that block: those that other rules know, and queries."""
+def blocking_calls(file: File, node: ast.AsyncFunctionDef) -> list[str]:
+    """The names of the calls in the function's own frame that block."""
     calls = [each for each in file.run_by(node) if isinstance(each, ast.Call)]
     known = [item.name for each in calls for item in [to_thread.known_blocking(file, each)] if item]
-    known += [file.source(each.func) for each in calls if file.qualified(each.func) == "time.sleep"] if known else []
-    return known, [dotted(each.func) for each in calls if is_query(file, each, node)]
-
-
-def is_query(file: File, call: ast.Call, node: ast.AsyncFunctionDef) -> bool:
-    """Whether it is a method of a database session that FastAPI passes in: `db: Session = Depends(get_db)`."""
-    if not isinstance(call.func, ast.Attribute) or call.func.attr not in QUERIES:
-        return False
-    taken = [each for each in (*node.args.args, *node.args.kwonlyargs) if each.arg == dotted(call.func.value)]
-    return any(is_session(file, each) for each in taken)
+    return known + [file.source(each.func) for each in calls if file.qualified(each.func) == "time.sleep"] * bool(known)
 
 
 def is_named(file: File, node: ast.AsyncFunctionDef) -> bool:

@@ -10,10 +10,13 @@ itself cannot be cancelled: it ends in its thread, one of the few of the loop's 
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
 `open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
-receiver is; and plain functions and methods of the file that call one of the first of these themselves, or sleep.
+receiver is; the clients of databases, stores, models and mail in `code/blocking.py`, by what made or annotates the
+receiver, in this file or another of the tree; and plain functions, methods and constructors of the tree that call one
+of the first of these, or sleep.
 
 Refused aloud: what a thread cannot take over (a sqlite3 connection, a Session that coroutines share, a streamed
-response), what would wait for ever in its thread after a cancellation (a queue without a timeout, a lock), and each
+response, a session or connection that serves several calls, an open file), what would wait for ever in its thread
+after a cancellation (a queue without a timeout, a lock), `asyncio.run()`, which raises in a running loop, and each
 place where no await can stand: a held lock of threads, a `finally`, between two lines that rely on each other.
 
 Left alone: synchronous code, also inside a coroutine; receivers that are not known; calls that do not wait
@@ -25,7 +28,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -40,14 +43,27 @@ from hangdebug.repair.code.await_places import (
     why_no_await,
 )
 from hangdebug.repair.code.bindings import walk
+from hangdebug.repair.code.blocking import (
+    COMPUTES,
+    DATABASE,
+    DISK,
+    OWN,
+    PEER,
+    RUNS,
+    SHARED,
+    WHOLE,
+    fetches_later,
+    known_to_block,
+)
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.thread_safety import functions_called, why_on_loop
+from hangdebug.repair.code.receivers import function_called, is_plain, what_is
+from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
 ID = "to_thread"
 VERBS = "get post put patch delete head options request".split()
-PEER, CHILD, NAMES = "waits for its peer", "waits for a child process", "waits for the name service"
+CHILD, NAMES = "waits for a child process", "waits for the name service"
 HASH = "computes for a long time, on purpose"
 FUNCTIONS = {
     **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
@@ -89,26 +105,33 @@ METHODS = {
     ("passlib.context.CryptContext", "hash"): HASH,
     ("passlib.context.CryptContext", "verify"): HASH,
 }
-LONG = (PEER, CHILD, NAMES, HASH)  # what a function of the file may block with, for its callers to be told
+LONG = (
+    PEER,
+    CHILD,
+    NAMES,
+    HASH,
+    DATABASE,
+    COMPUTES,
+    RUNS,
+)  # what a function may block with, for its callers to be told
+MOMENT = 0.01  # s
+DEEP = 3  # calls from one function of the tree to the next
 GENERATES = (ast.Yield, ast.YieldFrom)
+CHOICES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.While)
 READS = ("read", "readlines", "readline")
 HEAD = frozenset("status code reason headers url msg version getcode geturl info getheader getheaders close".split())
 SQLITE = ("execute", "executemany", "executescript", "commit")
-NEEDS = (
-    Need((), frozenset(VERBS), ("requests", "httpx")),
-    Need(
-        (),
-        frozenset("run call check_call check_output getoutput getstatusoutput wait communicate".split()),
-        ("subprocess",),
-    ),
-    Need((), frozenset(name.split(".")[-1] for name in FUNCTIONS) - {*VERBS, "run", "call"} | {"urlopen"}),
-    Need((), frozenset(("join", "acquire", "wait")), ("threading", "multiprocessing")),
-    Need((), frozenset(("get",)), ("queue", "multiprocessing")),
-    Need((("open",),), frozenset(READS)),
-    Need((), frozenset(SQLITE), ("sqlite3",)),
-    Need((), frozenset(("hash", "verify")), ("argon2", "passlib")),
-    Need((("async",), ("def ",)), None, ("requests", "httpx", "subprocess", "urllib", "socket", "bcrypt")),
-    Need((("async",), ("sleep",)), None, ("time",)),
+NEEDS = (Need((("async",), ("def ",))),)  # what blocks may stand in another file
+NOT_SHARED = (
+    "others may use the same object meanwhile, which is not made for several threads at once: make one in a function, "
+    "and hand that to asyncio.to_thread()"
+)
+GIVEN = (
+    "`{}` is called on what comes from outside of that function and belongs to one thread at a time: make it in the "
+    "function, and hand that to asyncio.to_thread()"
+)
+IN_ROUNDS = (
+    "it does so in each round of the loop over it: hand a function that returns the list of it to asyncio.to_thread()"
 )
 OF_ITS_THREAD = (
     "a sqlite3 connection belongs to the thread that made it: connect, execute and close in one function, and hand "
@@ -127,6 +150,7 @@ class Blocking:
     does: str
     refusal: str = ""
     whole: bool = False  # the whole chain goes to the thread, as a lambda
+    held: bool = False  # what it is called on belongs to one thread at a time
 
 
 def search(file: File) -> Iterator[Found]:
@@ -171,7 +195,7 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     if name in FUNCTIONS:
         return Blocking(node, name, FUNCTIONS[name], why_unfit(file, node, name))
     if not isinstance(node.func, ast.Attribute):
-        return None
+        return library_call(file, node)
     receiver, verb = node.func.value, node.func.attr
     if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
         return opened_and_read(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
@@ -179,15 +203,13 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     if made == "sqlite3.connect" and verb in SQLITE:
         return sqlite_call(file, node, receiver, verb)
     does = METHODS.get((made, verb))
-    if (
-        does is None
-        or at_once(node, verb)
-        or asks_first(file, node, receiver, verb)
-        or is_harmless(file, node, receiver, made, verb)
-    ):
+    if does is None:
+        return library_call(file, node)
+    if at_once(node, verb) or asks_first(file, node, receiver, verb) or is_harmless(file, node, receiver, made, verb):
         return None
     written = dotted(receiver) or f"{made}()"
-    return Blocking(node, f"{written}.{verb}", does, why_unsafe(file, node, receiver, made, verb))
+    held = made in ("requests.Session", "requests.session")
+    return Blocking(node, f"{written}.{verb}", does, why_unsafe(file, node, receiver, made, verb), held=held)
 
 
 def reads_no_body(file: File, node: ast.Call) -> bool:
@@ -213,24 +235,127 @@ def only_target(node: ast.AST) -> ast.expr | None:
 
 
 def blocking_helper(file: File, node: ast.Call) -> Blocking | None:
-    """A plain function or method of the file that blocks itself: it is handed to a thread whole."""
-    found = functions_called(file, node)
-    home = found[0] if len(found) == 1 else None
-    if home is None or home.decorator_list or any(isinstance(each, GENERATES) for each in file.run_by(home)):
+    """A plain function, method or constructor of the tree that blocks itself: it is handed to a thread whole."""
+    found = function_called(file, node)
+    waits = first_wait(*found, DEEP) if found else None
+    if found is None or waits is None:
         return None
-    for each in file.run_by(home):
-        known = known_blocking(file, each) if isinstance(each, ast.Call) else None
-        sleeps = (
-            isinstance(each, ast.Call)
-            and file.qualified(each.func) == "time.sleep"
-            and not is_zero(each.args[0] if each.args else None)
-        )
-        if sleeps or (known is not None and known.does in LONG):
-            name = known.name if known else "time.sleep"
-            said = f"calls {name}() in line {file.line(each)}, which {known.does if known else 'sleeps'},"
-            reason = why_on_loop(file, home, Path(file.name).name, {home})
-            return Blocking(node, file.short(node.func), said, reason)
+    other, home = found
+    reason = waits.refusal or why_on_loop(other, home, Path(other.name).name, {home})
+    return Blocking(node, file.short(node.func), f"{waits.name}, which {waits.does},", reason)
+
+
+def first_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | None:
+    """The first call in the function that waits long: its name with its line, and why no thread may make it.
+
+    Of what it calls in turn, and of a constructor, only what always runs counts.
+    """
+    if not is_plain(home) or any(isinstance(each, GENERATES) for each in file.run_by(home)):
+        return None
+    calls = sorted((part for part in file.run_by(home) if isinstance(part, ast.Call)), key=file.start)
+    if any(file.qualified(each.func) == "os.fork" for each in calls):  # what follows runs in another process
+        return None
+    direct = deep == DEEP and home.name != "__init__"
+    for each in calls:
+        if never_runs(file, each) or not (direct or always_runs(file, each, home)):
+            continue
+        sleeps = file.qualified(each.func) == "time.sleep" and not is_moment(each)
+        known = Blocking(each, "time.sleep", "sleeps") if sleeps else known_blocking(file, each)
+        if known and (sleeps or known.does in LONG):
+            given = known.held and is_given(file, each, home)
+            refusal = known.refusal if known.does == RUNS else GIVEN.format(file.short(each.func)) if given else ""
+            where = f"line {file.line(each)} of {Path(file.name).name}"
+            verb = "calls" if deep == DEEP else "leads to"
+            return replace(known, name=f"{verb} {known.name}() in {where}", refusal=refusal)
+        inner = function_called(file, each) if deep > 1 and not known else None
+        always = inner is not None and inner[1] is not home and always_runs(file, each, home)
+        deeper = first_wait(*inner, deep - 1) if inner and always else None
+        if deeper:
+            return deeper
     return None
+
+
+def is_moment(sleep: ast.Call) -> bool:
+    """Whether a helper sleeps for less than a hundredth of a second, as some do to let threads run."""
+    value = sleep.args[0].value if sleep.args and isinstance(sleep.args[0], ast.Constant) else None
+    return isinstance(value, (int, float)) and value < MOMENT
+
+
+def always_runs(file: File, node: ast.AST, home: ast.AST) -> bool:
+    """Whether no condition, handler or loop stands between the function and the call."""
+    for up in file.above(node):
+        if up is home:
+            return True
+        if isinstance(up, CHOICES):
+            return False
+    return True
+
+
+def is_given(file: File, call: ast.Call, home: ast.FunctionDef) -> bool:
+    """Whether what the call is made on comes from outside of the function: others may have it too."""
+    root: ast.AST = call.func
+    while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
+        root = root.func if isinstance(root, ast.Call) else root.value
+    bound = file.lookup(root, root.id)[1] if isinstance(root, ast.Name) else []
+    made = [item.node for item in bound if not item.qualified]
+    return any(isinstance(each, ast.arg) or file.frame(each) is not home for each in made)
+
+
+def library_call(file: File, node: ast.Call) -> Blocking | None:
+    """What is known of a call by the library that made its receiver, in whichever file."""
+    if file.qualified(node.func) in ("builtins.list", "builtins.tuple", "builtins.sorted", "builtins.set"):
+        return drawn_at_once(file, node)
+    trail = what_is(file, node.func).trail
+    known = known_to_block(trail) if trail else None
+    if known is None:
+        return looped_over(file, node, trail)
+    receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if known.does == DISK and node.args and what_is(file, node.args[0]).trail.startswith("io."):
+        return None  # what stands in memory already
+    if at_once(node, trail.split(".")[-1]) or (opens(file, node) and getattr(file.parent(node), "attr", "") in READS):
+        return None  # `open(path).read()` is told for the second call
+    streams = any(each.arg == "stream" and not is_false(each.value) for each in node.keywords)
+    refusal = known.refusal or (LATER.format("what comes is", "asks for it and reads all of it") if streams else "")
+    if not refusal and known.fit == OWN and receiver is not None and not is_private(file, receiver):
+        refusal = NOT_SHARED
+    return Blocking(node, file.short(node.func), known.does, refusal, held=known.fit in (OWN, WHOLE))
+
+
+def is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and not node.value
+
+
+def is_private(file: File, receiver: ast.expr) -> bool:
+    """Whether the function made all that the receiver comes from, and keeps it: `store.bucket(name).blob(path)`."""
+    root: ast.expr = receiver
+    while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
+        root = root.func if isinstance(root, ast.Call) else root.value
+    if not isinstance(root, ast.Name) or not file.owned_by(root, file.frame(receiver)):
+        return not isinstance(root, ast.Name) or bool(file.qualified(root))
+    values = file.values(root)
+    return file.private(root) and all(value is not None and is_private(file, value) for value in values)
+
+
+def drawn_at_once(file: File, node: ast.Call) -> Blocking | None:
+    """`list(cursor)`, which fetches all."""
+    trail = what_is(file, node.args[0]).trail if len(node.args) == 1 and isinstance(node.args[0], ast.expr) else ""
+    known = fetches_later(trail) if trail else None
+    if known is None:
+        return None
+    refusal = known.refusal or NOT_SHARED * (known.fit != SHARED and not is_private(file, node.args[0]))
+    return Blocking(node, dotted(node.func), f"of `{file.short(node.args[0])}` {known.does}", refusal)
+
+
+def looped_over(file: File, node: ast.Call, trail: str) -> Blocking | None:
+    """A call whose answer is fetched while a loop runs over it."""
+    known = fetches_later(f"{trail}()") if trail else None
+    up = file.parent(node)
+    places: list[ast.AST] = [node]
+    if known and isinstance(up, ast.Assign) and isinstance(only_target(up), ast.Name):
+        places = [use for use in file.uses(up.targets[0]) if file.frame(use) is file.frame(node)]
+    if known is None or not any(getattr(file.parent(place), "iter", None) is place for place in places):
+        return None
+    return Blocking(node, file.short(node.func), known.does, IN_ROUNDS)
 
 
 def opens(file: File, node: ast.Call) -> bool:
@@ -451,4 +576,4 @@ def sqlite_call(file: File, node: ast.Call, receiver: ast.expr, verb: str) -> Bl
     refusal = "" if free else OF_ITS_THREAD
     if free and (chained or (verb == "execute" and not isinstance(file.parent(node), ast.Expr))):
         refusal = LATER.format("the rows are", "executes and fetches them")
-    return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", "waits for the database", refusal)
+    return Blocking(node, f"{dotted(receiver) or 'sqlite3.connect()'}.{verb}", DATABASE, refusal, held=True)
