@@ -167,7 +167,8 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
     single = first.motion.samples == 1
     doubts = (SLOW_ALIKE,) if single else ()
     alike = places[file_and_line(first)]
-    if accepts_requests(first):
+    others = [one for one in seen.stuck if one is not first and not accepts_requests(one)]  # they serve too
+    if accepts_requests(first) and not others:
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
     if seen.free or seen.moving:
