@@ -176,6 +176,13 @@ def test_a_narrow_terminal_wraps_sentences_and_leaves_commands_stacks_and_words_
         assert command in shown
 
 
+def test_a_diff_and_a_table_keep_their_lines_on_any_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = "--- a/app.py\n+    " + "x = 1; " * 20 + "\nPhase  " + "0.1 s  " * 20 + "\n"
+    assert terminal.fitted(text, Terminal(), prose=False) == text
+
+
 # -- completion ----------------------------------------------------------------------------------------
 
 

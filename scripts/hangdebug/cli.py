@@ -53,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def for_stream(text: str, stream: TextIO) -> str:
+def for_stream(text: str, stream: TextIO, prose: bool = True) -> str:
     """What is for people and for files alike: a terminal gets it coloured, and as wide as it is."""
     if not stream.isatty() and not os.environ.get("FORCE_COLOR"):
         return text
     from hangdebug.terminal import fitted
 
-    return fitted(text, stream)
+    return fitted(text, stream, prose)
 
 
 def say(line: str) -> None:
@@ -111,7 +111,7 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
             )
         return run_many(arguments, sources)
     answer = worst(map(diagnose, evidence_from(sources[0], arguments, say)))
-    show_text(rendered(answer, arguments))
+    show_text(rendered(answer, arguments), prose=not arguments.markdown)
     return status_of([answer], arguments)
 
 
@@ -139,7 +139,7 @@ def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     kind, number = sources[0]
     arguments.pid, arguments.port = ([int(number)], None) if kind == "--pid" else (None, int(number))
     answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say, kind == "--port")
-    show_text(rendered(answer, arguments))
+    show_text(rendered(answer, arguments), prose=not arguments.markdown)
     say(f"evidence   {folder}")
     return status_of([answer], arguments)
 
@@ -366,8 +366,8 @@ def command_line(program: str = "") -> argparse.ArgumentParser:
 # -- what the verbs share ------------------------------------------------------------------------------
 
 
-def show_text(text: str) -> None:
-    print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout), end="")
+def show_text(text: str, prose: bool = False) -> None:
+    print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout, prose), end="")
 
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:

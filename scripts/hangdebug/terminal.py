@@ -35,7 +35,7 @@ LINES = tuple(
         (r".*\b(FAILED)\b", RED),
     )
 )
-PROSE = re.compile(r"(?:  - )?(?!Next: )(?=\S)")  # a sentence, or one in a list: what may be wrapped
+PROSE = re.compile(r"  - (?!Next: )|(?=[A-Z])(?!Next: )")  # a sentence, or one in a list: what may be wrapped
 
 
 def coloured(stream: TextIO) -> bool:
@@ -48,10 +48,13 @@ def coloured(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def fitted(text: str, stream: TextIO) -> str:
-    """The text as `stream` shows it best: what a name or a file's line holds cannot command the terminal."""
+def fitted(text: str, stream: TextIO, prose: bool = True) -> str:
+    """The text as `stream` shows it best: what a name or a file's line holds cannot command the terminal.
+
+    What is no `prose`, such as a diff or a table, keeps its lines.
+    """
     lines = printable(text).split("\n")
-    if stream.isatty():
+    if prose and stream.isatty():
         width = max(LEAST, min(MOST, shutil.get_terminal_size().columns))
         lines = [part for line in lines for part in wrapped(line, width)]
     if coloured(stream):
