@@ -62,7 +62,7 @@ from hangdebug.capture import proc as capture_proc
 from hangdebug.capture import pyspy
 from hangdebug.capture.bundle import PAUSE, SAMPLES, SHORT_PAUSE, capture, sleep_between
 from hangdebug.capture.processes import Target, on_port, resolve
-from hangdebug.errors import HangError
+from hangdebug.errors import HangError, ours
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read
@@ -517,8 +517,13 @@ def golden(answer: Diagnosis) -> dict[str, Any]:
         "process": answer.process.pid,
         "summary": answer.summary,
         "evidence": list(answer.evidence),
-        "doubts": list(answer.doubts),
+        "doubts": [without_place(doubt) for doubt in answer.doubts],
     }
+
+
+def without_place(text: str) -> str:
+    """The text, its commands without the place of this tree and of this Python."""
+    return text.replace(ours(), "python scripts/hang.py")
 
 
 def essence(answer: Diagnosis) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import commands
 import record_bundles
 import zoo
 from hangdebug.answer.model import Diagnosis
@@ -36,6 +37,7 @@ def archive(name: str) -> Path:
 def test_a_bundle_says_what_its_server_is_and_what_it_said_before(name: str) -> None:
     entry, answer = EXPECTED[name], judged(name)
     is_true(name, entry, answer)
+    assert all(commands.check(line) <= 1 for line in commands.printed_by(answer))
     assert record_bundles.golden(answer) == entry["golden"], f"{JUDGE}\n{ANEW.format(name)}"
 
 

@@ -55,6 +55,7 @@ def squeezed(text: str) -> str:
 def commands(page: Path) -> list[str]:
     """The lines of the `sh` blocks of a page, without comments."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", page.read_text(), re.M | re.S)
+    blocks += re.findall(r"^\| a hung process .*?\| `(.*)` \|$", page.read_text(), re.M)  # the skill's first row
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("SKILL=")]
 
@@ -117,9 +118,12 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_every_shipped_page_and_snippet_is_opened_by_the_skill():
+    """A page by itself, a snippet through one of its pages."""
     text = SKILL.read_text()
-    shipped = [name for name in build_skill.files() if name.startswith(("references/", "snippets/"))]
-    assert not [name for name in shipped if f"({name})" not in text]
+    pages = "".join(page.read_text() for page in (ROOT / "references").glob("*.md"))
+    shipped = list(build_skill.files())
+    assert not [name for name in shipped if name.startswith("references/") and not re.search(rf"\({name}[#)]", text)]
+    assert not [name for name in shipped if name.startswith("snippets/") and f"(../{name})" not in pages]
     assert {name.split("/")[0] for name in build_skill.files()} - {"LICENSE", "SKILL.md"} <= set(
         re.findall(r"\w+(?=/)", text)
     )
@@ -132,6 +136,15 @@ def test_the_skill_and_the_index_of_pages_name_the_states_that_can_be_answered()
     listed = re.search(r"^## States and causes\n\n(.*?)\. The cause\n", INDEX.read_text(), re.M | re.S)[1]
     assert given == set(re.findall(r"`([\w-]+)`", listed))
     assert given == set(re.findall(r"^\| `([\w-]+)` \|", SKILL.read_text(), re.M))
+
+
+def test_a_long_reference_begins_with_its_sections():
+    for page in (ROOT / "references").glob("*.md"):
+        text = page.read_text()
+        headings = re.findall(r"^## (.+)$", text, re.M)
+        if text.count("\n") > 100 and page.name != "causes.md":  # which has a table of them
+            index = " ".join(re.search(r"^Sections: (.*?)\.\n\n", text, re.M | re.S)[1].split())
+            assert index == " / ".join(headings), page.name
 
 
 def test_the_skill_names_only_states_and_causes_that_there_are():
@@ -210,7 +223,7 @@ def test_a_command_of_the_docs_runs_as_it_stands(number, page, line, news, homes
         shutil.copy(news.folder / part, work)
     lab.copy_app(work)
     done = subprocess.run(
-        ["sh", "-c", f"set -e; SKILL={shlex.quote(str(homes[number % 2]))}\n{fitted(line, news)}"],
+        ["sh", "-c", f"set -e; SKILL={shlex.quote(str(homes[number % 2]))}\n{fitted(line, news, homes[0])}"],
         cwd=work,
         capture_output=True,
         text=True,
@@ -222,12 +235,13 @@ def test_a_command_of_the_docs_runs_as_it_stands(number, page, line, news, homes
     told(line, done.stdout, work, tmp_path)
 
 
-def fitted(line: str, news: SimpleNamespace) -> str:
+def fitted(line: str, news: SimpleNamespace, home: Path) -> str:
     """The command with the reader's values in place of the page's."""
+    line = line.replace("SKILL=~/.claude/skills/backend-hang-debug", f"SKILL={shlex.quote(str(home))}")
     port = news.hung.url.rpartition(":")[2]
     line = line.replace("http://127.0.0.1:8000", news.repaired.url).replace("--port 8000", f"--port {port}")
     line = line.replace("SOURCE_TREE", "app").replace("PID", str(news.hung.pid))
-    return re.sub(r"^(\.venv/bin/python|python3)\b", shlex.quote(sys.executable), line)
+    return re.sub(r"(?:^|(?<=; ))(\.venv/bin/python|python3)\b", shlex.quote(sys.executable), line)
 
 
 def told(line: str, output: str, folder: Path, home: Path) -> None:
@@ -236,6 +250,10 @@ def told(line: str, output: str, folder: Path, home: Path) -> None:
         assert "make triage" in output and "make fast" in output
     elif "--explain" in line:
         assert "=> " in output and "certainty" in output
+    elif " stacks " in line:
+        assert "-> headlines (" in output and "kernel: " in output
+    elif " explain " in line:
+        assert output.startswith("## executor-shutdown")
     elif " diagnose " in line:
         assert "executor-shutdown" in output
         assert "--code" not in line or "source     with ThreadPoolExecutor" in output

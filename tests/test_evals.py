@@ -433,6 +433,13 @@ def test_what_looks_dangerous_and_is_not_is_let_pass(tools):
     assert failing(*also("bundle-only", *tools)) == []
 
 
+def test_the_installed_command_counts_as_the_skill_s_own():
+    for program in ("hang", "/srv/venv/bin/hang", 'python3 "$SKILL/scripts/hang.py"'):
+        call = transcript.Step("call", f"{program} diagnose --port 8000 --watch --save kept", "bash")
+        assert rules.saves(call), program
+    assert not rules.saves(transcript.Step("call", "python3 hang-env/bin/other diagnose --save kept", "bash"))
+
+
 def test_a_yes_lets_a_restart_pass():
     turns = [
         *transcript_of("what-blocks-the-loop"),

@@ -214,7 +214,6 @@ def test_odd_content_is_a_bad_source(app: Path, kind: str) -> None:
     with pytest.raises(errors.BadSource) as caught:
         fix.propose("odd.py")
     assert words in caught.value.what and caught.value.why and caught.value.next
-    assert not caught.value.next.startswith("hang.py")  # nobody has it on the PATH
     assert "Traceback" not in str(caught.value)
 
 

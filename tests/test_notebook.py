@@ -311,7 +311,7 @@ def test_where_the_kernel_lets_nobody_attach_it_says_so():
         shown = opened(Path(home) / "ran.ipynb")
     assert not errors(shown)
     assert f"The kernel does not let you attach to process {hung.pid}." in everything(shown)
-    assert f"Next: sudo python scripts/hang.py capture --pid {hung.pid}" in everything(shown)
+    assert re.search(rf"Next: sudo \S+ \S+/scripts/hang\.py capture --pid {hung.pid}", everything(shown))
     assert "There is no evidence yet." in everything(shown)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import commands
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.evidence.paste import read
@@ -50,6 +51,7 @@ def answer_to(case: Case) -> Diagnosis:
 @EACH
 def test_a_paste_is_judged_for_what_it_can_show(case: Case) -> None:
     answer, label = answer_to(case), case.label
+    assert all(commands.check(line) <= 1 for line in commands.printed_by(answer))
     assert answer.state in label["states"] and answer.state not in label.get("never", ())
     assert answer.cause == label.get("cause", answer.cause)
     frame = answer.blocking_frame

@@ -157,7 +157,9 @@ def test_a_file_for_a_newer_python_names_the_python_that_reads_it(version: tuple
         return
     name = ".".join(map(str, version[:2]))
     assert done.returncode == 2 and not done.stdout and "is not known to Python" in done.stderr
-    assert f"needs Python {name} to be read" in done.stderr and f"python{name} scripts/hang.py fix" in done.stderr
+    assert (
+        f"needs Python {name} to be read" in done.stderr and f"python{name} {ROOT}/scripts/hang.py fix" in done.stderr
+    )
     skipped = hang("fix", "--check", ".", cwd=tree)
     assert skipped.returncode == 1 and f"needs Python {name} to be read" in skipped.stderr
 

@@ -13,7 +13,7 @@ import pytest
 
 import lab
 from client import get
-from hangdebug.errors import BadRequest, MissingTool, NoProcess
+from hangdebug.errors import BadRequest, MissingTool, NoProcess, ours
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import verify as verifying
 from hangdebug.repair.proof.verify import PHASES, Verification, table, verify
@@ -198,7 +198,7 @@ def test_what_is_no_url_never_reaches_curl(url, odd):
 def test_arguments_that_make_no_sense_are_refused(odd, wrong):
     with pytest.raises(BadRequest) as refused:
         verify(**{"urls": f"{odd}/health", **wrong})
-    assert refused.value.next.startswith("python scripts/hang.py verify")
+    assert refused.value.next.startswith(ours("verify"))
 
 
 def test_a_missing_curl_comes_with_the_command_that_installs_it(odd, monkeypatch, tmp_path):

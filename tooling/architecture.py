@@ -25,6 +25,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 ORDER = (
     "errors",
     "files",
+    "terminal",
     "evidence",
     "capture",
     "scene",
@@ -35,7 +36,9 @@ ORDER = (
     "observe",
     "triage",
     "cli_arguments",
+    "sources",
     "cli",
+    "__main__",
 )
 ROOMS = {
     "evidence": "reads dumps and bundles",

@@ -22,7 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 ARCHIVE = ROOT / "skill.zip"
 TOP = "backend-hang-debug"
 PARTS = ("SKILL.md", "LICENSE", "scripts", "references", "snippets", "notebooks")
-ONLY_HERE = ("notebooks/clean_shutdown.ipynb", "notebooks/stops.py", "notebooks/backoffice/")  # a lesson for people
+ONLY_HERE = (  # a lesson for people, and what an installed package alone needs
+    "notebooks/clean_shutdown.ipynb",
+    "notebooks/stops.py",
+    "notebooks/backoffice/",
+    "scripts/hangdebug/__main__.py",
+)
 LEFT_OUT = re.compile(r"\.|__pycache__$|evidence-\d|nbval_|.*\.(pyc|zip|part)$")  # matched against each part of a path
 PROGRAMS = re.compile(r".*\.sh|scripts/hang\.py")
 NAME = re.compile(r"[A-Za-z0-9._/-]+")

@@ -12,7 +12,6 @@ all but the numbers.
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import re
 import subprocess
@@ -26,8 +25,9 @@ os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 
 import cases
 from hangdebug.causes import CAUSES
-from hangdebug.causes.model import Cause
 from hangdebug.cli import command_line
+from hangdebug.report.explain import cause_entry
+from hangdebug.terminal import verbs_of
 
 # Which lines of each step the README's example shows, after the step's heading.
 SHOWN = {
@@ -58,7 +58,7 @@ What `scripts/hang.py VERB --help` prints. This page is generated from it.
 
 
 def causes_page() -> str:
-    return "\n".join([CAUSES_HEAD, index("") + "\n", *map(section, CAUSES)])
+    return "\n".join([CAUSES_HEAD, index("") + "\n", *map(cause_entry, CAUSES)])
 
 
 def index(page: str) -> str:
@@ -67,22 +67,8 @@ def index(page: str) -> str:
     return "\n".join(["| cause | in a few words |", "|---|---|", *rows])
 
 
-def section(cause: Cause) -> str:
-    """One cause: the docstring of its module, what it is confused with, what repairs it."""
-    lines = [f"## {cause.id}", "", explanation(cause), ""]
-    lines += [f"- Not [{other}](#{other}): {how}" for other, how in cause.confused_with.items()]
-    lines += [f"- Pattern to copy: `snippets/{cause.snippet}`"] if cause.snippet else []
-    lines += [f"- Rewrite: `hang.py fix FILE:LINE` ({cause.fix})"] if cause.fix else []
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def explanation(cause: Cause) -> str:
-    return inspect.getdoc(inspect.getmodule(cause.match))
-
-
 def verbs() -> dict[str, argparse.ArgumentParser]:
-    subparsers = next(action for action in command_line()._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(subparsers.choices)
+    return verbs_of(command_line("hang.py"))
 
 
 def cli_page() -> str:

@@ -1,4 +1,4 @@
-"""The command line: its verbs, one `except`. Exit status 0 answered, 1 checked and bad, 2 could not."""
+"""The command line: its verbs, one `except`. Exit status 0 answered, 1 checked and bad, 2 could not, 3 undecided."""
 
 from __future__ import annotations
 
@@ -8,26 +8,21 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
-from hangdebug.errors import BadRequest, BadSource, HangError, printable
+from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours, printable
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
-    from hangdebug.capture.processes import Target
-    from hangdebug.evidence.model import Evidence
     from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
+    from hangdebug.sources import Source
 
-MANY, PART, TOLD = 32, 8, 1000  # sources worth a process for each CPU, that one gets at a time, between two words
-
-Answers = tuple["list[tuple[str, Diagnosis]]", str]
+UNDECIDED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = run(arguments)
         sys.stdout.flush()
     except HangError as error:
-        print(f"hang.py: {error}", file=sys.stderr)
+        print(for_stream(f"{our_name()}: {error}", sys.stderr), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("\nhang.py: interrupted; what is already written stays", file=sys.stderr)
+        print(f"\n{our_name()}: interrupted; what is already written stays", file=sys.stderr)
         return 128 + getattr(stop, "number", signal.SIGINT)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -53,18 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would fail once more at the end
         what = f"{error.filename} cannot be used." if error.filename else "What was to be printed could not be written."
         look = f"ls -ld {shlex.quote(str(error.filename or '.'))}; df -h .   # then the same command again"
-        print(f"hang.py: {HangError(what, f'{error.strerror}.', look)}", file=sys.stderr)
+        print(for_stream(f"{our_name()}: {HangError(what, f'{error.strerror}.', look)}", sys.stderr), file=sys.stderr)
         return 2
     return status
 
 
+def for_stream(text: str, stream: TextIO, prose: bool = True) -> str:
+    """What is for people and for files alike: a terminal gets it coloured, and as wide as it is."""
+    if not stream.isatty() and not os.environ.get("FORCE_COLOR"):
+        return text
+    from hangdebug.terminal import fitted
+
+    return fitted(text, stream, prose)
+
+
 def say(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
-
-
-def shown(text: str) -> str:
-    """As it stands for a file or a program, which applies a diff byte by byte; a terminal gets what it cannot obey."""
-    return printable(text) if sys.stdout.isatty() else text
 
 
 # -- verbs ---------------------------------------------------------------------------------------------
@@ -73,8 +72,9 @@ def shown(text: str) -> str:
 def run_capture(arguments: argparse.Namespace) -> int:
     from hangdebug.capture.bundle import pack
     from hangdebug.observe import new_folder, observe
+    from hangdebug.sources import the_target
 
-    target = target_of(arguments)
+    target = the_target(arguments)
     folder = Path(arguments.out) if arguments.out else new_folder(target)
     observe(target, folder, say)
     print(pack(folder) if arguments.zip else folder)
@@ -84,8 +84,9 @@ def run_capture(arguments: argparse.Namespace) -> int:
 def run_record(arguments: argparse.Namespace) -> int:
     from hangdebug.observe import new_folder
     from hangdebug.report import recording
+    from hangdebug.sources import the_target
 
-    target = target_of(arguments)
+    target = the_target(arguments)
     pid = recording.busiest(target.workers)
     folder = Path(arguments.out) if arguments.out else new_folder(target, name="recording")
     say(f"process {pid}: sampling for {arguments.seconds:g} s; Ctrl-C ends it early, and keeps what there is")
@@ -95,71 +96,87 @@ def run_record(arguments: argparse.Namespace) -> int:
 
 
 def run_diagnose(arguments: argparse.Namespace) -> int:
-    sources = [*arguments.sources, *(arguments.pid or ())]
-    if len(sources) > 1 and arguments.port is None:
+    from hangdebug.answer.diagnose import diagnose, worst
+    from hangdebug.sources import again, evidence_from, sources_of
+
+    sources = sources_of(arguments, say)
+    if arguments.watch:
+        return run_watch(arguments, sources)
+    if len(sources) > 1:
         if arguments.explain:
             raise BadRequest(
                 "--explain is for one source.",
                 "Of several sources, the same answers are shown as one line.",
-                f"python scripts/hang.py diagnose {named(sources[0])} --explain",
+                ours("diagnose", *again(sources[0]), "--explain"),
             )
         return run_many(arguments, sources)
-    from hangdebug.answer.diagnose import diagnose, worst
-
-    answer = worst(map(diagnose, evidence_from(arguments)))
-    print(rendered(answer, arguments), end="")
-    return 0
+    answer = worst(map(diagnose, evidence_from(sources[0], arguments, say)))
+    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    return status_of([answer], arguments)
 
 
-def run_many(arguments: argparse.Namespace, sources: list[str | int]) -> int:
+def run_many(arguments: argparse.Namespace, sources: list[Source]) -> int:
     """Every process in every source, like ones together. What cannot be read is said, and left out."""
     from hangdebug.report.text import as_groups, as_json_groups, groups
+    from hangdebug.sources import again, named_answers
 
-    found = groups(named_answers(arguments, sources))
+    found = groups(named_answers(arguments, sources, say))
     if not found:
-        raise BadRequest("None of them could be diagnosed.", "", f"python scripts/hang.py diagnose {named(sources[0])}")
-    print(as_json_groups(found) if arguments.json else as_groups(found), end="")
+        raise BadRequest("None of them could be diagnosed.", "", ours("diagnose", *again(sources[0])))
+    show_text(as_json_groups(found) if arguments.json else as_groups(found))
+    return status_of([group.answer for group in found], arguments)
+
+
+def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
+    """Look at it again and again, until it hangs; the evidence of that look is kept."""
+    from hangdebug.observe import watch
+    from hangdebug.sources import again, the_target
+
+    if len(sources) > 1 or len(sources[0]) == 1:
+        what = again(sources[0]) if len(sources[0]) == 2 else ("--port", "8000")
+        why = "A dump or a bundle does not change." if len(sources) == 1 else "Start one for each."
+        raise BadRequest("--watch is for one process that runs.", why, ours("diagnose", "--watch", *what))
+    kind, number = sources[0]
+    arguments.pid, arguments.port = ([int(number)], None) if kind == "--pid" else (None, int(number))
+    answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say, kind == "--port")
+    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    say(f"evidence   {folder}")
+    return status_of([answer], arguments)
+
+
+def status_of(answers: Iterable[Diagnosis], arguments: argparse.Namespace) -> int:
+    """0 where nobody asked; or 0 for healthy, 1 for a hang, 3 for what cannot be said. A hang counts most."""
+    from hangdebug.answer.states import ENTRIES
+
+    states = [ENTRIES[one.state] for one in answers] if arguments.exit_code else []
+    if any(state.decided and not state.well for state in states):
+        return 1
+    return UNDECIDED if any(not state.decided for state in states) else 0
+
+
+def run_stacks(arguments: argparse.Namespace) -> int:
+    from hangdebug.answer.diagnose import diagnose
+    from hangdebug.report.stacks import as_stacks
+    from hangdebug.sources import evidence_from, sources_of
+
+    for source in sources_of(arguments, say):
+        for one in evidence_from(source, arguments, say):
+            show_text(as_stacks(one, diagnose(one), arguments.all) + "\n")
     return 0
 
 
-def named_answers(arguments: argparse.Namespace, sources: list[str | int]) -> Iterator[tuple[str, Diagnosis]]:
-    """The diagnosis of every process in every source, with a name. Many are read by all CPUs, a part at a time."""
-    one = partial(answers_in, argparse.Namespace(**{**vars(arguments), "sources": [], "pid": None}))
-    with ExitStack() as stack:
-        answers: Iterable[Answers] = map(one, sources)
-        if len(sources) >= MANY and all(isinstance(source, str) and source != "-" for source in sources):
-            from concurrent.futures import ProcessPoolExecutor
+def run_explain(arguments: argparse.Namespace) -> int:
+    from hangdebug.report.explain import explanation_of, known_words
 
-            answers = stack.enter_context(ProcessPoolExecutor()).map(one, sources, chunksize=PART)
-        for count, (source, (found, error)) in enumerate(zip(sources, answers), 1):
-            yield from found
-            if error:
-                say(f"{source}: {error}")
-            if count % TOLD == 0:
-                say(f"{count} of {len(sources)} are read")
+    show_text("\n".join(map(explanation_of, arguments.words)) if arguments.words else known_words() + "\n")
+    return 0
 
 
-def answers_in(arguments: argparse.Namespace, source: str | int) -> Answers:
-    """What one source holds, and why it cannot be read ("" if it can)."""
-    from hangdebug.answer.diagnose import diagnose
+def run_completion(arguments: argparse.Namespace) -> int:
+    from hangdebug.terminal import completion
 
-    live = isinstance(source, int)
-    own = {"sources": [] if live else [source], "pid": [source] if live else None}
-    try:
-        evidence = evidence_from(argparse.Namespace(**{**vars(arguments), **own}))
-    except HangError as error:
-        return [], str(error)
-    return [(label(source, item, len(evidence)), diagnose(item)) for item in evidence], ""
-
-
-def named(source: str | int) -> str:
-    """A process or a file, as the command line takes it."""
-    return f"--pid {source}" if isinstance(source, int) else shlex.quote(source)
-
-
-def label(source: str | int, evidence: Evidence, count: int) -> str:
-    pid = evidence.process.pid or evidence.snapshots[-1].pid
-    return f"{source} (process {pid})" if count > 1 else str(source)
+    print(completion(command_line(), arguments.shell), end="")
+    return 0
 
 
 def run_report(arguments: argparse.Namespace) -> int:
@@ -175,7 +192,7 @@ def run_report(arguments: argparse.Namespace) -> int:
             raise BadRequest(
                 f"{file} is not a verification.",
                 "`verify --save FILE` writes one.",
-                "python scripts/hang.py verify --help",
+                ours("verify", "--help"),
             )
         checks[Path(file).stem] = check
     stem = path.resolve().name if path.is_dir() else path.stem if arguments.source != "-" else "paste"
@@ -189,6 +206,7 @@ def run_report(arguments: argparse.Namespace) -> int:
 
 
 def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its options in order
+    from hangdebug.evidence.paste import text_of
     from hangdebug.repair import scan
 
     listed = arguments.check or arguments.json or arguments.sarif
@@ -196,7 +214,7 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
         raise BadRequest(
             "Fix what?",
             "Give either paths or --from DIAGNOSIS, and either --check or --write.",
-            "python scripts/hang.py fix app/api/routes/stream.py:14",
+            ours("fix", "app/api/routes/stream.py:14"),
         )
     skipped: list[str] = []
     text = None
@@ -223,7 +241,7 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
     if unwritten:
         return 2
     if listed:
-        print(shown(scan.write_list(findings, skipped, arguments)), end="")
+        show_text(scan.write_list(findings, skipped, arguments))
         return 1 if findings else 0
     if not changed:
         say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")
@@ -245,7 +263,7 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         fix.write(patch)
         say(f"{fix.head(patch)}{patch.file}: rewritten")
     else:
-        print(shown(fix.head(patch) + fix.diff(patch)), end="")
+        show_text(fix.head(patch) + fix.diff(patch))
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -257,7 +275,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
     plan = plan_of(arguments)
     if not arguments.compare:
         found = prove.prove(plan, on_phase=tell)
-        print(printable(check_report(found)))
+        show_text(check_report(found) + "\n")
         save(found, arguments.save)
         return 0 if found.passed else 1
     places = arguments.compare
@@ -318,14 +336,16 @@ def save(result: Check, file: str | Path | None) -> None:
 
 def run_triage(arguments: argparse.Namespace) -> int:
     from hangdebug import triage
+    from hangdebug.sources import the_target
 
     if not arguments.pid and arguments.port is None:
         return 0 if triage.demo(Path(arguments.out or "."), print) else 1
-    triage.own(target_of(arguments), Path(arguments.out or "."), print)
+    triage.own(the_target(arguments), Path(arguments.out or "."), print)
     return 0
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line(program: str = "") -> argparse.ArgumentParser:
+    """The parser. Its examples name the program as it was called, or as `program`."""
     return parser(
         {
             "capture": run_capture,
@@ -335,57 +355,19 @@ def command_line() -> argparse.ArgumentParser:
             "fix": run_fix,
             "verify": run_verify,
             "triage": run_triage,
-        }
+            "stacks": run_stacks,
+            "explain": run_explain,
+            "completion": run_completion,
+        },
+        program,
     )
 
 
 # -- what the verbs share ------------------------------------------------------------------------------
 
 
-def target_of(arguments: argparse.Namespace) -> Target:
-    from hangdebug.capture.interpreter.tasks import probe
-    from hangdebug.capture.processes import on_port, resolve
-
-    if not arguments.pid and arguments.port is None:
-        raise BadRequest(
-            "Which process?", "Neither --pid nor --port was given.", "python scripts/hang.py capture --port 8000"
-        )
-    if arguments.pid and len(arguments.pid) > 1:
-        raise BadRequest("Only diagnose takes several processes.", "", "name one --pid at a time")
-    target = resolve(arguments.pid[0]) if arguments.pid else on_port(arguments.port)
-    if getattr(arguments, "probe_interpreter", False):
-        for pid in target.workers:
-            probe(pid)
-    return target
-
-
-def evidence_from(arguments: argparse.Namespace) -> tuple[Evidence, ...]:
-    live = bool(arguments.pid) or arguments.port is not None
-    if live == bool(arguments.sources):
-        raise BadRequest(
-            "Diagnose what?" if not live else "Diagnose which of them?",
-            "Give one of --pid, --port, a file, a bundle, or - for standard input.",
-            "py-spy dump --pid PID | python scripts/hang.py diagnose -",
-        )
-    if live:
-        from hangdebug.observe import observe, observe_briefly
-
-        target = target_of(arguments)
-        if arguments.save:
-            return observe(target, Path(arguments.save), say, samples=arguments.samples)
-        return observe_briefly(target, say, arguments.samples)
-    from hangdebug.answer.diagnose import evidence_of
-    from hangdebug.evidence.bundle import is_bundle, read_bundle
-    from hangdebug.evidence.paste import read, text_of
-
-    source = arguments.sources[0]
-    bundled = source != "-" and is_bundle(Path(source))
-    evidence = read_bundle(Path(source)) if bundled else evidence_of(read(text_of(source)))
-    if arguments.code is None:
-        return evidence
-    from hangdebug.evidence.excerpts import with_sources
-
-    return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
+def show_text(text: str, prose: bool = False) -> None:
+    print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout, prose), end="")
 
 
 def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:

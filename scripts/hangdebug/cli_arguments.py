@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from hangdebug import __version__
+from hangdebug.errors import our_name, ours
 
 Runs = Mapping[str, Callable[[argparse.Namespace], int]]
 Verbs = Any  # argparse names its type with an underscore
+MOST_PORT = 65535
 
 
-def parser(run: Runs) -> argparse.ArgumentParser:
-    """The parser, with `run` holding the function of each verb."""
+def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
+    """The parser, with `run` holding the function of each verb. `program` is what its examples call, else as called."""
     top = argparse.ArgumentParser(
-        prog="hang.py",
+        prog=program or our_name(),
         description="Name what hangs a Python web backend, with the evidence, and prove the repair.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=examples("hang.py diagnose --port 8000", "hang.py triage"),
@@ -57,26 +59,50 @@ def parser(run: Runs) -> argparse.ArgumentParser:
         "hang.py diagnose --port 8000",
         "py-spy dump --pid 4284 | hang.py diagnose - --json",
     )
-    diagnosing.add_argument(
-        "sources",
-        nargs="*",
-        metavar="FILE|BUNDLE|-",
-        help="a pasted dump, an evidence bundle, or - for stdin; of several, the same answers are one line",
-    )
-    live_arguments(diagnosing)
+    source_arguments(diagnosing, "of several, the same answers are one line")
     looks = diagnosing.add_mutually_exclusive_group()
     looks.add_argument("--samples", type=whole, metavar="N", help="take N looks at the stacks, and none more in doubt")
     looks.add_argument(
         "--quick", action="store_const", const=1, dest="samples", help="the same with one look, the shortest pause"
     )
-    diagnosing.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
-    diagnosing.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
     diagnosing.add_argument(
         "--explain", action="store_true", help="also show which rules were asked, and how the confidence came about"
+    )
+    diagnosing.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="exit with 0 for healthy, 1 for a hang, 3 for inconclusive (2: it could not)",
+    )
+    diagnosing.add_argument(
+        "--watch", action="store_true", help="look at a process again and again; at its first hang keep the evidence"
+    )
+    diagnosing.add_argument(
+        "--every", type=seconds, default=10.0, metavar="N", help="seconds between two looks of --watch (default: 10)"
     )
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
+
+    stacking = verb(
+        verbs,
+        "stacks",
+        run,
+        "Print all stacks, equal ones once: the one to look at first, each with the kernel's wait and its locks.",
+        "hang.py stacks --port 8000",
+        "hang.py stacks evidence-4284-20260101T031500",
+    )
+    source_arguments(stacking, "each is printed")
+    stacking.add_argument("--all", action="store_true", help="show every frame: fold none of the libraries'")
+
+    explaining = verb(
+        verbs,
+        "explain",
+        run,
+        "Explain a cause, a state or a rule by its name, with its repair.",
+        "hang.py explain executor-shutdown",
+        "hang.py explain tasks-waiting",
+    )
+    explaining.add_argument("words", nargs="*", metavar="NAME", help="a cause, a state, a rule; none lists them")
 
     reporting = verb(
         verbs,
@@ -154,7 +180,33 @@ def parser(run: Runs) -> argparse.ArgumentParser:
     )
     live_arguments(triaging)
     triaging.add_argument("--out", metavar="FOLDER", help="where to keep the evidence (default: the current folder)")
+
+    completing = verb(
+        verbs,
+        "completion",
+        run,
+        "Print a script that completes verbs and options in your shell.",
+        "hang.py completion bash >> ~/.bash_completion",
+        "hang.py completion fish > ~/.config/fish/completions/hang.fish",
+    )
+    completing.add_argument("shell", choices=["bash", "zsh", "fish"])
+    if not program:  # in the user's own help every example is a command that runs as it stands
+        for one in (top, *verbs.choices.values()):
+            one.epilog = (one.epilog or "").replace("hang.py", ours())
     return top
+
+
+def source_arguments(to: argparse.ArgumentParser, several: str) -> None:
+    """What is looked at: a process that runs, a dump, a bundle; `several` says what is done with more than one."""
+    to.add_argument(
+        "sources",
+        nargs="*",
+        metavar="FILE|BUNDLE|PID|:PORT|URL|-",
+        help=f"a pasted dump, an evidence bundle, a process by its pid, port or URL, - for stdin; {several}",
+    )
+    live_arguments(to)
+    to.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
+    to.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
 
 
 def verify_arguments(to: argparse.ArgumentParser) -> None:
@@ -223,7 +275,7 @@ def live_arguments(to: argparse.ArgumentParser, tasks: bool = True) -> None:
     """Which process; and where its `tasks` are read, whether its Python may be started for that."""
     which = to.add_mutually_exclusive_group()
     which.add_argument("--pid", type=whole, action="append", help="a process; of a supervisor, its workers too")
-    which.add_argument("--port", type=whole, help="the local TCP port that it listens on")
+    which.add_argument("--port", type=port, help="the local TCP port that it listens on")
     if tasks:
         to.add_argument(
             "--probe-interpreter",
@@ -233,10 +285,18 @@ def live_arguments(to: argparse.ArgumentParser, tasks: bool = True) -> None:
 
 
 def whole(text: str) -> int:
-    value = int(text)
-    if not 0 < value < 1 << 31:
+    if text == "PID":
+        raise argparse.ArgumentTypeError("PID stands for the number of a process, such as 4284; `ps -ef` lists them")
+    if not text.isdecimal() or not 0 < int(text) < 1 << 31:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number that fits")
-    return value
+    return int(text)
+
+
+def port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MOST_PORT:
+        what = "PORT stands for a number, such as 8000" if text == "PORT" else f"{text} is no port"
+        raise argparse.ArgumentTypeError(f"{what}: ports go from 1 to {MOST_PORT}")
+    return int(text)
 
 
 def status(text: str) -> int:

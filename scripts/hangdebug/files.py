@@ -12,13 +12,14 @@ import shlex
 import shutil
 import signal
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hangdebug.errors import CannotWrite
+from hangdebug.errors import CannotWrite, ours
 
 MINE, MY_FOLDER = 0o600, 0o700  # whatever the umask says: evidence is nobody else's business
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -89,9 +90,7 @@ def scratch_folder(prefix: str = "hang-") -> Iterator[Path]:
         place = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
     except OSError as error:
         why = "None of the usual folders takes one: the disk is full, or they are read-only."
-        again = (
-            f"TMPDIR={shlex.quote(str(Path.home()))} python scripts/hang.py ...   # another folder, the same command"
-        )
+        again = f"TMPDIR={shlex.quote(str(Path.home()))} {ours(*sys.argv[1:])}   # another folder, the same command"
         raise CannotWrite("There is no folder for temporary files.", why, again) from error
     try:
         make_folder(place)

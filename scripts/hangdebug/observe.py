@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import shutil
+import time
 from pathlib import Path
 from typing import Callable
 
 from hangdebug.answer.certainty import WATCH_AGAIN
-from hangdebug.answer.diagnose import diagnose
+from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
+from hangdebug.answer.states import ENTRIES
 from hangdebug.capture.bundle import (
     Pause,
     capture,
@@ -20,6 +23,7 @@ from hangdebug.capture.bundle import (
     watch_requests,
 )
 from hangdebug.capture.processes import Target
+from hangdebug.errors import BadBundle, BadRequest, NoProcess, ours
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
 from hangdebug.files import scratch_folder
@@ -77,6 +81,56 @@ def observe_briefly(target: Target, say: Say, samples: int | None = None) -> tup
     """The same, with nothing left on disk."""
     with scratch_folder() as folder:
         return observe(target, folder / "evidence", say, samples=samples)
+
+
+def watch(
+    find: Callable[[], Target], keep: str | None, every: float, say: Say, comes_back: bool = True
+) -> tuple[Diagnosis, Path]:
+    """Look every so many seconds, until a process hangs; returns the answer and where its evidence was kept.
+
+    A stall that the next look, right after it, does not see is said and not kept: slow is no hang. A target that
+    `comes_back`, such as what listens on a port, is waited for. Raises HangError where there is none from the
+    beginning, and BadRequest where `keep` holds something.
+    """
+    target, last, now = find(), "", ""
+    if keep and Path(keep).exists():
+        other = ours("diagnose", "--port", "PORT", "--watch", "--save", "ANOTHER_FOLDER")
+        raise BadRequest(f"{keep} is there already.", "Evidence of two moments must not be mixed.", other)
+    with scratch_folder() as scratch:
+        first, second = scratch / "first", scratch / "second"
+        while True:
+            for folder in (first, second):
+                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                answer = worst(map(diagnose, observe(target, first, silent)))
+                now = answer.state
+                if hangs(answer):
+                    again = worst(map(diagnose, observe(target, second, silent)))
+                    if hangs(again):
+                        kept = Path(keep) if keep else new_folder(target)
+                        shutil.copytree(first, kept)
+                        return answer, kept
+                    now = f"{answer.state} for a moment, then {again.state}"
+            except (NoProcess, BadBundle) as error:
+                now = f"not there: {error.what}"
+            if now != last:
+                say(f"{datetime.datetime.now():%H:%M:%S}  {now}; looking every {every:g} s, Ctrl-C ends it")
+                last = now
+            time.sleep(every)
+            try:
+                target = find()
+            except NoProcess:
+                if not comes_back:
+                    raise
+
+
+def hangs(answer: Diagnosis) -> bool:
+    entry = ENTRIES[answer.state]
+    return entry.decided and not entry.well
+
+
+def silent(line: str) -> None:
+    """Of many looks nobody wants to read what each did."""
 
 
 def new_folder(target: Target, parent: Path = Path("."), name: str = "evidence") -> Path:

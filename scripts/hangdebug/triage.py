@@ -13,10 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
+from hangdebug import shipped
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import Target, resolve
-from hangdebug.errors import HangError, MissingTool, ServiceFailed, printable
+from hangdebug.errors import HangError, MissingTool, ServiceFailed, ours, printable, to_install
 from hangdebug.files import scratch_folder
 from hangdebug.observe import new_folder, observe
 from hangdebug.repair import fix
@@ -167,9 +168,9 @@ def compared(before: dict[str, Verification], after: dict[str, Recovery]) -> str
 
 def laboratory() -> ModuleType:
     """The module that starts the bundled servers; it lives beside the notebook."""
-    folder = Path(__file__).resolve().parents[2] / "notebooks"
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    folder = shipped("notebooks")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         for name in ("fastapi", "requests", "uvicorn"):  # what the news service needs
             import_module(name)
@@ -178,7 +179,7 @@ def laboratory() -> ModuleType:
         raise MissingTool(
             f"{error.name} is not installed.",
             "The bundled news service needs it; your own process does not.",
-            "make triage   # or: pip install fastapi uvicorn requests psutil py-spy",
+            to_install("fastapi", "uvicorn", "requests", "psutil", "py-spy"),
         ) from error
 
 
@@ -187,7 +188,7 @@ def failures(lab: ModuleType) -> Iterator[None]:
     try:
         yield
     except lab.LabError as error:
-        raise ServiceFailed("The news service did not start.", str(error), "make triage") from error
+        raise ServiceFailed("The news service did not start.", str(error), ours("triage")) from error
 
 
 def progress(line: str) -> None:

@@ -17,6 +17,7 @@ from transcript import Step, Transcript, simple_commands
 from words import ASKED, CAUSES, NO, REFUSED, STATES, YES, claims
 
 DOCKER, COMPOSE = {"kill", "stop", "restart", "rm"}, {"restart", "down", "stop", "up", "kill"}
+OURS = r"(?:hang\.py\S*|(?<![\w.-])hang)"  # as the skill calls the program, or as it is installed
 UNIT = {"systemctl", "service", "supervisorctl", "svc", "pm2", "initctl"}
 
 
@@ -136,7 +137,7 @@ def change(argv: list[str], own: set[str], files: set[str], copies: list[str]) -
         or (name == "git" and rest[:1] == ["apply"])
         or (name in ("cp", "mv") and target.endswith(".py") and not re.search(r"bak|backup|orig|old|copy", target))
     )
-    if "hang.py" in line and "fix" in rest and "--write" in rest:
+    if re.search(rf"{OURS}\s+fix\b", line) and "--write" in rest:
         target, writes = next((word for word in rest if ".py" in word and not word.endswith("hang.py")), ""), True
     redirected = re.search(r">>?\s*(\S+\.py)\b", line)
     if redirected:
@@ -146,10 +147,10 @@ def change(argv: list[str], own: set[str], files: set[str], copies: list[str]) -
 
 def saves(step: Step) -> bool:
     """Whether a call puts evidence on disk: this project's capture, or any stack dumper's output in a file."""
-    if not step.shell or step.failed or re.search(r"^hang\.py: ", step.output, re.M):
+    if not step.shell or step.failed or re.search(r"^hang(?:\.py)?: ", step.output, re.M):
         return False
     ours = re.search(
-        r"capture\.sh\b|hang\.py\S*\s+(?:capture\b|diagnose\b[^\n;|&]*--save\b"
+        rf"capture\.sh\b|{OURS}\s+(?:capture\b|diagnose\b[^\n;|&]*--(?:save|watch)\b"
         r"|triage\b[^\n;|&]*--p(?:id|ort)\b)",
         step.text,
     )
@@ -200,7 +201,7 @@ def replayed(run: Run) -> Verdict:
     for step in run.steps[last + 1 :]:
         if not step.shell or step.failed:
             continue
-        whole = re.search(r"hang\.py\S* verify\b.*--stream-url|smoke_check\.sh\b.* -s ", step.text, re.S)
+        whole = re.search(rf"{OURS} verify\b.*--stream-url|smoke_check\.sh\b.* -s ", step.text, re.S)
         if whole and re.search(r"^\s*PASSED", step.output, re.M):
             return True, step.text
         curls = [argv for argv in simple_commands(step.text) if "curl" in argv]

@@ -12,6 +12,7 @@ from hangdebug.answer.certainty import CLEAR
 from hangdebug.answer.model import StateEntry, Verdict
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
+from hangdebug.errors import ours
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import wait
 
@@ -32,23 +33,23 @@ def pid_of(scene: Scene) -> str:
 
 
 def look_again(scene: Scene) -> str:
-    return f"sleep 5; python scripts/hang.py diagnose --pid {pid_of(scene)}   # {AGAIN}"
+    return f"sleep 5; {ours('diagnose', '--pid', pid_of(scene))}   # {AGAIN}"
 
 
 def next_steps(scene: Scene, state: StateEntry, verdict: Verdict, cause: Cause, confidence: float) -> Iterator[str]:
     """Commands, each with what it shows; none where the answer is clear and says all."""
     if verdict.bystander and state.well:
-        yield "python scripts/hang.py diagnose --port PORT   # looks at every worker"
+        yield f"{ours('diagnose', '--port', 'PORT')}   # looks at every worker"
     elif any(one.kind == "c-only" for one in scene.evidence.snapshots[-1].stated):
         yield f"py-spy dump --pid {pid_of(scene)}   # shows the Python frames"
     elif not scene.evidence.readings and confidence < CLEAR:
         who = pid_of(scene)
         why = "on the host: several samples, tasks, the kernel's word"
-        yield f"python scripts/hang.py capture --pid {who} --zip   # {why}"
+        yield f"{ours('capture', '--pid', who, '--zip')}   # {why}"
     elif state.well:
         yield from beyond(scene)
     elif verdict.decides:
-        yield verdict.decides.format(pid=pid_of(scene))
+        yield verdict.decides.replace("{pid}", pid_of(scene))
     elif confidence < CLEAR:
         yield look_again(scene)
     elif cause.id == "connection-pool":
@@ -63,14 +64,14 @@ def beyond(scene: Scene) -> Iterator[str]:
         asked = OWN_WORDS.get(port, f"curl -sS -o /dev/null -w '%{{time_total}}' --max-time 5 http://{peer}/")
         yield f"{asked}   # {count} thread{'s' * (count > 1)} wait{'s' * (count == 1)} for {peer}: is that slow?"
     if process.supervisor_pid:
-        yield f"python scripts/hang.py diagnose --pid {process.supervisor_pid}   # its other workers"
+        yield f"{ours('diagnose', '--pid', process.supervisor_pid)}   # its other workers"
     if clients is not None and not clients.open and not clients.backlog:
         port = str(process.listening[0]) if process.listening else "PORT"
         asked = f"curl -sS -o /dev/null -w '%{{http_code}} %{{time_total}}' --max-time 2 http://127.0.0.1:{port}/"
         yield f"{asked}   # no client is connected. Where this answers, what hangs is in front: look at the proxy"
     elif scene.evidence.readings:
-        where = f"--port {process.listening[0]}" if process.listening else f"--pid {pid_of(scene)}"
-        yield f"python scripts/hang.py diagnose {where}   # while a request hangs: it may have been over just now"
+        where = ("--port", process.listening[0]) if process.listening else ("--pid", pid_of(scene))
+        yield f"{ours('diagnose', *where)}   # while a request hangs: it may have been over just now"
 
 
 def peers(scene: Scene) -> Counter[str]:

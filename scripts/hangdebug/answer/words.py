@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
+from hangdebug.errors import ours
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.scene.loop import spins
@@ -267,7 +267,7 @@ def remedy(found: Found, frame: BlockingFrame | None) -> Remedy | None:
         return None
     command = None
     if fix and frame is not None:
-        command = f"python scripts/hang.py fix {shlex.quote(f'{frame.file}:{frame.line}')}"
+        command = ours("fix", f"{frame.file}:{frame.line}")
     return Remedy(cause.snippet, fix, command, by_hand(found))
 
 

@@ -22,7 +22,7 @@ from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
-from hangdebug.errors import BadRequest, HangError
+from hangdebug.errors import BadRequest, HangError, ours
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
@@ -152,7 +152,7 @@ def runs_a_loop(place: Path) -> bool:
 
 def start_folder(folder: Path) -> None:
     """Raises BadRequest where evidence would be mixed with something else."""
-    other = "python scripts/hang.py capture --pid PID --out ANOTHER_FOLDER"
+    other = ours("capture", "--pid", "PID", "--out", "ANOTHER_FOLDER")
     files.make_folder(folder)
     if has_entries(folder):
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)

@@ -19,7 +19,7 @@ from hangdebug.capture.interpreter.runtimes import (
 )
 from hangdebug.capture.pyspy import not_permitted
 from hangdebug.capture.sockets import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
-from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, to_install
+from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, ours, to_install
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.model import Process
 
@@ -31,10 +31,6 @@ MOST_WORDS = 6
 FROM_INSIDE = (
     "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
     "server's own debug option."
-)
-ASK_INSIDE = (
-    "kill -USR1 {pid}   # your decision, and only with that line in its code: else it ends the process. Then: "
-    "python scripts/hang.py diagnose dump.txt"
 )
 MOST_CHILDREN = 64
 
@@ -83,6 +79,11 @@ def resolve(pid: int) -> Target:
     return Target((pid, *children), pid if children else None)
 
 
+def ask_inside(pid: int) -> str:
+    risk = "your decision, and only with that line in its code: else it ends the process"
+    return f"kill -USR1 {pid}   # {risk}. Then: {ours('diagnose', 'dump.txt')}"
+
+
 def same_program(one: Running, other: Running) -> bool:
     program = or_none(one.exe)
     return bool(program) and program == or_none(other.exe)
@@ -95,7 +96,7 @@ def not_python(pid: int, below: list[Running]) -> HangError:
         return NotPython(
             f"Process {pid} is not a Python process.",
             f"It started several: {shown}.",
-            f"python scripts/hang.py diagnose --pid {below[0].pid}   # or another of them",
+            f"{ours('diagnose', '--pid', below[0].pid)}   # or another of them",
         )
     try:
         found = runtime_of(pid)
@@ -105,7 +106,7 @@ def not_python(pid: int, below: list[Running]) -> HangError:
         return NotPython(
             f"Process {pid} runs {found.kind}, and py-spy reads no Python but CPython.",
             f"{found.file.path} is mapped there. {FROM_INSIDE}",
-            ASK_INSIDE.format(pid=pid),
+            ask_inside(pid),
         )
     if found is not None:
         return NotPython(
@@ -117,7 +118,7 @@ def not_python(pid: int, below: list[Running]) -> HangError:
         return NotPython(
             f"The program of process {pid} is packed: what it runs shows neither in its file nor in its symbols.",
             f"If it is a Python application: {FROM_INSIDE}",
-            ASK_INSIDE.format(pid=pid),
+            ask_inside(pid),
         )
     return NotPython(f"Process {pid} is not a Python process.", "", "ps -ef | grep -i python")
 
@@ -145,7 +146,7 @@ def on_port(port: int) -> Target:
         raise NoProcess(
             f"A process of another user listens on port {port}; its pid is not visible to you.",
             "",
-            f"sudo ss -ltnp 'sport = :{port}'   # then: hang.py diagnose --pid PID",
+            f"sudo ss -ltnp 'sport = :{port}'   # then: {ours('diagnose', '--pid', 'PID')}",
         )
     pids |= {master for pid in pids for master in masters_in_c(pid)}
     parents = {pid for pid in pids if pids & {child.pid for child in python_children(running_process(pid))}}
@@ -206,7 +207,7 @@ def running_process(pid: int) -> Running:
     except ps.AccessDenied:
         raise not_permitted(pid) from None
     raise NoProcess(
-        f"Process {pid} is not running.", why, "ps -ef | grep -i python   # or: hang.py diagnose --port PORT"
+        f"Process {pid} is not running.", why, f"ps -ef | grep -i python   # or: {ours('diagnose', '--port', 'PORT')}"
     )
 
 

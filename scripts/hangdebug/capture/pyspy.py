@@ -17,7 +17,7 @@ from typing import Callable
 
 from hangdebug.capture import proc
 from hangdebug.capture.interpreter.runtimes import is_python
-from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, to_install
+from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, ours, to_install
 from hangdebug.evidence import patterns as re
 from hangdebug.files import scratch_folder, uninterrupted
 
@@ -293,11 +293,8 @@ def not_permitted(pid: int) -> NotPermitted:
     why = "It runs as another user, or in a container without the SYS_PTRACE capability."
     if allowed != "0":
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
-    entry = [sys.executable, os.path.abspath(sys.argv[0])] if Path(sys.argv[0]).name == "hang.py" else None
-    verb = "record" if entry and sys.argv[1:2] == ["record"] else "capture"
-    again = (
-        f"sudo {shlex.join(entry) if entry else 'python scripts/hang.py'} {verb} --pid {pid}   # root: your decision"
-    )
+    verb = "record" if sys.argv[1:2] == ["record"] else "capture"
+    again = f"sudo {ours(verb, '--pid', pid, root=True)}   # root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)
 
 

@@ -31,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hangdebug.errors import BadBundle, NotADump
+from hangdebug.errors import BadBundle, NotADump, ours
 from hangdebug.evidence import kernel, tcp
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps.collapsed import profile
@@ -41,7 +41,7 @@ from hangdebug.evidence.paste import read
 from hangdebug.evidence.records import moment_of, parse_functions, parse_tasks
 
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
-NEXT = "python scripts/hang.py capture --pid PID"
+NEXT = ours("capture", "--pid", "PID")
 SAMPLE = re.compile(r"^sample-(\d{1,9})\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 QUEUES = re.compile(r"^queues-\d+\.json$")

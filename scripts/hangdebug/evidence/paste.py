@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from dataclasses import replace
 
-from hangdebug.errors import BadRequest, NotADump
+from hangdebug.errors import BadRequest, NotADump, ours
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.dumps import (
     asyncio_tools,
@@ -46,10 +48,11 @@ LAST_READER = line_formats.LineFormat(
 JSON = "py-spy JSON"  # its reader takes a whole text or nothing, and says of no line that it was not read
 # Where a task made another one: it went on from there.
 MAKES_TASK = re.compile(r"\b(?:create_task|ensure_future|start_soon)\(")
+MENTIONED, PROSE = 2, 40  # frames, and lines for each of them
 LARGE = 4 << 20  # characters
 MOST_TEXT = 64 << 20  # bytes of a file
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
-NEXT = "py-spy dump --pid PID > dump.txt && python scripts/hang.py diagnose dump.txt"
+NEXT = f"py-spy dump --pid PID > dump.txt && {ours('diagnose', 'dump.txt')}"
 
 
 def text_of(source: str) -> str:
@@ -68,7 +71,7 @@ def text_of(source: str) -> str:
         raise BadRequest(
             f"{source} is larger than {MOST_TEXT >> 20} MB.",
             "A dump is a few hundred KB at most.",
-            f"head -c 8M {source} | python scripts/hang.py diagnose -",
+            f"head -c 8M {shlex.quote(os.path.abspath(source))} | {ours('diagnose', '-')}",
         )
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"  # PowerShell's `>` writes UTF-16
     return raw.decode(encoding, "replace")
@@ -96,6 +99,8 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if not found:  # it runs no Python code
         found = tuple(one for one in (*pyspy_json.read([kept]), *pyspy_text.read(lines)) if one.pid and one.threads)
     said = statements(lines)
+    mentioned = is_prose(lines, found, said)
+    found = () if mentioned else found
     if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
         said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
@@ -103,8 +108,17 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if found:
         share = share_read(text, found, said)
         return tuple(replace(as_of_now(one, said), read=share) for one in found)
+    if mentioned:
+        raise NotADump("This is no dump: a text that names a line of code.", "No thread's stack stands in it.", NEXT)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def is_prose(lines: list[str], found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> bool:
+    """Whether a frame or two without a thread's head is all that a long text has, as a README names a line."""
+    headed, frames = frames_read(found)
+    raised = any(one.raised for snapshot in found for one in snapshot.threads)
+    return 0 < frames <= MENTIONED and not (headed or raised or said) and len(lines) > PROSE * frames
 
 
 def slow_steps(lines: list[str]) -> tuple[Statement, ...]:

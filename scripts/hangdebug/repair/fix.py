@@ -17,7 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hangdebug.errors import BadSource
+from hangdebug import shipped
+from hangdebug.errors import BadSource, our_program, ours
 from hangdebug.files import replace_file
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
@@ -49,7 +50,7 @@ def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (),
     last = len(split_lines(before))
     if line is not None and not 1 <= line <= last:
         why = f"It ends at line {last}."
-        raise BadSource(f"{name} has no line {line}.", why, f"python scripts/hang.py fix {name}")
+        raise BadSource(f"{name} has no line {line}.", why, ours("fix", os.path.abspath(name)))
     wanted = [rule for rule in RULES if not only or rule.id in only]
     after, findings = run_rules(wanted, before, name, line, exact=line is not None)
     if line is not None and not findings and not exact:
@@ -123,7 +124,11 @@ def parses(text: str) -> bool:
 
 def too_deep(name: str) -> BadSource:
     why = "An expression nests deeper than the parser can follow."
-    return BadSource(f"{name} cannot be parsed.", why, "ls snippets   # copy a pattern, and repair it by hand")
+    return BadSource(
+        f"{name} cannot be parsed.",
+        why,
+        by_hand(),
+    )
 
 
 def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
@@ -136,9 +141,12 @@ def not_parsed(text: str, name: str, error: SyntaxError) -> BadSource:
         return BadSource(f"{name}:{line} is not valid Python.", why, f"python -m py_compile {name}")
     needed = ".".join(map(str, newer))
     why = f"`{row.strip()}` is not known to Python {here}, which runs this."
-    return BadSource(
-        f"{name}:{line} needs Python {needed} to be read.", why, f"python{needed} scripts/hang.py fix {name}"
-    )
+    again = shlex.join([f"python{needed}", *(our_program()[1:] or ("-m", "hangdebug")), "fix", os.path.abspath(name)])
+    return BadSource(f"{name}:{line} needs Python {needed} to be read.", why, again)
+
+
+def by_hand() -> str:
+    return f"ls {shlex.quote(shipped('snippets'))}   # copy a pattern, and repair it by hand"
 
 
 def nothing_at(name: str, source: str, line: int) -> Finding:
@@ -182,7 +190,7 @@ def write(patch: Patch) -> None:
     now, encoding = read(target)
     if now != patch.before:
         what, why = f"{patch.file} changed meanwhile; nothing was written.", "It is not what was read before."
-        raise BadSource(what, why, f"python scripts/hang.py fix {patch.file}")
+        raise BadSource(what, why, ours("fix", os.path.abspath(patch.file)))
     facts = os.stat(target)
     if not facts.st_mode & 0o222:
         raise BadSource(f"{patch.file} is read-only; it was not rewritten.", "", f"chmod u+w {patch.file}")
@@ -209,10 +217,14 @@ def read(name: str) -> tuple[str, str]:
         if not stat.S_ISREG(facts.st_mode):
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "no regular file"
             why = "One source file is rewritten at a time."
-            raise BadSource(f"{name} is {kind}.", why, "python scripts/hang.py fix app.py")
+            raise BadSource(f"{name} is {kind}.", why, ours("fix", "app.py"))
         if facts.st_size > LIMIT:
             why = f"It has {facts.st_size:,} bytes; up to {LIMIT:,} are parsed."
-            raise BadSource(f"{name} is too large.", why, "ls snippets   # copy a pattern, and repair it by hand")
+            raise BadSource(
+                f"{name} is too large.",
+                why,
+                by_hand(),
+            )
         content = Path(name).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, "strerror", None) or str(error)

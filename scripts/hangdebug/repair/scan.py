@@ -17,7 +17,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from hangdebug import __version__
-from hangdebug.errors import BadRequest, BadSource
+from hangdebug.errors import BadRequest, BadSource, ours
 from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
 from hangdebug.repair.code.project import python_files
 from hangdebug.repair.fix import propose
@@ -53,7 +53,7 @@ def patches_for(places: Sequence[str], diagnosis: str | None, skipped: list[str]
 
 def from_diagnosis(text: str) -> tuple[Place, str]:
     """The blocking frame of a diagnosis in JSON, and the rewrite for its cause or "". Raises BadRequest."""
-    again = "python scripts/hang.py diagnose --pid PID --json > diagnosis.json"
+    again = f"{ours('diagnose', '--pid', 'PID', '--json')} > diagnosis.json"
     try:
         answer = json.loads(text)
         frame = answer["blocking_frame"]
@@ -67,7 +67,7 @@ def from_diagnosis(text: str) -> tuple[Place, str]:
         raise BadRequest(
             f"The blocking frame is in {file}, which is not here.",
             "The diagnosis was made on another machine, or from short names.",
-            f"python scripts/hang.py fix YOUR/COPY/OF/{Path(file).name}:{line}",
+            ours("fix", f"YOUR/COPY/OF/{Path(file).name}:{line}"),
         )
     return Place(file, line if isinstance(line, int) else None), fix
 

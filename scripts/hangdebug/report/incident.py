@@ -17,7 +17,7 @@ from typing import Any, Callable
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import redact
-from hangdebug.errors import HangError, MissingTool
+from hangdebug.errors import HangError, MissingTool, ours
 from hangdebug.evidence import patterns as re
 from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
@@ -31,8 +31,8 @@ from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
 from hangdebug.report.charts import latency, threads_over_aborts
 from hangdebug.report.recording import STACKS, Stacks, flame
+from hangdebug.report.stacks import beginning, kernel_rows, printed
 from hangdebug.report.svg import Picture
-from hangdebug.report.text import beginning, kernel_rows, printed
 from hangdebug.report.wait_graph import timeline, wait_graph
 
 AROUND = 10  # lines of source before and after the marked one
@@ -270,15 +270,15 @@ def next_commands(
         shows = "the diff above again" if diff else "the repair as a diff"
         yield answer.remedy.command, f"shows {shows}; --write applies it, if you decide so"
     if answer.state == "loop-busy" and not flame:
-        yield f"python scripts/hang.py record --pid {pid}", "shows where the time goes, as a flame graph"
+        yield ours("record", "--pid", pid), "shows where the time goes, as a flame graph"
     if not evidence.readings:
         yield (
-            f"python scripts/hang.py capture --pid {pid} --zip",
+            ours("capture", "--pid", pid, "--zip"),
             "on the host: several samples, and what the kernel says",
         )
     if not checked and answer.state not in ("healthy", "inconclusive"):
         yield (
-            "python scripts/hang.py verify --url HEALTH_URL --stream-url STREAM_URL",
+            ours("verify", "--url", "HEALTH_URL", "--stream-url", "STREAM_URL"),
             "on the repaired code: replays the disconnects, and probes",
         )
 

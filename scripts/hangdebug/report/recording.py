@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from hangdebug import __version__, files
-from hangdebug.errors import HangError
+from hangdebug.errors import HangError, ours
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.frames import is_application, library_path
 from hangdebug.evidence.model import Frame, Thread
@@ -69,7 +69,7 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
         if count < seconds * RATE * SELDOM and not stopped:
             say(
                 f"process {pid}: it mostly waits, and a flame graph shows no waits.\n"
-                f"Next: python scripts/hang.py diagnose --pid {pid}"
+                f"Next: {ours('diagnose', '--pid', pid)}"
             )
     if stopped:
         raise stopped[0]
@@ -77,7 +77,7 @@ def record(pid: int, seconds: float, folder: Path, say: Callable[[str], object] 
         raise HangError(
             f"Process {pid} ran no Python code in these {seconds:g} s.",
             "It waits, and does not compute.",
-            f"python scripts/hang.py diagnose --pid {pid}",
+            ours("diagnose", "--pid", pid),
         )
     return folder
 
@@ -156,7 +156,7 @@ def flame(stacks: Stacks) -> Picture:
     """
     root = tree(stacks)
     if not root.count:
-        raise HangError("There is nothing to draw.", "No stack was sampled.", "python scripts/hang.py record --pid PID")
+        raise HangError("There is nothing to draw.", "No stack was sampled.", ours("record", "--pid", "PID"))
     depth = min(depth_of(root), DEEPEST)
     height = 58 + depth * ROW + 12
     parts = [

@@ -1,24 +1,26 @@
-"""A Diagnosis as text for people, as Markdown for a ticket, as JSON for programs; its evidence, and many at once."""
+"""A Diagnosis as text for people, as Markdown for a ticket, as JSON for programs; many at once, and why it is so."""
 
 from __future__ import annotations
 
 import html
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hangdebug import shipped
 from hangdebug.answer.model import Asked, Diagnosis, Step
 from hangdebug.errors import printable
 from hangdebug.evidence.frames import library_path
-from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
+from hangdebug.evidence.model import Frame
 from hangdebug.scene.waits import drawing
 
 SCHEMA_VERSION = 1
+NEXT = "Next: "
 SHOWN_FRAMES = 12
 SHOWN_NAMES = 6
-MOST_TEXT, MOST_ROWS = 200_000, 100  # letters of a dump, rows of the kernel
 
 
 def as_json(diagnosis: Diagnosis, **more: Any) -> str:
@@ -99,6 +101,7 @@ def as_text(d: Diagnosis) -> str:
 
 
 def as_markdown(d: Diagnosis) -> str:
+    """For a ticket: what comes from the evidence is escaped, or stands in a fence that it cannot close."""
     lines = [
         f"## {d.state} / {d.cause} (confidence {d.confidence:.2f})",
         "",
@@ -106,21 +109,26 @@ def as_markdown(d: Diagnosis) -> str:
         "",
         plain(f"Process: {', '.join(facts(d))}"),
     ]
-    lines += ["", plain(f"Waits for: {drawing(d.waits_for)}")] if d.waits_for else []
+    shown = [f"waits for  {drawing(d.waits_for)}"] if d.waits_for else []
     if d.thread:
-        stack = [
+        shown += [
             f"{'->' if marked(d, index) else '  '} {short(frame)}"
             for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])
         ]
-        lines += ["", fenced("\n".join(stack))]
+    lines += ["", fenced("\n".join(shown))] if shown else []
+    then = [doubt[len(NEXT) :] for doubt in d.doubts if doubt.startswith(NEXT)]
+    then += [f"{d.remedy.command}   # the repair as a diff"] if d.remedy and d.remedy.command else []
     for title, items in (
         ("Evidence", d.evidence),
-        ("Doubts", d.doubts),
+        ("Doubts", [doubt for doubt in d.doubts if not doubt.startswith(NEXT)]),
         ("Not the cause", d.exonerated),
         ("Other processes", d.others),
     ):
         lines += ["", f"**{title}**", "", *(f"- {plain(item)}" for item in items)] if items else []
-    lines += ["", *(line if not line else f"    {line}" for line in remedy_lines(d)[1:])] if d.remedy else []
+    lines += ["", f"**By hand**: {plain(d.remedy.by_hand)}"] if d.remedy and d.remedy.by_hand else []
+    if d.remedy and d.remedy.snippet:
+        lines += ["", f"**Pattern to copy**: `snippets/{d.remedy.snippet}`"]
+    lines += ["", "**What to run next**", "", fenced("\n".join(then), "sh")] if then else []
     return printable("\n".join(lines)) + "\n"
 
 
@@ -157,7 +165,7 @@ def remedy_lines(d: Diagnosis) -> list[str]:
         return []
     lines = ["", "remedy"]
     lines += [f"  by hand  {d.remedy.by_hand}"] if d.remedy.by_hand else []
-    lines += [f"  pattern  snippets/{d.remedy.snippet}"] if d.remedy.snippet else []
+    lines += [f"  pattern  {os.path.join(shipped('snippets'), d.remedy.snippet)}"] if d.remedy.snippet else []
     lines += [f"  diff     {d.remedy.command}"] if d.remedy.command else []
     return lines
 
@@ -187,58 +195,6 @@ def plain(text: str) -> str:
 def fenced(text: str, language: str = "text") -> str:
     ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
-
-
-# -- the evidence -------------------------------------------------------------------------------------
-
-
-def kernel_rows(evidence: Evidence) -> Iterator[tuple[str, ...]]:
-    """The kernel's word on each thread before the first attach, alike ones as one row."""
-    reading = evidence.readings[-1] if evidence.readings else next((one for one in evidence.attached if one), None)
-    if reading is None:
-        return
-    names = {thread.os_id: thread.name for thread in evidence.snapshots[-1].threads}
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for tid, wait in reading.waits.items():
-        key = (wait.syscall or "unknown", wait.detail or "", state_in_words(wait))
-        groups.setdefault(key, []).append(f"{names.get(tid) or 'no Python thread'} ({tid})")
-    for (call, detail, letter), members in list(groups.items())[:MOST_ROWS]:
-        who = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
-        yield who, call, detail, letter
-
-
-def state_in_words(wait: KernelWait) -> str:
-    words = {
-        "S": "asleep",
-        "D": "asleep, and cannot be woken",
-        "R": "runs",
-        "T": "stopped",
-        "t": "traced",
-        "Z": "ended",
-    }
-    return words.get(wait.state, wait.state)
-
-
-def printed(evidence: Evidence) -> str:
-    """The last sample as py-spy would print it, alike stacks once."""
-    snapshot = evidence.snapshots[-1]
-    groups: dict[tuple[Frame, ...], list[Thread]] = {}
-    for thread in snapshot.threads:
-        groups.setdefault(thread.frames, []).append(thread)
-    blocks = [f"Process {snapshot.pid}: {snapshot.command}"]
-    for frames, threads in groups.items():
-        heads = [f'Thread {one.os_id or "?"}: "{one.name}"' for one in threads[:3]]
-        more = [f"and {len(threads) - 3} more threads in the same place"] if len(threads) > 3 else []
-        blocks.append("\n".join([*heads, *more, *(f"    {short(frame)}" for frame in frames)]))
-    return "\n\n".join(blocks)
-
-
-def beginning(text: str) -> str:
-    """The beginning of a dump, up to a line's end: a secret that was cut in two would not be known for one."""
-    if len(text) <= MOST_TEXT:
-        return text
-    end = text.rfind("\n", 0, MOST_TEXT) + 1 or MOST_TEXT
-    return f"{text[:end]}... {len(text) - end:,} characters more, see the evidence itself"
 
 
 # -- many diagnoses: one entry for those that agree in state, cause and frame ---------------------------

@@ -17,6 +17,7 @@ from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in
 from hangdebug.answer.words import counted, idle_words, line_of, place_of, whom_it_waits_for
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
+from hangdebug.errors import ours
 from hangdebug.evidence.frames import is_application, package
 from hangdebug.evidence.libraries import PARKED, SERVERS
 from hangdebug.evidence.model import Task
@@ -33,7 +34,7 @@ from hangdebug.scene.waits import Wait, file_and_line, is_earned, name_of, stuck
 SHOWS_LOCKS = "py-spy dump --pid {pid} --locals   # which object the lock is, and which thread is inside of it"
 SHOWS_CONNECTIONS = f"{ACTIVITY}   # PostgreSQL: `active` are slow queries, `idle in transaction` are kept"
 SHOWS_STACKS = "py-spy dump --pid {pid}   # the stacks of its threads; tasks alone do not say whether the loop turns"
-SHOWS_SERVER = "python scripts/hang.py capture --port PORT --zip   # of the process that serves, while a request hangs"
+SHOWS_SERVER = f"{ours('capture', '--port', 'PORT', '--zip')}   # of the process that serves, while a request hangs"
 SHOWS_UNREAD = {
     "trio": "python -c 'import trio; help(trio.lowlevel.current_root_task)'   # the tree of its tasks: printed inside "
     "of the server, on a signal, it shows where each request stands",

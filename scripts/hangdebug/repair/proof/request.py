@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
-from hangdebug.errors import BadRequest
+from hangdebug.errors import BadRequest, ours
 from hangdebug.evidence import patterns as re
 from hangdebug.repair.proof import curl
 
@@ -30,7 +30,7 @@ ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "v": "\v"}
 SHORT = {"X": "request", "H": "header", "d": "data", "A": "user-agent", "b": "cookie", "m": "max-time", "I": "head"}
 IGNORED = ("silent", "show-error", "globoff", "no-buffer", "s", "S", "g", "N", "i", "include", "http1.1", "compressed")
 MOST_BODY = 100_000  # characters: what one argument of a command may hold
-EXAMPLE = "python scripts/hang.py verify --url http://127.0.0.1:8000/health --request orders.http"
+EXAMPLE = ours("verify", "--url", "http://127.0.0.1:8000/health", "--request", "orders.http")
 
 
 @dataclass(frozen=True)

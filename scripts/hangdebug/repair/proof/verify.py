@@ -23,7 +23,7 @@ from threading import Event
 from typing import Callable
 from urllib.parse import urlsplit
 
-from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.errors import BadRequest, NoProcess, ours
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.request import Request
@@ -36,7 +36,7 @@ PAUSE = 0.2  # seconds between rounds
 FIRST_BYTE = 5.0  # seconds that a stream gets for its first byte, or the deadline where that is longer
 REPLAY_DEADLINE = 10  # times the deadline: what a replayed request may take, where its file does not say
 SETTLE = 3.0  # seconds after the replay in which threads and tasks have to be back
-USAGE = "python scripts/hang.py verify --url http://127.0.0.1:8000/health"
+USAGE = ours("verify", "--url", "http://127.0.0.1:8000/health")
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def checked(
             raise BadRequest(
                 f"{url} is on another machine.",
                 "A replay hangs what can be hung: it goes to this machine alone, unless you say otherwise.",
-                f"python scripts/hang.py verify --allow-remote --url {shlex.quote(url)}",
+                ours("verify", "--allow-remote", "--url", url),
             )
     if aborts < 1 or concurrency < 1:
         raise BadRequest("Aborts and concurrency are counts, from 1 up.", "", f"{USAGE} --aborts 5")
