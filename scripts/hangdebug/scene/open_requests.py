@@ -408,7 +408,8 @@ def unread_runtime(scene: Scene) -> str:
 
 def unaccounted(scene: Scene) -> int:
     """How many clients wait for an answer, by the kernel's word, beyond the requests that the tasks show."""
-    return max(0, len(waits_of_clients(scene) or ()) - len(open_requests(scene)))
+    known = len(open_requests(scene)) if scene.loop else 0  # else it is not seen whether its tasks run
+    return max(0, len(waits_of_clients(scene) or ()) - known)
 
 
 # -- handlers that run the loop again ------------------------------------------------------------------
