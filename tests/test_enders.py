@@ -21,6 +21,19 @@ from hangdebug.scene.could_end import who_could_end
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}
 STILL = {
+    "a route enters the condition that is waited for in the line that enters it": (
+        {"notify_all"},
+        "news",
+        """
+        @app.get("/wait")
+        async def wait():
+            async with app.ctx.changed: await app.ctx.changed.wait()  # waits
+        @app.get("/news")
+        async def news():
+            async with app.ctx.changed:
+                app.ctx.changed.notify_all()
+        """,
+    ),
     "a route sets it": (
         SET,
         "fire",
@@ -142,6 +155,22 @@ STILL = {
     ),
 }
 NEVER = {
+    "a group has started its only reader, which has gone": (
+        {"receive"},
+        """
+        @asynccontextmanager
+        async def lifespan(app):
+            async def note():
+                async for row in outlet:
+                    return
+            async with create_task_group() as group:
+                group.start_soon(note)
+                yield  # runs
+        @app.get("/note")
+        async def note_one():
+            await inlet.send("note")  # waits
+        """,
+    ),
     "nobody names it": (
         SET,
         """

@@ -81,7 +81,7 @@ def test_the_words_name_who_waits_for_whom(tmp_path: Path) -> None:
     [
         ("permit_by_hand", 0.7, 0.85),
         ("each_other", 0.5, 0.98),
-        ("behind_a_slow_one", 0.3, 0.5),
+        ("behind_a_slow_one", 0.5, 0.6),
         ("second_loop_needed", 0.6, 0.7),
         ("second_loop_alone", 0.3, 0.5),
     ],

@@ -168,6 +168,16 @@ def test_one_free_thread_of_a_server_in_c_serves_the_next_request() -> None:
     assert (answer.state, answer.evidence[0]) == ("healthy", "1 thread waits for requests.") and answer.doubts
 
 
+@pytest.mark.live
+def test_a_child_of_the_application_is_looked_at_by_port_no_more_than_by_pid() -> None:
+    with zoo.hang("full_stderr") as hung:
+        target = by_port(hung)
+        assert target.supervisor == hung.pid and len(target.workers) == 2
+        for _ in range(2):  # to look at the child would end its write, and so the hang
+            answer = watched(by_port(hung))
+            assert (answer.state, answer.cause) == ("tasks-waiting", "subprocess")
+
+
 # -- frozen applications -------------------------------------------------------------------------------
 
 

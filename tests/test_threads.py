@@ -16,6 +16,7 @@ from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
 from hangdebug.scene.locks import HELPER, calls_entered, same_lock
+from hangdebug.scene.open_requests import seconds_until_long
 from hangdebug.scene.scene import loop_polls, scene
 
 RUN = Frame("Handle._run", "asyncio/events.py", 84)
@@ -182,3 +183,29 @@ def test_the_loop_of_a_scene_with_a_native_look_stands_in_the_compiled_frame() -
     assert all(isinstance(view.thread, Thread) and not view.idle for view in seen.loop)
     assert {view.frame.function for view in seen.loop if view.frame} == {"ask_for_stock"}
     assert "compiled_handler" in record_bundles.expected()
+
+
+def test_a_request_is_accused_by_how_long_nobody_has_answered_it() -> None:
+    evidence = recorded("silent_peer")
+    assert judged(evidence).state == "tasks-waiting" and judged(evidence).confidence <= 0.6
+    clients = evidence.clients
+    assert clients is not None and clients.waits
+    young = replace(evidence, apart=1.0, clients=replace(clients, waits=(4.0, 3.0)))
+    assert (judged(young).state, seconds_until_long(scene(young))) == ("healthy", 2.0)  # the younger of both counts
+    assert judged(replace(young, apart=6.0)).state == "tasks-waiting"
+    heard = replace(evidence, clients=replace(clients, heard=0.2))
+    assert judged(heard).state == "healthy", "an answer may be on its way"
+    streams = replace(evidence, clients=replace(clients, waits=()))
+    assert judged(streams).state == "healthy", "each client has had a part of its answer"
+    begun = tuple(replace(task, begun=True) for task in evidence.later)
+    assert judged(replace(evidence, later=begun)).confidence > 0.8
+
+
+def test_a_loop_that_woke_has_run_what_was_ready() -> None:
+    evidence = recorded("set_from_thread")
+    assert judged(evidence).state == "tasks-waiting"
+    woken = [
+        replace(one, waits={key: replace(word, switches=index) for key, word in one.waits.items()})
+        for index, one in enumerate(evidence.readings)
+    ]
+    assert judged(replace(evidence, readings=tuple(woken))).state == "healthy"

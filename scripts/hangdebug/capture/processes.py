@@ -150,10 +150,11 @@ def on_port(port: int) -> Target:
         )
     pids |= {master for pid in pids for master in masters_in_c(pid)}
     parents = {pid for pid in pids if pids & {child.pid for child in python_children(running_process(pid))}}
-    roots = parents or pids
-    family = dict.fromkeys(pid for root in sorted(roots) for pid in resolve(root).workers)
+    found = [resolve(root) for root in sorted(parents or pids)]
+    family = dict.fromkeys(pid for one in found for pid in one.workers)
     others = (pid for pid in sorted(pids - set(family)) if is_python(pid))
-    return Target((*family, *others), next(iter(sorted(parents)), None))
+    alone = found[0].supervisor if len(found) == 1 else None  # its children are the application's, or its workers
+    return Target((*family, *others), min(parents, default=alone))
 
 
 def masters_in_c(pid: int) -> Iterator[int]:

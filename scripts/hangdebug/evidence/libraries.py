@@ -138,6 +138,10 @@ LOOP = (
     "sanic/server/runners.py:_serve_http_3",
     "tornado/platform/asyncio.py:start",
     "twisted/internet/asyncioreactor.py:run",
+    "twisted/internet/base.py:run",
+    "twisted/internet/base.py:mainLoop",
+    "curio/kernel.py:run",
+    "curio/kernel.py:kernel_run",
     "taskgroup/runners.py:run",
     *(
         f"granian/server/{kind}.py:_spawn_{protocol}_worker"
@@ -154,6 +158,7 @@ POLL = (
     "asyncio/windows_events.py:select",
     "asyncio/windows_events.py:_poll",
     "trio/_core/_io_epoll.py:get_events",
+    "twisted/internet/epollreactor.py:doPoll",
 )
 HANDLE = ("asyncio/events.py:_run",)
 # The innermost frame of a loop's stack that was cut, or of one that runs C code: an idle one goes on to its poll.

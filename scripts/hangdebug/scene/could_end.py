@@ -7,6 +7,7 @@ that waits for a permit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from hangdebug.evidence.model import Frame, Function
@@ -53,7 +54,8 @@ def who_could_end(
 def keys_at(one: Function, line: int) -> set[str]:
     """What a line awaits. A condition's own lock is free while it is waited for (`async with ready: ...wait()`)."""
     keys = {key for key, at in one.awaits if at == line}
-    return keys - {f"with {key[: -len('.wait')].rpartition('.')[2]}" for key in keys if key.endswith(".wait")}
+    waited = {key.split(".")[-2] for key in keys if key.endswith(".wait")}
+    return {key for key in keys if not (key.startswith("with ") and re.split(r"[ .]", key)[-1] in waited)}
 
 
 def reachable_lines(kept: list[Function], cut: dict[Function, Lines], busy: list[Part]) -> Iterator[Part]:

@@ -81,6 +81,7 @@ BODY_READERS = (
 # Where a coroutine waits for the end of a child process.
 CHILDREN = ("asyncio/subprocess.py", "asyncio/base_subprocess.py")
 JUST_NOW = 1.0  # second
+MOST_BETWEEN = 5
 # Loops whose tasks nobody reads from outside, by the package of a frame on the loop's stack.
 UNREAD = {
     "trio": "trio",
@@ -235,7 +236,14 @@ def of_timed(scene: Scene, task: Task) -> tuple[Outlook, str]:
     return "expected", "its time to come" if asleep else "a peer, or for the time-out around it"
 
 
-def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]:
+def of_task(scene: Scene, seen: TaskWaits, task: Task, depth: int) -> tuple[Outlook, str]:
+    """A task for whose end a request waits: `depth` of them stand between."""
+    if task.id not in seen.stuck or about_to_run(task) or depth > MOST_BETWEEN:
+        return "moved", ""
+    return of_timed(scene, task) if task.timed else of_untimed(scene, seen, task, depth + 1)
+
+
+def of_untimed(scene: Scene, seen: TaskWaits, task: Task, depth: int = 0) -> tuple[Outlook, str]:
     """A wait without a time-out: who is in sight?"""
     awaits, ends = task.awaits, ends_of(scene, task) or ends_by_call(scene, task)
     assert awaits is not None
@@ -245,9 +253,9 @@ def of_untimed(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]
         return "expected", f"{awaits} all the time; {inside}"
     if waits_for_body(task):
         return "expected", "the rest of the request's body"
-    behind = [of_untimed(scene, seen, seen.stuck[one]) for one in behind_all(task) if one in seen.stuck]
+    behind = [of_task(scene, seen, seen.tasks[one], depth) for one in (awaits.id, *awaits.of) if one in seen.tasks]
     if behind:
-        return min(behind, key=lambda found: ORDER.index(found[0]))
+        return (min if behind_all(task) else max)(behind, key=lambda found: ORDER.index(found[0]))
     if waits_for_pool(scene, task):
         return of_pool(scene)
     if not awaited_directly(task) and not is_primitives_own(task):
@@ -291,7 +299,9 @@ def lock_in_use(seen: TaskWaits, task: Task) -> bool:
 def place_moves(scene: Scene, seen: TaskWaits, task: Task) -> bool:
     """Whether another task stood in the same line of the application in the first reading, and has left it."""
     place = own_frame(task)
-    return any(one.id not in seen.stuck and own_frame(one) == place for one in scene.evidence.tasks)
+    return place is not None and any(
+        one.id not in seen.stuck and own_frame(one) == place for one in scene.evidence.tasks
+    )
 
 
 def heard_of_peer(scene: Scene) -> bool:
@@ -328,7 +338,8 @@ def of_pool(scene: Scene) -> tuple[Outlook, str]:
     stuck = [one for one in stuck_workers(scene) if one.motion.samples > 1]
     if stuck:
         first = next((one for one in stuck if one.frame is not None), stuck[0])
-        return "expected", f"a call in a pool; {name_of(first.view)} stands in {first.frame or first.view.section[0]}"
+        where = next(filter(None, (first.frame, *first.view.section)), "a call of C")
+        return "expected", f"a call in a pool; {name_of(first.view)} stands in {where}"
     if uses_processes(scene):
         return "expected", "a call in another process"
     return ("moved", "") if any(not view.idle for view in scene.threads("worker")) else ("unseen", "a call in a pool")
@@ -408,7 +419,8 @@ def unread_runtime(scene: Scene) -> str:
 
 def unaccounted(scene: Scene) -> int:
     """How many clients wait for an answer, by the kernel's word, beyond the requests that the tasks show."""
-    return max(0, len(waits_of_clients(scene) or ()) - len(open_requests(scene)))
+    known = len(open_requests(scene)) if scene.loop else 0  # else it is not seen whether its tasks run
+    return max(0, len(waits_of_clients(scene) or ()) - known)
 
 
 # -- handlers that run the loop again ------------------------------------------------------------------

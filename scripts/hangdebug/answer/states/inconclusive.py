@@ -286,6 +286,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
             f"The stacks rule out a blocked event loop, and no more: it is idle at this moment{who}. What is left is a "
             "coroutine that waits for what never comes, or another process; a look with the list of tasks tells."
         )
+    if verdict.wait is None and unread_tasks(scene) and longest_hidden(scene) >= LONG:
+        return f"{verdict.evidence[0]} {verdict.doubts[0]}"
     where, line = place_of(verdict.wait), line_of(verdict.wait)
     what = f" ({cause.id})" if cause.id not in ("other", "none") else ""
     look = f"; the place to look at is{where.replace(' in ', ' ', 1)}{line}{what}" if where else ""

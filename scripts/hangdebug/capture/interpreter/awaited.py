@@ -18,16 +18,19 @@ ANYIO_BACKEND = "anyio/_backends/_asyncio.py"
 GENERATORS = ("async_generator", "generator")
 MOST_SEEN = 200
 FUNCTION_NAME, LATER_NAME, EXITS = {(3, 9): 64}, 32, ("__exit__", "__aexit__")
+# asyncio.shield() hangs this function on its outer future, with the inner one in its closure.
+OUTER_DONE, CALLBACK_BEFORE, CLOSURE, LATER_CLOSURE = "_outer_done_callback", 24, {(3, 9): 48}, 72
 STACKS = ("AsyncExitStack", "ExitStack")
 MOST_TASKS_BEHIND, MOST_MANAGERS = 1000, 3
 # What a server knows of a request whose handler waits in one of its functions: whether more of the body is to come.
 SERVERS_FACTS = {"RequestResponseCycle": ("more_body",)}
 # Where a server keeps whether it has sent the head of an answer: the function that serves a request, in which of its
-# first locals, and by which attributes, down to a number.
+# first locals, by which attributes, down to a number, and what that is more than then.
 HEAD_SENT = {
-    ("uvicorn/protocols/http/", "run_asgi"): (0, ("response_started",)),
-    ("tornado/web.py", "_execute"): (0, ("_headers_written",)),
-    ("aiohttp/web_protocol.py", "_handle_request"): (1, ("_payload_writer", "output_size")),
+    ("uvicorn/protocols/http/", "run_asgi"): (0, ("response_started",), 0),
+    ("tornado/web.py", "_execute"): (0, ("_headers_written",), 0),
+    ("aiohttp/web_protocol.py", "_handle_request"): (1, ("_payload_writer", "output_size"), 0),
+    ("sanic/http/http1.py", "http1"): (0, ("stage", "_value_"), 3),
 }
 LOCKS = frozenset("Lock Semaphore BoundedSemaphore Condition CapacityLimiter".split())
 # What a count is called here, and the attribute that holds it: a number, or something that has a length.
@@ -98,7 +101,7 @@ def head_sent(objects: Objects, found: Chain) -> bool:
         for name in where[1]:
             at = fields_of(objects, at).get(name, 0)
         try:
-            return bool(at) and objects.integer(at) > 0
+            return bool(at) and objects.integer(at) > where[2]
         except Unreadable:
             return False
     return False
@@ -154,6 +157,9 @@ def fields_of(objects: Objects, at: int) -> dict[str, int]:
 def tasks_behind(objects: Objects, rest: list[Call], at: int) -> tuple[int, ...]:
     """The tasks for whose end a task waits through one future: those of `gather`, `wait`, `wait_for`, a group."""
     try:
+        shielded = task_in_shield(objects, at)
+        if shielded:
+            return (shielded,)
         if "_GatheringFuture" in objects.kinds(at):
             return tuple(objects.items(objects.attributes(at)["_children"])[:MOST_TASKS_BEHIND])
         for one in rest[:3]:
@@ -171,6 +177,20 @@ def tasks_behind(objects: Objects, rest: list[Call], at: int) -> tuple[int, ...]
     except (KeyError, Unreadable):
         pass
     return ()
+
+
+def task_in_shield(objects: Objects, at: int) -> int:
+    """The task inside of `shield()` whose outer future this is: the future's first callback has it. 0 for none."""
+    if "Future" not in objects.kinds(at) or not objects.written_in_c(at):
+        return 0
+    callback = objects.memory.word(at + objects.layout.future_exception - CALLBACK_BEFORE)
+    version = objects.layout.version
+    if objects.type_name(callback) != "function":
+        return 0
+    name = objects.text(objects.memory.word(callback + FUNCTION_NAME.get(version, LATER_NAME)))
+    cells = objects.memory.word(callback + CLOSURE.get(version, LATER_CLOSURE)) if name == OUTER_DONE else 0
+    inside = [objects.memory.word(cell + FIRST) for cell in objects.items(cells)] if cells else []
+    return next((one for one in inside if one and "Task" in objects.kinds(one)), 0)
 
 
 def is_done(objects: Objects, at: int) -> bool:
