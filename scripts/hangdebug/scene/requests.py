@@ -85,7 +85,7 @@ FIXED_AT_MOST = ("granian/wsgi.py:_runner",)
 ACCEPTS = (
     "socketserver.py:serve_forever",
     "socketserver.py:handle_request",
-    "gunicorn/workers/sync.py:run",
+    "gunicorn/workers/sync.py",
     "werkzeug/serving.py:serve_forever",
     "cheroot/server.py:serve",
     "billiard/pool.py:workloop",
@@ -297,15 +297,7 @@ def sleeps_or_computes(one: Wait) -> bool:
 
 
 def accepts_requests(one: Wait) -> bool:
-    """Whether the thread inside of a request is the one that takes requests, so that nobody else does.
-
-    A main thread that is inside of one does: whoever serves in threads of its own leaves them to these.
-    """
-    return one.view.role == "main" or shows_accepting(one)
-
-
-def shows_accepting(one: Wait) -> bool:
-    """Whether a frame of the thread's takes requests for all."""
+    """Whether the thread inside of a request is the one that takes requests, so that nobody else does."""
     return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
 
 
