@@ -120,7 +120,7 @@ RECEIVES = frozenset(
 # comes next, word by word; and the modules of clients that do nothing else.
 FOR_EVER = ("forever", "mainloop", "main_loop", "polling", "wait_for_termination")
 RECEIVE_WORDS = frozenset(
-    "listen subscribe consume consuming watch receive poll polling updates iter_lines accept".split()
+    "listen subscribe consume consuming watch receive poll polling updates idle iter_lines accept".split()
 )
 RECEIVING_MODULES = frozenset("watch consumer subscriber pubsub listener polling change_stream".split())
 MOST_WOKEN = 3
