@@ -237,7 +237,7 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
     foreign = stated(scene, "c-only")
-    if foreign:
+    if foreign and not scene.last:
         words = f"{foreign.text}: which Python function calls them, such a text does not show."
     crash = stated(scene, "crashed")
     if crash:

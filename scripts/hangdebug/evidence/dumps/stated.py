@@ -194,6 +194,12 @@ def c_only(lines: list[str]) -> bool:
     return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
 
 
+def is_no_python(line: str) -> bool:
+    """Whether it is a frame of C, or a system call."""
+    text = line.strip()[:LONGEST]
+    return any(shape.match(text) for shape in (C_FRAME, SYSCALL, KERNEL_FRAME))
+
+
 def innermost_words(lines: list[str]) -> str:
     """What a debugger's stack shows of its innermost end: the C function, and a library that is not Python's."""
     calls_made = [one["call"] for line in lines for one in [INNERMOST.match(line.strip()[:300])] if one]
