@@ -15,7 +15,7 @@ from hangdebug.evidence.model import Frame
 from hangdebug.evidence.roles import is_started, stands_in
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.locks import locks_wanted
-from hangdebug.scene.scene import Scene, View, once, polls_its_own
+from hangdebug.scene.scene import Scene, View, once, polls_its_own, stacks_alone
 from hangdebug.scene.waits import Wait, wait
 
 # Library calls that run one request, or one job: what is called by them is the application's work.
@@ -140,11 +140,23 @@ def crew(scene: Scene) -> Crew:
     busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(scene, view)]
     watched = [one for one in busy if one.motion.samples == len(scene.samples)]  # the others have begun meanwhile
     stuck = [one for one in watched if does_not_go_on(one)]
-    free = free_in_c(scene) + sum(
+    free = free_in_c(scene) + free_in_pools(scene, busy)
+    free += sum(
         any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(scene, view)
         for view in scene.last
     )
     return Crew(tuple(stuck), tuple(one for one in busy if one not in stuck), free)
+
+
+def free_in_pools(scene: Scene, busy: list[Wait]) -> int:
+    """How many threads wait for work in the pools whose other threads serve requests, by the names of a pasted dump.
+
+    Where more is known than stacks, the pools' queues say whether anybody waits.
+    """
+    if not stacks_alone(scene.evidence):
+        return 0
+    serving = {one.view.thread.name.rpartition("_")[0] for one in busy if one.view.role == "worker"} - {""}
+    return sum(view.idle and view.thread.name.rpartition("_")[0] in serving for view in scene.threads("worker"))
 
 
 def free_in_c(scene: Scene) -> int:
