@@ -2,7 +2,8 @@
 
 A case begins with `===== NAME LABEL`. The label says which states are right and which never, the functions that may be
 named as the blocking frame ("frame": "may be missing" where none has to be), the cause, and what the report says or
-never says. given.txt holds one text of each kind that was judged wrongly once, the others are neighbours of theirs.
+never says. given.txt holds one text of each kind that was judged wrongly once, healthy.txt odd programs that are well,
+the others are neighbours of theirs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,13 @@ CASES = cases()
 EACH = pytest.mark.parametrize("case", CASES, ids=[one.name for one in CASES])
 
 
+@cache
+def told(text: str) -> Diagnosis:
+    return worst(map(diagnose, evidence_of(read(text))))
+
+
 def answer_to(case: Case) -> Diagnosis:
-    return worst(map(diagnose, evidence_of(read(case.text))))
+    return told(case.text)
 
 
 @EACH
@@ -89,3 +96,35 @@ def test_of_ranks_that_wait_for_one_the_odd_one_is_named() -> None:
     answer = worst(map(diagnose, evidence_of(read(text))))
     assert answer.process.pid == 72 and answer.blocking_frame is not None and answer.blocking_frame.function == "load"
     assert len(answer.others) == 3
+
+
+@pytest.mark.parametrize(
+    "text, read_of_it",
+    [
+        (
+            "seen today:\n└── (T) Task-1\n    └──  main app.py:60\n"
+            "        └──  Lock.acquire /usr/lib/python3.14/asyncio/locks.py:9",
+            "3 of 4 lines were read; not line 1",
+        ),
+        (
+            "all tasks:\n<Task pending name='T' coro=<load() running at /srv/a.py:3>>\n\nwhy?",
+            "1 of 3 lines were read; not lines 1, 4",
+        ),
+        ("hello\n[1] [CRITICAL] WORKER TIMEOUT (pid:9)\nbye", "1 of 3 lines were read; not lines 1, 3"),
+        (
+            "In the notebook:\nCell In[7], line 4, in load(name)\n----> 4     return pull(name)\n\n"
+            "File /srv/a.py:7, in pull(url)\n----> 7     return url.read()\n\nIt never ends",
+            "4 of 6 lines were read; not lines 1, 8",
+        ),
+        ("first\nMainThread;<module> (a.py:9);pull (a.py:4) 480", "1 of 2 lines were read; not line 1"),
+    ],
+    ids=["pstree", "tasks", "log", "notebook", "collapsed"],
+)
+def test_every_form_says_which_lines_were_not_read(text: str, read_of_it: str) -> None:
+    assert read(text)[0].read == read_of_it
+
+
+def test_threads_that_were_left_out_are_counted() -> None:
+    head = 'Thread 7 (idle): "AnyIO worker thread"\n    pull (feed.py:4)\n    run (anyio/_backends/_asyncio.py:859)\n'
+    assert len(read(f"{head}... (39 more threads, all identical)")[0].threads) == 40
+    assert len(read(f"{head}I took 3 more dumps, all with the same stack")[0].threads) == 1

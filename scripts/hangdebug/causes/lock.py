@@ -52,9 +52,8 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
         kinds: set[EvidenceKind] = {"source", "kernel"} if futex else {"source"}
         words = (f"Its line takes a lock: {wait.text}",) + ((f"The kernel has it in {wait.kernel}.",) if futex else ())
         return Match(frozenset(kinds), words)
-    if wait.syscall is None and wait.entered and NAME.match(wait.entered) and not CONNECTION.search(wait.entered):
-        says = f"It enters `{wait.entered}`, and no frame shows what that does: so a lock does."
-        return Match(frozenset({"source"}), (says,))
+    if wait.syscall is None and (crossed(scene, wait) or enters_what_is_no_connection(wait)):
+        return unseen(scene, wait)
     if futex and wait.entered:
         words = (f"It enters `{wait.entered}`, and the kernel says {wait.kernel}.",)
         return Match(frozenset({"source", "kernel"}), words)
@@ -63,6 +62,31 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if futex and seen.ring and seen.ring[0].kind == "lock":
         return Match(frozenset({"source", "kernel"}), (f"Its line takes {seen.ring[0].through}.",))
     return None
+
+
+def enters_what_is_no_connection(wait: Wait) -> bool:
+    name = wait.entered or ""
+    return bool(NAME.match(name)) and not CONNECTION.search(name)
+
+
+def unseen(scene: Scene, wait: Wait) -> Match:
+    """A lock that neither its name nor the kernel shows."""
+    if crossed(scene, wait):
+        words = (
+            "Another thread stands in this line with the same two objects the other way round: each has one of them."
+        )
+        return Match(frozenset({"frames"}), (words,))
+    says = f"It enters `{wait.entered}`, and no frame shows what that does: so a lock does."
+    return Match(frozenset({"source"}), (says,))
+
+
+def crossed(scene: Scene, wait: Wait) -> bool:
+    """Whether another thread is in the same call with two of its objects exchanged, as a dump with locals shows."""
+    frames = [view.frame for view in scene.last if view is not wait.view and view.frame is not None]
+    own = wait.frame.locals if wait.frame is not None else {}
+    pairs = [(one, two) for one in own for two in own if own[one] != own[two]]
+    alike = [frame.locals for frame in frames if frame == wait.frame] if pairs else []
+    return any((own[one], own[two]) == (other.get(two), other.get(one)) for other in alike for one, two in pairs)
 
 
 CAUSE = Cause(

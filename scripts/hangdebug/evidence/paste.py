@@ -20,7 +20,7 @@ from hangdebug.evidence.dumps import (
 )
 from hangdebug.evidence.dumps.clean import clean
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar, unread
-from hangdebug.evidence.dumps.stated import statements, without_handler, without_own_look
+from hangdebug.evidence.dumps.stated import is_no_python, statements, without_handler, without_own_look
 from hangdebug.evidence.frames import different, with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
 from hangdebug.evidence.roles import is_suspended
@@ -104,7 +104,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if any(one.threads for one in found):  # else the tasks that a log of slow steps names are all there is
         said += slow_steps(lines)
     if not found and any(one.kind != "interrupted" for one in said):
-        found = (Snapshot((), format="lines of a log", skipped=unread(lines, lambda line: False)),)
+        found = (Snapshot((), format="lines of a log", skipped=unread(lines, is_no_python)),)
     if found:
         share = share_read(text, found, said)
         return tuple(replace(as_of_now(one, said), read=share) for one in found)

@@ -15,7 +15,7 @@ from hangdebug.evidence.model import Frame
 from hangdebug.evidence.roles import is_started, stands_in
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.locks import locks_wanted
-from hangdebug.scene.scene import Scene, View, once, polls_its_own
+from hangdebug.scene.scene import Scene, View, once, polls_its_own, stacks_alone
 from hangdebug.scene.waits import Wait, wait
 
 # Library calls that run one request, or one job: what is called by them is the application's work.
@@ -85,7 +85,7 @@ FIXED_AT_MOST = ("granian/wsgi.py:_runner",)
 ACCEPTS = (
     "socketserver.py:serve_forever",
     "socketserver.py:handle_request",
-    "gunicorn/workers/sync.py:run",
+    "gunicorn/workers/sync.py",
     "werkzeug/serving.py:serve_forever",
     "cheroot/server.py:serve",
     "billiard/pool.py:workloop",
@@ -120,7 +120,7 @@ RECEIVES = frozenset(
 # comes next, word by word; and the modules of clients that do nothing else.
 FOR_EVER = ("forever", "mainloop", "main_loop", "polling", "wait_for_termination")
 RECEIVE_WORDS = frozenset(
-    "listen subscribe consume consuming watch receive poll polling updates iter_lines accept".split()
+    "listen subscribe consume consuming watch receive poll polling updates idle iter_lines accept".split()
 )
 RECEIVING_MODULES = frozenset("watch consumer subscriber pubsub listener polling change_stream".split())
 MOST_WOKEN = 3
@@ -140,11 +140,23 @@ def crew(scene: Scene) -> Crew:
     busy = [wait(scene, view) for view in scene.last if not view.idle and inside_request(scene, view)]
     watched = [one for one in busy if one.motion.samples == len(scene.samples)]  # the others have begun meanwhile
     stuck = [one for one in watched if does_not_go_on(one)]
-    free = free_in_c(scene) + sum(
+    free = free_in_c(scene) + free_in_pools(scene, busy)
+    free += sum(
         any(calls(frame, *FIXED) for frame in view.thread.frames) and not inside_request(scene, view)
         for view in scene.last
     )
     return Crew(tuple(stuck), tuple(one for one in busy if one not in stuck), free)
+
+
+def free_in_pools(scene: Scene, busy: list[Wait]) -> int:
+    """How many threads wait for work in the pools whose other threads serve requests, by the names of a pasted dump.
+
+    Where more is known than stacks, the pools' queues say whether anybody waits.
+    """
+    if not stacks_alone(scene.evidence):
+        return 0
+    serving = {one.view.thread.name.rpartition("_")[0] for one in busy if one.view.role == "worker"} - {""}
+    return sum(view.idle and view.thread.name.rpartition("_")[0] in serving for view in scene.threads("worker"))
 
 
 def free_in_c(scene: Scene) -> int:
@@ -297,15 +309,7 @@ def sleeps_or_computes(one: Wait) -> bool:
 
 
 def accepts_requests(one: Wait) -> bool:
-    """Whether the thread inside of a request is the one that takes requests, so that nobody else does.
-
-    A main thread that is inside of one does: whoever serves in threads of its own leaves them to these.
-    """
-    return one.view.role == "main" or shows_accepting(one)
-
-
-def shows_accepting(one: Wait) -> bool:
-    """Whether a frame of the thread's takes requests for all."""
+    """Whether the thread inside of a request is the one that takes requests, so that nobody else does."""
     return any(calls(frame, *ACCEPTS) for frame in one.view.thread.frames)
 
 

@@ -10,10 +10,11 @@ from hangdebug.answer.certainty import AGREED, BRIEF, LIKELY, ONE_SIDED, OPEN, P
 from hangdebug.answer.model import Level, Rule, StateEntry, Verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes.fork import lock_left_by_fork
+from hangdebug.causes.lock import crossed
 from hangdebug.causes.model import Cause
 from hangdebug.scene.rings import NOBODY, Ring, abandoned_lock, ring_of
 from hangdebug.scene.scene import Scene
-from hangdebug.scene.waits import drawing, wait
+from hangdebug.scene.waits import drawing, name_of, wait
 
 
 def forked_child(scene: Scene) -> Verdict | str:
@@ -69,6 +70,17 @@ def doubts(found: Ring) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def exchanged(scene: Scene) -> Verdict | str:
+    """Two threads stand in one line, and two objects that they work on are exchanged: each has what the other wants."""
+    waits = [wait(scene, view) for view in scene.last if view.frame is not None and view.frame.locals]
+    found = [one for one in waits if one.leaf and not one.running and one.motion.in_place and crossed(scene, one)]
+    if not found:
+        return "No two threads stand in one line with two objects exchanged."
+    words = f"{name_of(found[0].view)} and {name_of(found[1].view)} stand in one line, and two objects are exchanged "
+    doubt = "That the line takes a lock of each, its C call does not show."
+    return Verdict("deadlock", OPEN, (f"{words}between them.",), (doubt,), found[0])
+
+
 def nobody_releases(scene: Scene) -> Verdict | str:
     """A thread waits for a lock without a timeout, and every other one is idle."""
     found = abandoned_lock(scene)
@@ -89,6 +101,8 @@ def nobody_releases(scene: Scene) -> Verdict | str:
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
     where, line, edges = place_of(verdict.wait), line_of(verdict.wait), verdict.ring
+    if not edges and verdict.level == OPEN and verdict.wait is not None:
+        return f"{name_of(verdict.wait.view)} waits{where}{line} for what another thread has that waits for it in turn."
     if not edges:
         return f"{cause.title[0].upper()}{cause.title[1:]}{where}{line}; it never ends."
     if edges[-1].waits_for == NOBODY:
@@ -104,6 +118,7 @@ STATE = StateEntry(
     rules=(
         Rule("forked-child", "is it a forked child that waits for a lock", forked_child),
         Rule("ring", "do threads wait in a ring", ring),
+        Rule("objects-exchanged", "do threads wait in a ring", exchanged),
         Rule("nobody-releases", "do threads wait in a ring", nobody_releases),
     ),
     summary=summary,

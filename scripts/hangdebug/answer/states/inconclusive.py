@@ -25,7 +25,7 @@ from hangdebug.scene.graph import is_timed, sleeps_in_place
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.open_requests import LONG, longest_hidden, request_behind_lock, standing, unaccounted, unread_tasks
 from hangdebug.scene.pools import full_pool
-from hangdebug.scene.requests import inside_request
+from hangdebug.scene.requests import crew, inside_request
 from hangdebug.scene.rings import chain, explains
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import LONGEST_NORMAL, as_wait, longest_step, stated
@@ -223,7 +223,8 @@ def workers_idle_alone(scene: Scene) -> Verdict | str:
     found = weighed_workers(scene)
     if scene.loop or is_earned(scene) or found is None or found.outcome != "goes-on":
         return "No worker waits for work, or more is known than the stacks of one moment."
-    return Verdict("inconclusive", EVEN, found.evidence, (ONE_MOMENT.reason,), found.wait)
+    slow = next(iter(crew(scene).stuck), None)  # slow or stuck, while others are served
+    return Verdict("inconclusive", EVEN, found.evidence, (ONE_MOMENT.reason,), found.wait or slow)
 
 
 def exception_alone(scene: Scene) -> Verdict | str:
@@ -240,7 +241,7 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
     foreign = stated(scene, "c-only")
-    if foreign:
+    if foreign and not scene.last:
         words = f"{foreign.text}: which Python function calls them, such a text does not show."
     crash = stated(scene, "crashed")
     if crash:

@@ -43,7 +43,6 @@ from hangdebug.scene.requests import (
     has_fixed_threads,
     is_greenlet,
     runs_sync_server,
-    shows_accepting,
     sleeps_or_computes,
     waits_for_own_lock,
     waits_for_work,
@@ -168,9 +167,7 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
     single = first.motion.samples == 1
     doubts = (SLOW_ALIKE,) if single else ()
     alike = places[file_and_line(first)]
-    others = [one for one in seen.stuck if one is not first and not accepts_requests(one)]
-    serves_beside_others = not shows_accepting(first) and bool(others or seen.free)
-    if accepts_requests(first) and not serves_beside_others:
+    if accepts_requests(first):
         words = f"{name_of(first.view)} accepts requests by itself, and is inside of one: all others wait."
         return stuck(first, SHOWN, words, doubts)
     if seen.free or seen.moving:

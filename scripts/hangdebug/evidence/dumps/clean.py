@@ -41,6 +41,7 @@ FRAME_KEYS = (
     ("file", "filename", "path", "abs_path", "module"),
     ("line", "lineno", "line_number", "line_no"),
 )
+UNITS = ("_ms", "_s", "_sec", "_seconds", "_millis")  # of a number, at the end of its key
 LISTS = ("frames", "stack", "stacktrace", "stack_trace", "traceback")
 THREAD_KEYS = ("thread", "thread_name", "threadName")
 PLACE_TEXT = re.compile(r"^(?P<file>[^\s:]{1,500}):(?P<line>\d{1,9}) in (?P<function>[\w.<>]{1,300})$")
@@ -268,6 +269,7 @@ def log_text(line: str) -> str:
     record = {**dict(reversed(list(nested(record, 0)))), **record}
     if own:
         return "\n".join([*before, *thread_head(record, own), own])
+    timed = [f"{key}={value}" for key, value in record.items() if key.endswith(UNITS) and type(value) in (int, float)]
     texts = [record[key] for key in (*LOG_TEXT, *STACK_TEXT) if isinstance(record.get(key), str)]
     if inside:
         numbers = [f"{key}={value}" for key, value in record.items() if isinstance(value, (int, float))]
@@ -276,6 +278,7 @@ def log_text(line: str) -> str:
     if stacks and texts[0] not in stacks:  # what the log says of the stack
         before = [*before, texts[0].rstrip("\n"), ""]
     text = max(stacks or texts, key=len).rstrip("\n") if texts else line
+    text = " ".join([text, *timed]) if timed and "\n" not in text else text
     return "\n".join([*before, *thread_head(record, text), text]) if before or texts else text
 
 

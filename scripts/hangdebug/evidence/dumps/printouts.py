@@ -223,7 +223,7 @@ def frame(found: re.Match[str]) -> Frame:
 
 TEST_HEAD = re.compile(r"^_{3,} (?P<name>\S[^\n]{0,200}?) _{3,}$")
 INTERRUPTED = re.compile(r"^!{3,} KeyboardInterrupt !{3,}$")
-TEST_END = re.compile(r"^(?:_{3,} .* _{3,}|={3,}.*={3,}|-{3,} .* -{3,}|[+~!]{5,}.*)$")
+RULES, LONGEST_RULE = ("___", "===", "---", "+++", "~~~", "!!!"), 300  # characters
 TEST_PLACE = re.compile(
     r"^(?P<file>[^\s:]{1,500}\.pyx?):(?P<line>\d{1,9}): ?"
     r"(?:in (?P<function>[\w.<>]{1,300})|(?P<raised>[A-Z][\w.]{0,100}))?$"
@@ -241,12 +241,18 @@ def with_tests_as_tracebacks(lines: list[str]) -> list[str]:
             made += traceback_of("?", lines[index + 1 : index + 2])
             index += 2
             continue
-        head = TEST_HEAD.match(lines[index].strip())
-        end = next((at for at in range(index + 1, len(lines)) if TEST_END.match(lines[at].strip())), len(lines))
+        head = TEST_HEAD.match(lines[index].strip()) if is_rule(lines[index]) else None
+        end = next((at for at in range(index + 1, len(lines)) if is_rule(lines[at])), len(lines)) if head else index
         found = traceback_of(head["name"], lines[index + 1 : end]) if head else []
         made += found or [lines[index]]
         index = end if found else index + 1
     return made
+
+
+def is_rule(line: str) -> bool:
+    """Whether it is a line of one mark, perhaps with words in its middle."""
+    text = line.strip()
+    return len(text) <= LONGEST_RULE and text[:3] == text[-3:] and text[:3] in RULES
 
 
 def traceback_of(test: str, lines: list[str]) -> list[str]:

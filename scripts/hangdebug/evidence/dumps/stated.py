@@ -93,6 +93,8 @@ C_FRAME = re.compile(  # gdb's, eu-stack's, lldb's
     r"^(?:#\d{1,3}\s+(?:0x[0-9a-f]+ in )?[\w:~<>@.]+ ?\(|#\d{1,3}\s+0x[0-9a-f]+\b|(?:\* )?frame #\d{1,3}: 0x[0-9a-f]+ |"
     r"(?:\* )?\d{1,5}\s+Thread 0x[0-9a-f]+ \(LWP \d+\)|[+!:| ]*\d{1,9} \S{1,200}  \(in [\w.+-]{1,100}\))"
 )
+INNERMOST = re.compile(r"^#0\s+(?:0x[0-9a-f]+ (?:in )?)?(?P<call>[A-Za-z_]\w{1,80})")
+LIBRARY = re.compile(r"\bfrom \S{0,400}?(?P<library>\w[\w+]{0,60})(?:[-.][\w.-]{0,80})?\.so[\w.]{0,20}$")
 NO_FRAME = "Unable to locate gdb frame for python bytecode interpreter"
 C_MARKS = re.compile(r"(?:\b|_)_?Py(?:Eval|Thread|_|Object|Function|Run)|libpython|_PyEval")
 
@@ -112,7 +114,7 @@ def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
     if ended_by_itself(kept):  # what it waited for has ended
         found = [one for one in found if one.kind != "stopping"]
     if c_only(all_lines):
-        found.append(Statement("c-only", "Its frames are those of C functions"))
+        found.append(Statement("c-only", f"Its frames are those of C functions{innermost_words(all_lines)}"))
     found += [Statement("c-only", one) for one in system_calls(all_lines)]
     return tuple(dict.fromkeys(found))[:MOST]
 
@@ -190,6 +192,21 @@ def c_only(lines: list[str]) -> bool:
         return True
     frames = [line for line in lines if C_FRAME.match(line.strip())]
     return len(frames) > 1 and any(C_MARKS.search(line) for line in frames)
+
+
+def is_no_python(line: str) -> bool:
+    """Whether it is a frame of C, or a system call."""
+    text = line.strip()[:LONGEST]
+    return any(shape.match(text) for shape in (C_FRAME, SYSCALL, KERNEL_FRAME))
+
+
+def innermost_words(lines: list[str]) -> str:
+    """What a debugger's stack shows of its innermost end: the C function, and a library that is not Python's."""
+    calls_made = [one["call"] for line in lines for one in [INNERMOST.match(line.strip()[:300])] if one]
+    named = (one["library"] for line in lines for one in [LIBRARY.search(line[:LONGEST])] if one)
+    library = next((one for one in named if not one.startswith(("libc", "libpthread", "libpython", "ld-"))), "")
+    first = f", the innermost {calls_made[0]}" if calls_made else ""
+    return f"{first}{f', of or below {library}' if library else ''}"
 
 
 # -- what interrupted a stack, and what was raised in it ----------------------------------------------------------
