@@ -32,7 +32,7 @@ from hangdebug.repair.code.executors import runs_at_start_or_stop
 from hangdebug.repair.code.file import File, dotted, last_name
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.receivers import what_is
-from hangdebug.repair.code.with_blocks import line_starts
+from hangdebug.repair.code.with_blocks import move_into_block
 from hangdebug.repair.model import Edit
 
 ID = "give_back"
@@ -83,6 +83,8 @@ def search(file: File) -> Iterator[Found]:
         value = file.parent(call) if isinstance(file.parent(call), ast.Await) else call
         statement, owner = file.parent(value), file.coroutine(call)
         if owner is None or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
+            continue
+        if what_is(file, call.func).node is not None:  # a function of the tree may give the same one each time
             continue
         target, trail = statement.targets[0], what_is(file, call).trail
         verb = (
@@ -199,20 +201,12 @@ def line_that_hands_on(file: File, one: Opened, span: list[ast.stmt]) -> ast.Ret
 
 
 def enter(file: File, one: Opened, span: list[ast.stmt]) -> Iterator[Edit]:
-    statement, step, margin = one.statement, file.step(one.statement), file.indent(one.statement)
-    if one.verb == FINALLY:
+    statement, margin, new = one.statement, file.indent(one.statement), ""
+    if one.verb == FINALLY and one.last is not None:
         behind = file.line_end(file.end(statement))
         yield Edit(behind, behind, f"{file.newline}{margin}try:")
+        new = f"{margin}finally:{file.newline}{margin}{file.step(statement)}{file.source(one.last)}"
     else:
         yield Edit(file.start(statement), file.start(one.call), f"{one.verb} ")
         yield Edit(file.end(one.call), file.end(statement), f" as {one.target.id}:")
-    end = file.line_start(file.start(one.last)) - 1 if one.last is not None else file.end(span[-1])
-    for at in line_starts(file, file.end(statement), end, margin):
-        if file.text[at : file.line_end(at)].strip():
-            yield Edit(at, at, step)
-    if one.last is not None and one.verb == FINALLY:
-        start = file.start(one.last)
-        yield Edit(start, start, f"finally:{file.newline}{margin}{step}")
-    elif one.last is not None:
-        start, stop = file.line_start(file.start(one.last)), file.line_end(file.end(one.last))
-        yield Edit(start, min(stop + len(file.newline), len(file.text)), "")
+    yield from move_into_block(file, statement, span[-1], one.last, new)
