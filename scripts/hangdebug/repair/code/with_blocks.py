@@ -168,7 +168,8 @@ def move_into_block(
 
     Blank lines at both ends of the block go.
     """
-    step, margin, head, tail = file.step(opener), file.indent(opener), file.line_end(file.end(opener)), file.end(inside)
+    step, margin = file.step(opener), file.indent(opener)
+    head, tail = file.line_end(file.end(opener)), file.end(inside)
     end = file.start(closer) if closer is not None else tail
     for at in line_starts(file, file.end(opener), file.line_start(end) - 1 if closer is not None else end, margin):
         if file.text[at : file.line_end(at)].strip():
