@@ -300,13 +300,8 @@ def waits_for_unread_child(scene: Scene, seen: TaskWaits, task: Task) -> Verdict
     before = {one.id: one.awaits.counts for one in scene.evidence.tasks if one.awaits is not None}
     if not counts.get("unread") or before.get(task.id) != counts:
         return verdict_on(scene, seen, task, PLAUSIBLE, words, ("Somebody else may read that pipe, slowly.",))
-    return verdict_on(
-        scene,
-        seen,
-        task,
-        LISTED,
-        (*words, f"Its stream here is full: {counts['unread']} bytes lie in it, and nobody reads them."),
-    )
+    full = f"Its stream here is full: {counts['unread']} bytes lie in it, and nobody reads them."
+    return replace(verdict_on(scene, seen, task, LISTED, (*words, full)), fix="read_pipes")
 
 
 def pool_without_threads(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:

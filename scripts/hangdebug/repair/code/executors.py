@@ -14,10 +14,12 @@ from collections.abc import Iterator
 
 from hangdebug.repair.code.bindings import Binding, defaults_of, walk
 from hangdebug.repair.code.file import File, dotted, is_none, root_name
+from hangdebug.repair.code.receivers import what_is
 
 MODULES = ("concurrent.futures", "concurrent.futures.thread", "concurrent.futures.process")
 THREADS, PROCESSES = CLASSES = ("ThreadPoolExecutor", "ProcessPoolExecutor")
 EXECUTORS = frozenset(f"{module}.{name}" for module in MODULES for name in CLASSES)
+MADE = frozenset(f"{name}()" for name in EXECUTORS)  # as `receivers` writes it
 BASES = frozenset(("concurrent.futures.Executor", "concurrent.futures._base.Executor"))
 OWN_EXIT = {"__enter__", "__exit__", "shutdown", "__getattr__", "__getattribute__"}
 DEPTH = 5  # of second names and subclasses that are followed
@@ -65,19 +67,21 @@ def creates_executor(file: File, node: ast.AST | None) -> bool:
 
 
 def returns_executor(file: File, func: ast.expr) -> bool:
-    """Whether it names a plain function of the file that returns a fresh pool of threads each time."""
-    home = only_place(file, func)
-    if not isinstance(home, ast.FunctionDef) or home.decorator_list:
+    """Whether it names a plain function or method of the tree that returns a fresh pool of threads each time."""
+    found = what_is(file, func)
+    home, there = found.node, found.file
+    if there is None or not isinstance(home, ast.FunctionDef) or home.decorator_list:
         return False
-    ends = [each for each in file.run_by(home) if isinstance(each, (ast.Return, ast.Yield, ast.YieldFrom))]
+    ends = [each for each in there.run_by(home) if isinstance(each, (ast.Return, ast.Yield, ast.YieldFrom))]
     made = [each.value.func for each in ends if isinstance(each, ast.Return) and isinstance(each.value, ast.Call)]
-    threads = [each for each in made if is_executor_class(file, each) and not file.qualified(each).endswith(PROCESSES)]
-    return bool(ends) and len(threads) == len(ends)
+    threads = [each for each in made if is_executor_class(there, each)]
+    return len(threads) == len(ends) > 0 and not any(there.qualified(each).endswith(PROCESSES) for each in threads)
 
 
 def is_executor(file: File, node: ast.expr) -> bool:
     """Whether the expression gives an executor, whoever else may use it."""
-    return is_known(file, node) or file.maker(node) in EXECUTORS or is_annotated(file, node)
+    known = is_known(file, node) or file.maker(node) in EXECUTORS or is_annotated(file, node)
+    return known or what_is(file, node).trail in MADE
 
 
 def is_known(file: File, node: ast.expr) -> bool:
@@ -152,6 +156,9 @@ def why_known_less(file: File, receiver: ast.expr) -> str:
         return ONE_OF_SEVERAL
     if is_annotated(file, receiver):
         return f"`{dotted(receiver)}` is a parameter, and whether its caller counts on this wait is not known here"
+    elsewhere = isinstance(receiver, ast.Attribute) and not holds_executor(file, receiver)
+    if elsewhere and what_is(file, receiver).trail in MADE:
+        return f"`{file.short(receiver)}` belongs to others too, and whether they count on this wait is not known here"
     return ""
 
 

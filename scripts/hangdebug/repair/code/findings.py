@@ -107,8 +107,9 @@ def line_moved(old: str, new: str, line: int) -> int:
 
 @lru_cache(maxsize=2)
 def changed_blocks(old: str, new: str) -> list[tuple[int, int, int, int]]:
-    """The blocks of lines that are the same, replaced, put in or taken out, in order."""
-    matcher = difflib.SequenceMatcher(None, split_lines(old), split_lines(new))
+    """The blocks of lines that are the same but for their indentation, replaced, put in or taken out, in order."""
+    before, after = ([line.strip() for line in split_lines(text)] for text in (old, new))
+    matcher = difflib.SequenceMatcher(None, before, after)
     return [block[1:] for block in matcher.get_opcodes()]
 
 

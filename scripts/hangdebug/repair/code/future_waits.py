@@ -9,6 +9,7 @@ from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.executors import is_executor
 from hangdebug.repair.code.file import File, dotted, is_none, is_zero
 from hangdebug.repair.code.findings import Found
+from hangdebug.repair.code.receivers import function_called, what_is
 
 STOPS = "it may raise StopIteration, which no future of asyncio can hold: the await would never end"
 OTHER_CANCEL = "and asyncio raises another class there, which `except Exception` does not catch"
@@ -219,7 +220,23 @@ def starts_future(file: File, node: ast.AST | None) -> bool:
         return False
     if file.qualified(node.func) == "asyncio.run_coroutine_threadsafe":
         return True
-    return isinstance(node.func, ast.Attribute) and node.func.attr == "submit" and is_executor(file, node.func.value)
+    return submits(file, node) or returns_future(file, node)
+
+
+def returns_future(file: File, node: ast.Call) -> bool:
+    """Whether the call is one of a function of the tree that hands work over, and keeps no future of it."""
+    found = function_called(file, node)
+    if found is None or found[1].decorator_list:
+        return False
+    there, home = found
+    ends = [each for each in there.run_by(home) if isinstance(each, (ast.Return, ast.Yield, ast.YieldFrom))]
+    values = [each.value for each in ends if isinstance(each, ast.Return)]
+    return len(values) == len(ends) > 0 and all(submits(there, value) for value in values)
+
+
+def submits(file: File, node: ast.AST | None) -> bool:
+    func = node.func if isinstance(node, ast.Call) else None
+    return isinstance(func, ast.Attribute) and func.attr == "submit" and is_executor(file, func.value)
 
 
 def is_future(file: File, node: ast.expr, owner: ast.AST) -> bool:
@@ -241,15 +258,36 @@ def is_future(file: File, node: ast.expr, owner: ast.AST) -> bool:
 
 def is_drawn(file: File, target: ast.AST, owner: ast.AST) -> bool:
     """Whether the name is the variable of a loop over a list of such futures."""
-    loop = file.parent(target)
-    pair = isinstance(loop, ast.Tuple) and loop.elts[1:] == [target]  # for key, job in jobs.items()
-    loop, target = (file.parent(loop), loop) if pair else (loop, target)
+    loop, place = file.parent(target), 0
+    several = loop if isinstance(loop, ast.Tuple) else None
+    if several is not None and isinstance(target, ast.expr):
+        loop, place, target = file.parent(several), several.elts.index(target), several
     if not isinstance(loop, (ast.For, ast.comprehension)) or loop.target is not target:
         return False
     func = loop.iter.func if isinstance(loop.iter, ast.Call) and not loop.iter.args else None
-    if isinstance(func, ast.Attribute):
+    if isinstance(func, ast.Attribute):  # for key, job in jobs.items()
+        pair = several is not None and len(several.elts) == 2 and place == 1
         return func.attr == ("items" if pair else "values") and is_mapping(file, func.value, owner)
-    return not pair and are_futures(file, loop.iter, owner)
+    if several is not None:
+        return isinstance(loop.iter, ast.Name) and holds_futures(file, loop.iter, place, owner)
+    return are_futures(file, loop.iter, owner)
+
+
+def holds_futures(file: File, node: ast.Name, place: int, owner: ast.AST) -> bool:
+    """Whether the list holds nothing but tuples with such a future at the place: `jobs.append((url, submit(url)))`."""
+    if not file.owned_by(node, owner):
+        return False
+    filled = [each for each in file.filled(node) if each is not None]
+    tuples = [each for each in filled if isinstance(each, ast.Tuple) and len(each.elts) > place]
+    uses = [file.parent(use) for use in file.uses(node)]
+    loops = [each for each in uses if isinstance(each, (ast.For, ast.comprehension))]
+    plain = all(each in loops or getattr(each, "attr", "") == "append" for each in uses)
+    return (
+        len(tuples) == len(filled) > 0
+        and plain
+        and all(starts_future(file, each.elts[place]) for each in tuples)
+        and all(never_asks(file, each, owner) for each in loops)
+    )
 
 
 def is_mapping(file: File, node: ast.expr, owner: ast.AST) -> bool:
@@ -287,6 +325,8 @@ def is_keyed(file: File, node: ast.expr) -> bool:
 
 def are_futures(file: File, node: ast.expr, owner: ast.AST) -> bool:
     """Whether the expression is a list of such futures, or a local name for one that is used for nothing else."""
+    if isinstance(node, ast.Call) and file.qualified(node.func) in ("builtins.list", "builtins.tuple") and node.args:
+        return isinstance(node.args[0], (ast.GeneratorExp, ast.ListComp)) and starts_future(file, node.args[0].elt)
     if isinstance(node, (ast.ListComp, ast.SetComp)):
         return starts_future(file, node.elt)
     if isinstance(node, (ast.List, ast.Set, ast.Tuple)):
@@ -343,3 +383,20 @@ def never_asks(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) ->
         for each in walk(body)
     )
     return file.frame(loop.iter) is owner and not asks
+
+
+def is_kept_future(file: File, node: ast.expr) -> bool:
+    """Whether it is a future that others may hold too, of which this function never asks whether it is done."""
+    known = what_is(file, node).trail
+    if known != "concurrent.futures.Future()" and not known.endswith("PoolExecutor().submit()"):
+        return False
+    name, frame = dotted(node), file.frame(node)
+    if isinstance(node, ast.Name) and not all(uses_as_future(file, use, frame) for use in file.uses(node)):
+        return False  # it is handed on, to what may wait for it
+    for each in file.run_by(frame):
+        if isinstance(each, ast.Attribute) and each.attr in ASKS and dotted(each.value) == name:
+            return False
+        awaits = isinstance(each, ast.Await) and file.start(each) < file.start(node)
+        if awaits and (not name or any(dotted(part) == name for part in walk(each))):
+            return False
+    return True

@@ -28,6 +28,7 @@ THREADS = (
     "starlette.concurrency.run_in_threadpool",
     "fastapi.concurrency.run_in_threadpool",
 )
+POOLS = ("asyncpg.create_pool",)  # gives what it makes once it is awaited
 SAME = ("contextlib.closing", "copy.copy")  # what they are given is what they give
 PLAIN_DECORATORS = frozenset(
     "staticmethod classmethod lru_cache cache contextmanager cached_property property inject retry".split()
@@ -327,6 +328,8 @@ def of_awaited(file: File, node: ast.expr, depth: int) -> Thing:
     if not isinstance(node, ast.Call):
         return UNKNOWN
     function = what_is(file, node.func, depth - 1)
+    if function.trail in POOLS:
+        return Thing(f"{function.trail}()")
     if function.trail in THREADS and node.args:
         return called(what_is(file, node.args[0], depth - 1), depth)
     return called(function, depth, waited=True) if isinstance(function.node, ast.AsyncFunctionDef) else UNKNOWN

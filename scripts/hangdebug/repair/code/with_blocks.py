@@ -161,6 +161,30 @@ def line_starts(file: File, start: int, end: int, margin: str) -> Iterator[int]:
             yield at
 
 
+def move_into_block(
+    file: File, opener: ast.stmt, inside: ast.stmt, closer: ast.stmt | None, new: str
+) -> Iterator[Edit]:
+    """The lines behind `opener`, up to the statement `inside`, one step to the right; `closer` behind them becomes `new`.
+
+    Blank lines at both ends of the block go.
+    """
+    step, margin = file.step(opener), file.indent(opener)
+    head, tail = file.line_end(file.end(opener)), file.end(inside)
+    end = file.start(closer) if closer is not None else tail
+    for at in line_starts(file, file.end(opener), file.line_start(end) - 1 if closer is not None else end, margin):
+        if file.text[at : file.line_end(at)].strip():
+            yield Edit(at, at, step)
+    behind = file.text[head:tail]
+    blank = len(behind) - len(behind.lstrip(" \t\r\n"))
+    first = file.line_start(head + blank)
+    if first > head + len(file.newline):
+        yield Edit(head + len(file.newline), first, "")
+    if closer is not None:
+        above = file.text[:end].rstrip(" \t\r\n")
+        start, stop = file.line_end(len(above)), file.line_end(file.end(closer))
+        yield Edit(start, stop, f"{file.newline}{new}" if new else "")
+
+
 def check_event(plan: Plan, loop: ast.For | ast.AsyncFor | ast.While, event: str) -> Edit:
     """The loop ends where the event is set."""
     file, end, inside = plan.file, plan.file.line_end(plan.file.colon(loop)), plan.margin(loop.body[0])

@@ -12,8 +12,10 @@ from hangdebug.repair.model import Finding
 from hangdebug.repair.rules import (
     asyncio_lock,
     await_future,
+    give_back,
     lifespan,
     nonblocking_executor,
+    read_pipes,
     release_permit,
     sleep,
     sync_endpoint,
@@ -49,7 +51,18 @@ def rule(module: ModuleType) -> Rule:
 RULES = tuple(
     map(
         rule,
-        (sync_endpoint, sleep, asyncio_lock, release_permit, await_future, nonblocking_executor, to_thread, lifespan),
+        (
+            sync_endpoint,
+            sleep,
+            asyncio_lock,
+            release_permit,
+            await_future,
+            nonblocking_executor,
+            to_thread,
+            give_back,
+            read_pipes,
+            lifespan,
+        ),
     )
 )
 

@@ -39,6 +39,7 @@ from hangdebug.repair.code.future_waits import (
     find_drained,
     is_done_by_then,
     is_future,
+    is_kept_future,
     polls,
     refuse_unknown,
     why_cancelling_differs,
@@ -47,9 +48,10 @@ from hangdebug.repair.model import Edit, apply
 
 ID = "await_future"
 NEEDS = (
-    Need((("Executor",),), frozenset(("result", "exception", "wait", "map", "as_completed"))),
-    Need((("concurrent",),), frozenset(("wait", "as_completed"))),
-    Need((("run_coroutine_threadsafe",),), frozenset(("result", "exception", "wait", "as_completed"))),
+    Need((("Executor",),), frozenset(("wait", "map", "as_completed"))),
+    Need((("concurrent",), ("wait", "as_completed")), frozenset(("wait", "as_completed"))),
+    Need((("async",),), frozenset(("result", "exception"))),  # the pool may stand in another file
+    Need((("run_coroutine_threadsafe",),), frozenset(("wait", "as_completed"))),
 )
 WRAP = "asyncio.wrap_future"
 LATE = "a timeout there raises another exception than asyncio's before Python 3.11: use asyncio.wait_for() by hand"
@@ -57,6 +59,10 @@ PLAIN = (ast.Name, ast.Attribute, ast.Call, ast.Subscript, ast.List, ast.Set, as
 RAISES = "an await raises what it returns: await asyncio.wait() over the wrapped future first, by hand"
 LOST = "a comment in it would be lost: move that first"
 MIXED = "it stands in the middle of a statement: give its futures a name in a line of their own first"
+KEPT = (
+    "others may hold the same future, and a cancellation here would cancel it for them: await "
+    "asyncio.shield(asyncio.wrap_future(...)) by hand"
+)
 DOES_MORE = (
     "the loop does more with its futures than to read the result of each, first and once, and asyncio.as_completed() "
     "gives other objects: wrap each job in a coroutine that returns all of it"
@@ -94,10 +100,14 @@ def read_result(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iter
         return
     taken, verb = node.func.value, node.func.attr
     limit = node.args[0] if node.args else next((each.value for each in node.keywords), None)
-    if not is_future(file, taken, owner) or is_done_by_then(file, node, taken, owner) or is_zero(limit):
+    if is_zero(limit) or is_done_by_then(file, node, taken, owner):
         return
     named = f"{file.short(taken.func)}(...)" if isinstance(taken, ast.Call) else file.short(taken)
     said = f"{named}.{verb}() waits on the event loop's thread"
+    if not is_future(file, taken, owner):
+        if is_kept_future(file, taken):
+            yield Found(node, f"{said}, but {KEPT}", refused=True)
+        return
     reason = LATE if not (limit is None or is_none(limit)) else RAISES * (verb == "exception")
     reason = reason or why_cancelling_differs(file, taken) or why_no_await(file, node) or why_unusual(file, node)
     start = file.start(node)

@@ -28,7 +28,7 @@ from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.receivers import what_is
-from hangdebug.repair.code.with_blocks import line_starts
+from hangdebug.repair.code.with_blocks import move_into_block
 from hangdebug.repair.model import Edit
 
 ID = "release_permit"
@@ -68,7 +68,7 @@ def answer(file: File, taken: ast.Expr, held: ast.expr) -> Iterator[Found]:
     if reason:
         yield Found(taken, f"{said}, but {reason}", refused=True)
         return
-    yield Found(taken, f"{said}; it becomes `async with {name}:`", tuple(enter(file, taken, last, name)))
+    yield Found(taken, f"{said}; it becomes `async with {name}:`", tuple(enter(file, taken, between, last, name)))
 
 
 def releases_elsewhere(file: File, last: ast.stmt, held: ast.expr) -> bool:
@@ -91,11 +91,6 @@ def stand_alone(file: File, taken: ast.stmt, last: ast.stmt, *between: ast.stmt)
     return starts and behind[:1] in ("", "#") and file.line_end(file.end(last)) == file.end(last)
 
 
-def enter(file: File, taken: ast.Expr, last: ast.stmt, name: str) -> Iterator[Edit]:
-    margin, step = file.indent(taken), file.step(taken)
+def enter(file: File, taken: ast.Expr, between: list[ast.stmt], last: ast.stmt, name: str) -> Iterator[Edit]:
     yield Edit(file.start(taken), file.end(taken), f"async with {name}:")
-    for at in line_starts(file, file.end(taken), file.line_start(file.start(last)) - 1, margin):
-        if file.text[at : file.line_end(at)].strip():
-            yield Edit(at, at, step)
-    start, end = file.line_start(file.start(last)), file.line_end(file.end(last))
-    yield Edit(start, min(end + len(file.newline), len(file.text)), "")
+    yield from move_into_block(file, taken, between[-1], last, "")
