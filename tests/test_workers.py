@@ -42,6 +42,7 @@ WAITS_FOR_JOBS = (
     SILENT
     + """
 jobs = queue.Queue()
+threading.Thread(target=lambda: jobs.put(silent.accept()), daemon=True).start()  # who else could give it one?
 ready()
 jobs.get()
 """
