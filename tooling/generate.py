@@ -31,7 +31,7 @@ from hangdebug.terminal import verbs_of
 
 # Which lines of each step the README's example shows, after the step's heading.
 SHOWN = {
-    "1": r"   (phase |baseline|while|after|FAILED)",
+    "1": r"   (phase |after|FAILED)",
     "2": r"",
     "3": r"loop-blocked|The event loop|  -> |  - (It |All |The kernel)",
     "4": r".",
