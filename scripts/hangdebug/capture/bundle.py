@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Callable
@@ -28,6 +28,7 @@ from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.libraries import POLL
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.roles import is_parked, role_of, supervises
