@@ -62,15 +62,15 @@ def loaded(*words: object) -> tuple[set[str], int]:
 def test_a_start_imports_the_arguments_alone_and_builds_no_pattern() -> None:
     modules, built = loaded("--version")
     ours = {name for name in modules if name.startswith("hangdebug")}
-    assert ours == {"hangdebug", "hangdebug.cli", "hangdebug.cli_arguments", "hangdebug.errors"}
-    assert built == 0 and not {"json", "dataclasses", "inspect", "subprocess", "tempfile"} & modules
+    assert ours == {"hangdebug", "hangdebug.cli", "hangdebug.cli_arguments", "hangdebug.errors", "hangdebug.files"}
+    assert built == 0 and not {"json", "dataclasses", "inspect", "subprocess", "tempfile", "hashlib"} & modules
 
 
 @pytest.mark.slow
 def test_a_paste_needs_neither_a_process_nor_an_archive_nor_a_rewrite() -> None:
     modules, built = loaded("diagnose", PASTE)
     rooms = {name.split(".")[1] for name in modules if name.startswith("hangdebug.")}
-    assert rooms == {"answer", "causes", "cli", "cli_arguments", "errors", "evidence", "report", "scene"}
+    assert rooms == {"answer", "causes", "cli", "cli_arguments", "errors", "evidence", "files", "report", "scene"}
     assert not {"tarfile", "zipfile", "psutil", "subprocess", "asyncio", "html", "concurrent.futures"} & modules
     assert 0 < built < 100, "of more than two hundred patterns"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -176,6 +175,8 @@ def remedy_lines(d: Diagnosis) -> list[str]:
 
 def inert(words: str) -> str:
     """For HTML."""
+    import html
+
     return html.escape(printable(words))
 
 
