@@ -17,6 +17,7 @@ import pytest
 
 import bench
 import zoo
+from hangdebug import cli
 from hangdebug.answer.diagnose import diagnose, evidence_of
 from hangdebug.capture import bundle, proc, pyspy
 from hangdebug.capture.processes import resolve
@@ -97,6 +98,18 @@ def test_no_module_builds_a_pattern_when_it_is_imported() -> None:
     command = [sys.executable, "-c", code, str(ROOT / "scripts"), *names]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_many_sources_are_read_by_all_cpus_and_grouped_as_few_are(tmp_path: Path) -> None:
+    names = [tmp_path / f"{number}.txt" for number in range(cli.MANY + 8)]
+    for name in names:
+        name.write_text(PASTE.read_text())
+    command = [sys.executable, HANG, "diagnose", *names, ROOT / "LICENSE", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    (group,) = json.loads(done.stdout)
+    assert (group["count"], group["names"]) == (len(names), list(map(str, names)))
+    assert group["diagnosis"]["state"] == "loop-blocked" and "LICENSE" in done.stderr
 
 
 # -- bytecode ------------------------------------------------------------------------------------------
