@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -158,7 +159,7 @@ def no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
 
-    monkeypatch.setattr(files.tempfile, "gettempdir", refuse)
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
     return
 
 

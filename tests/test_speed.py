@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -15,10 +17,11 @@ import pytest
 
 import bench
 import zoo
+from hangdebug import cli
 from hangdebug.answer.diagnose import diagnose, evidence_of
 from hangdebug.capture import bundle, proc, pyspy
 from hangdebug.capture.processes import resolve
-from hangdebug.evidence import paste
+from hangdebug.evidence import light, paste
 from hangdebug.evidence.bundle import evidence_of_process
 from hangdebug.evidence.dumps import pyspy_text
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Snapshot, Thread
@@ -60,15 +63,15 @@ def loaded(*words: object) -> tuple[set[str], int]:
 def test_a_start_imports_the_arguments_alone_and_builds_no_pattern() -> None:
     modules, built = loaded("--version")
     ours = {name for name in modules if name.startswith("hangdebug")}
-    assert ours == {"hangdebug", "hangdebug.cli", "hangdebug.cli_arguments", "hangdebug.errors"}
-    assert built == 0 and not {"json", "dataclasses", "inspect", "subprocess", "tempfile"} & modules
+    assert ours == {"hangdebug", "hangdebug.cli", "hangdebug.cli_arguments", "hangdebug.errors", "hangdebug.files"}
+    assert built == 0 and not {"json", "dataclasses", "inspect", "subprocess", "tempfile", "hashlib"} & modules
 
 
 @pytest.mark.slow
 def test_a_paste_needs_neither_a_process_nor_an_archive_nor_a_rewrite() -> None:
     modules, built = loaded("diagnose", PASTE)
     rooms = {name.split(".")[1] for name in modules if name.startswith("hangdebug.")}
-    assert rooms == {"answer", "causes", "cli", "cli_arguments", "errors", "evidence", "report", "scene"}
+    assert rooms == {"answer", "causes", "cli", "cli_arguments", "errors", "evidence", "files", "report", "scene"}
     assert not {"tarfile", "zipfile", "psutil", "subprocess", "asyncio", "html", "concurrent.futures"} & modules
     assert 0 < built < 100, "of more than two hundred patterns"
 
@@ -95,6 +98,18 @@ def test_no_module_builds_a_pattern_when_it_is_imported() -> None:
     command = [sys.executable, "-c", code, str(ROOT / "scripts"), *names]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_many_sources_are_read_by_all_cpus_and_grouped_as_few_are(tmp_path: Path) -> None:
+    names = [tmp_path / f"{number}.txt" for number in range(cli.MANY + 8)]
+    for name in names:
+        name.write_text(PASTE.read_text())
+    command = [sys.executable, HANG, "diagnose", *names, ROOT / "LICENSE", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    (group,) = json.loads(done.stdout)
+    assert (group["count"], group["names"]) == (len(names), list(map(str, names)))
+    assert group["diagnosis"]["state"] == "loop-blocked" and "LICENSE" in done.stderr
 
 
 # -- bytecode ------------------------------------------------------------------------------------------
@@ -275,3 +290,58 @@ def test_how_long_a_thread_has_slept_is_known_without_a_look() -> None:
         finally:
             sleeper.kill()
     assert proc.asleep(sleeper.pid) == {}
+
+
+# -- the stand-ins that make a start cheap ---------------------------------------------------------------
+
+
+def test_a_light_dataclass_is_one() -> None:
+    @light.dataclass(frozen=True)
+    class Place:
+        """Two fields that count, and two that do not."""
+
+        file: str
+        line: int = 0
+        note: str = dataclasses.field(default="", compare=False)
+        seen: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
+        @property
+        def text(self) -> str:
+            return f"{self.file}:{self.line}"
+
+    one, other = Place("a.py", 3), Place("a.py", line=3, note="here")
+    assert one == other and hash(one) == hash(other) and one != Place("a.py") and one != ("a.py", 3)
+    assert one.seen == [] and one.seen is not other.seen and one.text == "a.py:3"
+    assert repr(other).endswith("Place(file='a.py', line=3, note='here')")
+    assert dataclasses.replace(one, line=4) == Place("a.py", 4)
+    assert dataclasses.asdict(one) == {"file": "a.py", "line": 3, "note": "", "seen": []}
+    assert pickle.loads(pickle.dumps(Frame("f", "a.py", 3))) == Frame("f", "a.py", 3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.line = 4
+    for wrong in (Place, lambda: Place("a", 1, "", [], 5), lambda: Place("a", lines=3), lambda: Place(lines=3)):
+        with pytest.raises(TypeError):
+            wrong()
+    with pytest.raises(TypeError):
+        Place("a.py", file="b.py")
+
+
+def test_a_light_dataclass_that_is_not_frozen_can_be_changed_and_is_no_key() -> None:
+    @light.dataclass
+    class Draft:
+        lines: int = 0
+
+    @light.dataclass(eq=False)
+    class Own:
+        lines: int = 0
+
+    draft = Draft()
+    draft.lines += 1
+    assert draft == Draft(1) and Own() != Own()
+    with pytest.raises(TypeError):
+        hash(draft)
+
+
+def test_a_pattern_is_built_when_it_is_first_asked() -> None:
+    one = light.compile(r"(?P<word>\w+)!", light.I)
+    assert "built" not in vars(one)
+    assert one.match("Halt!")["word"] == "Halt" and "match" in vars(one) and one.groups == 1

@@ -6,7 +6,8 @@
                                                               with the time that these take for the same process
 
 A row is the median of --runs (7). Ours and the peer's runs alternate, so that other work on the machine slows both.
-Pauses are what the kernel shows: how long the target's main thread was in a tracing stop.
+Beside the time stands what it took of a CPU, which other work slows least. Pauses are what the kernel shows: how long
+the target's main thread was in a tracing stop.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -70,7 +72,10 @@ LOOP = "select _run_once run_forever run_until_complete run serve main __call__ 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: ours and the peer's in `unit`, the most that ours may be, and what the ratio is to."""
+    """One measurement: ours and the peer's in `unit`, the most that ours may be, and what the ratio is to.
+
+    `cpu` is how many milliseconds of a CPU ours took, None where that is not what is measured.
+    """
 
     name: str
     ours: float
@@ -78,6 +83,7 @@ class Row:
     unit: str = "ms"
     peer: float | None = None
     beside: str = ""
+    cpu: float | None = None
 
     @property
     def missed(self) -> bool:
@@ -97,8 +103,16 @@ def environment(cache: Path) -> dict[str, str]:
     return {**kept, "XDG_CACHE_HOME": str(cache)}
 
 
-def seconds(command: Sequence[object], cache: Path) -> float:
-    began = time.perf_counter()
+@dataclass(frozen=True)
+class Taken:
+    """Milliseconds that a command took, and how many of them it had a CPU, its children too."""
+
+    wall: float
+    cpu: float
+
+
+def taken(command: Sequence[object], cache: Path) -> Taken:
+    began, before = time.perf_counter(), cpu_of_children()
     subprocess.run(
         list(map(str, command)),
         env=environment(cache),
@@ -107,34 +121,53 @@ def seconds(command: Sequence[object], cache: Path) -> float:
         stderr=subprocess.DEVNULL,
         check=False,
     )
-    return time.perf_counter() - began
+    return Taken(1000 * (time.perf_counter() - began), cpu_of_children() - before)
+
+
+def cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1000 * (used.ru_utime + used.ru_stime)
 
 
 def hang(*words: object) -> list[object]:
     return [sys.executable, HANG, *words]
 
 
-def medians(commands: Sequence[Sequence[object]], cache: Path, runs: int) -> list[float]:
-    """Milliseconds of each command, run in turn; the first round warms up and does not count."""
-    found: list[list[float]] = [[] for _ in commands]
+def medians(commands: Sequence[Sequence[object]], cache: Path, runs: int) -> list[Taken]:
+    """Of each command, run in turn; the first round warms up and does not count."""
+    found: list[list[Taken]] = [[] for _ in commands]
     for turn in range(runs + 1):
         for kept, command in zip(found, commands):
-            taken = seconds(command, cache)
+            one = taken(command, cache)
             if turn:
-                kept.append(1000 * taken)
-    return [statistics.median(one) for one in found]
+                kept.append(one)
+    return list(map(median, found))
+
+
+def median(found: Sequence[Taken]) -> Taken:
+    return Taken(statistics.median(one.wall for one in found), statistics.median(one.cpu for one in found))
+
+
+def beside_spy(name: str, ours: Taken, most: float, spy: Taken) -> Row:
+    return Row(name, ours.wall, most, peer=spy.wall, beside="py-spy dump", cpu=ours.cpu)
 
 
 def start_up(cache: Path, runs: int) -> Iterator[Row]:
     bare, version = medians([[sys.executable, "-S", "-c", "pass"], hang("--version")], cache, runs)
     yield Row(
-        "start-up: `--version`, over `python -S -c pass`", version - bare, 60, peer=bare, beside="python -S -c pass"
+        "start-up: `--version`, over the peer",
+        version.wall - bare.wall,
+        60,
+        peer=bare.wall,
+        beside="python -S -c pass",
+        cpu=version.cpu - bare.cpu,
     )
     cold = []
     for _ in range(runs):
         shutil.rmtree(cache, ignore_errors=True)
-        cold.append(1000 * seconds(hang("--version"), cache))
-    yield Row("a first run, without bytecode", statistics.median(cold), 250)
+        cold.append(taken(hang("--version"), cache))
+    first = median(cold)
+    yield Row("a first run, without bytecode", first.wall, 250, cpu=first.cpu)
 
 
 def dump(threads: int) -> str:
@@ -161,12 +194,12 @@ def pastes(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
     for count, file in files.items():
         file.write_text(dump(count))
     (small,) = medians([hang("diagnose", files[5])], cache, runs)
-    yield Row("a paste of 5 threads", small, 120)
+    yield Row("a paste of 5 threads", small.wall, 120, cpu=small.cpu)
     (large,) = medians([hang("diagnose", files[10_000])], cache, runs)
-    yield Row("a paste of 10,000 threads", large, 1500)
+    yield Row("a paste of 10,000 threads", large.wall, 1500, cpu=large.cpu)
     yield Row("its memory", memory(hang("diagnose", files[10_000]), cache), 80, "MB")
     some, many = medians([hang("diagnose", files[5_000]), hang("diagnose", files[50_000])], cache, max(3, runs // 2))
-    yield Row("50,000 threads over 5,000", many / some, 11, "x")
+    yield Row("50,000 threads over 5,000", many.wall / some.wall, 11, "x")
 
 
 def memory(command: Sequence[object], cache: Path) -> float:
@@ -219,18 +252,18 @@ def live(cache: Path, folder: Path, runs: int, peers: dict[str, list[str]]) -> I
         few, hung, quick = medians(
             [spy, hang("diagnose", "--pid", pid), hang("diagnose", "--quick", "--pid", pid)], cache, runs
         )
-        yield Row("5 threads, hung", hung, 600, peer=few, beside="py-spy dump")
-        yield Row("5 threads, `--quick`", quick, 4 * few, peer=few, beside="py-spy dump")
+        yield beside_spy("5 threads, hung", hung, 600, few)
+        yield beside_spy("5 threads, `--quick`", quick, 4 * few.wall, few)
         yield from pauses(pid, cache, runs)
         for name, command in peers.items():
-            (taken,) = medians([[*command, pid]], cache, runs)
-            yield Row(f"`{name}` on it, for comparison", taken, float("inf"), peer=few, beside="py-spy dump")
+            (one,) = medians([[*command, pid]], cache, runs)
+            yield beside_spy(f"`{name}` on it, for comparison", one, float("inf"), few)
     with target(5, False, folder) as pid:
         few, well = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs)
-        yield Row("5 threads, healthy", well, 1200, peer=few, beside="py-spy dump")
+        yield beside_spy("5 threads, healthy", well, 1200, few)
     with target(1000, True, folder) as pid:
         many, ours = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs)
-        yield Row("1,000 threads, hung", ours, 2 * many, peer=many, beside="py-spy dump")
+        yield beside_spy("1,000 threads, hung", ours, 2 * many.wall, many)
 
 
 def pauses(pid: int, cache: Path, runs: int) -> Iterator[Row]:
@@ -241,6 +274,9 @@ def pauses(pid: int, cache: Path, runs: int) -> Iterator[Row]:
     (longest, total), (ours, all_ours) = (
         [statistics.median(column) for column in zip(*found[who])] for who in ("spy", "ours")
     )
+    if not longest or not ours:
+        print("The pauses are too short to be seen beside the other work on this machine.", flush=True)
+        return
     yield Row("its longest pause", ours, 1.1 * longest, peer=longest, beside="py-spy dump")
     yield Row("the sum of its pauses", all_ours, 1.3 * total, peer=total, beside="py-spy dump")
 
@@ -263,7 +299,7 @@ def stopped_during(command: Sequence[object], pid: int, cache: Path) -> tuple[fl
 
     thread = threading.Thread(target=look)
     thread.start()
-    seconds(command, cache)
+    taken(command, cache)
     over.set()
     thread.join()
     return max(spans), sum(spans)
@@ -276,8 +312,8 @@ def groups(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
     tenth, whole = medians(
         [hang("diagnose", *copies[: BUNDLES // 10]), hang("diagnose", *copies)], cache, max(3, runs // 2)
     )
-    yield Row(f"{BUNDLES} bundles in groups", whole / 1000, BUNDLES * 0.03, "s")
-    yield Row(f"{BUNDLES} bundles over {BUNDLES // 10}", whole / tenth, 11, "x")
+    yield Row(f"{BUNDLES} bundles in groups", whole.wall / 1000, BUNDLES * 0.03, "s", cpu=whole.cpu)
+    yield Row(f"{BUNDLES} bundles over {BUNDLES // 10}", whole.wall / tenth.wall, 11, "x")
 
 
 # -- what is written -----------------------------------------------------------------------------------
@@ -288,12 +324,13 @@ def shown(value: float, unit: str) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    lines = ["| what | measured | at most | ratio | beside |", "|---|---|---|---|---|"]
+    lines = ["| what | measured | of a CPU | at most | ratio | beside |", "|---|---|---|---|---|---|"]
     for row in rows:
         most = shown(row.most, row.unit) if row.most < float("inf") else ""
         beside = f"`{row.beside}` {shown(row.peer, row.unit)}" if row.peer else ""
         ours = f"{shown(row.ours, row.unit)}{' **missed**' * row.missed}"
-        lines.append(f"| {row.name} | {ours} | {most} | {row.ratio} | {beside} |")
+        cpu = shown(row.cpu, "ms") if row.cpu is not None else ""
+        lines.append(f"| {row.name} | {ours} | {cpu} | {most} | {row.ratio} | {beside} |")
     return "\n".join(lines)
 
 

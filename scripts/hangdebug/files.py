@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shlex
-import shutil
 import signal
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,7 +56,7 @@ def copy_attributes(path: Path, descriptor: int) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path`. What is there at the end of the block takes its place; after an error it is removed."""
-    partial = path.with_name(f".hang-{secrets.token_hex(8)}.part")
+    partial = path.with_name(f".hang-{os.urandom(8).hex()}.part")
     try:
         yield partial
         os.replace(partial, path)
@@ -86,8 +83,11 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def scratch_folder(prefix: str = "hang-") -> Iterator[Path]:
     """A folder for temporary files, which is gone at the end of the block. Raises CannotWrite."""
+    import shutil
+    import tempfile
+
     try:
-        place = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+        place = Path(tempfile.gettempdir()) / f"{prefix}{os.urandom(8).hex()}"
     except OSError as error:
         why = "None of the usual folders takes one: the disk is full, or they are read-only."
         again = f"TMPDIR={shlex.quote(str(Path.home()))} {ours(*sys.argv[1:])}   # another folder, the same command"

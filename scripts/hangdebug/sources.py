@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable
 
 from hangdebug.cli_arguments import MOST_PORT
 from hangdebug.errors import BadRequest, HangError, ours
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 
 if TYPE_CHECKING:  # a live process needs more than the standard library
     from hangdebug.answer.model import Diagnosis

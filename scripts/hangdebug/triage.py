@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import Target, resolve
 from hangdebug.errors import HangError, MissingTool, ServiceFailed, ours, printable, to_install
+from hangdebug.evidence.light import dataclass
 from hangdebug.files import scratch_folder
 from hangdebug.observe import new_folder, observe
 from hangdebug.repair import fix

@@ -7,9 +7,9 @@ the whole less sure. No other module holds a figure.
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
 
 from hangdebug.answer.model import Level, Limit, Step
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import EvidenceKind
 
 # -- levels: what supports the state, the strongest first -------------------------------------------------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Callable, Literal
 
 from hangdebug.causes.model import Cause
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import KernelWait, Process, Thread
 from hangdebug.evidence.vocabulary import EvidenceKind, Question, Role, State
 from hangdebug.scene.scene import Scene

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Match
 from hangdebug.errors import ours
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.scene.loop import spins
 from hangdebug.scene.requests import innocence, standing_threads

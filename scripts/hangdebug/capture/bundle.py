@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Callable
@@ -28,12 +28,13 @@ from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.libraries import POLL
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.roles import is_parked, role_of, supervises
 
 FORMAT = "backend-hang-debug evidence"
-READINGS, READING_PAUSE = 4, 0.1
+READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
 SAMPLES, PAUSE = 5, 0.12
 LONG = 1.0  # seconds: who has not run for so long need not be watched for as long again
 SHORT_READING_PAUSE, SHORT_PAUSE = 0.02, 0.03
@@ -217,10 +218,11 @@ def capture_process(
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
         quiet = min(proc.asleep(pid).values(), default=0) > LONG
-        for index in range(READINGS):
+        count = FEW_READINGS if samples == 1 else READINGS
+        for index in range(count):
             write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid, known))
             late = time.monotonic() - began > MOST_SECONDS / 3
-            if late or index == READINGS - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
+            if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
         keep_tasks(pid, place)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hangdebug.capture import redact
 from hangdebug.capture.interpreter.memory import Unreadable, open_memory
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.kernel import ALONE, EPOLL, FUTEX_PRIVATE, TABLES, forever, syscall
 from hangdebug.evidence.tcp import connections
 

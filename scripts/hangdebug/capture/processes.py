@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, TypeVar
 
@@ -21,6 +20,7 @@ from hangdebug.capture.pyspy import not_permitted
 from hangdebug.capture.sockets import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, ours, to_install
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process
 
 Running = Any  # a psutil.Process: psutil has no types

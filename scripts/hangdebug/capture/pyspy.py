@@ -18,7 +18,7 @@ from typing import Callable
 from hangdebug.capture import proc
 from hangdebug.capture.interpreter.runtimes import is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, ours, to_install
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.files import scratch_folder, uninterrupted
 
 TIMEOUT = 10.0

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 
 STRUCK = "***"
 # Options whose values say what is served, and never how to get in.

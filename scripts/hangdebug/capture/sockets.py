@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hangdebug.capture.proc import copy_descriptors
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence import tcp
 
 try:

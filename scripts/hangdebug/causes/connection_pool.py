@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from hangdebug.causes.database import DRIVERS
 from hangdebug.causes.model import Cause, Match, Seen
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.scene import Scene

@@ -13,7 +13,7 @@ the session that is "idle in transaction".
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.kernel import sleeps_in_c
 from hangdebug.evidence.source import makers
 from hangdebug.evidence.vocabulary import EvidenceKind

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from hangdebug.causes import lock
 from hangdebug.causes.model import Cause, Match, Seen
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame

@@ -12,7 +12,7 @@ Give objects a `close()` that is called, and let `__del__` warn only.
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, library_path
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import in_coroutine, in_generator, statement_at

@@ -19,7 +19,7 @@ Repair: `asyncio.Lock` where only coroutines take it; otherwise take it in a thr
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Callable, Literal
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import EvidenceKind, State
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait, WaitsFor

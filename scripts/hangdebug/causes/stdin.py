@@ -10,7 +10,7 @@ own. A server started with `</dev/null` gets EOFError at once, and shows where t
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.vocabulary import EvidenceKind
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait

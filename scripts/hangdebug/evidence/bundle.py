@@ -33,7 +33,7 @@ from typing import Any
 
 from hangdebug.errors import BadBundle, NotADump, ours
 from hangdebug.evidence import kernel, tcp
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot

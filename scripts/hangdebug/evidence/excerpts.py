@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hangdebug.errors import BadRequest
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import is_application, is_known_library
 from hangdebug.evidence.model import Evidence, Frame, Snapshot
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.libraries import FAMILIAR, INSTALLED_TOPS, KNOWN_TOPS, UNLIKELY_NAMES
 from hangdebug.evidence.model import Frame, Task, Thread
 

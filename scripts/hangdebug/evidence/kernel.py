@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import KernelWait, Reading
 
 # Numbers from the kernel's tables: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h.
@@ -130,7 +131,7 @@ class Objects:
     pipes: Mapping[str, int] = field(default_factory=dict)
 
 
-def parse_reading(text: str, objects: Objects = Objects()) -> Reading:
+def parse_reading(text: str, objects: Objects = Objects()) -> Reading:  # noqa: B008  it is frozen
     """One reading from its file's text. Rows that make no sense are left out, for threads end while one reads."""
     at, arch, hz = 0.0, "x86_64", 100.0
     waits: dict[int, KernelWait] = {}

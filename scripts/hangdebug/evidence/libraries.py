@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 
 # A dump with short names ("queue.py") does not tell the standard library from a module of the user's with
 # the same name. These are the modules that take part in hangs; statistics.py, code.py, calendar.py and

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from hangdebug.errors import BadRequest, NotADump, ours
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps import (
     asyncio_tools,
     collapsed,

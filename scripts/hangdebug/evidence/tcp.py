@@ -10,9 +10,10 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Clients, Process
 
 LONG_FOR_AN_ANSWER = 1000  # milliseconds: as long as the two readings of the tasks are apart

@@ -14,12 +14,12 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Union
 
 from hangdebug.errors import BadSource
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.file import File, dotted, last_name, parse
 from hangdebug.repair.code.findings import Found, rewrite
 from hangdebug.repair.code.thread_safety import why_on_loop

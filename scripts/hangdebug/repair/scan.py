@@ -11,13 +11,14 @@ import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
 from hangdebug import __version__
 from hangdebug.errors import BadRequest, BadSource, ours
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
 from hangdebug.repair.code.project import python_files
 from hangdebug.repair.fix import propose

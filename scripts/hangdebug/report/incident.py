@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
@@ -18,10 +18,11 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import redact
 from hangdebug.errors import HangError, MissingTool, ours
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.excerpts import python_files, with_sources
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
 from hangdebug.repair import fix

@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Callable
 
@@ -19,6 +19,7 @@ from hangdebug import __version__, files
 from hangdebug.errors import HangError, ours
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.frames import is_application, library_path
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Thread
 from hangdebug.report import svg
 from hangdebug.report.svg import Picture

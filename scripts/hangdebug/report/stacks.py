@@ -11,7 +11,7 @@ from itertools import groupby
 
 from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import printable
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import is_application, library_path, package
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task, Thread
 from hangdebug.report.text import facts, short

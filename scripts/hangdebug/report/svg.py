@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hangdebug.errors import printable
+from hangdebug.evidence.light import dataclass
 from hangdebug.report.text import inert
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; INK and PAPER are for words.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from hangdebug import shipped
 from hangdebug.answer.model import Asked, Diagnosis, Step
 from hangdebug.errors import printable
 from hangdebug.evidence.frames import library_path
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 from hangdebug.scene.waits import drawing
 
@@ -175,6 +175,8 @@ def remedy_lines(d: Diagnosis) -> list[str]:
 
 def inert(words: str) -> str:
     """For HTML."""
+    import html
+
     return html.escape(printable(words))
 
 

@@ -6,12 +6,13 @@ The loop comes first, then the thread at fault; threads that did the same are on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hangdebug.answer.model import Diagnosis
 from hangdebug.causes import CAUSES, cause_of
 from hangdebug.causes.model import PictureGroup
 from hangdebug.evidence.frames import calls
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.report import svg

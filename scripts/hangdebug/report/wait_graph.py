@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import HangError
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence
 from hangdebug.report import svg
 from hangdebug.report.svg import Picture

@@ -7,12 +7,13 @@ An edge is drawn only to whoever the evidence names. Whoever waits for a moving 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import endless
 from hangdebug.evidence.libraries import PARKED
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Task
 from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at

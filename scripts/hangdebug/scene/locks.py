@@ -9,10 +9,10 @@ A name is not yet a lock: `self.lock` of two objects are two. `same_lock` says h
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import DEF, Sources, indent, makers, raw_statement, statement_at, unaliased, with_parts
 from hangdebug.scene.waits import Wait

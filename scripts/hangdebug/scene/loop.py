@@ -6,12 +6,13 @@ Facts only. What they mean is decided in answer/.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless
 from hangdebug.evidence.libraries import HANDLE, LOOP, SERVERS
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Thread
 from hangdebug.scene.locks import ENTERS
 from hangdebug.scene.scene import Scene, View, once

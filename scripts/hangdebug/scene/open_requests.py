@@ -7,11 +7,10 @@ nobody is seen who could end it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import Outlook

@@ -6,11 +6,11 @@ A worker that waits for its next request, job or message does so on purpose, for
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS_IN_C
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.roles import is_started, stands_in
 from hangdebug.evidence.source import in_endless_loop

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from hangdebug.evidence.frames import calls
 from hangdebug.evidence.kernel import ALONE
+from hangdebug.evidence.light import dataclass
 from hangdebug.scene.graph import Edge, Graph, before_one_lock, futex_address, graph, is_timed
 from hangdebug.scene.locks import ENTERS, Lock, locks_wanted
 from hangdebug.scene.scene import Scene, View, identity, once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -27,6 +27,7 @@ from hangdebug.evidence.libraries import (
     SYNCHRONOUS,
     SYNCHRONOUS_SIDE,
 )
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
 from hangdebug.evidence.roles import (
     ends_whole,

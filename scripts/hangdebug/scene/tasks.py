@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.libraries import SERVERS
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Function, Statement, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.evidence.vocabulary import Role, StatementKind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from hangdebug.answer.certainty import AGREED, BRIEF, EVEN, FAINT, LIKELY, MOMENT, ONE_SIDED, OPEN, PROVED, SHOWN
@@ -11,6 +11,7 @@ from hangdebug.answer.words import blocked_summary, line_of, place_of, times, wa
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import package
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.graph import RESULT, nobody_gives_result
 from hangdebug.scene.lifecycle import Stage, stage_of

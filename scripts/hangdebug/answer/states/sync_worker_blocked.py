@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Literal
 
 from hangdebug.answer.certainty import (
@@ -25,6 +24,7 @@ from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Owed
 from hangdebug.evidence.frames import calls, is_application
 from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.roles import is_child, is_supervisor
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State

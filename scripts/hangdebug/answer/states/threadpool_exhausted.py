@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hangdebug.answer.certainty import EVEN, MOMENT, ONE_SIDED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import counted, line_of, place_of
 from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause
+from hangdebug.evidence.light import dataclass
 from hangdebug.scene.pools import (
     FullPool,
     calls_left_behind,

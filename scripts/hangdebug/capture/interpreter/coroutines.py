@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from hangdebug.capture.interpreter.layout import GC_FLAGS, GC_HEAD, MOST_NODES, TASK_LISTS_SINCE, Layout
 from hangdebug.capture.interpreter.memory import Memory, Unreadable
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.evidence.frames import library_path
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 
 MOST_CALLS, MOST_VALUES = 100, 256

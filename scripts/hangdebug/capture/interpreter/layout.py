@@ -18,12 +18,12 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, mapped_file_at, open_memory
 from hangdebug.capture.interpreter.runtimes import is_plain_interpreter
+from hangdebug.evidence.light import dataclass
 from hangdebug.files import uninterrupted
 
 NOT_STARTED = "its layout is not known, and its program is not proved to be a plain Python that may be started"

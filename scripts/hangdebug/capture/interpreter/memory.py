@@ -6,7 +6,9 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from hangdebug.evidence.light import dataclass
 
 PAGE = 4096
 MOST_PAGES = 32_768  # 128 MiB: what is not found in so much is not looked for any longer

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 
 from hangdebug.capture.interpreter.layout import Layout
 from hangdebug.capture.interpreter.memory import Memory, Unreadable
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 
 MOST_TEXT, MOST_ITEMS = 4096, 100_000

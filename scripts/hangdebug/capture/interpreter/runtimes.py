@@ -11,12 +11,13 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from hangdebug.capture.interpreter.memory import MappedFile, Memory, Unreadable, mapped_files, open_memory
 from hangdebug.capture.sockets import psutil
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
+from hangdebug.evidence.light import dataclass
 
 Kind = Literal["CPython", "PyPy", "GraalPy"]
 

@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Optional
 
 from hangdebug.capture.interpreter import asyncio_pstree
@@ -34,6 +33,7 @@ from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_
 from hangdebug.capture.interpreter.objects import FIRST, Objects
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.libraries import KNOWN_TOPS
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Task
 
 MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5

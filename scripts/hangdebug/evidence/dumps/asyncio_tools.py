@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.grammar import Head, python_of, unread
 from hangdebug.evidence.frames import UNKNOWN
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread

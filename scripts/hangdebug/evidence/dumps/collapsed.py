@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Optional
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 

@@ -7,15 +7,16 @@ becomes an unnamed thread; a head that comes again begins the next sample.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import islice
 from typing import Callable, Literal
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
 from hangdebug.evidence.frames import different, package
 from hangdebug.evidence.libraries import CALLED_LAST
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 from hangdebug.evidence.roles import is_suspended
 

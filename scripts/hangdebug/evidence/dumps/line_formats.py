@@ -6,14 +6,15 @@ A format that needs more than a Grammar has a file of its own beside this one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Callable
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts, pyspy_text
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar, Head, python_of
 from hangdebug.evidence.frames import calls
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
 
 # -- pystack -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.grammar import A_LOCK, python_of
 from hangdebug.evidence.model import Frame, Snapshot, Thread
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps import grammar as stacks
 from hangdebug.evidence.dumps import printouts
 from hangdebug.evidence.dumps.grammar import Grammar, Head

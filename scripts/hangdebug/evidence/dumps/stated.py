@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import UNKNOWN, calls, package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.model import Frame, Statement, Thread

@@ -10,9 +10,10 @@ is a conversation of several calls, and belongs to one thread: these are told, a
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from functools import cached_property
+
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 
 PEER, DATABASE, DISK = "waits for its peer", "waits for the database", "waits for the disk"
 COMPUTES = "computes for as long as its data is large"

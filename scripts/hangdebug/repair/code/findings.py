@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.bindings import FUNCTIONS
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.code.imports import with_imports

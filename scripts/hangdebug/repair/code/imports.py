@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Union
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.code.project import project_of

@@ -14,9 +14,9 @@ import difflib
 import io
 import tokenize
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.project import WIDTH, project_of
 

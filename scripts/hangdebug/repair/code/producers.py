@@ -13,8 +13,8 @@ asyncio.Event that the work sets, and an asyncio future that it resolves, say th
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, walk
 from hangdebug.repair.code.executors import assigned_value

@@ -10,11 +10,11 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 
 SKIPPED = frozenset("__pycache__ node_modules site-packages dist-packages".split())
 MOST_FILES = 2000  # of a tree that is looked through for what else uses a name

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.bindings import Binding, defaults_of, parameters
 from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name, parse_afresh
 from hangdebug.repair.code.project import SKIPPED

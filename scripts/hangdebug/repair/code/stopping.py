@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero, last_name

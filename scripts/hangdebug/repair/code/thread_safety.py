@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 from typing import Callable
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, defaults_of, parameters, walk
 from hangdebug.repair.code.file import File, dotted, last_name
 from hangdebug.repair.code.while_awaiting import CHANGES

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import FUNCTIONS, walk
 from hangdebug.repair.code.file import File, dotted, is_none, last_name, root_name
 

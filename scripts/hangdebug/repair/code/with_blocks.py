@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.project import project_of
 from hangdebug.repair.model import Edit, apply

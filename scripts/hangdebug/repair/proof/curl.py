@@ -15,11 +15,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
 
 from hangdebug.errors import MissingTool
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.files import uninterrupted
 
 COULD_NOT_RESOLVE, REFUSED, TIMED_OUT = 6, 7, 28  # exit codes of curl

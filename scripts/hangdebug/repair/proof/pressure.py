@@ -18,13 +18,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from threading import Event
 from typing import Any, Callable, Union
 
 from hangdebug import files
 from hangdebug.evidence.bundle import json_object
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl
 from hangdebug.repair.proof.server import threads_of

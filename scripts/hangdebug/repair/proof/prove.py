@@ -17,12 +17,13 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from hangdebug.errors import BadRequest, ServiceFailed
+from hangdebug.evidence.light import dataclass
 from hangdebug.files import scratch_folder, uninterrupted
 from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.pressure import Check, Pressure, pressure

@@ -15,11 +15,12 @@ away after so many seconds, without waiting for the end of the answer).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urljoin, urlsplit
 
 from hangdebug.errors import BadRequest, ours
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.proof import curl
 
 SAID = re.compile(r"(?:#|//)\s*@?(expect|deadline|leave after):?\s+([\d.]+)\s*$")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from hangdebug.errors import HangError, NoProcess
 from hangdebug.evidence import tcp
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.proof.curl import Answer
 
 SOCKET = "socket:["

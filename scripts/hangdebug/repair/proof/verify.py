@@ -18,12 +18,13 @@ import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from threading import Event
 from typing import Callable
 from urllib.parse import urlsplit
 
 from hangdebug.errors import BadRequest, NoProcess, ours
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.request import Request

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Callable
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.findings import Contents, Need, rewrite
 from hangdebug.repair.model import Finding
 from hangdebug.repair.rules import (

@@ -22,10 +22,10 @@ used by a function inside, where nothing closes it: the one that has it then may
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.await_places import why_no_await
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.executors import runs_at_start_or_stop

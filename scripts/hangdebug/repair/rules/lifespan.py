@@ -27,11 +27,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need

@@ -40,9 +40,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Union
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.await_places import (
     TAKEN,
     call_in_thread,

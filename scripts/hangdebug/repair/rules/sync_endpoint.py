@@ -25,7 +25,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from hangdebug.evidence import patterns as re
+from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need

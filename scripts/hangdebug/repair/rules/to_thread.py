@@ -28,10 +28,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.await_places import (
     call_in_thread,
     imports_for_thread,
