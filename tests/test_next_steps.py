@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from hangdebug.errors import ours
 from test_bundles import EXPECTED, judged
 
 
