@@ -19,11 +19,9 @@ from pathlib import Path
 
 from hangdebug import shipped
 from hangdebug.errors import BadSource, our_program, ours
-from hangdebug.files import replace_file
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
 from hangdebug.repair.code.imports import with_imports, without_unused
-from hangdebug.repair.code.layout import lay_out
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 
@@ -96,7 +94,7 @@ def run_rules(
             if now == after:
                 break
             after = now
-        tidy = after if listed else lay_out(before, without_unused(before, after, name), name)
+        tidy = after if listed or after == before else laid_out(before, after, name)
         return tidy, mended + [item for item in findings if item.refused]
     except SyntaxError as error:
         if "too many nested" in str(error):
@@ -104,6 +102,12 @@ def run_rules(
         raise not_parsed(before, name, error) from error
     except (RecursionError, MemoryError) as error:
         raise too_deep(name) from error
+
+
+def laid_out(before: str, after: str, name: str) -> str:
+    from hangdebug.repair.code.layout import lay_out
+
+    return lay_out(before, without_unused(before, after, name), name)
 
 
 def run_rules_once(
@@ -203,6 +207,8 @@ def write(patch: Patch) -> None:
     Mode bits and encoding stay; a symlink stays and its target is replaced. Raises BadSource if the file
     changed since it was read, or is not writable.
     """
+    from hangdebug.files import replace_file  # a list needs none of it, and it takes a fifth of a start
+
     target = os.path.realpath(patch.file)
     now, encoding = read(target)
     if now != patch.before:
