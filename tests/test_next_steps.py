@@ -22,8 +22,7 @@ def steps(name: str) -> list[str]:
 def test_what_is_well_or_open_says_where_to_look_next(name):
     found = steps(name)
     assert found and all(
-        re.match(rf"({re.escape(ours())}|python -c|sleep|py-spy|psql|mysql|redis|mongosh|curl) ", one)
-        for one in found
+        re.match(rf"({re.escape(ours())}|python -c|sleep|py-spy|psql|mysql|redis|mongosh|curl) ", one) for one in found
     )
     assert all("   # " in one for one in found), "a command comes with what it shows"
     if judged(name).state == "inconclusive":

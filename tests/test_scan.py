@@ -74,8 +74,8 @@ def test_check_lists_each_place_and_changes_nothing(tree: Path) -> None:
     done = hang("fix", "--check", "app", cwd=tree)
     assert done.returncode == 1 and (tree / "app" / "a.py").read_text() == SLEEPS
     first, second = done.stdout.splitlines()
-    assert first.startswith("app/a.py:3 sleep time.sleep() stops the event loop; it becomes")
-    assert second.startswith("app/deep/b.py:3 sleep ")
+    assert first.startswith("app/a.py:3: HNG002 [sleep] time.sleep() stops the event loop; it becomes")
+    assert second.startswith("app/deep/b.py:3: HNG002 [sleep] ")
     assert hang("fix", "--check", "app/calm.py", cwd=tree).returncode == 0
 
 
@@ -84,7 +84,7 @@ def test_check_as_json(tree: Path) -> None:
     done = hang("fix", "--check", "--json", "app", cwd=tree)
     answer = json.loads(done.stdout)
     assert done.returncode == 1 and answer["schema_version"] == 1 and "bad.py:1 is not valid" in answer["skipped"][0]
-    assert set(answer["findings"][0]) == {"file", "line", "rule", "refused", "message", "stays"}
+    assert set(answer["findings"][0]) == {"file", "cell", "line", "code", "rule", "refused", "message", "stays"}
     assert [(row["file"], row["line"], row["rule"]) for row in answer["findings"]] == [
         ("app/a.py", 3, "sleep"),
         ("app/deep/b.py", 3, "sleep"),
@@ -100,7 +100,7 @@ def test_check_as_sarif_has_what_code_scanning_asks_for(tree: Path) -> None:
     assert done.returncode == 1 and log["version"] == "2.1.0" and "sarif-2.1.0" in log["$schema"]
     (run,) = log["runs"]
     rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
-    assert run["tool"]["driver"]["name"] and rules == [rule.id for rule in fix.RULES]
+    assert run["tool"]["driver"]["name"] and rules == [rule.code for rule in fix.RULES]
     assert all(rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
     for result in run["results"]:
         assert result["ruleId"] in rules and result["level"] in ("note", "warning") and result["message"]["text"]
@@ -129,9 +129,10 @@ def test_what_does_not_fit_together_is_said(arguments: list, tree: Path) -> None
 
 
 def test_a_named_file_that_does_not_parse_is_an_error_and_one_in_a_folder_is_skipped(tree: Path) -> None:
-    (tree / "app" / "bad.py").write_text("print 'x'\n")
+    (tree / "app" / "bad.py").write_text("async def f(): print 'x'\n")
+    (tree / "app" / "old.py").write_text("print 'no rule looks at this'\n")
     skipped: list[str] = []
-    assert [patch.changed for patch in scan.patches([scan.parse_place("app")], skipped)] == [True, False, True]
+    assert [patch.changed for patch in scan.patches([scan.parse_place("app")], skipped)] == [True, False, False, True]
     assert len(skipped) == 1
     with pytest.raises(BadSource, match=r"bad\.py:1"):
         list(scan.patches([scan.parse_place("app/bad.py")], []))
@@ -153,7 +154,7 @@ def test_a_file_for_a_newer_python_names_the_python_that_reads_it(version: tuple
     (tree / "new.py").write_text(SLEEPS + NEWER[version])
     done = hang("fix", "--check", "new.py", cwd=tree)
     if sys.version_info >= version:
-        assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and not done.stderr
+        assert done.returncode == 1 and "await asyncio.sleep(1)" in done.stdout and "skipped" not in done.stderr
         return
     name = ".".join(map(str, version[:2]))
     assert done.returncode == 2 and not done.stdout and "is not known to Python" in done.stderr
@@ -269,19 +270,19 @@ def test_a_diagnosis_that_leads_nowhere_is_a_bad_request(text: str, service: Pat
 
 
 @pytest.mark.slow
-def test_a_check_takes_three_times_as_long_as_the_parser_at_most() -> None:
+def test_a_check_takes_no_longer_than_the_parser_takes_for_all_of_it() -> None:
+    """Most files hold no coroutine; they are not parsed. Half of the parser's time was measured."""
     library = Path(os.__file__).parent
-    files = [
-        path
-        for folder in ("asyncio", "concurrent", "multiprocessing", "http", "email", "json", "unittest", "importlib")
-        for path in sorted((library / folder).rglob("*.py"))
+    folders = [
+        library / name
+        for name in ("asyncio", "concurrent", "multiprocessing", "http", "email", "json", "unittest", "importlib")
     ]
-    texts = [path.read_text(encoding="utf-8") for path in files]
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))]
     started = time.process_time()
     for text in texts:
         ast.parse(text)
     parsing = time.process_time() - started
     started, skipped = time.process_time(), []
-    count = sum(1 for _ in scan.patches([scan.Place(str(path)) for path in files], skipped))
-    assert count == len(files) > 80 and not skipped
-    assert time.process_time() - started < 3 * parsing
+    count = sum(1 for _ in scan.patches([scan.Place(str(folder)) for folder in folders], skipped, listed=True))
+    assert count == len(texts) > 80 and not skipped
+    assert time.process_time() - started < 1.5 * parsing

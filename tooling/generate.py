@@ -1,10 +1,11 @@
-"""Write what is generated: references/causes.md, two pages between their markers, and notebooks/practice.json.
+"""Write what is generated: references/causes.md, docs/rules, two pages between their markers, notebooks/practice.json.
 
     python tooling/generate.py              write what changed
     python tooling/generate.py --check      change nothing; exit status 1 if something is stale
     python tooling/generate.py --example    also run `hang.py triage` and put what it prints into the README
 
-The causes come from the modules in scripts/hangdebug/causes/, the help from the command line itself, the practice
+The causes come from the modules in scripts/hangdebug/causes/, the rules from those in scripts/hangdebug/repair/rules/,
+the help from the command line itself, the practice
 cases from the servers in tests/. The example is cut from the output of a real run; a test runs it again and compares
 all but the numbers.
 """
@@ -26,6 +27,7 @@ os.environ.update(COLUMNS="110", NO_COLOR="1")  # argparse asks the terminal
 import cases
 from hangdebug.causes import CAUSES
 from hangdebug.cli import command_line
+from hangdebug.repair.rules import RULES, Rule
 from hangdebug.report.explain import cause_entry
 from hangdebug.terminal import verbs_of
 
@@ -57,6 +59,12 @@ What `scripts/hang.py VERB --help` prints. This page is generated from it.
 """
 
 
+RULE_TAIL = """\
+`fix --select {code}` looks for this alone; `# noqa: {code}` on a line leaves it as it is. This page is generated from
+`scripts/hangdebug/repair/rules/{id}.py`.
+"""
+
+
 def causes_page() -> str:
     return "\n".join([CAUSES_HEAD, index("") + "\n", *map(cause_entry, CAUSES)])
 
@@ -75,6 +83,11 @@ def cli_page() -> str:
     """`--help` of every verb, one section each."""
     blocks = [f"## {name}\n\n```text\n{parser.format_help().strip()}\n```\n" for name, parser in verbs().items()]
     return "\n".join([CLI_HEAD, *blocks])
+
+
+def rule_page(rule: Rule) -> str:
+    """What the rule's file says, and how to leave a place to it or out."""
+    return f"# {rule.code} {rule.id}\n\n{rule.page.strip()}\n\n{RULE_TAIL.format(code=rule.code, id=rule.id)}"
 
 
 def replaced(text: str, name: str, body: str) -> str:
@@ -129,6 +142,7 @@ def pages(run: bool = False) -> dict[Path, str]:
     return {
         ROOT / "references" / "causes.md": causes_page(),
         ROOT / "docs" / "cli.md": cli_page(),
+        **{ROOT / "docs" / "rules" / f"{rule.code}.md": rule_page(rule) for rule in RULES},
         readme: text,
         index_page: causes,
         ROOT / "notebooks" / "practice.json": cases.practice(),
@@ -150,6 +164,7 @@ def main() -> int:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             stale.append(path.relative_to(ROOT).as_posix())
             if not check:
+                path.parent.mkdir(exist_ok=True)
                 path.write_text(text, encoding="utf-8")
     if stale:
         print(f"{'stale' if check else 'written'}: {', '.join(stale)}" + ("   Next: make skill" if check else ""))

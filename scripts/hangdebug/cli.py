@@ -205,33 +205,90 @@ def run_report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its options in order
-    from hangdebug.evidence.paste import text_of
-    from hangdebug.repair import scan
+def run_fix(arguments: argparse.Namespace) -> int:
+    from hangdebug.repair import scan, settings
 
-    listed = arguments.check or arguments.json or arguments.sarif
-    if bool(arguments.places) == bool(arguments.diagnosis) or (listed and arguments.write):
+    if arguments.explain:
+        print(settings.page_of(arguments.explain))
+        return 0
+    listed = bool(arguments.check or arguments.form or arguments.write_baseline)
+    if listed and not arguments.places and not arguments.diagnosis:
+        arguments.places = [os.curdir]
+    alone = arguments.places == ["-"] or "-" not in arguments.places
+    if bool(arguments.places) == bool(arguments.diagnosis) or (listed and arguments.write) or not alone:
         raise BadRequest(
             "Fix what?",
-            "Give either paths or --from DIAGNOSIS, and either --check or --write.",
+            "Give paths, - alone, or --from DIAGNOSIS; and either --check or --fix.",
             ours("fix", "app/api/routes/stream.py:14"),
         )
+    spot = arguments.diagnosis or scan.is_a_line([scan.parse_place(each) for each in arguments.places])
+    chosen = settings.Settings() if spot else settings.settings_for(arguments)
     skipped: list[str] = []
-    text = None
-    if arguments.diagnosis:
-        from hangdebug.evidence.paste import text_of
+    failed: list[BadSource] = []
+    patches = scan.patches_for(
+        arguments.places,
+        diagnosis_in(arguments),
+        skipped,
+        settings=chosen,
+        force_exclude=arguments.force_exclude,
+        listed=listed,
+        jobs=arguments.jobs or scan.cores(),
+        stdin_name=arguments.stdin_filename,
+        failed=failed if listed else None,
+        tell=progress if sys.stderr.isatty() and not arguments.quiet else None,
+    )
+    with scan.no_garbage_collection():
+        if not listed:
+            return propose_or_write(arguments, patches, skipped)
+        found = list(patches)
+    for words in (*map("skipped: {}".format, skipped), *map(f"{our_name()}: {{}}".format, failed)):
+        say(words)
+    if failed and not found:
+        return 2
+    status = write_list(arguments, found, skipped, chosen.baseline)
+    return 2 if failed else status
 
-        text = text_of(arguments.diagnosis)
-    patches = scan.patches_for(arguments.places, text, skipped)
+
+def write_list(arguments: argparse.Namespace, patches: list[Patch], skipped: list[str], baseline: str) -> int:
+    """What was found, as a list or as a baseline. Returns 1 if there is anything new."""
+    from hangdebug.repair import listing
+
+    findings = [finding for patch in patches for finding in patch.findings]
+    if arguments.write_baseline:
+        listing.write_baseline(findings, arguments.write_baseline)
+        say(f"{arguments.write_baseline}: {listing.count(len(findings), 'place')} known from now on")
+        return 0
+    new = listing.without_known(findings, baseline) if baseline else findings
+    form = arguments.form or "text"
+    show_text(listing.write_list(new, skipped, form))
+    if form == "text" and not arguments.quiet:
+        say(listing.summary(new, len(patches), len(skipped), len(findings) - len(new)))
+    return 1 if new and not arguments.exit_zero else 0
+
+
+def diagnosis_in(arguments: argparse.Namespace) -> str | None:
+    if not arguments.diagnosis:
+        return None
+    from hangdebug.evidence.paste import text_of
+
+    return text_of(arguments.diagnosis)
+
+
+def progress(done: int, of: int) -> None:
+    """A line on the terminal that writes over itself, and is gone at the end."""
+    print("\r\x1b[K" if done == of else f"\r{done:,} of {of:,} files", end="", file=sys.stderr, flush=True)
+
+
+def propose_or_write(arguments: argparse.Namespace, patches: Iterable[Patch], skipped: list[str]) -> int:
+    """The diff of each file, or the file rewritten."""
     findings: list[Finding] = []
     changed: list[Patch] = []
     unwritten: list[str] = []
-    for patch in patches:
+    for patch in list(patches) if arguments.write else patches:  # no file is read after another one was rewritten
         findings += patch.findings
         changed += [patch] if patch.changed else []
         try:
-            if not listed:
-                show(patch, arguments)
+            show(patch, arguments)
         except BadSource as error:  # one file of a tree that cannot be written is no reason to leave the others
             if patch.file in arguments.places:
                 raise
@@ -240,29 +297,27 @@ def run_fix(arguments: argparse.Namespace) -> int:  # noqa: C901  one verb, its 
         say(f"skipped: {words}")
     if unwritten:
         return 2
-    if listed:
-        show_text(scan.write_list(findings, skipped, arguments))
-        return 1 if findings else 0
     if not changed:
         say(f"{', '.join(arguments.places) or arguments.diagnosis}: nothing to rewrite")
-        return 1 if findings else 0
-    if not arguments.write:
-        say("This is a proposal; nothing was changed. Add --write to apply it.")
-    return 0
+    left = [item for item in findings if item.refused]
+    if not arguments.write and changed:
+        say("This is a proposal; nothing was changed. Add --fix to apply it.")
+        return 0
+    return 1 if left and not arguments.exit_zero else 0
 
 
 def show(patch: Patch, arguments: argparse.Namespace) -> None:
-    """The findings, and the diff of one file; or the file rewritten."""
+    """The findings, and the diff of one file; or the file rewritten. What came by standard input goes on to output."""
     from hangdebug.repair import fix
 
     for finding in patch.findings:
         say(str(finding))
-    if not patch.changed:
-        return
-    if arguments.write:
+    if arguments.write and "-" in arguments.places:
+        sys.stdout.buffer.write(patch.after.encode(patch.encoding))
+    elif patch.changed and arguments.write:
         fix.write(patch)
         say(f"{fix.head(patch)}{patch.file}: rewritten")
-    else:
+    elif patch.changed:
         show_text(fix.head(patch) + fix.diff(patch))
 
 

@@ -130,33 +130,16 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         help="a file that `verify --save FILE` wrote; repeat it for before and after",
     )
 
-    fixing = verb(
-        verbs,
-        "fix",
-        run,
-        "Propose rewrites as one diff; --write applies it, --check lists what it would do.",
-        "hang.py fix app/api/routes/stream.py:14",
-        "hang.py fix --check app",
+    fix_arguments(
+        verb(
+            verbs,
+            "fix",
+            run,
+            "Propose rewrites as one diff; --fix applies it, --check lists what it would do.",
+            "hang.py fix app/api/routes/stream.py:14",
+            "hang.py fix --check --select HNG002,HNG007 app",
+        )
     )
-    fixing.add_argument(
-        "places",
-        nargs="*",
-        metavar="PATH[:LINE]",
-        help="files and folders to rewrite; with LINE, only the construct there",
-    )
-    fixing.add_argument(
-        "--from",
-        dest="diagnosis",
-        metavar="DIAGNOSIS",
-        help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
-    )
-    fixing.add_argument("--write", action="store_true", help="change the files (each whole, or not at all)")
-    fixing.add_argument(
-        "--check", action="store_true", help="list each finding as FILE:LINE RULE MESSAGE; status 1 if there is any"
-    )
-    listing = fixing.add_mutually_exclusive_group()
-    listing.add_argument("--json", action="store_true", help="the list of --check as JSON, schema version 1")
-    listing.add_argument("--sarif", action="store_true", help="the list of --check as SARIF 2.1.0, for code scanning")
 
     verify_arguments(
         verb(
@@ -207,6 +190,48 @@ def source_arguments(to: argparse.ArgumentParser, several: str) -> None:
     live_arguments(to)
     to.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
     to.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
+
+
+def fix_arguments(to: argparse.ArgumentParser) -> None:
+    to.add_argument(
+        "places",
+        nargs="*",
+        metavar="PATH[:LINE]",
+        help="files and folders to rewrite; with LINE, only the construct there; - for standard input",
+    )
+    to.add_argument(
+        "--from",
+        dest="diagnosis",
+        metavar="DIAGNOSIS",
+        help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
+    )
+    to.add_argument("--fix", "--write", dest="write", action="store_true", help="change the files (each whole, or not)")
+    to.add_argument("--explain", metavar="CODE", help="print the page of a rule, and look at nothing")
+
+    which = to.add_argument_group("which rules, which files", "also in [tool.hang] of pyproject.toml")
+    which.add_argument("--select", action="append", metavar="CODES", help="only these rules: HNG002,HNG007, or sleep")
+    which.add_argument("--ignore", action="append", metavar="CODES", help="all but these")
+    which.add_argument("--exclude", action="append", metavar="GLOBS", help="files and folders to leave out")
+    which.add_argument("--force-exclude", action="store_true", help="leave them out even where they are named")
+    which.add_argument(
+        "--per-file-ignores", action="append", metavar="GLOB:CODES", help="rules that these files go without; repeat it"
+    )
+    which.add_argument("--stdin-filename", metavar="PATH", help="what standard input is called")
+    settings = which.add_mutually_exclusive_group()
+    settings.add_argument("--config", metavar="FILE", help="the pyproject.toml to read, instead of the nearest one")
+    settings.add_argument("--isolated", action="store_true", help="read none")
+
+    lists = to.add_argument_group("the list")
+    lists.add_argument("--check", action="store_true", help="list each place as FILE:LINE: CODE [RULE] MESSAGE")
+    form = lists.add_mutually_exclusive_group()
+    form.add_argument("--output-format", dest="form", choices=["text", "json", "sarif", "github"], help="list it so")
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="as JSON, schema version 1")
+    form.add_argument("--sarif", dest="form", action="store_const", const="sarif", help="as SARIF 2.1.0")
+    lists.add_argument("--baseline", metavar="FILE", help="leave out the places that this file knows")
+    lists.add_argument("--write-baseline", metavar="FILE", help="write this file: each place there is now is known")
+    lists.add_argument("--exit-zero", action="store_true", help="status 0 even if something was found")
+    lists.add_argument("-q", "--quiet", action="store_true", help="no summary, no progress")
+    lists.add_argument("-j", "--jobs", type=whole, metavar="N", help="processes to use (default: one a core)")
 
 
 def verify_arguments(to: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from hangdebug.repair.code.findings import Found, rewrite
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.fix import read
 from hangdebug.repair.model import Finding, Patch
-from hangdebug.repair.rules.to_thread import Blocking, answer
+from hangdebug.repair.rules.to_thread import CODE, ID, Blocking, answer
 
 Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -37,7 +37,6 @@ THREADS = (
 )
 AWAITED = "what it returns is awaited: hand only its own part that blocks to a thread"
 DEPTH, MOST_FILES = 4, 5000
-ID = "to_thread"
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def hand_callers_to_threads(path: str, line: int, paths: list[str]) -> tuple[lis
     for name in sorted({call.path for call in calls}):
         ours = {(call.line, call.name): unfit for call, unfit in calls.items() if call.path == name}
         before, search = read(name)[0], partial(answer_calls, calls=ours, blocked=f"{os.path.basename(path)}:{line}")
-        patches.append(Patch(name, before, *rewrite(ID, search, before, name)))
+        patches.append(Patch(name, before, *rewrite(ID, search, before, name, code=CODE)))
     return patches, handed
 
 
@@ -192,4 +191,5 @@ def no_caller_found(path: str, line: int, name: str) -> Finding:
         f"{name}() blocks here and is no coroutine; no plain call of it in a coroutine was "
         "found: look for what hands it on, such as a lambda or a property, and await it there by asyncio.to_thread()",
         refused=True,
+        code=CODE,
     )

@@ -19,11 +19,9 @@ from pathlib import Path
 
 from hangdebug import shipped
 from hangdebug.errors import BadSource, our_program, ours
-from hangdebug.files import replace_file
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
 from hangdebug.repair.code.imports import with_imports, without_unused
-from hangdebug.repair.code.layout import lay_out
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 
@@ -46,22 +44,35 @@ def propose(path: str | Path, line: int | None = None, only: Iterable[str] = (),
     not count. `only` names the rules to use.
     """
     name = str(path)
-    before, _ = read(name)
-    last = len(split_lines(before))
+    return propose_text(name, read(name)[0], line, only, exact)
+
+
+def propose_text(
+    name: str,
+    before: str,
+    line: int | None = None,
+    only: Iterable[str] = (),
+    exact: bool = False,
+    listed: bool = False,
+) -> Patch:
+    """`propose` for a text that need not be on disk. With `listed` only the findings count: `after` is not laid out."""
+    rows = split_lines(before)
+    last = len(rows)
     if line is not None and not 1 <= line <= last:
         why = f"It ends at line {last}."
         raise BadSource(f"{name} has no line {line}.", why, ours("fix", os.path.abspath(name)))
     wanted = [rule for rule in RULES if not only or rule.id in only]
-    after, findings = run_rules(wanted, before, name, line, exact=line is not None)
+    after, findings = run_rules(wanted, before, name, line, line is not None, listed)
     if line is not None and not findings and not exact:
         after, findings = run_rules(wanted, before, name, line)
     if line is not None and not findings:
         findings = [nothing_at(name, before, line)]
-    return Patch(name, before, after, tuple(sorted(findings, key=lambda item: item.line)))
+    found = sorted(findings, key=lambda item: item.line)
+    return Patch(name, before, after, tuple(replace(item, source=rows[item.line - 1].strip()) for item in found))
 
 
 def run_rules(
-    wanted: Sequence[Rule], before: str, name: str, line: int | None, exact: bool = False
+    wanted: Sequence[Rule], before: str, name: str, line: int | None, exact: bool = False, listed: bool = False
 ) -> tuple[str, list[Finding]]:
     """What the rules make of the text, and every finding with its line in the text as it was.
 
@@ -72,15 +83,18 @@ def run_rules(
     mended: list[Finding] = []
     findings: list[Finding] = []
     try:
+        tree = tree_of(before)
+        contents = contents_of(tree) if "async" in before or "on_event" in before else Contents()
         for _ in range(ROUNDS):
             there = line and line_moved(before, after, line)
-            now, findings = run_rules_once(wanted, after, name, there, exact)
+            concerned = [rule for rule in wanted if rule.concerns(after, contents)]
+            now, findings = run_rules_once(concerned, after, name, there, exact)
             findings = [renumber(item, after, before) for item in findings]
             mended += [item for item in findings if not item.refused]
             if now == after:
                 break
             after = now
-        tidy = lay_out(before, without_unused(before, after, name), name)
+        tidy = after if listed or after == before else laid_out(before, after, name)
         return tidy, mended + [item for item in findings if item.refused]
     except SyntaxError as error:
         if "too many nested" in str(error):
@@ -90,18 +104,20 @@ def run_rules(
         raise too_deep(name) from error
 
 
+def laid_out(before: str, after: str, name: str) -> str:
+    from hangdebug.repair.code.layout import lay_out
+
+    return lay_out(before, without_unused(before, after, name), name)
+
+
 def run_rules_once(
     wanted: Sequence[Rule], text: str, name: str, line: int | None, exact: bool
 ) -> tuple[str, list[Finding]]:
     """Each rule on what the rules before it made: the text, and the findings with lines as in the text given."""
-    tree = tree_of(text)
-    contents = contents_of(tree) if "async" in text or "on_event" in text else Contents()
     after = text
     findings: list[Finding] = []
     imports: set[str] = set()
     for rule in wanted:
-        if not rule.concerns(text, contents):
-            continue
         there = line and line_moved(text, after, line)
         changed, found = rule.rewrite(after, name, there, exact=exact, imports=imports)
         if changed != after and not parses(changed):  # a fault of the rule: leave it alone
@@ -110,6 +126,11 @@ def run_rules_once(
         findings += [renumber(item, after, text) for item in found]
         after = changed
     return with_imports(after, imports, name), each_once(findings)
+
+
+def concerns_any(text: str) -> bool:
+    """Whether a file without a coroutine, in which nobody is called, has anything for a rule."""
+    return "on_event" in text or any(rule.concerns(text, Contents()) for rule in RULES)
 
 
 def parses(text: str) -> bool:
@@ -186,6 +207,8 @@ def write(patch: Patch) -> None:
     Mode bits and encoding stay; a symlink stays and its target is replaced. Raises BadSource if the file
     changed since it was read, or is not writable.
     """
+    from hangdebug.files import replace_file  # a list needs none of it, and it takes a fifth of a start
+
     target = os.path.realpath(patch.file)
     now, encoding = read(target)
     if now != patch.before:
@@ -229,6 +252,11 @@ def read(name: str) -> tuple[str, str]:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         why = getattr(error, "strerror", None) or str(error)
         raise BadSource(f"{name} cannot be read.", why, f"ls -l {name}") from error
+    return decode(name, content)
+
+
+def decode(name: str, content: bytes) -> tuple[str, str]:
+    """See `read`, for bytes that came from elsewhere."""
     if b"\0" in content:
         raise BadSource(f"{name} is not Python source.", "It holds null bytes.", f"file {name}")
     try:

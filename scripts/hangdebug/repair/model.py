@@ -12,6 +12,8 @@ class Finding:
     """One place in a source file that a rewrite would change, or refuses to change and why.
 
     `stays` says what the rewrite leaves unmended and what to do about it by hand, "" where nothing is left.
+    `code` is that of the rule, "" for a note that no rule made; `source` the line's own text, without its margin.
+    `cell` is the cell of a notebook, from 1, in which `line` counts; 0 in any other file.
     """
 
     rule: str
@@ -20,19 +22,31 @@ class Finding:
     message: str
     refused: bool = False
     stays: str = ""
+    code: str = ""
+    source: str = ""
+    cell: int = 0
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} {self.rule} {'refused: ' if self.refused else ''}{self.message}"
+        rule = f"{self.code} [{self.rule}] " if self.code else ""
+        return f"{self.place}: {rule}{'refused: ' if self.refused else ''}{self.message}"
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{f'cell {self.cell}:' if self.cell else ''}{self.line}"
 
 
 @dataclass(frozen=True)
 class Patch:
-    """A proposed edit of one file. `before` and `after` are whole texts; they are equal if nothing changes."""
+    """A proposed edit of one file. `before` and `after` are whole texts; they are equal if nothing changes.
+
+    `encoding` gives the bytes of a text that came by standard input.
+    """
 
     file: str
     before: str
     after: str
     findings: tuple[Finding, ...] = ()
+    encoding: str = "utf-8"
 
     @property
     def changed(self) -> bool:

@@ -1,7 +1,8 @@
 """Run the rewrites over files and folders: one diff for a tree, or a list of what they would do.
 
-A folder is searched for `*.py`; hidden folders, virtual environments and installed packages are left out. What
-cannot be read or parsed in there is said and skipped; a file that you name yourself must be readable.
+A folder is searched for `*.py` and `*.ipynb`; hidden folders, virtual environments, installed packages and what the
+settings exclude are left out. What cannot be read or parsed in there is said and skipped, but for what holds no word
+that a rule looks for: it is not parsed. A file that you name yourself must be readable, and to be rewritten, parsed.
 """
 
 from __future__ import annotations
@@ -10,22 +11,28 @@ import contextlib
 import gc
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote
+from types import SimpleNamespace
+from typing import Any, Callable, Union
 
-from hangdebug import __version__
 from hangdebug.errors import BadRequest, BadSource, ours
 from hangdebug.evidence.light import dataclass
-from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
-from hangdebug.repair.code.project import python_files
-from hangdebug.repair.fix import propose
-from hangdebug.repair.model import Finding, Patch
-from hangdebug.repair.rules import RULES
+from hangdebug.repair.code.project import is_left_out, python_files
+from hangdebug.repair.fix import concerns_any, decode, propose, propose_text, read
+from hangdebug.repair.model import Patch
+from hangdebug.repair.settings import Settings
 
-SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+ALL = Settings()
+NOTEBOOK = ".ipynb"
+COLLECTED = 1_000_000  # characters of sources from one look of the collector to the next: 100 MB of objects
+since = SimpleNamespace(size=0)  # of the sources that were read after the last look
+WORTH_A_PROCESS = 20  # files: below that a second process costs more than it saves
+TOLD = 50  # files from one word of the progress to the next
 
 
 @dataclass(frozen=True)
@@ -36,20 +43,43 @@ class Place:
     line: int | None = None
 
 
+@dataclass(frozen=True)
+class Job:
+    """A file to look at, the line if one was named, and whether the file itself was named, not a folder around it."""
+
+    path: str
+    line: int | None
+    named: bool
+
+
+Look = Callable[[Job], Union[Patch, BadSource, str]]
+
+
 def parse_place(text: str) -> Place:
     """`app.py:14` is line 14 of app.py, unless a file has that very name."""
     head, colon, tail = text.rpartition(":")
     return Place(head, int(tail)) if colon and tail.isdigit() and not Path(text).exists() else Place(text)
 
 
-def patches_for(places: Sequence[str], diagnosis: str | None, skipped: list[str]) -> Iterator[Patch]:
-    """The patches for the places, or for the blocking frame of a diagnosis in JSON. See `patches` for `skipped`."""
+def patches_for(
+    places: Sequence[str], diagnosis: str | None, skipped: list[str], stdin_name: str | None = None, **how: Any
+) -> Iterator[Patch]:
+    """The patches for the places, or for the blocking frame of a diagnosis in JSON. See `patches` for `how`.
+
+    The place "-" is standard input, `stdin_name` what it is called.
+    """
+    if list(places) == ["-"]:
+        return iter([patch_of_input(stdin_name or "-", **how)])
     if diagnosis is not None:
         spot, fix = from_diagnosis(diagnosis)
         return iter(patches_where_it_blocks(spot, fix))
     named = [parse_place(text) for text in places]
-    lines = all(one.line for one in named) and len(named) == 1
-    return iter(patches_where_it_blocks(named[0], "")) if lines else patches(named, skipped)
+    return iter(patches_where_it_blocks(named[0], "")) if is_a_line(named) else patches(named, skipped, **how)
+
+
+def is_a_line(places: Sequence[Place]) -> bool:
+    """Whether one line was named, and nothing else: it is looked at whatever the settings say."""
+    return len(places) == 1 and places[0].line is not None
 
 
 def from_diagnosis(text: str) -> tuple[Place, str]:
@@ -78,6 +108,8 @@ def patches_where_it_blocks(one: Place, fix: str) -> list[Patch]:
 
     `fix` is the rewrite that suits the cause; where it finds nothing, or none is named, every rule is tried.
     """
+    from hangdebug.repair.callers import hand_callers_to_threads, no_caller_found, plain_function_at
+
     name = plain_function_at(one.path, one.line) if one.line else ""
     if one.line and name and not found_anything(propose(one.path, one.line, exact=True)):
         moved, handed = hand_callers_to_threads(one.path, one.line, list(python_files(tree_around(one.path))))
@@ -104,29 +136,130 @@ def tree_around(path: str) -> str:
     return os.curdir if inside else str(folder)
 
 
-def patches(places: Iterable[Place], skipped: list[str], only: Iterable[str] = ()) -> Iterator[Patch]:
-    """A Patch for each file, once, in order of their paths. What cannot be parsed in a folder goes to `skipped`."""
+def patches(
+    places: Iterable[Place],
+    skipped: list[str],
+    settings: Settings = ALL,
+    *,
+    force_exclude: bool = False,
+    listed: bool = False,
+    jobs: int = 1,
+    tell: Callable[[int, int], None] | None = None,
+    failed: list[BadSource] | None = None,
+) -> Iterator[Patch]:
+    """A Patch for each file, once, in order of their paths. What cannot be parsed in a folder goes to `skipped`.
+
+    With `listed` a patch holds findings and no text. `jobs` is the number of processes; `tell` hears how many files
+    are done, of how many. A file that was named and cannot be read goes to `failed`, or else BadSource is raised.
+    """
+    look = partial(patch_or_error, settings=settings, listed=listed)
+    files = list(files_of(places, settings, force_exclude))
+    for done, found in enumerate(in_order(look, files, jobs), 1):
+        if tell and (not done % TOLD or done == len(files)) and len(files) > TOLD:
+            tell(done, len(files))
+        if isinstance(found, str):
+            skipped.append(found)
+        elif isinstance(found, BadSource) and failed is not None:
+            failed.append(found)
+        elif isinstance(found, BadSource):
+            raise found
+        else:
+            yield found
+
+
+def files_of(places: Iterable[Place], settings: Settings, force_exclude: bool) -> Iterator[Job]:
+    """Each file once."""
     seen: set[str] = set()
     for one in places:
         folder = Path(one.path).is_dir() and one.line is None
-        for path in python_files(one.path) if folder else [one.path]:
+        for path in sources_below(one.path, settings) if folder else [one.path]:
             real = os.path.realpath(path)
-            if real in seen and one.line is None:
+            if (real in seen and one.line is None) or (force_exclude and settings.leaves_out(path)):
                 continue
             seen.add(real)
-            try:
-                with no_garbage_collection():
-                    patch = propose(path, one.line, only)
-                yield patch
-            except BadSource as error:
-                if not folder:
-                    raise
-                skipped.append(f"{error.what} {error.why}".strip())
+            yield Job(path, one.line, not folder)
+
+
+def sources_below(folder: str, settings: Settings) -> Iterator[str]:
+    """The `*.py` and `*.ipynb` below a folder, without what is hidden, installed or excluded."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = [
+            each
+            for each in sorted(folders)
+            if not is_left_out(here, each) and not settings.leaves_out(os.path.join(here, each))
+        ]
+        for name in sorted(files):
+            path = os.path.normpath(os.path.join(here, name))
+            if name.endswith((".py", NOTEBOOK)) and not name.startswith(".") and not settings.leaves_out(path):
+                yield path
+
+
+def patch_or_error(job: Job, settings: Settings, listed: bool) -> Patch | BadSource | str:
+    """The patch of one file; why there is none, as an error where the file was named, in words where it was found."""
+    path, line, named = job.path, job.line, job.named
+    try:
+        text = read(path)[0]
+        collect_after(len(text))
+        with no_garbage_collection():
+            found = patch_of(path, text, settings, line, listed, named)
+        return Patch(path, "", "", found.findings) if listed else found
+    except BadSource as error:
+        return error if named else f"{error.what} {error.why}".strip()
+
+
+def patch_of(
+    path: str, text: str, settings: Settings, line: int | None = None, listed: bool = False, named: bool = True
+) -> Patch:
+    """The patch of one file or notebook, whose text need not be on disk. Raises BadSource."""
+    only = settings.ids_for(path)
+    if not only or ((listed or not named) and "async" not in text and not concerns_any(text)):
+        return Patch(path, text, text)
+    if not path.endswith(NOTEBOOK):
+        return propose_text(path, text, line, only, listed=listed)
+    from hangdebug.repair.cells import code_of
+
+    code = code_of(path, text)
+    found = propose_text(path, code.text, None, only, listed=True).findings
+    return Patch(path, text, text, tuple(code.in_cell(item) for item in found))
+
+
+def patch_of_input(
+    name: str, settings: Settings = ALL, force_exclude: bool = False, listed: bool = False, **_: object
+) -> Patch:
+    text, encoding = decode(name, sys.stdin.buffer.read())
+    if force_exclude and settings.leaves_out(name):
+        return Patch(name, text, text, encoding=encoding)
+    return replace(patch_of(name, text, settings, listed=listed), encoding=encoding)
+
+
+def in_order(look: Look, jobs: list[Job], processes: int) -> Iterator[Patch | BadSource | str]:
+    """What `look` answers to each, in their order, by so many processes where there is enough to do for several."""
+    processes = min(processes, len(jobs) // WORTH_A_PROCESS)
+    if processes < 2:
+        yield from map(look, jobs)
+        return
+    import concurrent.futures.process
+    import multiprocessing
+
+    way = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(processes, way, set_up_process)
+    try:
+        yield from pool.map(look, jobs, chunksize=4)
+    except concurrent.futures.process.BrokenProcessPool as error:
+        what = "A process that looked at files was ended from outside."
+        raise BadRequest(what, "The memory may be short.", ours("fix", "--jobs", "1", "PATH")) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Without the garbage collector, which finds nothing in a syntax tree and takes a fifth of the time to look."""
+    """Without the garbage collector, which finds little in a syntax tree and takes a fifth of the time to look."""
     ran = gc.isenabled()
     gc.disable()
     try:
@@ -136,66 +269,14 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-# -- the list ----------------------------------------------------------------------------------------------
+def collect_after(size: int) -> None:
+    """Where the collector is off for a whole run, have it look once in a while: `size` is that of the next text."""
+    since.size += size
+    if since.size > COLLECTED and not gc.isenabled():
+        since.size = 0
+        gc.collect()
 
 
-class Form(Protocol):
-    """How the list is asked for: the flags of the command line."""
-
-    json: bool
-    sarif: bool
-
-
-def write_list(findings: Sequence[Finding], skipped: Sequence[str], form: Form) -> str:
-    """A line for each finding, or JSON or SARIF where `form.json` or `form.sarif` says so."""
-    if form.json:
-        return as_json(findings, skipped) + "\n"
-    return as_sarif(findings) + "\n" if form.sarif else "".join(f"{item}\n" for item in findings)
-
-
-def as_json(findings: Iterable[Finding], skipped: Iterable[str]) -> str:
-    """Schema version 1: `findings` with file, line, rule, refused, message and stays, and `skipped`, in words."""
-    rows = [
-        {
-            "file": item.file,
-            "line": item.line,
-            "rule": item.rule,
-            "refused": item.refused,
-            "message": item.message,
-            "stays": item.stays,
-        }
-        for item in findings
-    ]
-    return json.dumps({"schema_version": 1, "findings": rows, "skipped": list(skipped)}, indent=2)
-
-
-def as_sarif(findings: Iterable[Finding]) -> str:
-    """SARIF 2.1.0, as code scanning takes it: what blocks is a warning, what is only deprecated a note."""
-    known = [{"id": rule.id, "shortDescription": {"text": rule.about}} for rule in RULES]
-    results = [
-        {
-            "ruleId": item.rule,
-            "level": "warning" if item.rule != "lifespan" else "note",
-            "message": {"text": f"{'Not rewritten: ' if item.refused else ''}{item.message}"},
-            "locations": [
-                {"physicalLocation": {"artifactLocation": {"uri": uri(item.file)}, "region": {"startLine": item.line}}}
-            ],
-        }
-        for item in findings
-    ]
-    driver = {"name": "backend-hang-debug", "version": __version__, "rules": known}
-    return json.dumps(
-        {
-            "$schema": SCHEMA,
-            "version": "2.1.0",
-            "runs": [{"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}],
-        },
-        indent=2,
-    )
-
-
-def uri(file: str) -> str:
-    """Relative to the working directory where it is below that, as code scanning wants it."""
-    path = Path(os.path.abspath(file))
-    inside = Path.cwd() in path.parents
-    return quote(path.relative_to(Path.cwd()).as_posix()) if inside else path.as_uri()
+def set_up_process() -> None:
+    gc.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user sees

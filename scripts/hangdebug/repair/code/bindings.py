@@ -7,9 +7,9 @@ iterable of a comprehension belong to the scope around; a comprehension has a sc
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import field
-from typing import Callable
+from typing import Any, Callable
 
 from hangdebug.evidence.light import dataclass
 
@@ -17,6 +17,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 OPENS = frozenset((*FUNCTIONS, ast.ClassDef, *COMPREHENSIONS))
 PLAIN = frozenset(("ctx", "op"))  # the fields of no interest
+ATOMS = frozenset((str, int, bool, type(None)))  # what a field holds beside nodes and lists of them
 UNSET = ast.Constant(None)  # what a name that is only declared holds
 
 
@@ -59,41 +60,64 @@ class Scopes:
     star: bool = False  # whether a star import may have bound anything
 
 
+class Fields(dict[type, tuple[str, ...]]):
+    """For each kind of node the fields that may hold nodes."""
+
+    def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
+        leaf = kind in (ast.Name, ast.Constant)
+        self[kind] = () if leaf else tuple(name for name in kind._fields if name not in PLAIN)
+        return self[kind]
+
+
+FIELDS = Fields()
+
+
 def read_scopes(tree: ast.Module) -> Scopes:
-    """Without recursion: a generated expression may be deep."""
+    """Without recursion: a generated expression may be deep. It runs for each node of each text: plain code is fast."""
     scopes = Scopes(Scope(tree, None))
-    scopes.of[tree] = scopes.opened[tree] = scopes.module
-    todo: list[tuple[ast.AST, ast.AST, Scope]] = [(child, tree, scopes.module) for child in children(tree)]
+    parents, of = scopes.parents, scopes.of
+    of[tree] = scopes.opened[tree] = scopes.module
+    todo: list[ast.AST] = [tree]
     while todo:
-        node, parent, here = todo.pop()
-        kind = node.__class__
-        scopes.parents[node], scopes.of[node] = parent, here
-        if kind in RECORDS:
-            RECORDS[kind](scopes, node, here)
-        if kind in OPENS:
-            inner = scopes.opened[node] = Scope(node, here)
-            todo += [(child, node, scope) for child, scope in opening(node, here, inner)]
-        elif (
-            isinstance(node, ast.comprehension) and isinstance(parent, COMPREHENSIONS) and parent.generators[0] is node
-        ):
-            outer = scopes.of[parent]  # the first iterable is evaluated before the comprehension is entered
-            todo += [(child, node, outer if child is node.iter else here) for child in children(node)]
-        elif kind is not ast.Name and kind is not ast.Constant:
-            todo += [(child, node, here) for child in children(node)]
+        node = todo.pop()
+        kind, here = node.__class__, of[node]
+        record = RECORDS.get(kind)
+        if record:
+            record(scopes, node, here)
+        if kind in OPENS or kind is ast.comprehension:
+            for child, scope in with_scopes(scopes, node, here):
+                parents[child], of[child] = node, scope
+                todo.append(child)
+            continue
+        for child in children(node):
+            parents[child], of[child] = node, here
+            todo.append(child)
     scopes.calls.sort(
         key=lambda node: (node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0))
     )
     return scopes
 
 
+def with_scopes(scopes: Scopes, node: ast.AST, here: Scope) -> Iterable[tuple[ast.AST, Scope]]:
+    """The children of a node that opens a scope, or of a comprehension, each with the scope that it is looked up in."""
+    if not isinstance(node, ast.comprehension):
+        inner = scopes.opened[node] = Scope(node, here)
+        return opening(node, here, inner)
+    parent = scopes.parents[node]
+    if isinstance(parent, COMPREHENSIONS) and parent.generators[0] is node:
+        outer = scopes.of[parent]  # the first iterable is evaluated before the comprehension is entered
+        return [(child, outer if child is node.iter else here) for child in children(node)]
+    return [(child, here) for child in children(node)]
+
+
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes right below, but for what only says how a name is used or which operator it is."""
-    found = []
-    for name in node._fields:
-        value = getattr(node, name, None)
+    found: list[ast.AST] = []
+    for name in FIELDS[node.__class__]:
+        value: Any = getattr(node, name, None)
         if value.__class__ is list:
-            found += [each for each in value if isinstance(each, ast.AST)]
-        elif name not in PLAIN and isinstance(value, ast.AST):
+            found += [each for each in value if each.__class__ not in ATOMS]
+        elif value.__class__ not in ATOMS:
             found.append(value)
     return found
 

@@ -45,10 +45,24 @@ class File:
 
     text: str
     tree: ast.Module
-    scopes: Scopes
     starts: list[int]
     name: str = ""
     memo: dict[object, object] = field(default_factory=dict, repr=False)  # what `receivers` found out
+
+    @cached_property
+    def scopes(self) -> Scopes:
+        """Not needed by who only adds an import."""
+        return read_scopes(self.tree)
+
+    @cached_property
+    def imported(self) -> dict[tuple[Scope, str, int], str]:
+        """What `qualified` answered for names."""
+        return {}
+
+    @cached_property
+    def looked_up(self) -> dict[tuple[Scope, str], tuple[Scope | None, list[Binding]]]:
+        """What `lookup` answered. One rule after the other asks for the same names."""
+        return {}
 
     # -- where it stands -----------------------------------------------------------------------------
 
@@ -207,7 +221,12 @@ class File:
 
     def lookup(self, node: ast.AST, name: str) -> tuple[Scope | None, list[Binding]]:
         """The scope that binds the name where it stands at the node, and every binding there."""
-        scope: Scope | None = self.scopes.of[node]
+        place = self.scopes.of[node], name
+        if place not in self.looked_up:
+            self.looked_up[place] = self.look_up(*place)
+        return self.looked_up[place]
+
+    def look_up(self, scope: Scope | None, name: str) -> tuple[Scope | None, list[Binding]]:
         first = True
         while scope is not None:
             if scope.declared.get(name) is ast.Global:
@@ -233,6 +252,12 @@ class File:
             return f"{base}.{node.attr}" if base and not base.startswith("builtins.") else ""
         if not isinstance(node, ast.Name):
             return ""
+        place = self.scopes.of[node], node.id, depth
+        if place not in self.imported:
+            self.imported[place] = self.imported_as(node, depth)
+        return self.imported[place]
+
+    def imported_as(self, node: ast.Name, depth: int) -> str:
         scope, found = self.lookup(node, node.id)
         if scope is None:
             return f"builtins.{node.id}" if hasattr(builtins, node.id) and not self.scopes.star else ""
@@ -367,7 +392,7 @@ def make_file(text: str, tree: ast.Module, name: str) -> File:
     starts = [0]
     for row in LINES.findall(text):
         starts.append(starts[-1] + len(row))
-    return File(text, tree, read_scopes(tree), starts, name)
+    return File(text, tree, starts, name)
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
-from hangdebug.repair.code.bindings import FUNCTIONS
+from hangdebug.repair.code.bindings import FIELDS, FUNCTIONS
 from hangdebug.repair.code.file import File, parse
 from hangdebug.repair.code.imports import with_imports
 from hangdebug.repair.model import Edit, Finding, apply
@@ -42,15 +42,19 @@ def rewrite(
     line: int | None = None,
     exact: bool = False,
     imports: set[str] | None = None,
+    code: str = "",
 ) -> tuple[str, tuple[Finding, ...]]:
     """The source with every edit made that the search found, and a finding for each place.
 
     `line` limits it to what holds that line, or else, if not `exact`, to the function around it. The imports that
-    are needed are added, or given to `imports`, so that until `with_imports` every line keeps its number.
+    are needed are added, or given to `imports`, so that until `with_imports` every line keeps its number. What a
+    `# noqa` with the rule's `code` stands beside is left alone, unless its line was asked for.
     Raises SyntaxError, RecursionError and MemoryError.
     """
     file = parse(source, name)
     found = near_line(file, list(search(file)), line, exact)
+    if found and code and line is None and "noqa" in source.lower():
+        found = [item for item in found if not is_silenced(file, item, code)]
     after = apply(source, [edit for item in found for edit in item.edits])
     needed = {module for item in found for module in item.imports}
     if imports is None:
@@ -58,7 +62,8 @@ def rewrite(
     else:
         imports |= needed
     findings = {
-        Finding(rule, name, item.line or file.line(item.node), item.message, item.refused, item.stays) for item in found
+        Finding(rule, name, item.line or file.line(item.node), item.message, item.refused, item.stays, code)
+        for item in found
     }
     return after, tuple(sorted(findings, key=lambda item: (item.line, item.message)))
 
@@ -69,6 +74,36 @@ def near_line(file: File, found: list[Found], line: int | None, exact: bool) -> 
     close = [item for item in found if file.on_line(item.node, line)]
     inner = file.innermost(FUNCTIONS, line)
     return close or [item for item in found if inner and not exact and inner in (item.node, *file.above(item.node))]
+
+
+CODE = r"[A-Z]+[0-9]*\b"
+CODES = rf"(?P<only>(?:\s*:\s*|\s+)(?P<codes>{CODE}(?:[,\s]+{CODE})*)|\s*:)?"  # many leave the colon out
+NOQA = re.compile(rf"#\s*(?i:noqa)\b{CODES}")
+FILE_NOQA = re.compile(rf"#\s*hang:\s*(?i:noqa)\b{CODES}")
+
+
+def is_silenced(file: File, item: Found, code: str) -> bool:
+    """Whether a `# noqa` on the lines of its statement, or a `# hang: noqa` anywhere in the file, names the code."""
+    if FILE_NOQA.search(file.text) and any(names_code(FILE_NOQA, comment, code) for _, comment in file.layout.comments):
+        return True
+    line = item.line or file.line(item.node)
+    statement = file.statement(item.node)
+    body = getattr(statement, "body", None)
+    first = file.line(statement)
+    last = file.line(body[0]) - 1 if isinstance(body, list) else file.line_of(file.end(statement))
+    lines = range(first, last + 1) if first <= line <= last else range(line, line + 1)
+    start, end = file.starts[lines.start - 1], file.line_end(file.starts[lines.stop - 2])
+    return bool(NOQA.search(file.text, start, end)) and any(
+        start <= at < end and names_code(NOQA, comment, code) for at, comment in file.layout.comments
+    )
+
+
+def names_code(pattern: re.Pattern[str], comment: str, code: str) -> bool:
+    """Whether the comment is meant for the code: without a list of codes it is meant for all."""
+    found = pattern.search(comment)
+    if not found or not found["only"]:
+        return bool(found)
+    return any(code.startswith(each) for each in re.split(r"[,\s]+", found["codes"] or "") if each)
 
 
 # -- the lines that findings name ----------------------------------------------------------------------
@@ -160,7 +195,7 @@ def contents_of(tree: ast.Module) -> Contents:
             modules |= {name.split(".")[0] for name in whole}
             renamed.update({item.asname: item.name.split(".")[-1] for item in node.names if item.asname})
         inside = (kind is ast.AsyncFunctionDef) if kind in DEFINITIONS else running
-        for name in ("args",) if kind is ast.Lambda else node._fields if running else BLOCKS:
+        for name in ("args",) if kind is ast.Lambda else FIELDS[kind] if running else BLOCKS:
             value: Any = getattr(node, name, None)
             within = inside if name == "body" else running
             if value.__class__ is list:

@@ -32,7 +32,9 @@ class Rule:
     """
 
     id: str
+    code: str  # what users write behind "noqa:" and into settings: it never changes, and none is used again
     about: str
+    page: str
     needs: tuple[Need, ...]
     rewrite: Callable[..., tuple[str, tuple[Finding, ...]]]
 
@@ -41,8 +43,9 @@ class Rule:
 
 
 def rule(module: ModuleType) -> Rule:
-    about = (module.__doc__ or "").partition("\n")[0]
-    return Rule(module.ID, about, module.NEEDS, partial(rewrite, module.ID, module.search))
+    page = module.__doc__ or ""
+    search = partial(rewrite, module.ID, module.search, code=module.CODE)
+    return Rule(module.ID, module.CODE, page.partition("\n")[0], page, module.NEEDS, search)
 
 
 # A route made synchronous needs no other rule; awaited futures let an executor's exit be mended; the handlers of a

@@ -30,7 +30,7 @@ from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.model import Edit
 
-ID = "asyncio_lock"
+ID, CODE = "asyncio_lock", "HNG003"
 NEEDS = (Need((("async",), ("threading",), ("Lock",))),)
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield)
 THREADS = (

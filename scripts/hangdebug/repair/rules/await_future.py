@@ -46,7 +46,7 @@ from hangdebug.repair.code.future_waits import (
 )
 from hangdebug.repair.model import Edit, apply
 
-ID = "await_future"
+ID, CODE = "await_future", "HNG005"
 NEEDS = (
     Need((("Executor",),), frozenset(("wait", "map", "as_completed"))),
     Need((("concurrent",), ("wait", "as_completed")), frozenset(("wait", "as_completed"))),

@@ -35,7 +35,7 @@ from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.with_blocks import move_into_block
 from hangdebug.repair.model import Edit
 
-ID = "give_back"
+ID, CODE = "give_back", "HNG009"
 NEEDS = (Need((("async",), ("Client", "ession", "onnect", "acquire", "Redis", "redis", "getconn"))),)
 READ = re.compile(r"httpx\.(Async)?Client\(\)|requests\.(sessions\.)?[sS]ession\(\)")  # reads an answer to its end
 WITH, ASYNC, FINALLY = "with", "async with", "finally"

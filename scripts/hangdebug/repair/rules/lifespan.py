@@ -38,7 +38,7 @@ from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.project import other_files
 from hangdebug.repair.model import Edit
 
-ID = "lifespan"
+ID, CODE = "lifespan", "HNG008"
 NEEDS = (Need((("on_event",),)),)
 APPS = ("fastapi.FastAPI", "fastapi.applications.FastAPI", "starlette.applications.Starlette")
 OTHER_WAYS = ("on_event(", "add_event_handler(", "on_startup", "on_shutdown")

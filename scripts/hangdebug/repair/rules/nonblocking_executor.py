@@ -76,7 +76,7 @@ from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, chec
 from hangdebug.repair.code.work_waits import Judgement
 from hangdebug.repair.model import Edit
 
-ID = "nonblocking_executor"
+ID, CODE = "nonblocking_executor", "HNG006"
 NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
 BY_HAND = (
     "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "

@@ -24,7 +24,7 @@ from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.model import Edit
 
-ID = "read_pipes"
+ID, CODE = "read_pipes", "HNG010"
 NEEDS = (Need((("create_subprocess_",), ("PIPE",)), frozenset(("wait",))),)
 MAKERS = ("asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell")
 PIPES = ("asyncio.subprocess.PIPE", "subprocess.PIPE")

@@ -31,7 +31,7 @@ from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.with_blocks import move_into_block
 from hangdebug.repair.model import Edit
 
-ID = "release_permit"
+ID, CODE = "release_permit", "HNG004"
 NEEDS = (Need((("async",), ("acquire",), ("release",)), frozenset(("acquire",))),)
 MAKERS = frozenset(f"asyncio.{name}()" for name in ("Semaphore", "BoundedSemaphore", "Lock"))
 FAILS = (ast.Await, ast.Call, ast.Yield, ast.AsyncFor, ast.AsyncWith, ast.Return, ast.Raise)

@@ -25,7 +25,7 @@ from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.model import Edit
 
-ID = "sleep"
+ID, CODE = "sleep", "HNG002"
 NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
 
 

@@ -34,7 +34,7 @@ from hangdebug.repair.code.thread_safety import why_not_in_thread
 from hangdebug.repair.model import Edit
 from hangdebug.repair.rules import to_thread
 
-ID = "sync_endpoint"
+ID, CODE = "sync_endpoint", "HNG001"
 APPS = ("fastapi.FastAPI", "fastapi.APIRouter", "fastapi.routing.APIRouter", "fastapi.applications.FastAPI")
 VERBS = frozenset("get post put patch delete head options trace api_route".split())
 PAUSES = (ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Yield, ast.YieldFrom)

@@ -62,7 +62,7 @@ from hangdebug.repair.code.receivers import function_called, is_plain, what_is
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
-ID = "to_thread"
+ID, CODE = "to_thread", "HNG007"
 VERBS = "get post put patch delete head options request".split()
 CHILD, NAMES = "waits for a child process", "waits for the name service"
 HASH = "computes for a long time, on purpose"
