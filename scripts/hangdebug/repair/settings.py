@@ -21,13 +21,12 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from hangdebug.errors import BadRequest, ours
-from hangdebug.evidence.light import dataclass
 from hangdebug.repair.rules import RULES, Rule
 
 KEYS = ("select", "ignore", "exclude", "per-file-ignores", "baseline")
