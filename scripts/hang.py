@@ -56,7 +56,7 @@ if keeps_bytecode():
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 
-from hangdebug.files import heard, listen
+from hangdebug.files import heard, listen, obey
 
 if __name__ == "__main__":
     try:
@@ -67,4 +67,4 @@ if __name__ == "__main__":
         heard.append(0)  # nothing is left to put away
         sys.exit(status)
     except KeyboardInterrupt as stop:  # while it was loaded
-        sys.exit(128 + getattr(stop, "number", 2))
+        sys.exit(obey(stop))

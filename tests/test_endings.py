@@ -143,6 +143,29 @@ def test_an_ending_at_once_where_nothing_holds_it(quiet: None) -> None:
         end(signal.SIGHUP)
 
 
+DROPS = """
+import sys, time, weakref
+sys.path.insert(0, sys.argv[1])
+from hangdebug.files import Ended, end, listen, obey
+class Thing: pass
+listen()
+try:
+    thing = Thing()
+    kept = weakref.ref(thing, lambda ref: end(15))
+    del thing  # what its callback raises is dropped
+    time.sleep(9)
+except Ended as stop:
+    sys.exit(obey(stop))
+"""
+
+
+@pytest.mark.slow
+def test_an_ending_that_python_drops_is_sent_again() -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", DROPS, ROOT / "scripts"], stderr=subprocess.DEVNULL)
+    assert done.returncode == 128 + signal.SIGTERM and time.monotonic() - began < 8
+
+
 FAKE_SPY = """#!{python}
 import os, signal, sys, time
 if "--version" in sys.argv:

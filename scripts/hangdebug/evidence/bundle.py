@@ -96,7 +96,11 @@ def is_zip(path: Path) -> bool:
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
     """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
-    texts = read_archive(path) if path.is_file() else read_folder(path)
+    return evidence_in(read_archive(path) if path.is_file() else read_folder(path), path)
+
+
+def evidence_in(texts: Texts, path: Path) -> tuple[Evidence, ...]:
+    """The same of its parts by name. Raises BadBundle."""
     inside = sorted({name.split("/")[-2] for name in texts if "/" in name})
     root = next(
         (name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), ""
