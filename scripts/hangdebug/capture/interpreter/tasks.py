@@ -44,6 +44,8 @@ NONSENSE = (LookupError, ValueError, OverflowError)  # raised where a field read
 Executable = tuple[str, int, int, int]  # its path, device, inode and time of change
 NOT_KNOWN = "its interpreter's layout is not known, and nothing of it is started unless --probe-interpreter says so"
 
+MOVED = "its asyncio tasks were not read: their lists changed all the time, or stand elsewhere in this build"
+
 layouts: dict[Executable, Layout | Unreadable] = {}  # what probe() found out, by executable
 
 
@@ -65,7 +67,7 @@ def tasks_of(pid: int, layout: Layout | None = None) -> TaskList:
                     return walk(Objects(memory, layout), pid)
             except Moved:
                 continue
-        return ask_own_tool(pid)
+        return ask_own_tool(pid) if executable_of(pid) in layouts else TaskList((), MOVED)
     except HasOwnTool:
         return ask_own_tool(pid)
     except Unreadable as error:
