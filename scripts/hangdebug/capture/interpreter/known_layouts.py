@@ -45,8 +45,8 @@ SIZES = {
     (3, 14): (152, 208, 152, 152, 56, 168, 112),
     (3, 15): (152, 208, 152, 152, 104, 168, 112),
 }
-# Where an interpreter says what stands where, from its `_PyRuntime` on: by the field of Layout; and where it describes a
-# code object, whose fields are OF_CODE further on. It says there too that it runs without its lock.
+# Where an interpreter says what stands where, from its `_PyRuntime` on: by the field of Layout; and where it describes
+# code objects, whose fields are OF_CODE further on. It says there too that it runs without its lock.
 PUBLISHED: dict[tuple[int, int], tuple[dict[str, int], int]] = {
     (3, 13): ({"interpreter": 40, "modules": 88}, 272),
     (3, 14): ({"interpreter": 40, "modules": 96, "threads": 72}, 312),
