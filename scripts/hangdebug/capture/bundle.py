@@ -157,13 +157,14 @@ def start_folder(folder: Path) -> None:
     files.make_folder(folder)
     if has_entries(folder):
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)
+    here = platform.uname()  # platform.platform() would start `uname -p`
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {
         "format": FORMAT,
         "version": 1,
         "taken": taken,
         "tool": __version__,
-        "platform": platform.platform(),
+        "platform": f"{here.system}-{here.release}-{here.machine}",
         "notes": [],
         "removed": {},
     }
