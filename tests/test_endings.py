@@ -190,6 +190,12 @@ def test_a_target_that_a_hanging_pyspy_left_stopped_is_let_go_on(
     assert psutil.Process(target).status() in ("running", "sleeping")
 
 
+def test_what_is_begun_side_by_side_is_done_however_much_it_is() -> None:
+    with bundle.side_by_side() as pool:
+        looks = [pool.submit(time.sleep, 0.01) for _ in range(40)]
+    assert [one.result() for one in looks] == [None] * 40
+
+
 def test_what_is_looked_at_side_by_side_ends_soon_where_the_run_is_ended() -> None:
     with pytest.raises(KeyboardInterrupt), bundle.side_by_side() as pool:  # noqa: PT012
         waits = pool.submit(pyspy.ending.wait, 20)

@@ -39,7 +39,7 @@ from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapsh
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.records import moment_of, parse_functions, parse_tasks
 
-MOST_FILES, MOST_BYTES = 5000, 256 << 20
+MOST_FILES, MOST_BYTES = 20_000, 256 << 20
 NEXT = ours("capture", "--pid", "PID")
 GZIP, BLOCK = b"\x1f\x8b", 1024  # how such a file begins; and what a tar adds to each of its files, about
 SAMPLE = re.compile(r"^sample-(\d{1,9})\.(?:json|txt)$")
