@@ -19,6 +19,7 @@ from hangdebug.capture import bundle, proc, pyspy
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import NoProcess, NotPython
 from hangdebug.evidence.bundle import read_bundle
+from hangdebug.evidence.model import Evidence, Frame, KernelWait, Reading, Snapshot, Thread
 from hangdebug.observe import observe, observe_briefly
 
 HANG = Path(__file__).parents[1] / "scripts" / "hang.py"
@@ -238,3 +239,37 @@ def test_two_captures_at_once_both_answer() -> None:
         ]
         answers = [job.communicate(timeout=120)[0].decode() for job in jobs]
     assert all("confidence" in answer for answer in answers) and all(job.returncode == 0 for job in jobs)
+
+
+def in_calls(*calls: tuple[str, int]) -> Evidence:
+    """A worker thread that the kernel had in these calls: three before the first attach, then one with each sample."""
+    frames = (Frame("send", "/srv/app/push.py", 7), Frame("work", "/srv/app/push.py", 20))
+    sample = Snapshot((Thread(frames, "pusher", 7, active=False),), 5)
+    readings = tuple(Reading(n / 10, {7: KernelWait(name, (3, at), "fd 3", "S")}) for n, (name, at) in enumerate(calls))
+    return Evidence((sample,) * (len(calls) - 3), attached=readings[3:], readings=readings[:3])
+
+
+@pytest.mark.parametrize(
+    "then, said",
+    [(("futex", 1), True), (("sendto", 90), True), (("sendto", 1), False)],
+    ids=["another call", "the rest of it", "the same, begun again"],
+)
+def test_a_write_that_the_look_cut_short_is_told(then: tuple[str, int], said: bool) -> None:
+    answer = diagnose(in_calls(*[("sendto", 1)] * 4, then, then))
+    assert any("to attach cuts a write short" in line for line in answer.doubts) == said
+    moves = diagnose(in_calls(("sendto", 1), ("sendto", 2), ("sendto", 3), ("sendto", 4), then, then))
+    assert not any("to attach cuts a write short" in line for line in moves.doubts)
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_blocked_send_that_is_cut_short_is_told_live() -> None:
+    code = (
+        "import socket, threading, time\none, other = socket.socketpair()\n"
+        "def push():\n    one.send(bytes(50 << 20))\n    time.sleep(600)\n"
+        "threading.Thread(target=push, name='pusher', daemon=True).start()\ntime.sleep(0.5)\n"
+        "print('ready', flush=True); time.sleep(600)"
+    )
+    with running(code) as target:
+        answer = worst(map(diagnose, observe_briefly(resolve(target.pid), lambda line: None)))
+    assert any(line.startswith("pusher stood in one write") for line in answer.doubts), answer.doubts
