@@ -26,7 +26,7 @@ from hangdebug.files import Ended, end, heard, held, uninterrupted
 ROOT = Path(__file__).parents[1]
 HANG, DUMP = ROOT / "scripts" / "hang.py", ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 TINY = ROOT / "tests" / "tiny_server.py"
-MOMENTS = 50 if os.environ.get("HANG_LONG") else 2
+MOMENTS = 50 if os.environ.get("HANG_LONG") else 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WAITS = """
 import threading, time
@@ -64,14 +64,22 @@ def target() -> Iterator[int]:
             process.kill()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A shell starts what it leaves in the background with SIGINT ignored, and so would all that we start here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.live
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_run_that_is_ended_leaves_nothing(verb: str, target: int, tmp_path: Path) -> None:
+def test_a_run_that_is_ended_leaves_nothing(verb: str, target: int, ctrl_c: None, tmp_path: Path) -> None:
     words, takes = VERBS[verb]
     chance = random.Random(verb)
     for moment in range(MOMENTS):
-        number = SIGNALS[moment % 3] if moment else signal.SIGTERM
+        number = SIGNALS[moment % 3]
         work, scratch, mark = tmp_path / f"work{moment}", tmp_path / f"tmp{moment}", uuid.uuid4().hex
         work.mkdir()
         scratch.mkdir()
