@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Name what hangs a Python web backend. Run `hang.py --help`; diagnosing a dump or a bundle needs Python alone."""
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,import-not-found"
 
 import os
 import sys
+from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal  # the module around it takes longer to load
+
+if __name__ == "__main__" and getsignal(SIGINT) is default_int_handler:
+    signal(SIGINT, SIG_DFL)  # as long as nothing is there to be put away, Ctrl-C just ends it
 
 if sys.version_info < (3, 9):
     sys.exit(

@@ -99,7 +99,7 @@ def test_a_run_that_is_ended_leaves_nothing(verb: str, target: int, ctrl_c: None
                 job.send_signal(number)
             _, errors = job.communicate(timeout=30)
         said = f"{verb}, {number.name} after {after:.2f} s: status {job.returncode}\n{errors}"
-        assert "Traceback" not in errors, said
+        assert "Traceback" not in errors or "hang.py" not in errors, said  # but where Python itself was starting
         assert job.returncode in (0, 1, 128 + number, -number), said
         assert not left_running(mark), said
         assert not [*scratch.iterdir(), *work.rglob("*.part"), *work.rglob(".hang-*")], said
