@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours, printable
-from hangdebug.files import obey
+from hangdebug.files import listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -27,6 +27,8 @@ UNDECIDED = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
+    if argv is None:  # the program itself, however it was started
+        listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in a dump may hold what this terminal cannot show
             stream.reconfigure(errors="backslashreplace")
