@@ -14,7 +14,7 @@ ifeq ($(origin PORT),command line)
 TARGET += --port '$(PORT)'
 endif
 
-.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers bench scan release lock clean venv venv-notebook venv-tests
+.PHONY: help triage test fast coverage lint types notebook app pictures skill zoo bundles claims peers bench fuzz secrets soak scan release lock clean venv venv-notebook venv-tests
 
 help:
 	@echo 'make triage            hang the bundled news service, name the cause, repair a copy, prove it'
@@ -33,6 +33,9 @@ help:
 	@echo 'make bundles           record the evidence of every server that has no bundle in tests/bundles (NAMES="sleep lock": these anew)'
 	@echo 'make peers             hang some servers and print what py-spy, pystack, hydroid and asyncio tell of them'
 	@echo 'make bench             measure how fast it is, beside py-spy; say which target is missed, write docs/bench.md'
+	@echo 'make fuzz              feed every reader, the memory layer and the rewrites with nonsense (SECONDS=60 each, FUZZ=--atheris)'
+	@echo 'make secrets           plant 90 secrets of 30 kinds, and count what gets through into a bundle'
+	@echo 'make soak              diagnose a server under steady load each second (SECONDS=600): false alarms, its p99, memory'
 	@echo 'make scan              let a security scanner read the skill; docs/scan.md explains what it finds'
 	@echo 'make release           VERSION=0.2.0: bump it everywhere, rebuild, check, commit, tag; nothing is pushed'
 	@echo 'make claims            run what is commonly said about executors on this Python, print what happened'
@@ -91,6 +94,16 @@ peers: venv-tests
 
 bench: venv-tests
 	@$(ENV_PYTHON) tooling/bench.py --write $(if $(PYSTACK),--pystack '$(PYSTACK)') $(if $(PYTHON314),--python314 '$(PYTHON314)')
+
+fuzz: venv-tests
+	@$(ENV_PYTHON) tooling/fuzz.py --jobs 2 $(if $(SECONDS),--seconds '$(SECONDS)') $(FUZZ)
+
+secrets: venv-tests
+	@$(ENV_PYTHON) tooling/planted.py
+
+soak: venv-tests
+	@sh tooling/need.sh curl
+	@$(ENV_PYTHON) tooling/soak.py $(if $(SECONDS),--seconds '$(SECONDS)')
 
 scan: venv-tests
 	@$(ENV_PYTHON) tooling/scan.py

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Name what hangs a Python web backend. Run `hang.py --help`; diagnosing a dump or a bundle needs Python alone."""
 
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,import-not-found"
 
 import os
 import sys
+from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal  # the module around it takes longer to load
+
+if __name__ == "__main__" and getsignal(SIGINT) is default_int_handler:
+    signal(SIGINT, SIG_DFL)  # as long as nothing is there to be put away, Ctrl-C just ends it
 
 if sys.version_info < (3, 9):
     sys.exit(
@@ -56,7 +60,7 @@ if keeps_bytecode():
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 
-from hangdebug.files import heard, listen
+from hangdebug.files import heard, listen, obey
 
 if __name__ == "__main__":
     try:
@@ -67,4 +71,4 @@ if __name__ == "__main__":
         heard.append(0)  # nothing is left to put away
         sys.exit(status)
     except KeyboardInterrupt as stop:  # while it was loaded
-        sys.exit(128 + getattr(stop, "number", 2))
+        sys.exit(obey(stop))

@@ -207,6 +207,8 @@ def with_lists() -> Iterator[int]:
 def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each node's two neighbours must name it; then the interpreter is asked itself."""
     with with_lists() as pid:
+        monkeypatch.setattr(tasks, "layouts", {})
+        monkeypatch.setattr(tasks, "known_layout", lambda pid: None)
         tasks.probe(pid)
         nodes = [task.id + layout_for(pid).task_node for task in tasks_of(pid).tasks]
         honest = Memory.word
@@ -214,6 +216,9 @@ def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: py
         with pytest.raises(Moved), open_memory(pid) as memory:
             walk(Objects(memory, layout_for(pid)), pid)
         found = tasks_of(pid)
+        known = layout_for(pid)
+        monkeypatch.setattr(tasks, "layouts", {})
+        assert tasks_of(pid, known).note == tasks.MOVED  # nothing is started that was not asked for
     assert found.note == asyncio_pstree.NOTE and len(found.tasks) == len(nodes)
 
 
@@ -245,7 +250,7 @@ def test_the_tasks_of_a_known_python_are_read_with_nothing_started(python: Path,
         tasks.probe(pid)
         found = tasks_of(pid)
         monkeypatch.undo()
-    assert found.note == "" and len(found.tasks) == 20
+    assert found.note == "" and len(found.tasks) == (19 if "3.14" in str(python) or "3.15" in str(python) else 20)
 
 
 @pytest.mark.live

@@ -6,7 +6,6 @@ import argparse
 import io
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours, printable
+from hangdebug.files import listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -27,6 +27,8 @@ UNDECIDED = 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; print errors as what, why and the next command. Returns the exit status."""
+    if argv is None:  # the program itself, however it was started
+        listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name in a dump may hold what this terminal cannot show
             stream.reconfigure(errors="backslashreplace")
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         print(f"\n{our_name()}: interrupted; what is already written stays", file=sys.stderr)
-        return 128 + getattr(stop, "number", signal.SIGINT)
+        return obey(stop)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -111,17 +111,30 @@ def cannot_write(path: Path | str, error: Exception) -> CannotWrite:
 
 # -- Ctrl-C, SIGTERM, a terminal that is closed --------------------------------------------------------
 
+SOON = 0.02  # seconds
 ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP")
 held: list[int] = []  # one entry for each block that holds an ending back now
 heard: list[int] = []  # the signals that came; only the first is obeyed, the rest are what impatience sends
 
 
 class Ended(KeyboardInterrupt):
-    """A signal that ends this run. Everything is put away on its way up."""
+    """A signal that ends this run. Everything is put away on its way up.
+
+    Where Python drops it, as it does in a finalizer and in a callback of the import system, it comes again.
+    """
+
+    obeyed = False
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+    def __del__(self) -> None:
+        if not self.obeyed and signal.getsignal(self.number) is end:
+            number = self.number
+            heard.clear()
+            signal.signal(signal.SIGALRM, lambda *_: end(number))
+            signal.setitimer(signal.ITIMER_REAL, SOON)  # what is raised here and now would be dropped too
 
 
 def listen() -> None:
@@ -136,6 +149,13 @@ def end(number: int, frame: object = None) -> None:
     heard.append(number)
     if len(heard) == 1 and not held:
         raise Ended(number)
+
+
+def obey(stop: KeyboardInterrupt) -> int:
+    """The exit status of a run that was ended so, as a shell knows it."""
+    if isinstance(stop, Ended):
+        stop.obeyed = True
+    return 128 + getattr(stop, "number", signal.SIGINT)
 
 
 @contextmanager

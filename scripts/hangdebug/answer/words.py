@@ -12,7 +12,7 @@ from hangdebug.errors import ours
 from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
-from hangdebug.scene.loop import spins
+from hangdebug.scene.loop import spins, writes_ended
 from hangdebug.scene.requests import innocence, standing_threads
 from hangdebug.scene.rings import NOBODY, node_name
 from hangdebug.scene.scene import Scene, identity
@@ -230,6 +230,11 @@ def doubts(found: Found) -> list[str]:
     read = scene.evidence.snapshots[-1].read
     lines += [f"Of the text {read}."] if ";" in read else []
     lines += [f"While the evidence was taken: {note}" for note in scene.evidence.notes]
+    lines += [
+        f"{name} stood in one write until the first attach, and then in another call: to attach cuts a write short, so "
+        "that it moved says nothing."
+        for name in writes_ended(scene)[:MOST_TOLD]
+    ]
     return lines
 
 

@@ -22,7 +22,7 @@ from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
-from hangdebug.errors import BadRequest, HangError, ours
+from hangdebug.errors import BadRequest, HangError, NoProcess, ours
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.excerpts import add_excerpts
@@ -120,12 +120,13 @@ def side_by_side() -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(AT_ONCE + 1)
     try:
         yield pool
+        pool.shutdown()
     except BaseException:
         pyspy.ending.set()
         raise
     finally:
         with files.uninterrupted():
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # nothing is left of them, but where the block was interrupted
             pyspy.ending.clear()
 
 
@@ -157,13 +158,14 @@ def start_folder(folder: Path) -> None:
     files.make_folder(folder)
     if has_entries(folder):
         raise BadRequest(f"{folder} is not empty.", "Evidence of two moments must not be mixed.", other)
+    here = platform.uname()  # platform.platform() would start `uname -p`
     taken = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     manifest = {
         "format": FORMAT,
         "version": 1,
         "taken": taken,
         "tool": __version__,
-        "platform": platform.platform(),
+        "platform": f"{here.system}-{here.release}-{here.machine}",
         "notes": [],
         "removed": {},
     }
@@ -205,6 +207,7 @@ def capture_process(
     `seen` is set when the first sample is on disk.
     """
     place = folder / str(pid)
+    seen_as[pid] = proc.identity(pid)
     process = processes.facts(pid, supervisor)
     files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
@@ -240,6 +243,25 @@ def capture_process(
             write_part(place / "net-after.txt", after)
 
 
+seen_as: dict[int, tuple[str, int, int] | None] = {}  # what each process was when its capture began
+
+
+def is_still(pid: int) -> bool:
+    """Whether `pid` is the process, and runs the program, of which the capture began."""
+    return pid not in seen_as or proc.identity(pid) == seen_as[pid]
+
+
+def check_still(pid: int) -> None:
+    """Raises NoProcess where the number is another process's now, or it runs another program."""
+    if not is_still(pid):
+        now = proc.identity(pid)
+        same = now is not None and now[:1] == (seen_as.get(pid) or ("",))[:1]
+        why = "It replaced itself by exec." if same else "It ended, and its number may be another process's by now."
+        raise NoProcess(
+            f"Process {pid} is not the one any more that was looked at first.", why, f"ps -o pid,lstart,args -p {pid}"
+        )
+
+
 @dataclass(frozen=True)
 class Plan:
     """How many samples, whether each is a look at the stacks, and how many seconds lie between two."""
@@ -273,6 +295,7 @@ def take_samples(
         else:
             try:
                 dump = pyspy.dump(pid, missed.append)
+                check_still(pid)
             except HangError as error:
                 if index == 0:
                     raise
@@ -289,7 +312,7 @@ def take_samples(
         taken += 1
         if index == plan.samples - 1 or pause(plan.pause):
             break
-    if proc.has_proc(pid) and snapshots:
+    if proc.has_proc(pid) and snapshots and is_still(pid):
         keep_tasks(pid, place)
         keep_clients(pid, place, process.listening)
     if missed:
@@ -326,10 +349,9 @@ def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> 
     """A second of sampling: whether the loop's thread is ever seen outside of where the samples saw it."""
     threads = len(list(Path(f"/proc/{pid}/task").glob("*"))) if proc.has_proc(pid) else 0
     try:
-        write_part(
-            place / "profile.raw",
-            proc.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE)),
-        )
+        stacks = proc.stacks_with_our_ids(pid, pyspy.record(pid, LOW_RATE if threads > MANY_THREADS else RATE))
+        check_still(pid)
+        write_part(place / "profile.raw", stacks)
         say(f"process {pid}: in doubt, so it was sampled for a second")
     except HangError as error:
         say(f"process {pid}: {error.what}")
@@ -354,6 +376,7 @@ def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> No
     """One dump with native frames, of which those are kept that are neither Python's, nor the system's."""
     try:
         rows = json.loads(proc.dump_with_our_ids(pid, pyspy.dump_native(pid))[0])
+        check_still(pid)
     except HangError as error:
         say(f"process {pid}: {error.what}")
         return
@@ -371,7 +394,7 @@ def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> No
 
 def watch_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
     """A second in which nothing attaches: whether waiting threads wake by themselves."""
-    if not proc.has_proc(pid):
+    if not proc.has_proc(pid) or not is_still(pid):
         return
     for index in range(2):
         time.sleep(index)

@@ -22,6 +22,7 @@ from hangdebug.evidence.tcp import connections
 
 MOST_THREADS = 20_000
 MOST_POLLED = 16
+STARTED = 19  # of the fields of /proc/PID/stat behind its name
 MOST_SHARERS = 4
 CHILD_COMMAND = 3  # words of a child's command line that are kept
 WRITES = ("write", "writev", "sendto", "sendmsg")
@@ -141,6 +142,19 @@ def is_stuck_alone(pid: int) -> bool:
     reading_ = text_of(f"/proc/{pid}/task/{pid}/syscall") or ""
     name, args = syscall(reading_, TABLES.get(platform.machine(), {}))
     return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
+
+
+def identity(pid: int) -> tuple[str, int, int] | None:
+    """When it started, and its program: they tell it from a later one of its number, and from what an exec makes of it.
+
+    None where they are hidden.
+    """
+    stat = (text_of(f"/proc/{pid}/stat") or "").rpartition(") ")[2].split()
+    try:
+        program = os.stat(f"/proc/{pid}/exe")
+        return stat[STARTED], program.st_dev, program.st_ino
+    except (OSError, IndexError):
+        return None
 
 
 def tracer_of(pid: int) -> tuple[int, str] | None:
@@ -332,8 +346,8 @@ def dump_with_our_ids(pid: int, dump: str) -> tuple[str, int]:
         if stray and not foreign:
             own = our_id(pid, known, None, row.get("thread_id"))
             own = next(iter(free), None) if own is None and len(known) == 1 else own
-            if own is None and not os.path.exists(f"/proc/{inner}"):
-                continue  # it ended since it was seen
+            if (own is None or inner > pid) and not os.path.exists(f"/proc/{inner}"):
+                continue  # it ended since it was seen; a number from before a fork is lower than the process's own
             row.update(os_thread_id=own if own in free else None, active=None)
             free.discard(own)
             wrong += 1

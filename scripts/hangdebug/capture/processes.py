@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 from hangdebug.capture import redact
@@ -203,6 +204,12 @@ def running_process(pid: int) -> Running:
         if process.status() != ps.STATUS_ZOMBIE:
             return process
         why = "It has ended, and its parent has not collected its exit status yet."
+        if len(list(Path(f"/proc/{pid}/task").glob("*"))) > 1:
+            raise NoProcess(
+                f"The main thread of process {pid} has ended, and others go on.",
+                "The kernel shows neither its program nor its memory any more, so its Python cannot be found.",
+                f"ls /proc/{pid}/task   # the threads that run; a debugger can attach to one: gdb -p TID",
+            )
     except (ps.NoSuchProcess, ValueError, OverflowError):
         why = "It ended, or the number is wrong."
     except ps.AccessDenied:

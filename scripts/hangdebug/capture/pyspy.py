@@ -125,9 +125,10 @@ def without_pause(pid: int) -> list[str]:
 def dump_native(pid: int) -> str:
     """The same with the frames of C and of compiled code, once: it is paused for longer. Raises as `dump` does."""
     done = run_pyspy(pid, ["dump", "--native", "--json", "--pid", str(pid)])
-    if done.returncode == 0 and done.stdout.strip():
-        return done.stdout
-    raise error_of(pid, done.stderr)
+    trouble = trouble_with(pid, done)
+    if trouble is not None:
+        raise error_of(pid, trouble)
+    return done.stdout
 
 
 def record(

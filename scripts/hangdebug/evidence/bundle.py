@@ -25,7 +25,6 @@ Every part but one sample may be missing: a process can die half way.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +39,9 @@ from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapsh
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.records import moment_of, parse_functions, parse_tasks
 
-MOST_FILES, MOST_BYTES = 5000, 256 << 20
+MOST_FILES, MOST_BYTES = 20_000, 256 << 20
 NEXT = ours("capture", "--pid", "PID")
+GZIP, BLOCK = b"\x1f\x8b", 1024  # how such a file begins; and what a tar adds to each of its files, about
 SAMPLE = re.compile(r"^sample-(\d{1,9})\.(?:json|txt)$")
 TASKS = re.compile(r"^tasks-\d+\.json$")
 QUEUES = re.compile(r"^queues-\d+\.json$")
@@ -81,7 +81,7 @@ def is_tar(path: Path) -> bool:
     """By its first bytes: a dump pasted into a file may be large, and to try it as an archive takes long."""
     with path.open("rb") as opened:
         start = opened.read(262)
-    return start[:2] == b"\x1f\x8b" or start[257:262] == b"ustar"
+    return start[:2] == GZIP or start[257:262] == b"ustar"
 
 
 def is_zip(path: Path) -> bool:
@@ -96,11 +96,17 @@ def is_zip(path: Path) -> bool:
 
 def read_bundle(path: Path) -> tuple[Evidence, ...]:
     """The evidence of each process in the bundle, in the order of the manifest. Raises BadBundle."""
-    texts = read_archive(path) if path.is_file() else read_folder(path)
+    return evidence_in(read_archive(path) if path.is_file() else read_folder(path), path)
+
+
+def evidence_in(texts: Texts, path: Path) -> tuple[Evidence, ...]:
+    """The same of its parts by name. Raises BadBundle."""
     inside = sorted({name.split("/")[-2] for name in texts if "/" in name})
-    root = next(
-        (name[: -len("manifest.json")] for name in sorted(texts, key=len) if name.endswith("manifest.json")), ""
-    )
+    shortest = sorted(texts, key=len)
+    root = next((name[: -len("manifest.json")] for name in shortest if name.endswith("manifest.json")), None)
+    if root is None:  # it was lost: what holds the folder of a process
+        folders = (name.rsplit("/", 2)[0] for name in shortest if name.count("/") > 1)
+        root = next((f"{folder}/" for folder in folders), "")
     manifest = json_object(texts.get(root + "manifest.json", "{}"))
     pids = [name for name in inside if PID.match(name)]
     found = [
@@ -266,22 +272,12 @@ def by_number(name: str) -> list[int]:
 
 def read_archive(path: Path) -> Texts:
     """The text of every member. Nothing is unpacked to disk, so no name in an archive can lead out of it."""
-    import tarfile
-    import zipfile
-
     try:
         return read_tar(path) if is_tar(path) else read_zip(path)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-        EOFError,
-        ValueError,
-    ) as error:
-        raise BadBundle(f"{path} cannot be read as an archive.", str(error), NEXT) from error
+    except BadBundle:
+        raise
+    except Exception as error:
+        raise BadBundle(f"{path} cannot be read as an archive.", str(error) or type(error).__name__, NEXT) from error
 
 
 def read_zip(path: Path) -> Texts:
@@ -295,11 +291,13 @@ def read_zip(path: Path) -> Texts:
 
 def read_tar(path: Path) -> Texts:
     """What capture.sh packs. The sizes stand between the files, so the limit is looked at before each is read."""
-    import tarfile
+    import gzip
 
     texts: dict[str, str] = {}
     size = 0
-    with tarfile.open(path, "r|*") as opened:
+    with path.open("rb") as start:
+        packed = start.read(2) == GZIP
+    with (gzip.open if packed else open)(path, "rb") as raw, tar_of(Bounded(raw, path)) as opened:
         for member in opened:
             size += member.size
             check_limits(path, len(texts), size)
@@ -307,6 +305,25 @@ def read_tar(path: Path) -> Texts:
             if file is not None:
                 texts[member.name] = file.read().decode("utf-8", "replace")
     return texts
+
+
+def tar_of(stream: Any) -> Any:
+    import tarfile
+
+    return tarfile.open(fileobj=stream, mode="r|")
+
+
+class Bounded:
+    """A stream of which no more is read than a bundle may hold: a header can say that it is as long as it likes."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        self.stream, self.path, self.count = stream, path, 0
+
+    def read(self, size: int = -1) -> bytes:
+        found: bytes = self.stream.read(size)
+        self.count += len(found)
+        check_limits(self.path, 0, self.count - MOST_FILES * BLOCK)
+        return found
 
 
 def read_folder(path: Path) -> Texts:

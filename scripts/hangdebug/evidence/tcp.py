@@ -111,7 +111,7 @@ def with_sockets(process: Process, text: str, files: Mapping[int, str], net: str
     A live capture finds that out with psutil; capture.sh leaves it to be counted, one fact a line:
     `range 32768 60999`, `listened 1F40`, `unix 41325`, `epoll 5 7`.
     """
-    said = [line.split() for line in text.splitlines()]
+    said = [line.split() for line in text.splitlines() if line.strip()]
     unix = {words[1] for words in said if words[0] == "unix" and len(words) == 2}
     listened = {number(words[1], 16) for words in said if words[0] == "listened" and len(words) == 2}
     handed_out = next(

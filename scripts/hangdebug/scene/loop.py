@@ -101,6 +101,24 @@ def held_before_attach(scene: Scene) -> Wait | None:
     return replace(wait(scene, first), kernel=last)
 
 
+def writes_ended(scene: Scene) -> tuple[str, ...]:
+    """The threads beside the loop's whose write the look itself may have ended, by name: see held_before_attach()."""
+    readings = scene.evidence.readings
+    later = [one for one in scene.evidence.attached if one is not None][1:]
+    if len(readings) < LEAST_READINGS or not later:
+        return ()
+    loops = {view.thread.os_id for view in scene.loop}
+    names = {thread.os_id: thread.name for thread in scene.evidence.snapshots[-1].threads}
+    found = []
+    for os_id, last in readings[-1].waits.items():
+        calls = {(one.waits[os_id].syscall, one.waits[os_id].args) for one in readings if os_id in one.waits}
+        now = later[-1].waits.get(os_id)
+        if last.syscall in WRITES and len(calls) == 1 and os_id not in loops and os_id in names:
+            same = now is not None and (now.syscall, now.args) in calls  # nothing was put yet, and it was begun again
+            found += [] if same else [names[os_id] or f"thread {os_id}"]
+    return tuple(found)
+
+
 def spins(scene: Scene) -> Frame | None:
     """Where the loop's thread burns a CPU and is in no one handler: the library's function that most samples have.
 

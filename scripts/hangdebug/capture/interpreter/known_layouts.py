@@ -1,4 +1,4 @@
-"""The layouts of CPython 3.9 to 3.13, measured beforehand (layout.py): nothing has to be started to read a process.
+"""The layouts of CPython 3.9 to 3.15, measured beforehand (layout.py): nothing has to be started to read a process.
 
 From 3.13 on the interpreter publishes where a part of it stands (`_Py_DebugOffsets`, at the start of `_PyRuntime`), and
 that is taken from there.
@@ -17,13 +17,22 @@ from hangdebug.capture.interpreter.memory import Unreadable, open_memory
 from hangdebug.capture.interpreter.objects import BASIC_SIZE, FIRST, Objects
 from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, Runtime, runtime_of
 
-# The fields of Layout from `interpreter` to `wide`, in their order there, and then `task_cancels`.
+# The fields of Layout from `interpreter` to `wide`, in their order there, then the six that are known from 3.14 on, and
+# at last `task_cancels`.
 ROWS = {
     (3, 9): (32, 856, 112, 104, 120, 64, 40, 176, 56, 32, 16, 104, 152, 144, 160, 80, 48, 864, 24, 48, 72, 0),
     (3, 10): (32, 856, 112, 104, 120, 64, 40, 176, 48, 24, 16, 96, 160, 152, 168, 88, 48, 872, 24, 48, 72, 0),
     (3, 11): (40, 888, 128, 112, 136, 32, 72, 184, 40, 112, 112, 24, 136, 128, 144, 88, 48, 872, 24, 48, 72, 168),
     (3, 12): (40, 944, 128, 112, 136, 32, 68, 192, 32, 72, 72, 56, 136, 128, 144, 88, 48, 880, 24, 40, 56, 168),
     (3, 13): (632, 7656, 128, 112, 136, 32, 68, 200, 32, 72, 72, 56, 120, 112, 128, 96, 48, 880, 24, 40, 56, 104),
+    (3, 14): (
+        *(808, 7688, 128, 112, 136, 32, 68, 208, 32, 72, 72, 56, 128, 120, 136, 104, 48, 880, 32, 40, 56),
+        *(7344, 10880, 8, 880, 152, 7480, 112),
+    ),
+    (3, 15): (
+        *(936, 7592, 128, 112, 136, 32, 68, 208, 32, 72, 72, 56, 128, 120, 136, 104, 48, 888, 32, 40, 56),
+        *(7336, 10856, 8, 1048, 152, 7456, 112),
+    ),
 }
 # The sizes in bytes of these types: what a field moved to would change them.
 MEASURED = ("FunctionType", "CodeType", "CoroutineType", "FrameType", "ModuleType", "Task", "Future")
@@ -33,19 +42,17 @@ SIZES = {
     (3, 11): (136, 184, 152, 120, 56, 176, 128),
     (3, 12): (144, 192, 144, 120, 56, 176, 128),
     (3, 13): (144, 200, 144, 136, 56, 144, 104),
+    (3, 14): (152, 208, 152, 152, 56, 168, 112),
+    (3, 15): (152, 208, 152, 152, 104, 168, 112),
 }
-# Where an interpreter says what stands where, by the field of Layout; and where it says that it runs without its lock.
-PUBLISHED = {
-    "interpreter": 40,
-    "modules": 88,
-    "code_file": 280,
-    "code_name": 296,
-    "code_table": 304,
-    "code_first": 312,
-    "code_size": 344,
-    "ascii": 560,
+# Where an interpreter says what stands where, from its `_PyRuntime` on: by the field of Layout; and where it describes
+# code objects, whose fields are OF_CODE further on. It says there too that it runs without its lock.
+PUBLISHED: dict[tuple[int, int], tuple[dict[str, int], int]] = {
+    (3, 13): ({"interpreter": 40, "modules": 88}, 272),
+    (3, 14): ({"interpreter": 40, "modules": 96, "threads": 72}, 312),
+    (3, 15): ({"interpreter": 40, "modules": 96, "threads": 72}, 376),
 }
-PUBLISHES_SINCE = (3, 13)
+OF_CODE = {"code_file": 8, "code_name": 24, "code_table": 32, "code_first": 40, "code_size": 72}
 FREE_THREADED, FARTHEST = 16, 1 << 20
 MODULES = ("types", "_asyncio")  # that have them; without asyncio there are no tasks to read
 
@@ -68,8 +75,8 @@ def checked_layout(pid: int, runtime: Runtime) -> Layout | None:
     version, at = (major, minor), runtime.at or 0
     *row, cancels = ROWS[version]
     layout = replace(Layout(version, runtime.file.inode, at - runtime.file.start, *row), task_cancels=cancels)
-    if version >= PUBLISHES_SINCE:
-        layout = replace(layout, **published(pid, at))
+    if version in PUBLISHED:
+        layout = replace(layout, **published(pid, at, version))
     proof = layout, runtime.file.path
     if proof in proved:
         return layout
@@ -81,12 +88,14 @@ def checked_layout(pid: int, runtime: Runtime) -> Layout | None:
     return layout
 
 
-def published(pid: int, runtime: int) -> dict[str, Any]:
+def published(pid: int, runtime: int, version: tuple[int, int]) -> dict[str, Any]:
     """The fields of the layout that the interpreter in `pid` publishes. Raises Unreadable where it says nothing."""
     with open_memory(pid) as memory:
         if memory.read(runtime, len(SAYS_ITS_OFFSETS)) != SAYS_ITS_OFFSETS or memory.word(runtime + FREE_THREADED):
             raise Unreadable("what should be its description is something else")
-        found = {name: memory.word(runtime + place) for name, place in PUBLISHED.items()}
+        places, code = PUBLISHED[version]
+        places = {**places, **{name: code + place for name, place in OF_CODE.items()}}
+        found = {name: memory.word(runtime + place) for name, place in places.items()}
     if not all(0 < value < FARTHEST for value in found.values()):
         raise Unreadable("its description makes no sense")
     return found

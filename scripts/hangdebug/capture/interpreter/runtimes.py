@@ -231,7 +231,7 @@ def read_image(path: str, names: Iterable[str]) -> Image | None:
     try:
         with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as text:
             return parse_image(text, tuple(names)) if text[: len(MAGIC)] == MAGIC else None
-    except (OSError, ValueError, struct.error, IndexError):
+    except (OSError, ValueError, struct.error, IndexError, OverflowError):
         return None
     finally:
         os.close(descriptor)
@@ -320,7 +320,7 @@ def is_plain_interpreter(path: str) -> bool:
         if image is None or image.machine != X86_64 or os.stat(path).st_size - image.end > MOST_APPENDED:
             return False
         return any(leads_to_python(path, image, start) for start in mains(path, image))
-    except (OSError, struct.error):
+    except (OSError, struct.error, ValueError, OverflowError):
         return False
 
 

@@ -40,8 +40,11 @@ MOST_TASKS, MOST_SECONDS, ATTEMPTS = 20_000, 1.5, 5
 SETS = ("_all_tasks", "_scheduled_tasks", "_eager_tasks")
 STATES = {0: "pending", 1: "cancelled", 2: "finished"}
 FIRST_NAMES = 12
+NONSENSE = (LookupError, ValueError, OverflowError)  # raised where a field reads wrong
 Executable = tuple[str, int, int, int]  # its path, device, inode and time of change
 NOT_KNOWN = "its interpreter's layout is not known, and nothing of it is started unless --probe-interpreter says so"
+
+MOVED = "its asyncio tasks were not read: their lists changed all the time, or stand elsewhere in this build"
 
 layouts: dict[Executable, Layout | Unreadable] = {}  # what probe() found out, by executable
 
@@ -64,11 +67,13 @@ def tasks_of(pid: int, layout: Layout | None = None) -> TaskList:
                     return walk(Objects(memory, layout), pid)
             except Moved:
                 continue
-        return ask_own_tool(pid)
+        return ask_own_tool(pid) if executable_of(pid) in layouts else TaskList((), MOVED)
     except HasOwnTool:
         return ask_own_tool(pid)
     except Unreadable as error:
         return TaskList((), f"its asyncio tasks were not read: {error}")
+    except NONSENSE:
+        return TaskList((), "its asyncio tasks were not read: what stands in its memory makes no sense")
 
 
 def failed_tasks_of(pid: int) -> tuple[Task, ...]:
@@ -77,7 +82,7 @@ def failed_tasks_of(pid: int) -> tuple[Task, ...]:
         layout = layout_for(pid)
         with open_memory(pid) as memory:
             return failed_among(Objects(memory, layout), pid) if layout.version >= TASK_LISTS_SINCE else ()
-    except (Unreadable, LookupError, ValueError, OverflowError):
+    except (Unreadable, *NONSENSE):
         return ()
 
 
@@ -180,7 +185,7 @@ def walk(objects: Objects, pid: int) -> TaskList:
             return TaskList(tuple(found), f"only {len(found)} of its asyncio tasks were read")
         try:
             one = task_at(objects, at)
-        except (Unreadable, LookupError, ValueError, OverflowError):  # it moved on while it was read
+        except (Unreadable, *NONSENSE):  # it moved on while it was read
             skipped += 1
             continue
         if one is not None:
@@ -235,7 +240,7 @@ def files_of(pid: int) -> tuple[str, ...]:
                     if file and library_path(file) is None
                 )
             )
-    except Unreadable:
+    except (Unreadable, *NONSENSE):
         return ()
 
 
@@ -243,7 +248,7 @@ def file_of(objects: Objects, module: int) -> str:
     """A module's `__file__`, one of the first names that it gets; "" for one without."""
     try:
         return objects.text(objects.mapping(objects.memory.word(module + FIRST), FIRST_NAMES)["__file__"])
-    except (Unreadable, LookupError, ValueError, OverflowError):
+    except (Unreadable, *NONSENSE):
         return ""
 
 
@@ -362,7 +367,7 @@ def queues_of(pid: int) -> dict[int, int]:
             tables = [one[table] for one in names for table in TABLES.values() if table in one]
             rows = (row for at in tables for row in objects.pairs(objects.attributes(at)["data"]))
             return dict(queue_row(objects, reference, queue) for reference, queue in rows)
-    except (Unreadable, LookupError, ValueError, OverflowError):
+    except (Unreadable, *NONSENSE):
         return {}
 
 

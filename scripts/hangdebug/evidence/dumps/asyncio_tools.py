@@ -111,7 +111,7 @@ def tree(lines: list[str]) -> list[Task]:
     made: list[tuple[str, list[Frame]]] = []
     for line in lines:
         if "(T) " in line:
-            made.append((line[:1000].split("(T) ", 1)[1].strip(), []))
+            made.append((line.partition("(T) ")[2][:1000].strip(), []))
         elif made and any(mark in line for mark in ("\u2514", "\u251c", "`--", "+--")):
             found = BRANCH.match(line[:2000])
             call = CALL.match(found["what"].strip()) if found else None

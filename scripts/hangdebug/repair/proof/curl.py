@@ -24,6 +24,7 @@ from hangdebug.evidence.light import dataclass
 from hangdebug.files import uninterrupted
 
 COULD_NOT_RESOLVE, REFUSED, TIMED_OUT = 6, 7, 28  # exit codes of curl
+STATUS = re.compile(r"HTTP/[\d.]{1,5} ([0-9]{3})(?![^ ])")
 VARYING = re.compile(r" after \d+ ms")  # in curl's messages: the same trouble reads the same
 MOST_KEPT = 4 << 20  # bytes of an answer; what comes after them is counted, not kept
 TAIL = 64  # bytes at the end of the output, in which curl's own line stands
@@ -94,7 +95,10 @@ def split_answer(text: bytes) -> tuple[int | None, dict[str, str], bytes]:
     head, blank, body = text.partition(b"\r\n\r\n")
     while blank:
         first, *lines = head.decode("latin-1").split("\r\n")
-        status = int(first.split(None, 2)[1])
+        found = STATUS.match(first)
+        if found is None:  # no server of HTTP
+            break
+        status = int(found[1])
         if status >= 200:  # before that: interim answers, each with a header of its own
             pairs = (line.partition(":") for line in lines)
             return status, {name.strip().lower(): value.strip() for name, _, value in pairs}, body

@@ -232,7 +232,7 @@ def read_check(text: str) -> Check | None:
                 verification(value["result"]), None if baseline is None else int(baseline), counts, back, cut
             )
         return verification(value) if kind == "verification" else None
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 

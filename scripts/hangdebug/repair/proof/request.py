@@ -80,7 +80,10 @@ def read_requests(text: str, place: str, base: str) -> tuple[Request, ...]:
 
 def checked(request: Request, base: str) -> Request:
     """With its whole URL. Raises BadRequest."""
-    url = urljoin(base, request.url)
+    try:
+        url = urljoin(base, request.url)
+    except ValueError as error:
+        raise wrong(request.place, f"{request.url!r} is no URL: {error}.") from error
     if not curl.is_url(url):
         raise wrong(request.place, f"{request.url!r} is no URL, and no path.")
     if urlsplit(url)[:2] != urlsplit(base)[:2]:

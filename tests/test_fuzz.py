@@ -1,0 +1,106 @@
+"""What fuzzing found stays mended: every case that ever failed is run, and some new ones of each target.
+
+`make fuzz` runs many more (tooling/fuzz.py).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import fuzz
+from hangdebug.capture.interpreter.known_layouts import ROWS
+from hangdebug.errors import BadRequest, NotADump
+from hangdebug.evidence.dumps import asyncio_tools
+from hangdebug.evidence.model import Process
+from hangdebug.evidence.paste import read
+from hangdebug.evidence.tcp import with_sockets
+from hangdebug.repair.proof import curl, pressure
+from hangdebug.repair.proof.request import read_requests
+
+KEPT = sorted(path for path in fuzz.FOUND.glob("*-*") if path.is_file())
+NOT_HERE = {"memory"} if sys.version_info[:2] not in ROWS else set()
+
+
+@pytest.mark.parametrize("case", KEPT, ids=lambda path: path.name)
+def test_a_case_that_failed_once(case: Path) -> None:
+    fuzz.run_case(case.name.partition("-")[0], case.read_bytes())
+
+
+@pytest.mark.parametrize("target", sorted(fuzz.TARGETS.keys() - NOT_HERE))
+def test_some_new_cases(target: str) -> None:
+    chance, until = random.Random(target), time.monotonic() + 0.5
+    for _ in range(40):
+        fuzz.run_case(target, chance.randbytes(60))
+        if time.monotonic() > until:
+            break
+
+
+def test_the_tool_finds_a_fault_and_keeps_its_case(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def faulty(data: bytes) -> int:
+        return len(data) // (data[0] % 7)
+
+    monkeypatch.setitem(fuzz.TARGETS, "faulty", faulty)
+    monkeypatch.setattr(fuzz.keep, "__defaults__", (tmp_path / "found",))
+    cases, failures, _, _ = fuzz.by_chance("faulty", 0.2, 1)
+    assert cases > 10 and len(failures) == 1 and failures[0].startswith("faulty: ZeroDivisionError at test_fuzz.py")
+    (kept,) = (tmp_path / "found").iterdir()
+    with pytest.raises(ZeroDivisionError):
+        fuzz.run_case("faulty", kept.read_bytes())
+
+
+# -- the same in words, for a case is bytes that choose from a corpus that changes ----------------------
+
+
+@pytest.mark.parametrize(
+    "head", ["HTTP/1.1", "HTTP/1.1 30\x9a", "HTTP/1.1 \u00b2\u00b2\u00b2 x", "x", "HTTP/1.1 2000 OK"]
+)
+def test_what_is_no_status_line_is_no_answer(head: str) -> None:
+    assert curl.split_answer(head.encode("latin-1") + b"\r\nDate: x\r\n\r\nbody") == (None, {}, b"")
+    assert curl.split_answer(b"HTTP/2 200\r\nA: b\r\n\r\nx") == (200, {"a": "b"}, b"x")
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e400", "-Infinity"])
+def test_a_verification_with_numbers_that_are_none_is_none(number: str) -> None:
+    assert pressure.read_check(json.dumps(fuzz.CHECK)) is not None
+    assert pressure.read_check(json.dumps(fuzz.CHECK).replace('"baseline": 3', f'"baseline": {number}')) is None
+
+
+@pytest.mark.parametrize("url", ["http://[::", "http://\u2047.0.0.1:8000/", "//[x"])
+def test_a_request_to_what_is_no_url_is_a_sentence(url: str) -> None:
+    with pytest.raises(BadRequest):
+        read_requests(f'url = "{url}"\n', "http://127.0.0.1:8000/", "orders.http")
+
+
+def test_a_task_far_out_on_a_line_is_read() -> None:
+    (found,) = asyncio_tools.read(["\u2514" + " " * 2000 + "(T) save-1", "    \u2514\u2500\u2500  save /srv/app.py:6"])
+    assert [task.name for task in found.tasks] == ["save-1"]
+
+
+LARGE = {
+    "one line of 30 MB": "x" * (30 << 20),
+    "one line of 5 MB of brackets": "[" * (5 << 20),
+    "200,000 brackets in braces": '{"a":' * 100_000 + "[" * 100_000,
+    "50,000 frames": 'Thread 1 (idle): "MainThread"\n' + "    f (a.py:3)\n" * 50_000,
+    "30,000 threads": "".join(f'Thread {n} (idle): "t{n}"\n    f (a.py:3)\n' for n in range(30_000)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_large_text_is_read_or_refused_in_seconds(kind: str) -> None:
+    began = time.process_time()
+    with suppress(NotADump):
+        assert read(LARGE[kind])
+    assert time.process_time() - began < 20
+
+
+def test_an_empty_line_among_the_sockets_is_no_socket() -> None:
+    found = with_sockets(Process(), "\n \nrange 1 2\nlistened \u00b2\nepoll x y\nunix\n\n", {}, "\n\n")
+    assert (found.listening, found.listens, found.served) == ((), False, False)
