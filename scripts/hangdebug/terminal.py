@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator
 from typing import TextIO
 
 from hangdebug.errors import printable
-from hangdebug.evidence import light as re
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "1;31", "1;32", "1;33", "36"
 VERDICT = {"healthy": GREEN, "inconclusive": YELLOW}  # by state; any other is a hang
