@@ -21,6 +21,7 @@ class Later:
     """Stands for a pattern that is not built yet. What it is asked for is kept, so that it is asked for once."""
 
     def __init__(self, pattern: str, flags: int = 0) -> None:
+        self.pattern = pattern
         self.recipe = (pattern, flags)
 
     def __getattr__(self, name: str) -> Any:
