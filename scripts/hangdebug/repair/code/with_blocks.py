@@ -165,7 +165,7 @@ def line_starts(file: File, start: int, end: int, margin: str) -> Iterator[int]:
 def move_into_block(
     file: File, opener: ast.stmt, inside: ast.stmt, closer: ast.stmt | None, new: str
 ) -> Iterator[Edit]:
-    """The lines behind `opener`, up to the statement `inside`, one step to the right; `closer` behind them becomes `new`.
+    """The lines behind `opener` up to `inside` go one step to the right; `closer` behind them becomes `new`.
 
     Blank lines at both ends of the block go.
     """
