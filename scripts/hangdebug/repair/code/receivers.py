@@ -11,6 +11,8 @@ name that the file imports is looked for in the other files of the tree. What ha
 from __future__ import annotations
 
 import ast
+import re
+import weakref
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -45,9 +47,17 @@ class Thing:
     """
 
     trail: str = ""
-    file: File | None = None
+    place: weakref.ref[File] | None = None  # a strong one would make a ring with the file's memo, which nothing frees
     node: ast.AST | None = None
     made: bool = False
+
+    @property
+    def file(self) -> File | None:
+        return self.place() if self.place is not None else None
+
+
+def defined(file: File, node: ast.AST, made: bool = False) -> Thing:
+    return Thing(place=weakref.ref(file), node=node, made=made)
 
 
 UNKNOWN = Thing()
@@ -113,7 +123,7 @@ def of_binding(file: File, item: Binding, depth: int) -> Thing:
     if item.qualified:
         return of_import(file, item.qualified, depth)
     if isinstance(item.node, (ast.ClassDef, *FUNCTION)):
-        return Thing(file=file, node=item.node)
+        return defined(file, item.node)
     if isinstance(item.node, ast.arg):
         return of_parameter(file, item.node, depth)
     given = what_is(file, item.value, depth)
@@ -145,7 +155,7 @@ def of_parameter(file: File, arg: ast.arg, depth: int) -> Thing:
     owner = file.scopes.parents.get(home)
     if isinstance(owner, ast.ClassDef) and parameters(home.args)[:1] == [arg] and arg.annotation is None:
         decorators = {dotted(each) for each in getattr(home, "decorator_list", ())}
-        return UNKNOWN if "staticmethod" in decorators else Thing(file=file, node=owner, made=arg.arg == "self")
+        return UNKNOWN if "staticmethod" in decorators else defined(file, owner, made=arg.arg == "self")
     return of_dependency(file, defaults_of(home.args).get(arg), depth)
 
 
@@ -194,7 +204,7 @@ def of_generic(file: File, said: ast.Subscript, depth: int) -> Thing:
 def made_of(given: Thing) -> Thing:
     if given.trail:
         return Thing(f"{given.trail}()")
-    return Thing(file=given.file, node=given.node, made=True) if isinstance(given.node, ast.ClassDef) else UNKNOWN
+    return Thing(place=given.place, node=given.node, made=True) if isinstance(given.node, ast.ClassDef) else UNKNOWN
 
 
 # -- an attribute ------------------------------------------------------------------------------------------
@@ -231,7 +241,7 @@ def member(base: Thing, name: str, depth: int) -> Thing:
     function = own_member(base, name)
     if function is not None:
         cached = {dotted(each).split(".")[-1] for each in function.decorator_list} & {"property", "cached_property"}
-        return returned(file, function, depth) if cached else Thing(file=file, node=function)
+        return returned(file, function, depth) if cached else defined(file, function)
     said = [each.annotation for each in home.body if isinstance(each, ast.AnnAssign) and dotted(each.target) == name]
     declared = only(object_of(file, each, depth - 1) for each in said)
     if declared != UNKNOWN:
@@ -243,7 +253,7 @@ def member(base: Thing, name: str, depth: int) -> Thing:
         parent = what_is(file, each, depth - 1)
         if parent.trail:
             return Thing(f"{parent.trail}{'()' * base.made}.{name}")
-        above = member(Thing(file=parent.file, node=parent.node, made=base.made), name, depth - 1)
+        above = member(Thing(place=parent.place, node=parent.node, made=base.made), name, depth - 1)
         if above != UNKNOWN:
             return above
     return UNKNOWN
@@ -337,9 +347,26 @@ def of_awaited(file: File, node: ast.expr, depth: int) -> Thing:
 
 def function_called(file: File, call: ast.Call) -> tuple[File, ast.FunctionDef] | None:
     """The plain function, method or constructor of the tree that the call runs, with its file."""
+    kind, text = kind_elsewhere(file, call.func)
+    if kind == "async def" or (kind == "class" and "def __init__" not in text):
+        return None
     found = what_is(file, call.func)
     home = own_member(found, "__init__") if isinstance(found.node, ast.ClassDef) and not found.made else found.node
     return (found.file, home) if found.file is not None and isinstance(home, ast.FunctionDef) else None
+
+
+def kind_elsewhere(file: File, func: ast.expr) -> tuple[str, str]:
+    """How another file of the tree defines the imported name: "def", "async def", "class", or "" where it does not.
+
+    With its text, which is searched and not parsed: most calls end here.
+    """
+    name = file.qualified(func)
+    path, rest = place_of(folder, name) if name and (folder := folder_of(file.name)) else ("", ())
+    if not path or len(rest) != 1:
+        return "", ""
+    text = text_of_other(path)
+    found = re.findall(rf"^(async def|def|class) {re.escape(rest[0])}\b", text, re.M)
+    return (found[0] if len(found) == 1 else ""), text
 
 
 # -- other files ---------------------------------------------------------------------------------------------
@@ -351,7 +378,7 @@ def of_import(file: File, name: str, depth: int) -> Thing:
     other = read_other(path) if path else None
     if other is None:
         return UNKNOWN if name.startswith(".") else Thing(name)
-    found = Thing(file=other, node=other.tree)
+    found = defined(other, other.tree)
     for each in rest:
         found = Thing(f"{found.trail}.{each}") if found.trail else member(found, each, depth - 1)
     return found
@@ -370,12 +397,17 @@ def place_of(folder: str, name: str) -> tuple[str, tuple[str, ...]]:
     up = len(name) - len(name.lstrip("."))
     roots = [Path(folder, *[".."] * (up - 1))] if up else roots_above(folder)
     for root in roots:
-        for count in range(len(words), 0, -1):
+        for count in range(len(words), 0, -1) if up or holds(root, words[0]) else ():
             base = root.joinpath(*words[:count])
             for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
                 if path.is_file():
                     return str(path), tuple(words[count:])
     return ("", ())
+
+
+@lru_cache(maxsize=4096)
+def holds(root: Path, name: str) -> bool:
+    return (root / name).is_dir() or (root / f"{name}.py").is_file()
 
 
 @lru_cache(maxsize=1024)
@@ -393,10 +425,18 @@ def roots_above(folder: str) -> tuple[Path, ...]:
 
 
 @lru_cache(maxsize=256)
-def read_other(path: str) -> File | None:
+def text_of_other(path: str) -> str:
+    """The text of the file, "" where it is too large or cannot be read."""
     try:
-        if Path(path).stat().st_size > LARGEST:
-            return None
-        return parse_afresh(Path(path).read_text(encoding="utf-8"), path)
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+        return Path(path).read_text(encoding="utf-8") if Path(path).stat().st_size <= LARGEST else ""
+    except (OSError, ValueError):
+        return ""
+
+
+@lru_cache(maxsize=128)
+def read_other(path: str) -> File | None:
+    text = text_of_other(path)
+    try:
+        return parse_afresh(text, path) if text else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None

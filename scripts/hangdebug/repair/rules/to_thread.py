@@ -58,7 +58,7 @@ from hangdebug.repair.code.blocking import (
 )
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.receivers import function_called, is_plain, what_is
+from hangdebug.repair.code.receivers import function_called, is_plain, kind_elsewhere, what_is
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
@@ -122,6 +122,7 @@ CHOICES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.While)
 READS = ("read", "readlines", "readline")
 HEAD = frozenset("status code reason headers url msg version getcode geturl info getheader getheaders close".split())
 SQLITE = ("execute", "executemany", "executescript", "commit")
+WAITING = frozenset((*SQLITE, *(verb for _, verb in METHODS)))
 NEEDS = (Need((("async",), ("def ",))),)  # what blocks may stand in another file
 NOT_SHARED = (
     "others may use the same object meanwhile, which is not made for several threads at once: make one in a function, "
@@ -200,7 +201,7 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     receiver, verb = node.func.value, node.func.attr
     if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
         return opened_and_read(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
-    made = file.maker(receiver)
+    made = file.maker(receiver) if verb in WAITING else ""
     if made == "sqlite3.connect" and verb in SQLITE:
         return sqlite_call(file, node, receiver, verb)
     does = METHODS.get((made, verb))
@@ -247,10 +248,16 @@ def blocking_helper(file: File, node: ast.Call) -> Blocking | None:
 
 
 def first_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | None:
-    """The first call in the function that waits long: its name with its line, and why no thread may make it.
+    """The first call in the function that waits long: its name with its line, and why no thread may make it."""
+    if (home, deep) not in file.memo:
+        file.memo[home, deep] = None  # it may call itself
+        file.memo[home, deep] = look_for_wait(file, home, deep)
+    found = file.memo[home, deep]
+    return found if isinstance(found, Blocking) else None
 
-    Of what it calls in turn, and of a constructor, only what always runs counts.
-    """
+
+def look_for_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | None:
+    """The same. Of what it calls in turn, and of a constructor, only what always runs counts."""
     if not is_plain(home) or any(isinstance(each, GENERATES) for each in file.run_by(home)):
         return None
     calls = sorted((part for part in file.run_by(home) if isinstance(part, ast.Call)), key=file.start)
@@ -306,7 +313,7 @@ def library_call(file: File, node: ast.Call) -> Blocking | None:
     """What is known of a call by the library that made its receiver, in whichever file."""
     if file.qualified(node.func) in ("builtins.list", "builtins.tuple", "builtins.sorted", "builtins.set"):
         return drawn_at_once(file, node)
-    trail = what_is(file, node.func).trail
+    trail = "" if kind_elsewhere(file, node.func)[0] else what_is(file, node.func).trail
     known = known_to_block(trail) if trail else None
     if known is None:
         return looped_over(file, node, trail)
