@@ -22,7 +22,7 @@ from hangdebug.evidence.model import Process
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.tcp import with_sockets
 from hangdebug.repair.proof import curl, pressure
-from hangdebug.repair.proof.request import read_requests
+from hangdebug.repair.proof.curl import read_requests
 
 KEPT = sorted(path for path in fuzz.FOUND.glob("*-*") if path.is_file())
 NOT_HERE = {"memory"} if sys.version_info[:2] not in ROWS else set()

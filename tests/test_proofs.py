@@ -16,8 +16,8 @@ import pytest
 from hangdebug.errors import BadRequest, NoProcess, ServiceFailed
 from hangdebug.repair.proof import prove, server
 from hangdebug.repair.proof import verify as verifying
+from hangdebug.repair.proof.curl import read_requests
 from hangdebug.repair.proof.prove import Plan, ended, free_port, started
-from hangdebug.repair.proof.request import read_requests
 from hangdebug.repair.proof.verify import table, verify
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,9 +27,8 @@ from hangdebug.errors import BadRequest, NoProcess
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.paste import read
 from hangdebug.repair.rules import RULES as REWRITES
-from hangdebug.report.explain import explanation_of, known_words
-from hangdebug.report.stacks import as_stacks
-from hangdebug.report.text import as_markdown, as_text
+from hangdebug.report.text import as_markdown, as_text, explanation_of, known_words
+from hangdebug.report.thread_rows import as_stacks
 from hangdebug.sources import process_in, source_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -59,7 +59,7 @@ with marked:
     from hangdebug.repair import fix
     from hangdebug.repair.proof import curl
     from hangdebug.repair.proof.pressure import read_check
-    from hangdebug.repair.proof.request import read_requests
+    from hangdebug.repair.proof.curl import read_requests
     from hangdebug.repair.rules import RULES
     from hangdebug.report import page, text
     from hangdebug.report.incident import gather

@@ -28,7 +28,7 @@ import cases
 from hangdebug.causes import CAUSES
 from hangdebug.cli import command_line
 from hangdebug.repair.rules import RULES, Rule
-from hangdebug.report.explain import cause_entry
+from hangdebug.report.text import cause_entry
 from hangdebug.terminal import verbs_of
 
 # Which lines of each step the README's example shows, after the step's heading.

@@ -158,7 +158,7 @@ def status_of(answers: Iterable[Diagnosis], arguments: argparse.Namespace) -> in
 
 def run_stacks(arguments: argparse.Namespace) -> int:
     from hangdebug.answer.diagnose import diagnose
-    from hangdebug.report.stacks import as_stacks
+    from hangdebug.report.thread_rows import as_stacks
     from hangdebug.sources import evidence_from, sources_of
 
     for source in sources_of(arguments, say):
@@ -168,7 +168,7 @@ def run_stacks(arguments: argparse.Namespace) -> int:
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
-    from hangdebug.report.explain import explanation_of, known_words
+    from hangdebug.report.text import explanation_of, known_words
 
     show_text("\n".join(map(explanation_of, arguments.words)) if arguments.words else known_words() + "\n")
     return 0

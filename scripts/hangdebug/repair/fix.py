@@ -21,7 +21,7 @@ from hangdebug import shipped
 from hangdebug.errors import BadSource, our_program, ours
 from hangdebug.repair.code.file import tree_of
 from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
-from hangdebug.repair.code.imports import with_imports, without_unused
+from hangdebug.repair.code.layout import with_imports, without_unused
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
 

@@ -14,7 +14,7 @@ from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.bindings import FIELDS, FUNCTIONS
 from hangdebug.repair.code.file import File, parse
-from hangdebug.repair.code.imports import with_imports
+from hangdebug.repair.code.layout import with_imports
 from hangdebug.repair.model import Edit, Finding, apply
 
 

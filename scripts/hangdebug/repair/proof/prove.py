@@ -26,8 +26,8 @@ from hangdebug.errors import BadRequest, ServiceFailed
 from hangdebug.evidence.light import dataclass
 from hangdebug.files import scratch_folder, uninterrupted
 from hangdebug.repair.proof import curl, server
+from hangdebug.repair.proof.curl import read_requests
 from hangdebug.repair.proof.pressure import Check, Pressure, pressure
-from hangdebug.repair.proof.request import read_requests
 from hangdebug.repair.proof.verify import USAGE, Verification, verify, what_was_done
 
 READY = 30.0  # seconds until a started server has to answer

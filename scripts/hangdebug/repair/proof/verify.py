@@ -27,7 +27,7 @@ from hangdebug.errors import BadRequest, NoProcess, ours
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl, server
-from hangdebug.repair.proof.request import Request
+from hangdebug.repair.proof.curl import Request
 
 BASELINE, STREAMING, ABORTED = PHASES = ("baseline", "while streaming", "after aborts")
 REPLAYING, REQUESTS, REPLAYED = "while replaying", "replayed", "after the replay"
