@@ -266,9 +266,13 @@ def receives(frame: Frame) -> bool:
 
 
 def has_consumers(scene: Scene, one: Wait) -> bool:
-    """Whether another thread takes what comes, for as long as the program runs: who waits for it does so too."""
+    """Whether another thread takes what comes, for as long as the program runs: who waits for it does so too.
+
+    The threads that a pool of processes keeps for its own books are none: they serve the very wait.
+    """
     others = (view.thread for view in scene.last if view.thread is not one.view.thread)
-    return any(receives(frame) for other in others for frame in other.frames)
+    own = (frame for other in others for frame in other.frames if package(frame) != "multiprocessing")
+    return any(map(receives, own))
 
 
 def innocence(scene: Scene, one: Wait) -> str:
