@@ -345,6 +345,15 @@ def test_a_light_dataclass_that_is_not_frozen_can_be_changed_and_is_no_key() -> 
     class Own:
         lines: int = 0
 
+    @light.dataclass(frozen=True)
+    class Finished:
+        given: int = 2
+        twice: int = dataclasses.field(init=False, compare=False)
+
+        def __post_init__(self) -> None:
+            object.__setattr__(self, "twice", 2 * self.given)
+
+    assert (Finished().twice, Finished(3).twice) == (4, 6)
     draft = Draft()
     draft.lines += 1
     assert draft == Draft(1) and Own() != Own()

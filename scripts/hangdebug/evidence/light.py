@@ -40,7 +40,7 @@ def with_methods(cls: type, frozen: bool = False, eq: bool = True) -> type:
     """The class as a dataclass. The standard library compiles six methods for each; these are functions at hand."""
     own = set(vars(cls))
     fields = dataclasses.fields(dataclasses.dataclass(init=False, repr=False, eq=False)(cls))
-    methods: dict[str, Any] = {"__init__": filler(cls.__name__, fields), "__repr__": printer(fields)}
+    methods: dict[str, Any] = {"__init__": filler(cls, fields), "__repr__": printer(fields)}
     if eq:
         methods["__eq__"], hashed = comparison(fields)
         methods["__hash__"] = hashed if frozen else None
@@ -51,8 +51,10 @@ def with_methods(cls: type, frozen: bool = False, eq: bool = True) -> type:
     return cls
 
 
-def filler(name: str, fields: Fields) -> Callable[..., None]:
+def filler(cls: type, fields: Fields) -> Callable[..., None]:
     """`__init__`. It raises TypeError for a value that is missing, unknown, one too many, or given twice."""
+    name, finish = cls.__name__, getattr(cls, "__post_init__", None)
+    fields = tuple(one for one in fields if one.init)
     names = tuple(one.name for one in fields)
     known = frozenset(names)
     defaults = {one.name: one.default for one in fields if one.default is not MISSING}
@@ -68,6 +70,8 @@ def filler(name: str, fields: Fields) -> Callable[..., None]:
         twice = named and not named.keys().isdisjoint(names[: len(given)])
         if values.keys() != known or len(given) > len(names) or twice:
             raise TypeError(f"{name}() takes {', '.join(names)}, each once; given were {len(given)} and {list(named)}")
+        if finish is not None:
+            finish(self)
 
     return filled
 

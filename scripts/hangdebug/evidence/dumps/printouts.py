@@ -234,6 +234,8 @@ DEFINED = re.compile(r"^[>\s]\s{0,80}(?:async )?def (?P<name>\w{1,200})\(")
 
 def with_tests_as_tracebacks(lines: list[str]) -> list[str]:
     """The lines, each failed test's traceback in Python's own form; the main thread's, where a time-out ended it."""
+    if not any(INTERRUPTED.match(line) or is_rule(line) for line in dict.fromkeys(lines)):
+        return lines
     made: list[str] = []
     index = 0
     while index < len(lines):

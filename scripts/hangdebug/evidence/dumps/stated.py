@@ -175,13 +175,14 @@ def place(text: str) -> tuple[Frame, ...]:
 
 def system_calls(lines: list[str]) -> Iterator[str]:
     """In words which system calls, or kernel functions, the text shows; nothing where it shows none."""
-    calls_made = [one for line in lines for one in [SYSCALL.match(line.strip()[:LONGEST])] if one]
+    different = {line: SYSCALL.match(line.strip()[:LONGEST]) for line in dict.fromkeys(lines)}
+    calls_made = [one for line in lines for one in [different[line]] if one]
     if calls_made and any(STRACE.search(line[:LONGEST]) for line in lines):
         last = {one["pid"] or one["tid"] or "": one["call"] for one in calls_made}
         each = (f"{call}() of {who}" if who else f"{call}()" for who, call in last.items())
         yield f"Its lines are system calls, the last ones {', '.join(each)}"
-    shape = WCHAN if any("/wchan" in line[:LONGEST] for line in lines) else KERNEL_FRAME
-    kernel = next((one for line in lines for one in [shape.match(line.strip()[:200])] if one), None)
+    shape = WCHAN if any("/wchan" in line[:LONGEST] for line in different) else KERNEL_FRAME
+    kernel = next((one for line in different for one in [shape.match(line.strip()[:200])] if one), None)
     if kernel:
         yield f"Its frames are the kernel's own, the innermost {kernel['call']}"
 
