@@ -15,7 +15,7 @@ from typing import Any
 
 from hangdebug.capture import processes
 from hangdebug.errors import BadRequest, NoProcess
-from hangdebug.evidence import tcp
+from hangdebug.evidence import kernel
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.model import Clients
 from hangdebug.repair.proof import curl
@@ -128,7 +128,7 @@ def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
             texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
         except OSError:
             continue
-    return tcp.count_clients("\n".join(texts), ports)
+    return kernel.count_clients("\n".join(texts), ports)
 
 
 def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:

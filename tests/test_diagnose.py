@@ -15,9 +15,9 @@ import zoo
 from by_folder import by_folder
 from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.answer.model import Diagnosis
-from hangdebug.evidence.excerpts import with_sources
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read
+from hangdebug.evidence.source import with_sources
 
 DUMPS = Path(__file__).parent / "dumps"
 SERVERS = [Path(__file__).parent / folder for folder in zoo.FOLDERS]

@@ -18,9 +18,9 @@ import fuzz
 from hangdebug.capture.interpreter.known_layouts import ROWS
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.dumps import asyncio_tools
+from hangdebug.evidence.kernel import with_sockets
 from hangdebug.evidence.model import Process
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.tcp import with_sockets
 from hangdebug.repair.proof import curl, pressure
 from hangdebug.repair.proof.curl import read_requests
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hangdebug.capture import proc, sockets
-from hangdebug.evidence import bundle, kernel, tcp
+from hangdebug.capture import proc
+from hangdebug.evidence import bundle, kernel
 from hangdebug.evidence.model import Clients, KernelWait
 
 pytestmark = pytest.mark.skipif(
@@ -37,7 +37,7 @@ def waiting(call) -> KernelWait:
         objects = proc.copy_objects(os.getpid(), ())
         known = kernel.Objects(
             dict(pairs(objects["fds.tsv"])),
-            tcp.peers_by_inode(objects["net.txt"]),
+            kernel.peers_by_inode(objects["net.txt"]),
             dict(pairs(objects["children.tsv"])),
         )
         found = kernel.parse_reading(proc.copy_threads(os.getpid()), known).waits.get(thread.native_id or 0)
@@ -129,7 +129,7 @@ def test_clients_are_counted_by_what_became_of_them() -> None:
         deadline = time.monotonic() + 5
         found = None
         while time.monotonic() < deadline and found != Clients(open=3, abandoned=1, unread=1, backlog=1):
-            found = tcp.count_clients(proc.copy_objects(os.getpid(), (port,))["net.txt"], (port,))
+            found = kernel.count_clients(proc.copy_objects(os.getpid(), (port,))["net.txt"], (port,))
         assert found == Clients(open=3, abandoned=1, unread=1, backlog=1)
         for one in (silent, speaking, waiting_, *accepted):
             one.close()
@@ -146,7 +146,7 @@ def test_who_was_sent_nothing_since_it_asked_is_counted() -> None:
         time.sleep(0.05)
         accepted[2].sendall(b"HTTP/1.1 200 OK")
         answered.recv(15)
-        rows = [line.split() for line in sockets.copy_answers(os.getpid(), (port,)).splitlines()[1:]]
+        rows = [line.split() for line in proc.copy_answers(os.getpid(), (port,)).splitlines()[1:]]
         for one in (silent, asking, answered, *accepted):
             one.close()
     seen = [(str(port), False), (str(port), True), ("peer", False)]  # the last is the client that was answered
@@ -154,7 +154,7 @@ def test_who_was_sent_nothing_since_it_asked_is_counted() -> None:
 
 
 def test_it_is_known_when_a_peer_was_last_heard_of() -> None:
-    found = tcp.with_answers(Clients(open=1), "8000\t7200\t-1\npeer\t300\t40\npeer\t9000\t-1\n")
+    found = kernel.with_answers(Clients(open=1), "8000\t7200\t-1\npeer\t300\t40\npeer\t9000\t-1\n")
     assert (found.waits, found.heard) == ((7.2,), 0.3)
 
 
@@ -170,7 +170,7 @@ def test_it_is_known_when_a_peer_was_last_heard_of() -> None:
     ],
 )
 def test_a_client_waits_that_has_had_nothing_for_a_second(text: str, unanswered: int, waited: float) -> None:
-    found = tcp.with_answers(Clients(open=3), text)
+    found = kernel.with_answers(Clients(open=3), text)
     assert (found.open, len(found.waits or ()), max(found.waits or (0,))) == (3, unanswered, waited)
 
 
@@ -228,4 +228,4 @@ def test_a_part_of_a_bundle_that_makes_no_sense_costs_that_part_alone(tmp_path: 
     ],
 )
 def test_addresses_of_the_tcp_tables(text: str, address: str) -> None:
-    assert tcp.readable_address(text) == address
+    assert kernel.readable_address(text) == address

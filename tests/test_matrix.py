@@ -17,7 +17,7 @@ import zoo
 import zoo_matrix
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.capture import proc, pyspy
-from hangdebug.capture.interpreter import asyncio_pstree
+from hangdebug.capture.interpreter import layout
 from hangdebug.capture.interpreter.tasks import ask_own_tool, tasks_of
 from hangdebug.evidence.model import Evidence, Snapshot
 from test_tasks import KNOWN, marked, own, running
@@ -92,7 +92,7 @@ def test_the_summary_counts_what_is_right_and_how_sure_it_was(tmp_path: Path, mo
     (tmp_path / "docs" / "zoo.md").write_text(page)
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     short = generate.zoo_summary()
-    assert short.startswith("1 of 2 answers") and short.endswith("| granian | 0 of 1 | 1 | 2.6 | 2.6 |")
+    assert short.startswith("1 of 2 answers") and short.endswith("are right (50.0 %).")
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_a_newer_python_tells_where_its_tasks_wait(python: str) -> None:
     with running(Path(python)) as pid:
         found = ask_own_tool(pid)
     tasks = {task.name: task for task in found.tasks}
-    assert found.note == asyncio_pstree.NOTE
+    assert found.note == layout.NOTE
     assert own(tasks["twice"]) == [("enter_twice", marked("twice"))] and tasks["twice"].waits_on == "Lock.acquire"
     assert own(tasks["flag"]) == [("wait_for_flag", marked("flag"))] and tasks["flag"].waits_on == "Event.wait"
     assert own(tasks["deep"])[:2] == [("deep", marked("bottom")), ("deep", marked("deeper"))]
@@ -148,9 +148,7 @@ def test_a_newer_python_tells_where_its_tasks_wait(python: str) -> None:
 def test_nothing_is_concluded_from_tasks_without_their_locks() -> None:
     """No list says whether a lock's holder is there, so a wait is told as a doubt at most."""
     with zoo.hang("reentered") as server:
-        tasks = tuple(
-            asyncio_pstree.with_wait(replace(one, awaits=None, inside=())) for one in tasks_of(server.pid).tasks
-        )
+        tasks = tuple(layout.with_wait(replace(one, awaits=None, inside=())) for one in tasks_of(server.pid).tasks)
         snapshot = Snapshot((), server.pid)
-    answer = diagnose(Evidence((snapshot,), tasks=tasks, later=tasks, unread=asyncio_pstree.NOTE))
+    answer = diagnose(Evidence((snapshot,), tasks=tasks, later=tasks, unread=layout.NOTE))
     assert answer.state != "tasks-waiting"

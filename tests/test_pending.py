@@ -19,9 +19,8 @@ import zoo
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture.processes import resolve
-from hangdebug.evidence.bundle import read_bundle
+from hangdebug.evidence.bundle import parse_tasks, read_bundle
 from hangdebug.evidence.model import Evidence
-from hangdebug.evidence.records import parse_tasks
 from hangdebug.observe import observe
 
 pytestmark = pytest.mark.live

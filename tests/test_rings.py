@@ -16,9 +16,9 @@ from hangdebug.answer.diagnose import diagnose, evidence_of
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import pyspy
 from hangdebug.capture.processes import resolve
-from hangdebug.evidence.excerpts import with_sources
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Reading
 from hangdebug.evidence.paste import read
+from hangdebug.evidence.source import with_sources
 from hangdebug.observe import observe
 from hangdebug.report.text import as_json, as_markdown, as_text
 from hangdebug.scene.locks import locks_held, names_entered, names_taken_above

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import servers
-from hangdebug.capture.interpreter import asyncio_pstree, layout, tasks
+from hangdebug.capture.interpreter import layout, tasks
 from hangdebug.capture.interpreter.coroutines import Moved
 from hangdebug.capture.interpreter.known_layouts import ROWS
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
@@ -219,7 +219,7 @@ def test_a_list_that_is_changed_while_it_is_read_is_not_believed(monkeypatch: py
         known = layout_for(pid)
         monkeypatch.setattr(tasks, "layouts", {})
         assert tasks_of(pid, known).note == tasks.MOVED  # nothing is started that was not asked for
-    assert found.note == asyncio_pstree.NOTE and len(found.tasks) == len(nodes)
+    assert found.note == layout.NOTE and len(found.tasks) == len(nodes)
 
 
 @pytest.mark.live
@@ -235,7 +235,7 @@ def test_lists_that_do_not_prove_themselves_are_left_to_the_interpreter(monkeypa
         monkeypatch.setattr(tasks, "check_layout", lambda one: (_ for _ in ()).throw(Unreadable("odd")))
         tasks.probe(pid)
         found = tasks_of(pid)
-    assert found.note == asyncio_pstree.NOTE and found.tasks
+    assert found.note == layout.NOTE and found.tasks
 
 
 @pytest.mark.live

@@ -11,7 +11,7 @@ import record_bundles
 import test_bundles
 from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
-from hangdebug.evidence import tcp
+from hangdebug.evidence import kernel
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Thread
@@ -145,8 +145,8 @@ def test_connections_that_were_accepted_meanwhile_are_counted_and_those_that_onl
     before = row.format(0, "1F90", "0000", "0A", 11) + row.format(1, "1F90", "C001", "01", 21)
     after = before + row.format(2, "1F90", "C002", "01", 22) + row.format(3, "1F90", "C003", "01", 0)
     after += row.format(4, "2000", "C004", "01", 24)
-    assert tcp.accepted_between(before, after, (0x1F90,)) == 1
-    assert tcp.accepted_between(after, before, (0x1F90,)) == 0
+    assert kernel.accepted_between(before, after, (0x1F90,)) == 1
+    assert kernel.accepted_between(after, before, (0x1F90,)) == 0
 
 
 def test_a_server_with_one_thread_and_no_pause_is_stuck_only_if_it_accepts_nobody_else() -> None:

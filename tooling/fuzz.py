@@ -58,8 +58,8 @@ with marked:
     from hangdebug.evidence.paste import read, text_of
     from hangdebug.repair import fix
     from hangdebug.repair.proof import curl
-    from hangdebug.repair.proof.pressure import read_check
     from hangdebug.repair.proof.curl import read_requests
+    from hangdebug.repair.proof.pressure import read_check
     from hangdebug.repair.rules import RULES
     from hangdebug.report import page, text
     from hangdebug.report.incident import gather

@@ -119,7 +119,7 @@ def evidence_from(source: Source, arguments: argparse.Namespace, say: Say) -> tu
     evidence = read_bundle(Path(name)) if bundled else evidence_of(read(text_of(name)))
     if arguments.code is None:
         return evidence
-    from hangdebug.evidence.excerpts import with_sources
+    from hangdebug.evidence.source import with_sources
 
     return tuple(with_sources(one, Path(arguments.code)) for one in evidence)
 

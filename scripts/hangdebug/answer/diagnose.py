@@ -9,9 +9,9 @@ from dataclasses import replace
 from hangdebug.answer import certainty, words
 from hangdebug.answer.certainty import NOT_THE_SERVERS
 from hangdebug.answer.model import Asked, BlockingFrame, Diagnosis, Trace, Verdict
-from hangdebug.answer.next_steps import next_steps
 from hangdebug.answer.states import ENTRIES, decide
 from hangdebug.answer.states.inconclusive import on_purpose
+from hangdebug.answer.words import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Seen
 from hangdebug.evidence.frames import different, package

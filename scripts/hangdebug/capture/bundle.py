@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug import __version__, files
-from hangdebug.capture import proc, processes, pyspy, redact, sockets
+from hangdebug.capture import proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.capture.interpreter import tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
@@ -25,13 +25,12 @@ from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError, NoProcess, ours
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
-from hangdebug.evidence.excerpts import add_excerpts
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
 from hangdebug.evidence.libraries import POLL
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.roles import is_parked, role_of, supervises
+from hangdebug.evidence.source import add_excerpts
 
 FORMAT = "backend-hang-debug evidence"
 READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
@@ -369,7 +368,7 @@ def watch_requests(pid: int, place: Path, seconds: float, listening: tuple[int, 
 def keep_clients(pid: int, place: Path, listening: tuple[int, ...]) -> None:
     """Which children stand in a write, and which clients have had no answer."""
     write_part(place / "children-after.tsv", proc.copy_children(pid))
-    write_part(place / "answers.tsv", sockets.copy_answers(pid, listening))
+    write_part(place / "answers.tsv", proc.copy_answers(pid, listening))
 
 
 def look_below_python(pid: int, place: Path, say: Say = lambda line: None) -> None:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Union
 
-from hangdebug.evidence.excerpts import file_lines
 from hangdebug.evidence.model import Function
+from hangdebug.evidence.source import file_lines
 
 MOST_FILES, MOST_CHARACTERS, MOST_SECONDS = 1000, 400_000, 1.5
 # How many arguments the call that ends a wait can have: `event.set()` is one, `cache.set(key, value)` is none.

@@ -17,8 +17,8 @@ from hangdebug.capture.interpreter.runtimes import (
     is_python,
     runtime_of,
 )
+from hangdebug.capture.proc import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
 from hangdebug.capture.pyspy import not_permitted
-from hangdebug.capture.sockets import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, ours, to_install
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass

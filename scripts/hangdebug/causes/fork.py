@@ -14,10 +14,9 @@ from __future__ import annotations
 from hangdebug.causes import lock
 from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence import light as re
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_application, since_fork
 from hangdebug.evidence.kernel import forever
 from hangdebug.evidence.model import Frame
-from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.source import earlier
 from hangdebug.scene.pools import calls_left_behind
 from hangdebug.scene.scene import Scene

@@ -20,6 +20,16 @@
     4284/sources.json               the lines around each of the application's frames
 
 Every part but one sample may be missing: a process can die half way.
+
+Parts of an evidence bundle that are no dump: asyncio's tasks, and the functions that could end their waits.
+
+    tasks-N.json     {"note": "", "at": 812.5, "tasks": [{"name": "Task-7", "state": "pending",
+                                                          "waits_on": "Lock.acquire (locked 1, waiters 2)", ...}]}
+    functions.json   [{"name": "give", "owner": "Mailbox", "file": "app/mail.py", "line": 12, "last": 15,
+                       "root": false, "yields": false, "ends": [["notify_all", 15]], "calls": [],
+                       "awaits": [["with self.cond", 13]], "loops": []}, ...]
+
+A bundle may come from anybody, or have been cut short: rows of another shape are left out.
 """
 
 from __future__ import annotations
@@ -28,16 +38,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hangdebug.errors import BadBundle, NotADump, ours
-from hangdebug.evidence import kernel, tcp
+from hangdebug.evidence import kernel
 from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.collapsed import profile
 from hangdebug.evidence.dumps.pyspy_json import compiled_frames
-from hangdebug.evidence.model import Clients, Evidence, Process, Reading, Snapshot
+from hangdebug.evidence.model import Awaited, Clients, Evidence, Frame, Function, Process, Reading, Snapshot, Task
 from hangdebug.evidence.paste import read
-from hangdebug.evidence.records import moment_of, parse_functions, parse_tasks
 
 MOST_FILES, MOST_BYTES = 20_000, 256 << 20
 NEXT = ours("capture", "--pid", "PID")
@@ -128,7 +137,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     process = process_facts(json_object(texts.get("process.json", "{}")))
     objects = objects_of(texts)
     if "sockets.txt" in texts:
-        process = tcp.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
+        process = kernel.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots, attached, stackless = read_samples(texts, process, objects)
     if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
         snapshots = (Snapshot((), process.pid, process.command),)
@@ -151,7 +160,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         functions=parse_functions(texts.get("functions.json", "null")),
         queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
         compiled=compiled_frames(texts.get("native.json", "")),
-        accepted=tcp.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
+        accepted=kernel.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
         if "net.txt" in texts and "net-after.txt" in texts
         else None,
         unread_children=unread_children(texts),
@@ -161,15 +170,15 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
 def clients_in(texts: Texts, listening: tuple[int, ...]) -> Clients | None:
     if "net.txt" not in texts:
         return None
-    counted, answers = tcp.count_clients(texts["net.txt"], listening), texts.get("answers.tsv", "")
-    return tcp.with_answers(counted, answers) if answers else counted
+    counted, answers = kernel.count_clients(texts["net.txt"], listening), texts.get("answers.tsv", "")
+    return kernel.with_answers(counted, answers) if answers else counted
 
 
 def objects_of(texts: Texts) -> kernel.Objects:
     children = children_in(texts.get("children.tsv", ""))
     return kernel.Objects(
         files=dict(numbered_rows(texts.get("fds.tsv", ""))),
-        peers=tcp.peers_by_inode(texts.get("net.txt", "")),
+        peers=kernel.peers_by_inode(texts.get("net.txt", "")),
         children={pid: command for pid, (command, _, _) in children.items()},
         shared=dict(numbered_rows(texts.get("shared.tsv", ""))),
         pipes={pipe: pid for pid, (_, pipes, _) in children.items() for pipe in pipes.split()},
@@ -349,3 +358,105 @@ def check_limits(path: Path, count: int, size: int) -> None:
     if count > MOST_FILES or size > MOST_BYTES:
         why = f"It has {count} files and {size >> 20} MB; the limits are {MOST_FILES} and {MOST_BYTES >> 20} MB."
         raise BadBundle(f"{path} is no evidence bundle.", why, NEXT)
+
+
+# -- tasks and functions -------------------------------------------------------------------------------
+
+TEXTS = ("name", "waits_on", "state", "coroutine")
+NEEDED = {"name": str, "file": str, "line": int, "last": int}
+OPTIONAL = {"owner": str, "root": bool, "yields": bool}
+T = TypeVar("T", str, int)
+
+
+# -- tasks-N.json --------------------------------------------------------------------------------------
+
+
+def parse_tasks(text: str) -> tuple[tuple[Task, ...], str]:
+    """The tasks, and what could not be read. Rows of another shape are left out."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return (), "the file of its asyncio tasks was cut short"
+    rows = value.get("tasks") if isinstance(value, dict) else None
+    note = value.get("note") if isinstance(value, dict) else None
+    found = [parse_task(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return tuple(found), note if isinstance(note, str) else ""
+
+
+def moment_of(text: str) -> float:
+    """When the tasks were read, in seconds on a monotonic clock; 0 where that is not known."""
+    try:
+        return float(json.loads(text).get("at", 0))
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return 0.0
+
+
+def parse_task(row: dict[str, Any]) -> Task:
+    texts = {key: row[key] for key in TEXTS if isinstance(row.get(key), str)}
+    return Task(
+        texts.pop("name", ""),
+        tuple(parse_frame(one) for one in list_at(row, "frames") if isinstance(one, dict)),
+        **texts,
+        id=row["id"] if type(row.get("id")) is int else None,
+        awaits=parse_awaited(row.get("awaits")),
+        inside=tuple(one for one in list_at(row, "inside") if type(one) is int),
+        timed=row.get("timed") is True,
+        ends=frozenset(one for one in list_at(row, "ends") if isinstance(one, str)),
+        cancels=row["cancels"] if type(row.get("cancels")) is int else 0,
+        holds=tuple(one for one in list_at(row, "holds") if isinstance(one, str)),
+        expired=row.get("expired") is True,
+        ready=row["ready"] if type(row.get("ready")) is int else 0,
+        begun=row.get("begun") is True,
+    )
+
+
+def list_at(row: dict[str, Any], key: str) -> list[Any]:
+    found = row.get(key)
+    return found if isinstance(found, list) else []
+
+
+def parse_frame(row: dict[str, Any]) -> Frame:
+    line = row.get("line")
+    return Frame(str(row.get("function", "?")), str(row.get("file", "?")), line if type(line) is int else None)
+
+
+def parse_awaited(row: Any) -> Awaited | None:
+    if not isinstance(row, dict) or type(row.get("id")) is not int:
+        return None
+    counts = row.get("counts")
+    known = (
+        {str(name): count for name, count in counts.items() if type(count) is int} if isinstance(counts, dict) else {}
+    )
+    of = tuple(one for one in list_at(row, "of") if type(one) is int)
+    return Awaited(str(row.get("kind", "")), row["id"], str(row.get("method", "")), known, of)
+
+
+# -- functions.json -----------------------------------------------------------------------------------
+
+
+def parse_functions(text: str) -> tuple[Function, ...] | None:
+    """The functions; None where not all are known, also where a row has another shape."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    rows = [parse_function(row) for row in value] if isinstance(value, list) else [None]
+    known = tuple(one for one in rows if one is not None)
+    return known if len(known) == len(rows) else None
+
+
+def parse_function(row: Any) -> Function | None:
+    if not isinstance(row, dict) or any(type(row.get(key)) is not kind for key, kind in NEEDED.items()):
+        return None
+    plain = {key: row[key] for key, kind in {**NEEDED, **OPTIONAL}.items() if type(row.get(key)) is kind}
+    ends, calls, awaits = (parse_pairs(row.get(key), str) for key in ("ends", "calls", "awaits"))
+    return Function(**plain, ends=ends, calls=calls, awaits=awaits, loops=parse_pairs(row.get("loops"), int))
+
+
+def parse_pairs(value: Any, kind: type[T]) -> tuple[tuple[T, int], ...]:
+    rows = value if isinstance(value, list) else []
+    return tuple(
+        (one[0], one[1])
+        for one in rows
+        if isinstance(one, list) and len(one) == 2 and type(one[0]) is kind and type(one[1]) is int
+    )

@@ -21,9 +21,8 @@ from hangdebug.evidence.dumps import (
 from hangdebug.evidence.dumps.clean import clean
 from hangdebug.evidence.dumps.grammar import LONGEST_SKIPPED, MOST_SKIPPED, Grammar, unread
 from hangdebug.evidence.dumps.stated import is_no_python, statements, without_handler, without_own_look
-from hangdebug.evidence.frames import different, with_familiar_paths
+from hangdebug.evidence.frames import different, is_suspended, with_familiar_paths
 from hangdebug.evidence.model import Snapshot, Statement, Task, Thread
-from hangdebug.evidence.roles import is_suspended
 
 # The reader that finds most in a text has it; where two find as much, the first.
 READERS = (

@@ -1,6 +1,6 @@
 """The words that answers are made of, each once: what is no word of this list is a mistake that a type checker finds.
 
-What a word means is explained where it is given: a state in answer/states/, a role in evidence/roles.py, an edge in
+What a word means is explained where it is given: a state in answer/states/, a role in evidence/frames.py, an edge in
 scene/graph.py.
 """
 

@@ -288,6 +288,10 @@ def set_up_process() -> None:
 
 
 # -- the cells of notebooks ----------------------------------------------------------------------------
+# The code of a notebook, as one text: what a cell imports, the next ones use.
+#
+# A finding in it is told by its cell and the line there, and is never rewritten: a notebook is JSON, and its cells may
+# have been run in another order than they stand in.
 
 BY_HAND = "; cells of a notebook are not rewritten: do it by hand"
 MAGIC = re.compile(r"^(\s*)(?:[%!?]|[\w.]+\?\s*$).*$", re.M)  # a line for IPython: `%time f()`, `!ls`, `f?`

@@ -21,10 +21,10 @@ from hangdebug.errors import HangError, MissingTool, ours
 from hangdebug.evidence import light as re
 from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
-from hangdebug.evidence.excerpts import python_files, with_sources
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read, text_of
+from hangdebug.evidence.source import python_files, with_sources
 from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check, Pressure, read_check

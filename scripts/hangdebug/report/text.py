@@ -297,6 +297,9 @@ def as_trace(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 # -- one entry of the manual ---------------------------------------------------------------------------
+# What a word of an answer means: one entry of a cause, a state or a rule, with its repair.
+#
+# The texts are those of the modules themselves, of which references/causes.md and references/rewrites.md are made too.
 
 
 def explanation_of(word: str) -> str:

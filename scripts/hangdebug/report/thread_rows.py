@@ -214,6 +214,9 @@ def stretches(cells: Cells) -> list[tuple[int, int, Cell]]:
 
 
 # -- all stacks ----------------------------------------------------------------------------------------
+# All stacks of a process, for `hang stacks`; and the evidence as a report prints it.
+#
+# Equal stacks are printed once. The one that the answer is about comes first, then the loop's, then those at work.
 
 MOST_TEXT, MOST_ROWS = 200_000, 100  # letters of a dump, rows of the kernel
 SHOWN_IDS, MOST_TARGETS = 6, 3

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from hangdebug.evidence import light as re
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_anyio_worker, is_application
 from hangdebug.evidence.kernel import endless
 from hangdebug.evidence.libraries import PARKED
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Task
-from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
 from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, HELPER, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from hangdebug.evidence import light as re
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_anyio_worker, is_application
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Task
-from hangdebug.evidence.roles import is_anyio_worker
 from hangdebug.evidence.source import makers, statement_at
 from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, file_and_line, motion_between, stuck_workers

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 
-from hangdebug.evidence.frames import calls, is_application, library_path, package
+from hangdebug.evidence.frames import calls, is_application, is_started, library_path, package, stands_in
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS_IN_C
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
-from hangdebug.evidence.roles import is_started, stands_in
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.scene import Scene, View, once, polls_its_own, stacks_alone

@@ -8,7 +8,20 @@ from dataclasses import field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from hangdebug.evidence.frames import calls, is_application, is_known_library, library_path, package
+from hangdebug.evidence.frames import (
+    calls,
+    ends_whole,
+    is_anyio_worker,
+    is_application,
+    is_known_library,
+    is_parked,
+    library_path,
+    lone_root,
+    package,
+    role_by_name,
+    role_in_stack,
+    since_fork,
+)
 from hangdebug.evidence.kernel import EPOLL, POLLS
 from hangdebug.evidence.libraries import (
     ANYIO_WORKER,
@@ -29,15 +42,6 @@ from hangdebug.evidence.libraries import (
 )
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Process, Snapshot, Thread
-from hangdebug.evidence.roles import (
-    ends_whole,
-    is_anyio_worker,
-    is_parked,
-    lone_root,
-    role_by_name,
-    role_in_stack,
-    since_fork,
-)
 from hangdebug.evidence.source import called, in_coroutine, in_generator, statement_at
 from hangdebug.evidence.vocabulary import Role
 

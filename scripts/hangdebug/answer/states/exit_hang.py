@@ -11,11 +11,10 @@ from hangdebug.causes.default_executor import joining_thread
 from hangdebug.causes.interpreter_exit import JOINS
 from hangdebug.causes.model import Cause
 from hangdebug.evidence import light as re
-from hangdebug.evidence.frames import calls, is_application, package
+from hangdebug.evidence.frames import calls, is_application, is_child, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS, SERVERS_IN_C
 from hangdebug.evidence.model import Process, Task
-from hangdebug.evidence.roles import is_child
 from hangdebug.scene.graph import JOIN
 from hangdebug.scene.lifecycle import (
     LOOP_ALONE,

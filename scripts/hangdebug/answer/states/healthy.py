@@ -27,8 +27,8 @@ from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.states.sync_worker_blocked import workers_verdict
 from hangdebug.answer.words import counted, idle_words
 from hangdebug.causes.model import Cause
+from hangdebug.evidence.frames import is_child, is_supervisor, supervises
 from hangdebug.evidence.model import Clients
-from hangdebug.evidence.roles import is_child, is_supervisor, supervises
 from hangdebug.scene.loop import spins
 from hangdebug.scene.open_requests import place_of_request, standing, unaccounted, unread_runtime
 from hangdebug.scene.pools import full_pool, pool_without_spare

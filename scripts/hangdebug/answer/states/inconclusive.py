@@ -10,11 +10,10 @@ from dataclasses import replace
 
 from hangdebug.answer.certainty import EVEN, NOT_THE_SERVERS, ONE_MOMENT, UNKNOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
-from hangdebug.answer.next_steps import ACTIVITY
 from hangdebug.answer.states.loop_blocked import LOGGED, loop_verdict
 from hangdebug.answer.states.sync_worker_blocked import weighed_workers, workers_verdict
 from hangdebug.answer.states.threadpool_exhausted import SLOW, in_coroutines, in_threads
-from hangdebug.answer.words import counted, idle_words, line_of, place_of, whom_it_waits_for
+from hangdebug.answer.words import ACTIVITY, counted, idle_words, line_of, place_of, whom_it_waits_for
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
 from hangdebug.errors import ours

@@ -9,9 +9,8 @@ from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.model import Cause
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_application, since_fork
 from hangdebug.evidence.model import Frame, Task
-from hangdebug.evidence.roles import since_fork
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.lifecycle import A_SERVER, LOADS, Stage, stage_of_task, unmoved_lifespan
 from hangdebug.scene.loop import spins

@@ -22,10 +22,9 @@ from hangdebug.answer.model import Level, Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.words import LOOP, LOOPS_THREAD, WORKER, all_of, capital, counted, line_of, place_of, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause, Owed
-from hangdebug.evidence.frames import calls, is_application
+from hangdebug.evidence.frames import calls, is_application, is_child, is_supervisor
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.light import dataclass
-from hangdebug.evidence.roles import is_child, is_supervisor
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.lifecycle import LOADS, stage_of

@@ -15,7 +15,7 @@ from dataclasses import field
 from typing import Literal
 
 from hangdebug.capture.interpreter.memory import MappedFile, Memory, Unreadable, mapped_files, open_memory
-from hangdebug.capture.sockets import psutil
+from hangdebug.capture.proc import psutil
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass
 

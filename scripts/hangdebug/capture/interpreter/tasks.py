@@ -1,6 +1,6 @@
 """asyncio's tasks of a live CPython on Linux: no attach, no pause, no preparation.
 
-They are read out of its memory; where that fails, 3.14 and newer have a tool of their own for it (asyncio_pstree.py).
+They are read out of its memory; where that fails, 3.14 and newer have a tool of their own for it (layout.py).
 
 The way there: the interpreter's image -> its interpreter -> sys.modules -> asyncio.tasks -> the set of all tasks, and
 from 3.14 on the lists of them that its threads keep.
@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Optional
 
-from hangdebug.capture.interpreter import asyncio_pstree
+from hangdebug.capture.interpreter import layout
 from hangdebug.capture.interpreter.awaited import (
     awaited_by,
     head_sent,
@@ -94,7 +94,7 @@ def failed_among(objects: Objects, pid: int) -> tuple[Task, ...]:
 def ask_own_tool(pid: int) -> TaskList:
     """What the interpreter's own tool tells."""
     try:
-        return TaskList(asyncio_pstree.tasks_by_pstree(pid), asyncio_pstree.NOTE)
+        return TaskList(layout.tasks_by_pstree(pid), layout.NOTE)
     except Unreadable as error:
         return TaskList((), f"its asyncio tasks were not read: {error}")
 

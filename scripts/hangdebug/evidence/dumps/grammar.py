@@ -14,11 +14,10 @@ from typing import Callable, Literal
 from hangdebug.evidence import light as re
 from hangdebug.evidence.dumps.clean import APART
 from hangdebug.evidence.dumps.stated import is_interrupt
-from hangdebug.evidence.frames import different, package
+from hangdebug.evidence.frames import different, is_suspended, package
 from hangdebug.evidence.libraries import CALLED_LAST
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Snapshot, Task, Thread
-from hangdebug.evidence.roles import is_suspended
 
 MOST_SKIPPED, LONGEST_SKIPPED = 50, 200
 VERSION = re.compile(r"[/\\]python(3\.\d+)t?[/\\]")

@@ -2,6 +2,19 @@
 
 The command lines are plain enough to repeat by hand. `-q` leaves the user's .curlrc out, `-g` takes the URL
 as it stands, and a server on this machine is never asked through a proxy.
+
+Requests to replay, read from a file: curl's own config syntax, or an HTTP file as editors send them.
+
+    # expect: 422                     POST http://127.0.0.1:8000/orders HTTP/1.1
+    url = "/orders"                   Content-Type: application/json
+    request = POST
+    header = "Content-Type: ..."      {"item": 7}
+    data = "{"item": 7}"
+    next                              ###
+
+A path alone goes to the URL that is verified. Three comments before a request say what is right for it:
+`# expect: 422` (a status beside 2xx), `# deadline: 30` (seconds for the answer), `# leave after: 1` (the client goes
+away after so many seconds, without waiting for the end of the answer).
 """
 
 from __future__ import annotations

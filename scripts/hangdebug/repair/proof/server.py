@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from hangdebug.errors import HangError, NoProcess
-from hangdebug.evidence import tcp
+from hangdebug.evidence import kernel
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.proof.curl import Answer
 
@@ -141,7 +141,7 @@ def names_in(folder: str) -> list[str]:
 
 def serving(port: int) -> Serving:
     """Who listens on a port of this machine; nobody where that is not known."""
-    sockets = frozenset(one.inode for one in rows() if one.port == port and one.state == tcp.LISTEN)
+    sockets = frozenset(one.inode for one in rows() if one.port == port and one.state == kernel.LISTEN)
     if not sockets:
         return Serving(sockets, frozenset())
     found = set()
@@ -164,10 +164,10 @@ def connections_of(port: int, workers: frozenset[int], clients: Iterable[int]) -
     return {inode: pid for pid in workers for inode in inodes_of(pid) & ours}
 
 
-def rows() -> Iterator[tcp.Connection]:
+def rows() -> Iterator[kernel.Connection]:
     for name in ("tcp", "tcp6"):
         try:
-            yield from tcp.connections(Path(f"/proc/self/net/{name}").read_text())
+            yield from kernel.connections(Path(f"/proc/self/net/{name}").read_text())
         except OSError:
             continue
 
