@@ -29,9 +29,8 @@ from hangdebug.errors import HangError
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.verify import table
 from hangdebug.report import text as report
-from hangdebug.report.charts import latency
 from hangdebug.report.recording import flame
-from hangdebug.report.svg import Picture
+from hangdebug.report.svg import Picture, latency
 from hangdebug.report.text import inert
 from hangdebug.report.wait_graph import timeline, wait_graph
 

@@ -32,7 +32,7 @@ from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import DURING, Pressure, pressure
 from hangdebug.repair.proof.verify import percentile
-from hangdebug.report import charts
+from hangdebug.report import svg
 from hangdebug.report.svg import Picture
 
 HERE = Path(__file__).resolve().parent
@@ -154,7 +154,7 @@ def ended(one: Stop | None) -> str:
 
 def picture(found: Sequence[Stop]) -> views.Shown:
     """A bar for each stop: how long the process lived on. One that never ended is hatched, up to where we looked."""
-    figure = charts.canvas(3.6)
+    figure = svg.canvas(3.6)
     axis, bars, names, words = figure.subplots(), list(reversed(found)), [], []
     for place, one in enumerate(bars):
         never = one.seconds is None
@@ -198,7 +198,7 @@ def picture(found: Sequence[Stop]) -> views.Shown:
         xlim=(0, PATIENCE), ylim=(-0.5, len(bars) - 0.5), xlabel="seconds from the signal to the end of the process"
     )
     axis.spines[["top", "right"]].set_visible(False)
-    return views.Shown("\n".join(words), png=charts.saved(figure))
+    return views.Shown("\n".join(words), png=svg.saved(figure))
 
 
 def crowd(step: int, source: str = "", aborts: int = 200) -> Pressure:
@@ -228,4 +228,4 @@ def crowds(runs: Mapping[str, Pressure]) -> views.Shown:
 def under_pressure(runs: Mapping[str, Pressure]) -> tuple[Picture, Picture]:
     """/health under each crowd, and the threads of those that lived, over the readers that left."""
     counted = {name: one for name, one in runs.items() if one.counts}
-    return charts.latency({name: one.result for name, one in runs.items()}), charts.threads_over_aborts(counted)
+    return svg.latency({name: one.result for name, one in runs.items()}), svg.threads_over_aborts(counted)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hangdebug.capture.functions import functions_that_end_waits
 from hangdebug.evidence.bundle import parse_functions as read
 from hangdebug.evidence.model import Frame
-from hangdebug.scene.could_end import who_could_end
+from hangdebug.scene.tasks import who_could_end
 
 SET, PUT, RELEASE = {"set"}, {"put", "put_nowait"}, {"release"}
 STILL = {

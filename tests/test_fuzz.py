@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import fuzz
-from hangdebug.capture.interpreter.known_layouts import ROWS
+from hangdebug.capture.interpreter.objects import KNOWN_ROWS
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.kernel import with_sockets
@@ -25,7 +25,7 @@ from hangdebug.repair.proof import curl, pressure
 from hangdebug.repair.proof.curl import read_requests
 
 KEPT = sorted(path for path in fuzz.FOUND.glob("*-*") if path.is_file())
-NOT_HERE = {"memory"} if sys.version_info[:2] not in ROWS else set()
+NOT_HERE = {"memory"} if sys.version_info[:2] not in KNOWN_ROWS else set()
 
 
 @pytest.mark.parametrize("case", KEPT, ids=lambda path: path.name)

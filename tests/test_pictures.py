@@ -25,8 +25,8 @@ from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.pressure import Pressure
 from hangdebug.repair.proof.verify import Verification
 from hangdebug.report import svg
-from hangdebug.report.charts import latency, threads_over_aborts
 from hangdebug.report.recording import flame, speedscope
+from hangdebug.report.svg import latency, threads_over_aborts
 from hangdebug.report.thread_rows import KINDS
 from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, MOST_ROWS, timeline, wait_graph
 from hangdebug.scene.scene import scene

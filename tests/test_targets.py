@@ -28,8 +28,8 @@ import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
-from hangdebug.capture.interpreter.known_layouts import ROWS, known_layout
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
+from hangdebug.capture.interpreter.objects import KNOWN_ROWS, known_layout
 from hangdebug.capture.interpreter.runtimes import (
     holds_unnamed_python,
     is_plain_interpreter,
@@ -301,7 +301,7 @@ def test_a_file_is_read_as_elf_or_not_at_all(tmp_path: Path) -> None:
 def test_a_known_layout_is_the_one_that_is_measured(path: str) -> None:
     with running(path, "-c", f"import asyncio\n{SLEEPS}") as server, measured_specimen(server.pid) as one:
         found = known_layout(server.pid)
-        assert found == (one.layout if one.layout.version in ROWS else None)
+        assert found == (one.layout if one.layout.version in KNOWN_ROWS else None)
 
 
 @pytest.mark.live

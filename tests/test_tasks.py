@@ -16,10 +16,9 @@ import pytest
 import servers
 from hangdebug.capture.interpreter import layout, tasks
 from hangdebug.capture.interpreter.coroutines import Moved
-from hangdebug.capture.interpreter.known_layouts import ROWS
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, measured_specimen
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
-from hangdebug.capture.interpreter.objects import Objects
+from hangdebug.capture.interpreter.objects import KNOWN_ROWS, Objects
 from hangdebug.capture.interpreter.runtimes import runtime_of
 from hangdebug.capture.interpreter.tasks import failed_tasks_of, layout_for, tasks_of, walk
 from hangdebug.evidence.model import Task
@@ -67,7 +66,7 @@ def by_name(pid: int) -> dict[str, Task]:
 def is_known(pid: int) -> bool:
     """Whether it is a version of which a row is on file."""
     found = runtime_of(pid)
-    return found is not None and tuple(map(int, (found.version or "0").split("."))) in ROWS
+    return found is not None and tuple(map(int, (found.version or "0").split("."))) in KNOWN_ROWS
 
 
 def own(task: Task) -> list[tuple[str, int | None]]:

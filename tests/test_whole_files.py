@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.repair import fix
-from hangdebug.repair.code.project import Project, lowest, project_of
+from hangdebug.repair.code.layout import Project, lowest, project_of
 
 HERE = Path(__file__).parent
 MARK = re.compile(r"  # <-- (.*)")

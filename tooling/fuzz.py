@@ -51,8 +51,8 @@ with marked:
     from hangdebug.answer.diagnose import diagnose, evidence_of, worst
     from hangdebug.capture import redact
     from hangdebug.capture.interpreter import runtimes, tasks
-    from hangdebug.capture.interpreter.known_layouts import known_layout
     from hangdebug.capture.interpreter.memory import Memory, open_memory
+    from hangdebug.capture.interpreter.objects import known_layout
     from hangdebug.errors import BadSource, HangError
     from hangdebug.evidence.bundle import evidence_in, read_archive, read_bundle
     from hangdebug.evidence.paste import read, text_of

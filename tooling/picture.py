@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
 
 import lab
 from hangdebug.repair.proof.verify import Verification, verify
-from hangdebug.report.charts import latency
+from hangdebug.report.svg import latency
 
 DEADLINE, ABORTS = 1.0, 10
 

@@ -27,7 +27,7 @@ from typing import Any, Callable, Union
 from hangdebug.errors import BadRequest, BadSource, ours
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.findings import LINE
-from hangdebug.repair.code.project import is_left_out, python_files
+from hangdebug.repair.code.layout import is_left_out, python_files
 from hangdebug.repair.fix import concerns_any, decode, propose, propose_text, read
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.settings import Settings

@@ -15,7 +15,7 @@ from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
-from hangdebug.scene.lifecycle import RUNS
+from hangdebug.scene.loop import RUNS
 from hangdebug.scene.pools import hands_to_pool, uses_processes
 from hangdebug.scene.requests import RECEIVES, greenlets
 from hangdebug.scene.scene import Scene, View, once

@@ -16,7 +16,7 @@ from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS, SERVERS_IN_C
 from hangdebug.evidence.model import Process, Task
 from hangdebug.scene.graph import JOIN
-from hangdebug.scene.lifecycle import (
+from hangdebug.scene.loop import (
     LOOP_ALONE,
     still_serves,
     task_left,

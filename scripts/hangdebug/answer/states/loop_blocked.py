@@ -14,9 +14,9 @@ from hangdebug.evidence.frames import package
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.graph import RESULT, nobody_gives_result
-from hangdebug.scene.lifecycle import Stage, stage_of
 from hangdebug.scene.loop import (
     LoopMotion,
+    Stage,
     commonest_leaf,
     deepest_shared_frame,
     gil_kept,
@@ -25,6 +25,7 @@ from hangdebug.scene.loop import (
     loop_motion,
     runs_without_a_frame,
     same_piece_of_work,
+    stage_of,
     waits_for_shared_lock,
 )
 from hangdebug.scene.scene import Scene, once

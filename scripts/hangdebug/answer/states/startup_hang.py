@@ -12,8 +12,7 @@ from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import calls, is_application, since_fork
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.vocabulary import State
-from hangdebug.scene.lifecycle import A_SERVER, LOADS, Stage, stage_of_task, unmoved_lifespan
-from hangdebug.scene.loop import spins
+from hangdebug.scene.loop import A_SERVER, LOADS, Stage, spins, stage_of_task, unmoved_lifespan
 from hangdebug.scene.pools import hands_to_pool
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.tasks import as_wait, task_waits

@@ -27,7 +27,7 @@ from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
-from hangdebug.scene.lifecycle import LOADS, stage_of
+from hangdebug.scene.loop import LOADS, stage_of
 from hangdebug.scene.pools import queue_lengths, woke_by_itself
 from hangdebug.scene.requests import (
     HANDLES,

@@ -1,6 +1,6 @@
 """Where things stand inside of CPython's objects: measured on a specimen, an interpreter like the target's.
 
-This is for a Python that known_layouts.py has not, only where a person asks for it (tasks.probe), and only where the
+This is for a Python that objects.py does not know, only where a person asks for it (tasks.probe), and only where the
 target runs CPython's own program (is_plain_interpreter). That is started, as the target's user, with specimen.py,
 which makes objects whose contents are known. Where a
 pointer to the one is found in the other, there its field is. Fields that no CPython from 3.9 on has moved are

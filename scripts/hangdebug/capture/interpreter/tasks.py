@@ -27,10 +27,9 @@ from hangdebug.capture.interpreter.awaited import (
     timeouts_around,
 )
 from hangdebug.capture.interpreter.coroutines import Moved, collected_tasks, ended_call, follow, listed_tasks
-from hangdebug.capture.interpreter.known_layouts import known_layout
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, HasOwnTool, Layout, Specimen, measured_specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_memory
-from hangdebug.capture.interpreter.objects import FIRST, Objects
+from hangdebug.capture.interpreter.objects import FIRST, Objects, known_layout
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.light import dataclass

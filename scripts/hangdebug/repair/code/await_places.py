@@ -13,7 +13,7 @@ from pathlib import Path
 from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, walk
 from hangdebug.repair.code.file import File, dotted
-from hangdebug.repair.code.project import project_of
+from hangdebug.repair.code.layout import project_of
 from hangdebug.repair.code.while_awaiting import LOCKISH, why_freed, why_not_meanwhile
 from hangdebug.repair.model import Edit
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.bindings import Binding, defaults_of, parameters
 from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name, parse_afresh
-from hangdebug.repair.code.project import SKIPPED
+from hangdebug.repair.code.layout import SKIPPED
 
 DEPTH = 12  # of names, calls and files that are followed one after the other
 LARGEST = 500_000  # bytes of another file that is read

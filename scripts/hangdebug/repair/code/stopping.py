@@ -22,8 +22,8 @@ from hangdebug.evidence import light as re
 from hangdebug.repair.code.await_places import import_needed
 from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.file import File, dotted, fresh_name, is_none, is_zero, last_name
+from hangdebug.repair.code.layout import other_files
 from hangdebug.repair.code.producers import STARTS, Stop, channels_of, function_handed
-from hangdebug.repair.code.project import other_files
 from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
 from hangdebug.repair.model import Edit

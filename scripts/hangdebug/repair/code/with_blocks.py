@@ -20,7 +20,7 @@ from dataclasses import field
 
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.file import File
-from hangdebug.repair.code.project import project_of
+from hangdebug.repair.code.layout import project_of
 from hangdebug.repair.model import Edit, apply
 
 CALM, CALM_38 = "shutdown(wait=False, cancel_futures=True)", "shutdown(wait=False)"

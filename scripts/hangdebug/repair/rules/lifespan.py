@@ -35,7 +35,7 @@ from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.bindings import parameters, walk
 from hangdebug.repair.code.file import File, dotted
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.project import other_files
+from hangdebug.repair.code.layout import other_files
 from hangdebug.repair.model import Edit
 
 ID, CODE = "lifespan", "HNG008"

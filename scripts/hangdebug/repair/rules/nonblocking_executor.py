@@ -68,8 +68,8 @@ from hangdebug.repair.code.executors import (
 )
 from hangdebug.repair.code.file import File, dotted, fresh_name, last_name
 from hangdebug.repair.code.findings import Found, Need
+from hangdebug.repair.code.layout import project_of
 from hangdebug.repair.code.producers import Stop, find_stop, parts_of_work
-from hangdebug.repair.code.project import project_of
 from hangdebug.repair.code.stopping import SECONDS, stop_work
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart

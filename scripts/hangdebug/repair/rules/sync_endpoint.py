@@ -29,7 +29,7 @@ from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
-from hangdebug.repair.code.project import other_files
+from hangdebug.repair.code.layout import other_files
 from hangdebug.repair.code.thread_safety import why_not_in_thread
 from hangdebug.repair.model import Edit
 from hangdebug.repair.rules import to_thread
