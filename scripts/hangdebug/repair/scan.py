@@ -13,7 +13,6 @@ import contextlib
 import gc
 import json
 import os
-import re
 import signal
 import sys
 import warnings
@@ -25,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Union
 
 from hangdebug.errors import BadRequest, BadSource, ours
+from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
 from hangdebug.repair.code.findings import LINE
 from hangdebug.repair.code.layout import is_left_out, python_files

@@ -23,7 +23,6 @@ from hangdebug.errors import BadRequest, ours, printable
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
-from hangdebug.repair.rules import RULES as REWRITE
 from hangdebug.scene.waits import drawing
 
 SCHEMA_VERSION = 1
@@ -304,6 +303,8 @@ def as_trace(diagnosis: Diagnosis) -> dict[str, Any]:
 
 def explanation_of(word: str) -> str:
     """The entry of a cause, a state, a rule that decides or one that rewrites. Raises BadRequest for another word."""
+    from hangdebug.repair.rules import RULES as REWRITE  # an answer needs none of them
+
     asked = word.strip().lower()
     found = [cause_entry(cause, here=True) for cause in CAUSES if cause.id == asked]
     found += [state_entry(state) for name, state in ENTRIES.items() if name == asked]
@@ -352,6 +353,8 @@ def page(of: object) -> str:
 
 def known_words() -> str:
     """What can be explained, in the order in which it is tried or asked."""
+    from hangdebug.repair.rules import RULES as REWRITE  # an answer needs none of them
+
     rows: dict[str, list[str]] = {
         "causes": [cause.id for cause in CAUSES],
         "states": list(ENTRIES),
