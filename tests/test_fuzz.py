@@ -33,6 +33,7 @@ def test_a_case_that_failed_once(case: Path) -> None:
     fuzz.run_case(case.name.partition("-")[0], case.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(fuzz.TARGETS.keys() - NOT_HERE))
 def test_some_new_cases(target: str) -> None:
     chance, until = random.Random(target), time.monotonic() + 0.5

@@ -125,6 +125,7 @@ NONSENSE = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BUNDLE))
 def test_a_part_that_is_missing_empty_or_nonsense_costs_that_part_alone(name: str) -> None:
     for content in NONSENSE:

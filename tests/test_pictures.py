@@ -366,6 +366,7 @@ COUNTED = {
 }
 
 
+@pytest.mark.slow
 def test_latency_says_in_words_what_it_shows():
     picture = latency(RUNS)
     assert picture.is_png and "as it was: 1 of 3 without an answer; 1 client left the stream." in picture.alt
