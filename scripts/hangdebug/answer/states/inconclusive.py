@@ -245,6 +245,9 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
     crash = stated(scene, "crashed")
     if crash:
         words = f"A process has ended, or was ended, which is no hang by itself: {crash.text}"
+    unanswered = stated(scene, "unanswered")
+    if unanswered and not scene.last:
+        words = f"It does not answer, and no stack shows why: {unanswered.text}"
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 
