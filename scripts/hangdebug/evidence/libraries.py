@@ -192,6 +192,7 @@ POOL_WORKERS = (
     "concurrent/futures/thread.py:_worker",
     "multiprocessing/pool.py:worker",
     "concurrent/futures/process.py:_process_worker",
+    "trio/_core/_thread_cache.py:_work",
 )
 POOL = (*POOL_WORKERS, "concurrent/futures/thread.py:run")
 ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"
