@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from hangdebug.evidence import light as re
-from hangdebug.evidence.frames import calls, is_anyio_worker, is_application
+from hangdebug.evidence.frames import calls, is_anyio_worker, is_application, package
 from hangdebug.evidence.kernel import endless
-from hangdebug.evidence.libraries import IMPORT_LOCK, PARKED, RUNS_MODULE
+from hangdebug.evidence.libraries import IMPORT_LOCK, PARKED, RUNS_MODULE, STANDARD_TOPS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
@@ -290,10 +290,13 @@ def library_lock_edge(scene: Scene, one: Wait) -> Edge | None:
     """To the thread that is inside of a library's function, from one that stands before a lock in the same function.
 
     The library's source is not read: whoever is further down in it, and called on from there, has passed the lock.
+    Without the kernel's word another library's function may wait for a peer there; few of the standard library's do.
     """
     frame = one.view.inner[0] if one.view.inner else None
-    asleep = one.in_syscall(*FUTEX) and not is_timed(one) if one.syscall is not None else one.running is False
-    if frame is None or not asleep or calls(frame, *WAITS_INSIDE):
+    if frame is None or calls(frame, *WAITS_INSIDE):
+        return None
+    unasked = one.running is False and package(frame) in STANDARD_TOPS
+    if not (one.in_syscall(*FUTEX) and not is_timed(one) if one.syscall is not None else unasked):
         return None
     found = [
         view
