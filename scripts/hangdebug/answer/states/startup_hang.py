@@ -22,7 +22,8 @@ from hangdebug.scene.waits import Wait, kernel_words, motion, stuck_workers, wai
 LOOKS_AGAIN = ("futex", "clock_nanosleep", "nanosleep", "running", "restart_syscall")
 # The line of a script that serves, whatever with.
 SERVES_LATER = re.compile(
-    r"\b(?:run_app|run_simple|run_server|serve|serve_forever|quickstart)\(|\bapp\w*\.(?:run|listen)\("
+    r"\b(?:run_app|run_simple|run_server|serve|serve_forever|quickstart|worker_main|execute_from_command_line)\(|"
+    r"\b\w*(?:server|httpd|app|application|worker|consumer|bot)\.(?:run|listen|start|serve|work)\("
 )
 LIFESPAN = "The server has not begun to serve: it waits for the first part of its lifespan."
 
@@ -83,8 +84,20 @@ def before_serving(scene: Scene, frames: tuple[Frame, ...]) -> bool:
     if last.name != "<module>" or not is_application(last):
         return False
     known = scene.evidence.sources.get(last.file, {})
-    later = any(SERVES_LATER.search(text) for number, text in known.items() if number > (last.line or 0))
+    later = any(serves_below(scene, frame) for frame in frames if is_application(frame))
     return later or any(A_SERVER.search(line) for line in known.values())
+
+
+def serves_below(scene: Scene, frame: Frame) -> bool:
+    """Whether the function, or module, that stands in `frame` serves further down."""
+    known, at = scene.evidence.sources.get(frame.file, {}), frame.line or 0
+    inside = frame.name != "<module>"
+    for number in sorted(one for one in known if one > at):
+        if inside and known[number][:1].strip():
+            return False  # the function has ended
+        if SERVES_LATER.search(known[number]):
+            return True
+    return False
 
 
 def lifespan(scene: Scene) -> Verdict | str:
