@@ -161,6 +161,22 @@ def test_a_port_of_a_server_that_is_no_python_is_told() -> None:
             server.kill()
 
 
+@pytest.mark.live
+def test_a_port_that_only_a_forked_child_has_still_leads_to_its_parent() -> None:
+    code = (
+        "import multiprocessing, socket, time\n"
+        "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)\n"
+        "child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,)); child.start()\n"
+        "s.close(); print(child.pid, flush=True); child.join()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as server:
+        port, child = int(server.stdout.readline()), int(server.stdout.readline())
+        try:
+            assert set(on_port(port).workers) == {server.pid, child}
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
 def test_what_the_kernel_forbids_is_told_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     for allowed, why in (("1", "ptrace_scope is 1"), ("3", "ptrace_scope is 3"), ("0", "another user")):
         monkeypatch.setattr(Path, "is_file", lambda self: True)

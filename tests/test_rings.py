@@ -21,7 +21,9 @@ from hangdebug.evidence.paste import read
 from hangdebug.evidence.source import with_sources
 from hangdebug.observe import observe
 from hangdebug.report.text import as_json, as_markdown, as_text
+from hangdebug.scene.graph import graph
 from hangdebug.scene.locks import locks_held, names_entered, names_taken_above
+from hangdebug.scene.scene import scene
 
 DUMPS = Path(__file__).parent / "dumps"
 
@@ -250,3 +252,17 @@ def test_a_large_pool_that_waits_for_itself_is_judged_in_bounded_time(tmp_path: 
     began = time.perf_counter()
     assert diagnose(replace(evidence, snapshots=snapshots)).cause == "threadpool-limit"
     assert time.perf_counter() - began < 10
+
+
+def test_two_in_one_function_of_a_library_are_no_lock_without_the_kernels_word():
+    def idle(number, *lines):
+        return "\n".join([f'Thread {number} (idle): "w{number}"', *(f"    {line}" for line in lines)])
+
+    def edges(file):
+        last = "show (desk/views.py:9)", "wsgi_app (flask/app.py:1498)", "_bootstrap (threading.py:995)"
+        inside = ("readinto (socket.py:706)", "ask (desk/bank.py:4)", f"get ({file}:52)", *last)
+        text = "\n".join([idle(1, f"get ({file}:40)", *last), idle(2, *inside)])
+        return graph(scene(evidence_of(read(text))[0])).edges
+
+    assert len(edges("functools.py")) == 1
+    assert not edges("zeep/transports.py")

@@ -14,7 +14,7 @@ from hangdebug.answer.states.inconclusive import on_purpose
 from hangdebug.answer.words import next_steps
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Seen
-from hangdebug.evidence.frames import different, package
+from hangdebug.evidence.frames import calls, different, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.model import Evidence, Process, Snapshot
@@ -26,6 +26,8 @@ from hangdebug.scene.rings import chain
 from hangdebug.scene.scene import Scene, identity, once, polls_its_own, scenes, stacks_alone
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
+
+AT_EXIT, WRITES = "multiprocessing/util.py:_exit_function", "multiprocessing/connection.py:_send"
 
 
 def diagnose(evidence: Evidence) -> Diagnosis:
@@ -118,6 +120,7 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
 
     ranked = sorted(diagnoses, key=order)
     first = odd_one(ranked) or next((one for one in ranked if not one.bystander), ranked[0])
+    first = next((one for one in ranked if joins_ended(one, first)), first)
     rest = tuple(
         f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
         for one in ranked
@@ -134,6 +137,13 @@ def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
     return next((one for one in diagnoses if len(places) == 2 and places[place_in(one)] == 1), None)
 
 
+def joins_ended(parent: Diagnosis, child: Diagnosis) -> bool:
+    """Whether a process is stuck in waiting for a child that has done its work: the child's end is no order to stop."""
+    known = parent.kernel_wait.detail if parent.kernel_wait is not None else None
+    waits = parent.cause in ("thread-join", "subprocess") and (known is None or f"child {child.process.pid}" in known)
+    return waits and child.rule == "interpreter-joins" and parent.rule == "workers-stuck"
+
+
 def place_in(diagnosis: Diagnosis) -> tuple[str, str] | None:
     frame = diagnosis.blocking_frame
     return (frame.function, frame.file) if frame is not None else None
@@ -144,10 +154,23 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
     groups: dict[int | None, list[Snapshot]] = {}
     for snapshot in snapshots:
         groups.setdefault(snapshot.pid, []).append(snapshot)
+    unread = {group[-1].pid or 0: group[-1].command for group in groups.values() if waits_to_be_read(group[-1])}
     return tuple(
-        Evidence(tuple(group), process=process_in(group[-1]), sources=printed(group), tasks=group[-1].tasks)
-        for group in groups.values()
+        Evidence(
+            tuple(group),
+            process=process_in(group[-1]),
+            sources=printed(group),
+            tasks=group[-1].tasks,
+            unread_children={child: command for child, command in unread.items() if child != pid},
+        )
+        for pid, group in groups.items()
     )
+
+
+def waits_to_be_read(snapshot: Snapshot) -> bool:
+    """Whether a child of multiprocessing has done its work, and its queue's thread still writes what it has put in."""
+    ends = any(calls(frame, AT_EXIT) for thread in snapshot.threads for frame in thread.frames)
+    return ends and any(calls(thread.frames[0], WRITES) for thread in snapshot.threads if thread.frames)
 
 
 def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:

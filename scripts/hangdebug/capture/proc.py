@@ -26,6 +26,7 @@ MOST_THREADS = 20_000
 MOST_POLLED = 16
 STARTED = 19  # of the fields of /proc/PID/stat behind its name
 MOST_SHARERS = 4
+MOST_WRITERS = 100  # threads of a child
 CHILD_COMMAND = 3  # words of a child's command line that are kept
 WRITES = ("write", "writev", "sendto", "sendmsg")
 CALL = 5  # the column of a row that holds the system call
@@ -227,7 +228,7 @@ def copy_children(pid: int) -> str:
     """The text of children.tsv: of each child its pid, its command line, the pipes that it has, and what it writes to.
 
     The pid is the one in the target's own namespace, which is what its system calls name. The last column is the pipe
-    or socket to which its main thread stands in a write, "" where it stands in none.
+    or socket to which a thread of its stands in a write, "" where none does.
     """
     rows = []
     level = namespace_depth(pid)
@@ -244,13 +245,17 @@ def copy_children(pid: int) -> str:
 
 
 def written_to(pid: int) -> str:
-    """The pipe or socket to which a process's main thread stands in a write: "pipe:[1234]", "" for none."""
-    name, args = syscall(text_of(f"/proc/{pid}/syscall") or "", TABLES.get(platform.machine(), {}))
-    try:
-        target = os.readlink(f"/proc/{pid}/fd/{args[0]}") if name in WRITES and args else ""
-    except OSError:
-        return ""
-    return target if target.startswith(("pipe:", "socket:")) else ""
+    """The pipe or socket to which a thread of a process stands in a write: "pipe:[1234]", "" for none."""
+    table = TABLES.get(platform.machine(), {})
+    for path in sorted(glob.glob(f"/proc/{pid}/task/*/syscall"))[:MOST_WRITERS]:
+        name, args = syscall(text_of(path) or "", table)
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{args[0]}") if name in WRITES and args else ""
+        except OSError:
+            continue
+        if target.startswith(("pipe:", "socket:")):
+            return target
+    return ""
 
 
 def copy_sharers(pid: int) -> str:

@@ -149,13 +149,23 @@ def on_port(port: int) -> Target:
             "",
             f"sudo ss -ltnp 'sport = :{port}'   # then: {ours('diagnose', '--pid', 'PID')}",
         )
-    pids |= {master for pid in pids for master in masters_in_c(pid)}
+    pids |= {master for pid in pids for master in masters_in_c(pid)} | {one for pid in pids for one in heir_of(pid)}
     parents = {pid for pid in pids if pids & {child.pid for child in python_children(running_process(pid))}}
     found = [resolve(root) for root in sorted(parents or pids)]
     family = dict.fromkeys(pid for one in found for pid in one.workers)
     others = (pid for pid in sorted(pids - set(family)) if is_python(pid))
     alone = found[0].supervisor if len(found) == 1 else None  # its children are the application's, or its workers
     return Target((*family, *others), min(parents, default=alone))
+
+
+def heir_of(pid: int) -> Iterator[int]:
+    """The process that multiprocessing started `pid` from: it may have closed the port which that one has inherited."""
+    parent = or_none(running_process(pid).ppid)
+    if not parent or not is_python(parent):
+        return
+    own, its = (or_none(running_process(one).cmdline) or [] for one in (pid, parent))
+    if own == its or any("multiprocessing" in part for part in own):  # forked; spawned, or from a fork server
+        yield parent
 
 
 def masters_in_c(pid: int) -> Iterator[int]:

@@ -16,6 +16,7 @@ from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.model import Frame
+from hangdebug.scene.pools import FETCH, coroutines_asking, requests_under_way
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -39,6 +40,11 @@ def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     gave_up = next((one.raised for one in scene.evidence.snapshots[-1].threads if GAVE_UP.search(one.raised)), "")
     if gave_up and not scene.last:
         return Match(frozenset({"frames"}), (f"Its exception says so: {gave_up}",))
+    fetches = wait.coroutine and wait.leaf and FETCH in (wait.text or "")
+    running, asking = requests_under_way(scene), coroutines_asking(scene) if fetches else 0
+    if running and asking > running:
+        words = f"{asking} coroutines wait for their client, which has {running} requests under way, all the time."
+        return Match(frozenset({"source", "tasks"}), (words,))
     step = checkout_frame(wait)
     if step is None:
         return None

@@ -11,6 +11,7 @@ a timeout in the call.
 from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
+from hangdebug.scene.pools import FETCH, requests_under_way
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
 
@@ -18,8 +19,15 @@ CLIENTS = ("requests", "urllib3", "httpx", "httpcore", "botocore", "boto3", "s3t
 FILES = ("http/client.py", "aiohttp/client.py", "urllib/request.py", "xmlrpc/client.py")
 
 
+ASKS_BACK = ("mcp/server/",)  # a server's question goes to its own client
+
+
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*FILES)):
+    if wait is not None and wait.coroutine and wait.leaf and FETCH in (wait.text or ""):
+        running = requests_under_way(scene)
+        under_way = f"Its line calls fetch(), and {running} requests of its client are under way."
+        return Match(frozenset({"source", "tasks"}), (under_way,)) if running else None
+    if wait is None or not (wait.inside_package(*CLIENTS) or wait.inside(*FILES)) or wait.inside_folder(*ASKS_BACK):
         return None
     words = [f"It called {wait.outermost}, {'an asynchronous' if wait.coroutine else 'a synchronous'} client."]
     if wait.detail:

@@ -13,34 +13,23 @@ from __future__ import annotations
 
 from hangdebug.causes.model import Cause, Match, Seen
 from hangdebug.evidence.frames import calls
+from hangdebug.evidence.libraries import IMPORT_LOCK, IMPORTS, RUNS_MODULE
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.waits import Wait
-
-MACHINERY = (
-    "<frozen importlib._bootstrap>",
-    "<frozen importlib._bootstrap_external>",
-    "importlib/__init__.py",
-    "importlib/_bootstrap.py",
-)
-LOCK = tuple(
-    f"{MACHINERY[index]}:{name}"
-    for index in (0, 3)
-    for name in ("acquire", "__enter__", "_lock_unlock_module", "_acquire")
-)
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state == "loop-busy" or not wait.view.inner:
         return None
-    if calls(wait.view.inner[0], *LOCK):
+    if calls(wait.view.inner[0], *IMPORT_LOCK):
         words = "It waits for the lock of a module that another thread imports."
-    elif calls(wait.view.inner[0], *MACHINERY):
+    elif calls(wait.view.inner[0], *IMPORTS):
         words = f"It imports: {wait.view.inner[0]}."
-    elif wait.starts_with(*MACHINERY):  # a library's own module, that waits while it is imported
+    elif wait.starts_with(*IMPORTS):  # a library's own module, that waits while it is imported
         words = f"Its line imports a module, which stands in {wait.view.inner[0]}."
     else:
         return None
-    busy = scene.shows(*(f"{MACHINERY[0]}:{name}" for name in ("_load_unlocked", "exec_module")))
+    busy = scene.shows(*RUNS_MODULE)
     if busy is not None and busy.thread != wait.view.thread and busy.frame is not None:
         words += f" {busy.thread.name} is in the middle of an import, in {busy.frame}."
     return Match(frozenset({"frames"}), (words,))

@@ -192,10 +192,15 @@ def children_in(text: str) -> dict[int, tuple[str, str, str]]:
 
 
 def unread_children(texts: Texts) -> dict[int, str]:
-    """The children that stood before the first attach and after the last in one write, by pid, with their commands."""
+    """The children that stood before the first attach and after the last in one write, by pid, with their commands.
+
+    A pipe counts where this process has an end of it too: then it may be the one that is to read.
+    """
     before = children_in(texts.get("children.tsv", ""))
     after = children_in(texts.get("children-after.tsv", ""))
-    return {pid: row[0] for pid, row in after.items() if row[2] and row[2] == before.get(pid, ("", "", ""))[2]}
+    same = {pid: row for pid, row in after.items() if row[2] and row[2] == before.get(pid, ("", "", ""))[2]}
+    own = set(texts.get("fds.tsv", "").split())
+    return {pid: row[0] for pid, row in same.items() if not row[2].startswith("pipe:") or row[2] in own}
 
 
 def read_samples(

@@ -169,6 +169,22 @@ RUNS_SOMETHING = (
     *HANDLE,
 )
 
+# -- imports -----------------------------------------------------------------------------------------
+
+IMPORTS = (
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+    "importlib/__init__.py",
+    "importlib/_bootstrap.py",
+)
+# Where an import waits for the lock of a module, and what is in the middle of one.
+IMPORT_LOCK = tuple(
+    f"{IMPORTS[index]}:{name}"
+    for index in (0, 3)
+    for name in ("acquire", "__enter__", "_lock_unlock_module", "_acquire")
+)
+RUNS_MODULE = tuple(f"{IMPORTS[0]}:{name}" for name in ("_load_unlocked", "exec_module"))
+
 # -- pools, and processes that are started ------------------------------------------------------------
 
 # The outermost frame of a pool's own in each of its threads or processes.
@@ -176,6 +192,7 @@ POOL_WORKERS = (
     "concurrent/futures/thread.py:_worker",
     "multiprocessing/pool.py:worker",
     "concurrent/futures/process.py:_process_worker",
+    "trio/_core/_thread_cache.py:_work",
 )
 POOL = (*POOL_WORKERS, "concurrent/futures/thread.py:run")
 ANYIO_WORKER = "anyio/_backends/_asyncio.py:run"

@@ -46,7 +46,7 @@ Question = Literal[
     "what is left",
 ]
 StatementKind = Literal[
-    "loop-held", "killed", "test-timeout", "interrupted", "stopping", "stopped", "crashed", "c-only"
+    "loop-held", "killed", "test-timeout", "interrupted", "stopping", "stopped", "crashed", "c-only", "unanswered"
 ]  # what a line of a log says
 EdgeKind = Literal["lock", "future", "join", "pool", "loop", "task"]  # what lies between one who waits and the other
 # What is known of the end of a request's wait: it has moved meanwhile; it is a stream or a long poll that can be fed;

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import field
 
 from hangdebug.evidence import light as re
-from hangdebug.evidence.frames import calls, is_anyio_worker, is_application
+from hangdebug.evidence.frames import calls, is_anyio_worker, is_application, package
 from hangdebug.evidence.kernel import endless
-from hangdebug.evidence.libraries import PARKED
+from hangdebug.evidence.libraries import IMPORT_LOCK, PARKED, RUNS_MODULE, STANDARD_TOPS
 from hangdebug.evidence.light import dataclass
-from hangdebug.evidence.model import Task
+from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
 from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, HELPER, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
@@ -49,6 +49,7 @@ PREFIX = re.compile(r"thread_name_prefix\s*=\s*[\"']([^\"']+)")
 MADE = re.compile(r"\bThreadPoolExecutor\(")
 SHUT = re.compile(r"([A-Za-z_][\w.]*)\.(?:shutdown|__exit__)\(|\bwith\s+([A-Za-z_][\w.]*)\s*(?:,|:|as\b)")
 UNNAMED = "ThreadPoolExecutor-"  # what concurrent.futures calls the threads of a pool without a prefix
+WAITS_INSIDE = ("threading.py", "queue.py", "concurrent/futures/")  # they wait on conditions, which others notify
 PROCESS_POOL = "concurrent/futures/process.py"
 
 
@@ -99,6 +100,8 @@ def graph(scene: Scene) -> Graph:
         edge = (
             lock_edge(scene, key, one, {**moving, **holders}, tasks, still)
             or swapped_locks_edge(scene, key, one, still)
+            or import_edge(scene, one)
+            or library_lock_edge(scene, one)
             or loop_edge(scene, one)
             or pool_edge(scene, one)
             or join_edge(scene, one)
@@ -267,6 +270,52 @@ def is_one_object(scene: Scene, one: Wait, lock: Lock, mine: Held) -> bool:
     lines = [line_at(scene.evidence.sources, outer) or "" for outer in between[1:]]
     return bool(between) and all(
         re.search(rf"\bself\.{re.escape(inner.name)}\(", text) for inner, text in zip(between, lines)
+    )
+
+
+def import_edge(scene: Scene, one: Wait) -> Edge | None:
+    """To the threads in the middle of an import, from one that waits for the lock of a module."""
+    if not one.view.inner or not calls(one.view.inner[0], *IMPORT_LOCK):
+        return None
+    others = [
+        view
+        for view in scene.last[:MOST_THREADS]
+        if view.thread != one.view.thread and any(calls(frame, *RUNS_MODULE) for frame in view.thread.frames)
+    ]
+    running = [view for view in others if not calls(view.thread.frames[0], *IMPORT_LOCK)] or others
+    return Edge("lock", "a module, which {} imports", tuple(map(identity, running)), len(running) == 1)
+
+
+def library_lock_edge(scene: Scene, one: Wait) -> Edge | None:
+    """To the thread that is inside of a library's function, from one that stands before a lock in the same function.
+
+    The library's source is not read: whoever is further down in it, and called on from there, has passed the lock.
+    Without the kernel's word another library's function may wait for a peer there; few of the standard library's do.
+    """
+    frame = one.view.inner[0] if one.view.inner else None
+    if frame is None or calls(frame, *WAITS_INSIDE):
+        return None
+    unasked = one.running is False and package(frame) in STANDARD_TOPS
+    if not (one.in_syscall(*FUTEX) and not is_timed(one) if one.syscall is not None else unasked):
+        return None
+    found = [
+        view
+        for view in scene.last[:MOST_THREADS]
+        if view.thread != one.view.thread and not view.idle and passed(view.thread.frames, frame)
+    ]
+    if len(found) != 1:
+        return None
+    through = f"a lock in {frame.function}, where {{}} is further on"
+    return Edge("lock", through, (identity(found[0]),), False, concluded=True)
+
+
+def passed(frames: tuple[Frame, ...], place: Frame) -> bool:
+    """Whether the stack is further down in the function of `place`, and has called on from there, for no lock."""
+    return any(
+        (outer.function, outer.file) == (place.function, place.file)
+        and (outer.line or 0) > (place.line or 0)
+        and not calls(inner, "threading.py")
+        for inner, outer in zip(frames, frames[1:])
     )
 
 

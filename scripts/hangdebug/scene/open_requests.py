@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from hangdebug.evidence.frames import calls, is_application, library_path, package
 from hangdebug.evidence.kernel import ends_by_itself
-from hangdebug.evidence.libraries import SERVERS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import in_endless_loop
@@ -17,7 +16,7 @@ from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.loop import RUNS
 from hangdebug.scene.pools import hands_to_pool, uses_processes
-from hangdebug.scene.requests import RECEIVES, greenlets
+from hangdebug.scene.requests import RECEIVES, RUNS_JOB, greenlets
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
@@ -149,6 +148,8 @@ def seconds_until_long(scene: Scene) -> float:
     """How many seconds more show whether requests that stand still are slow, or have no answer for LONG; 0 for none."""
     if left_waiting(scene):
         return max(0.0, LONG - for_how_long(scene))
+    if jobs_behind_jobs(scene):
+        return max(0.0, LONG - scene.evidence.apart)
     return max(0.0, LONG - longest_hidden(scene)) if unaccounted(scene) and unread_tasks(scene) else 0.0
 
 
@@ -191,6 +192,25 @@ def is_job(scene: Scene, seen: TaskWaits, task: Task) -> bool:
     return one.frame is not None and not in_endless_loop(scene.evidence.sources, one.frame) and not receives(one)
 
 
+def jobs_behind_jobs(scene: Scene) -> tuple[Task, ...]:
+    """The jobs that a worker runs, if each stands in a call of the very library that runs it: for what another job is
+    to give. All have stood in one place in both readings, be it that they look again and again. () else.
+    """
+    seen, before = task_waits(scene), {one.id: one.frames for one in scene.evidence.tasks}
+    found = []
+    for task in seen.tasks.values() if scene.evidence.later else ():
+        runs = next((frame for frame in task.frames if calls(frame, *RUNS_JOB)), None)
+        if runs is None:
+            continue
+        behind = (task.awaits.id, *task.awaits.of) if task.awaits is not None else ()
+        job = next((seen.tasks[one] for one in behind if one in seen.tasks), task)
+        called = as_wait(scene, job).outermost
+        if called is None or package(called) != package(runs) or before.get(job.id) != job.frames:
+            return ()
+        found.append(job)
+    return tuple(found)
+
+
 def receives(one: Wait) -> bool:
     """Whether the line waits for the next message, whoever sends it."""
     return (one.text or "").lstrip().startswith("async for") or one.line_says(*RECEIVES)
@@ -198,7 +218,7 @@ def receives(one: Wait) -> bool:
 
 def called_by_server(task: Task) -> bool:
     """Whether the application's code runs inside of a server's, and not the other way round as in `await serve()`."""
-    servers = [index for index, frame in enumerate(task.frames) if package(frame) in SERVERS or serves_messages(task)]
+    servers = [index for index, frame in enumerate(task.frames) if serves(frame) or serves_messages(task)]
     outermost = max(servers, default=len(task.frames))
     return any(is_application(frame) for frame in task.frames[:outermost])
 

@@ -10,7 +10,7 @@ from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_anyio_worker, is_application
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Task
-from hangdebug.evidence.source import makers, statement_at
+from hangdebug.evidence.source import line_at, makers, statement_at
 from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, file_and_line, motion_between, stuck_workers
 
@@ -267,3 +267,21 @@ def woke_by_itself(scene: Scene, one: Wait) -> bool:
     """Whether a waiting thread woke by itself, with nobody attached."""
     watched, _, _ = motion_between(scene.evidence.watch, one.view.thread.os_id)
     return bool(one.motion.woke or watched)
+
+
+# -- a client that has its connections to itself ---------------------------------------------------------
+
+# It runs each request in a task of its own, and its call gives a bare future, which has no frame.
+RUNS_REQUEST, FETCH = ("tornado/simple_httpclient.py:run",), ".fetch("
+
+
+def requests_under_way(scene: Scene) -> int:
+    """How many requests such a client has begun, and has a connection for."""
+    return sum(any(calls(frame, *RUNS_REQUEST) for frame in task.frames) for task in scene.evidence.later)
+
+
+def coroutines_asking(scene: Scene) -> int:
+    """How many coroutines await such a client's answer, in the same line in both readings of the tasks."""
+    before = {task.id: task.frames for task in scene.evidence.tasks}
+    same = [task.frames[0] for task in scene.evidence.later if task.frames and before.get(task.id) == task.frames]
+    return sum(is_application(one) and FETCH in (line_at(scene.evidence.sources, one) or "") for one in same)

@@ -17,6 +17,14 @@ from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.scene import Scene, View, once, polls_its_own, stacks_alone
 from hangdebug.scene.waits import Wait, wait
 
+# Library calls that run one job of a queue.
+RUNS_JOB = (
+    "celery/app/trace.py:trace_task",
+    "rq/worker.py:perform_job",
+    "huey/api.py:execute",
+    "dramatiq/worker.py:process_message",
+    "arq/worker.py:run_job",
+)
 # Library calls that run one request, or one job: what is called by them is the application's work.
 HANDLES = (
     "socketserver.py:finish_request",
@@ -40,13 +48,10 @@ HANDLES = (
     "pyramid/router.py:invoke_request",
     "xmlrpc/server.py:_dispatch",
     "grpc/_server.py:_call_behavior",
-    "celery/app/trace.py:trace_task",
-    "rq/worker.py:perform_job",
-    "huey/api.py:execute",
-    "dramatiq/worker.py:process_message",
     "apscheduler/executors/base.py:run_job",
     "granian/wsgi.py:_runner",
     "concurrent/futures/thread.py:run",
+    *RUNS_JOB,
 )
 SYNC_SERVERS = (
     "socketserver.py",
@@ -204,6 +209,27 @@ def inside_request(scene: Scene, view: View) -> bool:
     frames = view.thread.frames
     own = next((index for index, frame in enumerate(frames) if is_application(frame)), len(frames))
     return any(calls(frame, *HANDLES) for frame in frames[own:])
+
+
+def waits_for_job(one: Wait) -> bool:
+    """Whether a job stands in a call of the very library that runs it: it waits for what another job is to give."""
+    runs = next((frame for frame in one.view.thread.frames if calls(frame, *RUNS_JOB)), None)
+    return runs is not None and one.outermost is not None and package(one.outermost) == package(runs)
+
+
+def takes_jobs(scene: Scene, like: View) -> tuple[View, ...]:
+    """The threads that run the same loop over jobs as `like` does, and are inside of none: each could do the next."""
+    pairs = zip(like.thread.frames, like.thread.frames[1:])
+    loop = next(((outer.function, outer.file) for inner, outer in pairs if calls(inner, *RUNS_JOB)), None)
+    alike = (view for view in scene.last if any((one.function, one.file) == loop for one in view.thread.frames))
+    return tuple(view for view in alike if not inside_request(scene, view))
+
+
+def tries_again(view: View) -> bool:
+    """Whether a server's own code tries again and again to connect to somebody: a function of such a name is asleep."""
+    words = [set(re.split(r"[\W_]+", frame.name.lower())) for frame in view.inner or view.thread.frames]
+    connects = any(one & {"connect", "connected", "connection", "reconnect"} for one in words)
+    return connects and any(one & {"retry", "retries", "retrying", "backoff", "reconnect"} for one in words)
 
 
 def is_greenlet(view: View) -> bool:

@@ -45,7 +45,7 @@ ENDS = {
 # Servers of messages that come through a pipe, or over a connection of the server's own: a task for each.
 MESSAGES = ("mcp/server/", "fastmcp/server/", "pygls/", "ipykernel/")
 # Parts of packages that also serve: a program may use the rest of them, and serve nobody.
-HANDLERS = (*MESSAGES, "tornado/web.py", "tornado/websocket.py")
+HANDLERS = (*MESSAGES, "tornado/web.py", "tornado/websocket.py", "channels/routing.py", "channels/consumer.py")
 # Where a task waits for all of the tasks in a group.
 GROUPS = ("asyncio/taskgroups.py", "anyio/_backends/_asyncio.py:__aexit__")
 OF_FUTURE = {"set_result", "set_exception"}

@@ -230,6 +230,8 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         for_what = "open connections, or for work that does not end"
     if cause.id == "interpreter-exit" and not where:
         for_what = "a thread or a child process that does not end; what that one is in, the evidence does not show"
+    if is_child(scene.evidence.snapshots[-1]) and cause.id == "interpreter-exit":
+        return f"The child process has done its work, and before it ends it waits for {for_what}."
     return f"The process was told to stop and waits for {for_what}."
 
 

@@ -24,7 +24,7 @@ from hangdebug.answer.certainty import (
 )
 from hangdebug.answer.model import Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.states.loop_blocked import loop_verdict
-from hangdebug.answer.states.sync_worker_blocked import workers_verdict
+from hangdebug.answer.states.sync_worker_blocked import weighed_workers, workers_verdict
 from hangdebug.answer.words import counted, idle_words
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.frames import is_child, is_supervisor, supervises
@@ -177,8 +177,18 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         return "This is a child process that serves nothing itself; no thread of it is seen to be stuck."
     if lowest(verdict.level, *verdict.limits) > FIRM:
         return "Nothing is stuck in this process."
-    if not scene.loop:
-        return "No thread that the evidence shows is stuck."
+    return without_loop(scene) if not scene.loop else with_idle_loop(scene)
+
+
+def without_loop(scene: Scene) -> str:
+    """Some requests may stand still while others are served."""
+    workers = weighed_workers(scene)
+    stands = workers.stands if workers is not None else ""
+    return f"Not all requests go on: {stands}" if stands else "No thread that the evidence shows is stuck."
+
+
+def with_idle_loop(scene: Scene) -> str:
+    """What is left to wait for while the loop takes new events."""
     if not any(view.idle for view in scene.loop):
         return "The event loop is at work all the time, and goes from one piece of work to the next."
     waiting = standing(scene)

@@ -189,9 +189,12 @@ def hidden_requests(scene: Scene) -> Verdict | str:
         return "No client has waited long for an answer that no task accounts for."
     count = unaccounted(scene)
     who = "A client has" if count == 1 else f"{count} clients have"
-    words = f"{who} had no answer for {seconds:.0f} s, and no thread is stuck."
+    at_work = next((one for one in stuck_workers(scene) if one.frame is not None), None)
+    thread = "no thread is stuck" if at_work is None else f"{name_of(at_work.view)} stands in {at_work.frame}"
+    words = f"{who} had no answer for {seconds:.0f} s, and {thread}."
     doubt = f"What waits there, {runtime} alone {'know' if runtime.endswith('s') else 'knows'}: it cannot be read from"
-    return Verdict("inconclusive", UNKNOWN, (words,), (f"{doubt} outside.",), decides=SHOWS_UNREAD.get(runtime, ""))
+    decides = SHOWS_UNREAD.get(runtime, "")
+    return Verdict("inconclusive", UNKNOWN, (words,), (f"{doubt} outside.",), at_work, decides=decides)
 
 
 def workers_unclear(scene: Scene) -> Verdict | str:
@@ -245,6 +248,9 @@ def nothing_to_judge(scene: Scene) -> Verdict | str:
     crash = stated(scene, "crashed")
     if crash:
         words = f"A process has ended, or was ended, which is no hang by itself: {crash.text}"
+    unanswered = stated(scene, "unanswered")
+    if unanswered and not scene.last:
+        words = f"It does not answer, and no stack shows why: {unanswered.text}"
     look = place_to_look_at(scene)
     return Verdict("inconclusive", UNKNOWN, (words,), wait=look, bystander=True, decides=SHOWS_SERVER)
 

@@ -7,9 +7,10 @@ from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes import cause_of
-from hangdebug.causes.import_lock import MACHINERY
 from hangdebug.causes.model import Cause
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, since_fork
+from hangdebug.evidence.libraries import IMPORTS
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.loop import A_SERVER, LOADS, Stage, spins, stage_of_task, unmoved_lifespan
@@ -19,6 +20,11 @@ from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, kernel_words, motion, stuck_workers, wait
 
 LOOKS_AGAIN = ("futex", "clock_nanosleep", "nanosleep", "running", "restart_syscall")
+# The line of a script that serves, whatever with.
+SERVES_LATER = re.compile(
+    r"\b(?:run_app|run_simple|run_server|serve|serve_forever|quickstart|worker_main|execute_from_command_line)\(|"
+    r"\b\w*(?:server|httpd|app|application|worker|consumer|bot)\.(?:run|listen|start|serve|work)\("
+)
 LIFESPAN = "The server has not begun to serve: it waits for the first part of its lifespan."
 
 
@@ -66,17 +72,32 @@ def looks_again(scene: Scene, main: View) -> bool:
 def imports_only(frames: tuple[Frame, ...]) -> bool:
     """Whether nothing but modules stands below the outermost import: no function has been called that might serve."""
     own = [frame for frame in reversed(frames) if not calls(frame, "<frozen runpy>", "runpy.py")]
-    first = next((index for index, frame in enumerate(own) if calls(frame, *MACHINERY)), 0)
+    first = next((index for index, frame in enumerate(own) if calls(frame, *IMPORTS)), 0)
     return first > 0 and all(frame.name == "<module>" and is_application(frame) for frame in own[:first])
 
 
 def before_serving(scene: Scene, frames: tuple[Frame, ...]) -> bool:
     """Whether a program without a loop is on its way to serve: it imports, or its source names a server."""
-    if any(calls(frame, *MACHINERY) for frame in frames):
+    if any(calls(frame, *IMPORTS) for frame in frames):
         return True
     last = frames[-1]
-    lines = scene.evidence.sources.get(last.file, {}).values()
-    return last.name == "<module>" and is_application(last) and any(A_SERVER.search(line) for line in lines)
+    if last.name != "<module>" or not is_application(last):
+        return False
+    known = scene.evidence.sources.get(last.file, {})
+    later = any(serves_below(scene, frame) for frame in frames if is_application(frame))
+    return later or any(A_SERVER.search(line) for line in known.values())
+
+
+def serves_below(scene: Scene, frame: Frame) -> bool:
+    """Whether the function, or module, that stands in `frame` serves further down."""
+    known, at = scene.evidence.sources.get(frame.file, {}), frame.line or 0
+    inside = frame.name != "<module>"
+    for number in sorted(one for one in known if one > at):
+        if inside and known[number][:1].strip():
+            return False  # the function has ended
+        if SERVES_LATER.search(known[number]):
+            return True
+    return False
 
 
 def lifespan(scene: Scene) -> Verdict | str:

@@ -8,20 +8,25 @@ from typing import Literal
 from hangdebug.answer.certainty import (
     COMPUTES_OR_ONCE,
     EVEN,
+    EXCLUDED,
     GREENLETS_UNREAD,
     LIKELY,
+    MOMENT,
     ONE_MOMENT,
     ONE_SIDED,
     OPEN,
     OTHERS_SERVED,
     OWED,
+    PLAUSIBLE,
     SHOWN,
     SIDE_THREAD,
 )
 from hangdebug.answer.model import Level, Limit, Rule, StateEntry, Verdict
 from hangdebug.answer.words import LOOP, LOOPS_THREAD, WORKER, all_of, capital, counted, line_of, place_of, wake_words
 from hangdebug.causes import cause_of
+from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause, Owed
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, is_child, is_supervisor
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.light import dataclass
@@ -43,11 +48,14 @@ from hangdebug.scene.requests import (
     is_greenlet,
     runs_sync_server,
     sleeps_or_computes,
+    takes_jobs,
+    tries_again,
+    waits_for_job,
     waits_for_own_lock,
     waits_for_work,
 )
 from hangdebug.scene.rings import explains
-from hangdebug.scene.scene import Scene, View, once
+from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.tasks import stated
 from hangdebug.scene.waits import Wait, file_and_line, name_of, samples_outside, wait
 
@@ -95,6 +103,7 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 WorkersOutcome = Literal["stuck", "goes-on", "unclear"]
 WORK_IS_DONE = ("queue.py:join", "queue.py:put")  # until others have done their part: owed, if nobody is at it
 FOR_OTHERS = ("future-result", "thread-join", "executor-shutdown")  # it waits for other threads of its own
+CHILD = re.compile(r"\bchild (\d{1,10})\b")
 STREAMS = ("socket", "subprocess", "http-client")  # what a `for` can read to the end of a stream
 SLOW_ALIKE = "One dump shows one moment: a slow request looks alike."
 LOOKS_ALIKE = "A script that waits for a slow answer looks alike: look again in a minute."
@@ -110,6 +119,7 @@ class WorkersWeighed:
     doubts: tuple[str, ...] = ()
     wait: Wait | None = None
     limits: tuple[Limit, ...] = ()
+    stands: str = ""  # of requests that stand still while others are served
 
 
 def workers_verdict(scene: Scene, state: State, outcome: WorkersOutcome) -> Verdict | str:
@@ -131,7 +141,39 @@ def weighed_workers(scene: Scene) -> WorkersWeighed | None:
 
 
 def server(scene: Scene, seen: Crew) -> WorkersWeighed | None:
-    """A synchronous server: is anybody left to serve the next request?"""
+    """A synchronous server, or a worker that takes jobs: is anybody left to serve the next one?"""
+    found = requests_weighed(scene, seen)
+    left = found is None or found.outcome != "stuck"
+    return (jobs_wait_for_jobs(scene, seen) or not_connected(scene, seen) or found) if left else found
+
+
+def jobs_wait_for_jobs(scene: Scene, seen: Crew) -> WorkersWeighed | None:
+    """Every job that is under way waits for the result of another one, and no thread is left that takes it."""
+    jobs = (*seen.stuck, *seen.moving)
+    if not jobs or not all(waits_for_job(one) and one.motion.in_place for one in jobs):
+        return None
+    if any(takes_jobs(scene, one.view) for one in jobs):
+        return None
+    words = f"{counted(len(jobs), 'job', 'stands')} in a call of the library that runs it: for another job's result."
+    left = "No thread of this process is left that takes a job."
+    doubt = "Another worker's process may take that job, and be slow."
+    return WorkersWeighed("stuck", ONE_SIDED, (words, left), (doubt,), jobs[0])
+
+
+def not_connected(scene: Scene, seen: Crew) -> WorkersWeighed | None:
+    """The thread that takes requests, or jobs, tries to connect in vain: it has begun none."""
+    main = next((view for view in scene.threads("main") if waits_for_work(view)), None)
+    if main is None or seen.stuck or seen.moving or not tries_again(main):
+        return None
+    one = wait(scene, main)
+    if not one.motion.in_place or one.running:
+        return None
+    step = (main.inner or main.thread.frames)[0]
+    words = f"{name_of(main)} stands in {step}: it tries again and again to connect, and takes no work meanwhile."
+    return WorkersWeighed("stuck", ONE_SIDED, (words,), ("Its peer may come back: its log says whom it misses.",), one)
+
+
+def requests_weighed(scene: Scene, seen: Crew) -> WorkersWeighed | None:
     if not seen.stuck and not seen.moving and not seen.free and not any(map(waits_for_work, scene.last)):
         return script(scene)  # nobody is seen to wait for a request: that nobody is inside of one says nothing
     if not seen.stuck:
@@ -141,7 +183,7 @@ def server(scene: Scene, seen: Crew) -> WorkersWeighed | None:
         waiting = "No event loop runs here: its synchronous workers wait for requests."
         moving = f"{len(seen.moving)} requests are served, and none of them stands still."
         return going_on(scene, moving if seen.moving else waiting)
-    return for_all_of_them(scene, seen) or standing(scene, seen)
+    return for_all_of_them(scene, seen) or nobody_gives_back(scene, seen) or standing(scene, seen)
 
 
 def for_all_of_them(scene: Scene, seen: Crew) -> WorkersWeighed | None:
@@ -155,6 +197,21 @@ def for_all_of_them(scene: Scene, seen: Crew) -> WorkersWeighed | None:
     if holder is not None and not holder[0].view.idle and holder[0].frame is not None:
         return behind_one(scene, seen, *holder)
     return None
+
+
+def nobody_gives_back(scene: Scene, seen: Crew) -> WorkersWeighed | None:
+    """Requests that wait for a connection of a pool, where no thread is at work that could give one back."""
+    waits = [one for one in seen.stuck if checkout_frame(one)]
+    if not waits or waits[0].motion.samples == 1 or greenlets(scene):
+        return None
+    known = {identity(one.view) for one in waits}
+    others = [view for view in scene.last if not view.idle and view.frame is not None and identity(view) not in known]
+    if not all(waits_for_work(view) for view in others):
+        return None
+    who = counted(len(waits), "request", "waits")
+    words = f"{who} for a connection of a pool, and no thread is at work that could give one back."
+    doubt = "A pool that cannot connect to its database looks alike."
+    return stuck(waits[0], PLAUSIBLE, words, (doubt,))
 
 
 def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
@@ -220,20 +277,22 @@ def stuck(one: Wait, level: Level, words: str, doubts: tuple[str, ...], *limits:
 
 
 def going_on(scene: Scene, words: str, doubt: str = "") -> WorkersWeighed:
+    """Requests are served; `doubt` names those that stand still meanwhile."""
     once = len(scene.samples) == 1
     doubts = [*([doubt] if doubt else []), *([ONE_MOMENT.reason] if once else [])]
     limits = [*([OTHERS_SERVED] if doubt else []), *([ONE_MOMENT] if once else [])]
     if greenlets(scene):
         doubts.append(GREENLETS_UNREAD.reason)
         limits.append(GREENLETS_UNREAD)
-    return WorkersWeighed("goes-on", LIKELY, (words,), tuple(doubts), None, tuple(limits))
+    return WorkersWeighed("goes-on", LIKELY, (words,), tuple(doubts), None, tuple(limits), doubt)
 
 
 def others_served(scene: Scene, seen: Crew, first: Wait) -> WorkersWeighed | None:
     """Nobody waits where the pool's queue is empty, or where each request has a thread of its own and is only slow."""
     known = queue_lengths(scene, (one.view for one in seen.stuck))
     awake = [one for one in seen.stuck if one.running or woke_by_itself(scene, one) or comes_or_goes(scene, one)]
-    doubt = f"{len(seen.stuck)} requests stand in {first.frame} or elsewhere: slow or stuck, but others are served."
+    who = counted(len(seen.stuck), "request", "stands")
+    doubt = f"{who} in {first.frame} or elsewhere: slow or stuck, but others are served."
     if known and not any(known):
         return going_on(scene, "No request waits for a thread of the pool.", doubt)
     if known or any(one.view.role != "other" for one in seen.stuck):
@@ -281,6 +340,14 @@ def script(scene: Scene) -> WorkersWeighed | None:
         if one.inside("queue.py") and waits_for_own_lock(one) and does_not_go_on(one) and only_thread(scene):
             who = f"{name_of(one.view)} waits for another thread to act on a queue, without a timeout"
             return stuck(one, LIKELY, f"{who}, and this process has no other thread.", ())
+        child = unread_child(scene, one)
+        if child:
+            words = f"{name_of(one.view)} waits for the child process {child} to end."
+            full = "That one stands in a write, and nobody in this process reads the pipe meanwhile."
+            once = one.motion.samples == 1
+            return WorkersWeighed(
+                "stuck", MOMENT if once else EXCLUDED, (words, full, *wake_words(one)), (SLOW_ALIKE,) * once, one
+            )
     for waits, limits in ((mains, ()), (rest, (SIDE_THREAD,))):
         asked = ((owed(scene, one), one) for one in waits if does_not_go_on(one) and not one.running)
         found = [(how, one) for how, one in asked if how is not None]
@@ -291,6 +358,17 @@ def script(scene: Scene) -> WorkersWeighed | None:
         words = f"No event loop and no server runs here: {who} waits for an answer, in the same place in every sample."
         return stuck(one, OWED[how], words, (LOOKS_ALIKE,), *limits)
     return None
+
+
+def unread_child(scene: Scene, one: Wait) -> int | None:
+    """The child that a thread waits for, and that waits for its pipe to be read: nobody else of this process reads."""
+    unread, others = scene.evidence.unread_children, [view for view in scene.last if view.key != one.view.key]
+    if not does_not_go_on(one) or any(not view.idle and view.frame is not None for view in others):
+        return None
+    if one.syscall is None:
+        return next(iter(unread), None) if one.starts_with("multiprocessing/process.py:join") else None
+    found = CHILD.search(one.detail) if one.in_syscall("wait4", "waitid") else None
+    return int(found[1]) if found and int(found[1]) in unread else None
 
 
 def only_thread(scene: Scene) -> bool:

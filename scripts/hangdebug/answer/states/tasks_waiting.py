@@ -33,6 +33,7 @@ from hangdebug.scene.graph import waits_for_idle_loop
 from hangdebug.scene.open_requests import (
     LONG,
     for_how_long,
+    jobs_behind_jobs,
     left_waiting,
     nested_handlers,
     reads_pipe,
@@ -121,6 +122,19 @@ def owed_an_answer(scene: Scene) -> Verdict | str:
             words = f"{one.task.name} waits for an answer, in the same place in both readings; nobody is served here."
             return Verdict("tasks-waiting", OPEN, (words,), (LOOKS_ALIKE,), found)
     return "No program that serves nobody waits for an answer."
+
+
+def job_behind_job(scene: Scene) -> Verdict | str:
+    """Every job that a worker has begun waits for the result of another one."""
+    jobs = jobs_behind_jobs(scene) if any(view.idle for view in scene.loop) else ()
+    if not jobs or scene.evidence.apart < LONG:
+        return "No worker's jobs all wait for other jobs, or they have not for long."
+    words = (
+        f"{counted(len(jobs), 'job', 'stands')} in a call of the library that runs it: for another job's result.",
+        f"That was so for {scene.evidence.apart:.0f} s at least, and no other job is under way in this process.",
+    )
+    doubt = "Another worker's process may take that job, and be slow."
+    return Verdict("tasks-waiting", ONE_SIDED, words, (doubt,), as_wait(scene, jobs[0]))
 
 
 def without_answer(scene: Scene) -> Verdict | str:
@@ -472,6 +486,7 @@ STATE = StateEntry(
         Rule("outlives-timeout", "do tasks wait for what never comes", outlives_timeout),
         Rule("owed-an-answer", "do tasks wait for what never comes", owed_an_answer),
         Rule("waits-for-thread", "do tasks wait for what never comes", waits_for_thread),
+        Rule("job-behind-job", "do tasks wait for what never comes", job_behind_job),
         Rule("without-answer", "do tasks wait for what never comes", without_answer),
         Rule("connections-kept", "do tasks wait for what never comes", connections_kept),
         Rule("tasks-alone", "is the idle loop well", tasks_alone),

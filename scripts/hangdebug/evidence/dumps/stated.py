@@ -77,7 +77,12 @@ KILLED = re.compile(
 )
 TEST = re.compile(r"from pytest-timeout|\bFailed: Timeout\b|^\+{5,} Timeout \+{5,}$")
 STOPPING = re.compile(r"Waiting for (?:connections to close|background tasks to complete|application shutdown)")
-STOPPED = re.compile(r"Application shutdown complete|Finished server process|Started server process")
+STOPPED = re.compile(r"Application shutdown complete|Finished server process")
+STARTED = re.compile(r"Started server process")
+UNANSWERED = re.compile(
+    r"(?:liveness|readiness|startup) probe failed|health ?checks? .{0,60}(?:fail|timed out)|context deadline exceeded",
+    re.IGNORECASE,
+)
 INTERRUPTED = re.compile(r"^(?:\^C)?\s{0,8}KeyboardInterrupt:?\s*$")
 # What a thread is in, as strace, /proc/PID/stack and /proc/PID/wchan say it: no frame, of whatever language.
 SYSCALL = re.compile(
@@ -101,6 +106,7 @@ C_MARKS = re.compile(r"(?:\b|_)_?Py(?:Eval|Thread|_|Object|Function|Run)|libpyth
 # The places that such a line names: `x/store.py, line 61: open(path)`, `shop/db.py:31 in fetch_all`.
 CALLED = re.compile(r"blocking call to (?P<function>[A-Za-z_][\w.]{0,200})", re.IGNORECASE)
 PLACE = re.compile(
+    r"(?:(?<=[\"'=])(?P<before>[A-Za-z_][\w.]{0,200}) ?\()?"
     r"(?P<file>[\w./\\~-]{1,500}\.pyx?)(?:, line |:)(?P<line>\d{1,9})"
     r"(?:,? in (?P<function>[\w.<>]{1,200})|: (?P<text>[^()\n]{0,80}\([^()\n]{0,300}\)|.{1,200}?(?= \(offender|$)))?"
 )
@@ -122,7 +128,8 @@ def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
 def ended_by_itself(lines: list[str]) -> bool:
     """Whether a server says that it has ended, or has begun anew, and nobody forced it to by a second Ctrl-C."""
     waits = next((index for index, line in enumerate(lines) if STOPPING.search(line)), len(lines))
-    end = next((index for index, line in enumerate(lines) if STOPPED.search(line)), None)
+    anew = next((index for index, line in enumerate(lines) if index > waits and STARTED.search(line)), None)
+    end = next((index for index, line in enumerate(lines) if STOPPED.search(line)), anew)
     forced = end is not None and any("^C" in line or INTERRUPTED.match(line) for line in lines[waits + 1 : end + 1])
     return end is not None and not forced
 
@@ -147,6 +154,8 @@ def kind_of(text: str) -> StatementKind | None:
         return "stopped"
     if CRASHED.search(text):
         return "crashed"
+    if UNANSWERED.search(text):
+        return "unanswered"
     return "interrupted" if INTERRUPTED.match(text) else None
 
 
@@ -167,7 +176,7 @@ def place(text: str) -> tuple[Frame, ...]:
     if not places:
         return ()
     first = places[0]
-    function = first["function"] or (called["function"] if called else UNKNOWN)
+    function = first["function"] or first["before"] or (called["function"] if called else UNKNOWN)
     source = next((one["text"] for one in places if one["text"] and one["line"] == first["line"]), "")
     source = source.strip() or (f"{function}(...)" if called else "")
     return (Frame(function, first["file"], int(first["line"]) or None, text=source),)
