@@ -438,7 +438,7 @@ def test_fix_needs_nothing_but_python(case: int, tmp_path: Path) -> None:
     engine = FIXES.parents[2] / "hang.py"
     bare = [sys.executable, "-S", "-I", str(engine), "fix", "--write", "app.py"]
     run = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == ("] refused" in run.stderr), run.stdout + run.stderr
     assert (tmp_path / "app.py").read_text() == after
 
 

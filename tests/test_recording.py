@@ -90,7 +90,7 @@ def tools(pid: int) -> list[psutil.Process]:
 def test_what_cannot_be_written_leaves_nothing_half_written(busy, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     done = record("--pid", busy.pid, "--seconds", 1, "--out", "file", cwd=tmp_path)
-    assert done.returncode == 2 and "cannot be written to" in done.stderr and "\nNext: " in done.stderr
+    assert done.returncode == 2 and "cannot be written" in done.stderr and "\nNext: " in done.stderr
     monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(BadRequest, match="cannot be written"):
         recording.write_whole(tmp_path / "full", {"stacks.txt": b"x"})

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
+import signal
 import string
 import subprocess
 import sys
@@ -158,6 +160,7 @@ def captured(found: list[Plant], folder: Path) -> str:
         text=True,
         env={"PATH": "/usr/bin:/bin", **environment},
         cwd=folder,
+        start_new_session=True,
     ) as process:
         try:
             assert process.stdin and process.stdout
@@ -169,7 +172,7 @@ def captured(found: list[Plant], folder: Path) -> str:
                 )
             observe(Target((process.pid,)), folder / "evidence", lambda line: None)
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)  # it has a child, which would keep this one's output open
     texts = [path.read_text(errors="replace") for path in (folder / "evidence").rglob("*") if path.is_file()]
     return "\n".join(texts)
 
