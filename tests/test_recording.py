@@ -16,7 +16,7 @@ import pytest
 
 import client
 import zoo
-from hangdebug.errors import BadRequest, HangError, ours
+from hangdebug.errors import CannotWrite, HangError, ours
 from hangdebug.evidence.paste import read
 from hangdebug.report import recording
 
@@ -92,8 +92,8 @@ def test_what_cannot_be_written_leaves_nothing_half_written(busy, tmp_path, monk
     done = record("--pid", busy.pid, "--seconds", 1, "--out", "file", cwd=tmp_path)
     assert done.returncode == 2 and "cannot be written" in done.stderr and "\nNext: " in done.stderr
     monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(BadRequest, match="cannot be written"):
-        recording.write_whole(tmp_path / "full", {"stacks.txt": b"x"})
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        recording.write_files(tmp_path / "full", {"stacks.txt": b"x"})
     assert names(tmp_path / "full") == []
 
 

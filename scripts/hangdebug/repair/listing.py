@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hangdebug import __version__
+from hangdebug import __version__, files
 from hangdebug.errors import BadRequest, ours
 from hangdebug.repair.model import Finding
 from hangdebug.repair.rules import RULES
@@ -156,10 +156,9 @@ def write_baseline(findings: Iterable[Finding], file: str) -> None:
         {"file": name, "code": code, "source": source, "count": number}
         for (name, code, source), number in sorted(Counter(key(item, folder) for item in findings).items())
     ]
-    try:
-        Path(file).write_text(json.dumps({"schema_version": BASELINE_VERSION, "known": rows}, indent=2) + "\n", "utf-8")
-    except OSError as error:
-        raise BadRequest(f"{file} cannot be written.", error.strerror or str(error), f"ls -ld {folder}") from error
+    files.replace_file(
+        Path(file), (json.dumps({"schema_version": BASELINE_VERSION, "known": rows}, indent=2) + "\n").encode()
+    )
 
 
 def without_known(findings: Iterable[Finding], file: str) -> list[Finding]:
