@@ -48,7 +48,7 @@ triage: venv
 
 test: venv-tests
 	@sh tooling/need.sh curl
-	@$(ENV_PYTHON) -m pytest -n 2 tests </dev/null  # tests/test_notebook.py runs the notebook under nbval
+	@$(ENV_PYTHON) -m pytest -n 3 tests </dev/null  # most live tests wait; tests/test_notebook.py runs nbval
 
 # Bytecode is kept for the next run, outside of the tree.
 FAST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/build/bytecode' $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval \

@@ -156,9 +156,8 @@ def write_baseline(findings: Iterable[Finding], file: str) -> None:
         {"file": name, "code": code, "source": source, "count": number}
         for (name, code, source), number in sorted(Counter(key(item, folder) for item in findings).items())
     ]
-    files.replace_file(
-        Path(file), (json.dumps({"schema_version": BASELINE_VERSION, "known": rows}, indent=2) + "\n").encode()
-    )
+    text = json.dumps({"schema_version": BASELINE_VERSION, "known": rows}, indent=2)
+    files.write_whole(Path(file), text + "\n")
 
 
 def without_known(findings: Iterable[Finding], file: str) -> list[Finding]:
