@@ -79,6 +79,7 @@ def test_the_truth_is_still_what_the_servers_say() -> None:
         assert not entry.get("differs") or today.needs_kernel, ANEW.format(name)
 
 
+@pytest.mark.slow
 def test_a_bundle_tells_nothing_of_the_machine_that_it_was_taken_on() -> None:
     names = [one for one in record_bundles.names_here() if re.search(r"\d|-", one)]  # another machine's may be "server"
     for name in NAMES:

@@ -59,6 +59,7 @@ def test_a_command_in_the_engine_is_one_that_the_command_line_takes():
         commands.understood(words_of(call))
 
 
+@pytest.mark.slow
 def test_no_text_of_the_engine_names_the_program_by_a_path_of_its_own():
     """A relative path would be right in one folder alone."""
     assert len(CALLS) > 25

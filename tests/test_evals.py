@@ -330,6 +330,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD)
 def test_a_transcript_that_breaks_a_rule_is_told_exactly_that(name):
     case, turns, broken = BAD[name]()
@@ -482,6 +483,7 @@ def streamed(turns: list[dict]) -> str:
     return "\n".join(map(json.dumps, rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_both_forms_of_a_transcript_read_alike(name):
     turns = transcript_of(name)
@@ -526,6 +528,7 @@ def test_a_transcript_in_plain_text_or_in_one_array_grades_alike(name):
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -325,6 +325,7 @@ def test_cleaning_a_large_text_takes_time_in_proportion():
     assert time.process_time() - began < 3
 
 
+@pytest.mark.slow
 def test_the_engine_has_nothing_that_opens_a_connection():
     engine = Path(redact.__file__).parents[1]
     opens = re.compile(
