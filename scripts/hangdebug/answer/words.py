@@ -137,6 +137,7 @@ def whom_it_waits_for(scene: Scene, task: Task) -> str:
 # -- the lines of a report -----------------------------------------------------------------------------
 
 ROLES = {"event-loop": "runs the event loop", "worker": "is a pool's thread", "main": "is the main thread"}
+OWN_NUMBER = re.compile(r"\(fd \d+ -> ")  # of a descriptor: each thread has its own to the same peer
 MOST_PLACES = 4
 MOST_TOLD = 3
 
@@ -215,7 +216,7 @@ def pool_threads_at_work(found: Found) -> list[str]:
     for one in stuck_workers(found.scene):
         where = one.frame or (one.view.section[0] if one.view.section else None)
         kernel = f", {one.kernel}" if one.kernel and one.kernel.syscall not in (None, "running") else ""
-        places[f"{where or 'a C call'}{kernel}"] += 1
+        places[f"{where or 'a C call'}{OWN_NUMBER.sub('(', kernel)}"] += 1
     return [
         f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
         for where, count in list(places.items())[:MOST_PLACES]
