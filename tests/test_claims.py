@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 
@@ -25,9 +24,6 @@ def rows() -> dict[str, str]:
 
 
 @pytest.mark.live
-@pytest.mark.skipif(
-    not os.environ.get("HANG_LONG"), reason="it tries all for 40 s, as `make claims` does. Next: HANG_LONG=1"
-)
 def test_no_claim_holds_and_the_page_says_how():
     outcomes = claims.run(claims.CLAIMS)  # side by side, as `make claims` does: the longest waits for 32 s
     assert list(outcomes) == list(claims.CLAIMS)

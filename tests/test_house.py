@@ -12,7 +12,10 @@ import pytest
 
 import architecture
 from hangdebug.answer.states import ENTRIES
+from hangdebug.causes import database
+from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.vocabulary import STATES
+from hangdebug.repair.code import blocking
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = architecture.ORDER
@@ -174,3 +177,9 @@ def test_a_noun_of_the_answer_is_made_nowhere_but_in_the_answer(name):
 
 def calls_of(name: str, tree: ast.AST) -> list[ast.Call]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", None) == name]
+
+
+def test_a_driver_is_known_wherever_drivers_are():
+    """By its short name in a dump, as a cause, and as what `fix` reports."""
+    assert set(database.DRIVERS) <= KNOWN_TOPS, "Next: put it into INSTALLED_TOPS of evidence/libraries.py too"
+    assert {name.split(".")[0] for name in blocking.DRIVERS.split()} <= set(database.DRIVERS)

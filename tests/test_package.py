@@ -604,3 +604,18 @@ def test_the_demo_needs_a_small_part_of_the_packages():
     """`make triage` is the first thing that anybody runs: no notebook and no numerics come with it."""
     pins = re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text(), re.M)
     assert len(set(pins)) < 30 and not set(pins) & {"numpy", "matplotlib", "ipykernel", "pytest", "sqlalchemy"}
+
+
+@pytest.mark.parametrize("line", ["--index-url x", "--find-links=x", "a @ file:" + "//x/a.whl"])
+def test_a_lock_that_would_name_an_address_is_refused_and_left_alone(tmp_path, line):
+    first, second = tmp_path / "first", tmp_path / "second"
+    pin = "a==1 \\\n    --hash=sha256:00\n"
+    first.write_text(pin)
+    second.write_text(f"{line}\n{pin}b==2 \\\n    --hash=sha256:11\n")
+    command = [sys.executable, str(ROOT / "tooling" / "only_new.py"), str(first), str(second)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "would name an address" in done.stderr and second.read_text().startswith(line)
+    second.write_text(second.read_text().partition("\n")[2])
+    assert (
+        subprocess.run(command).returncode == 0 and second.read_text().startswith("b==2") and first.read_text() == pin
+    )

@@ -24,6 +24,7 @@ EQUATIONS = (
     "tests/test_house.py",
     "tests/test_reached.py",
     "tests/test_bundles.py",
+    "tests/test_diagnose.py",
     "tests/test_docs.py",
     "tests/test_package.py::test_a_cause_has_a_module_a_server_dumps_and_an_entry",
     "tests/test_package.py::test_what_a_cause_points_to_is_there",
