@@ -22,9 +22,8 @@ def main() -> None:
     for file in map(Path, sys.argv[1:]):
         named = [line for line in file.read_text(encoding="utf-8").splitlines() if ADDRESS.search(line)]
         if named:
-            sys.exit(
-                f"{file.name} would name an address: {named[0]}\nNext: look at the requirements; the locks are as before"
-            )
+            what = f"{file.name} would name an address, so no lock was changed: {named[0]}"
+            sys.exit(f"{what}\nNext: look at the requirements")
     seen: set[str] = set()
     for file in map(Path, sys.argv[1:]):
         new = [pin for pin in pins(file.read_text(encoding="utf-8")) if pin not in seen]
