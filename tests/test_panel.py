@@ -27,6 +27,7 @@ from hangdebug.evidence.model import Clients
 from hangdebug.repair.model import Patch
 from panel import TABS, WORK, Panel
 
+pytestmark = pytest.mark.slow  # widgets take seconds to import
 EVERY = 0.2  # seconds between two looks at the servers: sooner than by hand
 DUMP = Path(__file__).parent / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 
