@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -202,6 +203,29 @@ def run_stacks(arguments: argparse.Namespace) -> int:
         for one in evidence_from(source, arguments, say):
             show_text(as_stacks(one, diagnose(one), arguments.all) + "\n")
     return 0
+
+
+def run_fleet(arguments: argparse.Namespace) -> int:
+    """A bundle of every pod. Status 2 where one is missing: the same command takes what is missing."""
+    from hangdebug import fleet
+
+    kubectl = fleet.Kubectl(
+        arguments.selector,
+        arguments.namespace or "",
+        arguments.context or "",
+        arguments.container or "",
+        arguments.image or "",
+        arguments.pid or 0,
+        arguments.seconds,
+    )
+    if arguments.dry_run:
+        print("".join(f"{shlex.join(line)}\n" for one in kubectl.targets() for line in kubectl.plan(one)), end="")
+        return 0
+    out = Path(arguments.out or f"fleet-{re.sub('[^A-Za-z0-9.-]+', '-', arguments.selector)}")
+    failed = fleet.collect(kubectl, out, arguments.limit, say)
+    say(f"Next: {ours('diagnose', '--group', out)}")
+    print(out)
+    return 2 if failed else 0
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
@@ -457,6 +481,7 @@ def command_line(program: str = "") -> argparse.ArgumentParser:
             "triage": run_triage,
             "stacks": run_stacks,
             "explain": run_explain,
+            "fleet": run_fleet,
             "completion": run_completion,
         },
         program,
