@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 import client
+import kubernetes_api
 from hangdebug import cli, fleet
 from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import BadRequest, MissingTool
@@ -24,7 +26,9 @@ from hangdebug.evidence import kernel
 from hangdebug.evidence.model import Clients, Evidence, KernelWait, Snapshot
 from hangdebug.report import fleet as report
 
-BUNDLES = Path(__file__).resolve().parent / "bundles"
+ROOT = Path(__file__).resolve().parent.parent
+BUNDLES = ROOT / "tests" / "bundles"
+MANIFEST = ROOT / "deploy" / "kubernetes" / "news.yaml"
 LOOPBACK, ELSEWHERE = b"0100007F", b"0500000A"  # 127.0.0.1 and 10.0.0.5, as the kernel writes them
 
 
@@ -279,6 +283,60 @@ def test_a_call_that_takes_too_long_and_one_without_pods_are_told(cluster, tmp_p
     assert "No pod runs with a=b." in capsys.readouterr().err
 
 
+# -- the real kubectl, and what is checked without a cluster -------------------------------------------
+
+
+@pytest.fixture
+def kubectl(tmp_path, monkeypatch):
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed. Next: apt-get install kubernetes-client")
+    with kubernetes_api.cluster(tmp_path, "news-1") as (config, joined):
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        monkeypatch.setenv("HOME", str(tmp_path))  # where it caches
+        yield joined
+
+
+@pytest.mark.slow
+def test_the_real_kubectl_makes_of_the_profile_a_container_with_sys_ptrace_and_nothing_else(kubectl, tmp_path):
+    reached = fleet.Kubectl("app=news", "shop", image="python:3.12-slim")
+    (target,) = reached.targets()
+    assert target == fleet.Target("news-1", "app", "news:1.5")
+    reached.join(target)
+    (made,) = kubectl
+    assert made["securityContext"] == {"capabilities": {"add": ["SYS_PTRACE"]}, "runAsUser": 0}
+    assert (made["targetContainerName"], made["command"]) == ("app", ["sleep", str(fleet.STAYS)])
+    assert "stdin" not in made and "tty" not in made
+
+
+@pytest.mark.slow
+def test_the_real_kubectl_takes_the_manifest(kubectl):
+    command = ["kubectl", "apply", "--dry-run=client", "--validate=false", "-f", str(MANIFEST)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "deployment.apps/news created (dry run)\n"), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["1.28", "1.32"])
+def test_the_manifest_and_the_profile_obey_the_published_schema(version):
+    validate = pytest.importorskip("kubernetes_validate", reason="Next: pip install kubernetes-validate").validate
+    validate(yaml.safe_load(MANIFEST.read_text()), version, strict=True)
+    profile = yaml.safe_load((ROOT / "snippets" / "debug.ephemeral.yaml").read_text())
+    joins = {"name": "hang-1", "image": "a", "targetContainerName": "app", **profile}
+    spec = {"containers": [{"name": "app", "image": "a"}], "ephemeralContainers": [joins]}
+    validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}, version, strict=True)
+
+
+def test_the_manifest_gives_the_hooks_the_time_that_they_take():
+    pod = yaml.safe_load(MANIFEST.read_text())["spec"]["template"]["spec"]
+    (app,) = pod["containers"]
+    assert app["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["SYS_PTRACE"]}
+    assert app["livenessProbe"]["timeoutSeconds"] >= 2 + 5 + 1
+    assert pod["terminationGracePeriodSeconds"] > 2 * 5
+    named = [word for hook in (app["livenessProbe"], app["lifecycle"]["preStop"]) for word in hook["exec"]["command"]]
+    programs = [Path(word).name for word in named if word.endswith(".sh")]
+    assert len(programs) == 2 and all((ROOT / "deploy" / name).is_file() for name in programs)
+
+
 # -- the capture itself, where a container would run it ------------------------------------------------
 
 STUCK = """
@@ -329,7 +387,7 @@ def captured_as(caps: tuple[str, ...], pod: str, tmp_path: Path) -> subprocess.C
     tmp_path.chmod(0o777)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     words = ("nsenter", "-t", pod, "-p", "-m", *caps, "env", f"PATH={path}", "sh", "-c", fleet.TAKE, "sh", "0")
-    given = (BUNDLES.parent.parent / "snippets" / "capture.sh").read_bytes()
+    given = (ROOT / "snippets" / "capture.sh").read_bytes()
     place = f"/tmp/hang-test-{os.getpid()}-{len(caps)}"
     done = subprocess.run([*words, place], input=given, capture_output=True)
     if Path(f"{place}.tar.gz").exists():

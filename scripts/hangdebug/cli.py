@@ -223,7 +223,8 @@ def run_fleet(arguments: argparse.Namespace) -> int:
         return 0
     out = Path(arguments.out or f"fleet-{re.sub('[^A-Za-z0-9.-]+', '-', arguments.selector)}")
     failed = fleet.collect(kubectl, out, arguments.limit, say)
-    say(f"Next: {ours('diagnose', '--group', out)}")
+    if any(out.glob("*.tar.gz")):
+        say(f"Next: {ours('diagnose', '--group', out)}")
     print(out)
     return 2 if failed else 0
 
