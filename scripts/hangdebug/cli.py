@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from hangdebug.files import listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
+    from hangdebug.evidence.model import Evidence
     from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
@@ -110,16 +112,25 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return run_watch(arguments, sources)
     if len(sources) > 1:
-        if arguments.explain:
+        if arguments.explain or arguments.form:
+            option = ("--explain",) if arguments.explain else ("--as", arguments.form)
             raise BadRequest(
-                "--explain is for one source.",
+                f"{option[0]} is for one source.",
                 "Of several sources, the same answers are shown as one line.",
-                ours("diagnose", *again(sources[0]), "--explain"),
+                ours("diagnose", *again(sources[0]), *option),
             )
         return run_many(arguments, sources)
-    answer = worst(map(diagnose, evidence_from(sources[0], arguments, say)))
-    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    found = evidence_from(sources[0], arguments, say)
+    answer = worst(map(diagnose, found))
+    show_text(rendered(answer, arguments, found), prose=not (arguments.markdown or arguments.form))
     return status_of([answer], arguments)
+
+
+def run_mcp(arguments: argparse.Namespace) -> int:
+    from hangdebug.mcp_face import serve
+
+    serve()
+    return 0
 
 
 def run_many(arguments: argparse.Namespace, sources: list[Source]) -> int:
@@ -169,6 +180,7 @@ def told(done: int, of: int) -> None:
 
 def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     """Look at it again and again, until it hangs; the evidence of that look is kept."""
+    from hangdebug.evidence.bundle import read_bundle
     from hangdebug.observe import watch
     from hangdebug.sources import again, the_target
 
@@ -179,7 +191,8 @@ def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     kind, number = sources[0]
     arguments.pid, arguments.port = ([int(number)], None) if kind == "--pid" else (None, int(number))
     answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say, kind == "--port")
-    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    kept = read_bundle(folder) if arguments.form else ()
+    show_text(rendered(answer, arguments, kept), prose=not (arguments.markdown or arguments.form))
     say(f"evidence   {folder}")
     return status_of([answer], arguments)
 
@@ -483,6 +496,7 @@ def command_line(program: str = "") -> argparse.ArgumentParser:
             "stacks": run_stacks,
             "explain": run_explain,
             "fleet": run_fleet,
+            "mcp": run_mcp,
             "completion": run_completion,
         },
         program,
@@ -496,9 +510,18 @@ def show_text(text: str, prose: bool = False) -> None:
     print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout, prose), end="")
 
 
-def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
-    from hangdebug.report.text import as_json, as_markdown, as_text, as_trace, explained
+def rendered(answer: Diagnosis, arguments: argparse.Namespace, found: Iterable[Evidence]) -> str:
+    """In the form that was asked for. `found` is the evidence that it was made of."""
+    from hangdebug.report.text import as_dict, as_json, as_markdown, as_text, as_trace, explained
 
+    if arguments.form:
+        from hangdebug.report.fleet import moment, unanswered
+        from hangdebug.report.machines import FORMS
+
+        seconds, taken = next(
+            ((unanswered(one), moment(one.taken)) for one in found if one.process.pid == answer.process.pid), (0.0, 0.0)
+        )
+        return FORMS[arguments.form](as_dict(answer), seconds or None, taken or time.time())
     if arguments.json:
         return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
     text = as_markdown(answer) if arguments.markdown else as_text(answer)

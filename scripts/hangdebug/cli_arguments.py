@@ -83,6 +83,12 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
+    form.add_argument(
+        "--as",
+        dest="form",
+        choices=["otel", "prometheus", "chat"],
+        help="an event for OpenTelemetry (OTLP/JSON), a textfile for Prometheus, the body of a chat's webhook",
+    )
 
     stacking = verb(
         verbs,
@@ -177,6 +183,15 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
     )
     live_arguments(triaging)
     triaging.add_argument("--out", metavar="FOLDER", help="where to keep the evidence (default: the current folder)")
+
+    verb(
+        verbs,
+        "mcp",
+        run,
+        "Serve an assistant that has no shell, by the Model Context Protocol on stdin and stdout: it can only read.",
+        "hang.py mcp",
+        "claude mcp add hang -- hang.py mcp",
+    )
 
     completing = verb(
         verbs,
