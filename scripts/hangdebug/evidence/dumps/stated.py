@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import UNKNOWN, calls, package
-from hangdebug.evidence.libraries import CALLED_LAST
+from hangdebug.evidence.libraries import CALLED_LAST, JOIN
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -52,7 +52,7 @@ INTERRUPTS = re.compile(
 PRINTS_STACKS = re.compile(
     r"\b(?:print_run_info|format_run_info|format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
 )
-WAITS = ("threading.py:wait", "threading.py:join", "threading.py:_wait_for_tstate_lock")
+WAITS = ("threading.py:wait", *JOIN)
 BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
 
 SECONDS = re.compile(
