@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -324,6 +325,47 @@ def test_a_program_that_runs_no_python_is_named(tmp_path: Path) -> None:
                 resolve(other.pid)
         finally:
             other.kill()
+
+
+SECTIONS = (40, 8), (58, 6)  # where an ELF file says where its sections are, how many, and which one names them
+
+
+@pytest.mark.live
+def test_a_python_without_symbols_is_named_with_the_way_that_remains(tmp_path: Path) -> None:
+    real = [os.path.realpath(path) for path in (sys.executable, "/usr/bin/python3", *zoo_matrix.found_pythons())]
+    program = next((path for path in real if os.path.exists(path) and b"PYTHONHASHSEED" in Path(path).read_bytes()), "")
+    if not program:
+        pytest.skip("each Python here is a library, which keeps its symbols. Next: apt-get install python3")
+    whole = bytearray(Path(program).read_bytes())
+    for at, size in SECTIONS:
+        whole[at : at + size] = bytes(size)
+    (tmp_path / "shop").write_bytes(whole)
+    (tmp_path / "shop").chmod(0o755)
+    env = {**os.environ, "PYTHONHOME": str(Path(program).parent.parent)}
+    with subprocess.Popen([str(tmp_path / "shop"), "-c", "input()"], stdin=subprocess.PIPE, env=env) as server:
+        try:
+            time.sleep(0.5)
+            assert holds_unnamed_python(server.pid)
+            with pytest.raises(NotPython, match="was stripped") as caught:
+                watched(resolve(server.pid))
+        finally:
+            server.kill()
+    assert "faulthandler" in caught.value.why and "your decision" in caught.value.next
+
+
+@pytest.mark.live
+def test_a_packed_program_is_named_with_the_way_that_remains(tmp_path: Path) -> None:
+    whole = bytearray(Path(shutil.which("sleep") or "/bin/sleep").read_bytes())
+    whole[9:13] = b"UPX!"  # a packer's mark, where an ELF file has bytes that nobody reads
+    (tmp_path / "shop").write_bytes(whole)
+    (tmp_path / "shop").chmod(0o755)
+    with subprocess.Popen([str(tmp_path / "shop"), "600"]) as server:
+        try:
+            with pytest.raises(NotPython, match="is packed") as caught:
+                resolve(server.pid)
+        finally:
+            server.kill()
+    assert "faulthandler" in caught.value.why and "your decision" in caught.value.next
 
 
 @pytest.mark.live

@@ -227,6 +227,7 @@ def capture_process(
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
+        write_part(place / "locks.tsv", proc.copy_locks(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does

@@ -43,7 +43,8 @@ class KernelWait:
     `syscall` is a name ("futex"), "running" while the thread is on a CPU or queued for one, or None where
     the kernel did not say. `detail` is the syscall's object in words ("fd 17 -> 10.2.3.4:5432").
     `switches` counts voluntary and involuntary context switches, `cpu` is seconds of CPU time, both since
-    the thread began.
+    the thread began. `lock` is the address of the lock of Python's that a futex of the thread's own stands for, and
+    `owner` the kernel's id of the thread that has it; 0 where that is not known.
     """
 
     syscall: str | None = None
@@ -53,6 +54,8 @@ class KernelWait:
     wchan: str = ""
     switches: int | None = None
     cpu: float | None = None
+    lock: int = 0
+    owner: int = 0
 
     def __str__(self) -> str:
         return f"{self.syscall or 'unknown'}{f' ({self.detail})' if self.detail else ''}"
