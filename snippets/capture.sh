@@ -57,7 +57,7 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
             w(e[1]) <= w(at) && w(at) < w(e[2]) && $5 { print $4, $5 }' "$p/maps"); [ -n "$file" ] || continue
         printf '%d\t%s\n' "0x$at" "$(grep -ls " $file " /proc/[0-9]*/maps | awk -v own="$1" -F/ '
      $3 != own { n = n " " $3 } END { print (n ? "" : "no other ") "process" n }')"; done >"$place/shared.tsv"
-    how=; [ "$(grep -lsE '	D |	request_wait' "$place/"*-before-* | wc -l)" -lt 4 ] || how=--nonblocking
+    how=; [ "$(grep -LE '	D |	request_wait' "$place/"*-before-*)" ] || how=--nonblocking
     for index in 0 1 2; do case $status in *stop*) return ;; esac  # py-spy would wait for both
         kernel "$1" >"$place/kernel-$index.tsv"
         py-spy dump --json $how --pid "$1" >"$place/sample" 2>"$place/py-spy.log" || break
