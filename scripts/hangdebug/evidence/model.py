@@ -9,6 +9,14 @@ from functools import cached_property
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import StatementKind
 
+# Where the kernel has a thread whose control group is frozen, as by `docker pause`: with cgroups of version 2 within
+# get_signal(), where nobody else is in state S; with version 1 in a place of its own, or where it slept already. That
+# shows as state D, which no wait has that a signal ends: to sleep, or for a lock.
+FROZEN_IN = {
+    "S": ("get_signal", "do_freezer_trap"),
+    "D": ("__refrigerator", "hrtimer_nanosleep", "do_nanosleep", "futex_wait", "futex_do_wait"),
+}
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -56,6 +64,13 @@ class KernelWait:
     cpu: float | None = None
     lock: int = 0
     owner: int = 0
+
+    @property
+    def held(self) -> str:
+        """By what the kernel keeps it from running: "stopped" (a signal, a debugger), "frozen" (its group), or ""."""
+        if self.state in ("T", "t"):
+            return "stopped"
+        return "frozen" if self.wchan.startswith(FROZEN_IN.get(self.state, ())) else ""
 
     def __str__(self) -> str:
         return f"{self.syscall or 'unknown'}{f' ({self.detail})' if self.detail else ''}"
@@ -195,6 +210,12 @@ class Reading:
 
     at: float
     waits: Mapping[int, KernelWait]
+
+    @property
+    def held(self) -> str:
+        """By what the kernel keeps all of the threads from running, "" where one could run."""
+        found = {wait.held for wait in self.waits.values()} or {""}
+        return "" if "" in found else min(found)
 
 
 @dataclass(frozen=True)
