@@ -166,6 +166,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         if "net.txt" in texts and "net-after.txt" in texts
         else None,
         unread_children=unread_children(texts),
+        taken=str(manifest.get("taken", "")),
     )
 
 

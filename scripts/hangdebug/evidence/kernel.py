@@ -338,10 +338,12 @@ def with_answers(counted: Clients, text: str) -> Clients:
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
     heard = [number(row[1]) for row in rows if len(row) == 3 and row[0] == "peer"]
+    sent = [row[2] for row in times if row[2] >= 0]
     return replace(
         counted,
         waits=tuple(milliseconds / 1000 for milliseconds in sorted(waits, reverse=True)),
         heard=min(heard) / 1000 if heard else None,
+        answered=min(sent) / 1000 if sent else None,
     )
 
 

@@ -249,7 +249,8 @@ class Clients:
     `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
     that the server has not read, `backlog` wait to be accepted. `waits` has the seconds of each that has sent something
     and was sent nothing since, for a second at least, the longest first; None where that was not asked for. `heard` is
-    how many seconds ago a peer that the target has called sent it something, None where none is known.
+    how many seconds ago a peer that the target has called sent it something, `answered` how many seconds ago one of its
+    open clients was last sent something; None where none is known.
     """
 
     open: int = 0
@@ -258,6 +259,7 @@ class Clients:
     backlog: int = 0
     waits: tuple[float, ...] | None = None
     heard: float | None = None
+    answered: float | None = None
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,8 @@ class Evidence:
     that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
     many connections the process accepted between the first reading and the last sample and still has, None where that
     is not known. `unread_children` are the child processes, by
-    pid, that stood in both readings in the same write to a pipe or socket, with their commands.
+    pid, that stood in both readings in the same write to a pipe or socket, with their commands. `taken` is when the
+    capture began, as its manifest has it (2026-11-28T04:02:03+00:00), "" where that is not known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -297,3 +300,4 @@ class Evidence:
     compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
     accepted: int | None = None
     unread_children: Mapping[int, str] = field(default_factory=dict)
+    taken: str = ""
