@@ -26,6 +26,7 @@ from hangdebug.errors import BadRequest, HangError, NoProcess, NotPermitted, our
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
+from hangdebug.evidence.kernel import parse_reading
 from hangdebug.evidence.libraries import POLL
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
@@ -47,6 +48,7 @@ ONE_OF_MANY = (
 )
 WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
 TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
+NOT_PAUSED = "a thread of it waits where the kernel lets nobody pause it (state D), so it was read while it ran"
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -217,14 +219,15 @@ def capture_process(
         interpreters = 1
     began, tracer = time.monotonic(), proc.tracer_of(pid)
     known: proc.Rows = {}
-    quiet = False
+    quiet, before = False, ""
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
         quiet = min(proc.asleep(pid).values(), default=0) > LONG
         count = FEW_READINGS if samples == 1 else READINGS
         for index in range(count):
-            write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid, known))
+            before = kernel_rows(pid, known)
+            write_part(place / f"kernel-before-{index}.tsv", before)
             late = time.monotonic() - began > MOST_SECONDS / 3
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
@@ -235,9 +238,11 @@ def capture_process(
     if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
         add_remark(place, TRACED.format(*tracer))
         say(f"process {pid}: {TRACED.format(*tracer)}")
-    if process.status in STOPPED:
+    if process.status in STOPPED or parse_reading(before).held:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
+        if tracer is None and proc.cannot_be_paused(pid):
+            add_remark(place, NOT_PAUSED)
         plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE, interpreters > 1)
         take_samples(process, place, plan, known, say, seen, pause)
         if proc.has_proc(pid):

@@ -33,6 +33,8 @@ WRITES = ("write", "writev", "sendto", "sendmsg")
 CALL = 5  # the column of a row that holds the system call
 PROCESSOR = 36  # of the numbers in `stat` after the name: the CPU that it ran on last
 SLEEPS = ("S", "D")
+SETTLED = 0.02  # seconds after which a thread that still waits for its disk waits for more than that
+FILE_SERVER = "request_wait_answer"  # of FUSE: sshfs, s3fs and kin
 LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
 
 Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
@@ -168,6 +170,25 @@ def tracer_of(pid: int) -> tuple[int, str] | None:
     )
     tracer = next((int(row[1]) for row in rows if row[1:] and row[1].isdigit()), 0)
     return (tracer, command_line(tracer) or "?") if tracer else None
+
+
+def cannot_be_paused(pid: int) -> bool:
+    """Whether a thread stays where no signal reaches it: to attach takes as long, and halts the others meanwhile."""
+    first = out_of_reach(pid)
+    if not first:
+        return False
+    time.sleep(SETTLED)
+    return bool(first & out_of_reach(pid))
+
+
+def out_of_reach(pid: int) -> set[tuple[str, str]]:
+    """The threads in state D, or in a wait that a signal turns into that, each with how long and how often it ran."""
+    return {
+        (folder, text_of(f"{folder}/schedstat") or "")
+        for folder in glob.glob(f"/proc/{pid}/task/*")
+        if (text_of(f"{folder}/stat") or "").rpartition(") ")[2].startswith("D")
+        or text_of(f"{folder}/wchan") == FILE_SERVER
+    }
 
 
 def context_switches(status: str) -> tuple[str, str]:

@@ -122,12 +122,18 @@ def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None
 
 
 def without_pause(pid: int) -> list[str]:
-    """The option to read `pid` as it runs, where somebody else traces it: the kernel lets only one process pause it."""
-    return ["--nonblocking"] if proc.tracer_of(pid) else []
+    """The option to read `pid` as it runs, where it cannot be paused: only one process may trace it at a time."""
+    return ["--nonblocking"] if proc.tracer_of(pid) or proc.cannot_be_paused(pid) else []
 
 
 def dump_native(pid: int) -> str:
     """The same with the frames of C and of compiled code, once: it is paused for longer. Raises as `dump` does."""
+    if without_pause(pid):
+        raise HangError(
+            f"Process {pid} cannot be paused now.",
+            "Another process traces it, or one of its threads is in a wait that nobody can interrupt.",
+            f"grep -E 'State|TracerPid' /proc/{pid}/task/*/status   # the same command again tries again",
+        )
     done = run_pyspy(pid, ["dump", "--native", "--json", "--pid", str(pid)])
     trouble = trouble_with(pid, done)
     if trouble is not None:

@@ -139,14 +139,16 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     if "sockets.txt" in texts:
         process = kernel.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots, attached, stackless = read_samples(texts, process, objects)
-    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
+    readings = read_readings(texts, "kernel-before-", objects)
+    held = process.status in STOPPED or bool(readings and readings[-1].held)
+    if not snapshots and held:  # py-spy cannot read it, and the kernel says enough
         snapshots = (Snapshot((), process.pid, process.command),)
     kept = [texts[name] for name in sorted(texts, key=by_number) if TASKS.match(name)]
     lists, moments = list(map(parse_tasks, kept)), list(filter(None, map(moment_of, kept)))
     return Evidence(
         snapshots,
         attached=attached,
-        readings=read_readings(texts, "kernel-before-", objects),
+        readings=readings,
         watch=read_readings(texts, "kernel-watch-", objects),
         profile=profile(texts.get("profile.raw", "")),
         process=process,
@@ -164,6 +166,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         if "net.txt" in texts and "net-after.txt" in texts
         else None,
         unread_children=unread_children(texts),
+        taken=str(manifest.get("taken", "")),
     )
 
 

@@ -40,6 +40,8 @@ X86_64 = {
     45: "recvfrom",
     46: "sendmsg",
     47: "recvmsg",
+    56: "clone",
+    58: "vfork",
     61: "wait4",
     65: "semop",
     72: "fcntl",
@@ -63,6 +65,7 @@ X86_64 = {
     288: "accept4",
     299: "recvmmsg",
     426: "io_uring_enter",
+    435: "clone3",
     441: "epoll_pwait2",
     449: "futex_waitv",
 }
@@ -100,10 +103,12 @@ AARCH64 = {
     207: "recvfrom",
     211: "sendmsg",
     212: "recvmsg",
+    220: "clone",
     242: "accept4",
     243: "recvmmsg",
     260: "wait4",
     426: "io_uring_enter",
+    435: "clone3",
     441: "epoll_pwait2",
     449: "futex_waitv",
 }
@@ -333,10 +338,12 @@ def with_answers(counted: Clients, text: str) -> Clients:
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
     heard = [number(row[1]) for row in rows if len(row) == 3 and row[0] == "peer"]
+    sent = [row[2] for row in times if row[2] >= 0]
     return replace(
         counted,
         waits=tuple(milliseconds / 1000 for milliseconds in sorted(waits, reverse=True)),
         heard=min(heard) / 1000 if heard else None,
+        answered=min(sent) / 1000 if sent else None,
     )
 
 

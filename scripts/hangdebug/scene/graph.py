@@ -12,7 +12,7 @@ from dataclasses import field
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_anyio_worker, is_application, package
 from hangdebug.evidence.kernel import endless
-from hangdebug.evidence.libraries import IMPORT_LOCK, PARKED, RUNS_MODULE, STANDARD_TOPS
+from hangdebug.evidence.libraries import IMPORT_LOCK, JOIN, PARKED, RUNS_MODULE, STANDARD_TOPS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
@@ -37,7 +37,6 @@ ASKS_LOOP = (
     "asgiref/current_thread_executor.py:run_until_future",
 )
 HANDS_TO_LOOP = "run_coroutine_threadsafe"
-JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
 JOINED = re.compile(r"([A-Za-z_][\w.]*)\.join\(")
 THREAD_OF = r"^\s*{}\s*(?::[^=]+)?=.*\bThread\(.*\btarget\s*=\s*([\w.]+)"
