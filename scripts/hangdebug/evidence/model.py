@@ -9,6 +9,14 @@ from functools import cached_property
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import StatementKind
 
+# Where the kernel has a thread whose control group is frozen, as by `docker pause`: with cgroups of version 2 within
+# get_signal(), where nobody else is in state S; with version 1 in a place of its own, or where it slept already. That
+# shows as state D, which no wait has that a signal ends: to sleep, or for a lock.
+FROZEN_IN = {
+    "S": ("get_signal", "do_freezer_trap"),
+    "D": ("__refrigerator", "hrtimer_nanosleep", "do_nanosleep", "futex_wait", "futex_do_wait"),
+}
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -43,7 +51,8 @@ class KernelWait:
     `syscall` is a name ("futex"), "running" while the thread is on a CPU or queued for one, or None where
     the kernel did not say. `detail` is the syscall's object in words ("fd 17 -> 10.2.3.4:5432").
     `switches` counts voluntary and involuntary context switches, `cpu` is seconds of CPU time, both since
-    the thread began.
+    the thread began. `lock` is the address of the lock of Python's that a futex of the thread's own stands for, and
+    `owner` the kernel's id of the thread that has it; 0 where that is not known.
     """
 
     syscall: str | None = None
@@ -53,6 +62,15 @@ class KernelWait:
     wchan: str = ""
     switches: int | None = None
     cpu: float | None = None
+    lock: int = 0
+    owner: int = 0
+
+    @property
+    def held(self) -> str:
+        """By what the kernel keeps it from running: "stopped" (a signal, a debugger), "frozen" (its group), or ""."""
+        if self.state in ("T", "t"):
+            return "stopped"
+        return "frozen" if self.wchan.startswith(FROZEN_IN.get(self.state, ())) else ""
 
     def __str__(self) -> str:
         return f"{self.syscall or 'unknown'}{f' ({self.detail})' if self.detail else ''}"
@@ -192,6 +210,12 @@ class Reading:
 
     at: float
     waits: Mapping[int, KernelWait]
+
+    @property
+    def held(self) -> str:
+        """By what the kernel keeps all of the threads from running, "" where one could run."""
+        found = {wait.held for wait in self.waits.values()} or {""}
+        return "" if "" in found else min(found)
 
 
 @dataclass(frozen=True)
