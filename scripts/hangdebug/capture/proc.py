@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hangdebug.capture import redact
-from hangdebug.capture.interpreter.memory import Unreadable, open_memory
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
 from hangdebug.evidence import kernel
 from hangdebug.evidence import light as re
 from hangdebug.evidence.kernel import ALONE, EPOLL, FUTEX_PRIVATE, TABLES, connections, forever, syscall
@@ -304,11 +304,12 @@ def copy_sharers(pid: int) -> str:
     return "\n".join(rows) + "\n" if rows else ""
 
 
-# How a thread stands before a lock of Python's from 3.14 on (Include/internal/pycore_parking_lot.h): in a list, by an
-# entry on its own stack of which the futex is a part. Offsets are from there; the lock is the last part of its object.
+# How a thread stands before a lock of Python's from 3.14 on, and in free-threaded builds (pycore_parking_lot.h): in a
+# list, by an entry on its own stack of which the futex is a part. Offsets are from there, and then from the lock, which
+# is the last part of its object but for its owner.
 LOCK_AT, NEXT_AT, BACK = -8, 32, 8
 TYPE_AT, OWNER_AT, TYPE_NAME = -8, 8, 24
-LOCK_TYPES = (b"_thread.lock\0", b"_thread.RLock\0")
+HAS_OWNER = b"_thread.RLock\0"
 
 
 def copy_locks(pid: int) -> str:
@@ -326,13 +327,19 @@ def copy_locks(pid: int) -> str:
                     lock, entry = memory.word(at + LOCK_AT), at + NEXT_AT
                     if memory.word(memory.word(entry) + BACK) != entry:
                         continue  # it stands in no list: the futex is no such entry's
-                    kind = memory.read(memory.word(memory.word(lock + TYPE_AT) + TYPE_NAME), len(LOCK_TYPES[1]))
-                    if kind.startswith(LOCK_TYPES):
-                        owner = memory.word(lock + OWNER_AT) if kind == LOCK_TYPES[1] else None
-                        rows.append(f"{at}\t{lock}\t{our_id(pid, known, None, owner) or ''}\n")
+                    rows.append(f"{at}\t{lock}\t{our_id(pid, known, None, owner_of(memory, lock)) or ''}\n")
     except Unreadable:
         return ""
     return "".join(rows)
+
+
+def owner_of(memory: Memory, lock: int) -> int | None:
+    """The address of the thread that has a lock, None where the lock does not say."""
+    try:
+        kind = memory.read(memory.word(memory.word(lock + TYPE_AT) + TYPE_NAME), len(HAS_OWNER))
+        return memory.word(lock + OWNER_AT) if kind == HAS_OWNER else None
+    except Unreadable:
+        return None
 
 
 def mapped_files(pid: int) -> list[tuple[int, int, str]]:

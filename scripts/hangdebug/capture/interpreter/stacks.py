@@ -13,7 +13,7 @@ from typing import Any
 
 from hangdebug.capture.interpreter.coroutines import TAG, line_at
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
-from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, runtime_of
+from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, Runtime, runtime_of
 from hangdebug.evidence.light import dataclass
 
 MOST_INTERPRETERS, MOST_THREADS, MOST_FRAMES, MOST_TEXT, ATTEMPTS = 1000, 20_000, 1000, 4096, 5
@@ -125,6 +125,19 @@ class Interpreters:
         start = one + self.at.text + (0 if ascii_ else 16)
         raw = self.memory.read(start, min(self.memory.word(one + self.at.length), MOST_TEXT) * kind)
         return raw.decode({1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[kind], "replace")
+
+
+def better_from_memory(pid: int, runtime: Runtime | None) -> bool:
+    """Whether py-spy gives not all stacks, or none (several interpreters, a free-threaded build), and `dump` does."""
+    if runtime is None or runtime.at is None:
+        return False
+    try:
+        with open_memory(pid) as memory:
+            says = memory.read(runtime.at, len(SAYS_ITS_OFFSETS)) == SAYS_ITS_OFFSETS
+            several = (runtime.interpreters or 0) > 1 or memory.word(runtime.at + FREE_THREADED) != 0
+    except Unreadable:
+        return False
+    return says and several and dump(pid) is not None
 
 
 def dump(pid: int) -> str | None:
