@@ -13,11 +13,11 @@ from typing import Any
 
 from hangdebug.capture.interpreter.coroutines import TAG, line_at
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
+from hangdebug.capture.interpreter.objects import FREE_THREADED
 from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, Runtime, runtime_of
 from hangdebug.evidence.light import dataclass
 
 MOST_INTERPRETERS, MOST_THREADS, MOST_FRAMES, MOST_TEXT, ATTEMPTS = 1000, 20_000, 1000, 4096, 5
-FREE_THREADED = 16  # where the table says whether it is such a build
 OWN_FRAMES = 3  # a frame with an owner from here on is the interpreter's, between a call from C and Python's code
 # Where in the table each of Offsets stands, in bytes from its begin.
 PLACES = {
