@@ -401,7 +401,7 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         fix.write(patch)
         say(f"{fix.head(patch)}{patch.file}: rewritten")
     elif patch.changed:
-        show_text(fix.head(patch) + fix.diff(patch))
+        show_text(fix.diff(patch))
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
