@@ -162,6 +162,16 @@ def identity(pid: int) -> tuple[str, int, int] | None:
         return None
 
 
+def chroot_of(pid: int) -> str:
+    """The root of a process that has another one than we, among the same mounts; "" for any other."""
+    try:
+        root, same = os.readlink(f"/proc/{pid}/root"), os.readlink("/proc/self/root")
+        mounts = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return ""
+    return root if mounts and root != same else ""
+
+
 def tracer_of(pid: int) -> tuple[int, str] | None:
     """The process that traces `pid`, a debugger or strace, and its command; None where nobody does."""
     rows = (

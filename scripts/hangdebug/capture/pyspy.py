@@ -270,6 +270,14 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             first_line(unsupported[0]),
             to_install("--upgrade", "py-spy"),
         )
+    root = proc.chroot_of(pid)
+    if root and "no such file" in text:
+        return HangError(
+            f"Process {pid} runs in a chroot, where py-spy does not find its files.",
+            f"Its root is {root}: py-spy looks there for the files as they are named outside of it.",
+            f"sudo chroot {shlex.quote(root)} py-spy dump --json --pid {pid} > dump.json"
+            f" && {ours('diagnose', 'dump.json')}   # it takes py-spy and /proc in there",
+        )
     again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
     if OPTION_UNKNOWN.search(stderr):
         return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
