@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug.capture import proc
-from hangdebug.capture.interpreter.runtimes import is_python
+from hangdebug.capture.interpreter.runtimes import holds_unnamed_python, is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, ours, to_install
 from hangdebug.evidence import light as re
 from hangdebug.files import scratch_folder, uninterrupted
@@ -43,6 +43,10 @@ OPTION_UNKNOWN = re.compile(
     r"(?:unexpected|unrecognized|invalid) argument|Found argument .* which wasn't expected", re.I
 )
 UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
+FROM_INSIDE = (
+    "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
+    "server's own debug option."
+)
 
 
 def program() -> str:
@@ -293,6 +297,12 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             f"{tries}; py-spy says: {first_line(stderr)}",
             f"{again}; a newer py-spy may know this Python",
         )
+    if holds_unnamed_python(pid):
+        return NotPython(
+            f"The program of process {pid} was stripped: py-spy does not find the Python inside of it.",
+            f"py-spy says: {first_line(stderr)}. {FROM_INSIDE}",
+            ask_inside(pid),
+        )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(
             f"Process {pid} is not a Python process that py-spy can read.",
@@ -300,6 +310,12 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             f"ps -o pid,ppid,args -p {pid}; ps -o pid,args --ppid {pid}",
         )
     return HangError(f"py-spy could not read process {pid}.", first_line(stderr), f"{program()} dump --pid {pid}")
+
+
+def ask_inside(pid: int) -> str:
+    """The way that remains where py-spy cannot read a Python."""
+    risk = "your decision, and only with that line in its code: else it ends the process"
+    return f"kill -USR1 {pid}   # {risk}. Then: {ours('diagnose', 'dump.txt')}"
 
 
 def not_permitted(pid: int) -> NotPermitted:
