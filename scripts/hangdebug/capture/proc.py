@@ -40,8 +40,13 @@ LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
 Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
 
 
-def has_proc(pid: int) -> bool:
+def has_proc(pid: int | str = "self") -> bool:
     return Path(f"/proc/{pid}/task").is_dir()
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether /proc is here and has no such process: one that runs all the same is hidden from this user."""
+    return has_proc() and not has_proc(pid)
 
 
 def copy_threads(pid: int, known: Rows | None = None) -> str:
