@@ -31,7 +31,7 @@ from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.capture import processes, pyspy
 from hangdebug.capture.bundle import Pause, sleep_between
 from hangdebug.capture.processes import Target, resolve
-from hangdebug.errors import HangError
+from hangdebug.errors import HangError, ours
 from hangdebug.evidence.model import Evidence
 from hangdebug.observe import new_folder, observe
 from hangdebug.repair import fix, scan
@@ -118,7 +118,7 @@ def ready() -> views.Shown:
         (
             "permission to attach to what is yours",
             free,
-            "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID",
+            f"for a process of your own, your decision: sudo {ours('capture', '--pid', 'PID', root=True)}",
         )
     )
     shown = [(use, "yes", "") if there else (use, "MISSING", then) for use, there, then in rows]
@@ -269,7 +269,7 @@ class Desk:
             raise HangError(
                 "This step needs the news service.",
                 "Your own process is not restarted or sent requests from here.",
-                "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL",
+                "go on below; to ask it, tick the box in the tab Verification",
             )
         return self.demo
 
@@ -353,7 +353,7 @@ class Desk:
             raise HangError(
                 "Nothing was sent.",
                 "Your own service is sent requests only if you say so.",
-                "tick the box; or run: python scripts/hang.py verify --url YOUR_HEALTH_URL",
+                "tick the box above the button",
             )
         else:
             self.after = verify(url, stream_url=stream_url or None, aborts=aborts, deadline=2, on_probe=on_probe)

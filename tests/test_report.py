@@ -130,7 +130,7 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     assert sum(tag == "svg" for tag, _ in found) == 2 and sum(tag == "img" for tag, _ in found) == 2
     for words in (
         "<h1>loop-blocked / executor-shutdown</h1>",
-        "one solid bar with a dark edge",
+        "one solid bar with a thick edge",
         "What the kernel says of each thread",
         "recvfrom",
         "Verification: before",

@@ -30,7 +30,8 @@ from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check, Pressure, read_check
 from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
-from hangdebug.report.recording import STACKS, Stacks, flame
+from hangdebug.report.flame import Stacks, flame
+from hangdebug.report.recording import STACKS
 from hangdebug.report.svg import Picture, latency, threads_over_aborts
 from hangdebug.report.thread_rows import beginning, kernel_rows, printed
 from hangdebug.report.wait_graph import timeline, wait_graph

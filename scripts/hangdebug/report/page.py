@@ -25,8 +25,9 @@ from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
+from hangdebug.report.flame import interactive
 from hangdebug.report.incident import Incident, gather
-from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_files
+from hangdebug.report.recording import SPEEDSCOPE, ZOOMED, speedscope, write_files
 from hangdebug.report.text import facts, fenced, marked, plain, short
 from hangdebug.report.text import inert as say
 
@@ -93,6 +94,7 @@ def write(incident: Incident, out: Path) -> tuple[Path, Path]:
     """
     files = {name: picture.data for name, picture in incident.pictures}
     if incident.stacks:
+        files[ZOOMED] = interactive(incident.stacks).encode("utf-8", "replace")
         files[SPEEDSCOPE] = json.dumps(speedscope(incident.stacks, incident.name, None), indent=1).encode()
     files["report.md"] = as_markdown(incident).encode("utf-8", "replace")
     files["report.html"] = as_html(incident, out).encode("utf-8", "replace")
