@@ -37,6 +37,7 @@ ORDER = (
     "triage",
     "cli_arguments",
     "sources",
+    "fleet",
     "cli",
     "__main__",
 )

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TextIO
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than t
     from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
+    from hangdebug.report.fleet import Fleet
     from hangdebug.sources import Source
 
 UNDECIDED = 3
@@ -101,6 +103,8 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
     from hangdebug.answer.diagnose import diagnose, worst
     from hangdebug.sources import again, evidence_from, sources_of
 
+    if arguments.group:
+        return run_group(arguments)
     sources = sources_of(arguments, say)
     if arguments.watch:
         return run_watch(arguments, sources)
@@ -127,6 +131,39 @@ def run_many(arguments: argparse.Namespace, sources: list[Source]) -> int:
         raise BadRequest("None of them could be diagnosed.", "", ours("diagnose", *again(sources[0])))
     show_text(as_json_groups(found) if arguments.json else as_groups(found))
     return status_of([group.answer for group in found], arguments)
+
+
+def run_group(arguments: argparse.Namespace) -> int:
+    """A whole fleet: every bundle in the folders that were named."""
+    from hangdebug.report import fleet
+    from hangdebug.report.text import json_text
+
+    found = read_fleet(arguments, arguments.sources)
+    show_text(json_text(fleet.as_dict(found)) + "\n" if arguments.json else fleet.as_text(found))
+    return status_of(found.best.values(), arguments)
+
+
+def read_fleet(arguments: argparse.Namespace, words: Sequence[str]) -> Fleet:
+    """Raises HangError where there is no bundle, or none that can be read."""
+    from hangdebug import fleet
+
+    if not words or arguments.pid or arguments.port is not None:
+        why = "A fleet is read from files: folders of bundles, archives, addresses such as s3://bucket/folder."
+        raise BadRequest("Group what?", why, ours("diagnose", "--group", "FOLDER"))
+    tell = partial(progress, noun="bundles") if sys.stderr.isatty() else told
+    found = fleet.read(fleet.places(words), tell, arguments.jobs or 0, arguments.dask or "", arguments.code)
+    if not found.rows:
+        name, why = found.unread[0]
+        raise BadRequest(f"None of {len(found.unread):,} bundles could be read.", why, ours("diagnose", name))
+    return found
+
+
+def told(done: int, of: int) -> None:
+    """For a log: a line every TOLD bundles, and one for the end."""
+    from hangdebug.sources import TOLD
+
+    if done // TOLD > (done - 1) // TOLD or done == of:
+        say(f"{done:,} of {of:,} bundles are read")
 
 
 def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
@@ -186,6 +223,12 @@ def run_report(arguments: argparse.Namespace) -> int:
     from hangdebug.repair.proof import pressure
     from hangdebug.report import incident, page
 
+    if arguments.group:
+        from hangdebug.report.fleet import write
+
+        out = Path(arguments.out or f"{Path(arguments.source.rstrip('/')).name}-report")
+        print(*write(read_fleet(arguments, [arguments.source]), out), sep="\n")
+        return 0
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
@@ -276,9 +319,9 @@ def diagnosis_in(arguments: argparse.Namespace) -> str | None:
     return text_of(arguments.diagnosis)
 
 
-def progress(done: int, of: int) -> None:
+def progress(done: int, of: int, noun: str = "files") -> None:
     """A line on the terminal that writes over itself, and is gone at the end."""
-    print("\r\x1b[K" if done == of else f"\r{done:,} of {of:,} files", end="", file=sys.stderr, flush=True)
+    print("\r\x1b[K" if done == of else f"\r{done:,} of {of:,} {noun}", end="", file=sys.stderr, flush=True)
 
 
 def propose_or_write(arguments: argparse.Namespace, patches: Iterable[Patch], skipped: list[str]) -> int:

@@ -79,6 +79,7 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
     diagnosing.add_argument(
         "--every", type=seconds, default=10.0, metavar="N", help="seconds between two looks of --watch (default: 10)"
     )
+    fleet_arguments(diagnosing, "read every bundle in these folders, of a whole fleet, and say what they share")
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
@@ -129,6 +130,8 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         metavar="FILE",
         help="a file that `verify --save FILE` wrote; repeat it for before and after",
     )
+    fleet_arguments(reporting, "report on every bundle in a folder: what they share, hosts by time as a picture")
+    reporting.set_defaults(pid=None, port=None)
 
     fix_arguments(
         verb(
@@ -190,6 +193,13 @@ def source_arguments(to: argparse.ArgumentParser, several: str) -> None:
     live_arguments(to)
     to.add_argument("--save", metavar="FOLDER", help="keep the evidence of a live process there")
     to.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
+
+
+def fleet_arguments(to: argparse.ArgumentParser, does: str) -> None:
+    many = to.add_argument_group("many bundles")
+    many.add_argument("--group", action="store_true", help=does)
+    many.add_argument("--jobs", type=whole, metavar="N", help="with --group: processes to use (default: one a core)")
+    many.add_argument("--dask", metavar="ADDRESS", help="with --group: a Dask scheduler whose workers read; or: local")
 
 
 def fix_arguments(to: argparse.ArgumentParser) -> None:

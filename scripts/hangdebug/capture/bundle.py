@@ -19,13 +19,14 @@ from typing import Callable
 from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions_that_end_waits
-from hangdebug.capture.interpreter import tasks
+from hangdebug.capture.interpreter import stacks, tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
-from hangdebug.errors import BadRequest, HangError, NoProcess, ours
+from hangdebug.errors import BadRequest, HangError, NoProcess, NotPermitted, ours
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
+from hangdebug.evidence.kernel import parse_reading
 from hangdebug.evidence.libraries import POLL
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
@@ -47,6 +48,7 @@ ONE_OF_MANY = (
 )
 WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
 TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
+NOT_PAUSED = "a thread of it waits where the kernel lets nobody pause it (state D), so it was read while it ran"
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -211,31 +213,37 @@ def capture_process(
     files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     runtime = processes.runtime_or_none(pid)
-    if runtime is not None and (runtime.interpreters or 0) > 1:
-        add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
+    interpreters = runtime.interpreters or 0 if runtime is not None else 0
+    if interpreters > 1 and stacks.dump(pid) is None:
+        add_remark(place, ONE_OF_MANY.format(interpreters))
+        interpreters = 1
     began, tracer = time.monotonic(), proc.tracer_of(pid)
     known: proc.Rows = {}
-    quiet = False
+    quiet, before = False, ""
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
         quiet = min(proc.asleep(pid).values(), default=0) > LONG
         count = FEW_READINGS if samples == 1 else READINGS
         for index in range(count):
-            write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid, known))
+            before = kernel_rows(pid, known)
+            write_part(place / f"kernel-before-{index}.tsv", before)
             late = time.monotonic() - began > MOST_SECONDS / 3
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
+        write_part(place / "locks.tsv", proc.copy_locks(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
         add_remark(place, TRACED.format(*tracer))
         say(f"process {pid}: {TRACED.format(*tracer)}")
-    if process.status in STOPPED:
+    if process.status in STOPPED or parse_reading(before).held:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
-        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE)
+        if tracer is None and proc.cannot_be_paused(pid):
+            add_remark(place, NOT_PAUSED)
+        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE, interpreters > 1)
         take_samples(process, place, plan, known, say, seen, pause)
         if proc.has_proc(pid):
             after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
@@ -263,11 +271,15 @@ def check_still(pid: int) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many samples, whether each is a look at the stacks, and how many seconds lie between two."""
+    """How many samples, whether each is a look at the stacks, and how many seconds lie between two.
+
+    `from_memory` where there are several interpreters, and the process says where in its memory the stacks of each are.
+    """
 
     samples: int
     looks: bool
     pause: float
+    from_memory: bool = False
 
 
 def take_samples(
@@ -293,7 +305,7 @@ def take_samples(
             break
         else:
             try:
-                dump = pyspy.dump(pid, missed.append)
+                dump = look_at(pid, place, plan, missed.append)
                 check_still(pid)
             except HangError as error:
                 if index == 0:
@@ -320,6 +332,26 @@ def take_samples(
             place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
         )
     say(f"process {pid}: took {taken} samples")
+
+
+def look_at(pid: int, place: Path, plan: Plan, missed: Callable[[str], object]) -> str:
+    """A dump, in the form of py-spy's JSON. Raises HangError.
+
+    Where py-spy does not know this Python, and it says itself where its stacks are, they are read from its memory.
+    """
+    found = stacks.dump(pid) if plan.from_memory else None
+    if found is not None:
+        return found
+    try:
+        return pyspy.dump(pid, missed)
+    except (NoProcess, NotPermitted):
+        raise
+    except HangError as error:
+        found = stacks.dump(pid)
+        if found is None:
+            raise
+        add_remark(place, f"{error.what} Its stacks were read from its memory, without a pause.")
+        return found
 
 
 def keep_look(pid: int, path: Path, dump: str) -> tuple[Snapshot, ...]:

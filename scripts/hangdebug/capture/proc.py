@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ WRITES = ("write", "writev", "sendto", "sendmsg")
 CALL = 5  # the column of a row that holds the system call
 PROCESSOR = 36  # of the numbers in `stat` after the name: the CPU that it ran on last
 SLEEPS = ("S", "D")
+SETTLED = 0.02  # seconds after which a thread that still waits for its disk waits for more than that
+FILE_SERVER = "request_wait_answer"  # of FUSE: sshfs, s3fs and kin
 LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
 
 Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
@@ -169,6 +172,25 @@ def tracer_of(pid: int) -> tuple[int, str] | None:
     return (tracer, command_line(tracer) or "?") if tracer else None
 
 
+def cannot_be_paused(pid: int) -> bool:
+    """Whether a thread stays where no signal reaches it: to attach takes as long, and halts the others meanwhile."""
+    first = out_of_reach(pid)
+    if not first:
+        return False
+    time.sleep(SETTLED)
+    return bool(first & out_of_reach(pid))
+
+
+def out_of_reach(pid: int) -> set[tuple[str, str]]:
+    """The threads in state D, or in a wait that a signal turns into that, each with how long and how often it ran."""
+    return {
+        (folder, text_of(f"{folder}/schedstat") or "")
+        for folder in glob.glob(f"/proc/{pid}/task/*")
+        if (text_of(f"{folder}/stat") or "").rpartition(") ")[2].startswith("D")
+        or text_of(f"{folder}/wchan") == FILE_SERVER
+    }
+
+
 def context_switches(status: str) -> tuple[str, str]:
     counts = dict(line.split(":", 1) for line in status.splitlines() if "ctxt_switches" in line)
     return counts.get("voluntary_ctxt_switches", "").strip(), counts.get("nonvoluntary_ctxt_switches", "").strip()
@@ -280,6 +302,37 @@ def copy_sharers(pid: int) -> str:
         names = [f"{other}: {command_line(other)}" for other, files in others.items() if file in files]
         rows.append(f"{at}\t{', '.join(names[:MOST_SHARERS]) or ALONE}")
     return "\n".join(rows) + "\n" if rows else ""
+
+
+# How a thread stands before a lock of Python's from 3.14 on (Include/internal/pycore_parking_lot.h): in a list, by an
+# entry on its own stack of which the futex is a part. Offsets are from there; the lock is the last part of its object.
+LOCK_AT, NEXT_AT, BACK = -8, 32, 8
+TYPE_AT, OWNER_AT, TYPE_NAME = -8, 8, 24
+LOCK_TYPES = (b"_thread.lock\0", b"_thread.RLock\0")
+
+
+def copy_locks(pid: int) -> str:
+    """The text of locks.tsv: of each thread that stands before a lock, at a futex of its own, which lock that is.
+
+    The columns are the futex's address, the lock's, and our id of the thread that has it, which an RLock alone tells.
+    """
+    table = TABLES.get(platform.machine(), {})
+    calls = (syscall(text_of(path) or "", table) for path in glob.glob(f"/proc/{pid}/task/*/syscall"))
+    known, rows = threads_by_inner_id(pid), []
+    try:
+        with open_memory(pid) as memory:
+            for at in sorted({args[0] for name, args in calls if name == "futex" and args}):
+                with suppress(Unreadable):
+                    lock, entry = memory.word(at + LOCK_AT), at + NEXT_AT
+                    if memory.word(memory.word(entry) + BACK) != entry:
+                        continue  # it stands in no list: the futex is no such entry's
+                    kind = memory.read(memory.word(memory.word(lock + TYPE_AT) + TYPE_NAME), len(LOCK_TYPES[1]))
+                    if kind.startswith(LOCK_TYPES):
+                        owner = memory.word(lock + OWNER_AT) if kind == LOCK_TYPES[1] else None
+                        rows.append(f"{at}\t{lock}\t{our_id(pid, known, None, owner) or ''}\n")
+    except Unreadable:
+        return ""
+    return "".join(rows)
 
 
 def mapped_files(pid: int) -> list[tuple[int, int, str]]:

@@ -18,7 +18,7 @@ from hangdebug.capture.interpreter.runtimes import (
     runtime_of,
 )
 from hangdebug.capture.proc import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
-from hangdebug.capture.pyspy import not_permitted
+from hangdebug.capture.pyspy import FROM_INSIDE, ask_inside, not_permitted
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, ours, to_install
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass
@@ -29,10 +29,6 @@ T = TypeVar("T")
 
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
 MOST_WORDS = 6
-FROM_INSIDE = (
-    "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
-    "server's own debug option."
-)
 MOST_CHILDREN = 64
 
 
@@ -78,11 +74,6 @@ def resolve(pid: int) -> Target:
             raise not_python(pid, below)
     children = tuple(child.pid for child in python_family(process))
     return Target((pid, *children), pid if children else None)
-
-
-def ask_inside(pid: int) -> str:
-    risk = "your decision, and only with that line in its code: else it ends the process"
-    return f"kill -USR1 {pid}   # {risk}. Then: {ours('diagnose', 'dump.txt')}"
 
 
 def same_program(one: Running, other: Running) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug.capture import proc
-from hangdebug.capture.interpreter.runtimes import is_python
+from hangdebug.capture.interpreter.runtimes import holds_unnamed_python, is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, ours, to_install
 from hangdebug.evidence import light as re
 from hangdebug.files import scratch_folder, uninterrupted
@@ -43,6 +43,10 @@ OPTION_UNKNOWN = re.compile(
     r"(?:unexpected|unrecognized|invalid) argument|Found argument .* which wasn't expected", re.I
 )
 UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
+FROM_INSIDE = (
+    "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
+    "server's own debug option."
+)
 
 
 def program() -> str:
@@ -118,12 +122,18 @@ def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None
 
 
 def without_pause(pid: int) -> list[str]:
-    """The option to read `pid` as it runs, where somebody else traces it: the kernel lets only one process pause it."""
-    return ["--nonblocking"] if proc.tracer_of(pid) else []
+    """The option to read `pid` as it runs, where it cannot be paused: only one process may trace it at a time."""
+    return ["--nonblocking"] if proc.tracer_of(pid) or proc.cannot_be_paused(pid) else []
 
 
 def dump_native(pid: int) -> str:
     """The same with the frames of C and of compiled code, once: it is paused for longer. Raises as `dump` does."""
+    if without_pause(pid):
+        raise HangError(
+            f"Process {pid} cannot be paused now.",
+            "Another process traces it, or one of its threads is in a wait that nobody can interrupt.",
+            f"grep -E 'State|TracerPid' /proc/{pid}/task/*/status   # the same command again tries again",
+        )
     done = run_pyspy(pid, ["dump", "--native", "--json", "--pid", str(pid)])
     trouble = trouble_with(pid, done)
     if trouble is not None:
@@ -279,6 +289,12 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             f"{tries}; py-spy says: {first_line(stderr)}",
             f"{again}; a newer py-spy may know this Python",
         )
+    if holds_unnamed_python(pid):
+        return NotPython(
+            f"The program of process {pid} was stripped: py-spy does not find the Python inside of it.",
+            f"py-spy says: {first_line(stderr)}. {FROM_INSIDE}",
+            ask_inside(pid),
+        )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(
             f"Process {pid} is not a Python process that py-spy can read.",
@@ -286,6 +302,12 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             f"ps -o pid,ppid,args -p {pid}; ps -o pid,args --ppid {pid}",
         )
     return HangError(f"py-spy could not read process {pid}.", first_line(stderr), f"{program()} dump --pid {pid}")
+
+
+def ask_inside(pid: int) -> str:
+    """The way that remains where py-spy cannot read a Python."""
+    risk = "your decision, and only with that line in its code: else it ends the process"
+    return f"kill -USR1 {pid}   # {risk}. Then: {ours('diagnose', 'dump.txt')}"
 
 
 def not_permitted(pid: int) -> NotPermitted:

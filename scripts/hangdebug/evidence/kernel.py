@@ -40,6 +40,8 @@ X86_64 = {
     45: "recvfrom",
     46: "sendmsg",
     47: "recvmsg",
+    56: "clone",
+    58: "vfork",
     61: "wait4",
     65: "semop",
     72: "fcntl",
@@ -63,6 +65,7 @@ X86_64 = {
     288: "accept4",
     299: "recvmmsg",
     426: "io_uring_enter",
+    435: "clone3",
     441: "epoll_pwait2",
     449: "futex_waitv",
 }
@@ -100,10 +103,12 @@ AARCH64 = {
     207: "recvfrom",
     211: "sendmsg",
     212: "recvmsg",
+    220: "clone",
     242: "accept4",
     243: "recvmmsg",
     260: "wait4",
     426: "io_uring_enter",
+    435: "clone3",
     441: "epoll_pwait2",
     449: "futex_waitv",
 }
@@ -144,13 +149,15 @@ SQLITE_FILES = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm"
 @dataclass(frozen=True)
 class Objects:
     """What numbers in syscalls stand for: descriptors' targets, sockets' peers by inode, children's commands, and
-    which other processes map a semaphore that lies at an address. `pipes` are the children by the pipes they have."""
+    which other processes map a semaphore that lies at an address. `pipes` are the children by the pipes they have,
+    `locks` the lock and its owner by the futex of the one thread that stands before it there."""
 
     files: Mapping[int, str] = field(default_factory=dict)
     peers: Mapping[str, str] = field(default_factory=dict)
     children: Mapping[int, str] = field(default_factory=dict)
     shared: Mapping[int, str] = field(default_factory=dict)
     pipes: Mapping[str, int] = field(default_factory=dict)
+    locks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 def parse_reading(text: str, objects: Objects = Objects()) -> Reading:  # noqa: B008  it is frozen
@@ -189,7 +196,8 @@ def parse_row(line: str, table: Mapping[int, str], hz: float, objects: Objects) 
         name = "running"
     fds = [int(fd) for fd in polled.split(",") if fd]
     detail = detail_of(name, args, fds, objects)
-    return int(tid), KernelWait(name, args, detail, fields[0] if fields else "", wchan, switches, cpu)
+    lock, owner = objects.locks.get(args[0], (0, 0)) if name == "futex" and args else (0, 0)
+    return int(tid), KernelWait(name, args, detail, fields[0] if fields else "", wchan, switches, cpu, lock, owner)
 
 
 def syscall(text: str, table: Mapping[int, str]) -> tuple[str | None, tuple[int, ...]]:
@@ -354,10 +362,12 @@ def with_answers(counted: Clients, text: str) -> Clients:
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
     heard = [number(row[1]) for row in rows if len(row) == 3 and row[0] == "peer"]
+    sent = [row[2] for row in times if row[2] >= 0]
     return replace(
         counted,
         waits=tuple(milliseconds / 1000 for milliseconds in sorted(waits, reverse=True)),
         heard=min(heard) / 1000 if heard else None,
+        answered=min(sent) / 1000 if sent else None,
     )
 
 

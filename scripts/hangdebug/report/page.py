@@ -105,7 +105,6 @@ def write(incident: Incident, out: Path) -> tuple[Path, Path]:
 def as_html(incident: Incident, out: Path | None = None) -> str:
     """The page; with `out`, the folder that it will lie in, it links to the evidence."""
     answer = incident.answer
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     well = " well" if answer.state == "healthy" else ""
     parts = [
         f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
@@ -123,6 +122,12 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
         parts.append(titled("What to run next", table(("command", "what for"), rows)))
     parts.append(evidence(incident, out))
     parts.append(listed("Struck out", incident.struck or (NOTHING,)))
+    return document(incident.title, parts)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page that needs nothing else and runs nothing. `parts` are HTML."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     return "\n".join(
         [
             "<!doctype html>",
@@ -132,7 +137,7 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY.format(digest)}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="referrer" content="no-referrer">',
-            f"<title>{say(incident.title)}</title>",
+            f"<title>{say(title)}</title>",
             f"<style>{STYLE}</style>",
             "</head>",
             "<body>",

@@ -15,12 +15,13 @@ from hangdebug.causes.model import PictureGroup
 from hangdebug.errors import printable
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, library_path, package
+from hangdebug.evidence.libraries import JOIN
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.report import svg
 from hangdebug.report.text import facts, short
-from hangdebug.scene.graph import JOIN, RESULT, SHUTDOWN, graph
+from hangdebug.scene.graph import RESULT, SHUTDOWN, graph
 from hangdebug.scene.locks import Lock, locks_held, locks_wanted
 from hangdebug.scene.rings import described, node_name
 from hangdebug.scene.rings import node_name as name_in_ring
