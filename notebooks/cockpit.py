@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -364,15 +365,16 @@ class Desk:
         """What was verified so far, by name."""
         return {name: one for name, one in (("as it was", self.before), ("rewritten", self.after)) if one is not None}
 
-    def report(self) -> tuple[Path, Path]:
-        """Write report.html, which needs nothing else, and report.md, beside the evidence."""
+    def report(self) -> tuple[Path, Path, Path]:
+        """Write report.html, which needs nothing else, report.md and report.json, beside the evidence."""
         if self.source is None:
             raise HangError("There is no evidence to report on.", next="save it first")
         given = self.source.stem if isinstance(self.source, Path) else "paste"
         name = (
             given if self.target else f"evidence-{date.today():%Y%m%d}-{given}"
         )  # which no repository and no package takes up
-        return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
+        here = platform.node() if self.target else ""
+        return page.report(self.source, self.keep / f"{name}-report", checks=self.checks, host=here)
 
     def close(self) -> None:
         """End what this desk started, and drop its scratch folder."""

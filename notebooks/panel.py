@@ -219,7 +219,7 @@ class Panel(Control):
         later = button("Later", "Show the next sample", lambda: self.turn(1))
         self.turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
         self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
-        self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
+        self.tell = button("Write the report", "report.html, report.md and report.json, for a ticket", self.on_tell)
         parts = {
             "Threads": self.search_part(),
             "Kernel waits": [self.turning],
@@ -360,9 +360,9 @@ class Panel(Control):
 
     def on_tell(self) -> None:
         def write() -> str:
-            page, text = self.about().report()
-            self.links = views.links(page, text)
-            return f"written: {page} and {text.name}"
+            page, text, data = self.about().report()
+            self.links = views.links(page, text, data)
+            return f"written: {page}, {text.name} and {data.name}"
 
         self.run(write, "Writing the report", place="Report")
 

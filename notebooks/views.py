@@ -497,7 +497,7 @@ def why_picked(pid: int, servers: Iterable[Any]) -> str:
 
 def links(*files: Path) -> str:
     """The files to take along: a browser may be far from this machine."""
-    kinds = {".html": "text/html", ".md": "text/markdown"}
+    kinds = {".html": "text/html", ".md": "text/markdown", ".json": "application/json"}
     return " ".join(
         f'<a class="hang-link" download="{inert(file.name)}" href="data:{kinds[file.suffix]};base64,'
         f'{base64.b64encode(file.read_bytes()).decode()}">Download {inert(file.name)}</a>'

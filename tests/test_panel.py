@@ -240,7 +240,7 @@ def test_the_report_is_two_files_to_take_along(panel, hung, tmp_path):
     pressed(panel, panel.tell)
     (folder,) = tmp_path.glob("evidence-*-report")
     assert "executor-shutdown" in (folder / "report.md").read_text()
-    assert panel.pages["Report"].value.count("download=") == 2
+    assert panel.pages["Report"].value.count("download=") == 3
 
 
 # -- dumps and bundles ---------------------------------------------------------------------------------

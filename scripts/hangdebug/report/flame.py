@@ -23,6 +23,7 @@ from hangdebug.report.text import inert
 
 ROW, DEEPEST, THINNEST, SIDE = 19, 60, 1.0, 14
 YOURS, THEIRS, ROOT = svg.ORANGE, svg.LIBRARY, svg.PALE
+MOST_LINES = 25  # of the drawing in letters
 MOST_BOXES, SMALLEST = 4000, 2e-4  # of the page that zooms: the share of the samples that a box has to have
 
 Stacks = Sequence[tuple[Thread, int]]  # a thread's stack, and how often it was seen
@@ -77,7 +78,14 @@ def flame(stacks: Stacks) -> Picture:
         else f"No frame of your own is in these {root.count} samples"
     )
     alt = f"Flame graph. {top}."
-    return Picture(svg.card(height, parts, alt), alt, f"Read from below: a box was called by the one under it. {top}.")
+    caption = f"Read from below: a box was called by the one under it. {top}."
+    return Picture(svg.card(height, parts, alt), alt, caption, in_letters(root))
+
+
+def in_letters(root: Call) -> str:
+    """The widest calls as lines, each below the one that called it, up to MOST_LINES."""
+    rows = [(call, level) for call, _, width, level in boxes(root, 0.0, 1.0, 0, 0.02)]
+    return "\n".join(f"{call.count / root.count:5.0%}  {'  ' * level}{call.name}" for call, level in rows[:MOST_LINES])
 
 
 def tree(stacks: Stacks) -> Call:

@@ -49,11 +49,15 @@ EM = {SANS: 0.58, MONO: 0.61}  # the width of a letter, rather too much than too
 
 @dataclass(frozen=True)
 class Picture:
-    """Something to look at, as SVG or PNG. `alt` says it in words to who cannot see it, `caption` what to see in it."""
+    """Something to look at, as SVG or PNG. `alt` says it in words to who cannot see it, `caption` what to see in it.
+
+    `text` is the same drawn in letters, for where no picture can be shown; "" where a table says it.
+    """
 
     data: bytes
     alt: str
     caption: str
+    text: str = ""
 
     @property
     def is_png(self) -> bool:

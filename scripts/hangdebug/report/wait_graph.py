@@ -62,7 +62,15 @@ def wait_graph(answer: Diagnosis) -> Picture:
     alt = f"Graph of waits, {'a ring' if ring else 'a chain'}: {names}. {said}"
     read = RING if ring else CHAIN if edges else "" if answer.state == "loop-busy" else ALONE
     caption = f"{gist(answer)} {read}".rstrip()
-    return Picture(svg.card(height, parts, alt, width), alt, caption)
+    return Picture(svg.card(height, parts, alt, width), alt, caption, graph_in_letters(nodes, ring))
+
+
+def graph_in_letters(nodes: Sequence[Node], ring: bool) -> str:
+    lines = []
+    for node in nodes:
+        lines.append(f"[{node.head}]{node.words and f'  {node.words}'}")
+        lines += [f"   | {node.label}", "   v"] if node.label and (ring or node is not nodes[-1]) else []
+    return "\n".join([*lines, *([f"[{nodes[0].head}], again: a ring"] if ring else [])])
 
 
 def gist(answer: Diagnosis) -> str:
@@ -201,7 +209,22 @@ def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture
     lettered = any(">" + kind.letter + "<" in part for kind in KINDS if kind.letter for part in parts)
     colours, height = legend(rows, y + 10, lettered)
     said = f"{gist(answer)} {how_it_looks(rows, len(columns))}".rstrip()
-    return Picture(svg.card(y + 10 + height, parts + colours, alt), alt, said)
+    drawn = timeline_in_letters(rows, hidden, times(scene.evidence, columns))
+    return Picture(svg.card(y + 10 + height, parts + colours, alt), alt, said, drawn)
+
+
+def timeline_in_letters(rows: Sequence[Row], hidden: int, moments: Sequence[str]) -> str:
+    """A line a row: its name, a letter a sample, and what it does last; `->` is before the thick edges."""
+    width, wide = max(len(row.label) for row in rows), 4 if len(moments) <= 10 else 1
+    lines = [f"   {'thread':{width}}  {moments[0]} ... {moments[-1]}" if moments[1:] else f"   {'thread':{width}}"]
+    for row in rows:
+        bars = "".join((one.kind.letter or "." if one else " ") * wide for one in row.cells)
+        last = next(one for one in reversed(row.cells) if one)
+        does = f"{row.count} x {last.words}" if row.count > 1 and last.kind is not IDLE else last.words
+        lines.append(f"{'->' if row.fault else '  '} {row.label:{width}}  {bars}  {does}")
+    there = [kind for kind in KINDS if any(one and one.kind is kind for row in rows for one in row.cells)]
+    lines += [f"   and {hidden} more threads, in other places"] if hidden else []
+    return "\n".join([*lines, "   " + ", ".join(f"{kind.letter or '.'} {kind.name}" for kind in there)])
 
 
 def spread(count: int) -> list[int]:
