@@ -283,6 +283,7 @@ def run_report(arguments: argparse.Namespace) -> int:
         text_of("-") if arguments.source == "-" else path,
         checks=checks,
         code=Path(arguments.code) if arguments.code else None,
+        host=arguments.host,
     )
     print(*page.write(found, Path(arguments.out or f"{stem}-report")), sep="\n")
     return 0
