@@ -283,6 +283,7 @@ def run_report(arguments: argparse.Namespace) -> int:
         text_of("-") if arguments.source == "-" else path,
         checks=checks,
         code=Path(arguments.code) if arguments.code else None,
+        host=arguments.host,
     )
     print(*page.write(found, Path(arguments.out or f"{stem}-report")), sep="\n")
     return 0
@@ -401,7 +402,7 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         fix.write(patch)
         say(f"{fix.head(patch)}{patch.file}: rewritten")
     elif patch.changed:
-        show_text(fix.head(patch) + fix.diff(patch))
+        show_text(fix.diff(patch))
 
 
 def run_verify(arguments: argparse.Namespace) -> int:

@@ -126,7 +126,7 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         verbs,
         "report",
         run,
-        "Write an incident report to paste into a ticket: report.html and report.md.",
+        "Write an incident report: report.html, report.md to paste into a ticket, report.json for tools.",
         "hang.py report evidence-4284-20260101T031500",
         "hang.py report dump.txt --code . --out incident",
     )
@@ -147,6 +147,7 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         metavar="FILE",
         help="a file that `verify --save FILE` wrote; repeat it for before and after",
     )
+    reporting.add_argument("--host", default="", metavar="NAME", help="where the service runs: no evidence names it")
     fleet_arguments(reporting, "report on every bundle in a folder: what they share, hosts by time as a picture")
     reporting.set_defaults(pid=None, port=None)
 
