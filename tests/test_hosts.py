@@ -109,7 +109,13 @@ PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 @pytest.mark.live
 def test_the_playbook_brings_a_bundle_of_each_host_that_has_one_and_tells_of_the_others(lab):
     more = {"ANSIBLE": ansible(), "PLAYBOOK": str(PLAYBOOK), "PYTHON": sys.executable, "HOME": str(lab)}
-    own = {"PATH": PATH, "SSHD": shutil.which("sshd", path=PATH), "ANSIBLE_NOCOLOR": "1", "no_proxy": "127.0.0.1"}
+    own = {
+        "PATH": PATH,
+        "SSHD": shutil.which("sshd", path=PATH),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_PIPELINING": "1",
+        "no_proxy": "127.0.0.1",
+    }
     command = ["unshare", "--net", "--mount", "sh", str(lab / "script.sh")]
     done = subprocess.run(command, cwd=lab, env={**os.environ, **own, **more}, capture_output=True, text=True)
     said = done.stdout + done.stderr
