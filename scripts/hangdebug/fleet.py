@@ -426,7 +426,7 @@ class Kubectl:
         return ["kubectl", *(part for name, value in where.items() if value for part in (name, value)), *words]
 
     def run(self, *words: str, given: bytes | None = None, to: BinaryIO | None = None) -> bytes:
-        """What kubectl prints, `to` a file if one is given. Raises HangError with its own last words, or for its time."""
+        """What kubectl prints, `to` a file if one is given. Raises HangError with its last words."""
         how: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
         how.update(stdout=to or subprocess.PIPE, stderr=subprocess.PIPE, timeout=self.most)
         called = self.words(*words)
