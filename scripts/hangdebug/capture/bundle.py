@@ -456,7 +456,7 @@ def keep_tasks(pid: int, place: Path) -> None:
     write_part(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
     if waited:
-        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}/root")
+        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}")
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 

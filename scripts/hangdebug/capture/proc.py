@@ -40,8 +40,13 @@ LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
 Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
 
 
-def has_proc(pid: int) -> bool:
+def has_proc(pid: int | str = "self") -> bool:
     return Path(f"/proc/{pid}/task").is_dir()
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether /proc is here and has no such process: one that runs all the same is hidden from this user."""
+    return has_proc() and not has_proc(pid)
 
 
 def copy_threads(pid: int, known: Rows | None = None) -> str:
@@ -161,6 +166,16 @@ def identity(pid: int) -> tuple[str, int, int] | None:
         return stat[STARTED], program.st_dev, program.st_ino
     except (OSError, IndexError):
         return None
+
+
+def chroot_of(pid: int) -> str:
+    """The root of a process that has another one than we, among the same mounts; "" for any other."""
+    try:
+        root, same = os.readlink(f"/proc/{pid}/root"), os.readlink("/proc/self/root")
+        mounts = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return ""
+    return root if mounts and root != same else ""
 
 
 def tracer_of(pid: int) -> tuple[int, str] | None:
