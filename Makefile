@@ -46,19 +46,20 @@ triage: venv
 	@sh tooling/need.sh curl
 	@$(ENV_PYTHON) scripts/hang.py triage $(TARGET)
 
+# The tests start hundreds of programs: bytecode is kept for the next one, outside of the tree.
+KEEP = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/build/bytecode'
+FAST = $(KEEP) $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval -m 'not live and not slow'
+COVERED = --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR)
+
 test: venv-tests
 	@sh tooling/need.sh curl
-	@$(ENV_PYTHON) -m pytest -n 3 tests </dev/null  # most live tests wait; tests/test_notebook.py runs nbval
-
-# Bytecode is kept for the next run, outside of the tree.
-FAST = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/build/bytecode' $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval \
-       -m 'not live and not slow'
+	@$(KEEP) $(ENV_PYTHON) -m pytest -n 3 $(if $(COVERAGE),$(COVERED)) tests </dev/null  # most live tests wait
 
 fast: venv-tests
 	@$(FAST) tests </dev/null
 
 coverage: venv-tests
-	@$(FAST) --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR) tests </dev/null
+	@$(FAST) $(COVERED) tests </dev/null
 
 lint: venv-tests
 	@$(ENV_PYTHON) -m ruff format --check .

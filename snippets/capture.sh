@@ -57,11 +57,11 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
             w(e[1]) <= w(at) && w(at) < w(e[2]) && $5 { print $4, $5 }' "$p/maps"); [ -n "$file" ] || continue
         printf '%d\t%s\n' "0x$at" "$(grep -ls " $file " /proc/[0-9]*/maps | awk -v own="$1" -F/ '
      $3 != own { n = n " " $3 } END { print (n ? "" : "no other ") "process" n }')"; done >"$place/shared.tsv"
-    for index in 0 1 2; do case $status in *stop*) return ;; esac  # py-spy would wait for it
+    how=; [ "$(grep -LE '	D |	request_wait' "$place/"*-before-*)" ] || how=--nonblocking
+    for index in 0 1 2; do case $status in *stop*) return ;; esac  # py-spy would wait for both
         kernel "$1" >"$place/kernel-$index.tsv"
-        py-spy dump --json --pid "$1" >"$place/sample" 2>"$place/py-spy.log" || break
-        mv "$place/sample" "$place/sample-$index.json"; sleep 0.3 2>/dev/null || sleep 1
-    done
+        py-spy dump --json $how --pid "$1" >"$place/sample" 2>"$place/py-spy.log" || break
+        mv "$place/sample" "$place/sample-$index.json"; sleep 0.3 2>/dev/null || sleep 1; done
     [ -e "$place/sample-0.json" ] || echo "py-spy cannot read $1: $(head -n 1 "$place/py-spy.log")" >&2
 }
 echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"capture.sh\", \"notes\":

@@ -197,7 +197,7 @@ def lines() -> dict[str, dict[int, str]]:
 )
 def test_what_a_line_is_inside_of(call: str, names: set[str]) -> None:
     number = next(number for number, text in lines()["app.py"].items() if call in text)
-    assert set(names_taken_above(lines(), Frame("f", "app.py", number))) == names
+    assert {name for name, _ in names_taken_above(lines(), Frame("f", "app.py", number))} == names
 
 
 @pytest.mark.parametrize(

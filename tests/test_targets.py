@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
+from hangdebug.capture.interpreter import stacks
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS, known_layout
 from hangdebug.capture.interpreter.runtimes import (
@@ -326,6 +328,47 @@ def test_a_program_that_runs_no_python_is_named(tmp_path: Path) -> None:
             other.kill()
 
 
+SECTIONS = (40, 8), (58, 6)  # where an ELF file says where its sections are, how many, and which one names them
+
+
+@pytest.mark.live
+def test_a_python_without_symbols_is_named_with_the_way_that_remains(tmp_path: Path) -> None:
+    real = [os.path.realpath(path) for path in (sys.executable, "/usr/bin/python3", *zoo_matrix.found_pythons())]
+    program = next((path for path in real if os.path.exists(path) and b"PYTHONHASHSEED" in Path(path).read_bytes()), "")
+    if not program:
+        pytest.skip("each Python here is a library, which keeps its symbols. Next: apt-get install python3")
+    whole = bytearray(Path(program).read_bytes())
+    for at, size in SECTIONS:
+        whole[at : at + size] = bytes(size)
+    (tmp_path / "shop").write_bytes(whole)
+    (tmp_path / "shop").chmod(0o755)
+    env = {**os.environ, "PYTHONHOME": str(Path(program).parent.parent)}
+    with subprocess.Popen([str(tmp_path / "shop"), "-c", "input()"], stdin=subprocess.PIPE, env=env) as server:
+        try:
+            time.sleep(0.5)
+            assert holds_unnamed_python(server.pid)
+            with pytest.raises(NotPython, match="was stripped") as caught:
+                watched(resolve(server.pid))
+        finally:
+            server.kill()
+    assert "faulthandler" in caught.value.why and "your decision" in caught.value.next
+
+
+@pytest.mark.live
+def test_a_packed_program_is_named_with_the_way_that_remains(tmp_path: Path) -> None:
+    whole = bytearray(Path(shutil.which("sleep") or "/bin/sleep").read_bytes())
+    whole[9:13] = b"UPX!"  # a packer's mark, where an ELF file has bytes that nobody reads
+    (tmp_path / "shop").write_bytes(whole)
+    (tmp_path / "shop").chmod(0o755)
+    with subprocess.Popen([str(tmp_path / "shop"), "600"]) as server:
+        try:
+            with pytest.raises(NotPython, match="is packed") as caught:
+                resolve(server.pid)
+        finally:
+            server.kill()
+    assert "faulthandler" in caught.value.why and "your decision" in caught.value.next
+
+
 @pytest.mark.live
 def test_python_under_another_name_is_python(tmp_path: Path) -> None:
     renames = f"import ctypes; ctypes.CDLL(None).prctl(15, b'shop'); {SLEEPS.splitlines()[0]}"
@@ -350,6 +393,42 @@ def test_only_one_of_several_interpreters_is_read_and_that_is_said() -> None:
     with running(sys.executable, "-c", MANY) as server:
         answer = watched(resolve(server.pid))
     assert any("2 interpreters" in doubt and "newest" in doubt for doubt in answer.doubts)
+
+
+SAYS_WHERE = [path for path in zoo_matrix.found_pythons() if zoo_matrix.version_of(path) in stacks.PLACES]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", SAYS_WHERE)
+def test_the_threads_of_all_interpreters_are_read_where_the_process_says_where_they_are(path: str) -> None:
+    with running(path, "-c", MANY) as server:
+        (evidence,) = observe_briefly(resolve(server.pid), lambda line: None)
+    assert not any("interpreters" in note for note in evidence.notes)
+    innermost = {one.frames[0].name for one in evidence.snapshots[-1].threads}
+    assert innermost == {"wait_here"} and len(evidence.snapshots[-1].threads) == 2
+    inner = next(one for one in evidence.snapshots[-1].threads if one.name != "MainThread")
+    assert [frame.name for frame in inner.frames[-3:]] == ["run", "_bootstrap_inner", "_bootstrap"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", SAYS_WHERE)
+def test_a_stack_from_memory_is_the_one_of_pyspy(path: str) -> None:
+    with running(path, "-c", f"import asyncio\n{SLEEPS}") as server:
+        (ours,) = read(stacks.dump(server.pid) or "")
+        (theirs,) = read(pyspy.dump(server.pid))
+    assert [one.frames for one in ours.threads] == [one.frames for one in theirs.threads]
+    assert ours.threads[0].os_id == server.pid and ours.threads[0].name == "MainThread"
+
+
+@pytest.mark.live
+def test_where_pyspy_fails_a_process_that_says_where_its_stacks_are_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not SAYS_WHERE:
+        pytest.skip("It needs Python 3.13 or newer. Next: python tests/newer_python.py")
+    monkeypatch.setattr(pyspy, "run_pyspy", Spy((1, "", "Error: Unsupported version of Python: 3.99.0")))
+    with running(SAYS_WHERE[0], "-c", SLEEPS) as server:
+        (evidence,) = observe_briefly(resolve(server.pid), lambda line: None, 1)
+    assert any("from its memory" in note for note in evidence.notes)
+    assert evidence.snapshots[-1].threads[0].frames[0].name == "wait_here"
 
 
 # -- attaching -------------------------------------------------------------------------------------------

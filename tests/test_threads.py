@@ -190,6 +190,9 @@ def test_a_request_is_accused_by_how_long_nobody_has_answered_it() -> None:
     assert judged(evidence).state == "tasks-waiting" and judged(evidence).confidence <= 0.6
     clients = evidence.clients
     assert clients is not None and clients.waits
+    owing = (("10.1.2.3:443", 9.0), ("10.1.2.3:443", 5.0), ("10.1.2.4:80", 5.0))
+    told = judged(replace(evidence, clients=replace(clients, owing=owing))).evidence[-1]
+    assert told == "Asked by this process, and silent since: 10.1.2.3:443 (9 s), 10.1.2.4:80 (5 s)."
     young = replace(evidence, apart=1.0, clients=replace(clients, waits=(4.0, 3.0)))
     assert (judged(young).state, seconds_until_long(scene(young))) == ("healthy", 2.0)  # the younger of both counts
     assert judged(replace(young, apart=6.0)).state == "tasks-waiting"

@@ -37,6 +37,8 @@ ORDER = (
     "triage",
     "cli_arguments",
     "sources",
+    "fleet",
+    "mcp_face",
     "cli",
     "__main__",
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TextIO
 
@@ -17,9 +20,11 @@ from hangdebug.files import listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
+    from hangdebug.evidence.model import Evidence
     from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
+    from hangdebug.report.fleet import Fleet
     from hangdebug.sources import Source
 
 UNDECIDED = 3
@@ -101,20 +106,31 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
     from hangdebug.answer.diagnose import diagnose, worst
     from hangdebug.sources import again, evidence_from, sources_of
 
+    if arguments.group:
+        return run_group(arguments)
     sources = sources_of(arguments, say)
     if arguments.watch:
         return run_watch(arguments, sources)
     if len(sources) > 1:
-        if arguments.explain:
+        if arguments.explain or arguments.form:
+            option = ("--explain",) if arguments.explain else ("--as", arguments.form)
             raise BadRequest(
-                "--explain is for one source.",
+                f"{option[0]} is for one source.",
                 "Of several sources, the same answers are shown as one line.",
-                ours("diagnose", *again(sources[0]), "--explain"),
+                ours("diagnose", *again(sources[0]), *option),
             )
         return run_many(arguments, sources)
-    answer = worst(map(diagnose, evidence_from(sources[0], arguments, say)))
-    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    found = evidence_from(sources[0], arguments, say)
+    answer = worst(map(diagnose, found))
+    show_text(rendered(answer, arguments, found), prose=not (arguments.markdown or arguments.form))
     return status_of([answer], arguments)
+
+
+def run_mcp(arguments: argparse.Namespace) -> int:
+    from hangdebug.mcp_face import serve
+
+    serve()
+    return 0
 
 
 def run_many(arguments: argparse.Namespace, sources: list[Source]) -> int:
@@ -129,8 +145,42 @@ def run_many(arguments: argparse.Namespace, sources: list[Source]) -> int:
     return status_of([group.answer for group in found], arguments)
 
 
+def run_group(arguments: argparse.Namespace) -> int:
+    """A whole fleet: every bundle in the folders that were named."""
+    from hangdebug.report import fleet
+    from hangdebug.report.text import json_text
+
+    found = read_fleet(arguments, arguments.sources)
+    show_text(json_text(fleet.as_dict(found)) + "\n" if arguments.json else fleet.as_text(found))
+    return status_of(found.best.values(), arguments)
+
+
+def read_fleet(arguments: argparse.Namespace, words: Sequence[str]) -> Fleet:
+    """Raises HangError where there is no bundle, or none that can be read."""
+    from hangdebug import fleet
+
+    if not words or arguments.pid or arguments.port is not None:
+        why = "A fleet is read from files: folders of bundles, archives, addresses such as s3://bucket/folder."
+        raise BadRequest("Group what?", why, ours("diagnose", "--group", "FOLDER"))
+    tell = partial(progress, noun="bundles") if sys.stderr.isatty() else told
+    found = fleet.read(fleet.places(words), tell, arguments.jobs or 0, arguments.dask or "", arguments.code)
+    if not found.rows:
+        name, why = found.unread[0]
+        raise BadRequest(f"None of {len(found.unread):,} bundles could be read.", why, ours("diagnose", name))
+    return found
+
+
+def told(done: int, of: int) -> None:
+    """For a log: a line every TOLD bundles, and one for the end."""
+    from hangdebug.sources import TOLD
+
+    if done // TOLD > (done - 1) // TOLD or done == of:
+        say(f"{done:,} of {of:,} bundles are read")
+
+
 def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     """Look at it again and again, until it hangs; the evidence of that look is kept."""
+    from hangdebug.evidence.bundle import read_bundle
     from hangdebug.observe import watch
     from hangdebug.sources import again, the_target
 
@@ -141,7 +191,8 @@ def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     kind, number = sources[0]
     arguments.pid, arguments.port = ([int(number)], None) if kind == "--pid" else (None, int(number))
     answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say, kind == "--port")
-    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    kept = read_bundle(folder) if arguments.form else ()
+    show_text(rendered(answer, arguments, kept), prose=not (arguments.markdown or arguments.form))
     say(f"evidence   {folder}")
     return status_of([answer], arguments)
 
@@ -167,6 +218,30 @@ def run_stacks(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_fleet(arguments: argparse.Namespace) -> int:
+    """A bundle of every pod. Status 2 where one is missing: the same command takes what is missing."""
+    from hangdebug import fleet
+
+    kubectl = fleet.Kubectl(
+        arguments.selector,
+        arguments.namespace or "",
+        arguments.context or "",
+        arguments.container or "",
+        arguments.image or "",
+        arguments.pid or 0,
+        arguments.seconds,
+    )
+    if arguments.dry_run:
+        print("".join(f"{shlex.join(line)}\n" for one in kubectl.targets() for line in kubectl.plan(one)), end="")
+        return 0
+    out = Path(arguments.out or f"fleet-{re.sub('[^A-Za-z0-9.-]+', '-', arguments.selector)}")
+    failed = fleet.collect(kubectl, out, arguments.limit, say)
+    if any(out.glob("*.tar.gz")):
+        say(f"Next: {ours('diagnose', '--group', out)}")
+    print(out)
+    return 2 if failed else 0
+
+
 def run_explain(arguments: argparse.Namespace) -> int:
     from hangdebug.report.text import explanation_of, known_words
 
@@ -186,6 +261,12 @@ def run_report(arguments: argparse.Namespace) -> int:
     from hangdebug.repair.proof import pressure
     from hangdebug.report import incident, page
 
+    if arguments.group:
+        from hangdebug.report.fleet import write
+
+        out = Path(arguments.out or f"{Path(arguments.source.rstrip('/')).name}-report")
+        print(*write(read_fleet(arguments, [arguments.source]), out), sep="\n")
+        return 0
     path = Path(arguments.source)
     checks = {}
     for file in arguments.check or ():
@@ -202,6 +283,7 @@ def run_report(arguments: argparse.Namespace) -> int:
         text_of("-") if arguments.source == "-" else path,
         checks=checks,
         code=Path(arguments.code) if arguments.code else None,
+        host=arguments.host,
     )
     print(*page.write(found, Path(arguments.out or f"{stem}-report")), sep="\n")
     return 0
@@ -276,9 +358,9 @@ def diagnosis_in(arguments: argparse.Namespace) -> str | None:
     return text_of(arguments.diagnosis)
 
 
-def progress(done: int, of: int) -> None:
+def progress(done: int, of: int, noun: str = "files") -> None:
     """A line on the terminal that writes over itself, and is gone at the end."""
-    print("\r\x1b[K" if done == of else f"\r{done:,} of {of:,} files", end="", file=sys.stderr, flush=True)
+    print("\r\x1b[K" if done == of else f"\r{done:,} of {of:,} {noun}", end="", file=sys.stderr, flush=True)
 
 
 def propose_or_write(arguments: argparse.Namespace, patches: Iterable[Patch], skipped: list[str]) -> int:
@@ -414,6 +496,8 @@ def command_line(program: str = "") -> argparse.ArgumentParser:
             "triage": run_triage,
             "stacks": run_stacks,
             "explain": run_explain,
+            "fleet": run_fleet,
+            "mcp": run_mcp,
             "completion": run_completion,
         },
         program,
@@ -427,9 +511,18 @@ def show_text(text: str, prose: bool = False) -> None:
     print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout, prose), end="")
 
 
-def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
-    from hangdebug.report.text import as_json, as_markdown, as_text, as_trace, explained
+def rendered(answer: Diagnosis, arguments: argparse.Namespace, found: Iterable[Evidence]) -> str:
+    """In the form that was asked for. `found` is the evidence that it was made of."""
+    from hangdebug.report.text import as_dict, as_json, as_markdown, as_text, as_trace, explained
 
+    if arguments.form:
+        from hangdebug.report.fleet import moment, unanswered
+        from hangdebug.report.machines import FORMS
+
+        seconds, taken = next(
+            ((unanswered(one), moment(one.taken)) for one in found if one.process.pid == answer.process.pid), (0.0, 0.0)
+        )
+        return FORMS[arguments.form](as_dict(answer), seconds or None, taken or time.time())
     if arguments.json:
         return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
     text = as_markdown(answer) if arguments.markdown else as_text(answer)

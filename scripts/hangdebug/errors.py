@@ -65,11 +65,16 @@ def printable(text: str) -> str:
     return "".join(char if char in "\n\t" or char.isprintable() else "?" for char in text)
 
 
+called_as: list[str] = []  # how to call it, where this process works for a program on another machine
+
+
 def our_program(root: bool = False) -> tuple[str, ...]:
     """The words that call this program again from any folder: as it was called now, else as it is installed.
 
     `root` is for another user's PATH, such as that of sudo: then the program is named by its place.
     """
+    if called_as:
+        return tuple(called_as)
     import shutil  # only to print a command: a bare answer should start fast
 
     called, beside = Path(sys.argv[0] or "-"), Path(__file__).resolve().parents[1] / "hang.py"

@@ -1,7 +1,8 @@
 """A healthy server with threads that sleep on purpose.
 
-A metrics thread sleeps between two reports, a consumer waits for its queue, a watcher for an event. They look
-like the causes `sleep`, `queue` and `lock`, but none of them is the event loop's thread.
+A metrics thread sleeps between two reports, a consumer waits for its queue, a watcher for an event, and two others
+each before a lock that requests open. They look like the causes `sleep`, `queue` and `lock`, but none of them is the
+event loop's thread, and none has what another one waits for.
 """
 
 import queue
@@ -17,6 +18,7 @@ CONTROL = "/health"
 
 audit = queue.Queue()
 reload_asked = threading.Event()
+mail_gate, report_gate = threading.Lock(), threading.Lock()
 
 
 def report_metrics():
@@ -34,9 +36,21 @@ def watch_settings():
         reload_asked.clear()
 
 
+def send_mail():
+    mail_gate.acquire()
+    while True:
+        mail_gate.acquire()
+
+
+def print_report():
+    report_gate.acquire()
+    while True:
+        report_gate.acquire()
+
+
 @asynccontextmanager
 async def lifespan(app):
-    for work in (report_metrics, write_audit_log, watch_settings):
+    for work in (report_metrics, write_audit_log, watch_settings, send_mail, print_report):
         threading.Thread(target=work, name=work.__name__, daemon=True).start()
     yield
 

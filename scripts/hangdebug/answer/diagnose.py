@@ -169,8 +169,8 @@ def evidence_of(snapshots: Iterable[Snapshot]) -> tuple[Evidence, ...]:
 
 def waits_to_be_read(snapshot: Snapshot) -> bool:
     """Whether a child of multiprocessing has done its work, and its queue's thread still writes what it has put in."""
-    ends = any(calls(frame, AT_EXIT) for thread in snapshot.threads for frame in thread.frames)
-    return ends and any(calls(thread.frames[0], WRITES) for thread in snapshot.threads if thread.frames)
+    writes = any(calls(thread.frames[0], WRITES) for thread in snapshot.threads if thread.frames)
+    return writes and any(calls(frame, AT_EXIT) for thread in snapshot.threads for frame in thread.frames)
 
 
 def printed(snapshots: list[Snapshot]) -> dict[str, dict[int, str]]:

@@ -19,13 +19,14 @@ from typing import Callable
 from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions_that_end_waits
-from hangdebug.capture.interpreter import tasks
+from hangdebug.capture.interpreter import stacks, tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
-from hangdebug.errors import BadRequest, HangError, NoProcess, ours
+from hangdebug.errors import BadRequest, HangError, NoProcess, NotPermitted, ours
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
+from hangdebug.evidence.kernel import parse_reading
 from hangdebug.evidence.libraries import POLL
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
@@ -47,6 +48,7 @@ ONE_OF_MANY = (
 )
 WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
 TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
+NOT_PAUSED = "a thread of it waits where the kernel lets nobody pause it (state D), so it was read while it ran"
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -211,31 +213,36 @@ def capture_process(
     files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     runtime = processes.runtime_or_none(pid)
-    if runtime is not None and (runtime.interpreters or 0) > 1:
+    from_memory = stacks.better_from_memory(pid, runtime)
+    if runtime is not None and (runtime.interpreters or 0) > 1 and not from_memory:
         add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
     began, tracer = time.monotonic(), proc.tracer_of(pid)
     known: proc.Rows = {}
-    quiet = False
+    quiet, before = False, ""
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
         quiet = min(proc.asleep(pid).values(), default=0) > LONG
         count = FEW_READINGS if samples == 1 else READINGS
         for index in range(count):
-            write_part(place / f"kernel-before-{index}.tsv", kernel_rows(pid, known))
+            before = kernel_rows(pid, known)
+            write_part(place / f"kernel-before-{index}.tsv", before)
             late = time.monotonic() - began > MOST_SECONDS / 3
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
         write_part(place / "shared.tsv", proc.copy_sharers(pid))
+        write_part(place / "locks.tsv", proc.copy_locks(pid))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
         add_remark(place, TRACED.format(*tracer))
         say(f"process {pid}: {TRACED.format(*tracer)}")
-    if process.status in STOPPED:
+    if process.status in STOPPED or parse_reading(before).held:
         say(f"process {pid}: is stopped, so its stacks were not read")
     else:
-        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE)
+        if tracer is None and proc.cannot_be_paused(pid):
+            add_remark(place, NOT_PAUSED)
+        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE, from_memory)
         take_samples(process, place, plan, known, say, seen, pause)
         if proc.has_proc(pid):
             after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
@@ -263,11 +270,15 @@ def check_still(pid: int) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many samples, whether each is a look at the stacks, and how many seconds lie between two."""
+    """How many samples, whether each is a look at the stacks, and how many seconds lie between two.
+
+    `from_memory` where py-spy does not read all stacks, and the process says where in its memory they are.
+    """
 
     samples: int
     looks: bool
     pause: float
+    from_memory: bool = False
 
 
 def take_samples(
@@ -293,7 +304,7 @@ def take_samples(
             break
         else:
             try:
-                dump = pyspy.dump(pid, missed.append)
+                dump, plan = look_at(pid, place, plan, missed)
                 check_still(pid)
             except HangError as error:
                 if index == 0:
@@ -320,6 +331,28 @@ def take_samples(
             place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
         )
     say(f"process {pid}: took {taken} samples")
+
+
+def look_at(pid: int, place: Path, plan: Plan, missed: list[str]) -> tuple[str, Plan]:
+    """A dump, in the form of py-spy's JSON, and the plan for the next one. `missed` is what py-spy said in vain.
+
+    Where it fails again and again, and the process says itself where its stacks are, they are read from its memory.
+    Raises HangError.
+    """
+    found = stacks.dump(pid) if plan.from_memory else None
+    if found is not None:
+        return found, plan
+    try:
+        return pyspy.dump(pid, missed.append), plan
+    except (NoProcess, NotPermitted):
+        raise
+    except HangError as error:
+        found = stacks.dump(pid)
+        if found is None:
+            raise
+        add_remark(place, f"{error.what} Its stacks were read from its memory, without a pause.")
+        missed.clear()
+        return found, replace(plan, from_memory=True)
 
 
 def keep_look(pid: int, path: Path, dump: str) -> tuple[Snapshot, ...]:
@@ -423,7 +456,7 @@ def keep_tasks(pid: int, place: Path) -> None:
     write_part(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
     if waited:
-        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}/root")
+        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}")
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 

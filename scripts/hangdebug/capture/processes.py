@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,15 @@ from hangdebug.capture.interpreter.runtimes import (
     is_python,
     runtime_of,
 )
-from hangdebug.capture.proc import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
-from hangdebug.capture.pyspy import not_permitted
+from hangdebug.capture.proc import (
+    accepts_connections,
+    epolls_of_listeners,
+    has_proc,
+    holds_accepted_connection,
+    is_hidden,
+    psutil,
+)
+from hangdebug.capture.pyspy import FROM_INSIDE, ask_inside, is_running, not_permitted
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, ours, to_install
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass
@@ -29,10 +37,7 @@ T = TypeVar("T")
 
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
 MOST_WORDS = 6
-FROM_INSIDE = (
-    "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
-    "server's own debug option."
-)
+NO_PROC = "/proc is not mounted here, and nothing can be seen without it."
 MOST_CHILDREN = 64
 
 
@@ -78,11 +83,6 @@ def resolve(pid: int) -> Target:
             raise not_python(pid, below)
     children = tuple(child.pid for child in python_family(process))
     return Target((pid, *children), pid if children else None)
-
-
-def ask_inside(pid: int) -> str:
-    risk = "your decision, and only with that line in its code: else it ends the process"
-    return f"kill -USR1 {pid}   # {risk}. Then: {ours('diagnose', 'dump.txt')}"
 
 
 def same_program(one: Running, other: Running) -> bool:
@@ -221,7 +221,9 @@ def running_process(pid: int) -> Running:
                 f"ls /proc/{pid}/task   # the threads that run; a debugger can attach to one: gdb -p TID",
             )
     except (ps.NoSuchProcess, ValueError, OverflowError):
-        why = "It ended, or the number is wrong."
+        if is_running(pid) and is_hidden(pid):
+            raise not_permitted(pid) from None
+        why = "It ended, or the number is wrong." if has_proc() or sys.platform != "linux" else NO_PROC
     except ps.AccessDenied:
         raise not_permitted(pid) from None
     raise NoProcess(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable
 
 from hangdebug.capture import proc
-from hangdebug.capture.interpreter.runtimes import is_python
+from hangdebug.capture.interpreter.runtimes import holds_unnamed_python, is_python
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython, ours, to_install
 from hangdebug.evidence import light as re
 from hangdebug.files import scratch_folder, uninterrupted
@@ -43,6 +43,10 @@ OPTION_UNKNOWN = re.compile(
     r"(?:unexpected|unrecognized|invalid) argument|Found argument .* which wasn't expected", re.I
 )
 UNSUPPORTED = re.compile(r"unsupported (?:version of )?python(?: version)?:? *(.*)", re.I)
+FROM_INSIDE = (
+    "It can print its stacks itself: `faulthandler.register(signal.SIGUSR1, all_threads=True)` in its code, or its "
+    "server's own debug option."
+)
 
 
 def program() -> str:
@@ -118,12 +122,18 @@ def trouble_with(pid: int, done: subprocess.CompletedProcess[str]) -> str | None
 
 
 def without_pause(pid: int) -> list[str]:
-    """The option to read `pid` as it runs, where somebody else traces it: the kernel lets only one process pause it."""
-    return ["--nonblocking"] if proc.tracer_of(pid) else []
+    """The option to read `pid` as it runs, where it cannot be paused: only one process may trace it at a time."""
+    return ["--nonblocking"] if proc.tracer_of(pid) or proc.cannot_be_paused(pid) else []
 
 
 def dump_native(pid: int) -> str:
     """The same with the frames of C and of compiled code, once: it is paused for longer. Raises as `dump` does."""
+    if without_pause(pid):
+        raise HangError(
+            f"Process {pid} cannot be paused now.",
+            "Another process traces it, or one of its threads is in a wait that nobody can interrupt.",
+            f"grep -E 'State|TracerPid' /proc/{pid}/task/*/status   # the same command again tries again",
+        )
     done = run_pyspy(pid, ["dump", "--native", "--json", "--pid", str(pid)])
     trouble = trouble_with(pid, done)
     if trouble is not None:
@@ -264,20 +274,29 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             first_line(unsupported[0]),
             to_install("--upgrade", "py-spy"),
         )
-    again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
-    if OPTION_UNKNOWN.search(stderr):
-        return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
-    if CRASHED.search(stderr):
-        why = f"{first_line(stderr)}. The process itself goes on."
-        return HangError(f"py-spy crashed while it read process {pid}.", why, f"{newer}   # or see: {again}")
-    if stderr.startswith(NONSENSE):
-        return HangError(f"What py-spy printed about process {pid} cannot be read.", stderr, again)
+    root = proc.chroot_of(pid)
+    if root and "no such file" in text:
+        return HangError(
+            f"Process {pid} runs in a chroot, where py-spy does not find its files.",
+            f"Its root is {root}: py-spy looks there for the files as they are named outside of it.",
+            f"sudo chroot {shlex.quote(root)} py-spy dump --json --pid {pid} > dump.json"
+            f" && {ours('diagnose', 'dump.json')}   # it takes py-spy and /proc in there",
+        )
+    own = fault_of_its_own(pid, stderr)
+    if own is not None:
+        return own
     if is_python(pid):
         tries = f"{failed} looks at different moments failed" if failed > 1 else "One look failed"
         return HangError(
             f"py-spy could not read the stacks of process {pid}.",
             f"{tries}; py-spy says: {first_line(stderr)}",
-            f"{again}; a newer py-spy may know this Python",
+            f"{program()} dump --pid {pid}   # its own words; a newer py-spy may know this Python",
+        )
+    if holds_unnamed_python(pid):
+        return NotPython(
+            f"The program of process {pid} was stripped: py-spy does not find the Python inside of it.",
+            f"py-spy says: {first_line(stderr)}. {FROM_INSIDE}",
+            ask_inside(pid),
         )
     if "python version" in text or "python interpreter" in text or "libpython" in text:
         return NotPython(
@@ -288,12 +307,33 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
     return HangError(f"py-spy could not read process {pid}.", first_line(stderr), f"{program()} dump --pid {pid}")
 
 
+def fault_of_its_own(pid: int, stderr: str) -> HangError | None:
+    """What is py-spy's fault, or its version's, and not the target's."""
+    again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
+    if OPTION_UNKNOWN.search(stderr):
+        return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
+    if CRASHED.search(stderr):
+        why = f"{first_line(stderr)}. The process itself goes on."
+        return HangError(f"py-spy crashed while it read process {pid}.", why, f"{newer}   # or see: {again}")
+    if stderr.startswith(NONSENSE):
+        return HangError(f"What py-spy printed about process {pid} cannot be read.", stderr, again)
+    return None
+
+
+def ask_inside(pid: int) -> str:
+    """The way that remains where py-spy cannot read a Python."""
+    risk = "your decision, and only with that line in its code: else it ends the process"
+    return f"kill -USR1 {pid}   # {risk}. Then: {ours('diagnose', 'dump.txt')}"
+
+
 def not_permitted(pid: int) -> NotPermitted:
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     allowed = scope.read_text().strip() if scope.is_file() else "0"
     why = "It runs as another user, or in a container without the SYS_PTRACE capability."
     if allowed != "0":
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
+    if proc.is_hidden(pid):
+        why = "It runs as another user, and /proc shows you no processes but your own (it is mounted with hidepid)."
     verb = "record" if sys.argv[1:2] == ["record"] else "capture"
     again = f"sudo {ours(verb, '--pid', pid, root=True)}   # root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)

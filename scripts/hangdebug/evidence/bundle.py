@@ -11,7 +11,7 @@
     4284/kernel-watch-0.tsv ...     the same over a second without an attach, in doubt
     4284/profile.raw                a second of sampling, in doubt
     4284/native.json                one dump with native frames, where Python's stack of the loop ends in its machinery
-    4284/fds.tsv  net.txt  children.tsv  shared.tsv   what the numbers in the kernel's rows stand for
+    4284/fds.tsv  net.txt  children.tsv  shared.tsv  locks.tsv   what the numbers in the kernel's rows stand for
     4284/net-after.txt              its sockets once more, after the last sample
     4284/answers.tsv                when each client sent something, and was sent something, after the last sample
     4284/children-after.tsv         the same of the children after the last sample: who still writes to a full pipe
@@ -139,14 +139,16 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
     if "sockets.txt" in texts:
         process = kernel.with_sockets(process, texts["sockets.txt"], objects.files, texts.get("net.txt", ""))
     snapshots, attached, stackless = read_samples(texts, process, objects)
-    if not snapshots and process.status in STOPPED:  # py-spy cannot read it, and the kernel says enough
+    readings = read_readings(texts, "kernel-before-", objects)
+    held = process.status in STOPPED or bool(readings and readings[-1].held)
+    if not snapshots and held:  # py-spy cannot read it, and the kernel says enough
         snapshots = (Snapshot((), process.pid, process.command),)
     kept = [texts[name] for name in sorted(texts, key=by_number) if TASKS.match(name)]
     lists, moments = list(map(parse_tasks, kept)), list(filter(None, map(moment_of, kept)))
     return Evidence(
         snapshots,
         attached=attached,
-        readings=read_readings(texts, "kernel-before-", objects),
+        readings=readings,
         watch=read_readings(texts, "kernel-watch-", objects),
         profile=profile(texts.get("profile.raw", "")),
         process=process,
@@ -164,6 +166,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         if "net.txt" in texts and "net-after.txt" in texts
         else None,
         unread_children=unread_children(texts),
+        taken=str(manifest.get("taken", "")),
     )
 
 
@@ -181,8 +184,15 @@ def objects_of(texts: Texts) -> kernel.Objects:
         peers=kernel.peers_by_inode(texts.get("net.txt", "")),
         children={pid: command for pid, (command, _, _) in children.items()},
         shared=dict(numbered_rows(texts.get("shared.tsv", ""))),
+        locks=locks_by_futex(texts.get("locks.tsv", "")),
         pipes={pipe: pid for pid, (_, pipes, _) in children.items() for pipe in pipes.split()},
     )
+
+
+def locks_by_futex(text: str) -> dict[int, tuple[int, int]]:
+    """Of each thread's own futex, by address: the lock before which it stands, and who has it, 0 where not known."""
+    rows = ((at, row.partition("\t")) for at, row in numbered_rows(text))
+    return {at: (int(lock), int(tid) if NUMBER.match(tid) else 0) for at, (lock, _, tid) in rows if NUMBER.match(lock)}
 
 
 def children_in(text: str) -> dict[int, tuple[str, str, str]]:

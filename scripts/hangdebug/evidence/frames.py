@@ -201,8 +201,8 @@ def is_child(snapshot: Snapshot) -> bool:
 
 def is_anyio_worker(thread: Thread) -> bool:
     """Whether it belongs to AnyIO's pool, which Starlette runs `def` endpoints in."""
-    bottom = [frame for frame in thread.frames if not calls(frame, "threading.py")][-1:]
-    return any(calls(frame, ANYIO_WORKER) for frame in bottom)
+    bottom = next((frame for frame in reversed(thread.frames) if not calls(frame, "threading.py")), None)
+    return bottom is not None and calls(bottom, ANYIO_WORKER)
 
 
 def is_parked(frames: tuple[Frame, ...]) -> bool:

@@ -115,6 +115,9 @@ UNLIKELY_NAMES = frozenset(
 
 # -- who runs an event loop, and what it does ---------------------------------------------------------
 
+# Who waits for another thread to end; 3.13 has no Python frame below join() any more.
+JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
+
 # Whoever stands in one of these runs a loop: the loop itself, or a server that is started with its own.
 LOOP = (
     "asyncio/base_events.py:_run_once",

@@ -9,6 +9,14 @@ from functools import cached_property
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.vocabulary import StatementKind
 
+# Where the kernel has a thread whose control group is frozen, as by `docker pause`: with cgroups of version 2 within
+# get_signal(), where nobody else is in state S; with version 1 in a place of its own, or where it slept already. That
+# shows as state D, which no wait has that a signal ends: to sleep, or for a lock.
+FROZEN_IN = {
+    "S": ("get_signal", "do_freezer_trap"),
+    "D": ("__refrigerator", "hrtimer_nanosleep", "do_nanosleep", "futex_wait", "futex_do_wait"),
+}
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -43,7 +51,8 @@ class KernelWait:
     `syscall` is a name ("futex"), "running" while the thread is on a CPU or queued for one, or None where
     the kernel did not say. `detail` is the syscall's object in words ("fd 17 -> 10.2.3.4:5432").
     `switches` counts voluntary and involuntary context switches, `cpu` is seconds of CPU time, both since
-    the thread began.
+    the thread began. `lock` is the address of the lock of Python's that a futex of the thread's own stands for, and
+    `owner` the kernel's id of the thread that has it; 0 where that is not known.
     """
 
     syscall: str | None = None
@@ -53,6 +62,15 @@ class KernelWait:
     wchan: str = ""
     switches: int | None = None
     cpu: float | None = None
+    lock: int = 0
+    owner: int = 0
+
+    @property
+    def held(self) -> str:
+        """By what the kernel keeps it from running: "stopped" (a signal, a debugger), "frozen" (its group), or ""."""
+        if self.state in ("T", "t"):
+            return "stopped"
+        return "frozen" if self.wchan.startswith(FROZEN_IN.get(self.state, ())) else ""
 
     def __str__(self) -> str:
         return f"{self.syscall or 'unknown'}{f' ({self.detail})' if self.detail else ''}"
@@ -193,6 +211,12 @@ class Reading:
     at: float
     waits: Mapping[int, KernelWait]
 
+    @property
+    def held(self) -> str:
+        """By what the kernel keeps all of the threads from running, "" where one could run."""
+        found = {wait.held for wait in self.waits.values()} or {""}
+        return "" if "" in found else min(found)
+
 
 @dataclass(frozen=True)
 class Process:
@@ -225,7 +249,9 @@ class Clients:
     `open` are established, `abandoned` were closed by the client and not by the server, `unread` hold bytes
     that the server has not read, `backlog` wait to be accepted. `waits` has the seconds of each that has sent something
     and was sent nothing since, for a second at least, the longest first; None where that was not asked for. `heard` is
-    how many seconds ago a peer that the target has called sent it something, None where none is known.
+    how many seconds ago a peer that the target has called sent it something, `answered` how many seconds ago one of its
+    open clients was last sent something; None where none is known. `owing` are the peers that the target has sent
+    something to and that have sent nothing since, by address, with for how many seconds, the longest first.
     """
 
     open: int = 0
@@ -234,6 +260,8 @@ class Clients:
     backlog: int = 0
     waits: tuple[float, ...] | None = None
     heard: float | None = None
+    answered: float | None = None
+    owing: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -252,7 +280,8 @@ class Evidence:
     that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
     many connections the process accepted between the first reading and the last sample and still has, None where that
     is not known. `unread_children` are the child processes, by
-    pid, that stood in both readings in the same write to a pipe or socket, with their commands.
+    pid, that stood in both readings in the same write to a pipe or socket, with their commands. `taken` is when the
+    capture began, as its manifest has it (2026-11-28T04:02:03+00:00), "" where that is not known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -273,3 +302,4 @@ class Evidence:
     compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
     accepted: int | None = None
     unread_children: Mapping[int, str] = field(default_factory=dict)
+    taken: str = ""

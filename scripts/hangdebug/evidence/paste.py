@@ -193,11 +193,23 @@ def sift(text: str) -> tuple[str, int]:
 
 
 def read_best(lines: list[str]) -> tuple[Snapshot, ...]:
-    """What the most successful reader found: see `frames_read`."""
+    """What the most successful reader found: see `frames_read`. Nobody finds more than one that left no line."""
     different = list(dict.fromkeys(lines))
-    able = [reader for reader in READERS if can_speak(getattr(reader, "GRAMMAR", None), different)]
-    answers = (tuple(filter(has_frames, reader.read(lines))) for reader in able)
-    return max(answers, key=frames_read, default=()) or LAST_READER.read(lines)
+    best: tuple[Snapshot, ...] = ()
+    for reader in READERS:
+        if can_speak(getattr(reader, "GRAMMAR", None), different):
+            found = tuple(filter(has_frames, reader.read(lines)))
+            best = found if frames_read(found) > frames_read(best) else best
+            if is_whole(found):
+                break
+    return best or LAST_READER.read(lines)
+
+
+def is_whole(found: tuple[Snapshot, ...]) -> bool:
+    """Whether every line was read, every stack has a head, and every head frames: the text is not upside down."""
+    headed, frames = frames_read(found)
+    filled = all(one.frames for snapshot in found for one in stacks(snapshot))
+    return headed == frames > 0 and filled and not any(one.skipped for one in found)
 
 
 def can_speak(grammar: Grammar | None, different: list[str]) -> bool:

@@ -223,17 +223,18 @@ def groups(found: Iterable[tuple[str, Diagnosis]]) -> tuple[Group, ...]:
     best: dict[tuple[object, ...], Diagnosis] = {}
     names: dict[tuple[object, ...], list[str]] = {}
     for name, answer in found:
-        frame = answer.blocking_frame
-        place = (
-            (frame.function.rpartition(".")[2], frame.file.replace("\\", "/").rpartition("/")[2], frame.line)
-            if frame
-            else None
-        )
-        key = (answer.state, answer.cause, place)
+        key = key_of(answer)
         names.setdefault(key, []).append(name)
         if key not in best or answer.confidence > best[key].confidence:
             best[key] = answer
     return tuple(Group(best[key], tuple(names[key])) for key in sorted(names, key=lambda key: -len(names[key])))
+
+
+def key_of(answer: Diagnosis) -> tuple[object, ...]:
+    """What diagnoses that say the same have in common: state, cause and frame."""
+    frame = answer.blocking_frame
+    place = frame and (frame.function.rpartition(".")[2], frame.file.replace("\\", "/").rpartition("/")[2], frame.line)
+    return answer.state, answer.cause, place
 
 
 def as_groups(found: Iterable[Group]) -> str:
@@ -252,10 +253,13 @@ def as_groups(found: Iterable[Group]) -> str:
 
 def as_json_groups(found: Iterable[Group]) -> str:
     """A list of {"count", "names", "diagnosis"}; each diagnosis is the contract of version 1."""
-    rows = [
+    return json_text(group_rows(found)) + "\n"
+
+
+def group_rows(found: Iterable[Group]) -> list[dict[str, Any]]:
+    return [
         {"count": len(group.names), "names": list(group.names), "diagnosis": as_dict(group.answer)} for group in found
     ]
-    return json_text(rows) + "\n"
 
 
 # -- why this answer: --explain ------------------------------------------------------------------------

@@ -12,14 +12,14 @@ from dataclasses import field
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_anyio_worker, is_application, package
 from hangdebug.evidence.kernel import endless
-from hangdebug.evidence.libraries import IMPORT_LOCK, PARKED, RUNS_MODULE, STANDARD_TOPS
+from hangdebug.evidence.libraries import IMPORT_LOCK, JOIN, PARKED, RUNS_MODULE, STANDARD_TOPS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.source import line_at, makers, raw_statement, statement_at
 from hangdebug.evidence.vocabulary import EdgeKind
 from hangdebug.scene.locks import FUTEX, HELPER, REENTRANT, Held, Lock, locks_held, locks_wanted, same_lock
 from hangdebug.scene.pools import DEFAULT_EXECUTORS, prefix_of
-from hangdebug.scene.requests import between_jobs, waits_for_work
+from hangdebug.scene.requests import between_jobs, inside_request, waits_for_work
 from hangdebug.scene.scene import Scene, View, identity, once
 from hangdebug.scene.waits import Wait, wait
 
@@ -37,7 +37,6 @@ ASKS_LOOP = (
     "asgiref/current_thread_executor.py:run_until_future",
 )
 HANDS_TO_LOOP = "run_coroutine_threadsafe"
-JOIN = ("threading.py:join", "threading.py:_wait_for_tstate_lock")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
 JOINED = re.compile(r"([A-Za-z_][\w.]*)\.join\(")
 THREAD_OF = r"^\s*{}\s*(?::[^=]+)?=.*\bThread\(.*\btarget\s*=\s*([\w.]+)"
@@ -148,6 +147,11 @@ def lock_edge(
     still: Mapping[object, Wait],
 ) -> Edge | None:
     """To whoever is inside of the lock that the thread stands before."""
+    owner = one.kernel.owner if one.kernel is not None else 0
+    has = [view for view in scene.last if owner and view.thread.os_id == owner]
+    if has:
+        wanted = next((f"`{lock.name}`" for lock in locks_wanted(one, scene.evidence.sources)), "a lock")
+        return Edge("lock", f"{wanted}, which {{}} has", (identity(has[0]),))
     for lock in locks_wanted(one, scene.evidence.sources):
         found = {
             target: (mine, same_lock(lock, mine.lock))
@@ -169,7 +173,9 @@ def lock_edge(
             found = {target: pair for target, pair in found.items() if target != key} or (
                 {key: (found[key][0], True)} if is_one_object(scene, one, lock, found[key][0]) else {}
             )
-        if key in found and set(lock.kinds) & set(REENTRANT):
+        if key in found and (
+            set(lock.kinds) & set(REENTRANT) or (found[key][0].by_hand and may_wait_on_purpose(scene, one))
+        ):
             continue
         if found:
             mine, sure = next(iter(found.values()))
@@ -186,19 +192,40 @@ def remaining_edge(scene: Scene, key: object, one: Wait, holders: Mapping[object
     told apart, and a counted lock is released by anybody.
     """
     wanted = locks_wanted(one, scene.evidence.sources)
-    if not wanted or not one.leaf or futex_address(scene, one) is None or is_timed(one) or counted_lock(wanted[0]):
+    if not before_a_lock(scene, one):
         return None
     others = [
         view
         for view in scene.last[:MOST_THREADS]
         if identity(view) != key and at_work(scene, view) and not before_one_lock(scene, one, wait(scene, view))
     ]
-    inside = [view for view in others if any(may_be(wanted, mine.lock) for mine in holders.get(identity(view), ()))]
+    inside = [
+        view
+        for view in others
+        if any(
+            may_be(wanted, mine.lock) and not (mine.by_hand and may_wait_on_purpose(scene, wait(scene, view)))
+            for mine in holders.get(identity(view), ())
+        )
+    ]
     found = inside or [view for view in others if not waits_for_work(view) and not between_jobs(wait(scene, view))]
-    if not found or (not inside and (len(found) > 1 or holders.get(key))):
+    several = len(found) > 1 and not all(before_a_lock(scene, wait(scene, view)) for view in found)
+    if not found or (not inside and (several or holders.get(key) or may_wait_on_purpose(scene, one))):
         return None
     what = "is inside of a lock that may be it" if inside else "is the only one at work that does not wait for it"
+    what = "is one of those who alone may be inside of it" if not inside and len(found) > 1 else what
     return Edge("lock", f"`{wanted[0].name}`, and {{}} {what}", tuple(map(identity, found)), False, concluded=True)
+
+
+def may_wait_on_purpose(scene: Scene, one: Wait) -> bool:
+    """Whether nobody waits for the thread's work: it may stand before a lock until somebody opens it."""
+    return one.view.role not in ("event-loop", "worker") and not inside_request(scene, one.view)
+
+
+def before_a_lock(scene: Scene, one: Wait) -> bool:
+    """Whether the kernel has it, without a timeout, before a lock that the application's line takes."""
+    wanted = locks_wanted(one, scene.evidence.sources)
+    known = bool(wanted) and one.leaf and futex_address(scene, one) is not None
+    return known and not is_timed(one) and not counted_lock(wanted[0])
 
 
 def counted_lock(lock: Lock) -> bool:
@@ -242,14 +269,17 @@ def known_locks(scene: Scene, one: Wait) -> tuple[str, ...]:
 
 def before_one_lock(scene: Scene, one: Wait, other: Wait | None) -> bool:
     """Whether the kernel shows both before the same lock: then neither is inside of it."""
-    return other is not None and futex_address(scene, one) is not None and one.args[:1] == other.args[:1]
+    address = futex_address(scene, one)
+    return other is not None and address is not None and address == futex_address(scene, other)
 
 
 def futex_address(scene: Scene, one: Wait) -> int | None:
-    """The address of the lock that the thread waits for, as the kernel has it. Equal addresses are one lock.
+    """The address of the lock that the thread waits for. Equal addresses are one lock.
 
-    Not so from Python 3.14 on: there each thread waits at an address of its own.
+    From Python 3.14 on each thread waits at an address of its own: there its memory has to tell for which lock.
     """
+    if one.kernel is not None and one.kernel.lock:
+        return one.kernel.lock
     minor = (scene.evidence.process.python or scene.evidence.snapshots[-1].python or "").split(".")[1:2]
     parked = bool(minor) and minor[0].isdigit() and int(minor[0]) > 13
     return one.args[0] if one.in_syscall("futex") and one.args and not parked else None

@@ -60,10 +60,11 @@ HANDLER = Lock("the log handler's lock", "logging", "handler", False, frozenset(
 
 @dataclass(frozen=True)
 class Held:
-    """A lock, and the frame that is inside of it."""
+    """A lock, and the frame that is inside of it. What was taken `by_hand`, and not by `with`, anybody may release."""
 
     lock: Lock
     frame: Frame
+    by_hand: bool = False
 
 
 def locks_wanted(one: Wait, sources: Sources) -> tuple[Lock, ...]:
@@ -122,9 +123,9 @@ def locks_held(frames: tuple[Frame, ...], sources: Sources) -> Iterator[Held]:
         if is_application(frame) and frame.line in sources.get(frame.file, {}):
             dropped = names_released_by_wait(frames[:index], frame, sources)
             own = names_entered(statement_at(sources, frame)) if index and not calls(frames[index - 1], *ENTERS) else ()
-            for name in (*own, *names_taken_above(sources, frame)):
+            for name, by_hand in (*((name, False) for name in own), *names_taken_above(sources, frame)):
                 if name not in dropped and "*" not in dropped:
-                    yield Held(lock_of(sources, frame, name), frame)
+                    yield Held(lock_of(sources, frame, name), frame, by_hand)
             for lock in calls_around(sources, frame):
                 yield Held(lock, frame)
 
@@ -134,8 +135,10 @@ def enters_handler(frames: tuple[Frame, ...]) -> bool:
     return bool(frames) and calls(frames[0], "logging/__init__.py:acquire", "logging/__init__.py:handle")
 
 
-def names_taken_above(sources: Sources, frame: Frame) -> Iterator[str]:
-    """The names of the locks that are taken above the frame's line in its function, and not released again."""
+def names_taken_above(sources: Sources, frame: Frame) -> Iterator[tuple[str, bool]]:
+    """The locks that are taken above the frame's line in its function, and not released again: the name of each, and
+    whether it was taken by hand.
+    """
     lines = sources[frame.file]
     number = frame.line or 0
     depth, released = indent(lines[number]), set()
@@ -149,10 +152,10 @@ def names_taken_above(sources: Sources, frame: Frame) -> Iterator[str]:
             return
         released |= {found["name"] for found in GIVES.finditer(text)}
         if taken and indent(text) <= depth and taken["name"] not in released:
-            yield taken["name"]
+            yield taken["name"], True
         if outer:
             depth = indent(text)
-            yield from names_entered(text)
+            yield from ((name, False) for name in names_entered(text))
 
 
 def calls_around(sources: Sources, frame: Frame) -> Iterator[Lock]:

@@ -12,7 +12,7 @@ from typing import Literal
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless, ends_by_itself
-from hangdebug.evidence.libraries import HANDLE, LOOP, SERVERS
+from hangdebug.evidence.libraries import HANDLE, JOIN, LOOP, SERVERS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task, Thread
 from hangdebug.scene.graph import sleeps_in_place
@@ -183,7 +183,7 @@ def joins_a_thread(one: Wait) -> bool:
 
     A thread that is started is waited for too, for as long as it takes it to begin: a moment.
     """
-    waits = one.inside("threading.py:join", "threading.py:_wait_for_tstate_lock", "threading.py:wait")
+    waits = one.inside(*JOIN, "threading.py:wait")
     return waits and not one.inside("threading.py:start")
 
 

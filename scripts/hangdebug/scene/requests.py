@@ -9,7 +9,7 @@ import re
 
 from hangdebug.evidence.frames import calls, is_application, is_started, library_path, package, stands_in
 from hangdebug.evidence.kernel import ends_by_itself
-from hangdebug.evidence.libraries import SERVERS_IN_C
+from hangdebug.evidence.libraries import JOIN, SERVERS_IN_C
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
 from hangdebug.evidence.source import in_endless_loop
@@ -110,8 +110,7 @@ BETWEEN_JOBS = (
     "ssl.py:accept",
 )
 JOINS_ANOTHER = (
-    "threading.py:join",
-    "threading.py:_wait_for_tstate_lock",
+    *JOIN,
     "multiprocessing/process.py:join",
     "subprocess.py",
 )

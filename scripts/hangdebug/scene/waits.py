@@ -8,7 +8,7 @@ from dataclasses import replace
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, library_path, package
 from hangdebug.evidence.kernel import EPOLL
-from hangdebug.evidence.libraries import HANDLE, POLL
+from hangdebug.evidence.libraries import HANDLE, JOIN, POLL
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, KernelWait, Reading, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at, unaliased, with_line
@@ -29,8 +29,7 @@ WAITS_FOR_SURE = (
     "socket.py:create_connection",
     "socket.py:accept",
     "threading.py:wait",
-    "threading.py:_wait_for_tstate_lock",
-    "threading.py:join",
+    *JOIN,
     "threading.py:_shutdown",
     "selectors.py:select",
     "queue.py:get",

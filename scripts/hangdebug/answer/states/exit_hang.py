@@ -13,9 +13,8 @@ from hangdebug.causes.model import Cause
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, is_child, package
 from hangdebug.evidence.kernel import ends_by_itself
-from hangdebug.evidence.libraries import SERVERS, SERVERS_IN_C
+from hangdebug.evidence.libraries import JOIN, SERVERS, SERVERS_IN_C
 from hangdebug.evidence.model import Process, Task
-from hangdebug.scene.graph import JOIN
 from hangdebug.scene.loop import (
     LOOP_ALONE,
     still_serves,

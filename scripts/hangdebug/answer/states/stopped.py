@@ -1,4 +1,4 @@
-"""The kernel stopped the process, by SIGSTOP or for a debugger: it runs no code until somebody continues it."""
+"""The kernel stopped the process, by SIGSTOP, for a debugger, or with its group: it runs no code until continued."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from hangdebug.causes.model import Cause
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.tasks import stated
 
+WORDS = {
+    "stopped": "All of its threads are in state T: it was stopped by a signal or is held by a debugger.",
+    "frozen": "The kernel holds all of its threads in the freezer, as `docker pause` or a control group asks it to.",
+}
+
 
 def by_the_kernel(scene: Scene) -> Verdict | str:
-    """Every thread was in state T before anybody attached."""
+    """Every thread was in state T, or frozen with its control group, before anybody attached."""
     reading = scene.evidence.readings[-1] if scene.evidence.readings else None
-    states = [found.state for found in reading.waits.values()] if reading else []
-    if not states:
+    if reading is None or not reading.waits:
         return "The kernel was not asked."
-    if not all(state in ("T", "t") for state in states):
+    if not reading.held:
         return "The kernel has not stopped it."
-    words = ("All of its threads are in state T: it was stopped by a signal or is held by a debugger.",)
-    return Verdict("stopped", PROVED, words)
+    return Verdict("stopped", PROVED, (WORDS[reading.held],))
 
 
 def stated_in_words(scene: Scene) -> Verdict | str:
@@ -30,6 +33,10 @@ def stated_in_words(scene: Scene) -> Verdict | str:
 
 
 def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
+    if WORDS["frozen"] in verdict.evidence:
+        return (
+            "The process is frozen with its group: to thaw that (`docker unpause`) lets it go on, and no signal does."
+        )
     return "The kernel has stopped the process; `kill -CONT PID` lets it go on, if nobody debugs it."
 
 

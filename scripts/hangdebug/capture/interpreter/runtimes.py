@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
@@ -115,8 +116,24 @@ def images_of(pid: int) -> Iterator[tuple[MappedFile, Image | None]]:
     """The files that `pid` has mapped, and what those of them define that are ELF. Raises Unreadable."""
     program = text_of_link(f"/proc/{pid}/exe")
     for file in mapped_files(pid).values():
-        path = f"/proc/{pid}/exe" if file.path == program else f"/proc/{pid}/root{file.path}"
-        yield file, image_at(path)
+        yield file, image_at(f"/proc/{pid}/exe" if file.path == program else place_of(pid, file))
+
+
+def place_of(pid: int, file: MappedFile) -> str:
+    """Where a mapped file is for us: below the root of its container, but as it is named of a process in a chroot."""
+    places = [f"/proc/{pid}/root{file.path}", file.path]
+    regular = [place for place in places if inode_of(place)]
+    same = (place for place in regular if inode_of(place) == file.inode.split()[-1])
+    return next(same, regular[0] if regular else places[0])
+
+
+def inode_of(path: str) -> str:
+    """ "" for what is no regular file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return str(found.st_ino) if stat.S_ISREG(found.st_mode) else ""
 
 
 def image_at(path: str) -> Image | None:

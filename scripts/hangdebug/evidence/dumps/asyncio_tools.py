@@ -158,8 +158,9 @@ PS_ROW = re.compile(
 def read_debug_log(lines: Iterable[str]) -> tuple[Snapshot, ...]:
     """One Snapshot with a Task for every task that is shown; its state tells how long it held the loop."""
     lines = list(lines)
-    found = [task for line in lines if shows_task(line) for task in tasks_in_line(line[:20_000])]
-    for row in (one for line in lines for one in [PS_ROW.match(line[:1000])] if one):
+    different = list(dict.fromkeys(lines))
+    found = [task for line in different if shows_task(line) for task in tasks_in_line(line[:20_000])]
+    for row in (one for line in different for one in [PS_ROW.match(line[:1000])] if one):
         coroutine = row["coroutine"]
         found.append(Task(row["name"], (Frame(coroutine, UNKNOWN),), "", row["state"].lower(), coroutine))
     if not found:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import UNKNOWN, calls, package
-from hangdebug.evidence.libraries import CALLED_LAST
+from hangdebug.evidence.libraries import CALLED_LAST, JOIN
 from hangdebug.evidence.model import Frame, Statement, Thread
 from hangdebug.evidence.vocabulary import StatementKind
 
@@ -52,7 +52,7 @@ INTERRUPTS = re.compile(
 PRINTS_STACKS = re.compile(
     r"\b(?:print_run_info|format_run_info|format_stack|print_stack|extract_stack|walk_stack|format_list|_current_frames|dump_traceback\w*)\("
 )
-WAITS = ("threading.py:wait", "threading.py:join", "threading.py:_wait_for_tstate_lock")
+WAITS = ("threading.py:wait", *JOIN)
 BLOCKING = re.compile(r"BlockingError\b")  # of the blockbuster library: the traceback shows the call, on the loop
 
 SECONDS = re.compile(
@@ -119,7 +119,7 @@ def statements(lines: Iterable[str]) -> tuple[Statement, ...]:
     found = [one for line in kept for one in stated(line[:LONGEST])]
     if ended_by_itself(kept):  # what it waited for has ended
         found = [one for one in found if one.kind != "stopping"]
-    if c_only(all_lines):
+    if c_only(kept):
         found.append(Statement("c-only", f"Its frames are those of C functions{innermost_words(all_lines)}"))
     found += [Statement("c-only", one) for one in system_calls(all_lines)]
     return tuple(dict.fromkeys(found))[:MOST]
@@ -197,7 +197,7 @@ def system_calls(lines: list[str]) -> Iterator[str]:
 
 
 def c_only(lines: list[str]) -> bool:
-    """Whether it is a debugger's stack of an interpreter's C functions."""
+    """Whether they are of a debugger's stack of an interpreter's C functions."""
     if any(NO_FRAME in line for line in lines):
         return True
     frames = [line for line in lines if C_FRAME.match(line.strip())]
