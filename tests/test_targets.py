@@ -29,6 +29,7 @@ import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
+from hangdebug.capture.interpreter import stacks
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS, known_layout
 from hangdebug.capture.interpreter.runtimes import (
@@ -392,6 +393,66 @@ def test_only_one_of_several_interpreters_is_read_and_that_is_said() -> None:
     with running(sys.executable, "-c", MANY) as server:
         answer = watched(resolve(server.pid))
     assert any("2 interpreters" in doubt and "newest" in doubt for doubt in answer.doubts)
+
+
+SAYS_WHERE = [path for path in zoo_matrix.found_pythons() if zoo_matrix.version_of(path) in stacks.PLACES]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", SAYS_WHERE)
+def test_the_threads_of_all_interpreters_are_read_where_the_process_says_where_they_are(path: str) -> None:
+    with running(path, "-c", MANY) as server:
+        (evidence,) = observe_briefly(resolve(server.pid), lambda line: None)
+    assert not any("interpreters" in note for note in evidence.notes)
+    innermost = {one.frames[0].name for one in evidence.snapshots[-1].threads}
+    assert innermost == {"wait_here"} and len(evidence.snapshots[-1].threads) == 2
+    inner = next(one for one in evidence.snapshots[-1].threads if one.name != "MainThread")
+    assert [frame.name for frame in inner.frames[-3:]] == ["run", "_bootstrap_inner", "_bootstrap"]
+
+
+WAITS_IN_MAIN = """
+import asyncio
+try:
+    import _xxsubinterpreters as several
+except ImportError:
+    import _interpreters as several
+one = several.create()
+async def main():
+    asyncio.create_task(asyncio.Event().wait(), name="in the main one")
+    await asyncio.sleep(0.1)
+    print("READY", flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", zoo_matrix.found_pythons())
+def test_the_tasks_of_all_interpreters_are_read(path: str) -> None:
+    with running(path, "-c", WAITS_IN_MAIN) as server:
+        found = tasks_of(server.pid)
+    assert "in the main one" in [task.name for task in found.tasks], found.note
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", SAYS_WHERE)
+def test_a_stack_from_memory_is_the_one_of_pyspy(path: str) -> None:
+    with running(path, "-c", f"import asyncio\n{SLEEPS}") as server:
+        (ours,) = read(stacks.dump(server.pid) or "")
+        (theirs,) = read(pyspy.dump(server.pid))
+    assert [one.frames for one in ours.threads] == [one.frames for one in theirs.threads]
+    assert ours.threads[0].os_id == server.pid and ours.threads[0].name == "MainThread"
+
+
+@pytest.mark.live
+def test_where_pyspy_fails_a_process_that_says_where_its_stacks_are_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not SAYS_WHERE:
+        pytest.skip("It needs Python 3.13 or newer. Next: python tests/newer_python.py")
+    monkeypatch.setattr(pyspy, "run_pyspy", Spy((1, "", "Error: Unsupported version of Python: 3.99.0")))
+    with running(SAYS_WHERE[0], "-c", SLEEPS) as server:
+        (evidence,) = observe_briefly(resolve(server.pid), lambda line: None, 1)
+    assert any("from its memory" in note for note in evidence.notes)
+    assert evidence.snapshots[-1].threads[0].frames[0].name == "wait_here"
 
 
 # -- attaching -------------------------------------------------------------------------------------------

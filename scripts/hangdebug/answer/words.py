@@ -175,6 +175,7 @@ def evidence(found: Found) -> list[str]:
     lines += pool_threads_at_work(found)
     lines += [] if verdict.ring else holder_lines(scene, found.edges)
     lines += [client_line(scene)] if not found.state.well and client_line(scene) else []
+    lines += [peer_line(scene)] if (verdict.wait is None or verdict.wait.coroutine) and peer_line(scene) else []
     return lines
 
 
@@ -190,6 +191,17 @@ def client_line(scene: Scene) -> str:
     }
     each = [f"{count} {what}" for what, count in found.items() if count]
     return f"Connections of its clients: {', '.join(each)}." if each else ""
+
+
+def peer_line(scene: Scene) -> str:
+    """Whom the process has asked, and not heard of since, while a client of its own waits; "" for nobody."""
+    clients = scene.evidence.clients
+    if clients is None or not clients.waits or not clients.owing:
+        return ""
+    longest = dict(reversed(clients.owing))  # of each peer
+    each = [f"{peer} ({longest[peer]:.0f} s)" for peer in sorted(longest, key=longest.__getitem__, reverse=True)]
+    more = f" and {len(each) - MOST_TOLD} more" if each[MOST_TOLD:] else ""
+    return f"Asked by this process, and silent since: {', '.join(each[:MOST_TOLD])}{more}."
 
 
 def holder_lines(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:

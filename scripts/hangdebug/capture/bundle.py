@@ -19,10 +19,10 @@ from typing import Callable
 from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact
 from hangdebug.capture.functions import functions_that_end_waits
-from hangdebug.capture.interpreter import tasks
+from hangdebug.capture.interpreter import stacks, tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
-from hangdebug.errors import BadRequest, HangError, NoProcess, ours
+from hangdebug.errors import BadRequest, HangError, NoProcess, NotPermitted, ours
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
@@ -213,7 +213,8 @@ def capture_process(
     files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     runtime = processes.runtime_or_none(pid)
-    if runtime is not None and (runtime.interpreters or 0) > 1:
+    from_memory = stacks.better_from_memory(pid, runtime)
+    if runtime is not None and (runtime.interpreters or 0) > 1 and not from_memory:
         add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
     began, tracer = time.monotonic(), proc.tracer_of(pid)
     known: proc.Rows = {}
@@ -241,7 +242,7 @@ def capture_process(
     else:
         if tracer is None and proc.cannot_be_paused(pid):
             add_remark(place, NOT_PAUSED)
-        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE)
+        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE, from_memory)
         take_samples(process, place, plan, known, say, seen, pause)
         if proc.has_proc(pid):
             after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
@@ -269,11 +270,15 @@ def check_still(pid: int) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many samples, whether each is a look at the stacks, and how many seconds lie between two."""
+    """How many samples, whether each is a look at the stacks, and how many seconds lie between two.
+
+    `from_memory` where py-spy does not read all stacks, and the process says where in its memory they are.
+    """
 
     samples: int
     looks: bool
     pause: float
+    from_memory: bool = False
 
 
 def take_samples(
@@ -299,7 +304,7 @@ def take_samples(
             break
         else:
             try:
-                dump = pyspy.dump(pid, missed.append)
+                dump, plan = look_at(pid, place, plan, missed)
                 check_still(pid)
             except HangError as error:
                 if index == 0:
@@ -326,6 +331,28 @@ def take_samples(
             place, f"{len(missed)} {looks} failed by chance and {len(snapshots)} did not; py-spy said: {missed[-1]}"
         )
     say(f"process {pid}: took {taken} samples")
+
+
+def look_at(pid: int, place: Path, plan: Plan, missed: list[str]) -> tuple[str, Plan]:
+    """A dump, in the form of py-spy's JSON, and the plan for the next one. `missed` is what py-spy said in vain.
+
+    Where it fails again and again, and the process says itself where its stacks are, they are read from its memory.
+    Raises HangError.
+    """
+    found = stacks.dump(pid) if plan.from_memory else None
+    if found is not None:
+        return found, plan
+    try:
+        return pyspy.dump(pid, missed.append), plan
+    except (NoProcess, NotPermitted):
+        raise
+    except HangError as error:
+        found = stacks.dump(pid)
+        if found is None:
+            raise
+        add_remark(place, f"{error.what} Its stacks were read from its memory, without a pause.")
+        missed.clear()
+        return found, replace(plan, from_memory=True)
 
 
 def keep_look(pid: int, path: Path, dump: str) -> tuple[Snapshot, ...]:
@@ -429,7 +456,7 @@ def keep_tasks(pid: int, place: Path) -> None:
     write_part(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
     if waited:
-        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}/root")
+        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}")
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 

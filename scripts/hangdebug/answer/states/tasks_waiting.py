@@ -52,6 +52,7 @@ from hangdebug.scene.tasks import (
     as_wait,
     awaited_directly,
     could_be_ended_by,
+    edges_through_threads,
     ends_in_loop,
     ends_of,
     innermost_task,
@@ -194,18 +195,26 @@ def first_verdict(scene: Scene, judge: Judge) -> Verdict | None:
 
 
 def in_ring(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
-    edges = task_edges(seen)
-    if task.awaits is None or task.id not in edges or task.id not in stuck_nodes(edges):
+    listed, through = task_edges(seen), edges_through_threads(scene)
+    if task.awaits is None or task.id not in listed or task.id not in stuck_nodes({**through, **listed}):
         return None
+    level = LISTED if task.id in stuck_nodes(listed) else LIKELY
+    threads = tuple(
+        f"{seen.tasks[one].name} waits for {name_of(view)}, which stands in {view.frame} and waits for a coroutine "
+        "that it has handed to this loop."
+        for one in listed[task.id].targets
+        if one in through and isinstance(one, int)
+        for view in [scene.by_thread[through[one].targets[0]][-1]]
+    )
     if task.awaits.kind == "Task":
         other = seen.tasks[task.awaits.id].name
         words = f"{task.name} waits for {other}, which waits for it in turn: none of them can go on."
-        return verdict_on(scene, seen, task, LISTED, (words,))
+        return verdict_on(scene, seen, task, level, (words, *threads))
     holders = seen.inside(task.awaits.id)
     own = any(one.id == task.id for one in holders)
     who = "itself" if own else ", ".join(one.name for one in holders[:4]) + ", which waits in turn"
     words = f"{task.name} waits for {task.awaits}; the task inside of it is {who}: none of them can go on."
-    return verdict_on(scene, seen, task, LISTED, (words,))
+    return verdict_on(scene, seen, task, level, (words, *threads))
 
 
 def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
