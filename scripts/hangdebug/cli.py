@@ -292,9 +292,6 @@ def run_report(arguments: argparse.Namespace) -> int:
 def run_fix(arguments: argparse.Namespace) -> int:
     from hangdebug.repair import scan, settings
 
-    if arguments.explain:
-        print(settings.page_of(arguments.explain))
-        return 0
     listed = bool(arguments.check or arguments.form or arguments.write_baseline)
     if listed and not arguments.places and not arguments.diagnosis:
         arguments.places = [os.curdir]

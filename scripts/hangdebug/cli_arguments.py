@@ -109,7 +109,9 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         "hang.py explain executor-shutdown",
         "hang.py explain tasks-waiting",
     )
-    explaining.add_argument("words", nargs="*", metavar="NAME", help="a cause, a state, a rule; none lists them")
+    explaining.add_argument(
+        "words", nargs="*", metavar="NAME", help="a cause, a state, a rule or its code; none lists them"
+    )
 
     fleet_verb(
         verb(
@@ -264,7 +266,6 @@ def fix_arguments(to: argparse.ArgumentParser) -> None:
         help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
     )
     to.add_argument("--fix", "--write", dest="write", action="store_true", help="change the files (each whole, or not)")
-    to.add_argument("--explain", metavar="CODE", help="print the page of a rule, and look at nothing")
 
     which = to.add_argument_group("which rules, which files", "also in [tool.hang] of pyproject.toml")
     which.add_argument("--select", action="append", metavar="CODES", help="only these rules: HNG002,HNG007, or sleep")

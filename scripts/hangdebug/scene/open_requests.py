@@ -196,8 +196,12 @@ def is_job(scene: Scene, seen: TaskWaits, task: Task) -> bool:
     """Whether a task of a program that serves nobody waits for an answer: one that it has asked for, and is owed.
 
     In an endless loop it waits for the next message, as consumers do; in a line of its own making, for its end.
+    One that waits for room in a queue has work for somebody who does not take it.
     """
-    if task.id not in seen.stuck or awaited_directly(task) or not runs_application(task):
+    if task.id not in seen.stuck or not runs_application(task):
+        return False
+    gives = task.awaits is not None and task.awaits.method == "put"
+    if awaited_directly(task) and not gives:
         return False
     if scene.evidence.process.listens or any(serves(frame) for one in seen.tasks.values() for frame in one.frames):
         return False
@@ -205,7 +209,9 @@ def is_job(scene: Scene, seen: TaskWaits, task: Task) -> bool:
     if task.awaits is None or task.awaits.kind == "timer" or any(one in seen.tasks for one in behind):
         return False
     one = as_wait(scene, task)
-    return one.frame is not None and not in_endless_loop(scene.evidence.sources, one.frame) and not receives(one)
+    if one.frame is None or gives:
+        return one.frame is not None
+    return not in_endless_loop(scene.evidence.sources, one.frame) and not receives(one)
 
 
 def jobs_behind_jobs(scene: Scene) -> tuple[Task, ...]:

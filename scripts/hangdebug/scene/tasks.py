@@ -465,6 +465,20 @@ def lines_ahead(one: Function, line: int) -> Lines:
     return Lines(min([line, *(first for first, last in one.loops if first <= line <= last)]), 1 << 30)
 
 
+def ends_in_loop(scene: Scene, task: Task, ends: set[str]) -> bool:
+    """Whether the task waits inside of a loop of the application's that calls one of `ends`, as a consumer does."""
+    known = scene.evidence.functions or ()
+    around = [(function_at(known, frame), frame.line or 0) for frame in task.frames]
+    return any(
+        name.lstrip("+") in ends and first <= line <= last
+        for one, at in around
+        if one is not None
+        for first, last in one.loops
+        if first <= at <= last
+        for name, line in one.ends
+    )
+
+
 def function_at(functions: Iterable[Function], frame: Frame) -> Function | None:
     """The innermost function around a frame's line."""
     around = [one for one in functions if one.file == frame.file and one.line <= (frame.line or 0) <= one.last]

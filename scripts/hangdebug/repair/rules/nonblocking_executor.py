@@ -386,6 +386,8 @@ def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, rece
         return Exit(node, owner, refusal=refusal, judgement=judgement, stop=ends, calls=hand_overs(works))
     found = Exit(node, owner, judgement=judgement, thread=loose or freed or SHARED)
     kept = why_no_thread(file, found)
+    if kept and (loose or freed):
+        kept = f"{loose or freed}, and it cannot be awaited: {kept}"
     return replace(found, refusal=f"{kept}; {STREAM}" if kept else "")
 
 
