@@ -2,9 +2,9 @@
 # Keep a bundle of a process that something is about to end. It never fails and never takes longer than HANG_SECONDS, so
 # it delays a restart by that at most; it keeps the HANG_KEEP newest bundles, HANG_MEGABYTES in all.
 #
-#   sh keep_evidence.sh PID [FOLDER]            stacks and the kernel's word: by `hang capture` if it is on PATH, or else
-#                                               by capture.sh, which lies beside this file or on PATH
-#   sh keep_evidence.sh journal [FOLDER]        from ExecStopPost: what the service wrote when its watchdog barked
+#   sh keep_evidence.sh PID [FOLDER]        by `hang capture` if it is on PATH, or else by capture.sh, which lies beside
+#                                           this file or on PATH
+#   sh keep_evidence.sh journal [FOLDER]    from ExecStopPost: what the service wrote when its watchdog barked
 #
 # A process is not looked at twice within HANG_EVERY minutes: the first bundle of a hang is the one to keep.
 set -u

@@ -86,10 +86,12 @@ def test_over_all_it_says_who_fell_first_which_peer_and_which_version(found):
     assert text.startswith(
         "6 bundles, 6 processes, captured 2026-11-28 03:05:00 UTC to 2026-11-28 03:40:00 UTC; 1 bundle"
     )
-    assert re.search(r"first to fall +node-1, captured 2026-11-28 03:10:00 UTC \(when it began is not known\)", text)
+    assert re.search(
+        r"first seen to hang +node-1, captured 2026-11-28 03:10:00 UTC \(when it began is not known\)", text
+    )
     assert re.search(r"common peer +10\.0\.0\.5:\d+, for which 3 of 4 that hang wait", text)
     assert re.search(r"hang, by version +3 of 4 news:1\.5; 0 of 1 news:1\.4", text)
-    assert "cannot be read    " in text and "pod-x.tar.gz" in text
+    assert "cannot be read  " in text and "pod-x.tar.gz" in text
 
 
 def test_a_bundle_is_called_after_its_host_or_lies_in_its_folder(found):
@@ -179,7 +181,7 @@ def test_the_report_shows_hosts_by_time_and_runs_nothing(here, tmp_path, capsys)
         *(("node-1", "loop-blocked"), ("web1", "loop-blocked"), ("node-0", "loop-blocked"), ("node-2", "loop-blocked")),
         *(("node-8", "healthy"), ("node-8", "healthy")),
     ]
-    assert picture in page and "<script" not in page and "First to fall: node-1" in page
+    assert picture in page and "<script" not in page and "First seen to hang: node-1" in page
     assert "](fleet.svg)" in (tmp_path / "report.md").read_text()
 
 

@@ -414,13 +414,15 @@ def beyond(scene: Scene) -> Iterator[str]:
         yield f"{asked}   # {count} thread{'s' * (count > 1)} wait{'s' * (count == 1)} for {peer}: is that slow?"
     if process.supervisor_pid:
         yield f"{ours('diagnose', '--pid', process.supervisor_pid)}   # its other workers"
-    if clients is not None and not clients.open and not clients.backlog:
+    serves = process.listens is not False
+    if clients is not None and not clients.open and not clients.backlog and serves:
         port = str(process.listening[0]) if process.listening else "PORT"
         asked = f"curl -sS -o /dev/null -w '%{{http_code}} %{{time_total}}' --max-time 2 http://127.0.0.1:{port}/"
         yield f"{asked}   # no client is connected. Where this answers, what hangs is in front: look at the proxy"
     elif scene.evidence.readings:
         where = ("--port", process.listening[0]) if process.listening else ("--pid", pid_of(scene))
-        yield f"{ours('diagnose', *where)}   # while a request hangs: it may have been over just now"
+        when = "a request hangs" if serves else "it stands still"
+        yield f"{ours('diagnose', *where)}   # while {when}: it may have been over just now"
 
 
 def peers(scene: Scene) -> Counter[str]:
