@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.capture import processes, pyspy
 from hangdebug.capture.bundle import Pause, sleep_between
 from hangdebug.capture.processes import Target, resolve
-from hangdebug.errors import HangError
+from hangdebug.errors import HangError, ours
 from hangdebug.evidence.model import Evidence
 from hangdebug.observe import new_folder, observe
 from hangdebug.repair import fix, scan
@@ -118,7 +119,7 @@ def ready() -> views.Shown:
         (
             "permission to attach to what is yours",
             free,
-            "for a process of your own, your decision: sudo python scripts/hang.py capture --pid PID",
+            f"for a process of your own, your decision: sudo {ours('capture', '--pid', 'PID', root=True)}",
         )
     )
     shown = [(use, "yes", "") if there else (use, "MISSING", then) for use, there, then in rows]
@@ -269,7 +270,7 @@ class Desk:
             raise HangError(
                 "This step needs the news service.",
                 "Your own process is not restarted or sent requests from here.",
-                "go on below; to ask it: python scripts/hang.py verify --url YOUR_HEALTH_URL",
+                "go on below; to ask it, tick the box in the tab Verification",
             )
         return self.demo
 
@@ -353,7 +354,7 @@ class Desk:
             raise HangError(
                 "Nothing was sent.",
                 "Your own service is sent requests only if you say so.",
-                "tick the box; or run: python scripts/hang.py verify --url YOUR_HEALTH_URL",
+                "tick the box above the button",
             )
         else:
             self.after = verify(url, stream_url=stream_url or None, aborts=aborts, deadline=2, on_probe=on_probe)
@@ -364,15 +365,16 @@ class Desk:
         """What was verified so far, by name."""
         return {name: one for name, one in (("as it was", self.before), ("rewritten", self.after)) if one is not None}
 
-    def report(self) -> tuple[Path, Path]:
-        """Write report.html, which needs nothing else, and report.md, beside the evidence."""
+    def report(self) -> tuple[Path, Path, Path]:
+        """Write report.html, which needs nothing else, report.md and report.json, beside the evidence."""
         if self.source is None:
             raise HangError("There is no evidence to report on.", next="save it first")
         given = self.source.stem if isinstance(self.source, Path) else "paste"
         name = (
             given if self.target else f"evidence-{date.today():%Y%m%d}-{given}"
         )  # which no repository and no package takes up
-        return page.report(self.source, self.keep / f"{name}-report", checks=self.checks)
+        here = platform.node() if self.target else ""
+        return page.report(self.source, self.keep / f"{name}-report", checks=self.checks, host=here)
 
     def close(self) -> None:
         """End what this desk started, and drop its scratch folder."""

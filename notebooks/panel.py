@@ -25,11 +25,10 @@ import targets
 import views
 from cockpit import Control, Desk, close_all, expected, open_desk, sentence
 from hangdebug.capture.processes import on_port, resolve
-from hangdebug.errors import HangError
+from hangdebug.errors import HangError, NoProcess, NotPython
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.verify import table
 from hangdebug.report import text as report
-from hangdebug.report.recording import flame
 from hangdebug.report.svg import Picture, latency
 from hangdebug.report.text import inert
 from hangdebug.report.wait_graph import timeline, wait_graph
@@ -41,11 +40,12 @@ SOURCES = (
     ("A file", "file"),
     ("Practice", "practice"),
 )
-TABS = ("Source", "Threads", "Kernel waits", "Tasks", "Wait-for graph", "Diff", "Verification", "Report")
+TABS = ("Source", "Threads", "Kernel waits", "Tasks", "Wait-for graph", "Flame graph", "Diff", "Verification", "Report")
 TELL_NOTHING = ("Threads", "Kernel waits", "Tasks")  # of the cause: they are there before a guess
-EVERY = 2.0  # seconds between two looks at the servers
+EVERY, SOON = 2.0, 0.5  # seconds between two looks at the servers, and before the second of all
 LOOKS = 9  # of a capture, at each process
 DEMO = 0  # among the pids
+SICK = targets.SICK
 SHOWN: list[Panel] = []
 
 
@@ -100,6 +100,8 @@ class Panel(Control):
         SHOWN.append(self)
         self.desk: Desk | None = None
         self.of: tuple | None = None  # what the desk was opened for
+        self.said_of: tuple | None = None  # what the controls pointed at when something was said
+        self.by_hand = False  # whether somebody has picked a server: then none is picked by itself
         self.answered: object = None  # the answer that the tabs show
         self.turned_to = False  # whether the targets are shown although there is an answer
         self.fault: BaseException | None = None
@@ -108,7 +110,8 @@ class Panel(Control):
         self.stopped, self.over = threading.Event(), threading.Event()
         self.watch = targets.Watch()
         self.rows: dict[int, tuple[w.Button, w.HTML]] = {}
-        super().__init__(self.built(), "[a panel: pick a target, save its evidence, look, repair, prove, report]")
+        self.servers: tuple[targets.Server, ...] = ()
+        super().__init__(self.built(), "[the panel: press Shift+Enter in this cell, and it opens here]")
         self.find()
         self.looking = threading.Thread(target=self.keep_looking, name="health", daemon=True)
         self.looking.start()
@@ -125,7 +128,7 @@ class Panel(Control):
         self.place = self.log
         actions = w.HBox(self.action_part()).add_class("hang-actions")
         parts = [
-            w.HTML(f"<style>{views.STYLE}{views.ALONE if as_page() else ''}</style>"),
+            w.HTML(f"<style>{views.STYLE}{views.NIGHT}{views.ALONE if as_page() else ''}</style>"),
             self.head,
             self.target_part(),
             actions,
@@ -135,7 +138,9 @@ class Panel(Control):
         return w.VBox(parts).add_class("hang")
 
     def action_part(self) -> list[w.Button]:
-        self.guess = field("it is", kind=w.Dropdown, options=practice.guesses())
+        guesses = [("choose a cause", ""), *((name, name) for name in practice.guesses())]
+        self.guess = field("it is", kind=w.Dropdown, options=guesses)
+        self.guess.observe(lambda _: self.show(), "value")
         self.start = button("Start the demo", "Start the bundled news service", self.on_start)
         self.hang = button("Let a reader leave", "Open its stream and walk away: that hangs it", self.on_hang)
         self.save = button(
@@ -170,14 +175,15 @@ class Panel(Control):
         ]
         given = os.environ.get("HANG_PID", "")
         self.source = w.ToggleButtons(options=SOURCES, tooltips=tips, value="number" if given else "here")
-        self.picked, self.list = DEMO, w.VBox()
+        self.picked, self.list, self.why = DEMO, w.VBox().add_class("hang-list"), w.HTML()
         self.again = button("Look again", "List the Python servers that listen now", self.find)
         self.ask, self.asked = tick("ask a health URL every 2 s"), w.HTML()
         self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
         self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
-        self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "100%", rows=8)
+        self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "auto", rows=8)
         self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
-        self.path = field("or its path", "evidence.zip on this machine", wide="40em")
+        self.uploaded = w.HTML()
+        self.path = field("or its path", "evidence.zip on this machine", wide="32em")
         self.case = field(
             "case",
             kind=w.Dropdown,
@@ -185,14 +191,20 @@ class Panel(Control):
             options=[(text, number) for number, text in enumerate(practice.cases(), 1)],
         )
         self.bodies = {
+            "number": w.HBox([self.pid, self.port]).add_class("hang-actions"),
             "here": w.VBox(
-                [self.list, w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions")]
+                [
+                    self.why,
+                    self.list,
+                    w.HBox([self.again, self.ask, self.health_url, self.asked]).add_class("hang-actions"),
+                ]
             ),
             "paste": self.paste,
-            "number": w.HBox([self.pid, self.port]),
-            "file": w.HBox([self.upload, self.path]),
+            "file": w.HBox([self.upload, self.uploaded, self.path]).add_class("hang-actions"),
             "practice": self.case,
         }
+        for one, act in ((self.pid, self.on_save), (self.port, self.on_save), (self.path, self.on_read)):
+            entered(one, act)
         for one in (self.source, self.pid, self.port, self.paste, self.upload, self.path, self.case):
             one.observe(lambda _: self.show(), "value")
         self.ask.observe(lambda _: self.show(), "value")
@@ -205,10 +217,12 @@ class Panel(Control):
         self.slider.observe(lambda _: self.turned(), "value")
         earlier = button("Earlier", "Show the sample before", lambda: self.turn(-1))
         later = button("Later", "Show the next sample", lambda: self.turn(1))
-        turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
+        self.turning = w.HBox([self.slider, earlier, later, self.when]).add_class("hang-turning")
         self.pages, self.notes = {name: w.HTML() for name in TABS}, {name: w.HTML() for name in TABS}
-        self.tell = button("Write the report", "report.html and report.md, for a ticket", self.on_tell)
+        self.tell = button("Write the report", "report.html, report.md and report.json, for a ticket", self.on_tell)
         parts = {
+            "Threads": self.search_part(),
+            "Kernel waits": [self.turning],
             "Diff": self.diff_part(),
             "Verification": self.proof_part(),
             "Report": [w.HBox([self.tell]).add_class("hang-actions")],
@@ -216,8 +230,14 @@ class Panel(Control):
         pages = [w.VBox([*parts.get(name, []), self.notes[name], self.pages[name]]) for name in TABS]
         self.tabs = w.Tab(pages, titles=TABS)
         self.tabs.observe(lambda _: self.show(), "selected_index")
-        self.found = w.VBox([self.card, self.timeline, turning, self.tabs])
+        self.found = w.VBox([self.card, self.timeline, self.tabs])
         return self.found
+
+    def search_part(self) -> list[Any]:
+        self.word, self.unfolded = field("search", "function, file, lock"), False
+        self.word.observe(lambda _: self.turned(), "value")
+        self.fold = button("Open all", "Open every stack, or close them again", self.on_fold)
+        return [w.HBox([self.word, self.fold, self.turning]).add_class("hang-actions")]
 
     def diff_part(self) -> list[Any]:
         self.own = tick("write it into my own file, not into a copy")
@@ -228,21 +248,25 @@ class Panel(Control):
 
     def proof_part(self) -> list[Any]:
         self.url, self.stream = (
-            field("health URL", "http://127.0.0.1:8000/health"),
-            field("stream URL", "of an open stream"),
+            field("health URL", "http://127.0.0.1:8000/health", w.Combobox, ensure_option=False),
+            field("stream URL", "of an open stream, if there is one", w.Combobox, ensure_option=False),
         )
-        self.agreed = tick("send these requests to my own service")
+        self.agreed = tick("send requests to my own service: first one for /openapi.json, to know its routes")
+        self.agreed.observe(lambda change: change["new"] and self.on_agree(), "value")
         self.aborts = field("aborts", kind=w.BoundedIntText, wide="12em", value=10, min=1, max=200)
         self.verify = button(
             "Verify with curl", "Open streams, leave them, and send requests meanwhile", self.on_verify
         )
         self.stop_too = button("Stop", "Stop asking", self.stopped.set)
-        self.mine = w.VBox([w.HBox([self.url, self.stream]), self.agreed])
+        self.mine = w.VBox([self.agreed, w.HBox([self.url, self.stream]).add_class("hang-actions")])
         return [self.mine, w.HBox([self.aborts, self.verify, self.stop_too]).add_class("hang-actions")]
 
     # -- one callback a control -----------------------------------------------------------------------
 
     def on_start(self) -> None:
+        if self.source.value == "here" and not self.by_hand:
+            self.picked = DEMO  # a cell presses the button whatever was picked by itself
+
         def begin() -> str:
             self.demo_only()
             self.open()
@@ -308,11 +332,37 @@ class Panel(Control):
             most=12 + 4 * -(-self.aborts.value // 5) + 10,
         )
 
+    def on_agree(self) -> None:
+        def read() -> str:
+            try:
+                urls, streams = targets.routes_of(self.base())
+            except HangError as error:  # it may be hung: no fault of the panel's
+                return f"{error.why} {error.what}"
+            self.url.options, self.stream.options = urls, streams
+            self.url.value = next(iter(urls), self.url.value)
+            self.stream.value = next(iter(streams), self.stream.value)
+            return f"{len(urls)} routes and {len(streams)} streams are known: choose from the fields' lists"
+
+        if self.desk is not None and self.desk.demo is None and self.base():
+            self.run(read, "Reading /openapi.json", place="Verification")
+
+    def base(self) -> str:
+        """Where the target serves, "" where that is not known."""
+        if self.desk is None or self.desk.pid is None or self.desk.mine is None:
+            return ""
+        port = targets.busiest_port(self.desk.pid, self.desk.mine.process.listening)
+        return f"http://127.0.0.1:{port}" if port else ""
+
+    def on_fold(self) -> None:
+        self.unfolded = not self.unfolded
+        self.fold.description = "Close all" if self.unfolded else "Open all"
+        self.turned()
+
     def on_tell(self) -> None:
         def write() -> str:
-            page, text = self.about().report()
-            self.links = views.links(page, text)
-            return f"written: {page} and {text.name}"
+            page, text, data = self.about().report()
+            self.links = views.links(page, text, data)
+            return f"written: {page}, {text.name} and {data.name}"
 
         self.run(write, "Writing the report", place="Report")
 
@@ -320,7 +370,9 @@ class Panel(Control):
         self.slider.value += by
 
     def pick(self, pid: int) -> None:
-        self.picked = pid
+        self.picked, self.by_hand = pid, True
+        if self.source.value == "number":  # a click on a server, after a number that was none
+            self.source.value = "here"
         self.show()
 
     # -- work -----------------------------------------------------------------------------------------
@@ -335,6 +387,7 @@ class Panel(Control):
         self.stopped.clear()
         self.probes, self.brief = [], brief
         self.fault, self.words, self.doing, self.steps, self.most = None, "", doing, 0, most
+        self.said_of = self.key()
         self.place = self.notes[place] if place else self.log
         WORK.idle.clear()
         self.show()
@@ -345,14 +398,26 @@ class Panel(Control):
             try:
                 self.words = views.neutral(verb())
             except expected() as error:
-                self.fault, self.words = error, views.neutral(sentence(error))
+                self.fault, self.words = error, views.neutral(self.by_click(error))
             self.doing = ""
+            if self.astray():
+                self.find()
             self.show()
         except BaseException as error:  # a bug: a cell raises it, and a person reads one sentence
             self.fault, self.doing = error, ""
             self.place.value = views.said(
                 f"The notebook has a fault: {type(error).__name__}: {error}\nNext: restart the kernel", error
             )
+
+    def by_click(self, error: Exception) -> str:
+        """What to say of it: where a click in the panel goes on, no command for a shell is named."""
+        if isinstance(error, (NoProcess, NotPython)):
+            return str(HangError(error.what, error.why, "pick one of the servers in the list"))
+        return sentence(error)
+
+    def astray(self) -> bool:
+        """Whether a number was typed that is no server's: then the servers are listed below it."""
+        return self.source.value == "number" and isinstance(self.fault, HangError) and self.key() == self.said_of
 
     def done(self) -> str:
         """Wait for what was begun, and give back its words. Raises what it raised."""
@@ -428,8 +493,14 @@ class Panel(Control):
     def show(self) -> None:
         """Everything as it stands now: one primary action, the answer where there is one about this target."""
         busy, key, desk = bool(self.doing), self.key(), self.desk if self.key() == self.of else None
+        if key != self.said_of and not busy:  # of another target
+            self.words, self.fault, self.said_of = "", None, key
         for name, body in self.bodies.items():
-            only(body, name == key[0])
+            only(body, name == key[0] or (name == "here" and self.astray()))
+        self.uploaded.value = "".join(
+            f"<span>{inert(targets.told(one['name'], bytes(one['content']), one.get('last_modified')))}</span>"
+            for one in self.upload.value
+        )
         next_ = self.next(desk, key)
         answered = bool(desk and desk.answer)
         again = bool(answered and desk.target)
@@ -439,6 +510,7 @@ class Panel(Control):
         for one in (self.start, self.hang, self.save, self.read, self.begin, self.check, self.onward):
             only(one, one is next_ or (one is self.save and again))
             one.button_style, one.disabled = "primary" if one is next_ else "", busy
+        self.check.disabled = busy or not self.guess.value
         self.save.description = "Save evidence again" if again else "Save evidence"
         only(self.guess, next_ is self.check)
         for one in (self.stop, self.stop_too):
@@ -461,12 +533,15 @@ class Panel(Control):
                 f"process {pid}" if pid else "the bundled news service",
             )
             pick.tooltip = f"{verb}: {what}"
+        self.why.value = views.why_picked(self.picked, self.servers) if key[0] == "here" and not self.by_hand else ""
         only(self.found, desk and desk.answer)
         if desk and desk.answer:
             self.show_answer(desk)
 
     def next(self, desk: Desk | None, key: tuple) -> w.Button | None:
         if desk and desk.answer:
+            if views.ended(desk) and desk.target:
+                return self.save
             return self.check if desk.guessing else self.onward
         if key[0] == "practice" and desk is None:
             return self.begin
@@ -495,12 +570,14 @@ class Panel(Control):
             self.timeline.value = (
                 "" if desk.guessing else inner(lambda: views.picture(timeline(desk.scene, desk.answer)))
             )
-            if desk.answer.state == "loop-busy" and desk.mine.profile and not desk.guessing:
-                self.timeline.value += inner(lambda: views.picture(flame(desk.mine.profile)))
-            self.links, self.tabs.selected_index = "", 0
+            self.links, self.agreed.value = "", False
+            self.tabs.selected_index = TABS.index("Threads") if desk.guessing else 0
+            self.url.value, self.stream.value = f"{self.base()}/health" if self.base() else "", ""
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
-            if not desk.guessing:
+            if views.ended(desk):
+                self.pages["Source"].value = views.ending(desk.answer, desk.mine)
+            elif not desk.guessing:
                 self.pages["Source"].value = views.explained(
                     desk.answer, *(inner(lambda: view(desk.answer, desk.mine)) for view in (views.source, views.stack))
                 )
@@ -509,7 +586,7 @@ class Panel(Control):
         only(
             self.onward, not desk.guessing and self.tabs.selected_index != TABS.index(tab)
         )  # there it has a button of its own
-        self.turned()
+        only(self.turning, self.slider.max > 1)
         only(self.rewriting, desk.patches)
         only(self.own, desk.demo is None)
         only(self.mine, desk.demo is None)
@@ -535,10 +612,13 @@ class Panel(Control):
             )
         return {
             "Source": lambda: views.source(desk.answer, desk.mine),
-            "Threads": lambda: views.threads(desk.scene, sample),
+            "Threads": lambda: views.threads(
+                desk.scene, sample, None if desk.guessing else desk.answer, self.word.value, self.unfolded
+            ),
             "Kernel waits": lambda: views.kernel(desk.scene, sample),
             "Tasks": lambda: views.tasks(desk.mine),
             "Wait-for graph": lambda: views.picture(wait_graph(desk.answer)),
+            "Flame graph": lambda: views.flame_graph(desk.mine.profile),
             "Diff": lambda: views.diffs(desk.patches, desk.refusal),
             "Verification": lambda: latency(desk.checks) if desk.after else views.nothing("Nothing was verified yet."),
             "Report": lambda: views.Shown(
@@ -559,12 +639,12 @@ class Panel(Control):
     def find(self) -> None:
         """List the servers anew; the choice stays if it is still there."""
         self.watch.find(self.begun())
-        servers = self.watch.look()
-        if self.picked not in [one.pid for one in servers]:
+        self.servers = self.watch.look()
+        if self.picked not in [one.pid for one in self.servers]:
             self.picked = DEMO
         self.rows = {
             pid: (button(str(pid) if pid else "demo", "", lambda pid=pid: self.pick(pid)), w.HTML())
-            for pid in [DEMO, *(one.pid for one in servers)]
+            for pid in [*(one.pid for one in self.servers), DEMO]
         }
         self.lines = {pid: w.HBox(list(pair)).add_class("hang-line") for pid, pair in self.rows.items()}
         self.list.children = [
@@ -573,7 +653,7 @@ class Panel(Control):
             ),
             *self.lines.values(),
         ]
-        self.show_servers(servers)
+        self.show_servers(self.servers)
         self.show()
 
     def begun(self) -> set[int]:
@@ -582,12 +662,26 @@ class Panel(Control):
 
     def keep_looking(self) -> None:
         """In a thread of its own: the kernel stays free, and nothing is attached to."""
-        while not self.over.wait(EVERY):
+        wait = min(SOON, EVERY)
+        while not self.over.wait(wait):
+            wait = EVERY
             try:
-                self.show_servers(self.watch.look())
+                self.servers = self.watch.look()
+                self.choose()
+                self.show_servers(self.servers)
                 self.asked.value = targets.dot(targets.asked(self.health_url.value.strip())) if self.ask.value else ""
             except Exception as error:  # a look that fails is no reason to look no more
                 self.asked.value = inert(str(error))
+
+    def choose(self) -> None:
+        """Pick the sickest server, and set it on top, as long as nobody has picked one or begun anything."""
+        sick = next((one.pid for one in self.servers if one.health.rank[0] <= SICK and one.pid in self.rows), None)
+        if sick is None or self.by_hand or self.desk is not None or not WORK.idle.is_set() or sick == self.picked:
+            return
+        self.picked = sick
+        order = [pid for pid in (one.pid for one in self.servers) if pid in self.lines]
+        self.list.children = [self.list.children[0], *(self.lines[pid] for pid in (*order, DEMO))]
+        self.show()
 
     def show_servers(self, servers: tuple[targets.Server, ...]) -> None:
         for one in (self.demo_now(), *servers):
@@ -613,6 +707,11 @@ def as_page() -> bool:
     return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
+def entered(one: w.Text, act: Callable[[], object]) -> None:
+    """Enter in a field does what the button beside it does."""
+    one.on_msg(lambda _, content, buffers: act() if content.get("event") == "submit" else None)
+
+
 def desk_for(kind: str, *what: Any) -> Desk:
     """The desk for what the controls point at. Raises HangError."""
     if kind == "here":
@@ -627,7 +726,7 @@ def desk_for(kind: str, *what: Any) -> Desk:
     pid, port = (number(text) for text in what)
     if pid is None and port is None:
         raise HangError(
-            "Which process?", "Neither a pid nor a port was typed.", "type one, or pick a server from the list"
+            "Which process?", "Neither a pid nor a port was typed.", "type one, or pick one of the servers in the list"
         )
     return Desk(on_port(port) if pid is None else resolve(pid))
 
@@ -643,5 +742,5 @@ def inner(make: Callable[[], Any]) -> str:
     try:
         shown = make()
     except expected() as error:
-        return views.said(views.neutral(sentence(error)), error)
+        return views.remark(views.neutral(sentence(error)))
     return shown.html() if isinstance(shown, Picture) else shown.html

@@ -39,6 +39,13 @@ CATALOGUE = Path(__file__).with_name("practice.json")
 SCRIPT = re.compile(r"Serving on (http://[\d.]+:\d+)")  # what a server other than uvicorn prints
 TIMEOUT = 20.0  # seconds for a server to start, and for it to hang
 ASK_FIRST = "practice.cases()"
+READING = {
+    "loop-blocked": "easy",
+    "loop-busy": "easy",
+    "threadpool-exhausted": "medium",
+    "sync-worker-blocked": "medium",
+    "exit-hang": "medium",
+}
 
 
 # -- the catalogue -------------------------------------------------------------------------------------
@@ -77,6 +84,18 @@ class Case:
         return f"GET {self.symptom} gives no answer{f', GET {self.control} does' if self.control else ''}"
 
     @property
+    def before(self) -> str:
+        """What was asked of it before, as the access log has it."""
+        asked = [path.partition("?")[0] for path in dict.fromkeys(self.trigger)]
+        times = f", {self.count} times" if self.count > 1 else ""
+        return f", after GET {' and '.join(asked)}{times}" if asked else ""
+
+    @property
+    def difficulty(self) -> str:
+        """By how much one has to read: one stack, several of them, or who waits for whom."""
+        return READING.get(self.state, "hard")
+
+    @property
     def missing(self) -> str:
         """What keeps it from running here, "" where nothing does."""
         away = [need for need in self.needs if importlib.util.find_spec(need) is None]
@@ -99,9 +118,9 @@ def catalogue() -> tuple[Case, ...]:
 
 
 def cases() -> list[str]:
-    """What is known of each case before anybody looked: "case 7: GET /health gives no answer"."""
+    """What is known of each case before anybody looked: "case 4, easy: GET /health gives no answer, after GET /buy"."""
     return [
-        f"case {number}: {one.title}{f' ({one.missing})' if one.missing else ''}"
+        f"case {number}, {one.difficulty}: {one.title}{one.before}{f' ({one.missing})' if one.missing else ''}"
         for number, one in enumerate(catalogue(), 1)
     ]
 
@@ -290,10 +309,12 @@ def silent(connection: socket.socket, seconds: float = 1.0) -> bool:
 
 
 def request(url: str, path: str, timeout: float) -> socket.socket:
-    """Send a GET and return the connection, still open."""
+    """Send a GET, or what `path` says whole, as `POST /orders {"id": 7}`; the connection, still open."""
     host, port = url.rpartition("/")[2].split(":")
+    verb, path, body = ("GET", path, "") if path.startswith("/") else path.split(" ", 2)
+    sent = f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n" if body else ""
     connection = socket.create_connection((host, int(port)), timeout)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    connection.sendall(f"{verb} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{sent}\r\n{body}".encode())
     return connection
 
 

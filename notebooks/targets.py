@@ -5,16 +5,22 @@ Nothing here attaches to a process, signals it or sends it a request, but for `a
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
+import struct
 import threading
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hangdebug.capture import processes
-from hangdebug.errors import BadRequest, NoProcess
+from hangdebug.capture import proc, processes
+from hangdebug.errors import BadRequest, HangError, NoProcess
 from hangdebug.evidence import kernel
 from hangdebug.evidence.bundle import STOPPED
 from hangdebug.evidence.model import Clients
@@ -23,6 +29,7 @@ from hangdebug.report.text import inert
 
 MOST_UPLOAD = 8 << 20  # bytes: a notebook server takes no larger message
 BUSY = 90  # per cent of a CPU
+HEALTH, STREAM = re.compile("health|ready|live|ping|status"), re.compile("stream|events|sse")
 APP = re.compile(r"[\w.]+:[\w.]+(?:\(\))?$")
 NOBODY = Clients()
 
@@ -33,8 +40,17 @@ class Health:
 
     sign: str
     words: str
+    oldest: float = 0.0  # seconds for which a request has had no answer
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The sickest server has the lowest: clients that nobody accepts or reads, then the oldest request."""
+        first = ("waits", "stopped") if self.oldest < LONG else ("waits", "stopped", self.sign)
+        return (first.index(self.sign) if self.sign in first else 3 if self.sign == "busy" else 4, -self.oldest)
 
 
+LONG = 5.0  # seconds: most answers that are merely slow are there by then
+SICK = 3  # the highest rank of a server that is worth a look by itself
 SIGNS = {
     "answers": "&#9679;",
     "quiet": "&#9675;",
@@ -94,9 +110,9 @@ class Watch:
         return bool(listening)
 
     def look(self) -> tuple[Server, ...]:
-        """How each fares now. Two looks that agree are needed before one is said to be in trouble."""
+        """How each fares now, the sickest first. Only what two looks agree on is said to be trouble."""
         with self.one_at_a_time:
-            return tuple(self.one(pid) for pid in list(self.families))
+            return tuple(sorted(map(self.one, list(self.families)), key=lambda one: (one.health.rank, one.pid)))
 
     def one(self, pid: int) -> Server:
         with self.one_at_a_time:
@@ -105,7 +121,7 @@ class Watch:
         members, (kind, app, ports) = self.families[pid], self.facts[pid]
         cpu = sum(processes.or_none(lambda: one.cpu_percent(None)) or 0.0 for one in members)
         threads = sum(processes.or_none(one.num_threads) or 0 for one in members)
-        now, before = clients_of(pid, ports), self.earlier.get(pid, NOBODY)
+        now, before = clients_of([one.pid for one in members], ports), self.earlier.get(pid, NOBODY)
         self.earlier[pid] = now
         return Server(
             pid, kind, app, max(1, len(members) - 1), ports, cpu, threads, health(members[0], cpu, before, now)
@@ -120,15 +136,45 @@ def app_of(process: Any) -> str:
     return next(iter(named + modules + [Path(word).name for word in words if word.endswith(".py")]), "")
 
 
-def clients_of(pid: int, ports: tuple[int, ...]) -> Clients:
-    """The connections to its ports, as the kernel counts them in the process's network namespace. Linux only."""
-    texts = []
+def clients_of(pids: list[int], ports: tuple[int, ...]) -> Clients:
+    """The connections to its ports, as the kernel counts them in the network namespace of the first process, and how
+    long each client of all of them has waited. Linux only."""
+    counted = kernel.count_clients(connections_of(pids[0]), ports)
+    answers = "".join(filter(None, (processes.or_none(partial(proc.copy_answers, one, ports)) for one in pids)))
+    counted = kernel.with_answers(counted, answers) if answers else counted
+    waits = sorted((*(counted.waits or ()), *not_accepted(pids[0], ports)), reverse=True)
+    return replace(counted, waits=tuple(waits))
+
+
+def connections_of(pid: int) -> str:
+    """The kernel's tables of connections in the network namespace of a process, "" where there are none."""
+    found = []
     for name in ("tcp", "tcp6"):
         try:
-            texts.append(Path(f"/proc/{pid}/net/{name}").read_text())
+            found.append(Path(f"/proc/{pid}/net/{name}").read_text())
         except OSError:
             continue
-    return kernel.count_clients("\n".join(texts), ports)
+    return "\n".join(found)
+
+
+def not_accepted(pid: int, ports: tuple[int, ...]) -> list[float]:
+    """For how many seconds each request waits that was sent, and whose connection nobody has accepted. Linux only."""
+    try:
+        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
+            return []
+        rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in proc.connections_in_use(family)]
+    except (OSError, AttributeError, struct.error):
+        return []
+    return [received / 1000 for port, inode, _, received in rows if port in ports and not inode and received >= 1000]
+
+
+def busiest_port(pid: int, ports: tuple[int, ...]) -> int | None:
+    """Of several ports the one with most clients: a process may have others, of which it is the only client itself."""
+    rows = [one for one in kernel.connections(connections_of(pid)) if one.state != kernel.LISTEN]
+    own = {line.split("socket:[")[1][:-1] for line in proc.copy_descriptors(pid).splitlines() if "socket:[" in line}
+    its = {one.here for one in rows if one.inode in own and one.port not in ports}
+    count = Counter(one.port for one in rows if one.port in ports and one.there not in its)
+    return max(ports, key=lambda port: count[port], default=None)
 
 
 def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:
@@ -144,11 +190,13 @@ def health(process: Any, cpu: float, before: Clients, now: Clients) -> Health:
         "left unnoticed": (before.abandoned, now.abandoned),
     }
     said = [f"{min(pair)} {name}" for name, pair in kept.items() if min(pair)]
+    oldest = max(now.waits or (0.0,))
+    waited = f"a request has waited {oldest:.0f} s" if oldest else ""
     if said:
-        return Health("waits", f"clients: {', '.join(said)}")
+        return Health("waits", "; ".join(filter(None, [waited, f"clients: {', '.join(said)}"])), oldest)
     if cpu >= BUSY:
-        return Health("busy", f"computes: {cpu:.0f} % CPU")
-    return Health("quiet", "nobody waits")
+        return Health("busy", f"computes: {cpu:.0f} % CPU", oldest)
+    return Health("quiet", waited or "nobody waits", oldest)
 
 
 def asked(url: str, deadline: float = 1.0) -> Health:
@@ -174,6 +222,39 @@ def kept(name: str, content: bytes, folder: Path) -> Path:
     return file
 
 
+def told(name: str, content: bytes, changed: Any) -> str:
+    """An uploaded file in words: its name, size and age. `changed` is a datetime, or None where it is not known."""
+    if changed is None:
+        return f"{name}, {len(content) / 1024:.1f} KB"
+    old = max(0.0, (datetime.now(timezone.utc) - changed.astimezone(timezone.utc)).total_seconds())
+    sizes = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    unit, seconds = next(((unit, size) for unit, size in sizes if old >= size), sizes[-1])
+    count = int(old // seconds)
+    return f"{name}, {len(content) / 1024:.1f} KB, last changed {count} {unit}{'s' * (count != 1)} ago"
+
+
+def routes_of(base: str, deadline: float = 2.0) -> tuple[list[str], list[str]]:
+    """The URLs that a FastAPI service says it has: those that GET answers by itself, and those that stream.
+
+    Sends one request, for /openapi.json. Raises BadRequest, MissingTool, HangError where there is no answer.
+    """
+    place = f"{base}/openapi.json"
+    (answer,) = curl.probe([curl.probe_command(place, deadline)], deadline)
+    try:
+        paths = json.loads(answer.body)["paths"]
+        found = [(path, verbs["get"]) for path, verbs in paths.items() if "get" in verbs and "{" not in path]
+        needs = [any(one.get("required") for one in get.get("parameters", [])) for _, get in found]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = f"status {answer.status}" if answer.status else f"no answer within {deadline:g} s"
+        raise HangError(
+            "Its routes are not known.", f"GET {place}: {said}.", "type the URL of a route that should answer at once"
+        ) from error
+    plain = [(path, get) for (path, get), needed in zip(found, needs) if not needed]
+    streams = [path for path, get in plain if "event-stream" in json.dumps(get) or STREAM.search(path)]
+    quick = sorted((path for path, _ in plain if path not in streams), key=lambda path: not HEALTH.search(path))
+    return [f"{base}{path}" for path in quick], [f"{base}{path}" for path in streams]
+
+
 def dot(health: Health) -> str:
     """A sign of its own shape, and the words, as HTML: never colour alone."""
     sign = f'<i class="hang-{health.sign}" aria-hidden="true">{SIGNS[health.sign]}</i>'
@@ -188,4 +269,4 @@ def row(one: Server) -> str:
         else [""] * 4
     )
     cells = (one.kind, one.app, *counts)
-    return "".join(f"<span>{inert(cell)}</span>" for cell in cells) + dot(one.health)
+    return "".join(f'<span title="{inert(cell)}">{inert(cell)}</span>' for cell in cells) + dot(one.health)

@@ -7,6 +7,7 @@ so that light and dark both read well, and they are never the only sign: marks s
 from __future__ import annotations
 
 import base64
+import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,13 +18,17 @@ from pathlib import Path
 from typing import Any, Callable
 
 from hangdebug.answer.model import Diagnosis
-from hangdebug.errors import HangError
+from hangdebug.errors import HangError, ours
 from hangdebug.evidence.frames import calls, is_application, library_path, package
+from hangdebug.evidence.kernel import in_words
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Task
 from hangdebug.repair import fix
 from hangdebug.repair.model import Patch, Probe
-from hangdebug.report.svg import Picture
+from hangdebug.report.flame import Stacks, flame, interactive
+from hangdebug.report.incident import next_commands
+from hangdebug.report.svg import Picture, at_night
 from hangdebug.report.text import inert
+from hangdebug.report.thread_rows import Stack, stacks_of
 from hangdebug.scene.scene import Scene, View
 
 AROUND = 10  # lines before and after the marked one
@@ -97,7 +102,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: int | None
     widths = [max(map(len, column)) for column in zip(head, *rows)]
     text = "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows))
     body = [tr(row, AMBER if index == marked else "") for index, row in enumerate(rows)]
-    return Shown(text, f"<table>{tr(head, tag='th')}{''.join(body)}</table>")
+    return Shown(text, f'<div style="overflow-x: auto"><table>{tr(head, tag="th")}{"".join(body)}</table></div>')
 
 
 def tr(cells: Sequence[str], colour: str | Sequence[str] = "", tag: str = "td") -> str:
@@ -111,10 +116,8 @@ def tr(cells: Sequence[str], colour: str | Sequence[str] = "", tag: str = "td") 
 
 
 def wrap(text: str) -> str:
-    if len(text) <= SHORT:
-        return "pre"
-    is_code = text.startswith(" ")  # broken at any character, it keeps its indent
-    return f"pre-wrap; {'word-break: break-all' if is_code else 'overflow-wrap: anywhere'}"
+    """A word is broken only where it has no room in a line of its own."""
+    return "pre" if len(text) <= SHORT else "pre-wrap; overflow-wrap: break-word"
 
 
 def code(text: str) -> str:
@@ -124,7 +127,7 @@ def code(text: str) -> str:
 
 
 class Coloured(str):
-    """A line of source. `html` is the same in colours."""
+    """A line of source, or words of which some are explained. `html` is the same in colours, or with what explains."""
 
     html = ""
 
@@ -174,14 +177,52 @@ def evidence_for(answer: Diagnosis, evidence: Iterable[Evidence]) -> Evidence:
     return next(one for one in evidence if pid in (None, one.process.pid, one.snapshots[-1].pid))
 
 
-def threads(scene: Scene, sample: int = -1) -> Shown:
-    """One row a thread of a sample, by default of the last one: its role, your frame, and its last call."""
+NO_ANSWER = Diagnosis("inconclusive", "none", 0.0, "")
+
+
+def threads(
+    scene: Scene, sample: int = -1, answer: Diagnosis | None = None, word: str = "", unfolded: bool = False
+) -> Shown:
+    """All stacks of a sample, by default of the last one; as text a row a thread: its role, your frame, its last call.
+
+    Each opens: the kernel's word, the locks, the frames. Only those with `word` in them are shown, open; `answer` is
+    None where it is not to be told. The thread at fault, and all if `unfolded`, are open.
+    """
     rows = []
     for view in sorted(scene.samples[sample], key=order):
         called = (view.inner or view.section or view.thread.frames)[0].name
         doing = ("waits for work", "") if view.idle else (place(view.frame), called)
         rows.append((view.thread.name or str(view.thread.os_id), view.role, *doing))
-    return table(("thread", "role", "your frame", "innermost call"), rows)
+    text = table(("thread", "role", "your frame", "innermost call"), rows).text
+    every, wanted = stacks_of(scene, answer or NO_ANSWER, sample), word.lower().strip()
+    found = [one for one in every if wanted in "\n".join([one.head, *one.beside, *map(str, one.frames)]).lower()]
+    mine = answer and answer.blocking_frame and (answer.blocking_frame.file, answer.blocking_frame.line)
+    parts = [one_stack(one, scene.evidence, mine, unfolded or bool(wanted) or one.fault) for one in found]
+    shown = f"{len(found)} of {len(every)}" if len(found) < len(every) else str(len(every))
+    return Shown(text, f'<p class="hang-facts">{shown} different stacks; equal ones are shown once</p>{"".join(parts)}')
+
+
+def one_stack(one: Stack, evidence: Evidence, mine: tuple[str, int | None] | None, is_open: bool) -> str:
+    own = next((frame for frame in one.frames if is_application(frame)), None)
+    doing = "waits for work" if one.rests and own is None else near(own or next(iter(one.frames), None))
+    name, _, what = one.head.removeprefix("1 x  ").partition("   ")
+    beside = "".join(f"<li>{with_calls(neutral(line))}</li>" for line in one.beside)
+    fault, same = "hang-fault" if one.fault else "", [(frame.file, frame.line) == mine for frame in one.frames]
+    return (
+        f'<details class="hang-stack {fault}" {"open" if is_open else ""}><summary><b>{inert(name)}</b> '
+        f"<span>{inert(what)}</span> <code>{inert(neutral(doing))}</code></summary>"
+        f"<ul>{beside}</ul>{frames_of(one.frames, evidence, same)}</details>"
+    )
+
+
+def with_calls(words: str) -> str:
+    """As HTML; what the kernel's call means is shown to whoever points at it: it stands first, or after "kernel: "."""
+    said, between, call = words.rpartition("kernel: ")
+    name = re.match(r"\w*", call)[0]  # type: ignore[index]
+    means = in_words(name) if between or name == words else ""
+    if not means:
+        return inert(words)
+    return f'{said}{between}<abbr title="{inert(means)}">{inert(name)}</abbr>{inert(call[len(name) :])}'
 
 
 def order(view: View) -> tuple[int, str]:
@@ -199,6 +240,12 @@ def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
     same = [(frame.function, frame.file, frame.line) == key for frame in frames]
     rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in frames]
     text = table(("frame", "where", "whose", "what it does"), rows, same.index(True) if any(same) else None).text
+    return Shown(text, frames_of(frames, evidence, same))
+
+
+def frames_of(frames: Sequence[Frame], evidence: Evidence, same: Sequence[bool]) -> str:
+    """Frames as HTML, innermost first, those marked that are the `same`. Libraries' frames are folded."""
+    rows = [(one.function, at(one), owner(one), meaning(one, evidence)) for one in frames]
     parts = []
     for yours, members in groupby(zip(frames, same, rows), lambda one: is_application(one[0])):
         group = list(members)
@@ -211,7 +258,7 @@ def stack(answer: Diagnosis, evidence: Evidence) -> Shown:
             else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .75">{head}'
             f'</summary><ol style="{PLAIN}; padding-left: 1.2em">{items}</ol></details></li>'
         )
-    return Shown(text, f'<ol style="{PLAIN}">{"".join(parts)}</ol>')
+    return f'<ol style="{PLAIN}">{"".join(parts)}</ol>'
 
 
 def item(row: Sequence[str], colour: str) -> str:
@@ -245,6 +292,11 @@ def described(task: Task) -> tuple[str, str, str]:
 
 def place(frame: Frame | None) -> str:
     return f"{frame.name} ({at(frame)})" if frame else ""
+
+
+def near(frame: Frame | None) -> str:
+    """The same with the bare name of an application's file: it stands in a line with more."""
+    return place(frame and replace(frame, file=library_path(frame.file) or Path(frame.file).name))
 
 
 def at(frame: Frame) -> str:
@@ -307,8 +359,10 @@ def kernel(scene: Scene, sample: int | None = None) -> Shown:
     rows = []
     for view in sorted(scene.samples[index], key=order):
         wait = readings[index].waits.get(view.thread.os_id or -1, KernelWait())
-        rows.append((view.thread.name, view.role, wait.syscall or "unknown", wait.detail or ""))
-    return table(("thread", "role", "system call", "detail"), rows)
+        call = Coloured(wait.syscall or "unknown")
+        call.html = with_calls(call)
+        rows.append((view.thread.name, view.role, call, in_words(wait.syscall), wait.detail or ""))
+    return table(("thread", "role", "system call", "which means", "on what"), rows)
 
 
 def diffs(patches: Sequence[Patch], refusal: str) -> Shown:
@@ -349,8 +403,9 @@ def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list)
                 for one, other in zip(left, right)
             ]
     head = tr(("", f"{neutral(patch.file)} as it is", "", "as it would be"), tag="th")
+    widths = '<colgroup><col style="width: 4.5em"><col><col style="width: 4.5em"><col></colgroup>'
     text = fix.diff(replace(patch, file=neutral(patch.file)))
-    return Shown(text, f"<table>{head}{''.join(rows)}</table>")
+    return Shown(text, f'<table style="table-layout: fixed; width: 100%">{widths}{head}{"".join(rows)}</table>')
 
 
 def column(lines: list[str], first: int, last: int, height: int, sign: str) -> list[tuple[str, str]]:
@@ -379,9 +434,70 @@ def explained(answer: Diagnosis, source: str, stack: str) -> str:
     return f'<div class="hang-beside"><div>{left}</div><div>{right}</div></div>'
 
 
+def ended(desk: Any) -> bool:
+    """Whether nothing was found that could be repaired: the way ends with the answer, and goes on elsewhere."""
+    return bool(desk and desk.answer and not desk.guessing and desk.answer.state in ("healthy", "inconclusive"))
+
+
+def ending(answer: Diagnosis, evidence: Evidence) -> str:
+    """What was ruled out, what is in doubt, and where to look next, as HTML."""
+    doubts = [doubt for doubt in answer.doubts if not doubt.startswith("Next: ")]
+    lists = [
+        ("What was looked at", answer.evidence),
+        ("What was ruled out", (*answer.exonerated, *answer.others)),
+        ("What is left in doubt", doubts),
+    ]
+    said = "".join(
+        f"<h4>{title}</h4><ul>{''.join(f'<li>{inert(neutral(line))}</li>' for line in lines)}</ul>"
+        for title, lines in lists
+        if lines
+    )
+    waits = evidence.clients.waits if evidence.clients is not None else None
+    hints = ["Save evidence again while a request has no answer: this is how it was at one moment."]
+    if answer.process.pid is None:
+        hints = ["Save evidence of the live process: stacks alone show neither what the kernel says nor the clients."]
+    if waits == () and answer.state == "healthy":
+        hints.append(
+            "No client of this process has waited for an answer as long as a second. A request that hangs now waits "
+            "elsewhere: at another process, at a proxy in front of it, or it was never sent."
+        )
+    rows = "".join(f"<li>{inert(hint)}</li>" for hint in hints) + "".join(
+        f"<li><code>{inert(command)}</code> {inert(what)}</li>"
+        for command, what in next_commands(answer, evidence, True, True, False)
+    )
+    if answer.process.pid is not None:
+        watch = ours("diagnose", "--pid", answer.process.pid, "--watch")
+        rows += f"<li><code>{inert(watch)}</code> keeps looking, and keeps the evidence of the first stall</li>"
+    return f'<div class="hang-ending"><div>{said}</div><div><h4>Where to look next</h4><ul>{rows}</ul></div></div>'
+
+
+def flame_graph(profile: Stacks) -> Shown:
+    """The page that zooms and searches, in a frame of its own that can reach nothing else. Raises HangError."""
+    if not profile:
+        raise HangError(
+            "There are no samples of running code.", "They are taken of a busy process: one that waits runs nothing."
+        )
+    whole = interactive(profile)
+    height = int(re.search(r'id="graph" style="height:(\d+)px', whole)[1]) + 96  # type: ignore[index]
+    frame = (
+        f'<iframe class="hang-flame" title="Flame graph: click to zoom, type to search" sandbox="allow-scripts" '
+        f'style="height: {height}px" srcdoc="{html.escape(neutral(whole))}"></iframe>'
+    )
+    return Shown(neutral(flame(profile).alt), frame)
+
+
+def why_picked(pid: int, servers: Iterable[Any]) -> str:
+    """Why a server is chosen already, in a sentence as HTML; "" where none is."""
+    one = next((one for one in servers if one.pid == pid), None)
+    if one is None:
+        return ""
+    port = f" on port {one.ports[0]}" if one.ports else ""
+    return f'<p class="hang-why">Process {one.pid}{port} is chosen: {inert(one.health.words)}.</p>'
+
+
 def links(*files: Path) -> str:
     """The files to take along: a browser may be far from this machine."""
-    kinds = {".html": "text/html", ".md": "text/markdown"}
+    kinds = {".html": "text/html", ".md": "text/markdown", ".json": "application/json"}
     return " ".join(
         f'<a class="hang-link" download="{inert(file.name)}" href="data:{kinds[file.suffix]};base64,'
         f'{base64.b64encode(file.read_bytes()).decode()}">Download {inert(file.name)}</a>'
@@ -402,10 +518,18 @@ def said(words: str, fault: BaseException | None = None) -> str:
         lines = [f"<b>{inert(line)}</b>" if line.startswith(VERDICTS) else inert(line) for line in words.splitlines()]
         return f'<pre class="hang-said" role="status">{chr(10).join(lines)}</pre>' if words else ""
     lines = [f"<div>{inert(line)}</div>" for line in words.splitlines() if not line.startswith("Next: ")]
-    after = [
-        f"<div>Next: <code>{inert(line[6:])}</code></div>" for line in words.splitlines() if line.startswith("Next: ")
-    ]
+    after = [f"<div>Next: {as_command(line[6:])}</div>" for line in words.splitlines() if line.startswith("Next: ")]
     return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
+
+
+def as_command(words: str) -> str:
+    """As code where it has an option or a path in it; else it is a sentence."""
+    return f"<code>{inert(words)}</code>" if re.search(r"(^|\s)(-{1,2}\w|\S*/\S)", words) else inert(words)
+
+
+def remark(words: str) -> str:
+    """Why there is nothing to see in a tab: no fault."""
+    return f'<div class="hang-remark">{"".join(f"<div>{inert(line)}</div>" for line in words.splitlines())}</div>'
 
 
 def asked_so_far(probes: list[Probe]) -> str:
@@ -419,12 +543,12 @@ def heading(desk: Any) -> str:
     have = [
         desk is not None,
         bool(desk and desk.answer),
-        bool(desk and desk.answer),
+        bool(desk and desk.answer and not desk.guessing),
         bool(desk and desk.written),
         bool(desk and desk.after),
     ]
     now = have.index(False) if False in have else len(have)
-    names = ("target", "evidence", "answer", "repair", "proof")
+    names = ("target", "evidence", "answer", "repair", "proof")[: 3 if ended(desk) else 5]
     items = "".join(
         f'<li class="{"hang-now" if index == now else ""}" {"aria-current=step" if index == now else ""}>'
         f"{'&#10003; ' if have[index] else ''}{name}</li>"
@@ -454,14 +578,18 @@ def card(desk: Any) -> str:
     )
 
 
-ALONE = "[cell-index]:has(.hang) ~ [cell-index] { display: none; }"
+ALONE = """
+[cell-index]:has(.hang) ~ [cell-index] { display: none; }
+.hang { border: 0; border-radius: 0; max-width: none; min-height: 100vh; }
+"""
+NIGHT = at_night('[data-jp-theme-light="false"]')
 STYLE = """
 .hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px;
   max-width: 1280px; overflow: hidden; }
 .hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px;
   line-height: 1.45; }
 .hang .widget-html-content { color: var(--jp-ui-font-color1, inherit); }
-.hang-head { display: flex; align-items: baseline; gap: 28px;
+.hang-head { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 28px;
   border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
 .hang-head b { font-size: 16px; }
 .hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0;
@@ -475,6 +603,9 @@ STYLE = """
 .hang-row { display: grid; gap: 12px; align-items: center;
   grid-template-columns: 96px minmax(140px, 1fr) 56px 84px 52px 56px minmax(200px, 1.2fr); }
 .hang-row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.hang-row > span:last-child { white-space: normal; }
+.hang-list { max-height: 34vh; overflow-y: auto; flex-wrap: nowrap; }
+.hang-list > * { flex: none; }
 .hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
 .hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
 .hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center;
@@ -501,8 +632,24 @@ STYLE = """
 .hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
 .hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit);
   font-size: 12px; margin-top: 4px; }
-.hang-turning { align-items: center; margin: 4px 0 8px; }
+.hang-turning { align-items: center; margin: 4px 0 8px; flex-wrap: wrap; }
 .hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
+.hang-ending { display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 8px 32px; }
+.hang-ending code { overflow-wrap: anywhere; }
+.hang-why { margin: 10px 0 0; font-weight: 600; }
+.hang-remark { margin: 4px 0; color: var(--jp-ui-font-color1, inherit); }
+.hang-stack { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 3px; margin: 4px 0;
+  padding: 4px 10px; }
+.hang-fault { border-left: 4px solid #d55e00; }
+.hang-stack summary { cursor: pointer; overflow-wrap: anywhere; }
+.hang-stack summary span { color: var(--jp-ui-font-color1, inherit); margin: 0 12px 0 6px; }
+.hang-stack code { background: none; color: inherit; }
+.hang-flame { width: 100%; border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 3px; }
+[data-jp-theme-light="false"] .hang-flame { filter: invert(.89) hue-rotate(180deg); }
+.hang abbr { text-decoration: underline dotted; cursor: help; }
+.hang textarea { width: 100%; box-sizing: border-box; font-family: var(--jp-code-font-family, monospace); }
+.hang .lm-TabBar-content { flex-wrap: wrap; align-items: flex-end; }
+.hang .lm-TabBar-tab { flex: 0 0 auto !important; min-width: 0 !important; max-width: none !important; }
 .hang td, .hang th { font-size: 12px; }
 .hang-beside td:last-child { white-space: pre !important; }
 .hang-beside > div { overflow-x: auto; }

@@ -226,7 +226,9 @@ def test_your_file_is_written_with_a_tick_only_and_undo_gives_back_every_byte(pa
 def test_an_own_service_is_verified_after_a_tick(panel, hung):
     given(panel, hung.pid)
     pressed(panel, panel.save)
-    panel.url.value, panel.agreed.value = f"{hung.url}/health", True
+    assert panel.url.value == f"{hung.url}/health" and panel.stream.value == ""
+    panel.agreed.value = True
+    assert "no answer within 2 s" in panel.done() and panel.url.value == f"{hung.url}/health"
     assert "FAILED" in pressed(panel, panel.verify)
     assert "<img alt=" in panel.pages["Verification"].value
 
@@ -238,7 +240,7 @@ def test_the_report_is_two_files_to_take_along(panel, hung, tmp_path):
     pressed(panel, panel.tell)
     (folder,) = tmp_path.glob("evidence-*-report")
     assert "executor-shutdown" in (folder / "report.md").read_text()
-    assert panel.pages["Report"].value.count("download=") == 2
+    assert panel.pages["Report"].value.count("download=") == 3
 
 
 # -- dumps and bundles ---------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def test_a_process_that_goes_between_the_pick_and_the_capture(panel):
         panel.rows[server.pid][0].click()
     with pytest.raises(HangError, match=f"Process {server.pid} is not running"):
         pressed(panel, panel.save)
-    assert "Next: <code>ps -ef" in panel.log.value and not seen(panel.found) and seen(panel.save)
+    assert "Next: pick one of the servers" in panel.log.value and not seen(panel.found) and seen(panel.save)
 
 
 @pytest.mark.parametrize(
@@ -388,7 +390,8 @@ def test_a_practice_case_does_not_tell_its_cause_before_a_guess(panel):
     assert primary(panel) == ["That is it"] and seen(panel.guess)
     hidden = [panel.card.value, panel.timeline.value, *(panel.pages[name].value for name in TABS)]
     assert not [shown for shown in hidden if re.search(r"loop-blocked|\bsleep / |/ sleep", shown)]
-    assert "This tab shows the cause." in panel.pages["Source"].value and "event-loop" in panel.pages["Threads"].value
+    assert "This tab shows the cause." in panel.pages["Source"].value and "event loop" in panel.pages["Threads"].value
+    assert panel.check.disabled and "hang-fault" not in panel.pages["Threads"].value and "answer" in panel.head.value
     panel.guess.value = "lock"
     assert pressed(panel, panel.check).startswith("Not lock: sleep.")
     assert "loop-blocked / sleep" in panel.card.value and "time.sleep" in re.sub(
@@ -445,7 +448,9 @@ def test_colours_are_the_themes_or_stand_on_both(panel):
 
 
 def test_the_panel_has_a_text(panel):
-    assert repr(panel).startswith("[a panel") and panel._repr_mimebundle_()["text/plain"] == repr(panel)
+    assert repr(panel).startswith("[the panel: press Shift+Enter") and panel._repr_mimebundle_()["text/plain"] == repr(
+        panel
+    )
 
 
 def test_copies_of_two_files_of_one_name_are_kept_apart(tmp_path):

@@ -25,7 +25,8 @@ from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.pressure import Pressure
 from hangdebug.repair.proof.verify import Verification
 from hangdebug.report import svg
-from hangdebug.report.recording import flame, speedscope
+from hangdebug.report.flame import flame, interactive
+from hangdebug.report.recording import speedscope
 from hangdebug.report.svg import latency, threads_over_aborts
 from hangdebug.report.thread_rows import KINDS
 from hangdebug.report.wait_graph import BOX, DROP, GAP, HEIGHT, MOST_ROWS, timeline, wait_graph
@@ -77,8 +78,8 @@ def test_the_loop_is_on_top_and_the_hang_is_one_solid_bar():
     )
     assert "3 workers" in second.find(f"{NS}title").text
     assert (
-        picture.caption == "The event loop, the top row, is one solid bar with a dark edge: "
-        "executor-shutdown in headlines (executor_shutdown.py:37)."
+        picture.caption == "MainThread, the event loop, waits in headlines (executor_shutdown.py:37): "
+        "executor-shutdown. In the timeline it is one solid bar with a thick edge, in the top row."
     )
     assert timeline(scene(seen)).data == picture.data
 
@@ -92,11 +93,12 @@ def test_the_threads_of_a_full_pool_are_one_row_below_the_idle_loop():
     )
 
 
-def test_a_healthy_process_has_no_dark_edge():
+def test_a_healthy_process_has_no_thick_edge():
     picture = timeline(evidence("none/py311-pyspy043.txt", samples=3))
     assert (
         not any(dark(rect) for _, _, rect in bars(picture))
-        and "No bar has a dark edge: inconclusive." in picture.caption  # stacks alone show no coroutine that waits
+        and "No thread is known to hang: inconclusive." in picture.caption  # stacks alone show no coroutine that waits
+        and "No bar has a thick edge." in picture.caption
     )
 
 
@@ -141,6 +143,7 @@ def test_many_samples_leave_letters_for_words():
     root = parsed(timeline(Evidence(shots)))
     letters = [text.text for text in root.iter(f"{NS}text") if text.get("text-anchor") == "middle"]
     assert letters and set(letters) <= {kind.letter for kind in KINDS}
+    assert "A letter stands for the words of the legend" in ElementTree.tostring(root, "unicode")
     assert len({kind.letter for kind in KINDS}) == len(KINDS)
 
 
@@ -205,9 +208,15 @@ def contrast(one: str, other: str) -> float:
 def test_words_can_be_read_on_every_colour_and_colours_are_those_of_okabe_and_ito():
     okabe_ito = {"#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"}
     for kind in KINDS:
-        assert contrast(kind.colour, svg.PAPER if kind.colour in svg.DARK else svg.INK) >= 4.5, kind
+        for at_night in (False, True):
+            ground, words = (
+                svg.NIGHT.get(one, one) if at_night else one for one in (kind.colour, svg.words_on(kind.colour))
+            )
+            assert contrast(ground, words) >= 4.5, kind
         assert kind.colour in okabe_ito | {svg.GREY, svg.PALE, svg.PAPER}
-    assert contrast(svg.FAINT, svg.PAPER) >= 4.5
+    assert contrast(svg.FAINT, svg.PAPER) >= 4.5 and contrast(svg.NIGHT[svg.FAINT], svg.NIGHT[svg.PAPER]) >= 4.5
+    for ground in (svg.PALE, svg.PAPER, svg.HOLLOW, svg.LIBRARY):
+        assert contrast(svg.NIGHT[ground], svg.NIGHT[svg.INK]) >= 4.5
     assert len({kind.colour for kind in KINDS}) == len(KINDS)
     assert {kind.group for kind in KINDS} - {None} == set(get_args(PictureGroup)) == {one.picture for one in CAUSES}
 
@@ -257,9 +266,12 @@ def test_a_ring_closes_and_its_arrows_join_neighbours(count):
 
 
 def test_a_chain_is_no_ring_and_ends_at_whoever_has_to_move():
-    picture = wait_graph(diagnose(evidence("thread-join/py311-pyspy043.json")))
+    seen = evidence("thread-join/py311-pyspy043.json")
+    picture = wait_graph(diagnose(seen))
     root = parsed(picture)
-    assert picture.caption.startswith("A chain") and {one.get("fill") for one in root.iter(f"{NS}polygon")} == {svg.INK}
+    shared, _, read = picture.caption.partition(". ")
+    assert timeline(seen).caption.startswith(f"{shared}. ") and read.startswith("Follow the arrows")
+    assert {one.get("fill") for one in root.iter(f"{NS}polygon")} == {svg.INK}
     assert len([one for one in root.iter(f"{NS}rect") if one.find(f"{NS}title") is not None]) == 3
 
 
@@ -310,7 +322,7 @@ def test_widths_are_shares_and_your_code_stands_out():
     assert abs(width["slow"] / width["handler"] - 0.75) < 0.01 and abs(width["loads"] / width["handler"] - 0.25) < 0.01
     assert boxes["slow"].get("fill") == boxes["handler"].get("fill") != boxes["loads"].get("fill")
     assert float(boxes["slow"].get("y")) < float(boxes["handler"].get("y"))  # read from below
-    assert boxes["slow"].find(f"{NS}title").text == "slow (app.py): 75 samples, 75.0%"
+    assert boxes["slow"].find(f"{NS}title").text == "slow (app.py:7): 75 samples, 75.0%"
     assert "all, below 2 library calls" in ElementTree.tostring(parsed(picture), "unicode")
     assert "slow (app.py, mostly line 7), on the stack in 75% of 100 samples" in picture.caption
 
@@ -321,6 +333,20 @@ def test_threads_stand_side_by_side_and_deep_stacks_are_cut():
     assert float(root.get("height")) < 1400 and "thread deep" in ElementTree.tostring(root, "unicode")
     with pytest.raises(HangError, match="nothing to draw"):
         flame([])
+
+
+def test_the_page_that_zooms_holds_every_box_with_its_line_and_nothing_of_a_dump_is_markup():
+    nasty = Thread((Frame(HOSTILE, "app.py", 9),), HOSTILE)
+    page = interactive([*STACKS, (nasty, 10)])
+    boxes = re.findall(
+        r'<div class="b \w+"[^>]* data-x="([\d.]+)" data-w="([\d.]+)" data-l="\d+" title="([^"]*)"', page
+    )
+    assert page.count("<script>") == 1 and len(boxes) == page.count('<div class="b ') > 6
+    assert any(title.startswith("slow (app.py:7): 75 samples") for *_, title in boxes)
+    assert all(float(x) + float(width) <= 1.0001 for x, width, _ in boxes)
+    assert "src=" not in page and "href=" not in page
+    with pytest.raises(HangError, match="nothing to draw"):
+        interactive([])
 
 
 def test_the_file_for_speedscope_is_what_its_format_says():

@@ -63,8 +63,9 @@ def test_every_cause_can_be_practised_and_no_title_tells_it():
     assert {one.cause for one in ALL} == causes and len(practice.cases()) == len(ALL) > len(causes)
     for title in practice.cases():
         assert re.match(
-            r"case \d+: (GET /\S+ gives no answer|after SIG[A-Z]+ it does not end|users say that it hangs)", title
+            r"case \d+, (easy|medium|hard): (GET /\S+ gives no answer|after SIG[A-Z]+ it does not end|users say)", title
         )
+    assert len(set(practice.cases())) == len(ALL) and len({one.difficulty for one in ALL}) == 3
     assert practice.guesses() == sorted(causes) and sum(one.state == "healthy" for one in ALL) >= 3
 
 

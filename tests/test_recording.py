@@ -22,7 +22,7 @@ from hangdebug.report import recording
 
 ROOT = Path(__file__).parents[1]
 HANG = [sys.executable, str(ROOT / "scripts" / "hang.py"), "record"]
-FILES = ["flame.svg", "speedscope.json", "stacks.txt"]
+FILES = ["flame.html", "flame.svg", "speedscope.json", "stacks.txt"]
 
 
 @pytest.fixture(scope="module")

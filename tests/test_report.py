@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,23 +19,28 @@ from xml.etree import ElementTree
 import pytest
 
 import zoo
+from hangdebug.answer.diagnose import diagnose
 from hangdebug.capture.bundle import pack
 from hangdebug.capture.processes import resolve
 from hangdebug.errors import HangError, NotADump
+from hangdebug.evidence.bundle import read_bundle
+from hangdebug.evidence.model import Clients
+from hangdebug.evidence.vocabulary import STATES
 from hangdebug.observe import observe
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof.pressure import Pressure, keep_check, read_check
 from hangdebug.repair.proof.verify import Verification
 from hangdebug.report import page
-from hangdebug.report.incident import gather
+from hangdebug.report.incident import HARM, first_asked, gather
 from test_package import pythons
 
 ROOT = Path(__file__).parents[1]
 HANG = ROOT / "scripts" / "hang.py"
+BUNDLES = ROOT / "tests" / "bundles"
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 TAGS = set(
-    "html head meta title style body main section h1 h2 p code pre ul li a figure figcaption img table thead "
-    "tbody tr th td div details summary svg rect text polyline polygon".split()
+    "html head meta title style body main section h1 h2 p b dl dt dd code pre ul li a figure figcaption img table "
+    "thead tbody tr th td div details summary svg rect text polyline polygon".split()
 )
 ATTRIBUTES = set(
     "lang charset http-equiv content name class scope href alt src xmlns viewbox width height role aria-label "
@@ -124,13 +130,15 @@ def report(
 @pytest.mark.live
 def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     done = report(bundle, "--out", "out", cwd=tmp_path)
-    assert done.stdout.split() == ["out/report.html", "out/report.md"] and done.returncode == 0
+    assert done.stdout.split() == ["out/report.html", "out/report.md", "out/report.json"] and done.returncode == 0
     text = (tmp_path / "out" / "report.html").read_text()
     found = harmless(text)
     assert sum(tag == "svg" for tag, _ in found) == 2 and sum(tag == "img" for tag, _ in found) == 2
     for words in (
-        "<h1>loop-blocked / executor-shutdown</h1>",
-        "one solid bar with a dark edge",
+        "<h1>executor_shutdown:app (uvicorn): the event loop waits for a thread pool to shut down in headlines (",
+        "<b>loop-blocked / executor-shutdown</b>",
+        "No request to this process is served",
+        "one solid bar with a thick edge",
         "What the kernel says of each thread",
         "recvfrom",
         "Verification: before",
@@ -156,12 +164,15 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
 
 
 @pytest.mark.live
-def test_the_markdown_names_the_pictures_that_lie_beside_it(bundle, tmp_path):
-    page.report(bundle, tmp_path)
+def test_the_markdown_is_whole_without_the_files_that_lie_beside_it(bundle, tmp_path):
+    page.report(bundle, tmp_path, host="web-3")
     text = (tmp_path / "report.md").read_text()
-    named = re.findall(r"^!\[[^\n]+\]\(([\w.]+)\)$", text, re.M)
+    assert "![" not in text and "- **Host**: web-3" in text
+    assert re.search(r"^-> MainThread: event loop +J+  executor-shutdown in headlines", text, re.M)
+    named = re.search(r"beside it: (.*)\.$", text, re.M)[1].split(", ")
     assert set(named) == {"timeline.svg", "waits.svg", "latency.png", "threads.png"}
-    assert sorted([*named, "report.html", "report.md"]) == sorted(path.name for path in tmp_path.iterdir())
+    reports = ["report.html", "report.md", "report.json"]
+    assert sorted([*named, *reports]) == sorted(path.name for path in tmp_path.iterdir())
     assert "->   37      with ThreadPoolExecutor" in text and "```diff" in text
 
 
@@ -172,7 +183,7 @@ def test_a_zip_and_a_dump_are_reported_alike(bundle, tmp_path):
     assert [picture.data for _, picture in packed.pictures] == [picture.data for _, picture in folder.pictures]
     pasted = gather(DUMP)
     assert (
-        pasted.title == "loop-blocked / executor-shutdown"
+        pasted.verdict == "loop-blocked / executor-shutdown"
         and DUMP.read_text().strip() in pasted.raw
         and not pasted.kernel
     )
@@ -199,17 +210,29 @@ def test_nothing_that_a_dump_says_is_markup(tmp_path):
     text = DUMP.read_text()
     for name in ('"MainThread"', "headlines", "executor_shutdown.py"):
         text = text.replace(name, name[:1] + HOSTILE + name[1:])
-    html_page, markdown = (path.read_text() for path in page.report(text, tmp_path))
+    html_page, markdown, data = (path.read_text() for path in page.report(text, tmp_path))
+    assert json.loads(data)["diagnosis"]["state"] == "loop-blocked" and "hunter2" not in data
     harmless(html_page)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html_page
     outside = re.sub(r"^(`{3,})\w*\n.*?^\1$", "", markdown, flags=re.M | re.S)
     assert re.sub(r"\\[<>]|<!-- -->", "", outside).count("<") == 0
-    assert (
-        not re.search(r"(?<!\\)\]\((?!timeline\.svg|waits\.svg)", outside)
-        and "://" not in outside
-        and not re.search(r"[@#]\w", outside)
-    )
-    assert not re.search(r"(?<!\\)[*_~|`]", outside.replace("![", "").replace("](", ""))
+    assert not re.search(r"(?<!\\)\]\(", outside) and "://" not in outside and not re.search(r"[@#]\w", outside)
+    own = re.sub(r"^(?:- )?\*\*[\w /-]+\*\*", "", outside, flags=re.M)  # what is bold is the report's own words
+    assert not re.search(r"(?<!\\)[*_~|`]", own)
+
+
+def test_what_a_ticket_asks_first_is_told_by_the_evidence():
+    """Of recorded bundles: the route by its decorator, who waits, since when, and something for every state."""
+    full = dict(gather(BUNDLES / "threadpool_limit.tar.gz", host="web-3").first)
+    assert full["Routes"] == "GET /invoices/{number}.pdf" and full["Host"] == "web-3"
+    assert full["Waiting"].startswith("41 open requests") and "threadpool_limit:app (uvicorn)" in full["Service"]
+    assert dict(gather(DUMP).first)["Since"].startswith("not known")
+    clients = Clients(waits=(23.4, 2.0), backlog=1)
+    seen = replace(read_bundle(BUNDLES / "lock_order.tar.gz")[0], clients=clients)
+    told = dict(first_asked(seen, diagnose(seen), "2026-01-01T03:15:00+00:00", ""))
+    assert told["Since"].startswith("23 s earlier at least, 2026-01-01T03:14:36") and "GET /audit" in told["Routes"]
+    assert "2 clients without an answer" in told["Waiting"] and "1 client not accepted" in told["Waiting"]
+    assert set(HARM) == set(STATES)
 
 
 @pytest.mark.slow
@@ -234,7 +257,8 @@ def test_a_fence_cannot_be_closed_from_within():
 
 def test_secrets_of_a_pasted_dump_are_struck_out_and_counted(tmp_path):
     text = DUMP.read_text() + "\nconnecting to postgresql://admin:hunter2hunter2@db/prod\n"
-    html_page, markdown = (path.read_text() for path in page.report(text, tmp_path))
+    html_page, markdown, data = (path.read_text() for path in page.report(text, tmp_path))
+    assert json.loads(data)["diagnosis"]["state"] == "loop-blocked" and "hunter2" not in data
     assert "hunter2" not in html_page + markdown
     assert all("for this report: credentials in a URL, 1 x" in one for one in (html_page, markdown))
 

@@ -113,6 +113,25 @@ AARCH64 = {
     449: "futex_waitv",
 }
 TABLES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": AARCH64, "arm64": AARCH64}
+# What a thread does that is in such a call, in words.
+IN_WORDS = {
+    "futex futex_waitv": "sleeps until another thread wakes it: the wait for a lock, a queue, or the end of a thread",
+    "epoll_wait epoll_pwait epoll_pwait2": "waits for any event on its sockets: so an event loop rests",
+    "poll ppoll select pselect6": "waits until one of these descriptors is ready, or a time-out is over",
+    "read readv pread64 recvfrom recvmsg recvmmsg": "waits for the other end to send something",
+    "write writev sendto sendmsg sendfile": "waits for the other end to take what it sends",
+    "connect": "waits for the other end to accept a connection",
+    "accept accept4": "waits for somebody to connect",
+    "nanosleep clock_nanosleep": "sleeps for a set time",
+    "wait4 waitid": "waits for a child process to end",
+    "flock fcntl": "waits for a lock on a file",
+    "open openat": "waits for a file or a named pipe to open",
+    "fsync fdatasync": "waits for the disk",
+    "semop semtimedop": "waits for a semaphore that processes share",
+    "pause rt_sigsuspend rt_sigtimedwait": "waits for a signal",
+    "restart_syscall": "goes on with a wait that has a time-out, after a signal",
+    "running": "is on a CPU, or ready for one: it computes",
+}
 ON_FD = frozenset(
     """read write pread64 pwrite64 readv writev ioctl connect accept accept4 sendto recvfrom sendmsg
     recvmsg recvmmsg fcntl flock fsync fdatasync sendfile""".split()
@@ -210,6 +229,11 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
         )
         return f"with {opened[0]} open, as SQLite has its files" if opened else None
     return None
+
+
+def in_words(call: str | None) -> str:
+    """What a thread in this system call does; "" for a call that says nothing of it."""
+    return next((words for calls, words in IN_WORDS.items() if call in calls.split()), "")
 
 
 def describe(fd: int, objects: Objects) -> str:
@@ -332,17 +356,25 @@ def with_answers(counted: Clients, text: str) -> Clients:
     """With those clients that sent something, and nothing was sent to them since, for as long as a look lasts.
 
     `text` has a row for each connection: its port, the milliseconds since the client sent something, and since it was
-    sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself.
+    sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself; it
+    has the peer's address last.
     """
     rows = [line.split() for line in text.splitlines() if line[:1] != "#"]
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
-    heard = [number(row[1]) for row in rows if len(row) == 3 and row[0] == "peer"]
+    peers = [(number(row[1]), number(row[2]), "".join(row[3:])) for row in rows if row[0] == "peer" and len(row) > 2]
+    heard = [received for received, _, _ in peers if received >= 0]
+    owing = [
+        (sent, peer)
+        for received, sent, peer in peers
+        if peer and sent >= LONG_FOR_AN_ANSWER and not -1 < received <= sent
+    ]
     sent = [row[2] for row in times if row[2] >= 0]
     return replace(
         counted,
         waits=tuple(milliseconds / 1000 for milliseconds in sorted(waits, reverse=True)),
         heard=min(heard) / 1000 if heard else None,
+        owing=tuple((peer, milliseconds / 1000) for milliseconds, peer in sorted(owing, reverse=True)),
         answered=min(sent) / 1000 if sent else None,
     )
 

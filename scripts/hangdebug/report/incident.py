@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Callable
 
@@ -21,20 +22,26 @@ from hangdebug.errors import HangError, MissingTool, ours
 from hangdebug.evidence import light as re
 from hangdebug.evidence.bundle import is_bundle, json_object, read_archive, read_bundle
 from hangdebug.evidence.dumps.collapsed import profile
+from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.light import dataclass
-from hangdebug.evidence.model import Evidence
+from hangdebug.evidence.model import Evidence, Frame, Process
 from hangdebug.evidence.paste import read, text_of
 from hangdebug.evidence.source import python_files, with_sources
+from hangdebug.evidence.vocabulary import State
 from hangdebug.repair import fix
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check, Pressure, read_check
 from hangdebug.repair.proof.pressure import report as pressure_table
 from hangdebug.repair.proof.verify import table
-from hangdebug.report.recording import STACKS, Stacks, flame
+from hangdebug.report.flame import Stacks, flame
+from hangdebug.report.recording import STACKS
 from hangdebug.report.svg import Picture, latency, threads_over_aborts
 from hangdebug.report.thread_rows import beginning, kernel_rows, printed
 from hangdebug.report.wait_graph import timeline, wait_graph
+from hangdebug.scene.open_requests import open_requests
+from hangdebug.scene.scene import scene as scene_of
 
+LONG_TITLE = 110  # characters
 AROUND = 10  # lines of source before and after the marked one
 MOST_BYTES = 8 << 20
 KNOWN_LINES = 3  # of a file, all of which have to agree before it is opened for a rewrite
@@ -45,6 +52,8 @@ CHECKS = re.compile(r"^(?:verification-?)?([\w.-]*)\.json$")
 class Incident:
     """`pictures` by the name of their file, `absent` says which are not there; `code` are numbered lines of source.
 
+    `first` is what a ticket asks first, as (what, words), `prevention` what keeps it from coming back.
+
     `checks` are verifications as tables by name, `kernel` rows of words, `raw` the dump itself, `then` commands and
     what they are for, `struck` what was struck out and how often, `kept` where the evidence lies, None for pasted
     text, `stacks` what was sampled of a busy process.
@@ -53,6 +62,9 @@ class Incident:
     answer: Diagnosis
     name: str
     taken: str = ""
+    host: str = ""
+    first: tuple[tuple[str, str], ...] = ()
+    prevention: tuple[str, ...] = ()
     kept: Path | None = None
     pictures: tuple[tuple[str, Picture], ...] = ()
     absent: tuple[str, ...] = ()
@@ -67,6 +79,13 @@ class Incident:
 
     @property
     def title(self) -> str:
+        """In plain words: what hangs, and in what."""
+        service, said = service_of(self.answer.process), re.split(r": `|; |\.(?: |$)", self.answer.summary)[0]
+        said = said if len(said) <= LONG_TITLE else said.partition(", ")[0]
+        return f"{service}: {said[:1].lower() + said[1:]}" if service else said
+
+    @property
+    def verdict(self) -> str:
         return f"{self.answer.state} / {self.answer.cause}"
 
 
@@ -76,11 +95,13 @@ def gather(
     code: Path | None = None,
     checks: Mapping[str, Check] | None = None,
     patch: Patch | None = None,
+    host: str = "",
 ) -> Incident:
     """Everything about a bundle or a dump (a Path), or about pasted text (a str).
 
     Raises HangError where there is no stack. `checks` are verifications that are not in the bundle, `patch` a rewrite
-    that is not to be looked for. `code` is a source tree for a dump without source lines.
+    that is not to be looked for. `code` is a source tree for a dump without source lines. `host` is where the service
+    runs: no evidence names it.
     """
     struck: Counter[str] = Counter()
 
@@ -105,11 +126,16 @@ def gather(
     rows = tuple(tuple(map(clean, row)) for row in kernel_rows(evidence))
     answer = cleaned(answer, clean)
     tables = tuple((title, clean(words_of(one))) for title, one in done.items())
+    taken = str(manifest.get("taken", ""))
+    first = tuple((what, clean(words)) for what, words in first_asked(evidence, answer, taken, host))
     then = tuple(next_commands(answer, evidence, bool(done), "flame.svg" in dict(drawn), bool(diff)))
     return Incident(
         answer,
         name,
-        taken=str(manifest.get("taken", "")),
+        taken=taken,
+        host=host,
+        first=first,
+        prevention=tuple(map(clean, prevention(answer))),
         kept=source if isinstance(source, Path) else None,
         pictures=drawn,
         absent=absent,
@@ -174,6 +200,144 @@ def kept_checks(parts: Mapping[str, str]) -> dict[str, Check]:
 
 def words_of(check: Check) -> str:
     return pressure_table(check) if isinstance(check, Pressure) else table(check)
+
+
+# -- what a ticket asks first --------------------------------------------------------------------------
+
+# Of each state: whom it harms, and what helps now. A person decides it: nothing is done from here.
+HARM: dict[State, tuple[str, str]] = {
+    "deadlock": (
+        "What needs these threads never goes on: no time-out opens a ring.",
+        "Take the process out of the load balancer and restart it.",
+    ),
+    "loop-blocked": (
+        "No request to this process is served as long as its event loop waits.",
+        "Take the process out of the load balancer; restart it if what it waits for does not come.",
+    ),
+    "loop-busy": (
+        "Every request to this process waits until the computation lets the event loop go on.",
+        "Let other workers take the requests. It comes back when the computation ends; a restart loses what it has.",
+    ),
+    "exit-hang": (
+        "The process does not end: a deployment, or a restart, waits for it.",
+        "End it with SIGKILL once the work that it still does may be lost.",
+    ),
+    "startup-hang": (
+        "The process does not begin to serve.",
+        "Go back to the version that started, or bring up what it waits for.",
+    ),
+    "threadpool-exhausted": (
+        "Requests that need a thread, or a connection, of this pool wait; those that need none are served.",
+        "Restart the process to free the pool. A larger pool gives time, and repairs nothing.",
+    ),
+    "stopped": ("Nothing of this process runs.", "Whoever stopped it decides: kill -CONT lets it go on."),
+    "sync-worker-blocked": (
+        "This worker serves no other request meanwhile; other workers do.",
+        "Restart this worker alone, if its server has others.",
+    ),
+    "tasks-waiting": (
+        "The requests that wait here get no answer; others are served.",
+        "Restart the process to free them, or let clients give up: their requests do not end by themselves.",
+    ),
+    "inconclusive": ("Not known from this evidence.", "Keep this evidence, and look again while it hangs."),
+    "healthy": ("None is seen in this process.", "Nothing to do here: look in front of it, and at what it calls."),
+}
+APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(?:\(\))?$")
+ROUTE = re.compile(r"""\s*@[\w.]+\.(get|post|put|delete|patch|head|options|websocket|route)\(\s*[rf]?["']([^"']+)""")
+
+
+def first_asked(evidence: Evidence, answer: Diagnosis, taken: str, host: str) -> Iterator[tuple[str, str]]:
+    """Service, host, when, since when, who waits, which routes, whom it harms, what helps now."""
+    process, clients = answer.process, evidence.clients
+    port = f", port {', '.join(map(str, process.listening))}" if process.listening else ""
+    pid = f", pid {process.pid}" if process.pid else ""
+    yield "Service", f"{service_of(process) or 'not named in the evidence'}{port}{pid}"
+    yield "Host", host or "not in the evidence"
+    yield "Seen", taken or "the evidence does not say when"
+    oldest = max((clients and clients.waits) or (0.0,))
+    if oldest:
+        begun = before(taken, oldest)
+        yield "Since", f"{oldest:.0f} s earlier at least{begun and f', {begun}'}: the oldest request without an answer"
+    else:
+        yield "Since", "not known: no request is seen whose age the kernel tells"
+    yield "Waiting", "; ".join(who_waits(evidence)) or "no client is seen that waits"
+    routes = routes_of(evidence, answer)
+    yield "Routes", ", ".join(routes) if routes else "not seen in the evidence"
+    harm, helps = HARM[answer.state]
+    yield "Impact", harm
+    yield "Now", helps
+
+
+def service_of(process: Process) -> str:
+    """What it serves, by its command line, and by what: "app.main:app (uvicorn)"; "" where that is not known."""
+    words = process.command.split()
+    named = [word for word in words if APPLICATION.match(word)]
+    named += [after for word, after in zip(words, words[1:]) if word == "-m" and after != process.server]
+    named += [re.split(r"[/\\]", word)[-1] for word in words if word.endswith(".py")]
+    server = process.server or ""
+    return f"{named[0]} ({server})" if named and server else named[0] if named else server
+
+
+def before(taken: str, seconds: float) -> str:
+    """The moment so long before, "" where `taken` is none."""
+    try:
+        return (datetime.fromisoformat(taken) - timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return ""
+
+
+def who_waits(evidence: Evidence) -> Iterator[str]:
+    """How many requests have no answer, by the tasks; and how many clients wait, by the kernel."""
+    asked = [one for one in open_requests(scene_of(evidence)) if not one.job and one.outlook != "moved"]
+    if asked:
+        yield f"{len(asked)} open request{'s' * (len(asked) != 1)}, as its tasks show"
+    clients = evidence.clients
+    if clients is None:
+        return
+    for count, words in (
+        (len(clients.waits or ()), "without an answer for a second or longer"),
+        (clients.backlog, "not accepted"),
+        (clients.unread, "with bytes that nobody reads"),
+        (clients.abandoned, "gave up"),
+    ):
+        if count:
+            yield f"{count} client{'s' * (count != 1)} {words}"
+
+
+def routes_of(evidence: Evidence, answer: Diagnosis) -> list[str]:
+    """The routes that stand in the way, by the decorators above the functions in which threads and tasks wait."""
+    stacks = [answer.thread.frames] if answer.thread else []
+    stacks += [one.task.frames for one in open_requests(scene_of(evidence)) if not one.job]
+    frames = [frame for stack in stacks for frame in stack if is_application(frame)]
+    return list(dict.fromkeys(filter(None, (route_above(evidence, frame) for frame in frames))))
+
+
+def route_above(evidence: Evidence, frame: Frame) -> str:
+    """ "GET /stream" of the function that a frame stands in, if its decorator is among the lines that were kept."""
+    lines, number, below = evidence.sources.get(frame.file, {}), frame.line or 0, False
+    name = frame.function.rpartition(".")[2]
+    while number in lines:
+        found = ROUTE.match(lines[number])
+        if below and found:
+            return f"{found[1].upper()} {found[2]}"
+        if below and lines[number].strip()[:1] not in ("@", ")", "#") and not lines[number].startswith((" ", "\t")):
+            return ""
+        below = below or bool(re.match(rf"\s*(?:async )?def {re.escape(name)}\(", lines[number]))
+        number -= 1
+    return ""
+
+
+def prevention(answer: Diagnosis) -> Iterator[str]:
+    """What keeps it from coming back, once it is repaired."""
+    if answer.state in ("healthy", "inconclusive"):
+        return
+    if answer.remedy is not None and answer.remedy.by_hand:
+        yield answer.remedy.by_hand
+    if answer.remedy is not None and answer.remedy.snippet:
+        yield f"Copy the pattern snippets/{answer.remedy.snippet}: it does not wait in this way."
+    yield f"Let a test replay what hung: {ours('verify', '--url', 'HEALTH_URL')} fails where it hangs again."
+    if answer.role == "event-loop":
+        yield "Let snippets/loop_watchdog.py tell in production when the event loop is held."
 
 
 # -- the parts -----------------------------------------------------------------------------------------

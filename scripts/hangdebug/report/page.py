@@ -1,6 +1,8 @@
-"""An incident report as one HTML file that needs nothing else, and as Markdown.
+"""An incident report as one HTML file that needs nothing else, as Markdown for a ticket, and as JSON for tools.
 
-    write(gather(Path("evidence-4284")), Path("report"))     report.html, report.md, and the pictures that it names
+    write(gather(Path("evidence-4284")), Path("report"))     report.html, report.md, report.json, and the pictures
+
+The Markdown has its pictures drawn in letters, so that a paste keeps them.
 
 There is no script in the page, and its policy allows none: everything from the dump is escaped. Pictures are part of
 it; those drawn as SVG are there on a bare Python too. Colours follow the reader's theme, and the printer's.
@@ -25,12 +27,15 @@ from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.pressure import Check
+from hangdebug.report.flame import interactive
 from hangdebug.report.incident import Incident, gather
-from hangdebug.report.recording import SPEEDSCOPE, speedscope, write_files
-from hangdebug.report.text import facts, fenced, marked, plain, short
+from hangdebug.report.recording import SPEEDSCOPE, ZOOMED, speedscope, write_files
+from hangdebug.report.svg import at_night
+from hangdebug.report.text import as_dict, facts, fenced, json_text, marked, plain, short
 from hangdebug.report.text import inert as say
 
-STYLE = """
+STYLE = (
+    """
 :root { color-scheme: light dark; --ink: #1a1a1a; --soft: #595959; --paper: #ffffff; --edge: #d0d0d0; --code: #f5f5f5;
   --mark: #fdf0cc; --gone: #fbe3d6; --new: #dcebf5; --link: #005a94; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --paper: #16181c; --edge: #41454d;
@@ -43,6 +48,10 @@ h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; border-bottom: 1px solid var(--edg
 p, li { overflow-wrap: anywhere; }
 .answer { font-size: 1.1rem; border-left: .4rem solid #d55e00; padding: .2rem 0 .2rem 1rem; margin: .8rem 0; }
 .well { border-left-color: #009e73; }
+dl { display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: .3rem .8rem; margin: 1rem 0; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 30rem) { body { padding: 1rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  dd { margin-bottom: .5rem; } }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 figure { margin: 1rem 0 1.5rem; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; border-radius: 6px; }
@@ -69,7 +78,11 @@ a { color: var(--link); }
   figure, .answer { break-inside: avoid; }
   .code, .code div { white-space: pre-wrap; overflow: visible; width: auto; }
   details:not(.long)::details-content { content-visibility: visible; block-size: auto; } }
+@media screen and (prefers-color-scheme: dark) {
 """
+    + at_night(":root")
+    + "}\n"
+)
 NOTHING = "Nothing that looks like a secret was found."
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
 
@@ -81,33 +94,41 @@ def report(
     code: Path | None = None,
     checks: Mapping[str, Check] | None = None,
     patch: Patch | None = None,
-) -> tuple[Path, Path]:
-    """Gather and write: the paths of report.html and report.md. See gather() for the arguments. Raises HangError."""
-    return write(gather(source, code=code, checks=checks, patch=patch), out)
+    host: str = "",
+) -> tuple[Path, Path, Path]:
+    """Gather and write: the paths of report.html, report.md and report.json. See gather() for the arguments.
+
+    Raises HangError.
+    """
+    return write(gather(source, code=code, checks=checks, patch=patch, host=host), out)
 
 
-def write(incident: Incident, out: Path) -> tuple[Path, Path]:
-    """The reports, each picture as a file for the Markdown, and what was sampled, for speedscope.
+def write(incident: Incident, out: Path) -> tuple[Path, Path, Path]:
+    """The reports, each picture as a file to attach, and what was sampled, for speedscope.
 
     Every file is written whole or not at all. Raises CannotWrite where the folder cannot be written to.
     """
     files = {name: picture.data for name, picture in incident.pictures}
     if incident.stacks:
+        files[ZOOMED] = interactive(incident.stacks).encode("utf-8", "replace")
         files[SPEEDSCOPE] = json.dumps(speedscope(incident.stacks, incident.name, None), indent=1).encode()
     files["report.md"] = as_markdown(incident).encode("utf-8", "replace")
     files["report.html"] = as_html(incident, out).encode("utf-8", "replace")
+    files["report.json"] = as_json(incident).encode("utf-8", "replace")
     write_files(out, files)
-    return out / "report.html", out / "report.md"
+    return out / "report.html", out / "report.md", out / "report.json"
 
 
 def as_html(incident: Incident, out: Path | None = None) -> str:
     """The page; with `out`, the folder that it will lie in, it links to the evidence."""
     answer = incident.answer
     well = " well" if answer.state == "healthy" else ""
+    taken = f", taken {incident.taken}" if incident.taken else ""
     parts = [
         f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
-        f'<p class="soft">Confidence {answer.confidence:.2f}. {say(", ".join(facts(answer)))}. '
-        f"Evidence: {say(incident.name)}{say(f', taken {incident.taken}') if incident.taken else ''}.</p>",
+        f"<dl>{''.join(f'<dt>{say(what)}</dt><dd>{say(words)}</dd>' for what, words in incident.first)}</dl>",
+        f'<p class="soft"><strong>{say(incident.verdict)}</strong>, confidence {answer.confidence:.2f}. '
+        f"{say(', '.join(facts(answer)))}. Evidence: {say(incident.name)}{say(taken)}.</p>",
     ]
     parts += [picture.html() for _, picture in incident.pictures]
     parts += [f'<p class="soft">{say(words)}</p>' for words in incident.absent]
@@ -115,6 +136,7 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     parts += [listed(title, items) for title, items in lists(answer)]
     parts.append(titled("The repair", diff(incident.diff)) if incident.diff else "")
     parts += [titled(f"Verification: {name}", f"<pre>{say(words)}</pre>") for name, words in incident.checks]
+    parts.append(listed("So that it does not come back", incident.prevention))
     if incident.then:
         rows = [(f"<code>{say(command)}</code>", say(what)) for command, what in incident.then]
         parts.append(titled("What to run next", table(("command", "what for"), rows)))
@@ -251,14 +273,18 @@ def as_markdown(incident: Incident) -> str:
     answer, frame = incident.answer, incident.answer.blocking_frame
     taken = f", taken {incident.taken}" if incident.taken else ""
     lines = [
-        f"# {plain(incident.title)} (confidence {answer.confidence:.2f})",
+        f"# {plain(incident.title)}",
         "",
         plain(answer.summary),
         "",
+        *(f"- **{plain(what)}**: {plain(words)}" for what, words in incident.first),
+        "",
+        f"**{plain(incident.verdict)}**, confidence {answer.confidence:.2f}.",
         plain(f"{', '.join(facts(answer))}. Evidence: {incident.name}{taken}."),
     ]
-    for name, picture in incident.pictures:
-        lines += ["", f"![{plain(picture.alt)}]({name})", "", plain(picture.caption)]
+    for _, picture in incident.pictures:
+        if picture.text:
+            lines += ["", fenced(picture.text), "", plain(picture.caption)]
     lines += ["", *map(plain, incident.absent)] if incident.absent else []
     if incident.code and frame is not None:
         lines += [
@@ -284,6 +310,8 @@ def as_markdown(incident: Incident) -> str:
     lines += ["", "## The repair", "", fenced(incident.diff, "diff")] if incident.diff else []
     for name, words in incident.checks:
         lines += ["", f"## Verification: {plain(name)}", "", fenced(words)]
+    lines += ["", "## So that it does not come back", ""] if incident.prevention else []
+    lines += [f"- {plain(item)}" for item in incident.prevention]
     if incident.then:
         commands = "\n".join(f"{command}   # {what}" for command, what in incident.then)
         lines += ["", "## What to run next", "", fenced(commands, "sh")]
@@ -292,4 +320,34 @@ def as_markdown(incident: Incident) -> str:
         lines += ["", "## What the kernel says of each thread", "", fenced(rows)]
     struck = incident.struck or (NOTHING,)
     lines += ["", "## Struck out", "", *(f"- {plain(item)}" for item in struck)]
+    if incident.pictures:
+        names = ", ".join(name for name, _ in incident.pictures)
+        lines += ["", f"The pictures are in report.html, and beside it: {names}."]
     return printable("\n".join(lines)) + "\n"
+
+
+# -- as JSON -------------------------------------------------------------------------------------------
+
+
+def as_json(incident: Incident) -> str:
+    """The same for tools: `diagnosis` is the contract of version 1, `first` what a ticket asks first by its name."""
+    return (
+        json_text(
+            {
+                "schema_version": 1,
+                "title": incident.title,
+                "taken": incident.taken or None,
+                "host": incident.host or None,
+                "evidence": incident.name,
+                "first": {what.lower(): words for what, words in incident.first},
+                "diagnosis": as_dict(incident.answer),
+                "repair": incident.diff or None,
+                "verifications": dict(incident.checks),
+                "prevention": list(incident.prevention),
+                "next": [{"command": command, "what_for": what} for command, what in incident.then],
+                "pictures": [{"file": name, "alt": one.alt, "caption": one.caption} for name, one in incident.pictures],
+                "struck_out": list(incident.struck),
+            }
+        )
+        + "\n"
+    )

@@ -1,7 +1,7 @@
 """Pictures drawn by hand as SVG, so that a bare Python has them.
 
 There are no ids, no styles and no scripts in them, and the bytes are the same every time. A picture brings its own
-white card, so it reads alike on a light and on a dark page. All text in it is untrusted: it is escaped here and
+card: white, and dark on a dark page that says so with `at_night`. All text in it is untrusted: it is escaped here and
 nowhere else.
 """
 
@@ -26,7 +26,21 @@ from hangdebug.report.text import inert
 INK, FAINT, LINE, PAPER = "#1a1a1a", "#595959", "#d0d0d0", "#ffffff"
 ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, VERMILLION, PURPLE, GREY, PALE = "#0072b2", "#d55e00", "#cc79a7", "#4d4d4d", "#ececec"
-DARK = {BLUE, GREY, INK}  # on these, words are white
+HOLLOW = "#fff6d6"  # of what lies between two threads
+LIBRARY = "#d6ebf5"  # of a call that is not the application's
+BLACK, WHITE = "#000000", "#fefefe"  # words on a bar, whose colour is the same by day and by night
+DARK = {BLUE, GREY}  # on these, words are white
+# What each colour of the left becomes on a dark page. Bars keep theirs: they mean something.
+NIGHT = {
+    INK: "#e8e8e8",
+    FAINT: "#b0b0b0",
+    LINE: "#474c55",
+    PAPER: "#1d2025",
+    PALE: "#3a3f48",
+    GREY: "#767676",
+    HOLLOW: "#453a14",
+    LIBRARY: "#1e3d52",
+}
 SANS, MONO = "Helvetica, Arial, sans-serif", "DejaVu Sans Mono, Menlo, Consolas, monospace"
 WIDTH = 880
 SIZE = 12
@@ -35,11 +49,15 @@ EM = {SANS: 0.58, MONO: 0.61}  # the width of a letter, rather too much than too
 
 @dataclass(frozen=True)
 class Picture:
-    """Something to look at, as SVG or PNG. `alt` says it in words to who cannot see it, `caption` what to see in it."""
+    """Something to look at, as SVG or PNG. `alt` says it in words to who cannot see it, `caption` what to see in it.
+
+    `text` is the same drawn in letters, for where no picture can be shown; "" where a table says it.
+    """
 
     data: bytes
     alt: str
     caption: str
+    text: str = ""
 
     @property
     def is_png(self) -> bool:
@@ -71,6 +89,22 @@ def card(height: float, parts: Iterable[str], alt: str, width: float = WIDTH) ->
         f'width="{number(width)}" height="{number(height)}" role="img" aria-label="{escaped(alt)}" '
         f'font-family="{SANS}" font-size="{SIZE}">{back}{inner}</svg>'
     ).encode("utf-8", "replace")
+
+
+def at_night(scope: str) -> str:
+    """The style rules that turn the pictures below the selector `scope` dark."""
+    rules = [
+        f'{scope} svg [{what}="{day}"] {{ {what}: {night}; }}'
+        for day, night in NIGHT.items()
+        for what in ("fill", "stroke")
+    ]
+    charts = f"{scope} figure img {{ filter: invert(.89) hue-rotate(180deg); }}"  # drawn by matplotlib
+    return "\n".join([*rules, charts])
+
+
+def words_on(colour: str) -> str:
+    """The colour of words on a box of that colour: one that stays as it is where that does."""
+    return WHITE if colour in DARK else INK if colour in NIGHT else BLACK
 
 
 def box(

@@ -225,42 +225,61 @@ FOLDED = 2  # so many frames of libraries in a row are one line
 ROLES = {"event-loop": "event loop", "worker": "pool thread", "main": "main thread"}
 
 
+@dataclass(frozen=True)
+class Stack:
+    """Threads, or coroutines, that stand in the same place: who they are, what is known beside, the frames.
+
+    `fault` is whether the answer is about them, `rests` whether they wait for work.
+    """
+
+    head: str
+    beside: tuple[str, ...]
+    frames: tuple[Frame, ...]
+    fault: bool = False
+    rests: bool = False
+
+
 def as_stacks(evidence: Evidence, answer: Diagnosis, whole: bool = False) -> str:
     """Every stack of the last sample, each with the kernel's wait and its locks; `whole` folds no frame."""
     scene = scene_of(evidence)
-    groups: dict[object, list[View]] = {}
-    for view in scene.last:
-        groups.setdefault((view.thread.frames, view.role, *beside(scene, view, alike=True)), []).append(view)
-    tasks: dict[object, list[Task]] = {}
-    for task in evidence.later or evidence.tasks:
-        tasks.setdefault((task.frames, task.awaits and (task.awaits.kind, task.awaits.method)), []).append(task)
-    threads = groups.values()
-    blocks = [(importance(scene, group, answer), thread_block(scene, group, answer, whole)) for group in threads]
-    blocks += [(task_importance(same, answer), task_block(same, answer, whole)) for same in tasks.values()]
     bare = [thread for thread in evidence.snapshots[-1].threads if not thread.frames]
     lines = [", ".join(facts(answer)) + f": {counted(len(scene.last), 'thread')}", ""]
-    for _, block in sorted(blocks, key=lambda one: one[0]):
-        lines += [*block, ""]
+    for stack in stacks_of(scene, answer):
+        frames = (f"   {line}" for line in frame_lines(stack.frames, answer, whole))
+        lines += [stack.head, *(f"      {line}" for line in stack.beside), *frames, ""]
     lines += [f"{counted(len(bare), 'thread')} without a Python frame", ""] if bare else []
     return printable("\n".join(lines))
 
 
-def thread_block(scene: Scene, members: list[View], answer: Diagnosis, whole: bool) -> list[str]:
-    told = beside(scene, members[0], alike=len(members) > 1)
-    frames = frame_lines(members[0].thread.frames, answer, whole)
-    return [head(members), *(f"      {line}" for line in told), *(f"   {line}" for line in frames)]
+def stacks_of(scene: Scene, answer: Diagnosis, sample: int = -1) -> list[Stack]:
+    """All stacks of a sample, and those of coroutines that were read: equal ones once, the most telling first."""
+    groups: dict[object, list[View]] = {}
+    for view in scene.samples[sample]:
+        groups.setdefault((view.thread.frames, view.role, *beside(scene, view, alike=True)), []).append(view)
+    tasks: dict[object, list[Task]] = {}
+    for task in scene.evidence.later or scene.evidence.tasks:
+        tasks.setdefault((task.frames, task.awaits and (task.awaits.kind, task.awaits.method)), []).append(task)
+    found = [(importance(scene, group, answer), stack_of_threads(scene, group, answer)) for group in groups.values()]
+    found += [(task_importance(same, answer), stack_of_tasks(same, answer)) for same in tasks.values()]
+    return [stack for _, stack in sorted(found, key=lambda one: one[0])]
 
 
-def task_block(same: list[Task], answer: Diagnosis, whole: bool) -> list[str]:
+def stack_of_threads(scene: Scene, members: list[View], answer: Diagnosis) -> Stack:
+    first, told = members[0], beside(scene, members[0], alike=len(members) > 1)
+    fault = not importance(scene, members, answer)[0]
+    return Stack(head(members), told, first.thread.frames, fault, first.idle)
+
+
+def stack_of_tasks(same: list[Task], answer: Diagnosis) -> Stack:
     first, names = same[0], ", ".join(task.name for task in same[:SHOWN_IDS]) + (", ..." if same[SHOWN_IDS:] else "")
-    lines = [f"{len(same)} x  coroutine {names}"]
+    told = []
     if first.awaits and len(same) == 1:  # by its address a lock is known again in another stack
-        lines.append(f"      awaits {first.awaits} at {first.awaits.id:#x}")
+        told.append(f"awaits {first.awaits} at {first.awaits.id:#x}")
     elif first.awaits or first.waits_on:
-        lines.append(f"      awaits {first.awaits or first.waits_on}")
-    inside = dict.fromkeys(lock for task in same for lock in task.inside)
-    lines += [f"      inside of the lock at {lock:#x}" for lock in inside]
-    return lines + [f"   {line}" for line in frame_lines(first.frames, answer, whole)]
+        told.append(f"awaits {first.awaits or first.waits_on}")
+    told += [f"inside of the lock at {lock:#x}" for lock in dict.fromkeys(lock for one in same for lock in one.inside)]
+    fault = not task_importance(same, answer)[0]
+    return Stack(f"{len(same)} x  coroutine {names}", tuple(told), first.frames, fault)
 
 
 def counted(count: int, what: str) -> str:

@@ -8,11 +8,12 @@ from hangdebug.answer.diagnose import diagnose
 from hangdebug.answer.model import Diagnosis
 from hangdebug.errors import HangError
 from hangdebug.evidence import light as re
+from hangdebug.evidence.kernel import in_words
 from hangdebug.evidence.light import dataclass
-from hangdebug.evidence.model import Evidence
+from hangdebug.evidence.model import Evidence, Frame
 from hangdebug.report import svg
 from hangdebug.report.svg import Picture
-from hangdebug.report.thread_rows import IDLE, KINDS, OTHER, Cell, Row, idle, rows_of, stretches
+from hangdebug.report.thread_rows import IDLE, KINDS, OTHER, Cell, Row, idle, place, rows_of, stretches
 from hangdebug.scene.scene import Scene
 from hangdebug.scene.scene import scene as scene_of
 from hangdebug.scene.waits import drawing
@@ -29,9 +30,9 @@ ARROWS = {
     "loop": "run by",
     "task": "resumed by",
 }
-RING = "A ring: follow the thick arrows and you are back where you began. None of these threads goes on by itself."
-CHAIN = "A chain: follow the arrows to whoever has to move first."
-ALONE = "Where it stands, and what it waits for. The evidence names no single thread that holds it up."
+RING = "Follow the thick arrows and you are back where you began: none of these threads goes on by itself."
+CHAIN = "Follow the arrows to whoever has to move first."
+ALONE = "The evidence names no single thread that holds it up."
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,32 @@ def wait_graph(answer: Diagnosis) -> Picture:
     said = "; ".join(map(str, edges)) or f"{nodes[0].head} waits: {nodes[1].words}"
     names = f"{drawing(edges)}" if edges else nodes[0].head
     alt = f"Graph of waits, {'a ring' if ring else 'a chain'}: {names}. {said}"
-    return Picture(svg.card(height, parts, alt, width), alt, RING if ring else CHAIN if edges else ALONE)
+    read = RING if ring else CHAIN if edges else "" if answer.state == "loop-busy" else ALONE
+    caption = f"{gist(answer)} {read}".rstrip()
+    return Picture(svg.card(height, parts, alt, width), alt, caption, graph_in_letters(nodes, ring))
+
+
+def graph_in_letters(nodes: Sequence[Node], ring: bool) -> str:
+    lines = []
+    for node in nodes:
+        lines.append(f"[{node.head}]{node.words and f'  {node.words}'}")
+        lines += [f"   | {node.label}", "   v"] if node.label and (ring or node is not nodes[-1]) else []
+    return "\n".join([*lines, *([f"[{nodes[0].head}], again: a ring"] if ring else [])])
+
+
+def gist(answer: Diagnosis) -> str:
+    """What both pictures of an answer show, in the one sentence with which their captions begin."""
+    frame, thread = answer.blocking_frame, answer.thread
+    if answer.state == "healthy":
+        return "Nothing hangs."
+    if thread is None:
+        return f"No thread is known to hang: {answer.state}."
+    if is_ring(answer):
+        return f"A ring of waits: {drawing(answer.waits_for)}."
+    where = place(Frame(frame.function, frame.file, frame.line)) if frame else place(thread.frames[0])
+    who = thread.name or "A thread"
+    role = ", the event loop," if answer.role == "event-loop" else ""
+    return f"{who}{role} {'computes' if answer.state == 'loop-busy' else 'waits'} in {where}: {answer.cause}."
 
 
 def is_ring(answer: Diagnosis) -> bool:
@@ -144,7 +170,7 @@ def arrow_between(node: Node, start: tuple[int, int], end: tuple[int, int], ring
 
 def box_of(node: Node, place: tuple[int, int], ring: bool) -> str:
     x, y = corner(place)
-    fill, edge = (svg.PAPER, svg.BLUE) if node.thread else ("#fff6d6", svg.GREY)
+    fill, edge = (svg.PAPER, svg.BLUE) if node.thread else (svg.HOLLOW, svg.GREY)
     radius, thick, title = 4 if node.thread else 22, 2.5 if ring else 1.5, f"{node.head}: {node.words}"
     shape = svg.box(x, y, BOX, HEIGHT, fill, edge, radius, thick, not node.sure, title)
     head = svg.text(x + 14, y + 22, node.head, BOX - 22, bold=True)
@@ -171,7 +197,7 @@ def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture
     rows, hidden = fitting(rows_of(scene, answer, columns))
     if not rows:
         raise HangError("There is no thread to draw.", answer.summary)
-    alt = in_words(rows, hidden, sum(len(sample) > 0 for sample in scene.samples))
+    alt = told(rows, hidden, sum(len(sample) > 0 for sample in scene.samples))
     parts, y = heading(times(scene.evidence, columns)), float(TOP)
     for row in rows:
         tall = LOOP_ROW if row.loop or row.fault else ROW
@@ -180,8 +206,25 @@ def timeline(seen: Evidence | Scene, answer: Diagnosis | None = None) -> Picture
     if hidden:
         parts.append(svg.text(14, y + 15, f"and {hidden} more threads, in other places", svg.WIDTH - 28, svg.FAINT))
         y += ROW
-    colours, height = legend(rows, y + 10)
-    return Picture(svg.card(y + 10 + height, parts + colours, alt), alt, caption(rows, answer, len(columns)))
+    lettered = any(">" + kind.letter + "<" in part for kind in KINDS if kind.letter for part in parts)
+    colours, height = legend(rows, y + 10, lettered)
+    said = f"{gist(answer)} {how_it_looks(rows, len(columns))}".rstrip()
+    drawn = timeline_in_letters(rows, hidden, times(scene.evidence, columns))
+    return Picture(svg.card(y + 10 + height, parts + colours, alt), alt, said, drawn)
+
+
+def timeline_in_letters(rows: Sequence[Row], hidden: int, moments: Sequence[str]) -> str:
+    """A line a row: its name, a letter a sample, and what it does last; `->` is before the thick edges."""
+    width, wide = max(len(row.label) for row in rows), 4 if len(moments) <= 10 else 1
+    lines = [f"   {'thread':{width}}  {moments[0]} ... {moments[-1]}" if moments[1:] else f"   {'thread':{width}}"]
+    for row in rows:
+        bars = "".join((one.kind.letter or "." if one else " ") * wide for one in row.cells)
+        last = next(one for one in reversed(row.cells) if one)
+        does = f"{row.count} x {last.words}" if row.count > 1 and last.kind is not IDLE else last.words
+        lines.append(f"{'->' if row.fault else '  '} {row.label:{width}}  {bars}  {does}")
+    there = [kind for kind in KINDS if any(one and one.kind is kind for row in rows for one in row.cells)]
+    lines += [f"   and {hidden} more threads, in other places"] if hidden else []
+    return "\n".join([*lines, "   " + ", ".join(f"{kind.letter or '.'} {kind.name}" for kind in there)])
 
 
 def spread(count: int) -> list[int]:
@@ -238,9 +281,10 @@ def bar(row: Row, one: Cell, x: float, y: float, width: float, height: float) ->
     hang = row.fault and one.kind is not IDLE
     edge = svg.INK if hang else svg.GREY if one.kind is OTHER else "none"
     thick, dashed = 2.5 if hang else 1, one.kind is OTHER and not hang
-    title = f"{row.label}: {one.words}"
+    means = in_words(one.words.partition(" ")[0])  # where the kernel's word is all that is known
+    title = f"{row.label}: {one.words}{means and f' ({means})'}"
     parts = [svg.box(x, y, width, height, one.kind.colour, edge, 3, thick, dashed, title)]
-    ink = svg.PAPER if one.kind.colour in svg.DARK else svg.INK
+    ink = svg.words_on(one.kind.colour)
     words = f"{row.count} x {one.words}" if row.count > 1 and one.kind is not IDLE else one.words
     middle, room = y + height / 2 + 4, width - 12
     if room > WORDS_ROOM:
@@ -250,22 +294,26 @@ def bar(row: Row, one: Cell, x: float, y: float, width: float, height: float) ->
     return parts
 
 
-def legend(rows: Sequence[Row], y: float) -> tuple[list[str], float]:
-    """What the colours and letters mean, of those that are there; and its height."""
+def legend(rows: Sequence[Row], y: float, lettered: bool) -> tuple[list[str], float]:
+    """What the colours and letters mean, of those that are there; and its height. Each letter stands on its colour."""
     there = {one.kind for row in rows for one in row.cells if one}
     x, height = 14.0, 34.0
     parts: list[str] = []
     for kind in (kind for kind in KINDS if kind in there):
-        words = f"{kind.letter}  {kind.name}".strip() if kind.letter else kind.name
-        if x + svg.wide(words) + 40 > svg.WIDTH:
+        if x + svg.wide(kind.name) + 44 > svg.WIDTH:
             x, y, height = 14.0, y + 20, height + 20
-        parts.append(svg.box(x, y, 14, 14, kind.colour, svg.GREY, radius=2, dashed=kind is OTHER))
-        parts.append(svg.text(x + 20, y + 11, words, 200, svg.INK))
-        x += svg.wide(words) + 40
+        parts.append(svg.box(x, y, 16, 16, kind.colour, svg.GREY, radius=2, dashed=kind is OTHER))
+        parts.append(svg.text(x + 8, y + 12, kind.letter, 16, svg.words_on(kind.colour), 11, anchor="middle"))
+        parts.append(svg.text(x + 22, y + 12, kind.name, 200, svg.INK))
+        x += svg.wide(kind.name) + 44
+    if lettered:
+        said = "A letter stands for the words of the legend, in a bar that has no room for them."
+        parts.append(svg.text(14, y + 34, said, svg.WIDTH - 28, svg.FAINT, 11))
+        height += 20
     return parts, height
 
 
-def in_words(rows: Sequence[Row], hidden: int, samples: int) -> str:
+def told(rows: Sequence[Row], hidden: int, samples: int) -> str:
     """The picture for who does not see it."""
     lines = [
         f"{row.label}: {', then '.join(dict.fromkeys(one.words for one in row.cells if one))}" for row in rows[:12]
@@ -275,19 +323,18 @@ def in_words(rows: Sequence[Row], hidden: int, samples: int) -> str:
     return f"Timeline of {threads} over {moments}. {'. '.join(lines)}."
 
 
-def caption(rows: Sequence[Row], answer: Diagnosis, columns: int) -> str:
-    """What to see in the picture."""
+def how_it_looks(rows: Sequence[Row], columns: int) -> str:
+    """Where in the timeline that is to be seen."""
     faults = [row for row in rows if row.fault]
-    rests = ", and idle" if idle(rows[0].cells) else ""
-    loop = f"The event loop is the top row{rests}" if rows[0].loop else ""
     if not faults:
         moves = " A row of several bars moves on." if any(len(stretches(row.cells)) > 1 for row in rows) else ""
-        why = "nothing hangs" if answer.state == "healthy" else answer.state
-        return f"{loop or 'There is no event loop here'}. No bar has a dark edge: {why}.{moves}"
+        rests = "The event loop, the top row, is idle. " if rows[0].loop and idle(rows[0].cells) else ""
+        return f"{rests}No bar has a thick edge.{moves}"
     bars = stretches(faults[0].cells)
     solid = "one solid bar" if len(bars) == 1 and columns > 1 else "a bar"
-    prefix = f"{loop}. " if loop else ""
-    who = "The event loop, the top row," if faults[0].loop else f"{prefix}The hang, {faults[0].label},"
-    rest = f" The other dark edges, {len(faults) - 1}, belong to it." if faults[1:] else ""
+    row = "top row" if faults[0] is rows[0] else f"row {faults[0].label}"
+    if faults[1:]:
+        return f"In the timeline these are the {len(faults)} rows with a thick edge."
     late = " One sample is one moment: it does not show that it stays there." if columns == 1 else ""
-    return f"{who} is {solid} with a dark edge: {bars[-1][2].words}.{rest}{late}"
+    moved = " It moved between the samples." if len(bars) > 1 else ""
+    return f"In the timeline it is {solid} with a thick edge, in the {row}.{moved}{late}"

@@ -93,23 +93,25 @@ def runtime_in(pid: int, kind: Kind, file: MappedFile, image: Image | None, serv
                     version = f"{number >> 24 & 0xFF}.{number >> 16 & 0xFF}"
                 if "_PyRuntime" in image.defined:
                     at = image.defined["_PyRuntime"] + moved
-                    interpreters = count_interpreters(memory, at, version or "")
+                    found = interpreters_in(memory, at, version or "")
+                    interpreters = None if found is None else len(found)
         except Unreadable:
             pass
     return Runtime(kind, file, version, at, server, interpreters)
 
 
-def count_interpreters(memory: Memory, runtime: int, version: str) -> int | None:
-    """How many interpreters it has now; None for a Python that keeps them elsewhere."""
+def interpreters_in(memory: Memory, runtime: int, version: str) -> list[int] | None:
+    """Where its interpreters are now, the newest first; None for a Python that keeps them elsewhere."""
     first, following = FIRST_INTERPRETER.get(version), 0
     if memory.read(runtime, len(SAYS_ITS_OFFSETS)) == SAYS_ITS_OFFSETS:
         first, following = memory.word(runtime + FIRST_SAID), memory.word(runtime + NEXT_SAID)
     if first is None:
         return None
-    count, at = 0, memory.word(runtime + first)
-    while at and count < MOST_INTERPRETERS:
-        count, at = count + 1, memory.word(at + following)
-    return count
+    found, at = list[int](), memory.word(runtime + first)
+    while at and len(found) < MOST_INTERPRETERS:
+        found.append(at)
+        at = memory.word(at + following)
+    return found
 
 
 def images_of(pid: int) -> Iterator[tuple[MappedFile, Image | None]]:
