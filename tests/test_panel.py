@@ -442,7 +442,13 @@ def test_colours_are_the_themes_or_stand_on_both(panel):
     for rule in re.findall(r"[{;]\s*([\w-]+): ([^;}]+)", STYLE):
         name, value = rule
         if name == "color":
-            assert "var(--jp" in value or value in ("inherit", "#009e73", "#d55e00", "#b37700", "#b5578f"), rule
+            assert value.startswith(("var(--jp", "var(--hang-soft")) or value in (
+                "inherit",
+                "#009e73",
+                "#d55e00",
+                "#b37700",
+                "#b5578f",
+            ), rule
         if name == "background" and "#" in value:
             pytest.fail(f"{rule} hides a theme's ground")
 
