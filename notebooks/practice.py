@@ -309,10 +309,12 @@ def silent(connection: socket.socket, seconds: float = 1.0) -> bool:
 
 
 def request(url: str, path: str, timeout: float) -> socket.socket:
-    """Send a GET and return the connection, still open."""
+    """Send a GET, or what `path` says whole, as `POST /orders {"id": 7}`; the connection, still open."""
     host, port = url.rpartition("/")[2].split(":")
+    verb, path, body = ("GET", path, "") if path.startswith("/") else path.split(" ", 2)
+    sent = f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n" if body else ""
     connection = socket.create_connection((host, int(port)), timeout)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    connection.sendall(f"{verb} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{sent}\r\n{body}".encode())
     return connection
 
 

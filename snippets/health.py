@@ -5,6 +5,7 @@
 
 Use when   something restarts or routes by a health check. Liveness: 200 as long as the loop turns; no answer
            is the sign to restart. Readiness: 503 while the service is overloaded or about to stop.
+           The repository's deploy/liveness.sh asks it, and keeps a bundle before anybody restarts.
 Not when   liveness is to check the database: an outage there would restart every healthy process.
 Costs      a task that wakes 10 times a second. The routes are `async def`: a `def` route needs a thread.
 Python     3.9 and later, AnyIO 4, FastAPI.

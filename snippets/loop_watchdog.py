@@ -78,3 +78,15 @@ def stack_of(task: asyncio.Task[Any]) -> str:
         if type(step).__name__.startswith("async_generator_"):  # of one of its steps: it knows which
             step = next((each for each in gc.get_referents(step) if hasattr(each, "ag_frame")), None)
     return f"Stack for {task!r} (most recent call first):\n" + "".join(reversed(lines))
+
+
+if __name__ == "__main__":  # a demonstration: what it writes goes to standard error
+
+    async def demonstrate() -> None:
+        async with watchdog(limit=0.3):
+            await asyncio.sleep(0.1)
+            time.sleep(1)  # the stall
+            await asyncio.sleep(0.1)
+
+    asyncio.run(demonstrate())
+    print("the loop stalled for 1 s, and the process has said where")

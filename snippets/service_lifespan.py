@@ -77,3 +77,15 @@ async def services(app: FastAPI) -> AsyncIterator[None]:
         if not all([await each.ended(until) for each in running]):
             threading.Timer(LAST_RESORT, os._exit, [1]).start()
         log.info("services: all done")
+
+
+if __name__ == "__main__":  # a demonstration
+
+    async def demonstrate() -> None:
+        app = FastAPI()
+        async with services(app):
+            left = asyncio.ensure_future(app.state.reports.render("sales"))
+            await asyncio.sleep(0.3)
+        print("stopped; the report that was under way:", await left)
+
+    asyncio.run(demonstrate())

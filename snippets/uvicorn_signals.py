@@ -78,3 +78,19 @@ async def until(closing: asyncio.Event, items: AsyncGenerator[Item, None]) -> As
             await asyncio.wait({step}, timeout=1)
         else:
             await items.aclose()
+
+
+if __name__ == "__main__":  # a demonstration
+
+    async def ticks() -> AsyncGenerator[int, None]:
+        for number in range(1000):
+            yield number
+            await asyncio.sleep(0.1)
+
+    async def demonstrate() -> None:
+        signal.signal(signal.SIGTERM, lambda number, frame: None)  # in place of the server's
+        async with told_to_stop() as closing:
+            asyncio.get_running_loop().call_later(0.25, signal.raise_signal, signal.SIGTERM)
+            print("read until SIGTERM:", [number async for number in until(closing, ticks())])
+
+    asyncio.run(demonstrate())

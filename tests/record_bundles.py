@@ -332,9 +332,10 @@ def record(shot: Shot, python: str, last: bool) -> dict[str, Any]:
 
 @contextmanager
 def loaded(hung: zoo.Hung) -> Iterator[None]:
-    """A healthy server is looked at under its load, and must answer meanwhile, as in test_healthy.py."""
+    """A healthy server is looked at under its load, and must answer meanwhile, as in test_healthy.py; a program that
+    serves nobody only has to run on."""
     with ExitStack() as stack:
-        if hung.truth.state == "healthy":
+        if hung.truth.state == "healthy" and not hung.truth.ready:
             stack.enter_context(test_healthy.answering(hung.url + (hung.truth.control or "/health")))
             stack.enter_context(test_healthy.asked(hung.url, hung.truth.load))
         yield

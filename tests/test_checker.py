@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from hangdebug import cli
+from hangdebug.errors import BadRequest
 from hangdebug.repair import scan, settings
 from hangdebug.repair.rules import RULES
+from hangdebug.report.text import explanation_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SLEEPS = "import time\nasync def f():\n    time.sleep(1)\n"
@@ -65,9 +67,10 @@ def test_each_rule_has_a_code_of_its_own_and_a_page(fix) -> None:
         (rule.code, rule.id) for rule in RULES
     )
     for rule in RULES:
-        assert fix("--explain", rule.code).out == fix("--explain", rule.id).out
-        assert rule.page.strip() in fix("--explain", rule.code).out
-    assert fix("--explain", "HNG999").status == 2
+        assert explanation_of(rule.code) in explanation_of(rule.id)
+        assert all(line.strip() in explanation_of(rule.code) for line in rule.page.split("\n"))
+    with pytest.raises(BadRequest, match="HNG999 is no cause"):
+        explanation_of("HNG999")
 
 
 # -- what is chosen ----------------------------------------------------------------------------------------

@@ -26,9 +26,10 @@ import generate
 SKILL, README, CLI = ROOT / "SKILL.md", ROOT / "README.md", ROOT / "docs" / "cli.md"
 INDEX = ROOT / "docs" / "README.md"
 CARRY_ON = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/architecture.md")]
-CARRY_ON += [INDEX, ROOT / "docs" / "comparison.md"]
+CARRY_ON += [INDEX, *(ROOT / "docs" / name for name in ("comparison.md", "fleet.md"))]
+CARRY_ON += sorted((ROOT / "docs" / "where").glob("*.md"))
 PAGES = [SKILL, README, *CARRY_ON, *sorted((ROOT / "references").glob("*.md"))]
-PATH = re.compile(r"(?<![\w/$.-])(?:scripts|references|snippets|notebooks|tests|tooling|docs)/[\w./-]*\w/?")
+PATH = re.compile(r"(?<![\w/$.-])(?:scripts|references|snippets|notebooks|tests|tooling|docs|deploy)/[\w./-]*\w/?")
 INVENTED = re.compile(r"your[_-](?:cause|state|format|rule)")  # what the reader is told to make
 # Commands that the tests below do not run as they stand, and why.
 ASIDE = {

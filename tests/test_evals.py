@@ -75,13 +75,17 @@ def test_what_a_case_demands_is_how_its_server_was_built(case):
         assert "with ThreadPoolExecutor" in line
         return
     paste = None if live else stage.PASTES[Path(case["files"][0]).name]
-    truth = zoo.truth(live.partition(":")[2]) if live else zoo.server_of(stage.TESTS / "dumps" / paste.dump)
+    if paste and paste.built:
+        truth = zoo.truth_in(HERE / paste.built)
+    else:
+        truth = zoo.truth(live.partition(":")[2]) if live else zoo.server_of(stage.TESTS / "dumps" / paste.dump)
     assert truth.state in check(case, "state")["any_of"]
     if check(case, "cause"):
         assert check(case, "cause")["any_of"] == [truth.cause]
-    for place in check(case, "frame")["any_of"] if check(case, "frame") else ():
+    for place in (place for one in case["checks"] if one["rule"] in ("frame", "found_by") for place in one["any_of"]):
         file, line = place.split(":")
-        assert int(line) in [number for name, number in truth.marked if name == file or len(truth.marked) == 1]
+        alone = len({name for name, _ in truth.marked}) == 1
+        assert int(line) in [number for name, number in truth.marked if name == file or alone]
 
 
 def test_a_staged_source_keeps_its_lines_and_loses_what_it_is_built_for():
@@ -100,9 +104,12 @@ WORDS = {
     "threadpool-exhausted": "The thread pool is exhausted",
     "healthy": "Nothing is stuck in this process",
     "exit-hang": "The process does not exit",
+    "tasks-waiting": "A coroutine waits for what never comes",
+    "deadlock": "It is a deadlock: each holds what the other wants",
     "executor-shutdown": "it joins the pool's threads in ThreadPoolExecutor.shutdown (executor-shutdown)",
     "lock": "it waits for a lock",
     "threadpool-limit": "every thread of the pool waits (threadpool-limit)",
+    "queue": "a bounded queue is full",
     "gc": "a finaliser, `__del__`, joins a thread",
     "interpreter-exit": "on its way out, at interpreter exit, it joins a thread",
     "none": "the loop is idle",
@@ -117,6 +124,10 @@ NOTES = {
     "a-dump-that-cannot-say": "The dump does not show what the line waits for. Next: `hang.py "
     "capture --port 8000 --zip` on the host.",
     "paste-pstree": "A list of tasks cannot show threads. Next: `py-spy dump --pid PID`.",
+    "leaked-permit": "The path that raises HTTPException leaves without a release.",
+    "lock-order": "The two routes take the locks in opposite orders, at service.py:40 and at service.py:48.",
+    "consumer-without-requests": "The producer waits in put, behind it.",
+    "eight-ranks": "Process 5286 is the odd one, in training.py:17; the seven others are at the barrier.",
     "verify-the-fix": "Ten streams were cut off, and each probe was answered.",
 }
 
@@ -169,7 +180,30 @@ ANSWER = (
 DIAGNOSE = "python3 skill/scripts/hang.py diagnose --port 8000 --save evidence-before-restart"
 REFUSAL = "hang.py: The kernel does not let you attach to process 4284.\nNext: sudo python hang.py capture --pid 4284"
 REPAIRED = (ROOT / "snippets" / "stream_executor.py").read_text()
+IMPORT = "POST /imports\n\n" + json.dumps({"rows": list("123456789")})
+PUT = "A coroutine waits for what never comes: the queue is full (queue). Open service.py:46."
 GOOD = {
+    "leaked-permit": [
+        say("I look.", bash(DIAGNOSE)),
+        say(f"{WORDS['tasks-waiting']}: a permit of a semaphore, at service.py:33. {NOTES['leaked-permit']}"),
+    ],
+    "lock-order": [say("I look.", bash(DIAGNOSE)), say(f"{WORDS['deadlock']}. {NOTES['lock-order']}")],
+    "post-that-hangs": [
+        say("I look.", bash(DIAGNOSE)),
+        say(PUT, bash("cp -r app copy"), {"tool": "Edit", "command": "copy/service.py"}),
+        say(
+            "I replay it.",
+            bash(f"cat > import.http <<'END'\n{IMPORT}\nEND"),
+            bash("hang.py verify --url http://h/health --request import.http --times 20", "PASSED: all"),
+        ),
+        say(f"{PUT} The copy answers the very request."),
+    ],
+    "consumer-without-requests": [
+        say("I look.", bash("hang.py diagnose --pid 4284 --save evidence-before-restart")),
+        say(
+            f"{WORDS['tasks-waiting']}: an event, a lock's kin, at service.py:26. {NOTES['consumer-without-requests']}"
+        ),
+    ],
     "live-lock": [
         say("I look.", bash(DIAGNOSE)),
         say("The event loop is blocked: it waits for a lock at service.py:48."),
@@ -308,6 +342,8 @@ BAD = {
         ),
         "replayed",
     ),
+    "it replays another request": lambda: (*instead("post-that-hangs", '\\"8\\", \\"9\\"', '\\"8\\"'), "replayed"),
+    "it tells the cause last": lambda: (*also("post-that-hangs", *[bash("ps -ef")] * 3), "found_by"),
     "its proof failed": lambda: (*instead("verify-the-fix", "PASSED: all", "FAILED: 4 of 16"), "replayed"),
     "it wanders": lambda: (*also("bundle-only", *[bash("ps -ef")] * 6), "at_most"),
     "it takes long": lambda: (*also("live-lock", {**bash("py-spy record --duration 200"), "seconds": 200}), "within"),
@@ -589,12 +625,16 @@ def test_the_command_writes_what_skill_creator_reads(tmp_path):
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("name", ["live-lock", "one-of-two-workers", "bundle-only"])
+@pytest.mark.parametrize(
+    "name",
+    ["live-lock", "one-of-two-workers", "bundle-only", "leaked-permit", "lock-order", "consumer-without-requests"],
+)
 def test_a_staged_case_is_answered_by_one_command(name, tmp_path):
     case = NAMED[name]
     with stage.staged(case, tmp_path) as prompt:
-        port = re.search(r"port (\d+)", prompt)
-        arguments = ["--port", port[1], "--save", "evidence"] if port else ["evidence.zip"]
+        asked = re.search(r"(port|process) (\d+)", prompt)
+        option = {"port": "--port", "process": "--pid"}[asked[1]] if asked else ""
+        arguments = [option, asked[2], "--save", "evidence"] if asked else ["evidence.zip"]
         output = diagnosed(*arguments, cwd=tmp_path)
     answer = json.loads(output)
     words = f"{worded(answer, case)} It is process {answer['process']['pid']}."

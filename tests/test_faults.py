@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hangdebug.answer.diagnose import diagnose, worst
-from hangdebug.capture import bundle, proc, pyspy
+from hangdebug.capture import bundle, proc, processes, pyspy
 from hangdebug.capture.processes import Target, on_port, resolve
 from hangdebug.errors import NoProcess, NotPython
 from hangdebug.evidence.bundle import read_bundle
@@ -138,6 +138,46 @@ def test_a_process_of_another_user_is_told_with_the_line_for_root() -> None:
     if "Permission denied" in done.stderr and "hang.py:" not in done.stderr:
         pytest.skip("The other user may not read this tree. Next: move it out of the home folder")
     assert done.returncode == 2 and "does not let you attach" in done.stderr and "sudo " in done.stderr, done.stderr
+
+
+HIDES = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+RESOLVES = """
+import os, sys
+sys.path[0] = sys.argv[1]
+from hangdebug.capture.processes import resolve
+from hangdebug.errors import HangError
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+for pid in map(int, sys.argv[2:]):
+    try:
+        print("seen", resolve(pid))
+    except HangError as error:
+        print(error)
+    print("----")
+"""
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_process_that_proc_hides_is_told_from_one_that_has_ended() -> None:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("It takes root to mount another /proc. Next: sudo make test")
+    with running(SLEEPS) as target:
+        command = [sys.executable, "-c", RESOLVES, HANG.parent, target.pid, (1 << 22) - 1]
+        command = ["unshare", "--mount", "sh", "-c", HIDES, "sh", *map(str, command)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "mount" in done.stderr:
+        pytest.skip(f"/proc cannot be mounted here: {done.stderr}")
+    hidden, _, ended = done.stdout.partition("----")
+    assert "hidepid" in hidden and "sudo" in hidden and "is not running" in ended, done.stdout + done.stderr
+
+
+def test_where_there_is_no_proc_that_is_said_and_not_that_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "has_proc", lambda: False)
+    with pytest.raises(NoProcess) as caught:
+        resolve((1 << 22) - 1)
+    assert ("/proc is not mounted" in caught.value.why) == (sys.platform == "linux")
 
 
 def test_a_machine_without_proc_is_read_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:

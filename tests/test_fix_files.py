@@ -59,7 +59,7 @@ def test_the_diff_is_one_that_tools_apply(app: Path, tool: tuple, end: str, newl
     path = app.with_name(name)
     path.write_bytes((BAD + tail).replace("\n", newline).encode())
     text = fix.diff(fix.propose(path))
-    assert text.startswith(f"--- a/{name}")
+    assert text.startswith("# stays: line 4: ") and f"\n--- a/{name}" in text
     flags = ["--binary"] if tool[0] == "patch" else []
     subprocess.run([*tool, *flags], input=text.encode(), check=True, cwd=app.parent, capture_output=True)
     assert path.read_bytes() == (GOOD + tail).replace("\n", newline).encode()

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = architecture.ORDER
 NOT_BARE = {"capture", "triage"}  # these need more than the standard library
 # And these for some of what they do, inside of a function.
-DRAWS = {"report": {"matplotlib"}, "fleet": {"dask", "fsspec"}}
+DRAWS = {"report": {"matplotlib"}, "fleet": {"dask", "fsspec"}, "mcp_face": {"mcp"}}
 FLOORS = 18  # imports above imports, at most: print with `pytest -s`
 OPAQUE = {  # names that a stranger has to open
     *("held", "pending", "phases", "enders", "local", "live", "parts", "accepting", "own_tools", "linked"),

@@ -149,8 +149,16 @@ def test_who_was_sent_nothing_since_it_asked_is_counted() -> None:
         rows = [line.split() for line in proc.copy_answers(os.getpid(), (port,)).splitlines()[1:]]
         for one in (silent, asking, answered, *accepted):
             one.close()
-    seen = [(str(port), False), (str(port), True), ("peer", False)]  # the last is the client that was answered
+    seen = [(str(port), False), (str(port), True), ("peer", False), ("peer", False)]  # the last two are the clients
     assert sorted((row[0], row[2] == "-1") for row in rows) == seen
+    peers = sorted((row[1] == "-1", row[3]) for row in rows if row[0] == "peer")
+    assert peers == [(False, f"127.0.0.1:{port}"), (True, f"127.0.0.1:{port}")]  # the one that asked has had no answer
+
+
+def test_a_peer_owes_an_answer_that_has_sent_nothing_since_it_was_asked() -> None:
+    rows = "peer\t-1\t9000\t10.1.2.3:443\npeer\t8000\t5000\t[fd00::5]:80\npeer\t4000\t5000\t10.1.2.4:443\n"
+    found = kernel.with_answers(Clients(open=1), rows + "peer\t-1\t20\t10.1.2.5:443\npeer\t-1\t-1\t\npeer\n")
+    assert found.owing == (("10.1.2.3:443", 9.0), ("[fd00::5]:80", 5.0)) and found.heard == 4.0
 
 
 def test_it_is_known_when_a_peer_was_last_heard_of() -> None:

@@ -410,6 +410,30 @@ def test_the_threads_of_all_interpreters_are_read_where_the_process_says_where_t
     assert [frame.name for frame in inner.frames[-3:]] == ["run", "_bootstrap_inner", "_bootstrap"]
 
 
+WAITS_IN_MAIN = """
+import asyncio
+try:
+    import _xxsubinterpreters as several
+except ImportError:
+    import _interpreters as several
+one = several.create()
+async def main():
+    asyncio.create_task(asyncio.Event().wait(), name="in the main one")
+    await asyncio.sleep(0.1)
+    print("READY", flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("path", zoo_matrix.found_pythons())
+def test_the_tasks_of_all_interpreters_are_read(path: str) -> None:
+    with running(path, "-c", WAITS_IN_MAIN) as server:
+        found = tasks_of(server.pid)
+    assert "in the main one" in [task.name for task in found.tasks], found.note
+
+
 @pytest.mark.live
 @pytest.mark.parametrize("path", SAYS_WHERE)
 def test_a_stack_from_memory_is_the_one_of_pyspy(path: str) -> None:

@@ -156,6 +156,15 @@ def test_a_server_with_one_thread_and_no_pause_is_stuck_only_if_it_accepts_nobod
     assert judged(replace(evidence, accepted=None)).state == "inconclusive"
 
 
+def test_a_request_that_goes_round_a_loop_of_its_own_has_no_answer_all_the_same() -> None:
+    evidence = recorded("asks_again")
+    answer, clients = judged(evidence), evidence.clients
+    assert answer.state == "healthy" and answer.confidence <= 0.6 and "goods" in answer.summary
+    assert clients is not None and clients.waits
+    young = replace(evidence, clients=replace(clients, waits=(3.0,)))
+    assert judged(young).confidence > 0.6 and seconds_until_long(scene(young)) == 2.0
+
+
 def test_a_busy_loop_is_named_by_the_function_that_all_samples_share_whatever_the_last_one_shows() -> None:
     evidence = recorded("cpu_bound")
     frames = {
@@ -190,6 +199,9 @@ def test_a_request_is_accused_by_how_long_nobody_has_answered_it() -> None:
     assert judged(evidence).state == "tasks-waiting" and judged(evidence).confidence <= 0.6
     clients = evidence.clients
     assert clients is not None and clients.waits
+    owing = (("10.1.2.3:443", 9.0), ("10.1.2.3:443", 5.0), ("10.1.2.4:80", 5.0))
+    told = judged(replace(evidence, clients=replace(clients, owing=owing))).evidence[-1]
+    assert told == "Asked by this process, and silent since: 10.1.2.3:443 (9 s), 10.1.2.4:80 (5 s)."
     young = replace(evidence, apart=1.0, clients=replace(clients, waits=(4.0, 3.0)))
     assert (judged(young).state, seconds_until_long(scene(young))) == ("healthy", 2.0)  # the younger of both counts
     assert judged(replace(young, apart=6.0)).state == "tasks-waiting"

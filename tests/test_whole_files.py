@@ -180,12 +180,44 @@ async def stream(rounds):
 """
 
 
+METHOD = """import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+
+class Feed:
+    def poll(self, seen, rounds):
+        found = []
+        for number in range(rounds):
+            time.sleep(0.05)
+            print(seen)
+            found.append(number)
+        return found
+
+    async def stream(self, rounds):
+        loop = asyncio.get_running_loop()
+        pool = ThreadPoolExecutor(2)
+        try:
+            jobs = [loop.run_in_executor(pool, self.poll, name, rounds) for name in ("a", "b")]
+            yield "open"
+            for job in asyncio.as_completed(jobs):
+                yield await job
+        finally:
+            pool.shutdown()
+
+
+def stream(rounds):
+    return Feed().stream(rounds)
+"""
+
+
 def workers() -> int:
     return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
 
 
-def test_work_that_may_be_left_ends_when_its_reader_leaves_and_gives_the_same_otherwise() -> None:
-    good = fix.run_rules(fix.RULES, STREAM, "app.py", None)
+@pytest.mark.parametrize("source", [STREAM, METHOD], ids=["function", "method"])
+def test_work_that_may_be_left_ends_when_its_reader_leaves_and_gives_the_same_otherwise(source: str) -> None:
+    good = fix.run_rules(fix.RULES, source, "app.py", None)
     after, findings = good
     assert "if stop.is_set():" in after and "stop.wait(0.05)" in after and findings[0].stays == ""
     module = types.ModuleType("app")
@@ -224,8 +256,77 @@ def test_work_that_changes_anything_is_not_left_half_way_and_the_head_says_what_
     path.write_text(STREAM.replace(old, new))
     patch = fix.propose(path)
     assert "stop" not in patch.after and "cancel_futures=True" in patch.after
-    assert fix.head(patch).startswith("# stays: line 18: a call that runs when the client leaves goes on")
+    assert fix.head(patch).startswith("# stays: line 18: `poll` (line 6) may run on in its thread after")
     assert "snippets/stream_executor.py" in patch.stays[0]
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("class Feed:", "class Feed(Base):"),  # which may call it
+        ("def stream(rounds", "class Fast(Feed):\n    def poll(self, seen, rounds): ...\n\n\ndef stream(rounds"),
+        ("return Feed()", "Feed().poll(1, 2)\n    return Feed()"),
+        ("        finally:\n            pool", "        except OSError:\n            pass\n        pool"),
+        ("pool = ThreadPoolExecutor(2)", "pool = None\n        pool = ThreadPoolExecutor(2)"),
+        ("            print(seen)\n", "            self.last = seen\n"),
+    ],
+)
+def test_a_method_that_others_may_mean_and_an_exit_that_is_not_the_only_one_get_no_event(old: str, new: str) -> None:
+    source = METHOD.replace(old, new)
+    after, findings = fix.run_rules(fix.RULES, source, "app.py", None)
+    assert source != METHOD and "threading" not in after
+    assert findings[0].stays.startswith("line ")
+
+
+SOCKET = """import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+
+async def read_all(hosts):
+    loop = asyncio.get_running_loop()
+
+    def read(host):
+        lines = []
+        sock = socket.socket()
+        sock.connect((host, 25))
+        while len(lines) < 10:
+            lines.append(sock.recv(100))
+        return lines
+
+    with ThreadPoolExecutor() as pool:
+        for done in asyncio.as_completed([loop.run_in_executor(pool, read, host) for host in hosts]):
+            yield await done
+"""
+FED = """import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+
+async def ticks():
+    loop = asyncio.get_running_loop()
+    queue = asyncio.Queue()
+
+    def read():
+        sock = socket.create_connection(("127.0.0.1", 25))
+        while True:
+            loop.call_soon_threadsafe(queue.put_nowait, sock.recv(1))
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(read)
+        while (item := await queue.get()) is not None:
+            yield item
+"""
+
+
+def test_a_socket_gets_a_limit_where_its_error_is_seen_and_is_told_where_silence_is_no_error() -> None:
+    after, (found,) = fix.run_rules(fix.RULES, SOCKET, "app.py", None)
+    assert "sock = socket.socket()\n        sock.settimeout(10)\n        sock.connect" in after and not found.stays
+    own = SOCKET.replace("sock.connect", "sock.setblocking(True)\n        sock.connect")
+    assert "settimeout(10)" not in fix.run_rules(fix.RULES, own, "app.py", None)[0]
+    after, (found,) = fix.run_rules(fix.RULES, FED, "app.py", None)
+    assert "timeout=10" not in after and "if stop.is_set():" in after
+    assert found.stays.startswith("line 11: its thread looks at `stop` when something comes")
 
 
 LIMITED = {  # what the work calls, and what it calls then

@@ -6,7 +6,7 @@
 Each server says in plain constants what is true of it. This module reads them without importing the server:
 
     STATE, CAUSE  what a diagnosis must say
-    TRIGGER       the paths to request, each COUNT times (once)
+    TRIGGER       the paths to request, each COUNT times (once); or what is sent, as `POST /orders {"id": 7}`
     CLIENT        what the client does then: "waits" (stays connected), "leaves" after the first bytes of the
                   body, or "is answered" in full
     SIGNAL        the signal sent after that ("SIGINT"); the server must then close its port and not end

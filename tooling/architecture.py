@@ -38,6 +38,7 @@ ORDER = (
     "cli_arguments",
     "sources",
     "fleet",
+    "mcp_face",
     "cli",
     "__main__",
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from hangdebug.files import listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
+    from hangdebug.evidence.model import Evidence
     from hangdebug.repair.model import Finding, Patch
     from hangdebug.repair.proof.pressure import Check
     from hangdebug.repair.proof.prove import Plan
@@ -109,16 +112,25 @@ def run_diagnose(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return run_watch(arguments, sources)
     if len(sources) > 1:
-        if arguments.explain:
+        if arguments.explain or arguments.form:
+            option = ("--explain",) if arguments.explain else ("--as", arguments.form)
             raise BadRequest(
-                "--explain is for one source.",
+                f"{option[0]} is for one source.",
                 "Of several sources, the same answers are shown as one line.",
-                ours("diagnose", *again(sources[0]), "--explain"),
+                ours("diagnose", *again(sources[0]), *option),
             )
         return run_many(arguments, sources)
-    answer = worst(map(diagnose, evidence_from(sources[0], arguments, say)))
-    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    found = evidence_from(sources[0], arguments, say)
+    answer = worst(map(diagnose, found))
+    show_text(rendered(answer, arguments, found), prose=not (arguments.markdown or arguments.form))
     return status_of([answer], arguments)
+
+
+def run_mcp(arguments: argparse.Namespace) -> int:
+    from hangdebug.mcp_face import serve
+
+    serve()
+    return 0
 
 
 def run_many(arguments: argparse.Namespace, sources: list[Source]) -> int:
@@ -168,6 +180,7 @@ def told(done: int, of: int) -> None:
 
 def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     """Look at it again and again, until it hangs; the evidence of that look is kept."""
+    from hangdebug.evidence.bundle import read_bundle
     from hangdebug.observe import watch
     from hangdebug.sources import again, the_target
 
@@ -178,7 +191,8 @@ def run_watch(arguments: argparse.Namespace, sources: list[Source]) -> int:
     kind, number = sources[0]
     arguments.pid, arguments.port = ([int(number)], None) if kind == "--pid" else (None, int(number))
     answer, folder = watch(lambda: the_target(arguments), arguments.save, arguments.every, say, kind == "--port")
-    show_text(rendered(answer, arguments), prose=not arguments.markdown)
+    kept = read_bundle(folder) if arguments.form else ()
+    show_text(rendered(answer, arguments, kept), prose=not (arguments.markdown or arguments.form))
     say(f"evidence   {folder}")
     return status_of([answer], arguments)
 
@@ -202,6 +216,30 @@ def run_stacks(arguments: argparse.Namespace) -> int:
         for one in evidence_from(source, arguments, say):
             show_text(as_stacks(one, diagnose(one), arguments.all) + "\n")
     return 0
+
+
+def run_fleet(arguments: argparse.Namespace) -> int:
+    """A bundle of every pod. Status 2 where one is missing: the same command takes what is missing."""
+    from hangdebug import fleet
+
+    kubectl = fleet.Kubectl(
+        arguments.selector,
+        arguments.namespace or "",
+        arguments.context or "",
+        arguments.container or "",
+        arguments.image or "",
+        arguments.pid or 0,
+        arguments.seconds,
+    )
+    if arguments.dry_run:
+        print("".join(f"{shlex.join(line)}\n" for one in kubectl.targets() for line in kubectl.plan(one)), end="")
+        return 0
+    out = Path(arguments.out or f"fleet-{re.sub('[^A-Za-z0-9.-]+', '-', arguments.selector)}")
+    failed = fleet.collect(kubectl, out, arguments.limit, say)
+    if any(out.glob("*.tar.gz")):
+        say(f"Next: {ours('diagnose', '--group', out)}")
+    print(out)
+    return 2 if failed else 0
 
 
 def run_explain(arguments: argparse.Namespace) -> int:
@@ -254,9 +292,6 @@ def run_report(arguments: argparse.Namespace) -> int:
 def run_fix(arguments: argparse.Namespace) -> int:
     from hangdebug.repair import scan, settings
 
-    if arguments.explain:
-        print(settings.page_of(arguments.explain))
-        return 0
     listed = bool(arguments.check or arguments.form or arguments.write_baseline)
     if listed and not arguments.places and not arguments.diagnosis:
         arguments.places = [os.curdir]
@@ -364,7 +399,7 @@ def show(patch: Patch, arguments: argparse.Namespace) -> None:
         fix.write(patch)
         say(f"{fix.head(patch)}{patch.file}: rewritten")
     elif patch.changed:
-        show_text(fix.head(patch) + fix.diff(patch))
+        show_text(fix.diff(patch))
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -458,6 +493,8 @@ def command_line(program: str = "") -> argparse.ArgumentParser:
             "triage": run_triage,
             "stacks": run_stacks,
             "explain": run_explain,
+            "fleet": run_fleet,
+            "mcp": run_mcp,
             "completion": run_completion,
         },
         program,
@@ -471,9 +508,18 @@ def show_text(text: str, prose: bool = False) -> None:
     print(text if text.startswith(("{", "[")) else for_stream(text, sys.stdout, prose), end="")
 
 
-def rendered(answer: Diagnosis, arguments: argparse.Namespace) -> str:
-    from hangdebug.report.text import as_json, as_markdown, as_text, as_trace, explained
+def rendered(answer: Diagnosis, arguments: argparse.Namespace, found: Iterable[Evidence]) -> str:
+    """In the form that was asked for. `found` is the evidence that it was made of."""
+    from hangdebug.report.text import as_dict, as_json, as_markdown, as_text, as_trace, explained
 
+    if arguments.form:
+        from hangdebug.report.fleet import moment, unanswered
+        from hangdebug.report.machines import FORMS
+
+        seconds, taken = next(
+            ((unanswered(one), moment(one.taken)) for one in found if one.process.pid == answer.process.pid), (0.0, 0.0)
+        )
+        return FORMS[arguments.form](as_dict(answer), seconds or None, taken or time.time())
     if arguments.json:
         return as_json(answer, **({"explain": as_trace(answer)} if arguments.explain else {})) + "\n"
     text = as_markdown(answer) if arguments.markdown else as_text(answer)

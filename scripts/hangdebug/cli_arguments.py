@@ -83,6 +83,12 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
     form = diagnosing.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="the diagnosis as JSON, schema version 1")
     form.add_argument("--markdown", action="store_true", help="the diagnosis for a ticket")
+    form.add_argument(
+        "--as",
+        dest="form",
+        choices=["otel", "prometheus", "chat"],
+        help="an event for OpenTelemetry (OTLP/JSON), a textfile for Prometheus, the body of a chat's webhook",
+    )
 
     stacking = verb(
         verbs,
@@ -103,7 +109,20 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         "hang.py explain executor-shutdown",
         "hang.py explain tasks-waiting",
     )
-    explaining.add_argument("words", nargs="*", metavar="NAME", help="a cause, a state, a rule; none lists them")
+    explaining.add_argument(
+        "words", nargs="*", metavar="NAME", help="a cause, a state, a rule or its code; none lists them"
+    )
+
+    fleet_verb(
+        verb(
+            verbs,
+            "fleet",
+            run,
+            "Capture every pod of a selector, with the kubectl that you use: one bundle a pod, for diagnose --group.",
+            "hang.py fleet kubectl --selector app=news --namespace shop",
+            "hang.py fleet kubectl --selector app=news --image python:3.12-slim --limit 4 --out before-restart",
+        )
+    )
 
     reporting = verb(
         verbs,
@@ -168,6 +187,15 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
     live_arguments(triaging)
     triaging.add_argument("--out", metavar="FOLDER", help="where to keep the evidence (default: the current folder)")
 
+    verb(
+        verbs,
+        "mcp",
+        run,
+        "Serve an assistant that has no shell, by the Model Context Protocol on stdin and stdout: it can only read.",
+        "hang.py mcp",
+        "claude mcp add hang -- hang.py mcp",
+    )
+
     completing = verb(
         verbs,
         "completion",
@@ -196,6 +224,27 @@ def source_arguments(to: argparse.ArgumentParser, several: str) -> None:
     to.add_argument("--code", metavar="DIR", help="your source tree: lets a pasted dump's lines be read")
 
 
+def fleet_verb(to: argparse.ArgumentParser) -> None:
+    to.add_argument("carrier", choices=["kubectl"], help="what reaches them; for hosts, see deploy/ansible")
+    which = to.add_argument_group("which pods")
+    which.add_argument("--selector", required=True, metavar="LABELS", help="as kubectl takes it: app=news")
+    which.add_argument("--namespace", metavar="NAME", help="where they are (default: kubectl's own)")
+    which.add_argument("--context", metavar="NAME", help="which cluster (default: kubectl's own)")
+    which.add_argument("--container", metavar="NAME", help="of each pod (default: its default, or the first)")
+    which.add_argument("--pid", type=whole, help="in the container (default: the first process of Python)")
+    how = to.add_argument_group("how")
+    how.add_argument(
+        "--image",
+        metavar="IMAGE",
+        help="join each pod by an ephemeral container of this image, with SYS_PTRACE alone, for a container without "
+        "py-spy; it ends by itself, and stays in the pod's list",
+    )
+    how.add_argument("--limit", type=whole, default=8, metavar="N", help="so many pods at once (default: 8)")
+    how.add_argument("--seconds", type=seconds, default=60.0, metavar="N", help="for one call of kubectl (default: 60)")
+    how.add_argument("--out", metavar="FOLDER", help="where to put them; those there are not taken again")
+    how.add_argument("--dry-run", action="store_true", help="print what would be run, and change nothing")
+
+
 def fleet_arguments(to: argparse.ArgumentParser, does: str) -> None:
     many = to.add_argument_group("many bundles")
     many.add_argument("--group", action="store_true", help=does)
@@ -217,7 +266,6 @@ def fix_arguments(to: argparse.ArgumentParser) -> None:
         help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
     )
     to.add_argument("--fix", "--write", dest="write", action="store_true", help="change the files (each whole, or not)")
-    to.add_argument("--explain", metavar="CODE", help="print the page of a rule, and look at nothing")
 
     which = to.add_argument_group("which rules, which files", "also in [tool.hang] of pyproject.toml")
     which.add_argument("--select", action="append", metavar="CODES", help="only these rules: HNG002,HNG007, or sleep")

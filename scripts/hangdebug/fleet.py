@@ -9,31 +9,52 @@ Beside a bundle may lie what its carrier knows of it: pod-1.about.json beside po
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
+import subprocess
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
+from hangdebug import shipped
 from hangdebug.answer.diagnose import diagnose, evidence_of
 from hangdebug.answer.model import Trace
-from hangdebug.errors import BadRequest, HangError, MissingTool, called_as, our_program, to_install
+from hangdebug.errors import (
+    BadBundle,
+    BadRequest,
+    HangError,
+    MissingTool,
+    NoProcess,
+    called_as,
+    our_program,
+    ours,
+    to_install,
+)
 from hangdebug.evidence.bundle import is_bundle, json_object, read_bundle
+from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read as read_text
 from hangdebug.evidence.paste import text_of
 from hangdebug.evidence.source import with_sources
-from hangdebug.files import scratch_folder
+from hangdebug.files import MINE, make_folder, replacing, scratch_folder, write_whole
+from hangdebug.repair.scan import no_garbage_collection
 from hangdebug.report.fleet import Fleet, sighting
+from hangdebug.report.text import json_text
 
 PART = 25  # bundles that a worker gets at a time
 AHEAD = 3  # parts that wait for each worker
 ENDINGS = (".tar.gz", ".tgz", ".tar", ".zip")
 ABOUT = ".about.json"
 REMOTE = "://"
+STATUS = re.compile(r"command terminated with exit code \d+$")  # kubectl's own words for the status of what it ran
+LAST_WORDS = 3  # lines of what kubectl said before it failed
 
 Say = Callable[[str], None]
 Told = Callable[[int, int], None]
@@ -126,18 +147,23 @@ def read_part(names: Sequence[str], code: str | None, program: tuple[str, ...]) 
     if program != our_program():
         called_as[:] = program
     fleet = Fleet()
-    for name in names:
-        try:
-            found, about = evidence_at(name, code)
-            answers = [diagnose(one) for one in found]
-        except HangError as error:
-            fleet.unread.append((name, f"{error.what} {error.why}".strip()))
-            continue
-        fleet.bundles += 1
-        for one, answer in zip(found, answers):
-            pid = f" (process {one.process.pid or one.snapshots[-1].pid})" if len(found) > 1 else ""
-            fleet.add(sighting(name + pid, one, answer, about), replace(answer, trace=Trace()))
+    with no_garbage_collection():  # for a part: it finds little in evidence, and takes a fifth of the time
+        for name in names:
+            add_bundle(fleet, name, code)
     return fleet
+
+
+def add_bundle(fleet: Fleet, name: str, code: str | None) -> None:
+    try:
+        found, about = evidence_at(name, code)
+        answers = [diagnose(one) for one in found]
+    except HangError as error:
+        fleet.unread.append((name, f"{error.what} {error.why}".strip()))
+        return
+    fleet.bundles += 1
+    for one, answer in zip(found, answers):
+        pid = f" (process {one.process.pid or one.snapshots[-1].pid})" if len(found) > 1 else ""
+        fleet.add(sighting(name + pid, one, answer, about), replace(answer, trace=Trace()))
 
 
 def evidence_at(name: str, code: str | None = None) -> tuple[tuple[Evidence, ...], dict[str, str]]:
@@ -227,3 +253,204 @@ def of_dask(address: str) -> Iterator[Any]:
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# -- how they are brought here -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """A process on another machine: what its bundle is called, where it runs, and what is known of it."""
+
+    name: str
+    container: str = ""
+    version: str = ""
+
+
+class Carrier(Protocol):
+    """What a fleet is reached with. Each method raises HangError; they are called for several targets at once."""
+
+    def targets(self) -> Sequence[Target]:
+        """All that run now."""
+
+    def capture(self, target: Target) -> str:
+        """Capture it where it runs, with capture.sh; the place of the packed bundle there."""
+
+    def fetch(self, target: Target, place: str, to: Path) -> None:
+        """Bring that file here, and remove it there."""
+
+
+def collect(carrier: Carrier, out: Path, limit: int, say: Say) -> list[tuple[str, str]]:
+    """A bundle of every target in `out`, `limit` of them at once; those that failed, with the reason.
+
+    A bundle that is there is not taken again: the same call goes on where the last one ended.
+    """
+    targets = carrier.targets()
+    known = [one for one in targets if (out / f"{one.name}.tar.gz").exists()]
+    if known:
+        say(f"{len(known):,} of {len(targets):,} bundles are in {out} already")
+    make_folder(out)
+    failed: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(limit) as pool:
+        running = {pool.submit(bring, carrier, one, out): one for one in targets if one not in known}
+        try:
+            for count, done in enumerate(as_completed(running), 1):
+                name = running[done].name
+                try:
+                    done.result()
+                    say(f"{count:,} of {len(running):,}  {name}")
+                except (HangError, OSError) as error:
+                    failed.append((name, str(error)))
+                    say(f"{count:,} of {len(running):,}  {name}: {error}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # those that run end by their own time limit
+            raise
+    return failed
+
+
+def bring(carrier: Carrier, target: Target, out: Path) -> None:
+    """One bundle, whole or not at all: what was cut off on its way is fetched once more. Raises HangError, OSError."""
+    place, bundle = carrier.capture(target), out / f"{target.name}.tar.gz"
+    for again in (True, False):
+        try:
+            with replacing(bundle) as partial:
+                carrier.fetch(target, place, partial)
+                partial.chmod(MINE)
+                read_bundle(partial)
+            break
+        except BadBundle:
+            if not again:
+                raise
+    write_whole(about_path(bundle), json_text({"host": target.name, "version": target.version}))
+
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")  # of anything in Kubernetes; here it becomes a file's name
+# $1 is the pid, 0 for the first that is Python; $2 a place; the program comes through standard input.
+TAKE = (
+    'cat >"$2.sh"; p=$1; [ "$p" != 0 ] || for n in $(ls /proc | grep "^[0-9]*$" | sort -n); do '
+    'case $(readlink "/proc/$n/exe") in *python*|*pypy*) p=$n; break ;; esac; done; '
+    '[ "$p" != 0 ] || { echo "no process of Python is seen here: without SYS_PTRACE none of another user is, and one '
+    'that has Python in it has another name: give its --pid." >&2; rm -f "$2.sh"; exit 2; }; '
+    'sh "$2.sh" "$p" "$2" >&2; s=$?; rm -rf "$2.sh" "$2"; exit $s'
+)
+GIVE = 'cat "$1" && rm -f "$1"'
+GET_PYSPY = "command -v py-spy >/dev/null || pip install -q --root-user-action=ignore py-spy >&2 || exit 2; "
+STAYS = 900  # seconds: then an ephemeral container ends by itself
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """The pods of a selector. Without `image`, py-spy has to be in the container, and the capability SYS_PTRACE; with
+    it an ephemeral container of that image joins each pod, with this capability alone, and stays in the pod's list.
+
+    `pid` is that in the container, 0 for the first that is Python. `most` is the seconds that one call may take.
+    """
+
+    selector: str
+    namespace: str = ""
+    context: str = ""
+    container: str = ""
+    image: str = ""
+    pid: int = 0
+    most: float = 60.0
+    token: str = field(default_factory=lambda: os.urandom(4).hex())
+
+    def targets(self) -> list[Target]:
+        found = json_object(self.run("get", "pods", "--selector", self.selector, "--output", "json").decode())
+        pods = [pod for pod in found.get("items", ()) if pod["status"].get("phase") == "Running"]
+        if not pods:
+            look = shlex.join(self.words("get", "pods", "--selector", self.selector))
+            raise NoProcess(f"No pod runs with {self.selector}.", f"{len(found.get('items', ()))} were found.", look)
+        return [self.target(pod) for pod in pods]
+
+    def target(self, pod: Mapping[str, Any]) -> Target:
+        name, inside = str(pod["metadata"]["name"]), pod["spec"]["containers"]
+        if not NAME.fullmatch(name):
+            raise BadRequest(f"{name!r} is no name of a pod.", "What kubectl printed is not from Kubernetes.")
+        usual = (pod["metadata"].get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+        chosen = self.container or usual or inside[0]["name"]
+        return Target(name, chosen, next((str(one["image"]) for one in inside if one["name"] == chosen), ""))
+
+    def capture(self, target: Target) -> str:
+        if self.image:
+            self.join(target)
+        program = Path(shipped("snippets")) / "capture.sh"
+        self.run("exec", *self.taking(target, self.place), given=program.read_bytes())
+        return f"{self.place}.tar.gz"
+
+    def joining(self, target: Target) -> tuple[str, ...]:
+        profile = str(Path(shipped("snippets")) / "debug.ephemeral.yaml")
+        words = ("--image", self.image, "--target", target.container, "--container", self.joined, "--quiet")
+        return ("debug", target.name, *words, "--profile=general", "--custom", profile, "--", "sleep", str(STAYS))
+
+    def join(self, target: Target) -> None:
+        """Add the ephemeral container, and wait until it runs. Raises HangError."""
+        self.run(*self.joining(target))
+        began = time.monotonic()
+        state = f'{{.status.ephemeralContainerStatuses[?(@.name=="{self.joined}")].state.running.startedAt}}'
+        while not self.run("get", "pod", target.name, "--output", f"jsonpath={state}").strip():
+            if time.monotonic() - began > self.most:
+                look = shlex.join(self.words("describe", "pod", target.name))
+                raise NoProcess(f"{self.joined} did not start in {self.most:g} s.", "Its events say why.", look)
+            time.sleep(1)
+
+    def fetch(self, target: Target, place: str, to: Path) -> None:
+        to.write_bytes(self.run("exec", *self.at(target), "sh", "-c", GIVE, "sh", place))
+
+    @property
+    def place(self) -> str:
+        return f"/tmp/hang-{self.token}"
+
+    @property
+    def joined(self) -> str:
+        return f"hang-{self.token}"
+
+    def taking(self, target: Target, place: str) -> tuple[str, ...]:
+        """It reads capture.sh from its standard input."""
+        take = (GET_PYSPY if self.image else "") + TAKE
+        return ("--stdin", *self.at(target), "sh", "-c", take, "sh", str(self.pid), place)
+
+    def at(self, target: Target) -> tuple[str, ...]:
+        return (target.name, "--container", self.joined if self.image else target.container, "--")
+
+    def plan(self, target: Target) -> Iterator[list[str]]:
+        """What would be run for it, in order."""
+        if self.image:
+            yield self.words(*self.joining(target))
+        yield self.words("exec", *self.taking(target, self.place))
+        yield self.words("exec", *self.at(target), "sh", "-c", GIVE, "sh", f"{self.place}.tar.gz")
+
+    def words(self, *words: str) -> list[str]:
+        where = {"--context": self.context, "--namespace": self.namespace}
+        return ["kubectl", *(part for name, value in where.items() if value for part in (name, value)), *words]
+
+    def run(self, *words: str, given: bytes | None = None) -> bytes:
+        """What kubectl prints. Raises HangError with its own last words where it fails, or takes too long."""
+        how: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
+        called = self.words(*words)
+        try:
+            done = subprocess.run(called, capture_output=True, timeout=self.most, check=False, **how)
+        except FileNotFoundError as error:
+            raise MissingTool("kubectl is not on PATH.", "", "apt-get install kubernetes-client") from error
+        except subprocess.TimeoutExpired as error:
+            again = self.again("--seconds", f"{2 * self.most:g}")
+            raise NoProcess(f"kubectl {words[0]} did not end in {self.most:g} s.", "", again) from error
+        if done.returncode:
+            told = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if not STATUS.match(line)]
+            # What to do there would be no help here.
+            why = " ".join(line.partition(" Next: ")[0] for line in told[-LAST_WORDS:])
+            why = why or f"Its exit status is {done.returncode}."
+            raise NoProcess(f"kubectl {words[0]} failed.", why, self.next(words))
+        return bytes(done.stdout)
+
+    def next(self, words: Sequence[str]) -> str:
+        """The command that may help: to see what kubectl says, to have py-spy and the capability, or to try again."""
+        if words[0] != "exec":
+            return shlex.join(self.words(*words[: words.index("--")] if "--" in words else words))
+        joins = "   # adds an ephemeral container with SYS_PTRACE, which stays in the pod's list: your decision"
+        return self.again() if self.image else self.again("--image", "python:3.12-slim") + joins
+
+    def again(self, *more: str) -> str:
+        given = {"--namespace": self.namespace, "--context": self.context, "--image": self.image}
+        same = [part for name, value in given.items() if value and name not in more for part in (name, value)]
+        return ours("fleet", "kubectl", "--selector", self.selector, *same, *more)

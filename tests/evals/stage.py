@@ -57,7 +57,10 @@ MARK = re.compile(r"  # <-- [\w-]+")
 
 @dataclass(frozen=True)
 class Paste:
-    """A file made of a capture in tests/dumps, its module renamed so that the name tells nothing."""
+    """A file made of a capture in tests/dumps, its module renamed so that the name tells nothing.
+
+    `built` is the program that was captured, a file of this folder, where it is none of those that dumps are named for.
+    """
 
     dump: str
     module: str = ""
@@ -65,9 +68,11 @@ class Paste:
     before: str = ""
     after: str = ""
     threads: tuple[str, str] = ("", "")  # a name, and what the first thread of that name is called instead
+    built: str = ""
 
     def text(self) -> str:
         text = MARK.sub("", (TESTS / "dumps" / self.dump).read_text(encoding="utf-8"))
+        text = re.sub(r"^===== .*\n", "", text)  # what tests/pastes say of it
         if self.module:
             text = re.sub(rf"\b{self.module}(?=\.py|:app)", self.named, text)
         return self.before + text.replace(*self.threads, 1) + self.after
@@ -99,6 +104,7 @@ PASTES = {
     "feed.txt": Paste("gc/py311-pyspy043-finaliser.txt", "finaliser", "subscriptions"),
     "reports.txt": Paste("threadpool-limit/py311-pyspy043.txt", "threadpool_limit", "reports", threads=INJECTION),
     "prices.txt": Paste("lock/py311-pyspy043.txt", "lock", "prices"),
+    "ranks.txt": Paste("../pastes/ranks.txt", "odd_rank", "training", built="odd_rank.py"),
 }
 
 
@@ -124,13 +130,20 @@ def neutral(source: str) -> str:
 
 @contextmanager
 def hung_server(name: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """A server of tests/hung under the neutral name `service`, hung; its URL and pid."""
-    app = folder / "app"
+    """A server of tests/hung or tests/situations under the neutral name `service`, hung; its URL and pid.
+
+    The URL of a program that serves nobody is its READY.
+    """
+    app, truth = folder / "app", zoo.truth(name)
     app.mkdir(parents=True, exist_ok=True)
     (app / "service.py").write_text(neutral(zoo.find(name).read_text(encoding="utf-8")), encoding="utf-8")
     with ExitStack() as stack:
-        server = stack.enter_context(lab.start(app, "service:app"))
-        practice.hang(server, zoo.truth(name), stack, 20, "service")
+        if truth.ready:
+            server = stack.enter_context(lab.launch([sys.executable, "service.py"], app, {}, zoo.PRINTED, 20))
+            zoo.settle(server, truth)
+        else:
+            server = stack.enter_context(lab.start(app, "service:app"))
+            practice.hang(server, truth, stack, 20, "service")
         yield server.url, server.pid
 
 

@@ -175,6 +175,7 @@ def evidence(found: Found) -> list[str]:
     lines += pool_threads_at_work(found)
     lines += [] if verdict.ring else holder_lines(scene, found.edges)
     lines += [client_line(scene)] if not found.state.well and client_line(scene) else []
+    lines += [peer_line(scene)] if (verdict.wait is None or verdict.wait.coroutine) and peer_line(scene) else []
     return lines
 
 
@@ -190,6 +191,17 @@ def client_line(scene: Scene) -> str:
     }
     each = [f"{count} {what}" for what, count in found.items() if count]
     return f"Connections of its clients: {', '.join(each)}." if each else ""
+
+
+def peer_line(scene: Scene) -> str:
+    """Whom the process has asked, and not heard of since, while a client of its own waits; "" for nobody."""
+    clients = scene.evidence.clients
+    if clients is None or not clients.waits or not clients.owing:
+        return ""
+    longest = dict(reversed(clients.owing))  # of each peer
+    each = [f"{peer} ({longest[peer]:.0f} s)" for peer in sorted(longest, key=longest.__getitem__, reverse=True)]
+    more = f" and {len(each) - MOST_TOLD} more" if each[MOST_TOLD:] else ""
+    return f"Asked by this process, and silent since: {', '.join(each[:MOST_TOLD])}{more}."
 
 
 def holder_lines(scene: Scene, edges: tuple[WaitsFor, ...]) -> list[str]:
@@ -372,13 +384,15 @@ def beyond(scene: Scene) -> Iterator[str]:
         yield f"{asked}   # {count} thread{'s' * (count > 1)} wait{'s' * (count == 1)} for {peer}: is that slow?"
     if process.supervisor_pid:
         yield f"{ours('diagnose', '--pid', process.supervisor_pid)}   # its other workers"
-    if clients is not None and not clients.open and not clients.backlog:
+    serves = process.listens is not False
+    if clients is not None and not clients.open and not clients.backlog and serves:
         port = str(process.listening[0]) if process.listening else "PORT"
         asked = f"curl -sS -o /dev/null -w '%{{http_code}} %{{time_total}}' --max-time 2 http://127.0.0.1:{port}/"
         yield f"{asked}   # no client is connected. Where this answers, what hangs is in front: look at the proxy"
     elif scene.evidence.readings:
         where = ("--port", process.listening[0]) if process.listening else ("--pid", pid_of(scene))
-        yield f"{ours('diagnose', *where)}   # while a request hangs: it may have been over just now"
+        when = "a request hangs" if serves else "it stands still"
+        yield f"{ours('diagnose', *where)}   # while {when}: it may have been over just now"
 
 
 def peers(scene: Scene) -> Counter[str]:

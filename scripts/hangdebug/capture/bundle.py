@@ -213,10 +213,9 @@ def capture_process(
     files.make_folder(place)
     write_part(place / "process.json", json.dumps(asdict(process), indent=1))
     runtime = processes.runtime_or_none(pid)
-    interpreters = runtime.interpreters or 0 if runtime is not None else 0
-    if interpreters > 1 and stacks.dump(pid) is None:
-        add_remark(place, ONE_OF_MANY.format(interpreters))
-        interpreters = 1
+    from_memory = stacks.better_from_memory(pid, runtime)
+    if runtime is not None and (runtime.interpreters or 0) > 1 and not from_memory:
+        add_remark(place, ONE_OF_MANY.format(runtime.interpreters))
     began, tracer = time.monotonic(), proc.tracer_of(pid)
     known: proc.Rows = {}
     quiet, before = False, ""
@@ -243,7 +242,7 @@ def capture_process(
     else:
         if tracer is None and proc.cannot_be_paused(pid):
             add_remark(place, NOT_PAUSED)
-        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE, interpreters > 1)
+        plan = Plan(samples or SAMPLES, samples is not None, SHORT_PAUSE if quiet else PAUSE, from_memory)
         take_samples(process, place, plan, known, say, seen, pause)
         if proc.has_proc(pid):
             after = proc.copy_sockets(pid, proc.copy_descriptors(pid), process.listening)
@@ -273,7 +272,7 @@ def check_still(pid: int) -> None:
 class Plan:
     """How many samples, whether each is a look at the stacks, and how many seconds lie between two.
 
-    `from_memory` where there are several interpreters, and the process says where in its memory the stacks of each are.
+    `from_memory` where py-spy does not read all stacks, and the process says where in its memory they are.
     """
 
     samples: int
@@ -305,7 +304,7 @@ def take_samples(
             break
         else:
             try:
-                dump = look_at(pid, place, plan, missed.append)
+                dump, plan = look_at(pid, place, plan, missed)
                 check_still(pid)
             except HangError as error:
                 if index == 0:
@@ -334,16 +333,17 @@ def take_samples(
     say(f"process {pid}: took {taken} samples")
 
 
-def look_at(pid: int, place: Path, plan: Plan, missed: Callable[[str], object]) -> str:
-    """A dump, in the form of py-spy's JSON. Raises HangError.
+def look_at(pid: int, place: Path, plan: Plan, missed: list[str]) -> tuple[str, Plan]:
+    """A dump, in the form of py-spy's JSON, and the plan for the next one. `missed` is what py-spy said in vain.
 
-    Where py-spy does not know this Python, and it says itself where its stacks are, they are read from its memory.
+    Where it fails again and again, and the process says itself where its stacks are, they are read from its memory.
+    Raises HangError.
     """
     found = stacks.dump(pid) if plan.from_memory else None
     if found is not None:
-        return found
+        return found, plan
     try:
-        return pyspy.dump(pid, missed)
+        return pyspy.dump(pid, missed.append), plan
     except (NoProcess, NotPermitted):
         raise
     except HangError as error:
@@ -351,7 +351,8 @@ def look_at(pid: int, place: Path, plan: Plan, missed: Callable[[str], object]) 
         if found is None:
             raise
         add_remark(place, f"{error.what} Its stacks were read from its memory, without a pause.")
-        return found
+        missed.clear()
+        return found, replace(plan, from_memory=True)
 
 
 def keep_look(pid: int, path: Path, dump: str) -> tuple[Snapshot, ...]:
@@ -455,7 +456,7 @@ def keep_tasks(pid: int, place: Path) -> None:
     write_part(place / f"queues-{number}.json", json.dumps(queues_of(pid)))
     keep_sources(pid, place, [Snapshot(tuple(Thread(task.frames) for task in found.tasks))])
     if waited:
-        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}/root")
+        known = functions_that_end_waits(tasks.files_of(pid), f"/proc/{pid}")
         write_part(place / "functions.json", json.dumps(None if known is None else list(map(asdict, known))))
 
 

@@ -48,16 +48,16 @@ Definition = Union[ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassD
 MODULE = "<module>"
 
 
-def functions_that_end_waits(files: Iterable[str], root: str = "") -> tuple[Function, ...] | None:
+def functions_that_end_waits(files: Iterable[str], process: str = "") -> tuple[Function, ...] | None:
     """What could end a wait in `files`; None where one of them cannot be read, or there are too many.
 
-    `root` is put before absolute paths: /proc/PID/root shows the files of a process in a container.
+    `process` is /proc/PID of a live one: its files are read as it sees them.
     """
     began = time.monotonic()
     found: list[Function] = []
     passed: set[str] = set()
     for number, file in enumerate(files):
-        text = "\n".join(file_lines(file, root))
+        text = "\n".join(file_lines(file, process))
         if (not text and not file.endswith("__init__.py")) or len(text) > MOST_CHARACTERS:
             return None
         if number >= MOST_FILES or time.monotonic() - began > MOST_SECONDS:

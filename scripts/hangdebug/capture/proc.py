@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hangdebug.capture import redact
-from hangdebug.capture.interpreter.memory import Unreadable, open_memory
+from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
 from hangdebug.evidence import kernel
 from hangdebug.evidence import light as re
 from hangdebug.evidence.kernel import ALONE, EPOLL, FUTEX_PRIVATE, TABLES, connections, forever, syscall
@@ -40,8 +40,13 @@ LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
 Rows = dict[int, tuple[str, str]]  # by thread: what tells whether it has run, and its row
 
 
-def has_proc(pid: int) -> bool:
+def has_proc(pid: int | str = "self") -> bool:
     return Path(f"/proc/{pid}/task").is_dir()
+
+
+def is_hidden(pid: int) -> bool:
+    """Whether /proc is here and has no such process: one that runs all the same is hidden from this user."""
+    return has_proc() and not has_proc(pid)
 
 
 def copy_threads(pid: int, known: Rows | None = None) -> str:
@@ -161,6 +166,16 @@ def identity(pid: int) -> tuple[str, int, int] | None:
         return stat[STARTED], program.st_dev, program.st_ino
     except (OSError, IndexError):
         return None
+
+
+def chroot_of(pid: int) -> str:
+    """The root of a process that has another one than we, among the same mounts; "" for any other."""
+    try:
+        root, same = os.readlink(f"/proc/{pid}/root"), os.readlink("/proc/self/root")
+        mounts = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    except OSError:
+        return ""
+    return root if mounts and root != same else ""
 
 
 def tracer_of(pid: int) -> tuple[int, str] | None:
@@ -304,11 +319,12 @@ def copy_sharers(pid: int) -> str:
     return "\n".join(rows) + "\n" if rows else ""
 
 
-# How a thread stands before a lock of Python's from 3.14 on (Include/internal/pycore_parking_lot.h): in a list, by an
-# entry on its own stack of which the futex is a part. Offsets are from there; the lock is the last part of its object.
+# How a thread stands before a lock of Python's from 3.14 on, and in free-threaded builds (pycore_parking_lot.h): in a
+# list, by an entry on its own stack of which the futex is a part. Offsets are from there, and then from the lock, which
+# is the last part of its object but for its owner.
 LOCK_AT, NEXT_AT, BACK = -8, 32, 8
 TYPE_AT, OWNER_AT, TYPE_NAME = -8, 8, 24
-LOCK_TYPES = (b"_thread.lock\0", b"_thread.RLock\0")
+HAS_OWNER = b"_thread.RLock\0"
 
 
 def copy_locks(pid: int) -> str:
@@ -326,13 +342,19 @@ def copy_locks(pid: int) -> str:
                     lock, entry = memory.word(at + LOCK_AT), at + NEXT_AT
                     if memory.word(memory.word(entry) + BACK) != entry:
                         continue  # it stands in no list: the futex is no such entry's
-                    kind = memory.read(memory.word(memory.word(lock + TYPE_AT) + TYPE_NAME), len(LOCK_TYPES[1]))
-                    if kind.startswith(LOCK_TYPES):
-                        owner = memory.word(lock + OWNER_AT) if kind == LOCK_TYPES[1] else None
-                        rows.append(f"{at}\t{lock}\t{our_id(pid, known, None, owner) or ''}\n")
+                    rows.append(f"{at}\t{lock}\t{our_id(pid, known, None, owner_of(memory, lock)) or ''}\n")
     except Unreadable:
         return ""
     return "".join(rows)
+
+
+def owner_of(memory: Memory, lock: int) -> int | None:
+    """The address of the thread that has a lock, None where the lock does not say."""
+    try:
+        kind = memory.read(memory.word(memory.word(lock + TYPE_AT) + TYPE_NAME), len(HAS_OWNER))
+        return memory.word(lock + OWNER_AT) if kind == HAS_OWNER else None
+    except Unreadable:
+        return None
 
 
 def mapped_files(pid: int) -> list[tuple[int, int, str]]:
@@ -533,7 +555,8 @@ def listening_ports(pid: int) -> set[int]:
 # include/uapi/linux/{netlink,sock_diag,inet_diag,tcp}.h: a request for all open TCP sockets, with their `tcp_info`.
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, DUMP, DONE, ERROR = 4, 20, 0x301, 3, 2
 ESTABLISHED = 1 << 1  # the only state that is asked for
-INFO, PORT, INODE, ATTRIBUTES = 2, 4, 68, 72
+INFO, PORT, FAR_PORT, FAR_HOST, INODE, ATTRIBUTES = 2, 4, 6, 24, 68, 72
+ONLY_OPENED = 1  # what a connection that was opened counts as acknowledged before anything was sent
 SENT, RECEIVED, BYTES = 44, 52, 120  # in tcp_info: milliseconds since, then bytes acknowledged and received
 DIAG_HEAD, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 
@@ -542,23 +565,38 @@ def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
     """A row for each client's connection that `pid` has accepted and that has sent something.
 
     The columns are the port, the milliseconds since the client sent something, and since it was sent something, -1 for
-    never. The connections that `pid` has opened itself have "peer" for a port. "" where the kernel does not say.
+    never. The connections that `pid` has opened itself have "peer" for a port, and a last column, the peer's address;
+    they count too if only `pid` has sent something. "" where the kernel does not say.
     """
-    try:
-        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
-            return ""
-        rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in connections_in_use(family)]
-    except (OSError, AttributeError, struct.error):
+    rows = rows_in_use(pid)
+    if rows is None:
         return ""
     own = {line.split("socket:[")[1][:-1] for line in copy_descriptors(pid).splitlines() if "socket:[" in line}
-    found = ((port, sent, received) for port, inode, sent, received in rows if str(inode) in own)
-    return "# port received sent\n" + "".join(
-        f"{port if port in listening else 'peer'}\t{received}\t{sent}\n" for port, sent, received in found
-    )
+    found = [(port, f"{received}\t{sent}", peer) for port, inode, sent, received, peer in rows if str(inode) in own]
+    clients = [f"{port}\t{times}\n" for port, times, _ in found if port in listening and not times.startswith("-1")]
+    peers = [f"peer\t{times}\t{peer}\n" for port, times, peer in found if port not in listening]
+    return "".join(["# port received sent\n", *clients, *peers])
 
 
-def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int]]:
-    """Of each TCP connection that has received something: its own port, inode, and milliseconds as in copy_answers."""
+def not_accepted(pid: int, listening: tuple[int, ...]) -> list[float]:
+    """For how many seconds each request to these ports waits whose connection nobody has accepted: it has no inode."""
+    rows = rows_in_use(pid) or []
+    return [ago / 1000 for port, inode, _, ago, _ in rows if port in listening and not inode and ago >= 0]
+
+
+def rows_in_use(pid: int) -> list[tuple[int, int, int, int, str]] | None:
+    """The rows of connections_in_use, None where `pid` is in another network or the kernel does not say."""
+    try:
+        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
+            return None
+        return [row for family in (socket.AF_INET, socket.AF_INET6) for row in connections_in_use(family)]
+    except (OSError, AttributeError, struct.error):
+        return None
+
+
+def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int, str]]:
+    """Of each TCP connection on which something was received or sent: its own port, inode, milliseconds since as in
+    copy_answers, and the peer's address."""
     wanted = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 1 << (INFO - 1), 0, ESTABLISHED)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as asked:
         asked.settimeout(1.0)
@@ -569,13 +607,16 @@ def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int]]:
                 size, kind, *_ = DIAG_HEAD.unpack_from(data)
                 if kind in (DONE, ERROR) or size < DIAG_HEAD.size:
                     return
-                yield from times_in(data[DIAG_HEAD.size : size])
+                yield from times_in(data[DIAG_HEAD.size : size], family)
                 data = data[(size + 3) & ~3 :]
 
 
-def times_in(message: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """The connection that a message of the kernel is about, if it has received something."""
+def times_in(message: bytes, family: int) -> Iterator[tuple[int, int, int, int, str]]:
+    """The connection that a message of the kernel is about, if it was used."""
     (port,), (inode,) = struct.unpack_from(">H", message, PORT), struct.unpack_from("=I", message, INODE)
+    host = socket.inet_ntop(family, message[FAR_HOST : FAR_HOST + (4 if family == socket.AF_INET else 16)])
+    (far,) = struct.unpack_from(">H", message, FAR_PORT)
+    peer = f"{host}:{far}" if family == socket.AF_INET else f"[{host}]:{far}"
     at = ATTRIBUTES
     while at + ATTRIBUTE.size <= len(message):
         size, kind = ATTRIBUTE.unpack_from(message, at)
@@ -586,6 +627,6 @@ def times_in(message: bytes) -> Iterator[tuple[int, int, int, int]]:
                 struct.unpack_from("=I", info, SENT),
                 struct.unpack_from("=I", info, RECEIVED),
             )
-            if received:
-                yield port, inode, sent_before if acknowledged else -1, heard_before
+            if received or acknowledged > ONLY_OPENED:
+                yield port, inode, sent_before if acknowledged else -1, heard_before if received else -1, peer
         at += (max(size, ATTRIBUTE.size) + 3) & ~3

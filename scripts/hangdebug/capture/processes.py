@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,15 @@ from hangdebug.capture.interpreter.runtimes import (
     is_python,
     runtime_of,
 )
-from hangdebug.capture.proc import accepts_connections, epolls_of_listeners, holds_accepted_connection, psutil
-from hangdebug.capture.pyspy import FROM_INSIDE, ask_inside, not_permitted
+from hangdebug.capture.proc import (
+    accepts_connections,
+    epolls_of_listeners,
+    has_proc,
+    holds_accepted_connection,
+    is_hidden,
+    psutil,
+)
+from hangdebug.capture.pyspy import FROM_INSIDE, ask_inside, is_running, not_permitted
 from hangdebug.errors import HangError, MissingTool, NoProcess, NotPython, ours, to_install
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass
@@ -29,6 +37,7 @@ T = TypeVar("T")
 
 HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.semaphore_tracker", "multiprocessing.forkserver")
 MOST_WORDS = 6
+NO_PROC = "/proc is not mounted here, and nothing can be seen without it."
 MOST_CHILDREN = 64
 
 
@@ -212,7 +221,9 @@ def running_process(pid: int) -> Running:
                 f"ls /proc/{pid}/task   # the threads that run; a debugger can attach to one: gdb -p TID",
             )
     except (ps.NoSuchProcess, ValueError, OverflowError):
-        why = "It ended, or the number is wrong."
+        if is_running(pid) and is_hidden(pid):
+            raise not_permitted(pid) from None
+        why = "It ended, or the number is wrong." if has_proc() or sys.platform != "linux" else NO_PROC
     except ps.AccessDenied:
         raise not_permitted(pid) from None
     raise NoProcess(

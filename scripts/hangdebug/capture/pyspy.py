@@ -274,20 +274,23 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
             first_line(unsupported[0]),
             to_install("--upgrade", "py-spy"),
         )
-    again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
-    if OPTION_UNKNOWN.search(stderr):
-        return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
-    if CRASHED.search(stderr):
-        why = f"{first_line(stderr)}. The process itself goes on."
-        return HangError(f"py-spy crashed while it read process {pid}.", why, f"{newer}   # or see: {again}")
-    if stderr.startswith(NONSENSE):
-        return HangError(f"What py-spy printed about process {pid} cannot be read.", stderr, again)
+    root = proc.chroot_of(pid)
+    if root and "no such file" in text:
+        return HangError(
+            f"Process {pid} runs in a chroot, where py-spy does not find its files.",
+            f"Its root is {root}: py-spy looks there for the files as they are named outside of it.",
+            f"sudo chroot {shlex.quote(root)} py-spy dump --json --pid {pid} > dump.json"
+            f" && {ours('diagnose', 'dump.json')}   # it takes py-spy and /proc in there",
+        )
+    own = fault_of_its_own(pid, stderr)
+    if own is not None:
+        return own
     if is_python(pid):
         tries = f"{failed} looks at different moments failed" if failed > 1 else "One look failed"
         return HangError(
             f"py-spy could not read the stacks of process {pid}.",
             f"{tries}; py-spy says: {first_line(stderr)}",
-            f"{again}; a newer py-spy may know this Python",
+            f"{program()} dump --pid {pid}   # its own words; a newer py-spy may know this Python",
         )
     if holds_unnamed_python(pid):
         return NotPython(
@@ -304,6 +307,19 @@ def error_of(pid: int, stderr: str, failed: int = 1) -> HangError:
     return HangError(f"py-spy could not read process {pid}.", first_line(stderr), f"{program()} dump --pid {pid}")
 
 
+def fault_of_its_own(pid: int, stderr: str) -> HangError | None:
+    """What is py-spy's fault, or its version's, and not the target's."""
+    again, newer = f"{program()} dump --pid {pid}   # its own words", to_install("--upgrade", "py-spy")
+    if OPTION_UNKNOWN.search(stderr):
+        return MissingTool("This py-spy is too old: it does not know an option of today's.", first_line(stderr), newer)
+    if CRASHED.search(stderr):
+        why = f"{first_line(stderr)}. The process itself goes on."
+        return HangError(f"py-spy crashed while it read process {pid}.", why, f"{newer}   # or see: {again}")
+    if stderr.startswith(NONSENSE):
+        return HangError(f"What py-spy printed about process {pid} cannot be read.", stderr, again)
+    return None
+
+
 def ask_inside(pid: int) -> str:
     """The way that remains where py-spy cannot read a Python."""
     risk = "your decision, and only with that line in its code: else it ends the process"
@@ -316,6 +332,8 @@ def not_permitted(pid: int) -> NotPermitted:
     why = "It runs as another user, or in a container without the SYS_PTRACE capability."
     if allowed != "0":
         why = f"kernel.yama.ptrace_scope is {allowed}: only a process's ancestor, or root, may attach to it."
+    if proc.is_hidden(pid):
+        why = "It runs as another user, and /proc shows you no processes but your own (it is mounted with hidepid)."
     verb = "record" if sys.argv[1:2] == ["record"] else "capture"
     again = f"sudo {ours(verb, '--pid', pid, root=True)}   # root: your decision"
     return NotPermitted(f"The kernel does not let you attach to process {pid}.", why, again)

@@ -28,6 +28,7 @@ AWAITS = (*ASYNCIO_WAITS, *ANYIO_WAITS, "sqlalchemy/util/compat.py:wait_for", "p
 GAVE_UP = re.compile(
     r"QueuePool limit|\bPoolTimeout\b|[Cc]onnection pool (?:is )?exhausted|No connection available|PoolError"
 )
+CLIENTS = ("urllib3", "httpcore")  # of HTTP: a response that is neither read nor closed keeps its connection
 ASYNC = ("asyncpg", "aiomysql", "aiopg", "aioredis", "httpcore", "aiohttp", "asyncmy")
 WAITERS = ("aiohttp/connector.py:_wait_for_available_connection",)  # it awaits a bare future, which has no frame
 # SQLAlchemy's async pool waits in a greenlet, whose frames no task shows; its queries wait in the driver's coroutines.
@@ -61,13 +62,13 @@ def checkout_frame(wait: Wait) -> Frame | None:
     inner = wait.view.inner
     if wait.coroutine and inner and calls(inner[0], *WAITERS):
         return inner[0]
-    waits, drivers = (AWAITS, (*DRIVERS, *ASYNC)) if wait.coroutine else (WAITS, DRIVERS)
+    waits, drivers = (AWAITS, (*DRIVERS, *ASYNC)) if wait.coroutine else (WAITS, (*DRIVERS, *CLIENTS))
     waiting = next((index for index, frame in enumerate(inner) if not calls(frame, *waits)), len(inner))
     if not waiting or waiting == len(inner) or package(inner[waiting]) not in drivers:
         return None
     if wait.coroutine:
         return next((one for one in inner[waiting : waiting + 2] if names_pool(one) or calls(one, *GREENLET)), None)
-    return next((one for one in inner[waiting:] if package(one) in DRIVERS and names_pool(one)), None)
+    return next((one for one in inner[waiting:] if package(one) in drivers and names_pool(one)), None)
 
 
 def names_pool(frame: Frame) -> bool:

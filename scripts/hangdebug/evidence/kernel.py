@@ -356,17 +356,25 @@ def with_answers(counted: Clients, text: str) -> Clients:
     """With those clients that sent something, and nothing was sent to them since, for as long as a look lasts.
 
     `text` has a row for each connection: its port, the milliseconds since the client sent something, and since it was
-    sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself.
+    sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself; it
+    has the peer's address last.
     """
     rows = [line.split() for line in text.splitlines() if line[:1] != "#"]
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
-    heard = [number(row[1]) for row in rows if len(row) == 3 and row[0] == "peer"]
+    peers = [(number(row[1]), number(row[2]), "".join(row[3:])) for row in rows if row[0] == "peer" and len(row) > 2]
+    heard = [received for received, _, _ in peers if received >= 0]
+    owing = [
+        (sent, peer)
+        for received, sent, peer in peers
+        if peer and sent >= LONG_FOR_AN_ANSWER and not -1 < received <= sent
+    ]
     sent = [row[2] for row in times if row[2] >= 0]
     return replace(
         counted,
         waits=tuple(milliseconds / 1000 for milliseconds in sorted(waits, reverse=True)),
         heard=min(heard) / 1000 if heard else None,
+        owing=tuple((peer, milliseconds / 1000) for milliseconds, peer in sorted(owing, reverse=True)),
         answered=min(sent) / 1000 if sent else None,
     )
 

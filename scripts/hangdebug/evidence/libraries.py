@@ -55,6 +55,7 @@ INSTALLED_TOPS = frozenset(
     timeout_decorator treq tweepy txaio vllm weaviate xmltodict yarl zeep zeroconf
     bmemcached coredis cx_Oracle dbutils happybase mariadb memcache pg8000 playhouse pony psycopg_binary psycopg_c
     pylibmc redshift_connector valkey
+    cassandra dns impala ldap pymilvus thrift trino
 """.split()
 )
 

@@ -250,7 +250,8 @@ class Clients:
     that the server has not read, `backlog` wait to be accepted. `waits` has the seconds of each that has sent something
     and was sent nothing since, for a second at least, the longest first; None where that was not asked for. `heard` is
     how many seconds ago a peer that the target has called sent it something, `answered` how many seconds ago one of its
-    open clients was last sent something; None where none is known.
+    open clients was last sent something; None where none is known. `owing` are the peers that the target has sent
+    something to and that have sent nothing since, by address, with for how many seconds, the longest first.
     """
 
     open: int = 0
@@ -260,6 +261,7 @@ class Clients:
     waits: tuple[float, ...] | None = None
     heard: float | None = None
     answered: float | None = None
+    owing: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from hangdebug.errors import BadRequest
 from hangdebug.evidence import light as re
+from hangdebug.evidence.as_seen import read_as_seen
 from hangdebug.evidence.frames import is_application, is_known_library
 from hangdebug.evidence.model import Evidence, Frame, Snapshot
 
@@ -254,14 +256,16 @@ def has_window(known: dict[int, str], line: int) -> bool:
 
 
 def file_lines(file: str, process: str) -> list[str]:
-    seen = f"{process}/root{file}" if file.startswith("/") else f"{process}/cwd/{file}"
-    for path in (seen, file) if process else (file,):
-        try:
-            with open(path, encoding="utf-8", errors="replace") as opened:
-                return opened.read(MOST_BYTES).splitlines()
-        except (OSError, ValueError):
-            continue
-    return []
+    """The lines of a file, as `process` (/proc/PID) sees it where one is given; [] where it cannot be read."""
+    try:
+        if process and os.path.exists("/proc/self"):
+            content = read_as_seen(process, file, MOST_BYTES)
+        else:
+            with open(file, "rb") as opened:
+                content = opened.read(MOST_BYTES)
+    except (OSError, ValueError, LookupError):
+        return []
+    return content.decode("utf-8", "replace").splitlines()
 
 
 def excerpt(lines: list[str], frame: Frame) -> dict[int, str]:

@@ -184,7 +184,10 @@ def nothing_at(name: str, source: str, line: int) -> Finding:
 
 
 def diff(patch: Patch) -> str:
-    """The unified diff with a/ and b/ headers, as `git apply` and `patch -p1` take it; "" where none."""
+    """The unified diff with a/ and b/ headers, as `git apply` and `patch -p1` take it; "" where none.
+
+    At its head stands what the edit leaves unmended; these tools skip that.
+    """
     path = Path(patch.file)
     if path.is_absolute() and Path.cwd() in path.parents:
         path = path.relative_to(Path.cwd())
@@ -193,11 +196,11 @@ def diff(patch: Patch) -> str:
     old, new = (io.StringIO(text, newline="\n").readlines() for text in (patch.before, patch.after))
     lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
     marked = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
-    return "".join(marked)
+    return head(patch) + "".join(marked)
 
 
 def head(patch: Patch) -> str:
-    """A line for each thing that the edit leaves unmended. Tools that apply the diff skip it there."""
+    """A line for each thing that the edit leaves unmended."""
     return "".join(f"# stays: {words}\n" for words in patch.stays)
 
 

@@ -205,8 +205,7 @@ def patch_or_error(job: Job, settings: Settings, listed: bool) -> Patch | BadSou
     try:
         text = read(path)[0]
         collect_after(len(text))
-        with no_garbage_collection():
-            found = patch_of(path, text, settings, line, listed, named)
+        found = patch_of(path, text, settings, line, listed, named)
         return Patch(path, "", "", found.findings) if listed else found
     except BadSource as error:
         return error if named else f"{error.what} {error.why}".strip()
@@ -241,7 +240,8 @@ def in_order(look: Look, jobs: list[Job], processes: int) -> Iterator[Patch | Ba
     """What `look` answers to each, in their order, by so many processes where there is enough to do for several."""
     processes = min(processes, len(jobs) // WORTH_A_PROCESS)
     if processes < 2:
-        yield from map(look, jobs)
+        with no_garbage_collection():
+            yield from map(look, jobs)
         return
     import concurrent.futures.process
     import multiprocessing
@@ -275,9 +275,9 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def collect_after(size: int) -> None:
-    """Where the collector is off for a whole run, have it look once in a while: `size` is that of the next text."""
+    """The collector is off for a whole run: have it look once in a while. `size` is that of the next text."""
     since.size += size
-    if since.size > COLLECTED and not gc.isenabled():
+    if since.size > COLLECTED:
         since.size = 0
         gc.collect()
 

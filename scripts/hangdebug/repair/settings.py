@@ -83,14 +83,6 @@ def is_match(path: str, root: str, glob: str) -> bool:
     return any(fnmatch(each, glob) for glob in globs for each in (parts if "/" not in glob else heads))
 
 
-def page_of(name: str) -> str:
-    """What the rule's file says of it. Raises BadRequest for a name that is none."""
-    for rule in RULES:
-        if name in (rule.code, rule.id):
-            return f"{rule.code} {rule.id}\n\n{rule.page.strip()}"
-    raise no_rule(name)
-
-
 def no_rule(name: str) -> BadRequest:
     known = ", ".join(f"{rule.code} ({rule.id})" for rule in RULES)
     return BadRequest(f"There is no rule {name}.", f"The rules are {known}.", ours("fix", "--help"))

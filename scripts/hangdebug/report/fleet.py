@@ -204,7 +204,8 @@ def hangs_by_version(fleet: Fleet) -> dict[str, tuple[int, int]]:
 
 def over_all(fleet: Fleet) -> list[tuple[str, str]]:
     """What is true of all that hang, by a title each: the first, the peer, the versions."""
-    found = [("first to fall", when(fleet.fell[0]))] if fleet.fell else []
+    first = fleet.fell[0] if fleet.fell else None
+    found = [("first to fall" if first.since else "first seen to hang", when(first))] if first else []
     hung = [row for row in fleet.rows if row.hangs]
     peer, count, _ = shared_peer(hung)
     if count > 1:
@@ -273,8 +274,8 @@ def as_text(fleet: Fleet) -> str:
         lines += [f"          {words}" for words in sentences(rows)]
     rest = groups[SHOWN_GROUPS:]
     lines += [f"{sum(len(rows) for _, rows in rest):>6,} x  {len(rest):,} more kinds; --json has all"] if rest else []
-    lines += ["", *(f"{name:16}  {words}" for name, words in over_all(fleet))]
-    lines += [f"cannot be read    {name}: {why}" for name, why in fleet.unread[:SHOWN_UNREAD]]
+    lines += ["", *(f"{name:18}  {words}" for name, words in over_all(fleet))]
+    lines += [f"cannot be read      {name}: {why}" for name, why in fleet.unread[:SHOWN_UNREAD]]
     return printable("\n".join(lines)) + "\n"
 
 
@@ -405,7 +406,7 @@ def as_html(fleet: Fleet, shown: svg.Picture) -> str:
         (f"{len(rows):,}", inert(title(answer)), f"{answer.confidence:.2f}", "<br>".join(map(inert, sentences(rows))))
         for answer, rows in fleet.groups
     ]
-    kinds = page.table(("processes", "what", "confidence", "where"), rows)
+    kinds = page.table(("count", "what", "sure", "where"), rows)
     over = [f'<p class="answer">{inert(f"{name.capitalize()}: {words}.")}</p>' for name, words in over_all(fleet)]
     parts = [f"<h1>{inert(heading(fleet))}</h1>", *over, shown.html(), page.titled("What they suffer from", kinds)]
     parts.append(page.listed("Could not be read", [f"{name}: {why}" for name, why in fleet.unread]))

@@ -127,7 +127,7 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     parts = [
         f'<h1>{say(incident.title)}</h1><p class="answer{well}">{prose(answer.summary)}</p>',
         f"<dl>{''.join(f'<dt>{say(what)}</dt><dd>{say(words)}</dd>' for what, words in incident.first)}</dl>",
-        f'<p class="soft"><b>{say(incident.verdict)}</b>, confidence {answer.confidence:.2f}. '
+        f'<p class="soft"><strong>{say(incident.verdict)}</strong>, confidence {answer.confidence:.2f}. '
         f"{say(', '.join(facts(answer)))}. Evidence: {say(incident.name)}{say(taken)}.</p>",
     ]
     parts += [picture.html() for _, picture in incident.pictures]

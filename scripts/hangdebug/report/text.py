@@ -317,7 +317,11 @@ def explanation_of(word: str) -> str:
         for state, rule in DECIDE
         if rule.name == asked
     ]
-    found += [f"## {rule.id}\n\n{rewrite_page(rule.id)}\n" for rule in REWRITE if rule.id == asked.replace("-", "_")]
+    found += [
+        f"## {rule.code} {rule.id}\n\n{rewrite_page(rule.id)}\n"
+        for rule in REWRITE
+        if asked.replace("-", "_") in (rule.id, rule.code.lower())
+    ]
     if not found:
         known = [*(cause.id for cause in CAUSES), *ENTRIES, *(rule.id for rule in REWRITE)]
         near = get_close_matches(asked, dict.fromkeys([*known, *(rule.name for _, rule in DECIDE)]), 3, 0.5)

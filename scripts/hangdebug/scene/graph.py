@@ -37,6 +37,7 @@ ASKS_LOOP = (
     "asgiref/current_thread_executor.py:run_until_future",
 )
 HANDS_TO_LOOP = "run_coroutine_threadsafe"
+HANDED = re.compile(r"(?:run_coroutine_threadsafe|from_thread\.run|async_to_sync)\(\s*([A-Za-z_][\w.]*)")
 SHUTDOWN = ("concurrent/futures/thread.py:shutdown",)
 JOINED = re.compile(r"([A-Za-z_][\w.]*)\.join\(")
 THREAD_OF = r"^\s*{}\s*(?::[^=]+)?=.*\bThread\(.*\btarget\s*=\s*([\w.]+)"
@@ -391,14 +392,26 @@ def asks_loop(scene: Scene, one: Wait) -> bool:
 
 def hands_to_loop(scene: Scene, one: Wait) -> bool:
     """Whether the line, or the one that made the future it waits for, hands a coroutine to a loop."""
+    return any(name.endswith(HANDS_TO_LOOP) for name in one.called) or any(
+        HANDS_TO_LOOP in line for line in lines_of_call(scene, one)
+    )
+
+
+def lines_of_call(scene: Scene, one: Wait) -> Iterator[str]:
+    """The statement in which it waits, and the lines that made the futures of whose results it speaks."""
     if one.frame is None:
-        return False
-    statement = statement_at(scene.evidence.sources, one.frame)
-    if HANDS_TO_LOOP in statement or any(name.endswith(HANDS_TO_LOOP) for name in one.called):
-        return True
+        return
+    yield statement_at(scene.evidence.sources, one.frame)
     futures = {name.rpartition(".")[0] for name in one.called if name.rpartition(".")[2] in ("result", "exception")}
-    lines = scene.evidence.sources.get(one.frame.file, {}).values()
-    return any(HANDS_TO_LOOP in line and line.split("=")[0].split(":")[0].strip() in futures for line in lines)
+    for line in scene.evidence.sources.get(one.frame.file, {}).values() if futures else ():
+        if line.split("=")[0].split(":")[0].strip() in futures:
+            yield line
+
+
+def handed_coroutines(scene: Scene, one: Wait) -> set[str]:
+    """The names of the coroutine functions that a thread has handed to a loop, and waits for."""
+    lines = lines_of_call(scene, one) if asks_loop(scene, one) else ()
+    return {found[1].rpartition(".")[2] for line in lines for found in HANDED.finditer(line)}
 
 
 def giver_edge(scene: Scene, one: Wait) -> Edge | None:

@@ -12,7 +12,7 @@ from typing import Literal
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, package
 from hangdebug.evidence.kernel import FUTEX_PRIVATE, endless, ends_by_itself
-from hangdebug.evidence.libraries import HANDLE, JOIN, LOOP, SERVERS
+from hangdebug.evidence.libraries import HANDLE, IMPORTS, JOIN, LOOP, SERVERS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task, Thread
 from hangdebug.scene.graph import sleeps_in_place
@@ -359,6 +359,11 @@ LOADS = (
     "hypercorn/utils.py:load_application",
     "granian/_internal.py",
 )
+# The line of a script that serves, whatever with.
+SERVES_LATER = re.compile(
+    r"\b(?:run_app|run_simple|run_server|serve|serve_forever|quickstart|worker_main|execute_from_command_line)\(|"
+    r"\b\w*(?:uvicorn|server|httpd|app|application|worker|consumer|bot)\.(?:run|listen|start|serve|work)\("
+)
 LIFESPANS = ("uvicorn/lifespan/on.py:main", "granian/asgi.py:_runner")
 # aiohttp and Quart have no such function: their start and end are calls of these.
 STARTS = (
@@ -391,7 +396,7 @@ WAITS_FOR_END = ("uvicorn/lifespan/on.py:shutdown", "hypercorn/asyncio/lifespan.
 
 def stage_of(frames: tuple[Frame, ...]) -> Stage | None:
     """Whether the stack loads the application or runs the start or the end of its lifespan; None where neither."""
-    if any(calls(frame, *LOADS) for frame in frames):
+    if any(calls(frame, *LOADS) for frame in frames) or runs_in_import(frames):
         return "starting"
     index = max((i for i, frame in enumerate(frames) if runs_lifespan(frame)), default=0)
     for frame in reversed(frames[:index]):
@@ -406,6 +411,38 @@ def stage_of(frames: tuple[Frame, ...]) -> Stage | None:
     return "starting" if any(calls(frame, *STARTS) for frame in frames) else None
 
 
+def runs_in_import(frames: tuple[Frame, ...]) -> bool:
+    """Whether a module runs a loop while it is imported, and no server in it: `VALUES = asyncio.run(load())`."""
+    run = next((index for index, frame in enumerate(frames) if calls(frame, *LOOP)), len(frames))
+    below = frames[run:]
+    imported = next((index for index, frame in enumerate(below) if calls(frame, *IMPORTS)), 0)
+    return imported > 0 and not any(package(frame) in SERVERS for frame in below[:imported])
+
+
+def runs_before_serving(scene: Scene) -> bool:
+    """Whether the loop is one that a module runs while it is imported, or in a script before the line that serves."""
+    if not scene.loop or scene.evidence.process.listens:
+        return False
+    frames = scene.loop[-1].thread.frames
+    run = next((index for index, frame in enumerate(frames) if calls(frame, *LOOP)), len(frames))
+    in_server = any(package(frame) in SERVERS for frame in frames)
+    return runs_in_import(frames) or (
+        not in_server and any(serves_below(scene, frame) for frame in frames[run:] if is_application(frame))
+    )
+
+
+def serves_below(scene: Scene, frame: Frame) -> bool:
+    """Whether the function, or module, that stands in `frame` serves further down."""
+    known, at = scene.evidence.sources.get(frame.file, {}), frame.line or 0
+    inside = frame.name != "<module>"
+    for number in sorted(one for one in known if one > at):
+        if inside and known[number][:1].strip():
+            return False  # the function has ended
+        if SERVES_LATER.search(known[number]):
+            return True
+    return False
+
+
 def runs_lifespan(frame: Frame) -> bool:
     """Whether an async server or framework runs the application's start and end there."""
     names = ("lifespan", "handle_lifespan", "_lifespan")
@@ -413,27 +450,33 @@ def runs_lifespan(frame: Frame) -> bool:
 
 
 def unmoved_lifespan(scene: Scene) -> Task | None:
-    """The task of the lifespan that stands in the same line of the application in both readings of the tasks."""
-    lines = {task.id: awaiting_line(task) for task in scene.evidence.tasks}
+    """The task of the lifespan that stands in the same line of the application in both readings of the tasks.
+
+    A loop that runs before the server does has no other tasks.
+    """
+    whole = runs_before_serving(scene)
+    lines = {task.id: awaiting_line(task, whole) for task in scene.evidence.tasks}
     return next(
         (
             task
             for task in scene.evidence.later
-            if awaiting_line(task) is not None and lines.get(task.id) == awaiting_line(task)
+            if awaiting_line(task, whole) is not None and lines.get(task.id) == awaiting_line(task, whole)
         ),
         None,
     )
 
 
-def awaiting_line(task: Task) -> tuple[str, int | None] | None:
-    """Where the application's code awaits inside of a lifespan, None for any other task."""
-    if not any(calls(frame, *RUNS) for frame in task.frames):
+def awaiting_line(task: Task, whole: bool) -> tuple[str, int | None] | None:
+    """Where the application's code awaits inside of a lifespan, None for others; a `whole` loop runs only that."""
+    if not (whole or any(calls(frame, *RUNS) for frame in task.frames)):
         return None
     return next(((frame.file, frame.line) for frame in task.frames if is_application(frame)), None)
 
 
 def stage_of_task(scene: Scene, task: Task) -> Stage | None:
     """Which part of the lifespan the task is in, by what the server's own tasks wait for."""
+    if runs_before_serving(scene):
+        return "starting"
     others = [frame for one in scene.evidence.later for frame in one.frames]
     if any(calls(frame, *WAITS_FOR_END) for frame in others):
         return "stopping"

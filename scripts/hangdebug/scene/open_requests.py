@@ -108,6 +108,7 @@ def standing(scene: Scene) -> tuple[OpenRequest, ...]:
 
 
 LONG = 5.0  # seconds: most answers that are merely slow are there by then
+POLLED = "what it asks for again and again, with a sleep in between"
 
 
 def left_waiting(scene: Scene) -> tuple[OpenRequest, ...]:
@@ -131,6 +132,11 @@ def waits_of_clients(scene: Scene) -> tuple[float, ...] | None:
     return clients.waits if clients is not None and scene.evidence.process.listening else None
 
 
+def longest_wait(scene: Scene) -> float:
+    """For how many seconds a client has had no answer, by the kernel's word; 0 where it does not know."""
+    return max(waits_of_clients(scene) or (0.0,))
+
+
 def count_unanswered(scene: Scene) -> int:
     """How many requests have had no part of their answer, as far as the tasks show."""
     return sum(not one.job and one.outlook != "moved" and not response_begun(one.task) for one in open_requests(scene))
@@ -150,12 +156,14 @@ def seconds_until_long(scene: Scene) -> float:
         return max(0.0, LONG - for_how_long(scene))
     if jobs_behind_jobs(scene):
         return max(0.0, LONG - scene.evidence.apart)
+    if any(one.outlook == "moved" and not one.job and polls(scene, one.task) for one in open_requests(scene)):
+        return max(0.0, LONG - longest_wait(scene)) if waits_of_clients(scene) else 0.0
     return max(0.0, LONG - longest_hidden(scene)) if unaccounted(scene) and unread_tasks(scene) else 0.0
 
 
 def longest_hidden(scene: Scene) -> float:
     """For how many seconds a client has waited that no task accounts for."""
-    return max(waits_of_clients(scene) or (0.0,)) if unaccounted(scene) else 0.0
+    return longest_wait(scene) if unaccounted(scene) else 0.0
 
 
 def unread_tasks(scene: Scene) -> str:
@@ -180,8 +188,12 @@ def is_job(scene: Scene, seen: TaskWaits, task: Task) -> bool:
     """Whether a task of a program that serves nobody waits for an answer: one that it has asked for, and is owed.
 
     In an endless loop it waits for the next message, as consumers do; in a line of its own making, for its end.
+    One that waits for room in a queue has work for somebody who does not take it.
     """
-    if task.id not in seen.stuck or awaited_directly(task) or not runs_application(task):
+    if task.id not in seen.stuck or not runs_application(task):
+        return False
+    gives = task.awaits is not None and task.awaits.method == "put"
+    if awaited_directly(task) and not gives:
         return False
     if scene.evidence.process.listens or any(serves(frame) for one in seen.tasks.values() for frame in one.frames):
         return False
@@ -189,7 +201,9 @@ def is_job(scene: Scene, seen: TaskWaits, task: Task) -> bool:
     if task.awaits is None or task.awaits.kind == "timer" or any(one in seen.tasks for one in behind):
         return False
     one = as_wait(scene, task)
-    return one.frame is not None and not in_endless_loop(scene.evidence.sources, one.frame) and not receives(one)
+    if one.frame is None or gives:
+        return one.frame is not None
+    return not in_endless_loop(scene.evidence.sources, one.frame) and not receives(one)
 
 
 def jobs_behind_jobs(scene: Scene) -> tuple[Task, ...]:
@@ -241,10 +255,18 @@ def outlook(scene: Scene, seen: TaskWaits, task: Task) -> tuple[Outlook, str]:
         still = before is not None and before.awaits is None and before.frames == task.frames
         return ("expected", "a call on the loop's own stack, which has not returned") if still else ("moved", "")
     if task.id not in seen.stuck or about_to_run(task):
-        return "moved", ""
+        return ("expected", POLLED) if polls(scene, task) and longest_wait(scene) >= LONG else ("moved", "")
     if task.timed:
         return of_timed(scene, task)
     return of_untimed(scene, seen, task)
+
+
+def polls(scene: Scene, task: Task) -> bool:
+    """Whether it has gone round a loop: in both readings it sleeps in one place, each time until another moment."""
+    before = {one.id: one for one in scene.evidence.tasks}.get(task.id)
+    if before is None or before.awaits is None or task.awaits is None or before.frames != task.frames:
+        return False
+    return before.awaits.kind == task.awaits.kind == "timer" and before.awaits.id != task.awaits.id
 
 
 def of_timed(scene: Scene, task: Task) -> tuple[Outlook, str]:

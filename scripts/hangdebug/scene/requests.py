@@ -93,6 +93,7 @@ ACCEPTS = (
     "werkzeug/serving.py:serve_forever",
     "cheroot/server.py:serve",
     "billiard/pool.py:workloop",
+    "celery/worker/consumer/consumer.py:on_task_received",  # the solo pool: the consumer runs its jobs itself
     "rq/worker.py:work",
 )
 BETWEEN_JOBS = (

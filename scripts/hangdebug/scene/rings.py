@@ -177,7 +177,8 @@ def node_name(scene: Scene, node: object) -> str:
         return f"{node[1]} (suspended)"
     view = scene.by_thread[node][-1]
     alike = sum(other.thread.name == view.thread.name for other in scene.last)
-    return f"{view.thread.name} ({view.thread.os_id})" if alike > 1 and view.thread.os_id else name_of(view)
+    numbered = alike > 1 and view.thread.name and view.thread.os_id
+    return f"{view.thread.name} ({view.thread.os_id})" if numbered else name_of(view)
 
 
 def lock_without_name(one: Wait) -> tuple[Lock, ...]:

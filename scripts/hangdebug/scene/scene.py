@@ -358,8 +358,13 @@ def not_cut(evidence: Evidence, bottom: Frame) -> bool:
 
 def has_whole_stacks(snapshot: Snapshot) -> bool:
     """Whether its stacks must be complete: read by py-spy from a CPython that does not cut them."""
+    return snapshot.format == "py-spy JSON" and is_uncut(snapshot)
+
+
+def is_uncut(snapshot: Snapshot) -> bool:
+    """Whether py-spy showed whole stacks of this CPython; who pasted its text may have cut them."""
     minor = (snapshot.python or "3.9").split(".")[1:2]
-    return snapshot.format == "py-spy JSON" and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9
+    return snapshot.format.startswith("py-spy") and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9
 
 
 def as_loop(view_: View) -> View:

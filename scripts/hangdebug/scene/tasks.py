@@ -17,8 +17,8 @@ from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Function, Statement, Task, Thread
 from hangdebug.evidence.source import called, entered, line_at, statement_at
 from hangdebug.evidence.vocabulary import Role, StatementKind
-from hangdebug.scene.graph import Edge
-from hangdebug.scene.scene import Scene, once, view
+from hangdebug.scene.graph import Edge, handed_coroutines, sleeps_in_place, task_edge
+from hangdebug.scene.scene import Scene, identity, once, view
 from hangdebug.scene.waits import Motion, Wait, wait
 
 LOCKS = ("Lock", "Semaphore", "CapacityLimiter")
@@ -123,6 +123,30 @@ def task_edges(seen: TaskWaits) -> dict[object, Edge]:
             if holders and (task.awaits.kind == "Lock" or not any("release" in other.ends for other in others)):
                 found[one] = Edge("lock", "{}", holders)
     return found
+
+
+@once
+def edges_through_threads(scene: Scene) -> dict[object, Edge]:
+    """Of a task that waits for a call in a thread, and of a thread that waits for a coroutine that it has handed to the
+    loop: to whom, as far as the source names the function.
+    """
+    found: dict[object, Edge] = {}
+    seen = task_waits(scene)
+    for one, task in seen.stuck.items():
+        edge = task_edge(scene, task) if not task.timed and scene.loop else None
+        if edge is not None and edge.kind == "future":
+            found[one] = edge
+    for each in scene.threads("worker") if found else ():
+        names = handed_coroutines(scene, wait(scene, each)) if sleeps_in_place(wait(scene, each)) else set()
+        handed = tuple(task.id for task in seen.tasks.values() if names & {name_of_coroutine(task)})
+        if handed:
+            found[identity(each)] = Edge("loop", "{}", handed)
+    return found
+
+
+def name_of_coroutine(task: Task) -> str:
+    """The name of the application's outermost function in it."""
+    return next((frame.name for frame in reversed(task.frames) if is_application(frame)), "")
 
 
 def waits_for_taken_lock(task: Task) -> bool:
@@ -439,6 +463,20 @@ def lines_before_wait(one: Function, keys: set[str], waits: list[int], busy: boo
 def lines_ahead(one: Function, line: int) -> Lines:
     """The lines that a function which stands in `line` may still come to."""
     return Lines(min([line, *(first for first, last in one.loops if first <= line <= last)]), 1 << 30)
+
+
+def ends_in_loop(scene: Scene, task: Task, ends: set[str]) -> bool:
+    """Whether the task waits inside of a loop of the application's that calls one of `ends`, as a consumer does."""
+    known = scene.evidence.functions or ()
+    around = [(function_at(known, frame), frame.line or 0) for frame in task.frames]
+    return any(
+        name.lstrip("+") in ends and first <= line <= last
+        for one, at in around
+        if one is not None
+        for first, last in one.loops
+        if first <= at <= last
+        for name, line in one.ends
+    )
 
 
 def function_at(functions: Iterable[Function], frame: Frame) -> Function | None:

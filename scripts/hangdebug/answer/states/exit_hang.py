@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hangdebug.answer.certainty import AGREED, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
+from hangdebug.answer.certainty import AGREED, EVEN, LIKELY, ONE_SIDED, OPEN, PROVED, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.states.startup_hang import lifespan_verdict
@@ -14,7 +14,7 @@ from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, is_child, package
 from hangdebug.evidence.kernel import ends_by_itself
 from hangdebug.evidence.libraries import JOIN, SERVERS, SERVERS_IN_C
-from hangdebug.evidence.model import Process, Task
+from hangdebug.evidence.model import Process, Snapshot, Task
 from hangdebug.scene.loop import (
     LOOP_ALONE,
     still_serves,
@@ -25,7 +25,7 @@ from hangdebug.scene.loop import (
     works_on,
 )
 from hangdebug.scene.requests import greenlets
-from hangdebug.scene.scene import Scene, View, has_whole_stacks, not_cut
+from hangdebug.scene.scene import Scene, View, has_whole_stacks, is_uncut, not_cut
 from hangdebug.scene.tasks import as_wait, runs_application, stated, task_waits
 from hangdebug.scene.waits import kernel_words, name_of, stuck_workers, wait
 
@@ -35,6 +35,8 @@ MAIN_ENDED = (
     "concurrent/futures/thread.py:_python_exit",
     "concurrent/futures/process.py:_python_exit",
 )
+HOOKS = ("logging/__init__.py:shutdown", "logging/handlers.py:stop")  # the library's own, or what is registered for it
+BOOTSTRAP = "threading.py:_bootstrap"
 AT_EXIT = "weakref.py:_exitfunc"  # an atexit hook of the standard library
 RUNNER_ENDS = (
     "asyncio/runners.py:close",
@@ -53,11 +55,28 @@ def interpreter_joins(scene: Scene) -> Verdict | str:
     if joining is None or still_serves(scene):
         return "The interpreter joins no threads." if joining is None else "A server's loop still runs."
     if done_and_working(scene):
-        return "The main thread has done its part, and the other threads work on."
+        return timers_left(scene) or "The main thread has done its part, and the other threads work on."
     at_work = waited_for(scene)
     words = f"{name_of(joining)} is in {joining.thread.frames[0]}: the interpreter joins threads before it exits."
     doubts = () if at_work else ("The stack of the thread that it waits for is not in the evidence.",)
     return Verdict("exit-hang", PROVED if at_work else ONE_SIDED, (words,), doubts, at_work)
+
+
+def timers_left(scene: Scene) -> Verdict | None:
+    """Timers alone are left, which are no daemons: who sets them anew each time keeps a process from its end."""
+    rest = [view for view in scene.last if view.role != "main"]
+    if not rest or scene.evidence.process.listens or not all(is_timer(view) for view in rest):
+        return None
+    words = f"The main thread has ended, and the interpreter joins {name_of(rest[0])}, a timer that runs later."
+    doubt = "A program that does all of its work in timers looks alike."
+    return Verdict("exit-hang", EVEN, (words,), (doubt,), wait(scene, rest[0]))
+
+
+def is_timer(view: View) -> bool:
+    """Whether the thread's own run() waits, as threading.Timer's does; that of Thread calls the application."""
+    frames = view.thread.frames
+    pairs = zip(frames, frames[1:])
+    return any(calls(inner, "threading.py:wait") and calls(outer, "threading.py:run") for inner, outer in pairs)
 
 
 def done_and_working(scene: Scene) -> bool:
@@ -97,19 +116,29 @@ def exit_hook(scene: Scene) -> Verdict | str:
         return "A thread runs an event loop." if scene.loop else "The other threads work on."
     snapshot, bottom = scene.evidence.snapshots[-1], main.thread.frames[-1]
     if main.frame is None:
-        return library_hook(scene, main) if has_whole_stacks(snapshot) else "The stack may be cut."
+        return library_hook(scene, main) if is_followed(snapshot, main) else "The stack may be cut."
     if not has_whole_stacks(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, bottom)):
         return "The stack may be cut."
     if greenlets(scene):
         return "Greenlets run there, whose stacks begin anywhere."
     if is_child(snapshot) or not (is_application(bottom) or calls(bottom, AT_EXIT)):
         return "The outermost frame is no exit hook."
-    in_loop_alone = scene.evidence.process.server in LOOP_ALONE
-    from_c = scene.evidence.process.listens and not in_loop_alone and not is_plain_python(scene.evidence.process)
-    if bottom.name == "<module>" or from_c:
+    if bottom.name == "<module>" or may_be_called_from_c(scene.evidence.process):
         return "A module, or a server written in C, has called the application."
     words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends."
     return Verdict("exit-hang", LIKELY, (words,), wait=wait(scene, main))
+
+
+def is_followed(snapshot: Snapshot, main: View) -> bool:
+    """Whether the main thread's stack must be complete: another thread's stands whole below it in py-spy's text."""
+    later = snapshot.threads[snapshot.threads.index(main.thread) + 1 :]
+    below = any(one.frames and calls(one.frames[-1], BOOTSTRAP) for one in later)
+    return has_whole_stacks(snapshot) or (below and is_uncut(snapshot))
+
+
+def may_be_called_from_c(process: Process) -> bool:
+    """Whether a server that is no Python program may have called what stands outermost: it serves still."""
+    return bool(process.listens) and process.server not in LOOP_ALONE and not is_plain_python(process)
 
 
 def is_plain_python(process: Process) -> bool:
@@ -126,13 +155,16 @@ def library_hook(scene: Scene, main: View) -> Verdict | str:
         return "The main thread is in no library's exit hook."
     process = scene.evidence.process
     in_loop_alone = process.server in LOOP_ALONE  # what still listens then is no server's port
-    if (process.listens and not in_loop_alone) or is_child(scene.evidence.snapshots[-1]):
+    if may_be_called_from_c(process) or is_child(scene.evidence.snapshots[-1]):
         return "A server written in C may have called the library."
     words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends"
+    level = LIKELY if has_whole_stacks(scene.evidence.snapshots[-1]) else OPEN
     if joins and at_work is not None:
-        return Verdict("exit-hang", LIKELY, (f"{words}; it joins a thread.",), wait=at_work)
+        return Verdict("exit-hang", level, (f"{words}; it joins a thread.",), wait=at_work)
     one = wait(scene, main)
     if (process.listens is None and not in_loop_alone) or not was_a_server(scene) or not one.motion.in_place:
+        if calls(bottom, *HOOKS) and one.motion.in_place:
+            return Verdict("exit-hang", level, (f"{words}.",), wait=at_work or one)
         return "Whether it was a server, and has closed its port, is not known, or the main thread goes on."
     rest = [wait(scene, view) for view in scene.threads("other") if not view.idle and view.section]
     sender = next((each for each in rest if each.motion.in_place), None) if joins else None

@@ -248,6 +248,9 @@ def single(scene: Scene, one: Wait) -> Weighed:
         return Weighed(
             "unclear", FAINT, (words,), (STAYS_UNSEEN, "If it does not release the GIL, the loop cannot run."), keeper
         )
+    if one.inside("threading.py:start"):
+        words = f"The event loop's thread stands in {one.frame}, and starts a thread there: that takes a moment."
+        return Weighed("unclear", FAINT, (words,), (STAYS_UNSEEN,), one)
     if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = f"{one.outermost} may run the server's own loop again: then it serves all the time."
         return Weighed("unclear", EVEN, (words,), (STAYS_UNSEEN,), one)

@@ -8,24 +8,28 @@ from hangdebug.answer.states.loop_blocked import loop_verdict
 from hangdebug.answer.words import line_of, place_of, wake_words
 from hangdebug.causes import cause_of
 from hangdebug.causes.model import Cause
-from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, since_fork
 from hangdebug.evidence.libraries import IMPORTS
 from hangdebug.evidence.model import Frame, Task
 from hangdebug.evidence.vocabulary import State
-from hangdebug.scene.loop import A_SERVER, LOADS, Stage, spins, stage_of_task, unmoved_lifespan
+from hangdebug.scene.loop import (
+    A_SERVER,
+    LOADS,
+    Stage,
+    runs_before_serving,
+    serves_below,
+    spins,
+    stage_of_task,
+    unmoved_lifespan,
+)
 from hangdebug.scene.pools import hands_to_pool
 from hangdebug.scene.scene import Scene, View
 from hangdebug.scene.tasks import as_wait, task_waits
 from hangdebug.scene.waits import Wait, kernel_words, motion, stuck_workers, wait
 
 LOOKS_AGAIN = ("futex", "clock_nanosleep", "nanosleep", "running", "restart_syscall")
-# The line of a script that serves, whatever with.
-SERVES_LATER = re.compile(
-    r"\b(?:run_app|run_simple|run_server|serve|serve_forever|quickstart|worker_main|execute_from_command_line)\(|"
-    r"\b\w*(?:server|httpd|app|application|worker|consumer|bot)\.(?:run|listen|start|serve|work)\("
-)
 LIFESPAN = "The server has not begun to serve: it waits for the first part of its lifespan."
+IMPORT = "The server has not begun to serve: a module runs an event loop before that, and waits for it."
 
 
 def loading_on_loop(scene: Scene) -> Verdict | str:
@@ -88,20 +92,10 @@ def before_serving(scene: Scene, frames: tuple[Frame, ...]) -> bool:
     return later or any(A_SERVER.search(line) for line in known.values())
 
 
-def serves_below(scene: Scene, frame: Frame) -> bool:
-    """Whether the function, or module, that stands in `frame` serves further down."""
-    known, at = scene.evidence.sources.get(frame.file, {}), frame.line or 0
-    inside = frame.name != "<module>"
-    for number in sorted(one for one in known if one > at):
-        if inside and known[number][:1].strip():
-            return False  # the function has ended
-        if SERVES_LATER.search(known[number]):
-            return True
-    return False
-
-
 def lifespan(scene: Scene) -> Verdict | str:
     """The first part of the lifespan awaits something, and stands in the same line in both readings of the tasks."""
+    if runs_before_serving(scene):
+        return lifespan_verdict(scene, "startup-hang", "starting", IMPORT, "is what it runs")
     return lifespan_verdict(scene, "startup-hang", "starting", LIFESPAN)
 
 
@@ -112,7 +106,9 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
 # -- how sure it is that a lifespan does not go on, at either end --------------------------------------
 
 
-def lifespan_verdict(scene: Scene, state: State, stage: Stage, words: str) -> Verdict | str:
+def lifespan_verdict(
+    scene: Scene, state: State, stage: Stage, words: str, does: str = "runs the lifespan"
+) -> Verdict | str:
     """The state's verdict where the lifespan's task stands in that stage in both readings of the tasks."""
     task = unmoved_lifespan(scene)
     if task is None:
@@ -123,7 +119,7 @@ def lifespan_verdict(scene: Scene, state: State, stage: Stage, words: str) -> Ve
     found = stage_of_task(scene, task)
     if found != stage:
         return f"The lifespan is {found or 'in no known stage'}."
-    runs = f"{task.name} ({task.coroutine}) runs the lifespan, and waits for {task.awaits or task.waits_on}."
+    runs = f"{task.name} ({task.coroutine}) {does}, and waits for {task.awaits or task.waits_on}."
     if spinning is not None:
         level = SHOWN if stage == "stopping" else EXCLUDED
         return Verdict(state, level, (words, runs, spin_words(scene, spinning)), wait=as_wait(scene, task))

@@ -52,6 +52,8 @@ from hangdebug.scene.tasks import (
     as_wait,
     awaited_directly,
     could_be_ended_by,
+    edges_through_threads,
+    ends_in_loop,
     ends_of,
     innermost_task,
     response_begun,
@@ -193,18 +195,26 @@ def first_verdict(scene: Scene, judge: Judge) -> Verdict | None:
 
 
 def in_ring(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
-    edges = task_edges(seen)
-    if task.awaits is None or task.id not in edges or task.id not in stuck_nodes(edges):
+    listed, through = task_edges(seen), edges_through_threads(scene)
+    if task.awaits is None or task.id not in listed or task.id not in stuck_nodes({**through, **listed}):
         return None
+    level = LISTED if task.id in stuck_nodes(listed) else LIKELY
+    threads = tuple(
+        f"{seen.tasks[one].name} waits for {name_of(view)}, which stands in {view.frame} and waits for a coroutine "
+        "that it has handed to this loop."
+        for one in listed[task.id].targets
+        if one in through and isinstance(one, int)
+        for view in [scene.by_thread[through[one].targets[0]][-1]]
+    )
     if task.awaits.kind == "Task":
         other = seen.tasks[task.awaits.id].name
         words = f"{task.name} waits for {other}, which waits for it in turn: none of them can go on."
-        return verdict_on(scene, seen, task, LISTED, (words,))
+        return verdict_on(scene, seen, task, level, (words, *threads))
     holders = seen.inside(task.awaits.id)
     own = any(one.id == task.id for one in holders)
     who = "itself" if own else ", ".join(one.name for one in holders[:4]) + ", which waits in turn"
     words = f"{task.name} waits for {task.awaits}; the task inside of it is {who}: none of them can go on."
-    return verdict_on(scene, seen, task, LISTED, (words,))
+    return verdict_on(scene, seen, task, level, (words, *threads))
 
 
 def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
@@ -238,12 +248,14 @@ def nobody_inside(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
 def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
     """A request without an answer waits for an event or a queue, with no timeout, and no task can end that.
 
-    Of other tasks only those that wait for a queue to be read: a program may wait for an event, or a job, for ever.
+    Of other tasks only those that wait for a queue to be read, and those that should read it: else a program may wait
+    for an event, or a job, for ever.
     """
     if task.awaits is None or task.timed or response_begun(task):
         return None
     asked = task.id in seen.served
-    if not asked and task.awaits.method not in ("join", "put"):
+    behind = None if asked else waits_for_taker(scene, seen, task)
+    if not asked and task.awaits.method not in ("join", "put") and behind is None:
         return None
     ends = ends_of(scene, task)
     if (
@@ -263,6 +275,7 @@ def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         f"{task.name} {'serves a request that has no answer yet, and ' * asked}waits for {task.awaits} without a "
         "timeout.",
         f"No task, thread or callback that is left calls {any_of}, and no request that could come.",
+        *([f"{behind.name} waits for {behind.awaits}, which it should read."] if behind is not None else []),
     )
     failed = [one for one in scene.evidence.later if one.state.startswith("failed") and ends & one.ends]
     if failed:
@@ -270,6 +283,23 @@ def nobody_ends(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:
         ended = f"{failed[0].coroutine} would call {would}, but has ended with an exception."
         return verdict_on(scene, seen, task, EXCLUDED, (*words, ended))
     return verdict_on(scene, seen, task, LIKELY, words, ("A library that was given it could still end this wait.",))
+
+
+def waits_for_taker(scene: Scene, seen: TaskWaits, task: Task) -> Task | None:
+    """A task that waits for its queue to be read, where this one's loop alone reads it: this one has work to do."""
+    waiting = (one for one in seen.stuck.values() if one.awaits is not None and one.awaits.method in ("join", "put"))
+    awaited = task.awaits.id if task.awaits is not None else None
+    mine = frozenset(frame.name for frame in task.frames)
+    for one in waiting:
+        ends = ends_of(scene, one)
+        others = (other for other in seen.tasks.values() if not waits_for_object(seen, other, awaited))
+        if (
+            ends_in_loop(scene, task, ends)
+            and not any(ends & other.ends for other in others if other.id != one.id)
+            and not could_be_ended_by(scene, seen, one, ends, without=mine)
+        ):
+            return one
+    return None
 
 
 def not_woken(scene: Scene, seen: TaskWaits, task: Task) -> Verdict | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
@@ -92,31 +93,49 @@ def runtime_in(pid: int, kind: Kind, file: MappedFile, image: Image | None, serv
                     version = f"{number >> 24 & 0xFF}.{number >> 16 & 0xFF}"
                 if "_PyRuntime" in image.defined:
                     at = image.defined["_PyRuntime"] + moved
-                    interpreters = count_interpreters(memory, at, version or "")
+                    found = interpreters_in(memory, at, version or "")
+                    interpreters = None if found is None else len(found)
         except Unreadable:
             pass
     return Runtime(kind, file, version, at, server, interpreters)
 
 
-def count_interpreters(memory: Memory, runtime: int, version: str) -> int | None:
-    """How many interpreters it has now; None for a Python that keeps them elsewhere."""
+def interpreters_in(memory: Memory, runtime: int, version: str) -> list[int] | None:
+    """Where its interpreters are now, the newest first; None for a Python that keeps them elsewhere."""
     first, following = FIRST_INTERPRETER.get(version), 0
     if memory.read(runtime, len(SAYS_ITS_OFFSETS)) == SAYS_ITS_OFFSETS:
         first, following = memory.word(runtime + FIRST_SAID), memory.word(runtime + NEXT_SAID)
     if first is None:
         return None
-    count, at = 0, memory.word(runtime + first)
-    while at and count < MOST_INTERPRETERS:
-        count, at = count + 1, memory.word(at + following)
-    return count
+    found, at = list[int](), memory.word(runtime + first)
+    while at and len(found) < MOST_INTERPRETERS:
+        found.append(at)
+        at = memory.word(at + following)
+    return found
 
 
 def images_of(pid: int) -> Iterator[tuple[MappedFile, Image | None]]:
     """The files that `pid` has mapped, and what those of them define that are ELF. Raises Unreadable."""
     program = text_of_link(f"/proc/{pid}/exe")
     for file in mapped_files(pid).values():
-        path = f"/proc/{pid}/exe" if file.path == program else f"/proc/{pid}/root{file.path}"
-        yield file, image_at(path)
+        yield file, image_at(f"/proc/{pid}/exe" if file.path == program else place_of(pid, file))
+
+
+def place_of(pid: int, file: MappedFile) -> str:
+    """Where a mapped file is for us: below the root of its container, but as it is named of a process in a chroot."""
+    places = [f"/proc/{pid}/root{file.path}", file.path]
+    regular = [place for place in places if inode_of(place)]
+    same = (place for place in regular if inode_of(place) == file.inode.split()[-1])
+    return next(same, regular[0] if regular else places[0])
+
+
+def inode_of(path: str) -> str:
+    """ "" for what is no regular file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return str(found.st_ino) if stat.S_ISREG(found.st_mode) else ""
 
 
 def image_at(path: str) -> Image | None:

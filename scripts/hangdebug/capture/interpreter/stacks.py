@@ -13,11 +13,11 @@ from typing import Any
 
 from hangdebug.capture.interpreter.coroutines import TAG, line_at
 from hangdebug.capture.interpreter.memory import Memory, Unreadable, open_memory
-from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, runtime_of
+from hangdebug.capture.interpreter.objects import FREE_THREADED
+from hangdebug.capture.interpreter.runtimes import SAYS_ITS_OFFSETS, Runtime, runtime_of
 from hangdebug.evidence.light import dataclass
 
 MOST_INTERPRETERS, MOST_THREADS, MOST_FRAMES, MOST_TEXT, ATTEMPTS = 1000, 20_000, 1000, 4096, 5
-FREE_THREADED = 16  # where the table says whether it is such a build
 OWN_FRAMES = 3  # a frame with an owner from here on is the interpreter's, between a call from C and Python's code
 # Where in the table each of Offsets stands, in bytes from its begin.
 PLACES = {
@@ -127,6 +127,19 @@ class Interpreters:
         return raw.decode({1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[kind], "replace")
 
 
+def better_from_memory(pid: int, runtime: Runtime | None) -> bool:
+    """Whether py-spy gives not all stacks, or none (several interpreters, a free-threaded build), and `dump` does."""
+    if runtime is None or runtime.at is None:
+        return False
+    try:
+        with open_memory(pid) as memory:
+            says = memory.read(runtime.at, len(SAYS_ITS_OFFSETS)) == SAYS_ITS_OFFSETS
+            several = (runtime.interpreters or 0) > 1 or memory.word(runtime.at + FREE_THREADED) != 0
+    except Unreadable:
+        return False
+    return says and several and dump(pid) is not None
+
+
 def dump(pid: int) -> str | None:
     """The stacks of all threads of `pid`, in the form of py-spy's JSON; None where they cannot be read so.
 
@@ -157,7 +170,7 @@ def rows_of(pid: int, seen: Interpreters) -> list[dict[str, Any]]:
     rows: dict[int, dict[str, Any]] = {}
     for number, thread in sorted(seen.threads(), reverse=True):
         os_id, frames = seen.memory.word(thread + seen.at.os_id), list(seen.frames(thread))
-        name = "MainThread" if os_id == pid else f"interpreter {number}" if number else None
+        name = "MainThread" if os_id == pid else f"interpreter {number}" if number else name_from_kernel(pid, os_id)
         row = rows.setdefault(
             os_id,
             {
@@ -172,3 +185,15 @@ def rows_of(pid: int, seen: Interpreters) -> list[dict[str, Any]]:
         )
         row["frames"] += frames
     return list(rows.values())
+
+
+def name_from_kernel(pid: int, tid: int) -> str:
+    """Python gives the kernel its threads' names from 3.14 on, cut to 15 bytes; before that all bear the program's."""
+    names = []
+    for one in (tid, pid):
+        try:
+            with open(f"/proc/{pid}/task/{one}/comm", encoding="utf-8", errors="replace") as opened:
+                names.append(opened.read().strip())
+        except OSError:
+            return ""
+    return names[0] if names[0] != names[1] else ""

@@ -30,6 +30,7 @@ from hangdebug.capture.interpreter.coroutines import Moved, collected_tasks, end
 from hangdebug.capture.interpreter.layout import TASK_LISTS_SINCE, HasOwnTool, Layout, Specimen, measured_specimen
 from hangdebug.capture.interpreter.memory import Unreadable, mapped_files, open_memory
 from hangdebug.capture.interpreter.objects import FIRST, Objects, known_layout
+from hangdebug.capture.interpreter.runtimes import interpreters_in
 from hangdebug.evidence.frames import library_path
 from hangdebug.evidence.libraries import KNOWN_TOPS
 from hangdebug.evidence.light import dataclass
@@ -86,7 +87,7 @@ def failed_tasks_of(pid: int) -> tuple[Task, ...]:
 
 
 def failed_among(objects: Objects, pid: int) -> tuple[Task, ...]:
-    found = [task_at(objects, at) for at in collected_tasks(objects, interpreter_of(objects, pid))]
+    found = [task_at(objects, at) for one in interpreters_of(objects, pid) for at in collected_tasks(objects, one)]
     return tuple(task for task in found if task and task.state.startswith("failed"))
 
 
@@ -194,12 +195,16 @@ def walk(objects: Objects, pid: int) -> TaskList:
 
 def task_addresses(objects: Objects, pid: int) -> Iterator[int]:
     """Where the tasks are. Raises Unreadable when the way to them is blocked."""
+    for interpreter in interpreters_of(objects, pid):
+        if objects.layout.version >= TASK_LISTS_SINCE:
+            yield from list(listed_tasks(objects.memory, objects.layout, interpreter))  # all at once: they change
+        module = modules_of(objects, interpreter).get("asyncio.tasks")
+        if module is not None:
+            yield from tasks_in_sets(objects, module)
+
+
+def tasks_in_sets(objects: Objects, module: int) -> Iterator[int]:
     memory = objects.memory
-    if objects.layout.version >= TASK_LISTS_SINCE:
-        yield from list(listed_tasks(memory, objects.layout, interpreter_of(objects, pid)))  # all at once: they change
-    module = modules_of(objects, pid).get("asyncio.tasks")
-    if module is None:
-        return
     names = objects.mapping(memory.word(module + FIRST))
     for name in SETS:
         if name not in names:
@@ -211,16 +216,19 @@ def task_addresses(objects: Objects, pid: int) -> Iterator[int]:
                 yield task
 
 
-def interpreter_of(objects: Objects, pid: int) -> int:
+def interpreters_of(objects: Objects, pid: int) -> list[int]:
+    """Where its interpreters are. Raises Unreadable."""
     image = mapped_files(pid).get(objects.layout.inode)
     if image is None:
         raise Unreadable("its interpreter is another one")
-    return objects.memory.word(image.start + objects.layout.runtime + objects.layout.interpreter)
+    runtime = image.start + objects.layout.runtime
+    found = interpreters_in(objects.memory, runtime, ".".join(map(str, objects.layout.version)))
+    return found or [objects.memory.word(runtime + objects.layout.interpreter)]
 
 
-def modules_of(objects: Objects, pid: int) -> dict[str, int]:
+def modules_of(objects: Objects, interpreter: int) -> dict[str, int]:
     """sys.modules. Raises Unreadable."""
-    return objects.mapping(objects.memory.word(interpreter_of(objects, pid) + objects.layout.modules))
+    return objects.mapping(objects.memory.word(interpreter + objects.layout.modules))
 
 
 def files_of(pid: int) -> tuple[str, ...]:
@@ -229,11 +237,11 @@ def files_of(pid: int) -> tuple[str, ...]:
         layout = layout_for(pid)
         with open_memory(pid) as memory:
             objects = Objects(memory, layout)
-            modules = modules_of(objects, pid)
             return tuple(
                 dict.fromkeys(
                     file
-                    for name, at in modules.items()
+                    for interpreter in interpreters_of(objects, pid)
+                    for name, at in modules_of(objects, interpreter).items()
                     if name.partition(".")[0] not in KNOWN_TOPS
                     for file in [file_of(objects, at)]
                     if file and library_path(file) is None
@@ -361,8 +369,8 @@ def queues_of(pid: int) -> dict[int, int]:
         layout = layout_for(pid)
         with open_memory(pid) as memory:
             objects = Objects(memory, layout)
-            modules = modules_of(objects, pid)
-            names = [objects.mapping(memory.word(at + FIRST)) for name, at in modules.items() if name in TABLES]
+            modules = [row for one in interpreters_of(objects, pid) for row in modules_of(objects, one).items()]
+            names = [objects.mapping(memory.word(at + FIRST)) for name, at in modules if name in TABLES]
             tables = [one[table] for one in names for table in TABLES.values() if table in one]
             rows = (row for at in tables for row in objects.pairs(objects.attributes(at)["data"]))
             return dict(queue_row(objects, reference, queue) for reference, queue in rows)

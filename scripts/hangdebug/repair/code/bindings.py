@@ -45,19 +45,55 @@ class Scope:
 
 @dataclass(eq=False)
 class Scopes:
-    """For each node its parent and the scope that it is looked up in; `opened` is the scope that it opens."""
+    """For each node its parent and the scope that it is looked up in; `opened` is the scope that it opens.
+
+    `unread` are the definitions of another file's module that nobody has asked for by their names, `written` the
+    attributes that are written, with what, `declaring` the scopes with a global or nonlocal statement; `star` says
+    whether a star import may have bound anything.
+    """
 
     module: Scope
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
     of: dict[ast.AST, Scope] = field(default_factory=dict)
     opened: dict[ast.AST, Scope] = field(default_factory=dict)
-    reads: dict[str, list[ast.Name]] = field(default_factory=dict)
-    attributes: dict[str, list[tuple[ast.Attribute, ast.expr | None]]] = field(
-        default_factory=dict
-    )  # written, with what
-    calls: list[ast.Call] = field(default_factory=list)
-    declaring: list[Scope] = field(default_factory=list)  # the scopes with a global or nonlocal statement
-    star: bool = False  # whether a star import may have bound anything
+    seen: dict[str, list[ast.Name]] = field(default_factory=dict)
+    written: dict[str, list[tuple[ast.Attribute, ast.expr | None]]] = field(default_factory=dict)
+    called: list[ast.Call] = field(default_factory=list)
+    declaring: list[Scope] = field(default_factory=list)
+    unread: set[ast.AST] = field(default_factory=set)
+    fill: Callable[[ast.AST], None] | None = None  # parses one of these
+    star: bool = False
+
+    @property
+    def reads(self) -> dict[str, list[ast.Name]]:
+        """The places of the whole file that read each name."""
+        self.read_rest()
+        return self.seen
+
+    @property
+    def attributes(self) -> dict[str, list[tuple[ast.Attribute, ast.expr | None]]]:
+        """What the whole file writes to attributes, by their last names."""
+        self.read_rest()
+        return self.written
+
+    @property
+    def calls(self) -> list[ast.Call]:
+        """Every call of the file, in source order."""
+        self.read_rest()
+        return self.called
+
+    def read_rest(self) -> None:
+        if self.unread:
+            self.read(list(self.unread))
+            self.called.sort(key=in_source)
+
+    def read(self, nodes: Iterable[ast.AST]) -> None:
+        """What these define, if that is not read yet."""
+        for node in self.unread.intersection(nodes) if self.unread else ():
+            self.unread.remove(node)
+            if self.fill:
+                self.fill(node)
+            read_below(self, node)
 
 
 class Fields(dict[type, tuple[str, ...]]):
@@ -72,18 +108,29 @@ class Fields(dict[type, tuple[str, ...]]):
 FIELDS = Fields()
 
 
-def read_scopes(tree: ast.Module) -> Scopes:
+def read_scopes(
+    tree: ast.Module, unread: Iterable[ast.AST] = (), fill: Callable[[ast.AST], None] | None = None
+) -> Scopes:
+    """The scopes of the tree; a definition that is `unread` is filled and read once it is looked up."""
+    scopes = Scopes(Scope(tree, None), unread=set(unread), fill=fill)
+    scopes.of[tree] = scopes.opened[tree] = scopes.module
+    read_below(scopes, tree)
+    scopes.called.sort(key=in_source)
+    return scopes
+
+
+def read_below(scopes: Scopes, top: ast.AST) -> None:
     """Without recursion: a generated expression may be deep. It runs for each node of each text: plain code is fast."""
-    scopes = Scopes(Scope(tree, None))
-    parents, of = scopes.parents, scopes.of
-    of[tree] = scopes.opened[tree] = scopes.module
-    todo: list[ast.AST] = [tree]
+    parents, of, unread = scopes.parents, scopes.of, scopes.unread
+    todo: list[ast.AST] = [top]
     while todo:
         node = todo.pop()
         kind, here = node.__class__, of[node]
         record = RECORDS.get(kind)
-        if record:
+        if record and node is not top:
             record(scopes, node, here)
+        if unread and node in unread:
+            continue
         if kind in OPENS or kind is ast.comprehension:
             for child, scope in with_scopes(scopes, node, here):
                 parents[child], of[child] = node, scope
@@ -92,10 +139,10 @@ def read_scopes(tree: ast.Module) -> Scopes:
         for child in children(node):
             parents[child], of[child] = node, here
             todo.append(child)
-    scopes.calls.sort(
-        key=lambda node: (node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0))
-    )
-    return scopes
+
+
+def in_source(node: ast.expr) -> tuple[int, int, int, int]:
+    return node.lineno, node.col_offset, -(node.end_lineno or 0), -(node.end_col_offset or 0)
 
 
 def with_scopes(scopes: Scopes, node: ast.AST, here: Scope) -> Iterable[tuple[ast.AST, Scope]]:
@@ -187,7 +234,7 @@ def record_definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> Non
 
 def record_name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
     if not isinstance(node.ctx, ast.Store):  # a `del` names what it deletes, and gives it no other value
-        scopes.reads.setdefault(node.id, []).append(node)
+        scopes.seen.setdefault(node.id, []).append(node)
         return
     while here.outer and isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
         here = here.outer
@@ -196,7 +243,7 @@ def record_name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
 
 def record_attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
     if isinstance(node.ctx, ast.Store):
-        scopes.attributes.setdefault(node.attr, []).append((node, value_assigned(scopes, node)))
+        scopes.written.setdefault(node.attr, []).append((node, value_assigned(scopes, node)))
 
 
 def value_assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
@@ -238,7 +285,7 @@ def record_match(scopes: Scopes, node: ast.AST, here: Scope) -> None:
 
 
 def record_call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
-    scopes.calls.append(node)
+    scopes.called.append(node)
 
 
 RECORDS: dict[type[ast.AST], Callable[..., None]] = {

@@ -233,6 +233,7 @@ class File:
                 scope = self.scopes.module
             visible = first or not isinstance(scope.node, ast.ClassDef)
             if visible and name in scope.names and name not in scope.declared:
+                self.scopes.read([item.node for item in scope.names[name]])
                 return scope, [*scope.names[name], *self.foreign(scope, name)]
             first, scope = first and isinstance(scope.node, COMPREHENSIONS), scope.outer
         return None, []
@@ -277,7 +278,7 @@ class File:
             return []
         written = [
             Binding(target, "", value)
-            for target, value in self.scopes.attributes.get(node.attr, ())
+            for target, value in self.scopes.written.get(node.attr, ())
             if dotted(target) == dotted(node) and self.home(target) is home
         ]
         body = self.scopes.opened[home].names.get(node.attr, [])
@@ -357,6 +358,7 @@ class File:
                 scope = self.scopes.opened[next(up for up in self.above(node) if isinstance(up, FUNCTIONS))]
             found = [each for each in self.scopes.reads.get(name, ()) if self.lookup(each, name)[0] is scope]
         else:
+            self.scopes.read_rest()
             found = [
                 each
                 for each in walk(self.home(node) or self.tree)
@@ -381,11 +383,6 @@ def scope_running(scope: Scope) -> Scope:
 def parse(text: str, name: str = "") -> File:
     """Raises SyntaxError, and RecursionError or MemoryError for an expression that nests too deeply."""
     return make_file(text, tree_of(text), name)
-
-
-def parse_afresh(text: str, name: str) -> File:
-    """The same of another file, beside the one that is at hand."""
-    return make_file(text, tree_of.__wrapped__(text), name)
 
 
 def make_file(text: str, tree: ast.Module, name: str) -> File:

@@ -366,12 +366,21 @@ def uses_as_list(file: File, use: ast.expr, owner: ast.AST) -> bool:
         named = isinstance(given, ast.Name) and all(starts_future(file, value) for value in file.values(given))
         return starts_future(file, given) or named
     if isinstance(parent, ast.Call):
-        return file.qualified(parent.func) in (
-            "concurrent.futures.wait",
-            "concurrent.futures.as_completed",
-            "builtins.len",
-        )
+        takes = ("concurrent.futures.wait", "concurrent.futures.as_completed", "builtins.len")
+        return file.qualified(parent.func) in takes or (use in parent.args and reads_each(file, parent))
     return isinstance(parent, (ast.For, ast.comprehension)) and parent.iter is use and never_asks(file, parent, owner)
+
+
+def reads_each(file: File, node: ast.Call) -> bool:
+    """Whether it is a `map()` that reads the result of each future: by a lambda, or `Future.result` itself."""
+    if file.qualified(node.func) != "builtins.map" or len(node.args) != 2 or node.keywords:
+        return False
+    work = node.args[0]
+    body = work.body if isinstance(work, ast.Lambda) else None
+    if isinstance(body, ast.Call) and isinstance(work, ast.Lambda) and len(work.args.args) == 1:
+        plain = not (body.args or body.keywords or work.args.defaults or work.args.vararg or work.args.kwarg)
+        return plain and dotted(body.func) == f"{work.args.args[0].arg}.result"
+    return file.qualified(work) == "concurrent.futures.Future.result"
 
 
 def never_asks(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) -> bool:
@@ -387,10 +396,10 @@ def never_asks(file: File, loop: ast.For | ast.comprehension, owner: ast.AST) ->
 
 def is_kept_future(file: File, node: ast.expr) -> bool:
     """Whether it is a future that others may hold too, of which this function never asks whether it is done."""
-    known = what_is(file, node).trail
-    if known != "concurrent.futures.Future()" and not known.endswith("PoolExecutor().submit()"):
+    known, kept = what_is(file, node).trail, list_drawn_from(file, node)
+    if known != "concurrent.futures.Future()" and not known.endswith("PoolExecutor().submit()") and not kept:
         return False
-    name, frame = dotted(node), file.frame(node)
+    name, frame = kept or dotted(node), file.frame(node)
     if isinstance(node, ast.Name) and not all(uses_as_future(file, use, frame) for use in file.uses(node)):
         return False  # it is handed on, to what may wait for it
     for each in file.run_by(frame):
@@ -400,3 +409,19 @@ def is_kept_future(file: File, node: ast.expr) -> bool:
         if awaits and (not name or any(dotted(part) == name for part in walk(each))):
             return False
     return True
+
+
+def list_drawn_from(file: File, node: ast.expr) -> str:
+    """The attribute that holds the list of the loop's variable, if the class appends nothing but futures to it."""
+    bound = file.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
+    loop = file.parent(bound[0].node) if len(bound) == 1 else None
+    listed = loop.iter if isinstance(loop, (ast.For, ast.comprehension)) and loop.target is bound[0].node else None
+    if not isinstance(listed, ast.Attribute):
+        return ""
+    holder = what_is(file, listed.value)
+    if holder.file is None or not isinstance(holder.node, ast.ClassDef):
+        return ""
+    adds = f"self.{listed.attr}.append"
+    calls = [each for each in walk(holder.node) if isinstance(each, ast.Call) and dotted(each.func) == adds]
+    futures = bool(calls) and all(each.args and submits(holder.file, each.args[0]) for each in calls)
+    return dotted(listed) if futures else ""

@@ -14,6 +14,7 @@ import contextlib
 import difflib
 import io
 import itertools
+import keyword
 import os
 import sys
 import tokenize
@@ -125,8 +126,7 @@ def split(text: str, indent: str, width: int, step: str, needs: int = 0) -> list
     groups, commas, _ = read_brackets(text)
     if commas and text.startswith("return ") and len(indent) + len(text) > width:
         return [f"{indent}return (", *split_body(text[len("return ") :], indent + step, width, step), f"{indent})"]
-    magic = any(text[:end].rstrip().endswith(",") for _, end in groups)  # a comma that keeps one item a line
-    if len(indent) + len(text) + needs <= width and not magic:
+    if len(indent) + len(text) + needs <= width and not keeps_lines(text):
         return [indent + text]
     groups = [(start, end) for start, end in groups if text[start + 1 : end].strip()]
     if not groups:
@@ -151,8 +151,7 @@ def group_to_open(text: str, groups: list[tuple[int, int]], room: int) -> tuple[
 def split_body(body: str, indent: str, width: int, step: str) -> list[str]:
     """What stands in brackets, on lines of its own."""
     _, commas, fors = read_brackets(body)
-    magic = body.endswith(",")
-    if len(indent) + len(body) <= width and not magic:
+    if len(indent) + len(body) <= width and not body.endswith(",") and not keeps_lines(body):
         return [indent + body]
     if commas:
         parts = [part.strip() for part in cut(body.rstrip(","), commas, 1)]
@@ -161,6 +160,25 @@ def split_body(body: str, indent: str, width: int, step: str) -> list[str]:
     if fors:
         return [line for part in cut(body, fors, 0) for line in split(part.strip(), indent, width, step)]
     return split(body, indent, width, step)
+
+
+def keeps_lines(text: str) -> bool:
+    """Whether brackets in it, however deep, end with a comma, which keeps each item on its line: not `(one,)`."""
+    opened: list[tuple[bool, int]] = []  # of each bracket whether it may be a tuple, and the commas in it so far
+    last = ""
+    with contextlib.suppress(tokenize.TokenError, IndentationError, SyntaxError):
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.OP and token.string in OPENING:
+                called = last[-1:].isidentifier() or last in tuple(CLOSING)
+                opened.append((token.string == "(" and (not called or keyword.iskeyword(last)), 0))
+            elif token.type == tokenize.OP and token.string in CLOSING and opened:
+                alone, commas = opened.pop()
+                if last == "," and not (alone and commas == 1):
+                    return True
+            elif token.string == "," and opened:
+                opened[-1] = opened[-1][0], opened[-1][1] + 1
+            last = token.string
+    return False
 
 
 def cut(text: str, places: list[int], skip: int) -> Iterator[str]:

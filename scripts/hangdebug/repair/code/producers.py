@@ -181,7 +181,7 @@ class Stop:
     """The event's name, the loops that look at it, and the lines of the work that it ends before the next item.
 
     `ends` are the lines of other work that it ends, `limits` those of calls that get a time-out with
-    the keyword for it, `edits` all of that.
+    the keyword for it, `waits` those of calls that go without, `edits` all of that.
     """
 
     name: str = ""
@@ -189,6 +189,7 @@ class Stop:
     lines: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
     limits: tuple[tuple[int, str], ...] = ()
+    waits: tuple[int, ...] = ()
     edits: tuple[Edit, ...] = ()
 
 
@@ -241,10 +242,20 @@ def only_sends(home: Function, sent: set[str]) -> bool:
     return True
 
 
-def function_handed(file: File, call: ast.Call) -> ast.FunctionDef | None:
-    """The plain function of the file that the call gives to the executor."""
-    given = call.args[1:2] if verb_of(call) == "run_in_executor" else call.args[:1]
-    found = file.lookup(given[0], given[0].id)[1] if given and isinstance(given[0], ast.Name) else []
-    home = found[0].node if len(found) == 1 else None
+def handed(call: ast.Call) -> ast.expr | None:
+    """What the call gives to the executor to run."""
     starred = any(isinstance(each, ast.Starred) for each in call.args[:2])
-    return home if isinstance(home, ast.FunctionDef) and not starred else None
+    given = call.args[1:2] if verb_of(call) == "run_in_executor" else call.args[:1]
+    return given[0] if given and not starred else None
+
+
+def function_handed(file: File, call: ast.Call) -> ast.FunctionDef | None:
+    """The plain function of the file, or the method of the class around, that the call gives to the executor."""
+    given = handed(call)
+    if isinstance(given, ast.Attribute) and dotted(given.value) == "self":
+        owner = file.home(given)
+        found: list[ast.AST] = [each for each in owner.body if getattr(each, "name", "") == given.attr] if owner else []
+    else:
+        found = [item.node for item in file.lookup(given, given.id)[1]] if isinstance(given, ast.Name) else []
+    home = found[0] if len(found) == 1 else None
+    return home if isinstance(home, ast.FunctionDef) else None

@@ -11,19 +11,15 @@ name that the file imports is looked for in the other files of the tree. What ha
 from __future__ import annotations
 
 import ast
-import re
 import weakref
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from pathlib import Path
 
 from hangdebug.evidence.light import dataclass
+from hangdebug.repair.code.aside import definitions, folder_of, place_of, read_other, text_of_other
 from hangdebug.repair.code.bindings import Binding, defaults_of, parameters
-from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name, parse_afresh
-from hangdebug.repair.code.layout import SKIPPED
+from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name
 
 DEPTH = 12  # of names, calls and files that are followed one after the other
-LARGEST = 500_000  # bytes of another file that is read
 THREADS = (
     "asyncio.to_thread",
     "anyio.to_thread.run_sync",
@@ -235,6 +231,7 @@ def member(base: Thing, name: str, depth: int) -> Thing:
         return UNKNOWN
     if isinstance(home, ast.Module):
         found = file.scopes.module.names.get(name, [])
+        file.scopes.read([item.node for item in found])
         return only(of_binding(file, item, depth - 1) for item in found if not is_empty(item)) if found else UNKNOWN
     if not isinstance(home, ast.ClassDef):
         return UNKNOWN
@@ -267,7 +264,7 @@ def own_member(given: Thing, name: str) -> ast.FunctionDef | ast.AsyncFunctionDe
 
 def fields(file: File, home: ast.ClassDef, name: str, depth: int) -> Iterator[Thing]:
     """What the class is given by that name: `self.repo = Repo()`, `repo = Repo()` in its body."""
-    for target, value in file.scopes.attributes.get(name, ()):
+    for target, value in file.scopes.written.get(name, ()):
         if dotted(target) in (f"self.{name}", f"cls.{name}") and file.home(target) is home and not is_none(value):
             said = getattr(file.parent(target), "annotation", None)
             given = object_of(file, said, depth - 1) if said is not None else UNKNOWN
@@ -364,9 +361,7 @@ def kind_elsewhere(file: File, func: ast.expr) -> tuple[str, str]:
     path, rest = place_of(folder, name) if name and (folder := folder_of(file.name)) else ("", ())
     if not path or len(rest) != 1:
         return "", ""
-    text = text_of_other(path)
-    found = re.findall(rf"^(async def|def|class) {re.escape(rest[0])}\b", text, re.M)
-    return (found[0] if len(found) == 1 else ""), text
+    return definitions(path).get(rest[0], ""), text_of_other(path)
 
 
 # -- other files ---------------------------------------------------------------------------------------------
@@ -382,61 +377,3 @@ def of_import(file: File, name: str, depth: int) -> Thing:
     for each in rest:
         found = Thing(f"{found.trail}.{each}") if found.trail else member(found, each, depth - 1)
     return found
-
-
-@lru_cache(maxsize=64)
-def folder_of(name: str) -> str:
-    """The folder that the file stands in, "" where it is no file."""
-    return str(Path(name).resolve().parent) if name and Path(name).is_file() else ""
-
-
-@lru_cache(maxsize=4096)
-def place_of(folder: str, name: str) -> tuple[str, tuple[str, ...]]:
-    """The file that an imported dotted name leads to from a folder, with the names in it; "" where there is none."""
-    words = name.lstrip(".").split(".")
-    up = len(name) - len(name.lstrip("."))
-    roots = [Path(folder, *[".."] * (up - 1))] if up else roots_above(folder)
-    for root in roots:
-        for count in range(len(words), 0, -1) if up or holds(root, words[0]) else ():
-            base = root.joinpath(*words[:count])
-            for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
-                if path.is_file():
-                    return str(path), tuple(words[count:])
-    return ("", ())
-
-
-@lru_cache(maxsize=4096)
-def holds(root: Path, name: str) -> bool:
-    return (root / name).is_dir() or (root / f"{name}.py").is_file()
-
-
-@lru_cache(maxsize=1024)
-def roots_above(folder: str) -> tuple[Path, ...]:
-    """The folders from which a file in this one may import: its own, and those above up to the repository's."""
-    here = Path(folder).resolve()
-    found = []
-    for each in (here, *here.parents)[:8]:
-        if each.name in SKIPPED or each.parent == each:
-            break
-        found.append(each)
-        if (each / ".git").exists() or (each / "pyproject.toml").exists():
-            break
-    return tuple(found)
-
-
-@lru_cache(maxsize=256)
-def text_of_other(path: str) -> str:
-    """The text of the file, "" where it is too large or cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8") if Path(path).stat().st_size <= LARGEST else ""
-    except (OSError, ValueError):
-        return ""
-
-
-@lru_cache(maxsize=128)
-def read_other(path: str) -> File | None:
-    text = text_of_other(path)
-    try:
-        return parse_afresh(text, path) if text else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None

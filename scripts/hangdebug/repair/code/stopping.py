@@ -14,7 +14,7 @@ logs, and sends to the coroutine. One that stores, posts or changes anything els
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
 from hangdebug.repair.model import Edit
 
 SECONDS = 10  # of a call that had no limit
+SOCKETS = ("socket timeout", "settimeout")
+Lines = Collection[int]
 READS = re.compile(
     r"urllib\.request\.(urlopen|Request)$|time\.\w+$"
     r"|(json|math|re|random|datetime|string|itertools|functools|collections|hashlib|base64|html|urllib\.parse)\."
@@ -39,13 +41,13 @@ LOOKS = frozenset(
     "get head Session session Client PoolManager Timeout connect cursor Redis StrictRedis from_url json close read "
     "raise_for_status iter_lines iter_content iter_text iter_bytes stream_text decode strip fetchone fetchmany "
     "fetchall mget hget hgetall hmget lrange llen smembers sismember exists ttl zrange zscore scan_iter items keys "
-    "values create_connection recv recv_into makefile readline settimeout".split()
+    "values create_connection socket connect recv recv_into makefile readline settimeout".split()
 )
 ASKS = re.compile(r"\s*(select|get|head)\b", re.I)  # what a `request` or an `execute` begins with that only reads
 LIMITS = (  # what has no limit of its own, the keyword that gives it one, how many arguments may stand before that
     (re.compile(r"(requests(\.[sS]ession\(\))?\.(get|head)|urllib\.request\.urlopen)$"), "timeout", 2),
     (re.compile(r"urllib3(\.PoolManager\(\))?\.request$"), "timeout", 3),
-    (re.compile(r"socket\.create_connection$"), "timeout", 1),
+    (re.compile(r"socket\.create_connection$"), "socket timeout", 1),
     (re.compile(r"psycopg2?\.connect$"), "connect_timeout", 1),
     (re.compile(r"redis\.(Strict)?Redis$"), "socket_timeout", 4),
     (re.compile(r"redis\.((Strict)?Redis\.)?from_url$"), "socket_timeout", 1),
@@ -56,28 +58,36 @@ LOGS = ("logging.getLogger",)
 BARRED = (ast.Global, ast.Nonlocal, ast.Delete, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
-def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], stop: Stop) -> Stop:
-    """The stop with what else it can end: the functions that the calls hand over, if each may be left half-way."""
+def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], stop: Stop, feeds: Lines = ()) -> Stop:
+    """The stop with what else it can end: the functions that the calls hand over, if each may be left half-way.
+
+    `feeds` are the lines of the calls whose functions send to the coroutine, which waits for nothing else of them.
+    """
     name = stop.name or fresh_name(file, "stop")
     edits: list[Edit] = []
     lines: list[int] = []
     limits: list[tuple[int, str]] = []
+    waits: list[int] = []
     for home, handed in functions_of(file, owner, calls).items():
+        known = all(call.lineno in stop.lines for call in handed)
         given = () if file.frame(home) is owner else hand_event(file, home, handed, name)
-        if given is None or not may_be_left(file, home, owner):
+        if given is None or not (known or may_be_left(file, home, owner)):
             continue
-        inside = [*look_between(file, home, name), *sleep_on(file, home, name)]
-        limited = list(limit_calls(file, home))
+        inside = [] if known else [*look_between(file, home, name), *sleep_on(file, home, name)]
+        sends = any(call.lineno in feeds for call in handed)
         if inside:
             edits += [*given, *inside]
             lines += [call.lineno for call in handed]
-        edits += [edit for _, _, edit in limited]
-        limits += [(line, keyword) for line, keyword, _ in limited]
-    if not edits or import_needed(file, owner.body[0], "threading") is None:
+        for line, keyword, edit in limit_calls(file, home):
+            if sends and keyword in SOCKETS:  # whose peer may be silent for long, and all is well
+                waits.append(line)
+                continue
+            edits.append(edit)
+            limits.append((line, keyword))
+    if not (edits or waits) or import_needed(file, owner.body[0], "threading") is None:
         return stop
-    return replace(
-        stop, name=name if lines or stop.loops else "", ends=tuple(lines), limits=tuple(limits), edits=tuple(edits)
-    )
+    named = name if lines or stop.loops else ""
+    return replace(stop, name=named, ends=tuple(lines), limits=tuple(limits), waits=tuple(waits), edits=tuple(edits))
 
 
 def functions_of(
@@ -87,17 +97,28 @@ def functions_of(
     found: dict[ast.FunctionDef, list[ast.Call]] = {}
     for call in calls:
         home = function_handed(file, call) if verb_of(call) in STARTS else None
-        if home is not None and not home.decorator_list and not isinstance(file.parent(home), ast.ClassDef):
+        if home is not None and not home.decorator_list:
             found.setdefault(home, []).append(call)
-    return {home: given for home, given in found.items() if len(file.uses(home)) == len(given) and is_ours(file, home)}
+    return {home: given for home, given in found.items() if is_ours(file, home, len(given))}
 
 
-def is_ours(file: File, home: ast.FunctionDef) -> bool:
-    """Whether no other file of the tree can mean the function."""
-    if file.parent(home) is not file.tree:
+def is_ours(file: File, home: ast.FunctionDef, count: int) -> bool:
+    """Whether so many places use the function, and no other file of the tree can mean it."""
+    owner, name = file.parent(home), home.name
+    if isinstance(owner, ast.ClassDef):  # of a class with bases, or of a subclass, another may be meant
+        same = [each for each in walk(file.tree) if isinstance(each, ast.Attribute) and each.attr == name]
+        plain = not owner.bases and not owner.keywords and not owner.decorator_list
+        inherited = any(isinstance(file.parent(use), ast.ClassDef) for use in file.uses(owner))
+        used = re.compile(rf"\.{name}\b".encode())
+        if not plain or inherited or len(same) != count:
+            return False
+    elif len(file.uses(home)) != count:
+        return False
+    elif owner is not file.tree:
         return True
-    stem, name = re.escape(Path(file.name).stem), home.name
-    used = re.compile(rf"\b{stem}\b[^\n]*\bimport\b[^\n]*(\b{name}\b|\()|\b{stem}\.{name}\b".encode())
+    else:
+        stem = re.escape(Path(file.name).stem)
+        used = re.compile(rf"\b{stem}\b[^\n]*\bimport\b[^\n]*(\b{name}\b|\()|\b{stem}\.{name}\b".encode())
     return not any(used.search(text) for _, text in other_files(file.name))
 
 
@@ -121,7 +142,8 @@ def hand_event(file: File, home: ast.FunctionDef, calls: list[ast.Call], name: s
         edits.append(Edit(opening, opening, said))
     for call in calls:
         plain = not call.keywords and not any(isinstance(each, ast.Starred) for each in call.args)
-        if not plain or len(call.args) - 1 - (verb_of(call) == "run_in_executor") != len(taken):
+        given = len(call.args) - 1 - (verb_of(call) == "run_in_executor")
+        if not plain or given + isinstance(file.parent(home), ast.ClassDef) != len(taken):
             return None
         edits.append(Edit(file.end(call.args[-1]), file.end(call.args[-1]), f", {name}"))
     return tuple(edits)
@@ -227,7 +249,20 @@ def limit_calls(file: File, home: ast.FunctionDef) -> Iterator[tuple[int, str, E
         if keyword.strip("-") and free and not is_limited_elsewhere(file, call):
             parts: list[ast.expr] = [*call.args, *said.values()]
             end = max(map(file.end, parts)) if parts else file.end(call) - 1
-            yield call.lineno, keyword, Edit(end, end, f"{', ' * bool(parts)}{keyword}={SECONDS}")
+            yield call.lineno, keyword, Edit(end, end, f"{', ' * bool(parts)}{keyword.split()[-1]}={SECONDS}")
+        made = file.parent(call)
+        if trail == "socket.socket" and isinstance(made, ast.Assign) and not is_set(home):
+            line = f"{file.newline}{file.indent(made)}{file.short(made.targets[0])}.settimeout({SECONDS})"
+            if (
+                not file.indent(made).strip()
+                and file.text[file.end(made) : file.line_end(file.end(made))].strip() == ""
+            ):
+                yield call.lineno, "settimeout", Edit(file.end(made), file.end(made), line)
+
+
+def is_set(home: ast.FunctionDef) -> bool:
+    """Whether the function says itself how long its sockets wait."""
+    return any(getattr(each, "attr", "") in ("settimeout", "setblocking") for each in walk(home))
 
 
 def is_limited_elsewhere(file: File, call: ast.Call) -> bool:

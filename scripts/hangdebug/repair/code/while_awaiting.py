@@ -133,7 +133,8 @@ PROCESS_WITHS = re.compile(
 PROCESS_WORDS = re.compile(r"(^|_)(chdir|cwd|pushd|umask|working_dir(ectory)?|redirect_std(out|err))(_|$)", re.I)
 PROCESS_CALLS = re.compile(
     r"os\.(f?chdir|umask|putenv|unsetenv|set[a-z]*[ug]id|environ\.(update|pop|popitem|setdefault|clear))$"
-    r"|locale\.setlocale$|random\.seed$|socket\.setdefaulttimeout$|time\.tzset$"
+    r"|locale\.setlocale$|random\.seed$|socket\.setdefaulttimeout$|time\.tzset$|signal\.(alarm|setitimer)$"
+    r"|logging\.disable$"
 )
 TRANSACTIONS = re.compile(r"(^|_)(begin|begin_nested|transaction|atomic|savepoint)(_|$)")
 CONNECTIONS = re.compile(r"(^|_)(db|conn|connection)$")
@@ -483,7 +484,8 @@ def why_freed(file: File, frame: ast.AST, node: ast.AST) -> str:
 def freed_around(file: File, frame: ast.AST, node: ast.With | ast.Call, works: list[ast.AST], item: int = 0) -> str:
     """What the works use and a `with` or `finally` around the node frees, in words; "" where nothing is.
 
-    Of the same `with` those items count that are entered before, and so left after, the executor, which is its `item`.
+    A `finally` that holds the node frees it further down. Of the same `with` those items count that are entered
+    before, and so left after, the executor, which is its `item`.
     """
     used = names_behind(file, frame, *works)
     inner: ast.AST = node
@@ -493,8 +495,9 @@ def freed_around(file: File, frame: ast.AST, node: ast.With | ast.Call, works: l
         freed: set[str] = set()
         if isinstance(up, (ast.With, ast.AsyncWith)) and (inner in up.body or up is node):
             freed = {name for each in up.items[: item if up is node else None] for name in bound_by(each)}
-        elif isinstance(up, ast.Try) and inner in up.body:
-            parts = [part for line in up.finalbody for part in walk(line)]
+        elif isinstance(up, ast.Try) and inner in (*up.body, *up.finalbody):
+            behind = up.finalbody.index(inner) + 1 if isinstance(inner, ast.stmt) and inner in up.finalbody else 0
+            parts = [part for line in up.finalbody[behind:] for part in walk(line)]
             freed = {name for part in parts for name in names_freed(file, part) | names_given_back(part)}
         if freed & used:
             return f"line {file.line(up)} frees `{min(freed & used)}`, which the work may use until it ends"

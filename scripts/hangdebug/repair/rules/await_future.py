@@ -41,7 +41,9 @@ from hangdebug.repair.code.future_waits import (
     is_future,
     is_kept_future,
     polls,
+    reads_each,
     refuse_unknown,
+    what_drains,
     why_cancelling_differs,
 )
 from hangdebug.repair.model import Edit, apply
@@ -67,6 +69,7 @@ DOES_MORE = (
     "the loop does more with its futures than to read the result of each, first and once, and asyncio.as_completed() "
     "gives other objects: wrap each job in a coroutine that returns all of it"
 )
+DRAWN = "only `list` of it is rewritten: await the wrapped futures by hand"
 TAKES = "# takes what the others raise, once the loop is left"
 CHOICES = (ast.IfExp, ast.BoolOp, ast.Lambda, ast.NamedExpr)
 BRANCHES = (ast.IfExp, ast.BoolOp, ast.If, ast.For, ast.While, ast.Lambda, *COMPREHENSIONS)
@@ -86,6 +89,8 @@ def search(file: File) -> Iterator[Found]:
             yield from loop_over_completed(file, node, owner)
         elif name in ("builtins.list", "builtins.tuple"):
             yield from list_of_map(file, node)
+        elif name == "builtins.map":
+            yield from map_of_results(file, node, owner)
         else:
             yield from read_result(file, node, owner)
             yield from find_drained(file, node)
@@ -287,6 +292,25 @@ def list_of_map(file: File, node: ast.Call) -> Iterator[Found]:
         reason = reason or MIXED
     edits = () if reason else tuple(submit_all(file, node, call, statement, end + len(rest)))
     yield answer(file, node, said, reason, f"a list of `await {WRAP}(...)`", edits)
+
+
+def map_of_results(file: File, node: ast.Call, owner: ast.AsyncFunctionDef) -> Iterator[Found]:
+    """`list(map(lambda job: job.result(), jobs))`, as `[await ... for job in jobs]`; what else draws it is told."""
+    words, whole, around = what_drains(file, node), node, file.parent(node)
+    if not words or not reads_each(file, node) or not are_futures(file, node.args[1], owner):
+        return
+    if is_done_by_then(file, node, node.args[1], owner):
+        return
+    if isinstance(around, ast.Call) and file.source(around.func) == "list" and len(around.args) == 1:
+        whole = around
+    work = node.args[0]
+    name = work.args.args[0].arg if isinstance(work, ast.Lambda) else "job"
+    reason = why_cancelling_differs(file, node.args[1]) or why_no_await(file, whole)
+    reason = reason or DRAWN * (whole is node) or LOST * ("#" in file.source(whole))
+    jobs = file.source(node.args[1])
+    edits = (Edit(file.start(whole), file.end(whole), f"[await {WRAP}({name}) for {name} in {jobs}]"),)
+    said = f"{words} map(..., {file.short(node.args[1])}) waits for each result on the event loop's thread"
+    yield answer(file, whole, said, reason, f"a list of `await {WRAP}(...)`", parenthesized(file, whole, edits))
 
 
 def submit_all(file: File, node: ast.Call, call: ast.Call, statement: ast.stmt, end: int) -> Iterator[Edit]:

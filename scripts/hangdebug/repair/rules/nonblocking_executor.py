@@ -41,6 +41,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Union
 
 from hangdebug.evidence.light import dataclass
@@ -69,7 +70,8 @@ from hangdebug.repair.code.executors import (
 from hangdebug.repair.code.file import File, dotted, fresh_name, last_name
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.layout import project_of
-from hangdebug.repair.code.producers import Stop, find_stop, parts_of_work
+from hangdebug.repair.code.producers import Stop, find_stop, handed, parts_of_work
+from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.stopping import SECONDS, stop_work
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
@@ -109,7 +111,7 @@ class Exit:
     mended: bool = False
     stop: Stop = NO_STOP
     thread: str = ""  # why it is awaited in a thread, "" where it is not awaited
-    calls: tuple[ast.AST, ...] = ()  # that hand work over
+    calls: tuple[ast.Call, ...] = ()  # that hand work over
     shield: bool = False  # and no cancellation may cut that short
 
 
@@ -165,14 +167,34 @@ def what_stays(file: File, each: Exit) -> str:
             f"line {file.line(each.node)}: the exit still waits for its work, in a thread that nothing ends, and so "
             f"does the exit of the process; {BY_HAND}"
         )
-    lines = sorted({file.line(call) for call in each.calls} - {*each.stop.lines, *each.stop.ends})
-    if not lines:
+    ended = {*each.stop.lines, *each.stop.ends}
+    if each.stop.waits:
+        which = ", ".join(map(str, each.stop.waits))
+        return (
+            f"line {which}: its thread looks at `{each.stop.name}` when something comes, for whom it reads from may be "
+            "silent for long, and the exit of the process waits for that; give the socket a time-out, and go on after "
+            "each TimeoutError"
+        )
+    left = sorted((call for call in each.calls if file.line(call) not in ended), key=file.line)
+    if not left:
         return ""
-    which = ", ".join(map(str, lines))
+    which = ", ".join(dict.fromkeys(str(file.line(call)) for call in left))
+    names = [named_work(file, call) for call in left]
+    what = " and ".join(dict.fromkeys(names)) if all(names) else "a call"
     return (
-        f"line {which}: a call that runs when the client leaves goes on in its thread, and the exit of the process "
+        f"line {which}: {what} may run on in its thread after the client has left, and the exit of the process "
         f"waits for it; {BY_HAND}"
     )
+
+
+def named_work(file: File, call: ast.Call) -> str:
+    """The function that runs in the thread, with where it stands, "" where that is not known."""
+    given = handed(call)
+    found = what_is(file, given)
+    if given is None or found.file is None or not isinstance(found.node, ast.FunctionDef):
+        return ""
+    where = f" of {Path(found.file.name).name}" if found.file is not file else ""
+    return f"`{file.short(given)}` (line {found.file.line(found.node)}{where})"
 
 
 def call_of(each: Exit) -> str:
@@ -202,6 +224,8 @@ def mending_message(file: File, each: Exit) -> str:
         )
     for line, keyword in each.stop.limits:
         message += f". The call of line {line} had no time-out and gets one of {SECONDS} s: choose your own"
+        if each.judgement.unwaited:
+            message += ", and have the function send its end where it fails, for the coroutine waits for that"
         if keyword == "connect_timeout":
             message += ". It limits the connecting alone: a query that may take long needs a statement_timeout"
     for line in sorted(set(each.judgement.unwaited) - {*each.stop.lines, *each.stop.ends}):
@@ -248,16 +272,16 @@ def judge_block(file: File, owner: ast.AsyncFunctionDef, node: ast.With, index: 
     refusal = refusal or LIFESPAN * runs_at_start_or_stop(file, owner) or why_blocked(judgement, node.body)
     works = works_of(file, [use for use in uses if in_body(file, node, use)])
     loose, freed = why_loose(judgement), "" if refusal else freed_around(file, owner, node, works, index)
-    ends = NO_STOP
-    if not (refusal or loose or freed):
-        handed = [each for each in works if isinstance(each, ast.Call)]
-        first = find_stop(file, owner, judgement)
-        ends = stop_work(file, owner, [call for call in handed if call.lineno not in first.lines], first)
+    ends = NO_STOP if refusal or loose or freed else what_ends(file, owner, judgement, works)
     found = Exit(node, owner, index, target.id, refusal, judgement, stop=ends, calls=hand_overs(works))
     return wait_in_thread(file, found, loose, freed) if not refusal and (loose or freed) else found
 
 
-def hand_overs(works: list[ast.AST]) -> tuple[ast.AST, ...]:
+def what_ends(file: File, owner: ast.AsyncFunctionDef, judgement: Judgement, works: list[ast.AST]) -> Stop:
+    return stop_work(file, owner, [*hand_overs(works)], find_stop(file, owner, judgement), judgement.unwaited)
+
+
+def hand_overs(works: list[ast.AST]) -> tuple[ast.Call, ...]:
     return tuple(each for each in works if isinstance(each, ast.Call))
 
 
@@ -355,13 +379,35 @@ def judge_shutdown(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, rece
     blocked = why_blocked(judgement, owner.body)
     refusal = LIFESPAN * runs_at_start_or_stop(file, owner) or blocked
     loose = why_loose(judgement)
-    works = works_of(file, file.uses(receiver)) if local else []
+    works = works_of(file, [use for use in file.uses(receiver) if use is not receiver]) if local else []
     freed = freed_around(file, owner, node, works) if local and not refusal else ""
     if (local and not refusal and not loose and not freed) or refusal == LIFESPAN or judgement.waits:
-        return Exit(node, owner, refusal=refusal, judgement=judgement, calls=hand_overs(works))
+        ends = NO_STOP if refusal else set_before(file, owner, node, what_ends(file, owner, judgement, works))
+        return Exit(node, owner, refusal=refusal, judgement=judgement, stop=ends, calls=hand_overs(works))
     found = Exit(node, owner, judgement=judgement, thread=loose or freed or SHARED)
     kept = why_no_thread(file, found)
+    if kept and (loose or freed):
+        kept = f"{loose or freed}, and it cannot be awaited: {kept}"
     return replace(found, refusal=f"{kept}; {STREAM}" if kept else "")
+
+
+def set_before(file: File, owner: ast.AsyncFunctionDef, node: ast.Call, stop: Stop) -> Stop:
+    """The stop with an event that is made where the executor is, and set where a `finally` shuts that down."""
+    if not stop.name:
+        return stop
+    receiver, leaving = node.func.value, file.parent(node)  # type: ignore[attr-defined]
+    bound = file.lookup(receiver, receiver.id)[1]
+    made = file.parent(bound[0].node)
+    plain = len(bound) == 1 and isinstance(made, (ast.Assign, ast.AnnAssign)) and file.frame(made) is owner
+    other = [use for use in file.uses(receiver) if file.method_call(use, "shutdown") not in (None, node)]
+    final = any(isinstance(up, ast.Try) and leaving in up.finalbody for up in file.above(leaving))
+    if not plain or other or not final or any(file.indent(each).strip() for each in (made, leaving)):
+        return NO_STOP
+    edits = (
+        Edit(file.start(each), file.start(each), f"{line}{file.newline}{file.indent(each)}")
+        for each, line in ((made, f"{stop.name} = threading.Event()"), (leaving, f"{stop.name}.set()"))
+    )
+    return replace(stop, edits=(*stop.edits, *edits))
 
 
 def why_no_thread(file: File, each: Exit, at: tuple[int, int] | None = None) -> str:
