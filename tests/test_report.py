@@ -372,7 +372,7 @@ def test_in_a_browser_it_fits_the_window_in_both_themes_and_nothing_is_blocked_o
             tab.on("console", lambda message: told.append(message.text))
             tab.on("request", lambda request: asked.append(request.url))
             tab.goto((tmp_path / "report.html").as_uri())
-            for width in (800, 1400):
+            for width in (390, 800, 1400):
                 tab.set_viewport_size({"width": width, "height": 900})
                 assert tab.evaluate("document.documentElement.scrollWidth") <= width
             ink, paper = tab.evaluate(
