@@ -38,8 +38,9 @@ GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_c
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state in ("loop-busy", "healthy"):
         return None
-    gave_up = next((one.raised for one in scene.evidence.snapshots[-1].threads if GAVE_UP.search(one.raised)), "")
-    if gave_up and not scene.last:
+    raised = () if scene.last else scene.evidence.snapshots[-1].threads
+    gave_up = next((one.raised for one in raised if GAVE_UP.search(one.raised)), "")
+    if gave_up:
         return Match(frozenset({"frames"}), (f"Its exception says so: {gave_up}",))
     fetches = wait.coroutine and wait.leaf and FETCH in (wait.text or "")
     running, asking = requests_under_way(scene), coroutines_asking(scene) if fetches else 0
