@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import struct
 import threading
 from collections import Counter
 from collections.abc import Iterable
@@ -142,7 +140,7 @@ def clients_of(pids: list[int], ports: tuple[int, ...]) -> Clients:
     counted = kernel.count_clients(connections_of(pids[0]), ports)
     answers = "".join(filter(None, (processes.or_none(partial(proc.copy_answers, one, ports)) for one in pids)))
     counted = kernel.with_answers(counted, answers) if answers else counted
-    waits = sorted((*(counted.waits or ()), *not_accepted(pids[0], ports)), reverse=True)
+    waits = sorted((*(counted.waits or ()), *proc.not_accepted(pids[0], ports)), reverse=True)
     return replace(counted, waits=tuple(waits))
 
 
@@ -155,17 +153,6 @@ def connections_of(pid: int) -> str:
         except OSError:
             continue
     return "\n".join(found)
-
-
-def not_accepted(pid: int, ports: tuple[int, ...]) -> list[float]:
-    """For how many seconds each request waits that was sent, and whose connection nobody has accepted. Linux only."""
-    try:
-        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
-            return []
-        rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in proc.connections_in_use(family)]
-    except (OSError, AttributeError, struct.error):
-        return []
-    return [received / 1000 for port, inode, _, received in rows if port in ports and not inode and received >= 1000]
 
 
 def busiest_port(pid: int, ports: tuple[int, ...]) -> int | None:

@@ -34,8 +34,9 @@ from hangdebug.scene.scene import Scene, View
 AROUND = 10  # lines before and after the marked one
 CONTEXT = 3  # lines around a change
 LIBRARY = re.compile(r"[^\s(`]*/(?:(?:site|dist)-packages|lib(?:64)?/python3[.\d]*t?)/")
-ORANGE, BLUE, AMBER = "#d55e00", "#0072b2", "rgba(230, 159, 0, .25)"  # apart also for the colour-blind
-REMOVED, ADDED = "rgba(213, 94, 0, .18)", "rgba(0, 114, 178, .18)"
+# Apart also for the colour-blind; so faint that the editor's own colours can be read on them.
+ORANGE, BLUE, AMBER = "#d55e00", "#0072b2", "rgba(230, 159, 0, .12)"
+REMOVED, ADDED = "rgba(213, 94, 0, .09)", "rgba(0, 114, 178, .09)"
 CELL = "text-align: left; vertical-align: top; padding: 1px 8px; white-space: "
 PLAIN = "list-style: none; margin: 0; padding: 0"
 SHORT = 30  # characters that are not wrapped
@@ -255,7 +256,7 @@ def frames_of(frames: Sequence[Frame], evidence: Evidence, same: Sequence[bool])
         parts.append(
             items
             if yours
-            else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .75">{head}'
+            else f'<li style="{PLAIN}"><details><summary style="cursor: pointer; opacity: .85">{head}'
             f'</summary><ol style="{PLAIN}; padding-left: 1.2em">{items}</ol></details></li>'
         )
     return f'<ol style="{PLAIN}">{"".join(parts)}</ol>'
@@ -265,7 +266,7 @@ def item(row: Sequence[str], colour: str) -> str:
     """One frame of a list."""
     function, where, whose, does = (inert(neutral(cell)) for cell in row)
     paint = f"; background: {colour}; box-shadow: inset 3px 0 {ORANGE}" if colour else ""
-    said = f'<br><span style="opacity: .75">{does}</span>' if does else ""
+    said = f'<br><span style="opacity: .85">{does}</span>' if does else ""
     mark = f" <b>{whose}</b>" if whose == "YOURS" else ""
     style, name = f"{PLAIN}; padding: 2px 8px{paint}", f'<code style="background: none">{function}</code>'
     return f'<li style="{style}">{name} {where}{mark}{said}</li>'
@@ -584,6 +585,10 @@ ALONE = """
 """
 NIGHT = at_night('[data-jp-theme-light="false"]')
 STYLE = """
+.hang { --hang-soft: #595959; }
+[data-jp-theme-light="false"] .hang { --hang-soft: #bdbdbd; --jp-mirror-editor-def-color: #6cb2f5; }
+.hang .lm-TabBar-tab { color: var(--hang-soft) !important; }
+.hang .lm-TabBar-tab.lm-mod-current { color: var(--jp-ui-font-color0, inherit) !important; }
 .hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px;
   max-width: 1280px; overflow: hidden; }
 .hang, .hang .widget-html-content { font-family: var(--jp-ui-font-family, sans-serif); font-size: 13px;
@@ -593,7 +598,7 @@ STYLE = """
   border-bottom: 1px solid var(--jp-border-color2, #bdbdbd); padding-bottom: 10px; }
 .hang-head b { font-size: 16px; }
 .hang-head ol { display: flex; gap: 20px; list-style: none; margin: 0; padding: 0;
-  color: var(--jp-ui-font-color2, inherit); }
+  color: var(--hang-soft); }
 .hang-head .hang-now { font-weight: 600; color: var(--jp-ui-font-color1, inherit);
   box-shadow: 0 2px var(--jp-brand-color1, #0072b2); }
 .hang-target { margin: 12px 0 4px; }
@@ -607,14 +612,14 @@ STYLE = """
 .hang-list { max-height: 34vh; overflow-y: auto; flex-wrap: nowrap; }
 .hang-list > * { flex: none; }
 .hang-row span:nth-child(n+3):nth-child(-n+6) { text-align: right; font-variant-numeric: tabular-nums; }
-.hang-names { color: var(--jp-ui-font-color2, inherit); font-size: 11px; margin: 10px 0 0 100px; }
+.hang-names { color: var(--hang-soft); font-size: 11px; margin: 10px 0 0 100px; }
 .hang-line { border-top: 1px solid var(--jp-border-color3, rgba(128, 128, 128, .25)); align-items: center;
   padding: 2px 0; }
 .hang-line > .widget-html, .hang-line > .widget-html > div { flex: 1; width: 100%; }
 .hang-line > button { width: 88px !important; flex: none; margin-right: 12px; }
 .hang button.hang-picked { font-weight: 600; box-shadow: inset 3px 0 var(--jp-brand-color1, #0072b2); }
 .hang i { font-style: normal; }
-.hang-answers { color: #009e73; } .hang-quiet { color: var(--jp-ui-font-color2, gray); }
+.hang-answers { color: #009e73; } .hang-quiet { color: var(--hang-soft); }
   .hang-waits { color: #d55e00; }
 .hang-busy { color: #b37700; } .hang-stopped, .hang-gone { color: #b5578f; }
 .hang-actions { align-items: center; gap: 8px; margin: 8px 0; flex-wrap: wrap; }
@@ -630,7 +635,7 @@ STYLE = """
 .hang-card { border-left: 4px solid #d55e00; background: rgba(128, 128, 128, .1); padding: 10px 16px;
   border-radius: 2px; margin: 6px 0; }
 .hang-card b { font-size: 16px; } .hang-card.hang-well { border-color: #009e73; }
-.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--jp-ui-font-color2, inherit);
+.hang-facts { display: flex; flex-wrap: wrap; gap: 4px 20px; color: var(--hang-soft);
   font-size: 12px; margin-top: 4px; }
 .hang-turning { align-items: center; margin: 4px 0 8px; flex-wrap: wrap; }
 .hang-beside { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 20px; }
@@ -653,10 +658,10 @@ STYLE = """
 .hang td, .hang th { font-size: 12px; }
 .hang-beside td:last-child { white-space: pre !important; }
 .hang-beside > div { overflow-x: auto; }
-.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--jp-ui-font-color2, inherit); }
+.hang h4 { margin: 10px 0 4px; font-size: 12px; font-weight: 600; color: var(--hang-soft); }
 .hang ul { margin: 0; padding-left: 18px; } .hang li { margin: 2px 0; }
 .hang figure { margin: 8px 0; max-width: 900px; } .hang figure svg, .hang figure img { max-width: 100%;
   height: auto; display: block; }
-.hang figcaption { color: var(--jp-ui-font-color2, inherit); font-size: 12px; margin-top: 4px; }
+.hang figcaption { color: var(--hang-soft); font-size: 12px; margin-top: 4px; }
 .hang-link { margin-right: 20px; color: var(--jp-content-link-color, #0072b2); text-decoration: underline; }
 """

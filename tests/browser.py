@@ -148,6 +148,74 @@ def opened(chrome: Any, site: Site, name: str, width: int = 1440, height: int = 
     return page
 
 
+# What no reader may see of a page: words that are cut off, what lies beyond the edge, controls that lie over each
+# other, words that stand out too little. In the page of a notebook: below `.hang`.
+FAULTS = """root => {
+  const found = [], seen = one => one.checkVisibility({visibilityProperty: true, opacityProperty: true});
+  const name = one => `${one.tagName.toLowerCase()}.${one.className?.baseVal ?? one.className}`.trim() + ': '
+    + (one.value || one.textContent || '').trim().slice(0, 60);
+  const scrolls = one => { for (let n = one; n && n !== root; n = n.parentElement)
+    if (/auto|scroll/.test(getComputedStyle(n).overflowX)) return true; return false; };
+  const inView = one => { let {left, top, right, bottom} = one.getBoundingClientRect();  // of what a list scrolls
+    for (let n = one.parentElement; n && n !== root; n = n.parentElement) {
+      if (getComputedStyle(n).overflowY === 'visible') continue;
+      const b = n.getBoundingClientRect();
+      [left, top, right, bottom] = [Math.max(left, b.left), Math.max(top, b.top), Math.min(right, b.right),
+        Math.min(bottom, b.bottom)]; }
+    return {left, top, right, bottom}; };
+  const edge = root.getBoundingClientRect();
+  const parse = text => { const [r, g, b, a = 1] = (text.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+    return [r, g, b, a]; };
+  const linear = v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = c => { const [r, g, b] = c.map(v => linear(v / 255)); return .2126 * r + .7152 * g + .0722 * b; };
+  const over = (below, c) => below.map((v, i) => v * (1 - c[3]) + c[i] * c[3]);
+  const contrast = one => { const layers = []; let solid = 1;
+    for (let n = one; n; n = n.parentElement) { const c = parse(getComputedStyle(n).backgroundColor); layers.push(c);
+      if (c[3] === 1) break; }
+    for (let n = one; n && n !== root; n = n.parentElement) solid *= +getComputedStyle(n).opacity;
+    const ground = layers.reverse().reduce(over, [255, 255, 255]), ink = parse(getComputedStyle(one).color);
+    const [a, b] = [light(over(ground, [...ink.slice(0, 3), ink[3] * solid])), light(ground)].sort((x, y) => y - x);
+    return (a + .05) / (b + .05); };
+  for (const one of root.querySelectorAll('*')) {
+    if (one.closest('svg, [aria-hidden=true]') || !seen(one)) continue;
+    const style = getComputedStyle(one), box = one.getBoundingClientRect();
+    const words = [...one.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || one.matches('input, select');
+    if (!words || !box.width) continue;
+    if (style.overflowX !== 'visible' && !scrolls(one) && one.scrollWidth > one.clientWidth + 1
+      && !one.closest('[title]')) found.push('cut off ' + name(one));
+    if ((box.right > edge.right + 1 || box.left < edge.left - 1) && !scrolls(one)) found.push('beyond ' + name(one));
+    if (!one.closest('[disabled]') && one.textContent.trim() && contrast(one) < 4.5)
+      found.push(`faint ${contrast(one).toFixed(2)} ` + name(one));
+  }
+  const controls = [...root.querySelectorAll('button, input, select, textarea, summary, a, [role=tab]')].filter(seen)
+    .map(one => [one, inView(one)]).filter(([one, box]) => box.right > box.left && box.bottom > box.top);
+  for (const [index, [one, a]] of controls.entries()) for (const [other, b] of controls.slice(index + 1))
+    if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 && !one.contains(other) && !other.contains(one)
+      && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2)
+      found.push(`over each other ${name(one)} | ${name(other)}`);
+  return found; }"""
+AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+def faults(page: Any, selector: str = ".hang", axe: bool = True) -> list[str]:
+    """The faults of what is shown now, by the checks above, and by axe-core's where npm has brought it."""
+    settled(page)
+    found = page.locator(selector).first.evaluate(FAULTS)
+    if axe and AXE.is_file():
+        if not page.evaluate("() => 'axe' in window"):
+            page.evaluate(AXE.read_text(encoding="utf-8"))
+        rules = ["color-contrast", "button-name", "label", "image-alt", "svg-img-alt", "link-name", "aria-valid-attr"]
+        run = "([where, rules]) => axe.run(where, {runOnly: rules, resultTypes: ['violations'], iframes: false})"
+        for one in page.evaluate(run, [selector, rules])["violations"]:
+            found += [f"axe {one['id']}: {node['html'][:160]}" for node in one["nodes"]]
+    return found
+
+
+def themed(page: Any, dark: bool) -> None:
+    command(page, "apputils:change-theme", {"theme": "JupyterLab Dark" if dark else "JupyterLab Light"})
+    page.wait_for_selector(f"body[data-jp-theme-light={'false' if dark else 'true'}]", state="attached")
+
+
 def command(page: Any, name: str, arguments: dict | None = None) -> None:
     page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments or {}])
 

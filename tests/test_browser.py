@@ -15,6 +15,8 @@ import pytest
 
 import browser
 import zoo
+from hangdebug.evidence.model import Frame, Thread
+from hangdebug.report.flame import interactive
 from panel import TABS
 
 PICTURES = os.environ.get("HANG_PICTURES")
@@ -45,9 +47,9 @@ def chrome() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Iterator[browser.Site]:
+    """JupyterLab, and Voila below /voila: one server for both."""
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("all.ipynb", "panel.ipynb"):
-        browser.copied(folder).rename(folder / name)
+    browser.copied(folder)
     with browser.serving(folder) as one:
         yield one
 
@@ -102,10 +104,102 @@ def nameless(page: Any) -> list[str]:
     ]
 
 
-def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
-    page = browser.opened(chrome, site, "panel.ipynb")
-    for _ in range(5):  # the panel, and what is above it
-        browser.command(page, "notebook:run-cell-and-select-next")
+SIZES = ((1440, 900), (1100, 700))
+
+
+def looked_at(page: Any, where: str, names: tuple[str, ...] = TABS) -> list[str]:
+    """The faults of every tab, in both sizes and both themes."""
+    found = []
+    for dark in (True, False):
+        browser.themed(page, dark)
+        for width, height in SIZES:
+            page.set_viewport_size({"width": width, "height": height})
+            for name in names:
+                tab(page, name)
+                at = f"{where}, {name}, {width}, {'dark' if dark else 'light'}"
+                seen = browser.faults(page, axe=(width, height) == SIZES[0])  # contrast is the same in every size
+                found += [f"{at}: {one}" for one in seen]
+    return found
+
+
+def on_the_first_screen(page: Any, selector: str) -> bool:
+    """Whether all of it is in the window, without scrolling."""
+    box, size = page.locator(selector).first.bounding_box(), page.viewport_size
+    return box["y"] >= 0 and box["y"] + box["height"] <= size["height"] and box["x"] + box["width"] <= size["width"]
+
+
+def test_the_panel_by_click_and_by_keyboard_in_two_sizes_and_two_themes(chrome, site, tmp_path):
+    with zoo.hang("lock") as hung:
+        page = browser.opened(chrome, site, "triage.ipynb", *SIZES[1])
+        as_recorded(page)
+        page.locator(".jp-Notebook").focus()
+        page.keyboard.press("Shift+Enter")
+        inside = page.locator(".hang")
+        inside.get_by_text(re.compile(r"^Process \d+ on port \d+ is chosen: ")).wait_for()  # some sick server is
+        assert on_the_first_screen(page, ".hang button.mod-primary")
+        found = [f"targets: {one}" for one in browser.faults(page)]
+        by_keyboard_alone(page, hung, tmp_path)
+        found += looked_at(page, "lock", ("Threads", "Kernel waits", "Wait-for graph", "Verification"))
+        assert hung.holds() and not trouble(page)
+    page.set_viewport_size({"width": 1440, "height": 2000})
+    press(page, "Another target")
+    press(page, "demo")
+    the_demo_from_its_start_to_the_report(page, tmp_path)
+    found += looked_at(page, "demo", ("Source", "Tasks", "Flame graph", "Diff", "Verification", "Report"))
+    assert not found, "\n".join(sorted(set(found)))
+    assert not trouble(page) and not nameless(page)
+    page.close()
+
+
+def as_recorded(page: Any) -> None:
+    """Before a cell runs: the panel's code is folded, the outputs are said to be old, every picture is drawn."""
+    assert page.locator(".jp-Notebook .jp-Cell").first.locator(".jp-Placeholder").is_visible()
+    assert "recorded example" in page.locator(".jp-Notebook").inner_text()
+    pictures = page.locator(".jp-OutputArea-output figure").all()
+    assert len(pictures) == 5
+    for one in pictures:
+        drawn = one.locator("svg[role=img], img")
+        words = drawn.get_attribute("aria-label") or drawn.get_attribute("alt") or ""
+        assert len(words) > 40 and drawn.bounding_box()["height"] > 100
+    assert not trouble(page)
+
+
+def by_keyboard_alone(page: Any, hung: zoo.Hung, tmp_path: Path) -> None:
+    """From the list of servers to the graph of waits; the order of the Tab key is that of the page."""
+    inside = page.locator(".hang")
+    press(page, "Look again", click=False).focus()
+    page.keyboard.press("Space")
+    press(page, str(hung.pid), click=False).focus()
+    page.keyboard.press("Space")
+    save, passed = press(page, "Save evidence", click=False), []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        passed.append(page.evaluate("() => document.activeElement.getBoundingClientRect().top"))
+        if save.evaluate("one => one === document.activeElement"):
+            break
+    assert passed == sorted(passed) or max(passed) == passed[-1]  # downwards: a scrolled list may move it
+    page.keyboard.press("Space")
+    inside.get_by_text("loop-blocked / lock").first.wait_for()
+    assert on_the_first_screen(page, ".hang-card")
+    page.locator(".hang [role=tab][aria-selected=true]").focus()
+    for key in (*["ArrowRight"] * TABS.index("Wait-for graph"), "Space"):
+        page.keyboard.press(key)
+    inside.get_by_role("img", name=re.compile("^Graph of waits, a chain: MainThread -> ")).wait_for()
+    page.set_viewport_size({"width": 1440, "height": 2000})
+    take(page, "panel-waits.png", tmp_path)
+    tab(page, "Threads")
+    inside.get_by_role("textbox", name="search").fill("no such function")
+    inside.get_by_text(re.compile(r"^0 of \d+ different stacks")).wait_for()
+    inside.get_by_role("textbox", name="search").fill("lock")
+    inside.get_by_text("kernel: futex").first.wait_for()
+    assert "sleeps until another thread wakes it" in inside.locator("abbr").first.get_attribute("title")
+    tab(page, "Verification")
+    assert hung.url.rpartition(":")[2] in inside.get_by_role("combobox", name="health URL").input_value()
+    press(page, "Verify with curl")
+    inside.get_by_role("alert").get_by_text("Nothing was sent.").wait_for()
+
+
+def the_demo_from_its_start_to_the_report(page: Any, tmp_path: Path) -> None:
     inside = page.locator(".hang")
     press(page, "Start the demo")
     press(page, "Let a reader leave", click=False)
@@ -117,17 +211,15 @@ def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
     press(page, "Save evidence")
     inside.get_by_text("loop-blocked / executor-shutdown").first.wait_for()
     assert "one solid bar" in page.locator(".hang figcaption").first.inner_text()
-    assert "with ThreadPoolExecutor" in tab(page, "Source").inner_text()
     assert re.search(r"->\s*22\s+with ThreadPoolExecutor", tab(page, "Source").inner_text())
-    page.locator(".hang summary").first.click()
-    inside.get_by_text("joins the pool's threads, one after the other").wait_for()
+    page.locator(".hang summary:visible").first.click()
+    inside.get_by_text("joins the pool's threads, one after the other").first.wait_for()
     take(page, "panel-light.png", tmp_path)
-    assert "event-loop" in tab(page, "Threads").inner_text()
+    tab(page, "Threads")
     press(page, "Earlier")
-    inside.get_by_text("4 of 5", exact=True).wait_for()
+    inside.get_by_text("4 of 5", exact=True).first.wait_for()
     assert "futex" in tab(page, "Kernel waits").inner_text()
     assert "headlines" in tab(page, "Tasks").inner_text()
-    tab(page, "Wait-for graph").get_by_role("img", name=re.compile("^Graph of waits")).wait_for()
     tab(page, "Diff")
     press(page, "Apply the rewrite")
     inside.get_by_text("written: app/api/routes/stream.py").wait_for()
@@ -141,111 +233,45 @@ def test_the_whole_path_by_click_in_light_and_dark(chrome, site, tmp_path):
     inside.get_by_text("PASSED: all 28 probes").wait_for()
     inside.get_by_role("img", name=re.compile("rewritten: all 14 answered")).wait_for()
     take(page, "panel-proof.png", tmp_path)
-    assert not nameless(page)
     tab(page, "Report")
     press(page, "Write the report")
     with page.expect_download() as download:
         inside.get_by_role("link", name="Download report.html").click()
     assert "executor-shutdown" in Path(download.value.path()).read_text()
-    browser.command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
-    page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+    browser.themed(page, dark=True)
     tab(page, "Source")
-    assert contrast(page, ".hang-card b") > 4.5 and contrast(page, ".hang [role=tab]") > 4.5
-    assert contrast(page, ".hang .widget-tab-contents td code") > 4.5
     take(page, "panel-dark.png", tmp_path)
-    browser.command(page, "apputils:change-theme", {"theme": "JupyterLab Light"})
-    page.wait_for_selector("body[data-jp-theme-light=true]", state="attached")
-    assert contrast(page, ".hang-card b") > 4.5 and contrast(page, ".hang-facts") > 4.5
-    assert not trouble(page)
-    a_second_server_by_keyboard_alone(page, tmp_path)  # here, for two workers would start two servers
 
 
-CONTRAST = """one => {
-  const parse = text => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
-  const layers = []; let node = one;
-  for (; node; node = node.parentElement) {
-    const c = parse(getComputedStyle(node).backgroundColor); layers.push(c); if (c[3] == 1) break; }
-  const over = (below, c) => below.map((v, i) => v * (1 - c[3]) + c[i] * c[3]);
-  const ground = layers.reverse().reduce(over, [255, 255, 255]);
-  const linear = v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
-  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => linear(v / 255));
-    return .2126 * r + .7152 * g + .0722 * b; };
-  const [a, b] = [light(parse(getComputedStyle(one).color)), light(ground)].sort((x, y) => y - x);
-  return (a + .05) / (b + .05); }"""
-
-
-def contrast(page: Any, selector: str) -> float:
-    """The least contrast of text to its ground among the visible elements, as WCAG counts it."""
-    found = page.locator(selector).locator("visible=true").all()
-    assert found
-    return min(one.evaluate(CONTRAST) for one in found)
-
-
-def a_second_server_by_keyboard_alone(page: Any, tmp_path: Path) -> None:
-    inside = page.locator(".hang")
-    with zoo.hang("lock") as hung:
-        press(page, "Another target", click=False).focus()
-        page.keyboard.press("Space")
-        press(page, "Look again", click=False).focus()
-        page.keyboard.press("Space")
-        pick = press(page, str(hung.pid), click=False)
-        pick.focus()
-        page.keyboard.press("Space")
-        save = press(page, "Save evidence", click=False)
-        for _ in range(60):
-            page.keyboard.press("Tab")
-            if save.evaluate("one => one === document.activeElement"):
-                break
-        page.keyboard.press("Space")
-        inside.get_by_text("loop-blocked / lock").first.wait_for()
-        page.locator(".hang [role=tab][aria-selected=true]").focus()
-        for key in (*["ArrowRight"] * TABS.index("Wait-for graph"), "Space"):
-            page.keyboard.press(key)
-        chain = inside.get_by_role("img", name=re.compile("^Graph of waits, a chain: MainThread -> "))
-        chain.wait_for()
-        take(page, "panel-waits.png", tmp_path)
-        tab(page, "Verification")
-        press(page, "Verify with curl")
-        inside.get_by_role("alert").get_by_text("Nothing was sent.").wait_for()
-        assert hung.holds()
-    assert not trouble(page)
-
-
-def test_run_all_shows_the_path_to_its_end(chrome, site):
-    page = browser.opened(chrome, site, "all.ipynb")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator(".jp-OutputArea-output", has_text="processes left: 0").wait_for(timeout=100_000)
-    assert not trouble(page)
-    said = page.locator(".jp-Notebook").inner_text()
-    for words in (
-        "All 9 things that are needed are here",
-        "FAILED: 4 of 16",
-        "loop-blocked / executor-shutdown",
-        "PASSED: all 28",
-        "Right: lock.",
-    ):
-        assert words in said
-    pictures = page.locator(".jp-OutputArea-output figure:not(.hang figure)")
-    assert pictures.count() == 5
-    for one in pictures.all():
-        drawn = one.locator("svg[role=img], img")
-        assert (
-            len(drawn.get_attribute("aria-label") or drawn.get_attribute("alt") or "") > 40
-            and drawn.bounding_box()["height"] > 100
-        )
+def test_the_flame_graph_zooms_and_finds_by_click_and_by_key(chrome, tmp_path):
+    stacks = ((thread("loads", "handler"), 25), (thread("slow", "handler"), 75))
+    (tmp_path / "flame.html").write_text(interactive(stacks))
+    page = chrome.new_page(viewport={"width": 900, "height": 400})
+    page.goto((tmp_path / "flame.html").as_uri())
+    wide = {one: page.get_by_role("button", name=one).bounding_box()["width"] for one in ("slow", "loads", "handler")}
+    assert abs(wide["slow"] / wide["handler"] - 0.75) < 0.01 and wide["handler"] > 850
+    page.get_by_role("button", name="slow").click()
+    assert page.get_by_role("button", name="slow").bounding_box()["width"] > 850
+    assert not page.get_by_role("button", name="loads").is_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="handler").press("ArrowUp")
+    assert "slow (app.py:7)" in page.get_by_role("status").inner_text()
+    page.get_by_role("searchbox").fill("loads")
+    assert page.get_by_role("status").inner_text() == '1 boxes with "loads": 25.0 % of the samples'
+    assert not browser.faults(page, "main")
     page.close()
 
 
-def test_as_a_page_it_is_the_panel_and_no_more(chrome, tmp_path):
-    browser.copied(tmp_path)
-    with browser.serving(tmp_path, "voila", "triage.ipynb") as site:
-        page = chrome.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(60_000)
-        page.route(re.compile(r"^(?!http://127\.0\.0\.1)"), lambda route: route.abort())
-        page.goto(site.at(""))
-        press(page, "Start the demo")
-        press(page, "Let a reader leave", click=False)
-        page.get_by_text(re.compile(r"200 in \d+ ms")).wait_for()
-        assert not page.get_by_text("Clean up").is_visible() and not trouble(page)
-        page.close()
+def thread(*calls: str) -> Thread:
+    return Thread(tuple(Frame(one, "app.py", 7) for one in calls), "MainThread")
+
+
+def test_as_a_page_it_is_the_panel_and_no_more(chrome, site):
+    page = chrome.new_page(viewport={"width": 1440, "height": 900})
+    page.set_default_timeout(60_000)
+    page.route(re.compile(r"^(?!http://127\.0\.0\.1)"), lambda route: route.abort())
+    page.goto(site.at("voila/render/triage.ipynb"))
+    press(page, "Look again", click=False)
+    assert not page.get_by_text("Clean up").is_visible() and not trouble(page)
+    assert page.locator(".hang").bounding_box()["width"] > 1380
+    page.close()

@@ -103,6 +103,17 @@ def small_tree(folder: Path) -> Path:
     return folder
 
 
+def test_a_notebook_is_packed_without_its_outputs(tmp_path):
+    name = f"{build_skill.TOP}/notebooks/triage.ipynb"
+    build_skill.build(tmp_path / "skill.zip")
+    with zipfile.ZipFile(tmp_path / "skill.zip") as archive:
+        packed, whole = json.loads(archive.read(name)), json.loads((ROOT / "notebooks" / "triage.ipynb").read_text())
+    assert any(cell.get("outputs") for cell in whole["cells"]) and len(packed["cells"]) == len(whole["cells"])
+    assert not any(cell.get("outputs") for cell in packed["cells"])
+    assert [cell["source"] for cell in packed["cells"]] == [cell["source"] for cell in whole["cells"]]
+    assert build_skill.differences(tmp_path / "skill.zip") == []
+
+
 def test_what_is_no_part_of_the_skill_is_left_out(tmp_path):
     tree = small_tree(tmp_path)
     wanted = list(build_skill.files(tree))

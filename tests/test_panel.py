@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import re
 import signal
@@ -22,13 +23,15 @@ import practice
 import targets
 import zoo
 from hangdebug.capture.bundle import pack
-from hangdebug.errors import BadRequest, HangError
+from hangdebug.errors import BadRequest, HangError, NoProcess
 from hangdebug.evidence.model import Clients
 from hangdebug.repair.model import Patch
+from hangdebug.repair.proof.curl import Answer
 from panel import TABS, WORK, Panel
 
 pytestmark = pytest.mark.slow  # widgets take seconds to import
 EVERY = 0.2  # seconds between two looks at the servers: sooner than by hand
+BUNDLES = Path(__file__).parent / "bundles"
 DUMP = Path(__file__).parent / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 
 
@@ -121,6 +124,62 @@ def test_the_dot_is_what_sockets_and_cpu_say(before, now, cpu, sign):
 def test_the_other_panels_refresh_ends_with_a_new_one(panel):
     second = Panel()
     assert panel.over.is_set() and not second.over.is_set()
+
+
+def fake(pid: int, sign: str = "quiet", oldest: float = 0.0) -> targets.Server:
+    return targets.Server(pid, "uvicorn", "app:app", ports=(8000,), health=targets.Health(sign, "as it is", oldest))
+
+
+def test_the_sickest_server_is_chosen_and_stands_first_until_somebody_chooses(panel, monkeypatch):
+    servers = (fake(11), fake(12, "busy"), fake(13, "quiet", 30.0), fake(14, "waits", 2.0), fake(15, "waits", 9.0))
+    ranked = tuple(sorted(servers, key=lambda one: (one.health.rank, one.pid)))
+    assert [one.pid for one in ranked] == [15, 14, 13, 12, 11]  # a client that nobody reads before one that is slow
+    panel.over.set()  # no look of its own meanwhile
+    panel.looking.join(5)
+    monkeypatch.setattr(panel.watch, "look", lambda: ranked)
+    monkeypatch.setattr(panel.watch, "find", lambda but: None)
+    panel.find()
+    panel.choose()
+    assert panel.picked == 15 and "Process 15 on port 8000 is chosen" in panel.why.value
+    assert list(panel.rows) == [15, 14, 13, 12, 11, 0] and primary(panel) == ["Save evidence"]
+    panel.pick(11)
+    panel.choose()
+    assert panel.picked == 11 and panel.why.value == ""
+
+
+def test_a_machine_without_a_sick_server_offers_the_demo(panel, monkeypatch):
+    panel.over.set()
+    panel.looking.join(5)
+    monkeypatch.setattr(panel.watch, "look", lambda: (fake(11), fake(12, "quiet", 2.0)))
+    monkeypatch.setattr(panel.watch, "find", lambda but: None)
+    panel.find()
+    panel.choose()
+    assert panel.picked == 0 and primary(panel) == ["Start the demo"] and panel.why.value == ""
+
+
+def test_routes_are_read_from_what_the_service_says_of_itself(monkeypatch):
+    stream = {"get": {"responses": {"200": {"content": {"text/event-stream": {}}}}}}
+    paths = {
+        "/items/{number}": {"get": {}},
+        "/items": {"get": {}, "post": {}},
+        "/login": {"post": {}},
+        "/search": {"get": {"parameters": [{"name": "q", "required": True}]}},
+        "/healthz": {"get": {}},
+        "/news": stream,
+    }
+    told = Answer(200, 0.01, 0, "", body=json.dumps({"paths": paths}).encode())
+    monkeypatch.setattr(targets.curl, "probe", lambda commands, deadline: [told])
+    urls, streams = targets.routes_of("http://127.0.0.1:8000")
+    assert urls == ["http://127.0.0.1:8000/healthz", "http://127.0.0.1:8000/items"]
+    assert streams == ["http://127.0.0.1:8000/news"]
+    for bad in (
+        Answer(None, 2.0, 28, ""),
+        Answer(200, 0.1, 0, "", body=b"<html>"),
+        Answer(404, 0.1, 0, "", body=b"{}"),
+    ):
+        monkeypatch.setattr(targets.curl, "probe", lambda commands, deadline, bad=bad: [bad])
+        with pytest.raises(HangError, match="routes are not known"):
+            targets.routes_of("http://127.0.0.1:8000")
 
 
 # -- by pid, by port, by click -------------------------------------------------------------------------
@@ -302,6 +361,61 @@ def test_garbage_that_is_pasted_gets_a_sentence(panel, text, why):
     assert "Next: <code>" in panel.log.value and "<script" not in panel.log.value and not seen(panel.found)
 
 
+def test_what_is_healthy_has_an_ending_of_its_own(panel):
+    panel.source.value, panel.path.value = "file", str(BUNDLES / "none.tar.gz")
+    pressed(panel, panel.read)
+    shown = panel.pages["Source"].value
+    assert "What was ruled out" in shown and "Where to look next" in shown and "hang-alert" not in shown
+    assert "repair" not in panel.head.value and primary(panel) == ["Report it"]
+    assert not [name for name in TABS if "hang-alert" in panel.pages[name].value]
+
+
+def test_every_stack_opens_with_its_locks_and_can_be_searched(panel):
+    panel.source.value, panel.path.value = "file", str(BUNDLES / "lock_order.tar.gz")
+    pressed(panel, panel.read)
+    shown = panel.pages["Threads"].value
+    assert shown.count("<details class=") == shown.count("hang-stack") > 3 and "wants shelves_lock" in shown
+    assert re.search(r'<abbr title="sleeps until another thread[^"]*">futex</abbr>', shown)
+    assert shown.index("hang-fault") < shown.index("event loop")  # the thread at fault stands first, and open
+    panel.word.value = "RESTOCK"
+    found = panel.pages["Threads"].value
+    assert 0 < found.count("hang-stack") < shown.count("hang-stack") and " of " in found.partition("</p>")[0]
+    panel.word.value = ""
+    panel.fold.click()
+    assert panel.pages["Threads"].value.count('" open>') == shown.count("hang-stack")
+
+
+def test_what_was_said_of_another_target_goes(panel):
+    panel.source.value = "paste"
+    with pytest.raises(HangError):
+        pressed(panel, panel.read)
+    assert panel.log.value
+    panel.source.value = "file"
+    assert panel.log.value == ""
+
+
+def test_enter_does_what_the_button_does_and_a_wrong_port_lists_the_servers(panel):
+    panel.source.value, panel.port.value = "number", "1"
+    assert not seen(panel.bodies["here"])
+    panel.port._handle_custom_msg({"event": "submit"}, [])
+    with pytest.raises(NoProcess):
+        panel.done()
+    assert (
+        seen(panel.bodies["here"])
+        and "pick one of the servers" in panel.log.value
+        and "ss -ltnp" not in panel.log.value
+    )
+    panel.rows[0][0].click()
+    assert panel.source.value == "here" and panel.picked == 0
+
+
+def test_an_upload_is_told_by_name_size_and_age():
+    now = datetime.datetime.now(datetime.timezone.utc)
+    told = targets.told("evidence.zip", bytes(2048), now - datetime.timedelta(hours=3))
+    assert told == "evidence.zip, 2.0 KB, last changed 3 hours ago"
+    assert targets.told("a.txt", b"x", None) == "a.txt, 0.0 KB"
+
+
 def test_too_large_an_upload_is_refused(tmp_path):
     with pytest.raises(BadRequest, match="9 MB"):
         targets.kept("huge.zip", bytes(9 << 20), tmp_path)
@@ -442,7 +556,13 @@ def test_colours_are_the_themes_or_stand_on_both(panel):
     for rule in re.findall(r"[{;]\s*([\w-]+): ([^;}]+)", STYLE):
         name, value = rule
         if name == "color":
-            assert "var(--jp" in value or value in ("inherit", "#009e73", "#d55e00", "#b37700", "#b5578f"), rule
+            assert value.startswith(("var(--jp", "var(--hang-soft")) or value in (
+                "inherit",
+                "#009e73",
+                "#d55e00",
+                "#b37700",
+                "#b5578f",
+            ), rule
         if name == "background" and "#" in value:
             pytest.fail(f"{rule} hides a theme's ground")
 

@@ -57,6 +57,7 @@ def test_a_release_bumps_every_place_rebuilds_and_tags(tree):
     assert b'version: "9.9.9"' in build_skill_text(tree)
     assert sorted(release.git(tree, "diff", "--name-only", "HEAD~1").split()) == [
         "SKILL.md",
+        "references/rewrites.md",
         "scripts/hangdebug/__init__.py",
         "skill.zip",
     ]
@@ -115,7 +116,7 @@ def test_the_version_stands_where_a_release_bumps_it_and_nowhere_else():
     holds = [
         name
         for name, path in build_skill.files().items()
-        if path.suffix in (".py", ".md", ".sh") and f'"{version}"' in path.read_text()
+        if path.suffix in (".py", ".md", ".sh") and re.search(rf'["v]{re.escape(version)}\b', path.read_text())
     ]
     assert holds == sorted(file for file, _ in release.PLACES)
     assert re.search(rf"^## {re.escape(version)}$", (ROOT / "CHANGELOG.md").read_text(), re.M)

@@ -5,6 +5,7 @@
 
 The archive holds one top folder with what the skill needs and nothing else: no tests, no caches, no dot files, and not
 the second notebook, which is a lesson (a skill may hold 200 files).
+A notebook goes in without its outputs: they cost more than the rest, and running it makes them anew.
 Order, times and permissions are fixed. Compared is what would be unpacked, not the compressed bytes: another
 zlib may pack the same files differently.
 """
@@ -12,6 +13,7 @@ zlib may pack the same files differently.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -59,6 +61,16 @@ def files(root: Path = ROOT) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def content(path: Path) -> bytes:
+    """What of a file goes in."""
+    if path.suffix != ".ipynb":
+        return path.read_bytes()
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        cell.update({"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {})
+    return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
+
+
 def entry(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(f"{TOP}/{name}", WHEN)
     info.create_system = 3  # Unix: so that the permissions count, wherever it is packed
@@ -73,7 +85,7 @@ def build(archive: Path, root: Path = ROOT) -> None:
     try:
         with zipfile.ZipFile(partial, "w") as opened:
             for name, path in files(root).items():
-                opened.writestr(entry(name), path.read_bytes(), compresslevel=9)
+                opened.writestr(entry(name), content(path), compresslevel=9)
         os.replace(partial, archive)
     finally:
         partial.unlink(missing_ok=True)
@@ -92,7 +104,7 @@ def differences(archive: Path, root: Path = ROOT) -> list[str]:
             if info.filename not in wanted:
                 continue
             should = entry(info.filename.partition("/")[2])
-            if opened.read(info) != wanted[info.filename].read_bytes():
+            if opened.read(info) != content(wanted[info.filename]):
                 lines.append(f"differs: {info.filename}")
             elif (info.external_attr, info.date_time, info.compress_type) != (
                 should.external_attr,

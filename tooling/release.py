@@ -16,7 +16,11 @@ from typing import Callable
 
 ROOT = Path(__file__).resolve().parent.parent
 # Every place that holds the version, and what stands before it there.
-PLACES = (("scripts/hangdebug/__init__.py", '__version__ = "'), ("SKILL.md", '  version: "'))
+PLACES = (
+    ("scripts/hangdebug/__init__.py", '__version__ = "'),
+    ("SKILL.md", '  version: "'),
+    ("references/rewrites.md", "    rev: v"),
+)
 
 
 class Refused(Exception):
@@ -40,7 +44,7 @@ def current(root: Path) -> str:
     """The version that every place agrees on."""
     found = {}
     for file, before in PLACES:
-        match = re.search(re.escape(before) + r'([\d.]+)"', (root / file).read_text(encoding="utf-8"))
+        match = re.search(re.escape(before) + r"([\d.]+)", (root / file).read_text(encoding="utf-8"))
         found[file] = match[1] if match else "none"
     if len(set(found.values())) != 1:
         raise Refused(f"The version differs: {', '.join(f'{file} has {version}' for file, version in found.items())}")
@@ -61,9 +65,8 @@ def release(root: Path, version: str, check: Callable[[Path], None]) -> None:
         for file, before in PLACES:
             path = root / file
             text = path.read_text(encoding="utf-8")
-            path.write_text(
-                re.sub(re.escape(before) + r'[\d.]+"', f'{before}{version}"', text, count=1), encoding="utf-8"
-            )
+            changed = re.sub(re.escape(before) + r"[\d.]+", f"{before}{version}", text, count=1)
+            path.write_text(changed, encoding="utf-8")
         for tool in ("generate.py", "build_skill.py"):
             run(root, sys.executable, str(root / "tooling" / tool))
         check(root)

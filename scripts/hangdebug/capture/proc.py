@@ -568,17 +568,30 @@ def copy_answers(pid: int, listening: tuple[int, ...]) -> str:
     never. The connections that `pid` has opened itself have "peer" for a port, and a last column, the peer's address;
     they count too if only `pid` has sent something. "" where the kernel does not say.
     """
-    try:
-        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
-            return ""
-        rows = [row for family in (socket.AF_INET, socket.AF_INET6) for row in connections_in_use(family)]
-    except (OSError, AttributeError, struct.error):
+    rows = rows_in_use(pid)
+    if rows is None:
         return ""
     own = {line.split("socket:[")[1][:-1] for line in copy_descriptors(pid).splitlines() if "socket:[" in line}
     found = [(port, f"{received}\t{sent}", peer) for port, inode, sent, received, peer in rows if str(inode) in own]
     clients = [f"{port}\t{times}\n" for port, times, _ in found if port in listening and not times.startswith("-1")]
     peers = [f"peer\t{times}\t{peer}\n" for port, times, peer in found if port not in listening]
     return "".join(["# port received sent\n", *clients, *peers])
+
+
+def not_accepted(pid: int, listening: tuple[int, ...]) -> list[float]:
+    """For how many seconds each request to these ports waits whose connection nobody has accepted: it has no inode."""
+    rows = rows_in_use(pid) or []
+    return [ago / 1000 for port, inode, _, ago, _ in rows if port in listening and not inode and ago >= 0]
+
+
+def rows_in_use(pid: int) -> list[tuple[int, int, int, int, str]] | None:
+    """The rows of connections_in_use, None where `pid` is in another network or the kernel does not say."""
+    try:
+        if os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net"):
+            return None
+        return [row for family in (socket.AF_INET, socket.AF_INET6) for row in connections_in_use(family)]
+    except (OSError, AttributeError, struct.error):
+        return None
 
 
 def connections_in_use(family: int) -> Iterator[tuple[int, int, int, int, str]]:

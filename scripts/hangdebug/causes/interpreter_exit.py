@@ -24,8 +24,8 @@ JOINS = (
 
 
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
-    joining = scene.shows(*JOINS) or library_hook(scene)
-    if seen.state != "exit-hang" or joining is None or scene.loop:
+    joining = scene.shows(*JOINS) or library_hook(scene) if seen.state == "exit-hang" and not scene.loop else None
+    if joining is None:
         return None
     words = f"Its main thread joins the remaining threads in {joining.thread.frames[0]}."
     return Match(frozenset({"frames"}), (words,))

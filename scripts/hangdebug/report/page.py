@@ -51,7 +51,7 @@ p, li { overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: .3rem .8rem; margin: 1rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 30rem) { body { padding: 1rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
-  dd { margin-bottom: .5rem; } }
+  dd { margin-bottom: .5rem; } figure { overflow-x: auto; } figure svg, figure img { max-width: none; width: 42rem; } }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 figure { margin: 1rem 0 1.5rem; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; border-radius: 6px; }

@@ -66,9 +66,13 @@ class Picture:
     @property
     def element(self) -> str:
         """As HTML, without a caption: the SVG itself, or an image that holds its data."""
-        if not self.is_png:
-            return self.data.decode()
-        return f'<img alt="{inert(self.alt)}" src="data:image/png;base64,{base64.b64encode(self.data).decode()}">'
+        return self.image if self.is_png else self.data.decode()
+
+    @property
+    def image(self) -> str:
+        """As an image that holds its data: a notebook that nobody has run yet shows no SVG that stands in a page."""
+        kind = "png" if self.is_png else "svg+xml"
+        return f'<img alt="{inert(self.alt)}" src="data:image/{kind};base64,{base64.b64encode(self.data).decode()}">'
 
     def html(self) -> str:
         return f"<figure>{self.element}<figcaption>{inert(self.caption)}</figcaption></figure>"
@@ -77,7 +81,8 @@ class Picture:
         return f"{self.alt}\n{self.caption}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        return {"text/html": f'<div style="overflow-x: auto">{self.html()}</div>', "text/plain": repr(self)}
+        page = f"<figure>{self.image}<figcaption>{inert(self.caption)}</figcaption></figure>"
+        return {"text/html": f'<div style="overflow-x: auto">{page}</div>', "text/plain": repr(self)}
 
 
 def card(height: float, parts: Iterable[str], alt: str, width: float = WIDTH) -> bytes:

@@ -32,6 +32,7 @@ ARROWS = {
 }
 RING = "Follow the thick arrows and you are back where you began: none of these threads goes on by itself."
 CHAIN = "Follow the arrows to whoever has to move first."
+MANY = "It is held up by several threads, not by one."
 ALONE = "The evidence names no single thread that holds it up."
 
 
@@ -60,7 +61,8 @@ def wait_graph(answer: Diagnosis) -> Picture:
     said = "; ".join(map(str, edges)) or f"{nodes[0].head} waits: {nodes[1].words}"
     names = f"{drawing(edges)}" if edges else nodes[0].head
     alt = f"Graph of waits, {'a ring' if ring else 'a chain'}: {names}. {said}"
-    read = RING if ring else CHAIN if edges else "" if answer.state == "loop-busy" else ALONE
+    behind = "" if answer.state == "loop-busy" else MANY if len(nodes) > 2 else ALONE
+    read = RING if ring else CHAIN if edges else behind
     caption = f"{gist(answer)} {read}".rstrip()
     return Picture(svg.card(height, parts, alt, width), alt, caption, graph_in_letters(nodes, ring))
 
