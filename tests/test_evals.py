@@ -194,7 +194,7 @@ GOOD = {
         say(
             "I replay it.",
             bash(f"cat > import.http <<'END'\n{IMPORT}\nEND"),
-            bash("hang.py verify --url http://h/health --request import.http --times 20", "PASSED: all"),
+            bash("hang.py verify --url http://h/health --request import.http --compare app copy", "PROVED: the same"),
         ),
         say(f"{PUT} The copy answers the very request."),
     ],
@@ -344,6 +344,10 @@ BAD = {
     ),
     "it replays another request": lambda: (*instead("post-that-hangs", '\\"8\\", \\"9\\"', '\\"8\\"'), "replayed"),
     "it tells the cause last": lambda: (*also("post-that-hangs", *[bash("ps -ef")] * 3), "found_by"),
+    "its proof of the request failed": lambda: (
+        *instead("post-that-hangs", "PROVED: the same", "NOT PROVED"),
+        "replayed",
+    ),
     "its proof failed": lambda: (*instead("verify-the-fix", "PASSED: all", "FAILED: 4 of 16"), "replayed"),
     "it wanders": lambda: (*also("bundle-only", *[bash("ps -ef")] * 6), "at_most"),
     "it takes long": lambda: (*also("live-lock", {**bash("py-spy record --duration 200"), "seconds": 200}), "within"),
@@ -443,6 +447,9 @@ def test_every_rule_is_broken_by_some_transcript():
             "deadlock",
             "run-coroutine-threadsafe",
         ),
+        ("It does not exit (exit-hang, interpreter-exit).", "exit-hang", "interpreter-exit"),
+        ("The consumer waits for what never comes (tasks-waiting, lock).", "tasks-waiting", "lock"),
+        ("It is a deadlock over two locks, and never ends.", "deadlock", "lock"),
         ("**state**: loop-blocked, **cause**: gc. The finalizer runs on the loop's thread.", "loop-blocked", "gc"),
     ],
 )
@@ -597,6 +604,8 @@ def test_the_command_writes_what_skill_creator_reads(tmp_path):
     file, left = tmp_path / "transcript.jsonl", tmp_path / "outputs"
     left.mkdir()
     (left / "stream.py").write_text(REPAIRED)
+    (left / ".claude").mkdir()
+    (left / ".claude" / "stream.py").write_text("the skill's own, unrepaired")
     file.write_text(streamed(transcript_of("refactor-stream")))
     number = str(NAMED["refactor-stream"]["id"])
     done = subprocess.run(

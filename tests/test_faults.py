@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.capture import bundle, proc, processes, pyspy
 from hangdebug.capture.processes import Target, on_port, resolve
-from hangdebug.errors import NoProcess, NotPython
+from hangdebug.errors import HangError, NoProcess, NotPython
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence, Frame, KernelWait, Reading, Snapshot, Thread
 from hangdebug.observe import observe, observe_briefly
@@ -63,6 +64,40 @@ def test_a_number_that_is_another_processs_by_now_is_told(tmp_path: Path, monkey
     with pytest.raises(NoProcess, match="not the one any more") as caught:
         bundle.check_still(target.pid)
     assert "another process's" in caught.value.why
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_number_that_the_kernel_gave_to_another_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with the kernel's own numbers."""
+    last, honest, looks = Path("/proc/sys/kernel/ns_last_pid"), pyspy.dump, []
+    if os.geteuid() != 0 or not os.access(last, os.W_OK):
+        pytest.skip("It takes root to choose the next number. Next: sudo make test")
+    command = [sys.executable, "-c", SLEEPS]
+    with ExitStack() as stack, running(SLEEPS) as target:
+
+        def reused(pid: int, missed: object) -> str:
+            looks.append(pid)
+            if len(looks) == 3:
+                target.kill()
+                target.wait()
+                for _ in range(200):  # other processes take numbers too
+                    last.write_text(str(pid - 1))
+                    other = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+                    stack.callback(other.kill)
+                    if other.pid == pid:
+                        other.stdout.readline()
+                        return honest(pid, missed)
+                    other.kill()
+                pytest.skip("The number was not to be had. Next: try again")
+            return honest(pid, missed)
+
+        monkeypatch.setattr(pyspy, "dump", reused)
+        bundle.capture(Target((target.pid,)), tmp_path / "evidence", samples=5)
+    (found,) = read_bundle(tmp_path / "evidence")
+    assert len(found.snapshots) == 2 and any("not the one any more" in note for note in found.notes)
 
 
 @pytest.mark.live
@@ -296,6 +331,71 @@ def test_two_captures_at_once_both_answer() -> None:
         ]
         answers = [job.communicate(timeout=120)[0].decode() for job in jobs]
     assert all("confidence" in answer for answer in answers) and all(job.returncode == 0 for job in jobs)
+
+
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.parametrize("good", [0, 1, 2, 4])
+def test_a_pyspy_that_hangs_at_any_call_leaves_the_target_going(
+    good: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is asked for its version, beside the first look; so many calls are answered before one hangs."""
+    program, real = tmp_path / "py-spy", pyspy.program()
+    program.write_text(
+        f'#!/bin/sh\necho x >> calls\n[ "$(grep -c x calls)" -le {good} ] || exec sleep 60\nexec {real} "$@"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pyspy, "program", lambda: str(program))
+    monkeypatch.setattr(pyspy, "TIMEOUT", 3.0)
+    monkeypatch.setattr(pyspy.run_pyspy, "__defaults__", (3.0, None))
+    code = "import time\nprint('ready', flush=True)\nwhile True: time.sleep(0.001)"
+    with running(code) as target:
+        told = what_is_told(target.pid)
+        time.sleep(0.3)
+        assert Path(f"/proc/{target.pid}/stat").read_text().rpartition(") ")[2][0] in "SR"
+        here = {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cwd") if leads_to(path, tmp_path)}
+    assert here == {os.getpid(), target.pid}  # no py-spy is left
+    assert ("py-spy" in told) if good < 2 else told in ("inconclusive", "healthy")
+
+
+def what_is_told(pid: int) -> str:
+    """The state, or the sentence where there is none."""
+    try:
+        return worst(map(diagnose, observe_briefly(resolve(pid), lambda line: None))).state
+    except HangError as error:
+        return error.what
+
+
+def leads_to(link: Path, place: Path) -> bool:
+    with suppress(OSError):
+        return os.readlink(link) == str(place)
+    return False
+
+
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.parametrize("moved", ["the target", "we"])
+def test_a_clock_that_is_elsewhere_changes_no_answer(moved: str, tmp_path: Path) -> None:
+    """Another time of the system, as after a move to another machine: what elapsed is counted on one clock alone."""
+    away = ["unshare", "--time", "--fork", "--kill-child", "--monotonic", "100000000", "--boottime", "100000000"]
+    if not shutil.which("unshare") or subprocess.run([*away, "true"], capture_output=True).returncode:
+        pytest.skip("It takes root, and a kernel with namespaces of time. Next: sudo make test")
+    (tmp_path / "app.py").write_text(
+        "import asyncio, time\nasync def handler():\n    time.sleep(600)\nasync def main():\n"
+        "    print('ready', flush=True)\n    await handler()\nasyncio.run(main())\n"
+    )
+    command, look = [sys.executable, tmp_path / "app.py"], [sys.executable, HANG, "diagnose", "--json", "--pid"]
+    with subprocess.Popen([*(away if moved == "the target" else []), *command], stdout=subprocess.PIPE) as started:
+        try:
+            started.stdout.readline()
+            children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+            look = [*(away if moved == "we" else []), *look, (children or [str(started.pid)])[0]]
+            done = subprocess.run(look, capture_output=True, text=True, timeout=60)
+        finally:
+            started.kill()
+    answer = json.loads(done.stdout)
+    assert (answer["state"], answer["cause"]) == ("loop-blocked", "sleep") and answer["confidence"] >= 0.9
 
 
 def in_calls(*calls: tuple[str, int]) -> Evidence:

@@ -15,14 +15,17 @@ from pathlib import Path
 import pytest
 
 import fuzz
+from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS
 from hangdebug.errors import BadRequest, NotADump
+from hangdebug.evidence import paste
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.kernel import with_sockets
-from hangdebug.evidence.model import Process
+from hangdebug.evidence.model import Frame, Process
 from hangdebug.evidence.paste import read
 from hangdebug.repair.proof import curl, pressure
 from hangdebug.repair.proof.curl import read_requests
+from hangdebug.scene.locks import names_taken_above
 
 KEPT = sorted(path for path in fuzz.FOUND.glob("*-*") if path.is_file())
 NOT_HERE = {"memory"} if sys.version_info[:2] not in KNOWN_ROWS else set()
@@ -100,6 +103,33 @@ def test_a_large_text_is_read_or_refused_in_seconds(kind: str) -> None:
     with suppress(NotADump):
         assert read(LARGE[kind])
     assert time.process_time() - began < 20
+
+
+def test_more_threads_than_can_be_judged_are_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paste, "MOST_THREADS", 10)
+    rows = json.dumps([{"pid": 7, "thread_id": n, "frames": [{"name": "f", "filename": "a.py"}]} for n in range(11)])
+    for text in (rows, LARGE["30,000 threads"][:2000]):
+        with pytest.raises(NotADump, match="threads are more than this tool judges: up to 10") as caught:
+            read(text)
+        assert "head -n" in caught.value.next
+
+
+@pytest.mark.slow
+def test_the_time_of_an_answer_grows_with_the_threads_and_not_with_their_square() -> None:
+    took = []
+    for count in (1000, 8000):
+        snapshots = read("".join(f'Thread {n} (idle): "t{n}"\n    f (a.py:3)\n' for n in range(count)))
+        began = time.process_time()
+        assert worst(map(diagnose, evidence_of(snapshots))).state == "inconclusive"
+        took.append(time.process_time() - began)
+    assert took[1] < 25 * took[0]
+
+
+def test_a_long_line_of_source_is_searched_once() -> None:
+    sources = {"a.py": {1: "def f():", 2: "    " + "lock" * 20_000, 3: "    lock.acquire()", 4: "    wait()"}}
+    began = time.process_time()
+    assert list(names_taken_above(sources, Frame("f", "a.py", 4))) == [("lock", True)]
+    assert time.process_time() - began < 1
 
 
 def test_an_empty_line_among_the_sockets_is_no_socket() -> None:

@@ -73,3 +73,35 @@ def test_locks_in_opposite_orders_get_the_pattern_and_no_rewrite_for_coroutines(
 def test_a_lock_that_is_waited_for_names_who_should_release_it_and_where(name, words):
     answer = judged(name)
     assert answer.remedy and answer.remedy.by_hand.startswith(words)
+
+
+BLAMED = [name for name, entry in EXPECTED.items() if entry["golden"]["state"] not in ("healthy", "stopped")]
+
+
+@pytest.mark.parametrize("name", sorted(set(BLAMED)))
+def test_what_has_a_cause_says_what_mends_it_or_what_would_decide(name):
+    answer = judged(name)
+    assert answer.remedy or steps(name) or answer.cause in ("other", "sleep")
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("lock_round_pool", r"hang \(\S*:29\) waits for feed_0 while it holds `stock_lock`, .* leave the lock first"),
+        ("back_to_async", r"import_stock \(\S*:36\) waits for MainThread while it holds `stock_lock`"),
+        ("owned_locks@3.14", r"Two objects' `self.lock` are taken in opposite orders, in Shelf.take"),
+        ("waitress_full", r"Bound the wait in app \(\S*:20\) \(a time-out in the call\)"),
+        ("silent_peer", r"Bound the wait in value \(\S*:27\) \(`asyncio.timeout\(\)` around it\)"),
+        ("regex", "Rewrite the pattern so that each letter can be matched in one way only"),
+        ("fork", 'The start method "spawn" or "forkserver"'),
+    ],
+)
+def test_a_cause_without_a_rewrite_says_by_hand_what_mends_it(name, words):
+    answer = judged(name)
+    assert answer.remedy and re.match(words, answer.remedy.by_hand)
+
+
+@pytest.mark.parametrize("name", ["exit_post", "lifespan_retries", "lifespan_spins", "import_polls"])
+def test_where_no_coroutine_blocks_no_rewrite_for_coroutines_is_offered(name):
+    answer = judged(name)
+    assert answer.remedy is None or answer.remedy.command is None

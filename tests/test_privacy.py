@@ -158,7 +158,24 @@ def diagnosis(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     return found
 
 
-@pytest.fixture(params=["capture", "diagnosis"])
+@pytest.fixture(scope="module")
+def recording(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    return watched(tmp_path_factory.mktemp("record"), "record", "--pid", target, "--seconds", "1", "--out", "kept")
+
+
+@pytest.fixture(scope="module")
+def stacks(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    found = watched(tmp_path_factory.mktemp("stacks"), "stacks", "--pid", target)
+    assert found.done.returncode == 0, found.done.stderr
+    return found
+
+
+@pytest.fixture(scope="module")
+def triage(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    return watched(tmp_path_factory.mktemp("triage"), "triage", "--pid", target)
+
+
+@pytest.fixture(params=["capture", "diagnosis", "recording", "stacks", "triage"])
 def live(request: pytest.FixtureRequest) -> Watched:
     return request.getfixturevalue(request.param)
 
@@ -203,10 +220,25 @@ def test_a_capture_writes_to_the_place_that_is_named(capture: Watched) -> None:
     assert kept and not [path for path in kept if SECRET in path.read_text(errors="replace")]
 
 
-def test_a_diagnosis_keeps_nothing(diagnosis: Watched) -> None:
-    allowed = (str(diagnosis.work.parent / "tmp"), str(diagnosis.work.parent / "cache"))
-    assert not {path for path in diagnosis.written if not path.startswith(allowed)}
-    assert not os.listdir(diagnosis.work) and not os.listdir(diagnosis.work.parent / "tmp")
+@pytest.mark.parametrize("verb", ["diagnosis", "stacks"])
+def test_a_diagnosis_keeps_nothing(verb: str, request: pytest.FixtureRequest) -> None:
+    found = request.getfixturevalue(verb)
+    allowed = (str(found.work.parent / "tmp"), str(found.work.parent / "cache"))
+    assert not {path for path in found.written if not path.startswith(allowed)}
+    assert not os.listdir(found.work) and not os.listdir(found.work.parent / "tmp")
+
+
+def test_a_repair_writes_to_the_file_that_is_named_and_to_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    for name in ("app.py", "other.py"):
+        (tmp_path / "work" / name).write_text("import time\nasync def f():\n    time.sleep(1)\n")
+    found = watched(tmp_path, "fix", "app.py:3", "--write")
+    assert found.done.returncode == 0, found.done.stderr
+    assert found.started == {Path(sys.executable).name} and found.connected == set() and not found.named(*SIGNALS)
+    changed = {Path(path).name for path in found.written if "cache" not in path}
+    assert "app.py" in changed and not {name for name in changed if name != "app.py" and not name.startswith(".hang-")}
+    assert os.listdir(tmp_path / "work") and "time.sleep" not in (tmp_path / "work" / "app.py").read_text()
+    assert "time.sleep" in (tmp_path / "work" / "other.py").read_text()
 
 
 @pytest.mark.parametrize(
@@ -254,3 +286,22 @@ def test_a_proof_leaves_this_machine_only_when_it_is_said(tmp_path: Path) -> Non
     found = watched(tmp_path, "verify", "--url", "http://192.0.2.1/")
     assert found.done.returncode == 2 and "--allow-remote" in found.done.stderr
     assert found.connected == set() and "curl" not in found.started
+
+
+def test_a_fleet_is_captured_by_kubectl_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "kubectl"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    found = watched(tmp_path, "fleet", "kubectl", "--selector", "app=news", "--out", "kept")
+    assert "kubectl" in found.started <= {"kubectl", "sh", "dash", Path(sys.executable).name}, found.done.stderr
+    assert found.connected == set() and not found.named(*SIGNALS)
+    assert not {path for path in found.written if not re.search(r"cache|/tmp/|^kept", path)}
+
+
+def test_an_assistants_server_listens_on_no_port(tmp_path: Path) -> None:
+    found = watched(tmp_path, "mcp")
+    assert found.started == {Path(sys.executable).name} and found.connected == set()
+    assert not found.named("bind", "listen", "accept", "accept4") and not found.named(*SIGNALS)
+    assert not {path for path in found.written if "cache" not in path}

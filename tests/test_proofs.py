@@ -227,6 +227,11 @@ def test_three_good_orders_and_two_bad_ones_tell_a_lost_permit_from_none():
     assert "no answer within 3 s" in reasons(lost)
 
 
+def test_a_request_that_hangs_is_not_sent_again_and_again():
+    lost = replay("leak", "###\n".join([BAD] * 2 + [GOOD] * 6))
+    assert lost.sent == 4 and not lost.passed and "two in a row had no answer" in reasons(lost), table(lost)
+
+
 def test_two_opposite_moves_hang_together_and_not_one_after_the_other():
     moves = ["POST /moves\n\na b\n", "POST /moves\n\nb a\n"]
     assert replay("opposite", *moves).passed and replay("good", *moves, together=True).passed

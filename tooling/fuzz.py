@@ -65,7 +65,9 @@ with marked:
     from hangdebug.report.incident import gather
 
 FOUND = ROOT / "tests" / "fuzz"
-LONGEST, STUCK = 2.0, 20  # seconds of the processor for one case, and seconds after which it is broken off
+# Seconds of the processor for a case; those after which it is broken off; and by the clock, for one that waits:
+# beside other work these pass without it.
+LONGEST, STUCK, WAITS = 2.0, 20, 300
 SLOW, NOTED = 20, 0.2  # times the median time a byte, told of cases that take so many seconds at least
 MOST = 300  # bytes of a case
 ODD_VALUES: tuple[Any, ...] = (
@@ -584,16 +586,18 @@ class Slow(Exception):
 
 
 def stuck(number: int, frame: object) -> None:
-    raise Slow(f"no end within {STUCK} s")
+    raise Slow(f"no end within {STUCK} s of the processor, or {WAITS} s")
 
 
 def run_case(name: str, data: bytes) -> tuple[int, float]:
     """The size of what the target read, and the seconds of the processor that it took. Raises what failed."""
     began = time.thread_time()
-    signal.setitimer(signal.ITIMER_REAL, STUCK)
+    signal.setitimer(signal.ITIMER_PROF, STUCK)
+    signal.setitimer(signal.ITIMER_REAL, WAITS)
     try:
         size = TARGETS[name](data)
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     took = time.thread_time() - began
     if took > LONGEST:
@@ -663,7 +667,8 @@ def by_coverage(name: str, cases: int) -> None:
 
 def work(job: tuple[str, float, int]) -> tuple[str, tuple[int, list[str], float, list[str]]]:
     faulthandler.enable()
-    signal.signal(signal.SIGALRM, stuck)
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, stuck)
     return job[0], by_chance(*job)
 
 

@@ -193,7 +193,7 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         run,
         "Serve an assistant that has no shell, by the Model Context Protocol on stdin and stdout: it can only read.",
         "hang.py mcp",
-        "claude mcp add hang -- hang.py mcp",
+        "hang.py mcp 2>> hang-mcp.log",
     )
 
     completing = verb(

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, BinaryIO, Callable, Protocol
 
 from hangdebug import shipped
 from hangdebug.answer.diagnose import diagnose, evidence_of
@@ -395,7 +395,8 @@ class Kubectl:
             time.sleep(1)
 
     def fetch(self, target: Target, place: str, to: Path) -> None:
-        to.write_bytes(self.run("exec", *self.at(target), "sh", "-c", GIVE, "sh", place))
+        with to.open("wb") as file:
+            self.run("exec", *self.at(target), "sh", "-c", GIVE, "sh", place, to=file)
 
     @property
     def place(self) -> str:
@@ -424,12 +425,13 @@ class Kubectl:
         where = {"--context": self.context, "--namespace": self.namespace}
         return ["kubectl", *(part for name, value in where.items() if value for part in (name, value)), *words]
 
-    def run(self, *words: str, given: bytes | None = None) -> bytes:
-        """What kubectl prints. Raises HangError with its own last words where it fails, or takes too long."""
+    def run(self, *words: str, given: bytes | None = None, to: BinaryIO | None = None) -> bytes:
+        """What kubectl prints, `to` a file if one is given. Raises HangError with its last words."""
         how: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
+        how.update(stdout=to or subprocess.PIPE, stderr=subprocess.PIPE, timeout=self.most)
         called = self.words(*words)
         try:
-            done = subprocess.run(called, capture_output=True, timeout=self.most, check=False, **how)
+            done = subprocess.run(called, check=False, **how)
         except FileNotFoundError as error:
             raise MissingTool("kubectl is not on PATH.", "", "apt-get install kubernetes-client") from error
         except subprocess.TimeoutExpired as error:
@@ -441,7 +443,7 @@ class Kubectl:
             why = " ".join(line.partition(" Next: ")[0] for line in told[-LAST_WORDS:])
             why = why or f"Its exit status is {done.returncode}."
             raise NoProcess(f"kubectl {words[0]} failed.", why, self.next(words))
-        return bytes(done.stdout)
+        return bytes(done.stdout or b"")
 
     def next(self, words: Sequence[str]) -> str:
         """The command that may help: to see what kubectl says, to have py-spy and the capability, or to try again."""

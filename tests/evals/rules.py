@@ -222,7 +222,11 @@ def replayed(run: Run, what: str, request: str | None = None) -> Verdict:
         ways = r"--request" if request else r"--stream-url"
         whole = re.search(rf"{OURS} verify\b.*{ways}|smoke_check\.sh\b.* -s ", step.text, re.S)
         written = " ".join(one.text for one in run.steps[: index + 1] if one.kind == "call")
-        if whole and (not request or re.search(request, written)) and re.search(r"^\s*PASSED", step.output, re.M):
+        if (
+            whole
+            and (not request or re.search(request, written))
+            and re.search(r"^\s*(?:PASSED|PROVED)", step.output, re.M)
+        ):
             return True, step.text
         curls = [argv for argv in simple_commands(step.text) if "curl" in argv]
         answered = re.search(r"\b200\b|\"ok\"", step.output)
@@ -261,7 +265,8 @@ def never_runs(run: Run, what: str, any_of: list[str]) -> Verdict:
 
 def leaves(run: Run, file: str, has: Iterable[str] = (), lacks: Iterable[str] = ()) -> Verdict:
     """A file left behind, or else the code blocks of the answer, parses and has and lacks these patterns."""
-    kept = sorted(run.files.rglob(Path(file).name)) if run.files else []
+    found = sorted(run.files.rglob(Path(file).name)) if run.files else []
+    kept = [one for one in found if ".claude" not in one.parts]  # the skill has a file of that name as well
     shown = "\n".join(re.findall(r"```(?:python|py)\n(.*?)```", run.answer, re.S))
     text = kept[0].read_text(encoding="utf-8") if kept else shown
     if not text.strip():

@@ -20,7 +20,7 @@ STATES = {
     r" (?:for|on)? ?(?:ever|what never|something that never)"
     r"|never (?:set|released|notified|resolved|arrives?|filled|given back|returned to)"
     r"|leak(?:s|ed)? (?:a |the |its |every )?(?:permit|lock|semaphore|connection|session)",
-    "exit-hang": r"(?:does not|doesn't|cannot|can't|never) (?:exit|end|stop|shut down)"
+    "exit-hang": r"(?:does not|doesn't|cannot|can't|never) (?:exits?|end\b|stop|shuts? down)"
     r"|interpreter'?s? (?:exit|shutdown)"
     r"|hangs? (?:on|at|during) (?:exit|shutdown)",
     "startup-hang": r"never (?:served|started up)|stuck in (?:its )?(?:import|start-?up)",
@@ -83,8 +83,12 @@ DENIED = re.compile(
     r"if|were|would|could|rules? out|ruled out|exonerated|confus\w+|mistake\w*)\b",
     re.I,
 )
+# What a state itself is called, which denies nothing that follows: "for what never comes (tasks-waiting)".
+OWN_NO = re.compile(r"\bwhat never\b|\b(?:does not|doesn't|cannot|can't|never) (?:exits?|end\b|stop|shuts? down)", re.I)
 REFUSED = re.compile(
-    r"not (?:let you attach|permitted)|permission denied|operation not permitted|must be root|ptrace", re.I
+    r"not (?:let you attach|permitted)|permission denied|operation not permitted|must be root|ptrace"
+    r"|not visible to you",
+    re.I,
 )
 YES = re.compile(r"\b(?:yes|yep|sure|ok|okay|go ahead|please do|do it|agreed|fine|approved)\b", re.I)
 NO = re.compile(r"\b(?:no|not|don't|never|stop|wait)\b", re.I)
@@ -96,6 +100,6 @@ def claims(text: str, pattern: str) -> str | None:
     for clause in re.split(r"(?<=[.!?;:])\s+|\n|, (?:but|so|and)\b|(?<!not )\b(?:because|since)\b|\s-\s|\u2014", text):
         said = re.sub(r"^\W*(?:no|yes),\s+", "", clause, flags=re.I)  # the answer to a question denies nothing
         for found in re.finditer(pattern, said, re.I):
-            if not DENIED.search(said[: found.start()]):
+            if not DENIED.search(OWN_NO.sub("", said[: found.start()])):
                 return said.strip()
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -278,16 +279,38 @@ def exonerated(found: Found) -> list[str]:
 
 
 def remedy(found: Found, frame: BlockingFrame | None) -> Remedy | None:
-    """What to change by hand, the pattern to copy, the rewrite to apply; none where no coroutine is at fault."""
+    """What to change by hand, the pattern to copy, the rewrite to apply; None where nothing is to be changed."""
     cause = found.cause
-    fix = cause.fix if found.state.repair == "code" and not in_threads_alone(found) else None
+    fix = cause.fix if found.state.repair == "code" and not out_of_reach(found) else None
     fix = found.verdict.fix or fix
-    if found.state.repair is None or not (cause.snippet or fix):
+    if found.state.repair is None:
+        return None
+    said = by_hand(found) or ("" if cause.snippet or fix else in_general(found))
+    if not (cause.snippet or fix or said):
         return None
     command = None
     if fix and frame is not None:
         command = ours("fix", f"{frame.file}:{frame.line}")
-    return Remedy(cause.snippet, fix, command, by_hand(found))
+    return Remedy(cause.snippet, fix, command, said)
+
+
+def out_of_reach(found: Found) -> bool:
+    """Whether no coroutine blocks: a rewrite for those mends neither a plain thread nor what a coroutine awaits."""
+    wait = found.verdict.wait
+    return wait is not None and (wait.view.role != "event-loop" or bool(wait.coroutine))
+
+
+def in_general(found: Found) -> str:
+    """What mends such a wait wherever it stands, where nothing is known that is closer to the code; "" for others."""
+    wait, cause = found.verdict.wait, found.cause
+    if cause.id in (*PEERS, "dns", "queue") and not found.state.on_loop and wait is not None and wait.frame is not None:
+        limit = "`asyncio.timeout()` around it" if wait.coroutine else "a time-out in the call"
+        return f"Bound the wait in {wait.frame} ({limit}), and say what is to be done where that passes."
+    if cause.fix is not None:
+        return ""
+    page = sys.modules[cause.match.__module__].__doc__ or ""
+    words = " ".join(page.partition("\nRepair: ")[2].partition("\n\n")[0].split())
+    return capital(words) if words else ""
 
 
 def by_hand(found: Found) -> str:
@@ -298,6 +321,13 @@ def by_hand(found: Found) -> str:
         late = releases(found.scene, wait.frame, name)[1] if wait.frame is not None and name else []
         where = f"{wait.frame} takes: `async with {name}:`, or put it in a `finally`"
         return f"`{name}.release()` ({', '.join(late)}) has to give back on every way out what {where}." if late else ""
+    for edge, after in zip(ring, [*ring[1:], *ring[:1]]):
+        kept = LOCK_NAME.match(after.through) if edge.kind not in ("lock", "task") and after.kind == "lock" else None
+        if kept and edge.frame and after.frame:
+            does = (
+                f"{edge.frame} waits for {edge.waits_for} while it holds `{kept[1]}`, which is wanted in {after.frame}"
+            )
+            return f"{does}: leave the lock first, and wait then."
     names = [LOCK_NAME.match(edge.through) for edge in ring]
     if not ring or found.cause.id != "lock" or names[0] is None or ring[0].frame is None:
         return ""
@@ -321,13 +351,13 @@ def by_hand(found: Found) -> str:
         for edge, wanted, held in zip(ring, names, [names[-1], *names[:-1]])
         if wanted and held
     ]
+    owners = {edge.frame.function.rpartition(".")[0] for edge in ring if edge.frame}
+    if lock.startswith("self.") and len(owners) == 1 and all(each and each[1] == lock for each in names):
+        return (
+            f"Two objects' `{lock}` are taken in opposite orders, in {place}: where two are needed, sort the objects, "
+            "by `id()` for example, and take their locks in that order."
+        )
     return f"Take the locks in one order everywhere: {', and '.join(steps)}. Turn one of these round."
-
-
-def in_threads_alone(found: Found) -> bool:
-    """Whether threads lock each other out, and no coroutine: then no rewrite for coroutines mends it."""
-    wait = found.verdict.wait
-    return wait is not None and wait.view.role != "event-loop" and any(e.kind == "lock" for e in found.verdict.ring)
 
 
 # -- what to do next -----------------------------------------------------------------------------------

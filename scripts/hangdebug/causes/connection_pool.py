@@ -38,8 +38,8 @@ GREENLET = ("sqlalchemy/util/concurrency.py:greenlet_spawn", "sqlalchemy/util/_c
 def match(scene: Scene, wait: Wait | None, seen: Seen) -> Match | None:
     if wait is None or seen.state in ("loop-busy", "healthy"):
         return None
-    raised = [one.raised for one in scene.evidence.snapshots[-1].threads] if not scene.last else []
-    gave_up = next(filter(GAVE_UP.search, raised), "")
+    raised = () if scene.last else scene.evidence.snapshots[-1].threads
+    gave_up = next((one.raised for one in raised if GAVE_UP.search(one.raised)), "")
     if gave_up:
         return Match(frozenset({"frames"}), (f"Its exception says so: {gave_up}",))
     fetches = wait.coroutine and wait.leaf and FETCH in (wait.text or "")

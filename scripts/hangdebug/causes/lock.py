@@ -82,10 +82,10 @@ def unseen(scene: Scene, wait: Wait) -> Match:
 
 def crossed(scene: Scene, wait: Wait) -> bool:
     """Whether another thread is in the same call with two of its objects exchanged, as a dump with locals shows."""
-    frames = [view.frame for view in scene.last if view is not wait.view and view.frame is not None]
     own = wait.frame.locals if wait.frame is not None else {}
     pairs = [(one, two) for one in own for two in own if own[one] != own[two]]
-    alike = [frame.locals for frame in frames if frame == wait.frame] if pairs else []
+    others = (view.frame for view in scene.last if view is not wait.view) if pairs else ()
+    alike = [frame.locals for frame in others if frame is not None and frame == wait.frame]
     return any((own[one], own[two]) == (other.get(two), other.get(one)) for other in alike for one, two in pairs)
 
 

@@ -49,7 +49,7 @@ JSON = "py-spy JSON"  # its reader takes a whole text or nothing, and says of no
 MAKES_TASK = re.compile(r"\b(?:create_task|ensure_future|start_soon)\(")
 MENTIONED, PROSE = 2, 40  # frames, and lines for each of them
 LARGE = 4 << 20  # characters
-MOST_TEXT = 64 << 20  # bytes of a file
+MOST_TEXT, MOST_THREADS = 32 << 20, 50_000  # bytes of a file, and threads in it: more take minutes to judge
 HOPEFUL = re.compile(r"\.py|hread|rocess|[Tt]ask|Trace|File|:\d+\)|\"|^\s*[\[\]{}]")
 NEXT = f"py-spy dump --pid PID > dump.txt && {ours('diagnose', 'dump.txt')}"
 
@@ -85,7 +85,7 @@ def read(text: str) -> tuple[Snapshot, ...]:
     if text.lstrip()[:1] == "[":  # py-spy's own JSON, clean and sometimes of ten thousand threads
         found = tuple(filter(has_frames, pyspy_json.read([text])))
         if found:
-            return found
+            return not_too_many(found)
     kept, left_out = (text, 0) if len(text) < LARGE else sift(text)
     lines = printouts.with_tests_as_tracebacks(clean(kept))
     found = read_best(lines)
@@ -106,11 +106,21 @@ def read(text: str) -> tuple[Snapshot, ...]:
         found = (Snapshot((), format="lines of a log", skipped=unread(lines, is_no_python)),)
     if found:
         share = share_read(text, found, said)
-        return tuple(replace(as_of_now(one, said), read=share) for one in found)
+        return tuple(replace(as_of_now(one, said), read=share) for one in not_too_many(found))
     if mentioned:
         raise NotADump("This is no dump: a text that names a line of code.", "No thread's stack stands in it.", NEXT)
     what = "There is no stack in this text." if text.strip() else "There is no text: the input is empty."
     raise NotADump(what, "None of its lines looks like a frame of a stack dump that this tool knows.", NEXT)
+
+
+def not_too_many(found: tuple[Snapshot, ...]) -> tuple[Snapshot, ...]:
+    """What was found. Raises NotADump where it is more than can be judged in a while."""
+    count = sum(len(one.threads) for one in found)
+    if count > MOST_THREADS:
+        what = f"{count:,} threads are more than this tool judges: up to {MOST_THREADS:,}."
+        why = "No process has as many; the text may hold very many dumps, one behind the other."
+        raise NotADump(what, why, f"head -n 100000 dump.txt | {ours('diagnose', '-')}")
+    return found
 
 
 def is_prose(lines: list[str], found: tuple[Snapshot, ...], said: tuple[Statement, ...]) -> bool:

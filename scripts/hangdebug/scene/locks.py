@@ -24,8 +24,8 @@ LITERAL = re.compile(r"^(?:\s*(?:\w+\s*=\s*)?(?:\"\"|'[^']*'|\"[^\"]*\"|-?[\d.]+
 TAKES = re.compile(
     rf"^\s*(?:def\s+\w+\([^()]*\)\s*:\s*)?(?:\w+\s*=\s*|if\s+(?:not\s+)?|while\s+not\s+)?(?P<name>{NAME})\.acquire\("
 )
-GIVES = re.compile(rf"(?P<name>{NAME})\.release\(")
-WAITED = re.compile(rf"(?P<name>{NAME})\.wait(?:_for)?\(")
+GIVES = re.compile(rf"(?<!\w)(?P<name>{NAME})\.release\(")
+WAITED = re.compile(rf"(?<!\w)(?P<name>{NAME})\.wait(?:_for)?\(")
 BORROWED = re.compile(rf"Condition\(\s*(?P<name>{NAME})\s*\)")
 ENTERS = (
     "threading.py:__enter__",

@@ -15,7 +15,7 @@ from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.loop import RUNS
-from hangdebug.scene.pools import hands_to_pool, uses_processes
+from hangdebug.scene.pools import full_pool, hands_to_pool, uses_processes
 from hangdebug.scene.requests import RECEIVES, RUNS_JOB, greenlets
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
@@ -137,6 +137,12 @@ def longest_wait(scene: Scene) -> float:
     return max(waits_of_clients(scene) or (0.0,))
 
 
+def nobody_answered(scene: Scene) -> bool:
+    """Whether no client was sent anything for LONG, and one has waited for so long, by the kernel's word."""
+    answered = scene.evidence.clients.answered if scene.evidence.clients is not None else None
+    return longest_wait(scene) >= LONG and (answered is None or answered >= LONG)
+
+
 def count_unanswered(scene: Scene) -> int:
     """How many requests have had no part of their answer, as far as the tasks show."""
     return sum(not one.job and one.outlook != "moved" and not response_begun(one.task) for one in open_requests(scene))
@@ -156,7 +162,9 @@ def seconds_until_long(scene: Scene) -> float:
         return max(0.0, LONG - for_how_long(scene))
     if jobs_behind_jobs(scene):
         return max(0.0, LONG - scene.evidence.apart)
-    if any(one.outlook == "moved" and not one.job and polls(scene, one.task) for one in open_requests(scene)):
+    pool = full_pool(scene) if scene.loop else None
+    goes_round = any(one.outlook == "moved" and not one.job and polls(scene, one.task) for one in open_requests(scene))
+    if goes_round or (pool is not None and pool.goes_on):
         return max(0.0, LONG - longest_wait(scene)) if waits_of_clients(scene) else 0.0
     return max(0.0, LONG - longest_hidden(scene)) if unaccounted(scene) and unread_tasks(scene) else 0.0
 

@@ -376,12 +376,17 @@ def only_thread(scene: Scene) -> bool:
     return bool(scene.evidence.readings) and all(len(one.waits) == 1 for one in scene.evidence.readings)
 
 
+@once
+def in_child(scene: Scene) -> bool:
+    return is_child(scene.evidence.snapshots[-1])
+
+
 def owed(scene: Scene, one: Wait) -> Owed | None:
     """How surely somebody owes the thread an end of its wait; None where it may wait on purpose."""
     if one.starts_with(*WORK_IS_DONE):
         others = [wait(scene, view) for view in scene.last if not view.idle and view.key != one.view.key]
         return "perhaps" if all(between_jobs(other) for other in others if other.frame is not None) else None
-    child = is_child(scene.evidence.snapshots[-1]) and not one.inside_package("requests", "urllib3", "http")
+    child = in_child(scene) and not one.inside_package("requests", "urllib3", "http")
     if between_jobs(one) or child:
         return None
     cause, match = cause_of(scene, one)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hangdebug.answer.certainty import EVEN, MOMENT, ONE_SIDED, SHOWN
+from hangdebug.answer.certainty import EVEN, MOMENT, ONE_SIDED, OPEN, SHOWN
 from hangdebug.answer.model import Rule, StateEntry, Verdict
 from hangdebug.answer.words import counted, line_of, place_of
 from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause
 from hangdebug.evidence.light import dataclass
+from hangdebug.scene.open_requests import nobody_answered
 from hangdebug.scene.pools import (
     FullPool,
     calls_left_behind,
@@ -35,6 +36,10 @@ def full(scene: Scene) -> Verdict | str:
         doubt = "One dump cannot show that the calls do not return: a busy server's short ones look alike."
         level = MOMENT if checkout_frame(seen.members[0]) else EVEN
         return Verdict("threadpool-exhausted", level, seen.words(), (doubt,), seen.members[0])
+    if seen.goes_on and seen.queue and nobody_answered(scene):
+        awake = "Its threads wake, and come back to where they were; no client was sent anything for as long as that."
+        doubt = "Slow work that wakes in between looks alike: look again in a minute."
+        return Verdict("threadpool-exhausted", OPEN, (*seen.words(), awake), (doubt,), seen.members[0])
     if seen.goes_on:
         return f"{seen.woke} of the threads of {seen.pool.name} woke while they were watched."
     if seen.queue:

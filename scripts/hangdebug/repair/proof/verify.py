@@ -281,15 +281,20 @@ def replay(run: Run, clients: Sequence[Sequence[Request]], together: bool) -> No
 
 
 def send(run: Run, requests: Sequence[Request], over: Event) -> list[Probe]:
-    """What one client asks, one request after the other."""
+    """What one client asks, one request after the other. Two in a row without an answer end it: each costs its time."""
     probes: list[Probe] = []
+    missed = 0
     for request in requests:
         if over.is_set():
+            break
+        if missed == 2:
+            run.notes["No further request was sent by this client: two in a row had no answer."] = None
             break
         command, at = request.command(REPLAY_DEADLINE * run.deadline), time.monotonic() - run.began
         limit = float(command[command.index("--max-time") + 1])
         answer = curl.probe([command], limit)[0]
         why = replayed_wrongly(request, answer, run.expect, limit)
+        missed = missed + 1 if why and answer.status is None else 0
         if why:
             run.notes[f"{request.name}: {why}"] = None
         probes.append(Probe(request.name, REQUESTS, answer.status, answer.seconds, at, not why, shlex.join(command)))
