@@ -39,7 +39,7 @@ HANG = ROOT / "scripts" / "hang.py"
 BUNDLES = ROOT / "tests" / "bundles"
 DUMP = ROOT / "tests" / "dumps" / "executor-shutdown" / "py311-pyspy043.txt"
 TAGS = set(
-    "html head meta title style body main section h1 h2 p b dl dt dd code pre ul li a figure figcaption img table "
+    "html head meta title style body main section h1 h2 p strong dl dt dd code pre ul li a figure figcaption img table "
     "thead tbody tr th td div details summary svg rect text polyline polygon".split()
 )
 ATTRIBUTES = set(
@@ -136,7 +136,7 @@ def test_everything_of_a_bundle_is_in_one_page(bundle, tmp_path):
     assert sum(tag == "svg" for tag, _ in found) == 2 and sum(tag == "img" for tag, _ in found) == 2
     for words in (
         "<h1>executor_shutdown:app (uvicorn): the event loop waits for a thread pool to shut down in headlines (",
-        "<b>loop-blocked / executor-shutdown</b>",
+        "<strong>loop-blocked / executor-shutdown</strong>",
         "No request to this process is served",
         "one solid bar with a thick edge",
         "What the kernel says of each thread",
