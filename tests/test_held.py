@@ -164,6 +164,15 @@ asyncio.run(main())
 """
 
 
+MAPS = READS.replace(
+    """    with open("mount/report.csv") as file:
+        return file.read()
+""",
+    """    return mmap.mmap(os.open("mount/report.csv", os.O_RDONLY), 4096, prot=mmap.PROT_READ)[10]
+""",
+).replace("import asyncio", "import asyncio, mmap, os")
+
+
 def attached(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The words of each py-spy that is started from now on."""
     honest, words = pyspy.run_pyspy, []
@@ -198,17 +207,21 @@ def test_a_loop_that_waits_for_a_vforked_child_is_read_while_it_runs(
 
 @pytest.mark.live
 @pytest.mark.slow
+@pytest.mark.parametrize("code, cause, line", [(READS, "file-io", 5), (MAPS, "file-io", 4)], ids=["reads", "maps"])
 def test_a_loop_that_waits_for_a_hung_mount_is_read_while_it_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    code: str, cause: str, line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its wait could be interrupted, and would then go on as one that cannot: attaching would have to wait for it."""
+    """Its wait could be interrupted, and would then go on as one that cannot: attaching would have to wait for it.
+
+    What is mapped from there is not opened either: that would hold us as well.
+    """
     place = tmp_path / "mount"
     place.mkdir()
     words = attached(monkeypatch)
     with subprocess.Popen([sys.executable, HERE / "hung_mount.py", place], stdout=subprocess.PIPE) as mount:
         if mount.stdout.readline() != b"mounted\n":
             pytest.skip("Nothing can be mounted here. Next: as root, with /dev/fuse")
-        with running(READS, tmp_path) as target:
+        with running(code, tmp_path) as target:
             try:
                 assert mount.stdout.readline() == b"asked\n"
                 time.sleep(0.2)
@@ -217,8 +230,8 @@ def test_a_loop_that_waits_for_a_hung_mount_is_read_while_it_runs(
             finally:
                 mount.kill()  # before the process, which ends only where the mount is gone
                 subprocess.run(["umount", "-l", place], check=False)
-    assert (answer.state, answer.cause) == ("loop-blocked", "file-io") and took < 8
-    assert answer.blocking_frame is not None and answer.blocking_frame.line == 5
+    assert (answer.state, answer.cause) == ("loop-blocked", cause) and took < 8
+    assert answer.blocking_frame is not None and answer.blocking_frame.line == line
     assert words and all("--nonblocking" in one for one in words) and still == "S"
 
 

@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import field, replace
 
 from hangdebug.evidence.light import dataclass
 
@@ -22,11 +22,15 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class MappedFile:
-    """A file mapped by a process. `inode` is the device and inode, as text; `start` its lowest address."""
+    """A file mapped by a process. `inode` is the device and inode, as text; `start` its lowest address.
+
+    `runs` is whether code is run from it: data that is mapped may lie where nobody answers.
+    """
 
     path: str
     inode: str
     start: int
+    runs: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,13 @@ def mapped_files(pid: int) -> dict[str, MappedFile]:
             for row in rows:
                 words = row.split(None, 5)
                 if len(words) == 6 and words[5].startswith("/"):
-                    inode = f"{words[3]} {words[4]}"
-                    found.setdefault(inode, MappedFile(words[5].rstrip("\n"), inode, int(row.split("-", 1)[0], 16)))
+                    inode, runs = f"{words[3]} {words[4]}", "x" in words[1]
+                    known = found.get(inode)
+                    if known is None:
+                        start = int(row.split("-", 1)[0], 16)
+                        found[inode] = MappedFile(words[5].rstrip("\n"), inode, start, runs)
+                    elif runs and not known.runs:
+                        found[inode] = replace(known, runs=True)
     except OSError as error:
         raise Unreadable(f"the mappings of process {pid}: {error.strerror}") from error
     return found

@@ -115,9 +115,9 @@ def interpreters_in(memory: Memory, runtime: int, version: str) -> list[int] | N
 
 
 def images_of(pid: int) -> Iterator[tuple[MappedFile, Image | None]]:
-    """The files that `pid` has mapped, and what those of them define that are ELF. Raises Unreadable."""
+    """The files from which `pid` runs code, and what those of them define that are ELF. Raises Unreadable."""
     program = text_of_link(f"/proc/{pid}/exe")
-    for file in mapped_files(pid).values():
+    for file in (one for one in mapped_files(pid).values() if one.runs):
         yield file, image_at(f"/proc/{pid}/exe" if file.path == program else place_of(pid, file))
 
 
