@@ -478,7 +478,7 @@ def flame_graph(profile: Stacks) -> Shown:
         raise HangError(
             "There are no samples of running code.", "They are taken of a busy process: one that waits runs nothing."
         )
-    whole = interactive(profile)
+    whole = interactive(profile, at_night=False)  # the panel's theme turns it dark, whatever the browser's is
     height = int(re.search(r'id="graph" style="height:(\d+)px', whole)[1]) + 96  # type: ignore[index]
     frame = (
         f'<iframe class="hang-flame" title="Flame graph: click to zoom, type to search" sandbox="allow-scripts" '

@@ -240,6 +240,7 @@ export XDG_RUNTIME_DIR=/run/u
 {manager} --user --unit=basic.target >log 2>&1 & manager=$!
 trap 'kill $manager' EXIT
 for n in 1 2 3 4 5 6 7 8 9 10; do systemctl --user start stuck barks 2>/dev/null && break; sleep 0.3; done
+systemctl --user show-environment >/dev/null || exit 77
 systemctl --user show --property=MainPID --value stuck
 sleep 0.7
 date +%s.%N; systemctl --user stop stuck; date +%s.%N
@@ -270,8 +271,8 @@ def test_systemd_keeps_a_bundle_at_a_stop_and_the_stacks_of_one_whose_watchdog_b
     script = SCRIPT.format(manager=MANAGER)
     how = {"cwd": tmp_path, "env": environment(host, HOME=str(tmp_path)), "capture_output": True, "text": True}
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], **how)
-    if done.returncode == 77:
-        pytest.skip(f"no mount namespace: {done.stderr}")
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(f"no manager can run here: {done.stderr}")
     pid, before, after, result = done.stdout.split()
     assert float(after) - float(before) < MOST + SLACK and result == "watchdog"
     assert answer_in(kept(host, f"evidence-{pid}-*.tar.gz")[0]).process.pid == int(pid)

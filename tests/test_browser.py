@@ -258,7 +258,9 @@ def test_the_flame_graph_zooms_and_finds_by_click_and_by_key(chrome, tmp_path):
     assert "slow (app.py:7)" in page.get_by_role("status").inner_text()
     page.get_by_role("searchbox").fill("loads")
     assert page.get_by_role("status").inner_text() == '1 boxes with "loads": 25.0 % of the samples'
-    assert not browser.faults(page, "main")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert not browser.faults(page, "main")
     page.close()
 
 

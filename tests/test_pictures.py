@@ -344,7 +344,8 @@ def test_the_page_that_zooms_holds_every_box_with_its_line_and_nothing_of_a_dump
     assert page.count("<script>") == 1 and len(boxes) == page.count('<div class="b ') > 6
     assert any(title.startswith("slow (app.py:7): 75 samples") for *_, title in boxes)
     assert all(float(x) + float(width) <= 1.0001 for x, width, _ in boxes)
-    assert "src=" not in page and "href=" not in page
+    assert "src=" not in page and "href=" not in page and "prefers-color-scheme" in page
+    assert "prefers-color-scheme" not in interactive(STACKS, at_night=False)
     with pytest.raises(HangError, match="nothing to draw"):
         interactive([])
 

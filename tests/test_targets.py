@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -41,7 +42,7 @@ from hangdebug.capture.interpreter.runtimes import (
 )
 from hangdebug.capture.interpreter.tasks import NOT_KNOWN, probe, tasks_of
 from hangdebug.capture.processes import Target, on_port, resolve
-from hangdebug.errors import HangError, MissingTool, NotPermitted, NotPython
+from hangdebug.errors import HangError, MissingTool, NoProcess, NotPermitted, NotPython
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.frames import is_application
 from hangdebug.evidence.model import Frame, KernelWait
@@ -168,6 +169,27 @@ def test_one_free_thread_of_a_server_in_c_serves_the_next_request() -> None:
     some = replace(full, snapshots=snapshots, readings=tuple(readings[:count]), attached=tuple(readings[count:]))
     answer = diagnose(some)
     assert (answer.state, answer.evidence[0]) == ("healthy", "1 thread waits for requests.") and answer.doubts
+
+
+STOPS_LISTENING = """
+import socket, time
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(f"Serving on http://127.0.0.1:{server.getsockname()[1]}", flush=True)
+    client, _ = server.accept()
+client.sendall(b"accepted")
+time.sleep(600)
+"""
+
+
+@pytest.mark.live
+def test_a_server_that_no_longer_listens_is_found_by_what_it_still_holds() -> None:
+    with running(sys.executable, "-c", STOPS_LISTENING, said=practice.SCRIPT) as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.recv(8)
+            with pytest.raises(NoProcess, match="any more") as caught:
+                on_port(port)
+        assert f"Process {server.pid} " in caught.value.why and caught.value.next.endswith(f"--pid {server.pid}")
 
 
 @pytest.mark.live

@@ -128,15 +128,20 @@ def on_port(port: int) -> Target:
     """The processes that listen on a local TCP port. Raises NoProcess, or NotPermitted where they are hidden."""
     ps = require_psutil()
     try:
-        rows = [c for c in ps.net_connections("tcp") if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port]
+        all_rows = ps.net_connections("tcp")
     except ps.AccessDenied:  # macOS shows other processes' sockets to root only
-        rows = [
-            c
-            for process in ps.process_iter()
-            for c in connections(process)
-            if c.status == ps.CONN_LISTEN and c.laddr and c.laddr.port == port
-        ]
+        all_rows = [c for process in ps.process_iter() for c in connections(process)]
+    there = [c for c in all_rows if c.laddr and c.laddr.port == port]
+    rows = [c for c in there if c.status == ps.CONN_LISTEN]
     if not rows:
+        held = next((pid for pid in (getattr(c, "pid", None) for c in there) if pid and is_python(pid)), None)
+        if held is not None:
+            who = f"Process {held} ({short_command(running_process(held))})"
+            raise NoProcess(
+                f"No process listens on port {port} any more.",
+                f"{who} has a connection there still, and may be stopping.",
+                ours("diagnose", "--pid", held),
+            )
         raise NoProcess(
             f"No process listens on port {port}.",
             "The server ended, or listens elsewhere.",

@@ -143,6 +143,7 @@ ALONE = "no other process"  # what maps a semaphore whose other users have all e
 FUTEX_PRIVATE = 128  # include/uapi/linux/futex.h: no other process can wake it
 SLEEP_UNTIL = (1, 1)  # CLOCK_MONOTONIC, TIMER_ABSTIME: how time.sleep() calls clock_nanosleep from Python 3.11 on
 # A database's file by custom, and what lies beside one.
+AS_SQLITE = "open, as SQLite has its files"
 SQLITE_FILES = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm")
 
 
@@ -227,8 +228,13 @@ def detail_of(name: str | None, args: tuple[int, ...], polled: list[int], object
         opened = sorted(
             target for target in objects.files.values() if target.startswith("/") and target.endswith(SQLITE_FILES)
         )
-        return f"with {opened[0]} open, as SQLite has its files" if opened else None
+        return f"with {opened[0]} {AS_SQLITE}" if opened else None
     return None
+
+
+def waits_as_sqlite(wait: KernelWait | None) -> bool:
+    """Whether it sleeps for a moment, as SQLite does again and again while another connection has the file's lock."""
+    return wait is not None and bool(wait.detail) and str(wait.detail).endswith(AS_SQLITE)
 
 
 def in_words(call: str | None) -> str:

@@ -185,10 +185,8 @@ def hottest(stacks: Stacks) -> tuple[str, float]:
 # -- the page that zooms -------------------------------------------------------------------------------
 
 PAGE_STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --soft: #595959; --paper: #ffffff; --yours: #e69f00;
+:root { --ink: #1a1a1a; --soft: #595959; --paper: #ffffff; --yours: #e69f00;
   --theirs: #d6ebf5; --all: #ececec; --hit: #cc79a7; --edge: #767676; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --paper: #1d2025; --theirs: #1e3d52;
-  --all: #3a3f48; --edge: #8a8f98; } }
 * { box-sizing: border-box; }
 body { margin: 0; padding: 8px; background: var(--paper); color: var(--ink);
   font: 12px/1.4 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; }
@@ -203,6 +201,11 @@ input { width: 16em; } p { margin: 0; color: var(--soft); }
 .yours { background: var(--yours); color: #000000; font-weight: 600; }
 .hit { background: var(--hit); color: #000000; } .around { opacity: .7; }
 .b:focus-visible, input:focus-visible, button:focus-visible { outline: 2px solid var(--ink); outline-offset: -2px; }
+"""
+PAGE_NIGHT = """
+:root { color-scheme: light dark; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --paper: #1d2025; --theirs: #1e3d52;
+  --all: #3a3f48; --edge: #8a8f98; } }
 """
 PAGE_SCRIPT = """
 const all = [...document.querySelectorAll('.b')], find = document.querySelector('input');
@@ -261,8 +264,11 @@ zoom(all[0]);
 """
 
 
-def interactive(stacks: Stacks) -> str:
-    """The page. Raises HangError where no stack was sampled. All of its text is escaped; its script is its own."""
+def interactive(stacks: Stacks, at_night: bool = True) -> str:
+    """The page, `at_night` dark where the reader's pages are. All of its text is escaped; its script is its own.
+
+    Raises HangError where no stack was sampled.
+    """
     root = tree(stacks)
     if not root.count:
         flame(stacks)
@@ -276,7 +282,8 @@ def interactive(stacks: Stacks) -> str:
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Flame graph</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{PAGE_STYLE}</style></head><body><main>'
+        f'<meta name="viewport" content="width=device-width"><style>{PAGE_STYLE}{PAGE_NIGHT if at_night else ""}'
+        "</style></head><body><main>"
         '<form><label>Search <input type="search" placeholder="a function or a file"></label>'
         '<button type="button">Whole graph</button><p id="said" role="status"></p></form>'
         f'<div id="graph" style="height:{(deepest + 1) * ROW}px">{rows}</div>'

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from hangdebug.evidence.frames import calls, is_application, is_started, library_path, package, stands_in
-from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.kernel import ends_by_itself, waits_as_sqlite
 from hangdebug.evidence.libraries import JOIN, SERVERS_IN_C
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame
@@ -302,12 +302,13 @@ def has_consumers(scene: Scene, one: Wait) -> bool:
 
 def innocence(scene: Scene, one: Wait) -> str:
     """Why a thread beside the loop may stand where it does: in words, "" where nothing that is known says so."""
-    if not one.motion.in_place or one.motion.woke or one.running:
+    woke = one.motion.woke and not waits_as_sqlite(one.kernel)
+    if not one.motion.in_place or woke or one.running:
         return "goes on"
     if one.kernel is not None and ends_by_itself(one.kernel):
         return "wakes by itself after a while"
     own = [frame for frame in one.view.thread.frames if is_application(frame)]
-    if between_jobs(one):
+    if between_jobs(one) and not inside_request(scene, one.view):
         return "waits for its next job, message or connection"
     if (one.text or "").startswith(("for ", "while True:")) or any(
         in_endless_loop(scene.evidence.sources, frame) for frame in own

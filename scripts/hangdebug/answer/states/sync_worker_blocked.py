@@ -28,7 +28,7 @@ from hangdebug.causes.connection_pool import checkout_frame
 from hangdebug.causes.model import Cause, Owed
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, is_child, is_supervisor
-from hangdebug.evidence.kernel import ends_by_itself
+from hangdebug.evidence.kernel import ends_by_itself, waits_as_sqlite
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
@@ -290,7 +290,8 @@ def going_on(scene: Scene, words: str, doubt: str = "") -> WorkersWeighed:
 def others_served(scene: Scene, seen: Crew, first: Wait) -> WorkersWeighed | None:
     """Nobody waits where the pool's queue is empty, or where each request has a thread of its own and is only slow."""
     known = queue_lengths(scene, (one.view for one in seen.stuck))
-    awake = [one for one in seen.stuck if one.running or woke_by_itself(scene, one) or comes_or_goes(scene, one)]
+    asleep = [one for one in seen.stuck if not waits_as_sqlite(one.kernel)]  # that one wakes to look at a lock
+    awake = [one for one in asleep if one.running or woke_by_itself(scene, one) or comes_or_goes(scene, one)]
     who = counted(len(seen.stuck), "request", "stands")
     doubt = f"{who} in {first.frame} or elsewhere: slow or stuck, but others are served."
     if known and not any(known):

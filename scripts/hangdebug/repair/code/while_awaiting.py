@@ -116,6 +116,7 @@ def why_not_meanwhile(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, 
         or why_in_transaction(file, frame, node, at)
         or why_raced(file, frame, node, at)
         or why_checked(file, frame, node, at)
+        or why_on_disk(file, frame, node, at)
         or why_looped(file, frame, node)
     )
 
@@ -289,6 +290,39 @@ def why_checked(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, int]) 
                 f"an await in between, {who} may change it; hold an asyncio.Lock around both, or give it a local name"
             )
     return ""
+
+
+DISK_LOOKS = re.compile(r"(?:os\.path\.)?(exists|lexists|isfile|isdir|is_file|is_dir)$")
+DISK_ONCE = re.compile(r"(?:os\.)?(mkdir|makedirs|remove|unlink|rmdir|rename)$")  # the second one raises
+
+
+def why_on_disk(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, int]) -> str:
+    """Why an await may not stand between a look for a file and what can be done to that once."""
+    looks: dict[str, int] = {}
+    for call in (each for each in file.run_by(frame) if isinstance(each, ast.Call)):
+        start, path = file.start(call), path_of(file, call, DISK_LOOKS)
+        if path and start < at[0]:
+            looks[path] = start
+    for call in (each for each in file.run_by(frame) if isinstance(each, ast.Call)):
+        start, path = file.start(call), path_of(file, call, DISK_ONCE)
+        calm = any(each.arg in ("exist_ok", "missing_ok") for each in call.keywords)
+        if path in looks and start > at[1] and not calm and not under_lock(file, node, looks[path], start):
+            seen, done = line_at(file, looks[path]), line_at(file, start)
+            if not any(looks[path] < pause < at[0] or at[1] < pause < start for pause in pauses_of(file, frame)):
+                return (
+                    f"line {seen} looks for `{path}` and line {done} relies on that: with an await in between, another "
+                    "coroutine may have done the same by then; hold an asyncio.Lock around both"
+                )
+    return ""
+
+
+def path_of(file: File, call: ast.Call, kind: re.Pattern[str]) -> str:
+    """The path that the call is about, as it is written, "" where it is no call of the kind."""
+    name = file.qualified(call.func)
+    if name:
+        return file.short(call.args[0]) if name.startswith("os.") and kind.match(name) and call.args else ""
+    named = isinstance(call.func, ast.Attribute) and kind.match(call.func.attr)
+    return file.short(call.func.value) if named and isinstance(call.func, ast.Attribute) else ""
 
 
 def under_lock(file: File, node: ast.AST, *places: int) -> bool:
