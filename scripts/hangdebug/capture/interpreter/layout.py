@@ -166,9 +166,8 @@ def read_greeting(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     name = ".".join(map(str, version))
     if facts["implementation"] != "cpython" or facts["bits"] != 64:
         raise Unreadable(f"{facts['implementation']} on {facts['bits']} bits is not known to this tool")
-    if facts["flags"]:
-        kind = "a free-threaded" if "t" in facts["flags"] else "a debug"
-        raise Unreadable(f"{kind} build of Python keeps its objects differently")
+    if "t" in facts["flags"]:
+        raise Unreadable("a free-threaded build of Python keeps its objects differently")
     if version < OLDEST:
         raise Unreadable(f"Python {name} is older than this tool knows")
     if version > NEWEST:

@@ -233,8 +233,8 @@ class Objects:
 # From 3.13 on the interpreter publishes where a part of it stands (`_Py_DebugOffsets`, at the start of `_PyRuntime`),
 # and that is taken from there.
 #
-# A row is believed only where the target's own types have the sizes that they had when it was measured. A debug
-# build, a free-threaded one, and a patch release that moved a field are told so.
+# A row is believed only where the target's own types have the sizes that they had when it was measured. A free-threaded
+# build, and a patch release that moved a field, are told so; a debug build has the same objects.
 
 # The fields of Layout from `interpreter` to `wide`, in their order there, then the six that are known from 3.14 on, and
 # at last `task_cancels`.
