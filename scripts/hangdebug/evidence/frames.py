@@ -15,6 +15,7 @@ from hangdebug.evidence.libraries import (
     INSTALLED_TOPS,
     KNOWN_TOPS,
     LOOP,
+    PACKAGES,
     PARKED,
     POOL,
     POOL_NAME,
@@ -75,7 +76,7 @@ def library_path(file: str) -> str | None:
     if ("/" not in path and "." not in path) or top.endswith((".so", ".pyx", ".dylib")):  # a console script, a C file
         return path
     stem = top.removesuffix(".py")
-    return path if stem in KNOWN_TOPS else None
+    return path if stem in KNOWN_TOPS or ("/" in path and top in PACKAGES) else None
 
 
 def different(stacks: Iterable[Thread | Task]) -> Collection[tuple[Frame, ...]]:

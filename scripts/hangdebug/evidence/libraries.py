@@ -55,11 +55,12 @@ INSTALLED_TOPS = frozenset(
     timeout_decorator treq tweepy txaio vllm weaviate xmltodict yarl zeep zeroconf
     bmemcached coredis cx_Oracle dbutils happybase mariadb memcache pg8000 playhouse pony psycopg_binary psycopg_c
     pylibmc redshift_connector valkey
-    cassandra dns impala ldap pymilvus thrift trino
+    cassandra impala ldap pymilvus thrift trino
 """.split()
 )
 
 KNOWN_TOPS = STANDARD_TOPS | INSTALLED_TOPS
+PACKAGES = frozenset({"dns"})  # dnspython's folder; a file of that name is more often the application's
 
 # Libraries that call no function of the application's: a stack can end in them, and does not begin there.
 CALLED_LAST = frozenset(

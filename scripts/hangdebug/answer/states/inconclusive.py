@@ -242,6 +242,10 @@ def exception_alone(scene: Scene) -> Verdict | str:
 def nothing_to_judge(scene: Scene) -> Verdict | str:
     """Nothing above applies: there is no event loop to judge by."""
     words = "No thread in this evidence runs an event loop." if scene.last else "No thread of it runs any Python code."
+    tasks = scene.evidence.tasks
+    if tasks and not scene.last:
+        many = f"{len(tasks)} tasks" if tasks[1:] else "one task"
+        words = f"It lists {many} and no thread; what blocks an event loop stands in the stack of its thread."
     foreign = stated(scene, "c-only")
     if foreign and not scene.last:
         words = f"{foreign.text}: which Python function calls them, such a text does not show."
