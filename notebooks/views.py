@@ -406,7 +406,8 @@ def side_by_side(patch: Patch | None, paint: Callable[[list[str]], list] = list)
     head = tr(("", f"{neutral(patch.file)} as it is", "", "as it would be"), tag="th")
     widths = '<colgroup><col style="width: 4.5em"><col><col style="width: 4.5em"><col></colgroup>'
     text = fix.diff(replace(patch, file=neutral(patch.file)))
-    return Shown(text, f'<table style="table-layout: fixed; width: 100%">{widths}{head}{"".join(rows)}</table>')
+    stays = "".join(f"<p>It stays: {html.escape(neutral(words))}</p>" for words in patch.stays)
+    return Shown(text, f'<table style="table-layout: fixed; width: 100%">{widths}{head}{"".join(rows)}</table>{stays}')
 
 
 def column(lines: list[str], first: int, last: int, height: int, sign: str) -> list[tuple[str, str]]:

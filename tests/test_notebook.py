@@ -21,7 +21,7 @@ import views
 import zoo
 from hangdebug.capture.processes import resolve
 from hangdebug.errors import HangError, NoProcess
-from hangdebug.repair.model import Patch
+from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.proof.verify import verify
 from refresh_notebook import NOTEBOOK, WIDGET, client_for, execute, opened
 
@@ -345,6 +345,10 @@ def test_a_diff_pairs_the_lines_and_marks_what_changed():
     cells = [[part for part in row.split("|") if part] for row in rows]
     assert cells == [["1", "keep", "1", "keep"], ["2 -", "old &lt;b&gt;", "2 +", "new"], ["3 +", "more"]]
     assert "-old <b>" in shown.text
+    left = Patch("a.py", "a\n", "b\n", (Finding("r", "a.py", 1, "", stays="line 1: `f` <runs on>"),))
+    shown = views.side_by_side(left)
+    assert shown.text.startswith("# stays: line 1: `f` <runs on>\n--- ")
+    assert shown.html.endswith("<p>It stays: line 1: `f` &lt;runs on&gt;</p>")
     with pytest.raises(HangError, match="No rewrite"):
         views.side_by_side(None)
 

@@ -14,8 +14,11 @@ import pytest
 
 from hangdebug.errors import BadRequest, BadSource
 from hangdebug.repair import fix, scan
+from hangdebug.repair.code import aside
+from hangdebug.repair.code.file import File, parse
 
 ROOT = Path(__file__).resolve().parent.parent
+RULES = ROOT / "scripts" / "hangdebug" / "repair" / "rules"
 SLEEPS = "import time\nasync def f():\n    time.sleep(1)\n"
 
 
@@ -286,3 +289,63 @@ def test_a_check_takes_no_longer_than_the_parser_takes_for_all_of_it() -> None:
     count = sum(1 for _ in scan.patches([scan.Place(str(folder)) for folder in folders], skipped, listed=True))
     assert count == len(texts) > 80 and not skipped
     assert time.process_time() - started < 1.5 * parsing
+
+
+# -- another file of the tree ----------------------------------------------------------------------------------
+
+ODD = '''import os
+TEXT = """
+def not_one():
+    pass
+"""
+@decorated(
+    1,
+)
+def first(
+    a,
+) -> int:
+    """Its first line
+and one that begins at the margin."""
+    return helper(a)
+
+
+class Second:
+    text = "def third(): ..."
+
+    async def go(self):
+        return self.x.y()
+
+
+def sets():
+    global TEXT
+    TEXT = first(1)
+
+
+if os.name == "nt":
+    def helper(a): return a
+else:
+    def helper(a): return len(a)
+'''
+
+
+def calls_of(file: File) -> list[tuple[int, int, str]]:
+    return [(call.lineno, call.col_offset, ast.unparse(call)) for call in file.calls]
+
+
+EVEN = ODD.replace("and one", "    and one")
+
+
+@pytest.mark.parametrize("text", [ODD, EVEN, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
+def test_a_file_read_in_parts_is_the_file(text: str) -> None:
+    whole, parts = parse(text, "a.py"), aside.read_in_parts(text, "a.py")
+    assert set(whole.scopes.module.names) <= {*parts.scopes.module.names}
+    assert calls_of(parts) == calls_of(whole) and not parts.scopes.unread
+
+
+def test_of_another_file_only_what_is_looked_up_is_parsed() -> None:
+    file = aside.read_in_parts(EVEN, "a.py")
+    unread = {node.name for node in file.scopes.unread}
+    assert unread == {"not_one", "first", "Second"}, "a `global` binds a name of the module"
+    home = file.lookup(file.tree, "Second")[1][0].node
+    assert {node.name for node in file.scopes.unread} == unread - {"Second"}
+    assert [file.line(each) for each in home.body] == [18, 20]

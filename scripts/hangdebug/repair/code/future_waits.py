@@ -405,10 +405,22 @@ def is_kept_future(file: File, node: ast.expr) -> bool:
     for each in file.run_by(frame):
         if isinstance(each, ast.Attribute) and each.attr in ASKS and dotted(each.value) == name:
             return False
-        awaits = isinstance(each, ast.Await) and file.start(each) < file.start(node)
+        awaits = isinstance(each, ast.Await) and file.start(each) < file.start(node) and not is_fresh(file, node)
         if awaits and (not name or any(dotted(part) == name for part in walk(each))):
             return False
     return True
+
+
+def is_fresh(file: File, node: ast.expr) -> bool:
+    """Whether it is a call of a function of the tree that makes the future that it returns."""
+    found = function_called(file, node) if isinstance(node, ast.Call) else None
+    if found is None:
+        return False
+    there, home = found
+    values = [each.value for each in there.run_by(home) if isinstance(each, ast.Return)]
+    made = [there.values(each) if isinstance(each, ast.Name) else [] for each in values]
+    names = [there.qualified(one.func) for some in made for one in some if isinstance(one, ast.Call)]
+    return bool(names) and all(made) and set(names) == {"concurrent.futures.Future"}
 
 
 def list_drawn_from(file: File, node: ast.expr) -> str:

@@ -152,7 +152,12 @@ def of_parameter(file: File, arg: ast.arg, depth: int) -> Thing:
     if isinstance(owner, ast.ClassDef) and parameters(home.args)[:1] == [arg] and arg.annotation is None:
         decorators = {dotted(each) for each in getattr(home, "decorator_list", ())}
         return UNKNOWN if "staticmethod" in decorators else defined(file, owner, made=arg.arg == "self")
-    return of_dependency(file, defaults_of(home.args).get(arg), depth)
+    default = defaults_of(home.args).get(arg)
+    given = of_dependency(file, default, depth)
+    if given == UNKNOWN and arg.annotation is None and isinstance(default, (ast.Name, ast.Attribute)):
+        usual = what_is(file, default, depth - 1)  # whoever gives another one gives one of that kind
+        return usual if usual.trail.startswith("concurrent.futures.") else UNKNOWN
+    return given
 
 
 def of_dependency(file: File, node: ast.AST | None, depth: int) -> Thing:

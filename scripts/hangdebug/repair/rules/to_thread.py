@@ -201,7 +201,7 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     receiver, verb = node.func.value, node.func.attr
     if verb in READS and isinstance(receiver, ast.Call) and opens(file, receiver):
         return opened_and_read(file, node, receiver, f"{dotted(receiver.func)}(...).{verb}")
-    made = file.maker(receiver) if verb in WAITING else ""
+    made = file.maker(receiver) or of_library(file, node.func) if verb in WAITING else ""
     if made == "sqlite3.connect" and verb in SQLITE:
         return sqlite_call(file, node, receiver, verb)
     does = METHODS.get((made, verb))
@@ -212,6 +212,12 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
     written = dotted(receiver) or f"{made}()"
     held = made in ("requests.Session", "requests.session")
     return Blocking(node, f"{written}.{verb}", does, why_unsafe(file, node, receiver, made, verb), held=held)
+
+
+def of_library(file: File, method: ast.Attribute) -> str:
+    """The library's class whose method it is, where an annotation or a class of the tree's own leads there."""
+    made, _, verb = what_is(file, method).trail.rpartition("().")
+    return made if (made, verb) in METHODS else ""
 
 
 def reads_no_body(file: File, node: ast.Call) -> bool:
