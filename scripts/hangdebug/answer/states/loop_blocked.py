@@ -250,7 +250,9 @@ def single(scene: Scene, one: Wait) -> Weighed:
         )
     if one.inside("threading.py:start"):
         words = f"The event loop's thread stands in {one.frame}, and starts a thread there: that takes a moment."
-        return Weighed("unclear", FAINT, (words,), (STAYS_UNSEEN,), one)
+        others = [view for view in scene.last if view.role != "event-loop" and view.frame == view.thread.frames[0]]
+        at_work = wait(scene, others[0]) if len(others) == 1 else one  # it may be what lets no other thread run
+        return Weighed("unclear", FAINT, (words,), (STAYS_UNSEEN,), at_work)
     if one.inside_package(*SAME_LOOP) and package(one.view.inner[0]) in (*SAME_LOOP, "asyncio", "selectors"):
         words = f"{one.outermost} may run the server's own loop again: then it serves all the time."
         return Weighed("unclear", EVEN, (words,), (STAYS_UNSEEN,), one)
