@@ -48,6 +48,7 @@ VERBS = {  # the words, and about how many seconds it takes
     "capture": (("capture", "--pid", "TARGET", "--out", "kept", "--zip"), 2.0),
     "record": (("record", "--pid", "TARGET", "--seconds", "1"), 2.0),
     "diagnose": (("diagnose", "--pid", "TARGET"), 2.0),
+    "stacks": (("stacks", "--pid", "TARGET"), 2.0),
     "diagnose a dump": (("diagnose", str(DUMP)), 0.5),
     "report": (("report", str(DUMP), "--out", "report"), 0.6),
     "fix": (("fix", "app.py", "--write"), 0.5),
