@@ -331,10 +331,15 @@ class File:
         if isinstance(node, ast.Call):
             return True
         frame = self.frame(node)
-        local = isinstance(node, ast.Name) and self.lookup(node, node.id)[0] is self.scopes.opened.get(frame)
-        return local and all(
-            isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
-            for use in self.uses(node)
+        scope, found = self.lookup(node, node.id) if isinstance(node, ast.Name) else (None, [])
+        local = scope is not None and scope is self.scopes.opened.get(frame)
+        return (
+            local
+            and not any(isinstance(item.node, ast.arg) for item in found)
+            and all(
+                isinstance(self.parent(use), (ast.Attribute, ast.withitem)) and self.frame(use) is frame
+                for use in self.uses(node)
+            )
         )
 
     def method_call(self, use: ast.AST, *names: str) -> ast.Call | None:

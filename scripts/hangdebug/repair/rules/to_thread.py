@@ -569,8 +569,11 @@ def has_unread_pipe(file: File, child: ast.expr) -> bool:
 def why_lost(file: File, node: ast.Call, receiver: ast.expr) -> str:
     """Why a `get()` with a timeout stays: the thread that a cancellation leaves takes the next item for nobody."""
     local = isinstance(receiver, ast.Name) and file.owned_by(receiver, file.frame(node))
-    if not local or any(
-        file.frame(use) is not file.frame(node) and file.method_call(use, "get") for use in file.uses(receiver)
+    given = [item for item in file.lookup(receiver, dotted(receiver))[1] if isinstance(item.node, ast.arg)]
+    if (
+        not local
+        or given
+        or any(file.frame(use) is not file.frame(node) and file.method_call(use, "get") for use in file.uses(receiver))
     ):
         return (
             f"a cancellation would leave its thread waiting, which then takes the next item for nobody: {ASYNC_QUEUE}"
