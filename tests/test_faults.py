@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -430,3 +431,23 @@ def test_a_blocked_send_that_is_cut_short_is_told_live() -> None:
     with running(code) as target:
         answer = worst(map(diagnose, observe_briefly(resolve(target.pid), lambda line: None)))
     assert any(line.startswith("pusher stood in one write") for line in answer.doubts), answer.doubts
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv") or not os.path.exists("/usr/bin/python3"),
+    reason="only root can become another user: sudo make test",
+)
+def test_evidence_that_root_saved_is_no_empty_folder_to_another_user():
+    with tempfile.TemporaryDirectory() as base:
+        os.chmod(base, 0o755)
+        saved = Path(base) / "evidence"
+        (saved / "41").mkdir(parents=True)
+        saved.chmod(0o700)
+        engine = Path(base) / "engine"
+        shutil.copytree(HANG.parent, engine, ignore=shutil.ignore_patterns("__pycache__"))
+        as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3"]
+        done = subprocess.run(
+            [*as_nobody, engine / "hang.py", "diagnose", saved], capture_output=True, text=True, cwd=base
+        )
+        assert done.returncode == 2 and f"You may not read {saved}." in done.stderr
+        assert 'Next: sudo chown -R "$(id -un)"' in done.stderr and "no evidence" not in done.stderr

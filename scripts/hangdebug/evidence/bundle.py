@@ -35,6 +35,8 @@ A bundle may come from anybody, or have been cut short: rows of another shape ar
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -352,6 +354,10 @@ class Bounded:
 
 def read_folder(path: Path) -> Texts:
     """The files of the layout above, and no others: any folder can be named by mistake."""
+    folders = (path, *(one for one in sorted(path.glob("[0-9]*")) if one.is_dir()))
+    closed = next((one for one in folders if not os.access(one, os.R_OK | os.X_OK)), None)
+    if closed is not None:
+        raise not_yours(closed)
     files = [
         file
         for pattern in ("manifest.json", "[0-9]*/*.*")
@@ -362,9 +368,19 @@ def read_folder(path: Path) -> Texts:
     return {file.relative_to(path).as_posix(): read_file(file) for file in files}
 
 
+def not_yours(path: Path) -> BadBundle:
+    return BadBundle(
+        f"You may not read {path}.",
+        "Another user saved it, root perhaps: evidence is for its owner alone.",
+        f'sudo chown -R "$(id -un)" {shlex.quote(str(path))}   # or ask its owner to diagnose it',
+    )
+
+
 def read_file(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace")
+    except PermissionError as error:
+        raise not_yours(file) from error
     except OSError as error:
         raise BadBundle(f"{file} cannot be read.", str(error), f"ls -l {file}") from error
 
