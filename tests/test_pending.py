@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,13 +29,16 @@ pytestmark = pytest.mark.live
 OTHERS = [place for place in os.environ.get("HANG_PYTHONS", "").split(os.pathsep) if place]
 PYTHONS = [sys.executable, *OTHERS]
 HUNG = ("reentered", "leaked_permit", "never_set", "small_limiter")
+OLD = 5.0  # from then on a request without an answer is called that
 HEALTHY = ("waiting_streams", "patient_requests", "slow_requests")
 
 
 def looked_at(
-    name: str, folder: Path, python: str = sys.executable, loop: str = "asyncio"
+    name: str, folder: Path, python: str = sys.executable, loop: str = "asyncio", age: float = 0
 ) -> tuple[Evidence, zoo.Truth]:
+    """`age` is for how many seconds its requests have had no answer by then."""
     with zoo.hang(name, python=python, loop=loop) as server:
+        time.sleep(age)
         found = observe(resolve(server.pid), folder / "evidence", lambda line: None)
         return found[0], server.truth
 
@@ -86,7 +90,7 @@ def test_the_words_name_who_waits_for_whom(tmp_path: Path) -> None:
     ],
 )
 def test_a_wait_is_accused_as_far_as_it_shows_who_ends_it(name: str, least: float, most: float, tmp_path: Path) -> None:
-    evidence, truth = looked_at(name, tmp_path)
+    evidence, truth = looked_at(name, tmp_path, age=OLD if name == "behind_a_slow_one" else 0)
     answer = diagnose(evidence)
     agrees(answer, truth)
     assert least < answer.confidence <= most

@@ -435,7 +435,7 @@ def test_the_wheel_and_the_sdist_give_the_command_in_a_bare_environment(tmp_path
         names = opened.namelist()
         about = opened.read(next(name for name in names if name.endswith("METADATA"))).decode()
     extras = set(re.findall(r"^Provides-Extra: (\w+)", about, re.M))
-    assert extras == {"live", "demo", "notebook"} and not [
+    assert extras == {"live", "demo", "notebook", "fleet", "mcp"} and not [
         one for one in names if "__pycache__" in one or "/tests/" in one
     ]
     # The sdist is whole: the wheel that is tried comes from it.

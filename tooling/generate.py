@@ -36,7 +36,7 @@ SHOWN = {
     "1": r"   (phase |after|FAILED)",
     "2": r"",
     "3": r"loop-blocked|The event loop|  -> |  - (It |All |The kernel)",
-    "4": r".",
+    "4": r"^(?!# stays).",
     "5": r"   (after|PASSED)",
     "6": r"   +(probes|as it was|rewritten|full pattern) |PROVED",
 }

@@ -9,7 +9,6 @@ Beside a bundle may lie what its carrier knows of it: pod-1.about.json beside po
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -37,6 +36,7 @@ from hangdebug.errors import (
     ours,
     to_install,
 )
+from hangdebug.evidence import light as re
 from hangdebug.evidence.bundle import is_bundle, json_object, read_bundle
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence

@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -23,6 +22,7 @@ from typing import Any
 from hangdebug.answer.model import Diagnosis
 from hangdebug.answer.states import ENTRIES
 from hangdebug.errors import printable
+from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.vocabulary import STATES

@@ -116,7 +116,8 @@ def exit_hook(scene: Scene) -> Verdict | str:
         return "A thread runs an event loop." if scene.loop else "The other threads work on."
     snapshot, bottom = scene.evidence.snapshots[-1], main.thread.frames[-1]
     if main.frame is None:
-        return library_hook(scene, main) if is_followed(snapshot, main) else "The stack may be cut."
+        known = has_whole_stacks(snapshot) or (calls(bottom, *HOOKS) and is_followed(snapshot, main))
+        return library_hook(scene, main) if known else "The stack may be cut."
     if not has_whole_stacks(snapshot) and not (snapshot.format == "py-spy JSON" and not_cut(scene.evidence, bottom)):
         return "The stack may be cut."
     if greenlets(scene):
@@ -133,7 +134,7 @@ def is_followed(snapshot: Snapshot, main: View) -> bool:
     """Whether the main thread's stack must be complete: another thread's stands whole below it in py-spy's text."""
     later = snapshot.threads[snapshot.threads.index(main.thread) + 1 :]
     below = any(one.frames and calls(one.frames[-1], BOOTSTRAP) for one in later)
-    return has_whole_stacks(snapshot) or (below and is_uncut(snapshot))
+    return below and is_uncut(snapshot)
 
 
 def may_be_called_from_c(process: Process) -> bool:
@@ -155,8 +156,9 @@ def library_hook(scene: Scene, main: View) -> Verdict | str:
         return "The main thread is in no library's exit hook."
     process = scene.evidence.process
     in_loop_alone = process.server in LOOP_ALONE  # what still listens then is no server's port
-    if may_be_called_from_c(process) or is_child(scene.evidence.snapshots[-1]):
-        return "A server written in C may have called the library."
+    still = process.listens and not in_loop_alone and not calls(bottom, *HOOKS)
+    if still or may_be_called_from_c(process) or is_child(scene.evidence.snapshots[-1]):
+        return "A server that still listens may have called the library."
     words = f"{bottom} is called by the interpreter itself, as it calls atexit hooks when it ends"
     level = LIKELY if has_whole_stacks(scene.evidence.snapshots[-1]) else OPEN
     if joins and at_work is not None:
