@@ -173,8 +173,9 @@ def test_eight_workers_take_little_longer_than_one() -> None:
     with lab.start(truth.folder, truth.app, args=("--workers", "8")) as server:
         port = int(server.url.rpartition(":")[2])
         wait_until(lambda: len(on_port(port).workers) == 9, "start its eight workers")
-        evidence, many = timed(on_port(port))
-        _, one = timed(Target((on_port(port).workers[1],)))
+        evidence, first = timed(on_port(port))
+        many = min(first, timed(on_port(port))[1])  # what else runs on the machine makes one look longer
+        one = min(timed(Target((on_port(port).workers[1],)))[1] for _ in range(2))
     assert len(evidence) == 9 and all(item.snapshots for item in evidence)
     assert many < 2.5 * one, (many, one)
 

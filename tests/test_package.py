@@ -558,7 +558,7 @@ def test_a_missing_program_gets_one_line_with_the_command_that_installs_it():
 def test_ci_ends_with_the_summary_of_the_tests_and_their_status(tmp_path, status):
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
-    (tmp_path / "Makefile").write_text(f"lint types coverage:\ntest:\n\t@echo '== 2 tests =='; exit {status}\n")
+    (tmp_path / "Makefile").write_text(f"lint types:\ntest:\n\t@echo '== 2 tests =='; exit {status}\n")
     tools = tmp_path / "bin"
     tools.mkdir()
     agnix = tmp_path / "build" / "agnix" / "bin" / "agnix"  # or it would be installed
@@ -583,7 +583,7 @@ def test_ci_ends_with_the_summary_of_the_tests_and_their_status(tmp_path, status
 def test_ci_installs_only_what_is_missing_and_only_where_it_may(tmp_path, who, sudo, told):
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
-    (tmp_path / "Makefile").write_text("lint types coverage:\ntest:\n\t@echo '== 1 test =='\n")
+    (tmp_path / "Makefile").write_text("lint types:\ntest:\n\t@echo '== 1 test =='\n")
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "sh", "dirname", "grep", "make", "curl", "echo", "env"):

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"
-COPIED = ("scripts", "tests", "references", "tooling", "docs", "notebooks", "snippets")
+COPIED = ("scripts", "tests", "references", "tooling", "docs", "notebooks", "snippets", "deploy")
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.M | re.S)
 # What ties one list of causes or states to the next; the whole of it is what `make fast` runs here.
 EQUATIONS = (
