@@ -48,18 +48,17 @@ triage: venv
 
 # The tests start hundreds of programs: bytecode is kept for the next one, outside of the tree.
 KEEP = PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX='$(CURDIR)/build/bytecode'
-COVERED = --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR)
 FAST = $(KEEP) $(ENV_PYTHON) -m pytest -q -n 2 -p no:nbval -m 'not live and not slow'
 
 test: venv-tests
 	@sh tooling/need.sh curl
-	@$(KEEP) $(ENV_PYTHON) -m pytest -n 3 $(if $(COVERAGE),$(COVERED)) tests </dev/null  # most live tests wait
+	@$(KEEP) $(ENV_PYTHON) -m pytest -n 3 tests </dev/null  # most live tests wait
 
 fast: venv-tests
 	@$(FAST) tests </dev/null
 
 coverage: venv-tests
-	@$(FAST) $(COVERED) tests </dev/null
+	@$(FAST) --cov --cov-report=term:skip-covered --cov-fail-under=$(FLOOR) tests </dev/null
 
 lint: venv-tests
 	@$(ENV_PYTHON) -m ruff format --check .

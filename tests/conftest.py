@@ -43,13 +43,6 @@ def is_waited_for(frame) -> bool:
 sys.addaudithook(refuse_what_stays)
 
 
-def pytest_collection_modifyitems(items):
-    """Coverage is that of the fast tests: to trace what is timed would make it slow."""
-    for item in items:
-        if item.get_closest_marker("live") or item.get_closest_marker("slow"):
-            item.add_marker("no_cover")
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Its fixtures are set up within this too."""

@@ -75,8 +75,12 @@ def test_the_words_name_who_waits_for_whom(tmp_path: Path) -> None:
     assert any("(load) has failed: ValueError" in line for line in failed.evidence) and failed.confidence > 0.8
     queue = diagnose(looked_at("patient_requests", tmp_path / "queue")[0])
     assert any("is inside of it, and waits for timer" in line for line in queue.doubts) and queue.confidence < 0.7
-    streams = diagnose(looked_at("waiting_streams", tmp_path / "streams")[0])
-    assert all(line.startswith("Next: ") for line in streams.doubts) and streams.confidence > 0.8
+    for look in ("first", "again"):  # on a loaded machine the loop may be busy in a sample: then look again
+        streams = diagnose(looked_at("waiting_streams", tmp_path / look)[0])
+        others = [line for line in streams.doubts if not line.startswith("Next: ")]
+        if not others:
+            break
+    assert not others and streams.confidence > 0.8
 
 
 @pytest.mark.parametrize(
