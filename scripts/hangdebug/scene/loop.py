@@ -396,7 +396,7 @@ WAITS_FOR_END = ("uvicorn/lifespan/on.py:shutdown", "hypercorn/asyncio/lifespan.
 
 def stage_of(frames: tuple[Frame, ...]) -> Stage | None:
     """Whether the stack loads the application or runs the start or the end of its lifespan; None where neither."""
-    if any(calls(frame, *LOADS) for frame in frames) or runs_in_import(frames):
+    if any(calls(frame, *LOADS) for frame in frames):
         return "starting"
     index = max((i for i, frame in enumerate(frames) if runs_lifespan(frame)), default=0)
     for frame in reversed(frames[:index]):
