@@ -37,7 +37,7 @@ from hangdebug.evidence.source import add_excerpts
 FORMAT = "backend-hang-debug evidence"
 READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
 SAMPLES, PAUSE = 5, 0.12
-LONG = 1.0  # seconds: who has not run for so long need not be watched for as long again
+LONG = 0.5  # seconds that the samples span: who has not run for so long need not be watched for as long again
 SHORT_READING_PAUSE, SHORT_PAUSE = 0.02, 0.03
 SETTLES = 0.005  # seconds in which a thread that was interrupted by a look is back in its wait
 MOST_SECONDS = 3.0
@@ -230,7 +230,7 @@ def capture_process(
         for index in range(count):
             before = kernel_rows(pid, known)
             write_part(place / f"kernel-before-{index}.tsv", before)
-            quiet = quiet or (index == 0 and min(proc.asleep(pid, known).values(), default=0) > LONG)
+            quiet = quiet or min(proc.asleep(pid, known).values(), default=0) > LONG
             late = time.monotonic() - began > MOST_SECONDS / 3
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
