@@ -602,14 +602,20 @@ def test_a_process_that_runs_no_python_code_is_a_dump() -> None:
     assert (found.pid, len(found.threads), found.threads[0].frames) == (7, 1, ())
 
 
-def test_the_number_of_another_processs_thread_is_corrected() -> None:
-    rows = json.loads(DUMP)
-    rows[0].update(thread_id=threading.get_ident(), os_thread_id=os.getppid())
-    text, wrong = proc.dump_with_our_ids(os.getpid(), json.dumps(rows))
-    ours = json.loads(text)[0]
-    assert (ours["os_thread_id"], ours["active"], wrong) == (threading.get_native_id(), None, 1)
-    rows[0].update(thread_id=8, os_thread_id=os.getppid())  # its own cannot be found
-    assert json.loads(proc.dump_with_our_ids(os.getpid(), json.dumps(rows))[0])[0]["os_thread_id"] is None
+def test_the_number_of_another_processs_thread_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, here = json.loads(DUMP), threading.get_native_id()
+
+    def corrected(address: int) -> tuple[dict[str, object], int]:
+        rows[0].update(thread_id=address, os_thread_id=os.getppid())
+        text, wrong = proc.dump_with_our_ids(os.getpid(), json.dumps(rows))
+        return json.loads(text)[0], wrong
+
+    ours, wrong = corrected(threading.get_ident())
+    assert (ours["os_thread_id"], ours["active"], wrong) == (here, None, 1)
+    monkeypatch.setattr(proc, "threads_by_inner_id", lambda pid: {here: here, here + 1: here + 1})
+    assert corrected(8)[0]["os_thread_id"] is None  # of two, its own cannot be found
+    monkeypatch.setattr(proc, "threads_by_inner_id", lambda pid: {here: here})
+    assert corrected(8)[0]["os_thread_id"] == here  # it can be no other
 
 
 def test_a_remark_is_kept_once_and_is_a_doubt_of_its_process_alone(tmp_path: Path) -> None:
