@@ -30,7 +30,7 @@ import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
-from hangdebug.capture.interpreter import stacks
+from hangdebug.capture.interpreter import runtimes, stacks
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS, known_layout
 from hangdebug.capture.interpreter.runtimes import (
@@ -318,6 +318,34 @@ def test_a_file_is_read_as_elf_or_not_at_all(tmp_path: Path) -> None:
         image = read_image(str(tmp_path / "part"), ["main"])
         assert image is None or image.defined is not None
     assert read_image(str(tmp_path), ["main"]) is None
+
+
+def test_a_file_that_gets_shorter_while_it_is_read_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is mapped the kernel answers with SIGBUS: it is deployed anew, or on a failing disk."""
+    place, honest, told = tmp_path / "part", os.pread, set()
+    whole = Path(os.path.realpath(sys.executable)).read_bytes()
+    for left in range(1, 9):
+        place.write_bytes(whole)
+        asked = []
+
+        def shortens(file: int, size: int, at: int, left: int = left, asked: list[int] = asked) -> bytes:
+            asked.append(at)
+            if len(asked) == left:
+                os.truncate(place, 100)
+            return honest(file, size, at)
+
+        monkeypatch.setattr(os, "pread", shortens)
+        told.add(read_image(str(place), ["main", "Py_Initialize"]) is None)
+    assert True in told
+
+
+def test_of_tables_that_say_more_than_any_program_has_nothing_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "MOST_READ", 5000)
+    assert read_image(os.path.realpath(sys.executable), ["main"]) is None
 
 
 @pytest.mark.live
