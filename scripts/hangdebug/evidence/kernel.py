@@ -370,7 +370,7 @@ def with_answers(counted: Clients, text: str) -> Clients:
     sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself; it
     has the peer's address last.
     """
-    rows = [line.split() for line in text.splitlines() if line[:1] != "#"]
+    rows = [row for line in text.splitlines() if line[:1] != "#" and (row := line.split())]
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
     peers = [(number(row[1]), number(row[2]), "".join(row[3:])) for row in rows if row[0] == "peer" and len(row) > 2]
