@@ -231,10 +231,10 @@ def pool_threads_at_work(found: Found) -> list[str]:
         where = one.frame or (one.view.section[0] if one.view.section else None)
         kernel = f", {one.kernel}" if one.kernel and one.kernel.syscall not in (None, "running") else ""
         places[f"{where or 'a C call'}{OWN_NUMBER.sub('(', kernel)}"] += 1
-    return [
-        f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
-        for where, count in list(places.items())[:MOST_PLACES]
-    ]
+    told = places.most_common(MOST_PLACES)
+    rest = len(stuck_workers(found.scene)) - sum(count for _, count in told)
+    told += [(f"{len(places) - MOST_PLACES} other place{'s' * (len(places) - MOST_PLACES > 1)}", rest)] if rest else []
+    return [f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}." for where, count in told]
 
 
 def doubts(found: Found) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import shutil
 import threading
 import time
 import zipfile
 from collections.abc import Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
@@ -89,6 +90,7 @@ def capture(
         add_note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
     if (failed and not any(folder.glob("*/process.json"))) or len(failed) == len(target.workers):
+        clear(folder, target.workers)
         raise failed[0][1]
     return folder
 
@@ -175,6 +177,17 @@ def start_folder(folder: Path) -> None:
         "removed": {},
     }
     write_part(folder / "manifest.json", json.dumps(manifest, indent=1))
+
+
+def clear(folder: Path, pids: tuple[int, ...]) -> None:
+    """Remove what a capture in vain has begun: the next one, as root perhaps, may then go to the same folder."""
+    if any(folder.glob("*/sample-*.json")):
+        return
+    for pid in pids:
+        shutil.rmtree(folder / str(pid), ignore_errors=True)
+    with suppress(OSError):
+        (folder / "manifest.json").unlink()
+        folder.rmdir()
 
 
 def has_entries(folder: Path) -> bool:
@@ -504,6 +517,7 @@ def pack(folder: Path) -> Path:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
                 for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                     opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+        files.note(archive)
     except OSError as error:
         raise files.cannot_write(archive, error) from error
     return archive

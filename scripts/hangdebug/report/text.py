@@ -108,6 +108,12 @@ def as_text(d: Diagnosis) -> str:
     return printable("\n".join(lines)) + "\n"
 
 
+def said_and_next(d: Diagnosis) -> tuple[list[str], list[str]]:
+    """The doubts in words, and the commands that would settle them, each with its comment."""
+    then = [doubt[len(NEXT) :] for doubt in d.doubts if doubt.startswith(NEXT)]
+    return [doubt for doubt in d.doubts if not doubt.startswith(NEXT)], then
+
+
 def as_markdown(d: Diagnosis) -> str:
     """For a ticket: what comes from the evidence is escaped, or stands in a fence that it cannot close."""
     lines = [
@@ -124,11 +130,11 @@ def as_markdown(d: Diagnosis) -> str:
             for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])
         ]
     lines += ["", fenced("\n".join(shown))] if shown else []
-    then = [doubt[len(NEXT) :] for doubt in d.doubts if doubt.startswith(NEXT)]
+    doubts, then = said_and_next(d)
     then += [f"{d.remedy.command}   # the repair as a diff"] if d.remedy and d.remedy.command else []
     for title, items in (
         ("Evidence", d.evidence),
-        ("Doubts", [doubt for doubt in d.doubts if not doubt.startswith(NEXT)]),
+        ("Doubts", doubts),
         ("Not the cause", d.exonerated),
         ("Other processes", d.others),
     ):
