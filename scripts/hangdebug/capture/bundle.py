@@ -9,12 +9,11 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact
@@ -32,6 +31,9 @@ from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.source import add_excerpts
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FORMAT = "backend-hang-debug evidence"
 READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
@@ -77,7 +79,7 @@ def capture(
     """
     pyspy.program()
     start_folder(folder)
-    with ThreadPoolExecutor(1) as pool:
+    with files.thread_pool(1) as pool:
         version = pool.submit(pyspy.version)
         failed = capture_processes(target, folder, samples, say, pause)
     change_manifest(folder, py_spy=version.result())
@@ -118,7 +120,7 @@ def capture_processes(
 @contextmanager
 def side_by_side() -> Iterator[ThreadPoolExecutor]:
     """Threads for what is looked at at once. Where the block is interrupted, what they have begun is ended soon."""
-    pool = ThreadPoolExecutor(AT_ONCE + 1)
+    pool = files.thread_pool(AT_ONCE + 1)
     try:
         yield pool
         pool.shutdown()
