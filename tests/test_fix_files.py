@@ -268,6 +268,6 @@ def test_a_line_that_leads_to_nothing_says_what_is_nearby(app: Path) -> None:
 @pytest.mark.no_cover
 def test_a_file_of_a_thousand_lines_takes_seconds(app: Path) -> None:
     app.write_text(BAD + "def f(a, b):\n    return [a + b, a]\n" * 500)
-    started = time.perf_counter()
+    started = time.process_time()
     assert fix.propose(app).changed
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours, printable
-from hangdebug.files import listen, obey
+from hangdebug.files import hand_over, listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would fail once more at the end
         print(for_stream(f"{our_name()}: {told}", sys.stderr), file=sys.stderr)
         return 2
+    finally:
+        hand_over()
     return status
 
 
