@@ -268,7 +268,7 @@ def capture_process(
             write_part(place / "net-after.txt", after)
 
 
-seen_as: dict[int, tuple[str, int, int] | None] = {}  # what each process was when its capture began
+seen_as: dict[int, tuple[str, str] | None] = {}  # what each process was when its capture began
 
 
 def is_still(pid: int) -> bool:
