@@ -110,7 +110,7 @@ def values_of(file: File, node: ast.expr) -> list[ast.expr | None]:
     shared, home = belongs_to_module(file, node), function_around(file, node)
     written = [
         value
-        for target, value in file.scopes.attributes.get(node.attr, ())
+        for target, value in file.scopes.written(node.attr)
         if dotted(target) == name
         and (belongs_to_module(file, target) if shared else home is not None and function_around(file, target) is home)
     ]
@@ -119,7 +119,7 @@ def values_of(file: File, node: ast.expr) -> list[ast.expr | None]:
 
 def assigned_value(file: File, item: Binding) -> ast.expr | None:
     """The value of the binding, None where it is one of several that are unpacked."""
-    return None if isinstance(file.scopes.parents.get(item.node), (ast.Tuple, ast.List)) else item.value
+    return None if isinstance(file.scopes.parent(item.node), (ast.Tuple, ast.List)) else item.value
 
 
 def belongs_to_module(file: File, node: ast.expr) -> bool:

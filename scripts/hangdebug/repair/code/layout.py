@@ -335,7 +335,7 @@ def without_unused(before: str, after: str, name: str) -> str:
     if before == after or Path(name).name == "__init__.py":
         return after
     old, new = parse(before, name), parse(after, name)
-    gone = {each for each in old.scopes.reads if each not in new.scopes.reads and not is_named(new, each)}
+    gone = {each for each in old.scopes.reads() if each not in new.scopes.reads() and not is_named(new, each)}
     return apply(after, [edit for node in walk(new.tree) if isinstance(node, IMPORT) for edit in drop(new, node, gone)])
 
 

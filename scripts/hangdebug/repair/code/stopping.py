@@ -106,7 +106,7 @@ def is_ours(file: File, home: ast.FunctionDef, count: int) -> bool:
     """Whether so many places use the function, and no other file of the tree can mean it."""
     owner, name = file.parent(home), home.name
     if isinstance(owner, ast.ClassDef):  # of a class with bases, or of a subclass, another may be meant
-        same = [each for each in walk(file.tree) if isinstance(each, ast.Attribute) and each.attr == name]
+        same = [each for each in file.nodes() if isinstance(each, ast.Attribute) and each.attr == name]
         plain = not owner.bases and not owner.keywords and not owner.decorator_list
         inherited = any(isinstance(file.parent(use), ast.ClassDef) for use in file.uses(owner))
         used = re.compile(rf"\.{name}\b".encode())
@@ -205,7 +205,7 @@ def is_own(file: File, node: ast.expr, home: Function) -> bool:
     if root is None:
         return True
     scope, found = file.lookup(root, root.id)
-    if scope is not file.scopes.opened.get(home) or any(isinstance(item.node, ast.arg) for item in found):
+    if scope is not file.scopes.opened_by(home) or any(isinstance(item.node, ast.arg) for item in found):
         return (
             bool(file.qualified(root))
             and bool(READS.match(f"{file.qualified(node) or file.qualified(root)}."))

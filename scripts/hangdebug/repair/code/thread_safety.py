@@ -317,6 +317,7 @@ def functions_called(file: File, call: ast.Call) -> list[ast.FunctionDef]:
         inside = isinstance(call.func, ast.Attribute) and dotted(call.func.value) in ("self", "cls")
         owner = file.home(call) if inside else None
         found = [each for each in owner.body if getattr(each, "name", "") == last_name(call.func)] if owner else []
+        file.scopes.unread.read_nodes(file.scopes, found)
     return [each for each in found if isinstance(each, ast.FunctionDef)]
 
 
@@ -353,7 +354,7 @@ def is_its_own(file: File, held: ast.expr) -> bool:
         return True
     scope, bound = file.lookup(root, root.id)
     given = any(isinstance(item.node, ast.arg) for item in bound)
-    return scope is file.scopes.opened.get(file.frame(held)) and not given
+    return scope is file.scopes.opened_by(file.frame(held)) and not given
 
 
 def why_against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attribute) -> str:
@@ -362,7 +363,7 @@ def why_against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attr
         return f"uses `{said}`, which belongs to the event loop's thread"
     if known.split(".")[0] == "signal":
         return f"uses `{said}`, which only the main thread may"
-    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened[home]
+    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened_by(home)
     if made == "sqlite3.connect" and (not inside or isinstance(each, ast.Attribute)):
         return f"uses `{said}`, and a sqlite3 connection belongs to the thread that made it"
     if made == "threading.local":

@@ -78,7 +78,7 @@ GATHER = "await asyncio.gather(*{}, return_exceptions=True)"
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in file.calls if not other_loop(file) else ():
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
         owner = file.coroutine(node)
         if owner is None or isinstance(file.parent(node), ast.Await):
             continue

@@ -241,7 +241,7 @@ def mending_message(file: File, each: Exit) -> str:
 
 def find_blocks(file: File) -> Iterator[Exit]:
     """Every item of a `with` in async code that leaves an executor."""
-    for node in (each for each in file.scopes.parents if isinstance(each, ast.With)):
+    for node in [each for each in file.scopes.parents if isinstance(each, ast.With)]:
         owner = file.coroutine(node)
         if owner is None:
             continue
@@ -335,7 +335,7 @@ def early_closure(file: File, owner: ast.AsyncFunctionDef, use: ast.expr) -> boo
 
 def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
     """Whether the name belongs to the coroutine, not to the module or a function around it."""
-    own = file.scopes.opened[owner]
+    own = file.scopes.known_opened[owner]
     return file.scopes.of[name] is own and file.lookup(name, name.id)[0] is own
 
 
@@ -344,7 +344,7 @@ def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
 
 def find_shutdowns(file: File) -> Iterator[Exit]:
     """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
-    for node in file.calls:
+    for node in file.calls_in_coroutines:
         owner = file.coroutine(node)
         if owner is None or not isinstance(node.func, ast.Attribute):
             continue

@@ -157,11 +157,11 @@ class Blocking:
 
 def search(file: File) -> Iterator[Found]:
     taken: list[ast.AST] = []
-    for node in file.calls if not other_loop(file) else ():
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
+        if isinstance(file.parent(node), ast.Await):
             continue
         known = known_blocking(file, node) or blocking_helper(file, node)
-        if known and not any(up in taken for up in file.above(node)):
+        if known and not never_runs(file, node) and not any(up in taken for up in file.above(node)):
             item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
             yield item
