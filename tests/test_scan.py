@@ -401,3 +401,36 @@ def test_a_check_reads_of_other_files_what_its_coroutines_call(tmp_path: Path, m
     assert "calls requests.get() in line 9 of other.py" in patch.findings[0].message
     assert sum(len(text.strip()) for text in parsed if "more_" in text) < len(other) / 2
     assert not any("each.a" in text for text in parsed), "the methods that nobody calls"
+
+
+KEPT = """from concurrent.futures import ThreadPoolExecutor
+import redis
+
+
+async def lifespan(app):
+    app.state.pool = ThreadPoolExecutor()
+    app.state.cache: redis.Redis = redis.Redis()
+    if app.state.pool == app.state.other: app.state.mixed = 1
+    yield
+
+
+def prepare(app):
+    app.state.mixed = ThreadPoolExecutor()
+"""
+READ = """async def page(request, job):
+    request.app.state.cache.get("page")
+    request.app.state.mixed.submit(job).result()
+    request.app.state.other.submit(job).result()
+    game.state.pool.submit(job).result()
+    return request.app.state.pool.submit(job).result()
+"""
+
+
+def test_what_another_file_puts_into_the_application_s_state_is_known(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(KEPT)
+    (tmp_path / "routes.py").write_text(READ)
+    (patch,) = scan.patches([scan.Place(str(tmp_path / "routes.py"))], [], listed=True)
+    assert [(item.rule, item.line, item.refused) for item in patch.findings] == [
+        ("to_thread", 2, False),
+        ("await_future", 6, False),
+    ]

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import DEFINED, Scopes, Unread, add_statements, read_below, read_scopes
 from hangdebug.repair.code.file import File, tree_of
-from hangdebug.repair.code.layout import SKIPPED
+from hangdebug.repair.code.layout import SKIPPED, files_below
 
 LARGEST = 500_000  # bytes of another file that is read
 KINDS = {"def": ast.FunctionDef, "async def": ast.AsyncFunctionDef, "class": ast.ClassDef}
@@ -235,6 +235,20 @@ def definitions(path: str) -> dict[str, str]:
     for each in statements_of(path):
         if each.name:
             found[each.name] = "" if each.name in found else each.kind
+    return found
+
+
+KEEPS = re.compile(r"app\.state\.(\w+)\s*(?::[^=\n]+)?=(?!=)")
+
+
+@lru_cache(maxsize=1)
+def who_keeps(root: Path | None) -> dict[str, list[str]]:
+    """The files below the folder that give the state of an application something, by its name."""
+    found: dict[str, list[str]] = {}
+    for path in map(str, files_below(root) if root else ()):
+        text = text_of_other(path)
+        for name in dict.fromkeys(KEEPS.findall(text)) if "app.state." in text else ():
+            found.setdefault(name, []).append(path)
     return found
 
 

@@ -156,7 +156,7 @@ def why_known_less(file: File, receiver: ast.expr) -> str:
         return ONE_OF_SEVERAL
     if is_annotated(file, receiver):
         return f"`{dotted(receiver)}` is a parameter, and whether its caller counts on this wait is not known here"
-    elsewhere = isinstance(receiver, ast.Attribute) and not holds_executor(file, receiver)
+    elsewhere = isinstance(meant, ast.Attribute) and not holds_executor(file, receiver)
     if elsewhere and what_is(file, receiver).trail in MADE:
         return f"`{file.short(receiver)}` belongs to others too, and whether they count on this wait is not known here"
     return ""

@@ -15,9 +15,10 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from hangdebug.repair.code.aside import definitions, folder_of, place_of, read_other, text_of_other
+from hangdebug.repair.code.aside import definitions, folder_of, place_of, read_other, text_of_other, who_keeps
 from hangdebug.repair.code.bindings import Binding, defaults_of, parameters
 from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name
+from hangdebug.repair.code.layout import tree_around
 
 DEPTH = 12  # of names, calls and files that are followed one after the other
 THREADS = (
@@ -222,10 +223,32 @@ def of_attribute(file: File, node: ast.Attribute, depth: int) -> Thing:
 
 
 def kept_in_state(file: File, node: ast.Attribute, depth: int) -> Thing:
-    """What the file gives `app.state.redis`, which a handler reads as `request.app.state.redis`."""
-    written = file.scopes.written(node.attr)
-    values = [value for target, value in written if last_name(target.value) == "state" and not is_none(value)]
-    return only(what_is(file, value, depth - 1) for value in values)
+    """What `app.state.redis` is given, which a handler reads as `request.app.state.redis`: here, or else elsewhere.
+
+    What a lifespan yields by that name, `request.state.redis` is.
+    """
+    given = [(file, value) for value in (*put_into_state(file, node.attr), *yielded(file, node.attr))]
+    if not given and last_name(getattr(node.value, "value", node)).endswith("app"):
+        others = [read_other(path) for path in who_keeps(tree_around(file.name)).get(node.attr, ())]
+        given = [(other, value) for other in others if other for value in put_into_state(other, node.attr)]
+    return only(what_is(home, value, depth - 1) for home, value in given)
+
+
+def put_into_state(file: File, name: str) -> list[ast.expr | None]:
+    written = file.scopes.written(name)
+    return [value for target, value in written if last_name(target.value) == "state" and not is_none(value)]
+
+
+def yielded(file: File, name: str) -> list[ast.expr | None]:
+    """What a lifespan of the file yields by the name: `yield {"pool": pool}`, `yield State(pool=pool)`."""
+    if "asynccontextmanager" not in file.text:
+        return []
+    homes = [each for each in file.scopes.known_opened if isinstance(each, ast.AsyncFunctionDef)]
+    parts = [part.value for each in homes for part in file.run_by(each) if isinstance(part, ast.Yield)]
+    named = [(key, value) for each in parts if isinstance(each, ast.Dict) for key, value in zip(each.keys, each.values)]
+    words = [word for each in parts if isinstance(each, ast.Call) for word in each.keywords]
+    found = [value for key, value in named if isinstance(key, ast.Constant) and key.value == name]
+    return [*found, *(word.value for word in words if word.arg == name)]
 
 
 def member(base: Thing, name: str, depth: int) -> Thing:

@@ -53,6 +53,7 @@ NEEDS = (
     Need((("Executor",),), frozenset(("wait", "map", "as_completed"))),
     Need((("concurrent",), ("wait", "as_completed")), frozenset(("wait", "as_completed"))),
     Need((("async",),), frozenset(("result", "exception"))),  # the pool may stand in another file
+    Need((("async",), ("app.state.",)), frozenset(("map",))),
     Need((("run_coroutine_threadsafe",),), frozenset(("wait", "as_completed"))),
 )
 WRAP = "asyncio.wrap_future"

@@ -79,7 +79,10 @@ from hangdebug.repair.code.work_waits import Judgement
 from hangdebug.repair.model import Edit
 
 ID, CODE = "nonblocking_executor", "HNG006"
-NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
+NEEDS = (
+    Need((("async",), ("Executor", "_default_executor"))),
+    Need((("async",), ("state.",))),  # the pool may be made in another file
+)
 BY_HAND = (
     "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
     "`finally`: snippets/stream_executor.py"
