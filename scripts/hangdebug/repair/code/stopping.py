@@ -14,7 +14,7 @@ logs, and sends to the coroutine. One that stores, posts or changes anything els
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +53,23 @@ LIMITS = (  # what has no limit of its own, the keyword that gives it one, how m
     (re.compile(r"redis\.((Strict)?Redis\.)?from_url$"), "socket_timeout", 1),
     (re.compile(r"httpx\.(get|head|stream|Client(\(\)\.(get|head|stream))?)$"), "", 0),  # 5 s, unless it says None
 )
+OF_HTTPX = frozenset(f"httpx.{verb}" for verb in "get head options post put patch delete request stream".split())
+ANEW = (
+    "line {} calls {}(), which loads all certificates for each call: that took 25 ms of a processor, and 2 with one "
+    "httpx.Client for all calls, which threads may share; make one by hand where many run at once"
+)
 SENDS = frozenset("put put_nowait call_soon_threadsafe run_coroutine_threadsafe set_result set".split())
 LOGS = ("logging.getLogger",)
 BARRED = (ast.Global, ast.Nonlocal, ast.Delete, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+
+def what_loads_anew(file: File, calls: Iterable[ast.AST], where: str = "") -> str:
+    """What the first call of httpx without a client costs beside others that run at once, in words; "" for none."""
+    for call in calls:
+        name = file.qualified(call.func) if isinstance(call, ast.Call) else ""
+        if name in OF_HTTPX and not any(each.arg in ("verify", None) for each in getattr(call, "keywords", ())):
+            return ANEW.format(f"{file.line(call)}{where}", name)
+    return ""
 
 
 def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], stop: Stop, feeds: Lines = ()) -> Stop:

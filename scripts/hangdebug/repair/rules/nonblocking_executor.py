@@ -72,7 +72,7 @@ from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.layout import project_of
 from hangdebug.repair.code.producers import Stop, find_stop, handed, parts_of_work
 from hangdebug.repair.code.receivers import what_is
-from hangdebug.repair.code.stopping import SECONDS, stop_work
+from hangdebug.repair.code.stopping import SECONDS, stop_work, what_loads_anew
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement
@@ -165,6 +165,19 @@ def imports_of(file: File, each: Exit) -> tuple[str, ...]:
 
 def what_stays(file: File, each: Exit) -> str:
     """What the rewrite cannot mend, and what to do about it by hand, in one line; "" where nothing is left."""
+    costs = [what_costs(file, call) for call in each.calls]
+    return ". ".join(dict.fromkeys(filter(None, (what_runs_on(file, each), *costs))))
+
+
+def what_costs(file: File, call: ast.Call) -> str:
+    found = what_is(file, handed(call))
+    if found.file is None or not isinstance(found.node, ast.FunctionDef):
+        return ""
+    where = f" of {Path(found.file.name).name}" if found.file is not file else ""
+    return what_loads_anew(found.file, found.file.run_by(found.node), where)
+
+
+def what_runs_on(file: File, each: Exit) -> str:
     if each.thread:
         return (
             f"line {file.line(each.node)}: the exit still waits for its work, in a thread that nothing ends, and so "
