@@ -17,6 +17,7 @@ import browser
 import zoo
 from hangdebug.evidence.model import Frame, Thread
 from hangdebug.report.flame import interactive
+from hangdebug.report.page import report
 from panel import TABS
 
 PICTURES = os.environ.get("HANG_PICTURES")
@@ -265,6 +266,30 @@ def test_the_flame_graph_zooms_and_finds_by_click_and_by_key(chrome, tmp_path):
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         assert not browser.faults(page, "main")
+    page.close()
+
+
+@pytest.mark.parametrize("name", ["executor_shutdown", "cpu_bound", "none"])
+def test_the_report_on_a_phone_and_on_paper(chrome, tmp_path, name):
+    page = chrome.new_page(viewport={"width": 390, "height": 844})
+    page.goto(report(browser.ROOT / "tests" / "bundles" / f"{name}.tar.gz", tmp_path)[0].as_uri())
+    for scheme in ("light", "dark"):
+        page.emulate_media(media="screen", color_scheme=scheme)
+        assert not browser.faults(page, "main")
+        assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+        words = page.locator("figure svg").first.locator("text").first
+        assert words.bounding_box()["height"] > 9  # they can be read without a zoom
+        page.emulate_media(media="print", color_scheme=scheme)  # paper is white, whatever the reader's theme
+        assert page.locator("body").evaluate("one => getComputedStyle(one).backgroundColor") == "rgb(255, 255, 255)"
+        assert (
+            page.locator("figure svg rect").first.evaluate("one => getComputedStyle(one).fill") == "rgb(255, 255, 255)"
+        )
+        page.set_viewport_size({"width": 680, "height": 1000})  # A4 between margins of 15 mm
+        assert not browser.faults(page, "main")
+        assert "not printed" in page.locator("details.long summary").first.evaluate(
+            "one => getComputedStyle(one, '::after').content"
+        )
+        page.set_viewport_size({"width": 390, "height": 844})
     page.close()
 
 

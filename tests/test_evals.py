@@ -484,6 +484,32 @@ def test_the_installed_command_counts_as_the_skill_s_own():
     assert not rules.saves(transcript.Step("call", "python3 hang-env/bin/other diagnose --save kept", "bash"))
 
 
+KEPT = (
+    "py-spy dump --pid 4284 > evidence/dump-1.txt",
+    "py-spy dump --pid 4284 2>&1 | tee dump.txt",
+    "sudo env PATH=$PATH .venv/bin/py-spy dump --pid 4284 | sudo tee -a /var/tmp/dump.txt >/dev/null",
+    "mkdir -p kept && py-spy dump --native \\\n  --pid 4284 &> kept/stacks",
+    "for n in 1 2 3; do py-spy dump --pid 4284; sleep 1; done > kept/three.txt",
+    "{ date; py-spy dump --pid 4284; } | tee kept/now.txt",
+    "(cat /proc/4284/status; python -m py_spy dump -p 4284) >> kept/all",
+    "gcore 4284",
+)
+NOT_KEPT = (
+    "py-spy dump --pid 4284 2>&1",
+    "py-spy dump --pid 4284 2>/dev/null | head -40",
+    "py-spy dump --pid 4284 2> errors.txt",
+    "ps aux > ps.txt; py-spy dump --pid 4284",
+    "for n in 1 2; do py-spy dump --pid 4284; done",
+    "cat > notes.md <<'END'\nrun py-spy dump --pid 1 > x\nEND",
+    "py-spy dump --pid 4284 > /dev/null",
+)
+
+
+@pytest.mark.parametrize("line", [*KEPT, *NOT_KEPT])
+def test_a_stack_dumper_s_output_is_evidence_once_it_is_in_a_file(line):
+    assert rules.saves(transcript.Step("call", line, "bash")) == (line in KEPT)
+
+
 def test_a_yes_lets_a_restart_pass():
     turns = [
         *transcript_of("what-blocks-the-loop"),

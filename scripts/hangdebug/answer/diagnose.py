@@ -119,22 +119,35 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
         return STATES.index(one.state), one.confidence if ENTRIES[one.state].well else -one.confidence
 
     ranked = sorted(diagnoses, key=order)
-    first = odd_one(ranked) or next((one for one in ranked if not one.bystander), ranked[0])
+    odd = odd_one(ranked)
+    first = odd or next((one for one in ranked if not one.bystander), ranked[0])
     first = next((one for one in ranked if joins_ended(one, first)), first)
     rest = tuple(
         f"process {one.process.pid}: {one.state}, {one.cause} ({one.confidence:.2f})"
         for one in ranked
         if one is not first
     )
-    return replace(first, others=rest)
+    return replace(first, others=rest, summary=f"{first.summary}{beside_others(ranked, odd) if first is odd else ''}")
 
 
 def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
     """The process that stands elsewhere than all others, where they are ranks of one computation that waits for it."""
     if len(diagnoses) < 3 or not all(ENTRIES[one.state].without_loop and one.blocking_frame for one in diagnoses):
         return None
+    if any(one.process.server for one in diagnoses):  # workers of a server do not wait for each other
+        return None
     places = Counter(place_in(one) for one in diagnoses)
     return next((one for one in diagnoses if len(places) == 2 and places[place_in(one)] == 1), None)
+
+
+def beside_others(diagnoses: list[Diagnosis], odd: Diagnosis) -> str:
+    """Where all the others stand, as a sentence behind the summary of the one that stands elsewhere."""
+    frame = next(one.blocking_frame for one in diagnoses if one is not odd)
+    where = f"{frame.function} ({frame.file}:{frame.line})" if frame is not None else "one place"
+    return (
+        f" Of {len(diagnoses)} processes {len(diagnoses) - 1} stand in {where}, and this one alone stands elsewhere: "
+        "they may wait for it."
+    )
 
 
 def joins_ended(parent: Diagnosis, child: Diagnosis) -> bool:
