@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 import pytest
 
-from hangdebug import files
+from hangdebug import cli, files
 from hangdebug.capture import bundle
 from hangdebug.capture.processes import Target
 from hangdebug.errors import CannotWrite, NotPermitted
@@ -22,6 +22,7 @@ from hangdebug.observe import observe_briefly
 from hangdebug.repair.proof.pressure import keep_check
 from hangdebug.repair.proof.verify import Verification
 from hangdebug.report import page
+from hangdebug.report import text as report_text
 from hangdebug.report.incident import gather
 from hangdebug.report.recording import write_files
 
@@ -231,3 +232,19 @@ def test_a_full_disk_behind_the_output_is_a_sentence() -> None:
             [sys.executable, ROOT / "scripts" / "hang.py", "diagnose", DUMP], stdout=full, stderr=subprocess.PIPE
         )
     assert done.returncode == 2 and b"No space left on device" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [None, "/srv/app.py"])
+def test_what_the_system_refuses_is_not_blamed_on_the_output(
+    name: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def no_more_processes(words: object) -> str:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
+
+    monkeypatch.setattr(report_text, "explanation_of", no_more_processes)
+    monkeypatch.setattr(os, "dup2", lambda *files: None)
+    assert cli.main(["explain", "lock"]) == 2
+    said = capfd.readouterr().err
+    assert "printed" not in said and "Resource temporarily unavailable" in said
+    assert (f"{name} cannot be used" in said) if name else ("in no_more_processes (test_files.py:" in said)
+    assert ("Next: ls -ld" in said) if name else ("Next: ulimit -a" in said)

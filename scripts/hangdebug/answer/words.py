@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from hangdebug.answer.certainty import CLEAR
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
@@ -264,8 +265,8 @@ def exonerated(found: Found) -> list[str]:
     named = {name for edge in found.edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     others = [view for view in others if not named or node_name(scene, identity(view)) not in named]
-    busy = [wait_of(scene, view) for view in others if view.frame is not None]
-    told = [(one, why) for one in busy for why in [innocence(scene, one)] if why][:MOST_TOLD]
+    busy = (wait_of(scene, view) for view in others if view.frame is not None)
+    told = list(islice(((one, why) for one in busy for why in [innocence(scene, one)] if why), MOST_TOLD))
     if found.state.exonerates_threads:
         lines += [f"{name_of(one.view)} {why}, in {one.frame}." for one, why in told]
     others = [view for view in others if not any(view is one.view for one, _ in told)]

@@ -24,20 +24,21 @@ from hangdebug.capture.interpreter import stacks, tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError, NoProcess, NotPermitted, ours
+from hangdebug.evidence import light as re
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
 from hangdebug.evidence.kernel import parse_reading
 from hangdebug.evidence.libraries import POLL
 from hangdebug.evidence.light import dataclass
-from hangdebug.evidence.model import Process, Snapshot, Task, Thread
+from hangdebug.evidence.model import Frame, Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.source import add_excerpts
 
 FORMAT = "backend-hang-debug evidence"
 READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
 SAMPLES, PAUSE = 5, 0.12
-LONG = 1.0  # seconds: who has not run for so long need not be watched for as long again
+LONG = 0.5  # seconds that the samples span: who has not run for so long need not be watched for as long again
 SHORT_READING_PAUSE, SHORT_PAUSE = 0.02, 0.03
 SETTLES = 0.005  # seconds in which a thread that was interrupted by a look is back in its wait
 MOST_SECONDS = 3.0
@@ -50,6 +51,9 @@ ONE_OF_MANY = (
 WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
 TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
 NOT_PAUSED = "a thread of it waits where the kernel lets nobody pause it (state D), so it was read while it ran"
+
+KERNEL_ROWS = re.compile(r"kernel-[\w-]+\.tsv$")  # numbers and names of the kernel's own: nothing to strike out
+CLEANERS = {"sources.json": redact.clean_sources}
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -235,16 +239,16 @@ def capture_process(
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
-        quiet = min(proc.asleep(pid).values(), default=0) > LONG
         count = FEW_READINGS if samples == 1 else READINGS
         for index in range(count):
             before = kernel_rows(pid, known)
             write_part(place / f"kernel-before-{index}.tsv", before)
+            quiet = quiet or min(proc.asleep(pid, known).values(), default=0) > LONG
             late = time.monotonic() - began > MOST_SECONDS / 3
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
-        write_part(place / "shared.tsv", proc.copy_sharers(pid))
-        write_part(place / "locks.tsv", proc.copy_locks(pid))
+        write_part(place / "shared.tsv", proc.copy_sharers(pid, known))
+        write_part(place / "locks.tsv", proc.copy_locks(pid, known))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
@@ -329,6 +333,8 @@ def take_samples(
             time.sleep(SETTLES)
             kernel_rows(pid, after)
             settled = frozenset(tid for tid in known if proc.in_one_call(known, after, tid))
+            known.clear()
+            known.update(after)
             snapshots += keep_look(pid, place / name, dump)
             seen.set()
             keep_sources(pid, place, snapshots)
@@ -381,13 +387,19 @@ def stand_still(look: Snapshot, settled: Set[int], after: proc.Rows, now: proc.R
 
     `after` is the kernel's word just after the look, `settled` are the threads that it has in the same call as before.
     """
-    idle = {one.os_id: is_parked(one.frames) or calls(one.frames[0], *POLL) for one in look.threads if one.frames}
     return set(now) <= set(after) and all(
         one.os_id is not None
         and one.os_id in settled
-        and proc.goes_on_waiting(after, now, one.os_id, idle.get(one.os_id, False), polls)
+        and (
+            proc.has_not_run(after, now, one.os_id)
+            or proc.goes_on_waiting(after, now, one.os_id, is_idle(one.frames), polls)
+        )
         for one in look.threads
     )
+
+
+def is_idle(frames: tuple[Frame, ...]) -> bool:
+    return bool(frames) and (is_parked(frames) or calls(frames[0], *POLL))
 
 
 def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
@@ -526,7 +538,7 @@ def count_removed(path: Path, removed: dict[str, int]) -> None:
 
 def write_part(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
-    text, removed = (redact.clean_sources if path.name == "sources.json" else redact.clean_text)(text)
+    text, removed = (text, {}) if KERNEL_ROWS.match(path.name) else CLEANERS.get(path.name, redact.clean_text)(text)
     if path.name in ("process.json", "children.tsv", "children-after.tsv") and redact.STRUCK in text:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:

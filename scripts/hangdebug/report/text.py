@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -343,7 +343,7 @@ def cause_entry(cause: Cause, here: bool = False) -> str:
     """The docstring of its module, what it is confused with, what repairs it; `here` with paths of this machine."""
     snippet = os.path.join(shipped("snippets") if here else "snippets", cause.snippet or "")
     fix = ours("fix", "FILE:LINE") if here else "hang.py fix FILE:LINE"
-    lines = [f"## {cause.id}", "", page(inspect.getmodule(cause.match)), ""]
+    lines = [f"## {cause.id}", "", page(sys.modules[cause.match.__module__]), ""]
     lines += [f"- Not {other if here else f'[{other}](#{other})'}: {how}" for other, how in cause.confused_with.items()]
     lines += [f"- Pattern to copy: `{snippet}`"] if cause.snippet else []
     lines += [f"- Rewrite: `{fix}` ({cause.fix})"] if cause.fix else []
@@ -362,6 +362,8 @@ def rewrite_page(name: str) -> str:
 
 
 def page(of: object) -> str:
+    import inspect
+
     return inspect.getdoc(of) or ""
 
 
