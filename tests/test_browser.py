@@ -350,4 +350,9 @@ def test_as_a_page_it_is_the_panel_and_no_more(chrome, site):
     press(page, "Look again", click=False)
     assert not page.get_by_text("Clean up").is_visible() and not trouble(page)
     assert page.locator(".hang").bounding_box()["width"] > 1380
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        for number in range(5):
+            page.locator(".hang .widget-toggle-buttons button").nth(number).click()
+            assert not browser.faults(page), (width, number)
     page.close()
