@@ -606,7 +606,8 @@ STYLE = """
 .hang { --hang-soft: #595959; }
 [data-jp-theme-light="false"] .hang { --hang-soft: #bdbdbd; --jp-mirror-editor-def-color: #6cb2f5;
   --jp-mirror-editor-comment-color: #79b8b8; --jp-mirror-editor-meta-color: #c9a0ff; }
-.hang td[style*="230, 159"] span { color: inherit !important; }
+.hang td[style*="230, 159"] { --jp-mirror-editor-comment-color: currentcolor;
+  --jp-mirror-editor-meta-color: currentcolor; --jp-mirror-editor-number-color: currentcolor; }
 .hang-story { max-width: 76em; margin: 4px 0; } .hang-story p { margin: 6px 0; }
 .hang .lm-TabBar-tab { color: var(--hang-soft) !important; }
 .hang .lm-TabBar-tab.lm-mod-current { color: var(--jp-ui-font-color0, inherit) !important; }
