@@ -147,8 +147,12 @@ def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
 
 def beside_others(diagnoses: list[Diagnosis], odd: Diagnosis) -> str:
     """Where all the others stand, as a sentence behind the summary of the one that stands elsewhere."""
-    frame = next(one.blocking_frame for one in diagnoses if one is not odd)
+    other = next(one for one in diagnoses if one is not odd)
+    frame, frames = other.blocking_frame, other.thread.frames if other.thread is not None else ()
     where = f"{frame.function} ({frame.file}:{frame.line})" if frame is not None else "one place"
+    for inner, outer in zip(frames, frames[1:]):
+        if frame is not None and (outer.function, outer.file, outer.line) == (frame.function, frame.file, frame.line):
+            where += f", in a call of {inner.function}"
     who = "it may wait for them" if odd.cause in FOR_CHILDREN else "they may wait for it"
     alone = f"and this one alone stands elsewhere: {who}."
     return f" Of {len(diagnoses)} processes {len(diagnoses) - 1} stand in {where}, {alone}"
