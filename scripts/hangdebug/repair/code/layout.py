@@ -62,8 +62,8 @@ def lay_out(before: str, after: str, name: str) -> str:
         old, new = logical_lines(before), logical_lines(after)
     except (tokenize.TokenError, SyntaxError, IndentationError):
         return after
-    width, lines = width_of(before, name), after.split("\n")
     step = "\t" if "\n\t" in after else "    "
+    width, lines = width_of(old, step, name), after.split("\n")
     for line, earlier in reversed(list(changed_lines(old, new))):
         longest = max(map(len, line.text.split("\n")))
         several = line.end > line.first + 1
@@ -76,11 +76,13 @@ def lay_out(before: str, after: str, name: str) -> str:
     return laid if same_program(after, laid) else after
 
 
-def width_of(text: str, name: str) -> int:
-    """What the project says, or the longest line that the file has, from that of black to LONGEST."""
+def width_of(lines: list[Logical], step: str, name: str) -> int:
+    """What the project says, or the longest line that could be shorter, from that of black to LONGEST."""
     said = project_of(name).width
-    longest = max((len(row) for row in text.split("\n") if len(row) <= LONGEST), default=0)
-    return said or max(WIDTH, longest)
+    if said:
+        return said
+    long = [each for each in lines if each.plain and "\n" not in each.text and WIDTH < len(each.text) <= LONGEST]
+    return max((len(each.text) for each in long if arrange(each, WIDTH, step) != each.text), default=WIDTH)
 
 
 def same_program(one: str, other: str) -> bool:
