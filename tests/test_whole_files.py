@@ -166,6 +166,18 @@ def test_without_a_configuration_the_width_is_that_of_the_lines_that_could_be_sh
     assert f"asyncio.to_thread(requests.get, {given})" in fix.propose(tmp_path / "app.py").after
 
 
+@pytest.mark.parametrize(
+    "line", ["media[0] = (PAGE, media[1], name, 1)", "x = [PAGE, media, name]", "return PAGE, name, 1"]
+)
+def test_the_items_of_a_tuple_or_list_that_is_split_get_a_line_each(line: str, tmp_path: Path) -> None:
+    page = "requests.get(media[0], timeout=5, verify=name)"
+    source = f"import requests\n\n\nasync def f(media, name):\n    if media:\n        {line}\n".replace("PAGE", page)
+    rows = fix.propose_text("app.py", source).after.split("\n")
+    first = next(number for number, row in enumerate(rows) if "to_thread" in row)
+    assert rows[first + 1].strip() in ("media[1],", "media,", "name,")
+    assert rows[first].strip().startswith("await asyncio.to_thread(") and rows[first].endswith("),")
+
+
 # -- what stays, and work that ends --------------------------------------------------------------------------
 
 STREAM = """import asyncio
