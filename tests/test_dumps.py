@@ -131,10 +131,10 @@ def test_any_json_gives_snapshots_or_an_error(value: object) -> None:
     "line", ["a" * 200_000, "(" * 200_000, "a (" * 60_000, "a b " * 50_000 + "(x.py:1", " (" + "a)" * 90_000]
 )
 def test_a_long_line_costs_bounded_time(line: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(NotADump):
         read("\n".join([line] * 3))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 WORD = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,12}", fullmatch=True)
@@ -180,9 +180,9 @@ def rendered(snapshot: Snapshot) -> str:
 @pytest.mark.slow
 def test_a_dump_in_a_days_log_is_found_in_bounded_time() -> None:
     noise = "GET /health (200) in 3 ms: ok\n" * 300_000
-    began = time.perf_counter()
+    began = time.process_time()
     found = read(noise + HUNG + "\n" + noise)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
     assert [(t.name, len(t.frames)) for t in found[0].threads] == [
         (t.name, len(t.frames)) for t in read(HUNG)[0].threads
     ]

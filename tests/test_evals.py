@@ -22,6 +22,7 @@ import transcript
 import zoo
 from hangdebug.causes import CAUSES
 from rules import RULES, Run
+from words import STATES, claims
 
 ROOT = HERE.parents[1]
 HANG = ROOT / "scripts" / "hang.py"
@@ -482,6 +483,48 @@ def test_the_installed_command_counts_as_the_skill_s_own():
         call = transcript.Step("call", f"{program} diagnose --port 8000 --watch --save kept", "bash")
         assert rules.saves(call), program
     assert not rules.saves(transcript.Step("call", "python3 hang-env/bin/other diagnose --save kept", "bash"))
+
+
+KEPT = (
+    "py-spy dump --pid 4284 > evidence/dump-1.txt",
+    "py-spy dump --pid 4284 2>&1 | tee dump.txt",
+    "sudo env PATH=$PATH .venv/bin/py-spy dump --pid 4284 | sudo tee -a /var/tmp/dump.txt >/dev/null",
+    "mkdir -p kept && py-spy dump --native \\\n  --pid 4284 &> kept/stacks",
+    "for n in 1 2 3; do py-spy dump --pid 4284; sleep 1; done > kept/three.txt",
+    "{ date; py-spy dump --pid 4284; } | tee kept/now.txt",
+    "(cat /proc/4284/status; python -m py_spy dump -p 4284) >> kept/all",
+    "gcore 4284",
+)
+NOT_KEPT = (
+    "py-spy dump --pid 4284 2>&1",
+    "py-spy dump --pid 4284 2>/dev/null | head -40",
+    "py-spy dump --pid 4284 2> errors.txt",
+    "ps aux > ps.txt; py-spy dump --pid 4284",
+    "for n in 1 2; do py-spy dump --pid 4284; done",
+    "cat > notes.md <<'END'\nrun py-spy dump --pid 1 > x\nEND",
+    "py-spy dump --pid 4284 > /dev/null",
+)
+
+
+@pytest.mark.parametrize(
+    "words, claimed",
+    [
+        ("After SIGTERM the process does not end.", True),
+        ("uvicorn never stops: it waits for a stream.", True),
+        ("The service doesn't shut down.", True),
+        ("That wait does not end by itself.", False),
+        ("The request never ends, and the others are served.", False),
+        ("It does not end until somebody releases the permit.", False),
+        ("The loop can't stop waiting for it.", False),
+    ],
+)
+def test_that_a_wait_does_not_end_is_no_word_of_an_exit(words, claimed):
+    assert (claims(words, STATES["exit-hang"]) is not None) == claimed
+
+
+@pytest.mark.parametrize("line", [*KEPT, *NOT_KEPT])
+def test_a_stack_dumper_s_output_is_evidence_once_it_is_in_a_file(line):
+    assert rules.saves(transcript.Step("call", line, "bash")) == (line in KEPT)
 
 
 def test_a_yes_lets_a_restart_pass():

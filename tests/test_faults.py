@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+import zoo
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.capture import bundle, proc, processes, pyspy
 from hangdebug.capture.processes import Target, on_port, resolve
@@ -29,23 +29,6 @@ VERY_MANY = 200 if os.environ.get("HANG_LONG") else 50  # workers of one server
 SLEEPS = "print('ready', flush=True); import time; time.sleep(600)"
 
 
-@contextmanager
-def running(code: str) -> Iterator[subprocess.Popen]:
-    """A Python that runs the code, once it has printed a line; it is ended with its children."""
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            process.stdout.readline()
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 # -- it becomes another one ------------------------------------------------------------------------------
 
 
@@ -53,12 +36,12 @@ def running(code: str) -> Iterator[subprocess.Popen]:
 def test_a_number_that_is_another_processs_by_now_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest, asked = proc.identity, []
 
-    def reused(pid: int) -> tuple[str, int, int] | None:
+    def reused(pid: int) -> tuple[str, str] | None:
         asked.append(pid)
-        return honest(pid) if len(asked) < 4 else ("99999999999", 1, 1)
+        return honest(pid) if len(asked) < 4 else ("99999999999", "/usr/bin/python3")
 
     monkeypatch.setattr(proc, "identity", reused)
-    with running(SLEEPS) as target:
+    with zoo.running(SLEEPS) as target:
         bundle.capture(Target((target.pid,)), tmp_path / "evidence", samples=5)
     (found,) = read_bundle(tmp_path / "evidence")
     assert 0 < len(found.snapshots) < 5 and any("not the one any more" in note for note in found.notes)
@@ -77,7 +60,7 @@ def test_a_number_that_the_kernel_gave_to_another_process_is_told(
     if os.geteuid() != 0 or not os.access(last, os.W_OK):
         pytest.skip("It takes root to choose the next number. Next: sudo make test")
     command = [sys.executable, "-c", SLEEPS]
-    with ExitStack() as stack, running(SLEEPS) as target:
+    with ExitStack() as stack, zoo.running(SLEEPS) as target:
 
         def reused(pid: int, missed: object) -> str:
             looks.append(pid)
@@ -105,7 +88,7 @@ def test_a_number_that_the_kernel_gave_to_another_process_is_told(
 def test_a_target_that_replaces_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import os, sys; print('ready', flush=True); sys.stdin.readline(); os.execv('/bin/sleep', ['sleep', '600'])"
     honest, taken = pyspy.dump, []
-    with running(code) as target:
+    with zoo.running(code) as target:
 
         def replaced(pid: int, missed: object) -> str:
             if len(taken) == 2:
@@ -133,7 +116,7 @@ def test_a_zombie_and_a_process_without_its_main_thread_are_told_apart() -> None
         "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); "
         "print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"
     )
-    with running(code) as target:
+    with zoo.running(code) as target:
         while "Z" not in Path(f"/proc/{target.pid}/status").read_text().split("State:")[1][:4]:
             time.sleep(0.02)
         with pytest.raises(NoProcess, match=r"main thread of process \d+ has ended, and others go on") as caught:
@@ -144,7 +127,7 @@ def test_a_zombie_and_a_process_without_its_main_thread_are_told_apart() -> None
 @pytest.mark.live
 def test_a_target_that_ends_before_the_first_sample_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = pyspy.dump
-    with running(SLEEPS) as target:
+    with zoo.running(SLEEPS) as target:
 
         def gone(pid: int, missed: object) -> str:
             target.kill()
@@ -169,7 +152,7 @@ def as_nobody(*words: object) -> subprocess.CompletedProcess[str]:
 def test_a_process_of_another_user_is_told_with_the_line_for_root() -> None:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         pytest.skip("It takes root to become another user. Next: sudo make test")
-    with running(SLEEPS) as target:
+    with zoo.running(SLEEPS) as target:
         done = as_nobody("diagnose", "--pid", target.pid)
     if "Permission denied" in done.stderr and "hang.py:" not in done.stderr:
         pytest.skip("The other user may not read this tree. Next: move it out of the home folder")
@@ -199,7 +182,7 @@ for pid in map(int, sys.argv[2:]):
 def test_a_process_that_proc_hides_is_told_from_one_that_has_ended() -> None:
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("It takes root to mount another /proc. Next: sudo make test")
-    with running(SLEEPS) as target:
+    with zoo.running(SLEEPS) as target:
         command = [sys.executable, "-c", RESOLVES, HANG.parent, target.pid, (1 << 22) - 1]
         command = ["unshare", "--mount", "sh", "-c", HIDES, "sh", *map(str, command)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -278,7 +261,7 @@ def test_a_thousand_threads_are_read() -> None:
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
         "print('ready', flush=True); time.sleep(600)"
     )
-    with running(code) as target:
+    with zoo.running(code) as target:
         state, took = looked_at(target.pid)
     assert state in ("inconclusive", "healthy") and took < 60
 
@@ -290,7 +273,7 @@ def test_threads_that_come_and_go_are_no_fork(tmp_path: Path) -> None:
         "import threading, time\nprint('ready', flush=True)\n"
         "while True:\n    threading.Thread(target=time.sleep, args=(0.02,)).start(); time.sleep(0.002)"
     )
-    with running(code) as target:
+    with zoo.running(code) as target:
         found = observe(resolve(target.pid), tmp_path / "evidence", lambda line: None)
     assert found[0].snapshots and not [note for note in found[0].notes if "after a fork" in note]
 
@@ -304,7 +287,7 @@ def test_very_many_open_files_are_read() -> None:
         "kept = [os.open('/dev/null', 0) for _ in range(min(60_000, most - 100))]\n"
         "print('ready', flush=True); time.sleep(600)"
     )
-    with running(code) as target:
+    with zoo.running(code) as target:
         count = len(os.listdir(f"/proc/{target.pid}/fd"))
         state, took = looked_at(target.pid)
     assert count > 900 and state == "inconclusive" and took < 60
@@ -317,7 +300,7 @@ def test_the_processes_of_a_server_with_very_many_workers_fit_into_a_bundle() ->
         f"import os, time\nfor _ in range({VERY_MANY}):\n    if os.fork() == 0: time.sleep(600)\n"
         "print('ready', flush=True); time.sleep(600)"
     )
-    with running(code) as target:
+    with zoo.running(code) as target:
         state, _ = looked_at(target.pid)
     assert state in ("inconclusive", "healthy")
 
@@ -325,7 +308,7 @@ def test_the_processes_of_a_server_with_very_many_workers_fit_into_a_bundle() ->
 @pytest.mark.live
 @pytest.mark.slow
 def test_two_captures_at_once_both_answer() -> None:
-    with running(SLEEPS) as target:
+    with zoo.running(SLEEPS) as target:
         jobs = [
             subprocess.Popen([sys.executable, HANG, "diagnose", "--pid", str(target.pid)], stdout=subprocess.PIPE)
             for _ in range(2)
@@ -351,7 +334,7 @@ def test_a_pyspy_that_hangs_at_any_call_leaves_the_target_going(
     monkeypatch.setattr(pyspy, "TIMEOUT", 3.0)
     monkeypatch.setattr(pyspy.run_pyspy, "__defaults__", (3.0, None))
     code = "import time\nprint('ready', flush=True)\nwhile True: time.sleep(0.001)"
-    with running(code) as target:
+    with zoo.running(code) as target:
         told = what_is_told(target.pid)
         time.sleep(0.3)
         assert Path(f"/proc/{target.pid}/stat").read_text().rpartition(") ")[2][0] in "SR"
@@ -428,7 +411,7 @@ def test_a_blocked_send_that_is_cut_short_is_told_live() -> None:
         "threading.Thread(target=push, name='pusher', daemon=True).start()\ntime.sleep(0.5)\n"
         "print('ready', flush=True); time.sleep(600)"
     )
-    with running(code) as target:
+    with zoo.running(code) as target:
         answer = worst(map(diagnose, observe_briefly(resolve(target.pid), lambda line: None)))
     assert any(line.startswith("pusher stood in one write") for line in answer.doubts), answer.doubts
 

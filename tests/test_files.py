@@ -14,14 +14,15 @@ from typing import Any, Callable
 
 import pytest
 
-from hangdebug import files
+from hangdebug import cli, files
 from hangdebug.capture import bundle
 from hangdebug.capture.processes import Target
-from hangdebug.errors import CannotWrite
+from hangdebug.errors import CannotWrite, NotPermitted
 from hangdebug.observe import observe_briefly
 from hangdebug.repair.proof.pressure import keep_check
 from hangdebug.repair.proof.verify import Verification
 from hangdebug.report import page
+from hangdebug.report import text as report_text
 from hangdebug.report.incident import gather
 from hangdebug.report.recording import write_files
 
@@ -144,6 +145,55 @@ def test_what_is_written_is_its_users_alone_whatever_the_umask(umask: int, tmp_p
     } == {}
 
 
+CALLER = 54321  # a user and a group that nobody has
+
+
+@pytest.fixture
+def by_sudo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of the user who called sudo."""
+    if os.geteuid() != 0:
+        pytest.skip("Only root can give a file away. Next: as root")
+    os.chown(tmp_path, CALLER, CALLER)
+    monkeypatch.setenv("SUDO_UID", str(CALLER))
+    monkeypatch.setenv("SUDO_GID", str(CALLER))
+    return tmp_path
+
+
+def test_what_sudo_wrote_belongs_to_the_user_who_called_it(by_sudo: Path) -> None:
+    for write in (make_report, make_recording, keep_verification, pack_bundle):
+        write(by_sudo)
+    files.hand_over()
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in by_sudo.rglob("*")} == {(CALLER, CALLER)}
+
+
+def test_nothing_is_given_away_but_what_is_new_and_in_the_callers_folder(by_sudo: Path) -> None:
+    roots = by_sudo / "roots"
+    roots.mkdir()
+    (by_sudo / "old").write_text("root's, as it was before")
+    for place in (by_sudo / "linked", by_sudo / "replaced", roots / "inside"):
+        files.write_whole(place, "new")
+    os.link(by_sudo / "linked", roots / "second name")
+    (by_sudo / "replaced").unlink()
+    (by_sudo / "replaced").symlink_to(by_sudo / "old")
+    files.hand_over()
+    assert {path.name for path in by_sudo.rglob("*") if path.lstat().st_uid == CALLER} == set()
+
+
+def test_a_capture_that_is_refused_leaves_nothing_in_the_way_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int, missed: object) -> str:
+        raise NotPermitted("The kernel does not let you attach.")
+
+    monkeypatch.setattr(bundle.pyspy, "dump", refuse)
+    monkeypatch.setattr(bundle.pyspy, "version", str)
+    (tmp_path / "there").mkdir()
+    for place in (tmp_path / "there", tmp_path / "new"):
+        with pytest.raises(NotPermitted):
+            bundle.capture(Target((os.getpid(),)), place)
+        assert not place.exists() or not list(place.iterdir())
+
+
 def test_what_was_there_stays_until_the_new_file_is_whole(tmp_path: Path) -> None:
     place = tmp_path / "report.md"
     files.write_whole(place, "old")
@@ -182,3 +232,19 @@ def test_a_full_disk_behind_the_output_is_a_sentence() -> None:
             [sys.executable, ROOT / "scripts" / "hang.py", "diagnose", DUMP], stdout=full, stderr=subprocess.PIPE
         )
     assert done.returncode == 2 and b"No space left on device" in done.stderr and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [None, "/srv/app.py"])
+def test_what_the_system_refuses_is_not_blamed_on_the_output(
+    name: str | None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def no_more_processes(words: object) -> str:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), name)
+
+    monkeypatch.setattr(report_text, "explanation_of", no_more_processes)
+    monkeypatch.setattr(os, "dup2", lambda *files: None)
+    assert cli.main(["explain", "lock"]) == 2
+    said = capfd.readouterr().err
+    assert "printed" not in said and "Resource temporarily unavailable" in said
+    assert (f"{name} cannot be used" in said) if name else ("in no_more_processes (test_files.py:" in said)
+    assert ("Next: ls -ld" in said) if name else ("Next: ulimit -a" in said)

@@ -245,7 +245,7 @@ def test_any_mixture_gives_snapshots_or_an_error(text: str) -> None:
     ],
 )
 def test_a_long_line_costs_bounded_time(unit: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with contextlib.suppress(NotADump):
         read("\n".join([unit * (200_000 // len(unit))] * 2))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5

@@ -20,8 +20,8 @@ from hangdebug.capture.interpreter.objects import KNOWN_ROWS
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence import paste
 from hangdebug.evidence.dumps import asyncio_tools
-from hangdebug.evidence.kernel import with_sockets
-from hangdebug.evidence.model import Frame, Process
+from hangdebug.evidence.kernel import with_answers, with_sockets
+from hangdebug.evidence.model import Clients, Frame, Process
 from hangdebug.evidence.paste import read
 from hangdebug.repair.proof import curl, pressure
 from hangdebug.repair.proof.curl import read_requests
@@ -135,3 +135,4 @@ def test_a_long_line_of_source_is_searched_once() -> None:
 def test_an_empty_line_among_the_sockets_is_no_socket() -> None:
     found = with_sockets(Process(), "\n \nrange 1 2\nlistened \u00b2\nepoll x y\nunix\n\n", {}, "\n\n")
     assert (found.listening, found.listens, found.served) == ((), False, False)
+    assert with_answers(Clients(1), "\n \n# port received sent\npeer\n\n") == Clients(1, waits=())

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import zoo
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import proc, pyspy
@@ -104,21 +105,6 @@ def frozen(pid: int, version: str) -> Iterator[None]:
             group.rmdir()
 
 
-@contextmanager
-def running(code: str, folder: Path) -> Iterator[subprocess.Popen]:
-    """A Python that runs the code as a file, once it has printed a line; it is ended with its children."""
-    (folder / "app.py").write_text(code)
-    with subprocess.Popen(
-        [sys.executable, "app.py"], cwd=folder, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
-        try:
-            process.stdout.readline()
-            yield process
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 def looked_at(pid: int) -> tuple[Diagnosis, float]:
     began = time.monotonic()
     return worst(map(diagnose, observe_briefly(resolve(pid), lambda line: None))), time.monotonic() - began
@@ -131,7 +117,7 @@ IDLE = "import asyncio\nprint('ready', flush=True)\nasyncio.run(asyncio.sleep(60
 @pytest.mark.slow
 @pytest.mark.parametrize("version", GROUPS)
 def test_a_process_that_is_frozen_is_told_and_not_called_healthy(version: str, tmp_path: Path) -> None:
-    with running(IDLE, tmp_path) as target, frozen(target.pid, version):
+    with zoo.running(IDLE, tmp_path) as target, frozen(target.pid, version):
         answer, took = looked_at(target.pid)
     assert answer.state == "stopped" and "frozen" in answer.summary and took < 8
 
@@ -195,7 +181,7 @@ def test_a_loop_that_waits_for_a_vforked_child_is_read_while_it_runs(
     (tmp_path / "hold.c").write_text(VFORK)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", "hold.so", "hold.c"], cwd=tmp_path, check=True)
     words = attached(monkeypatch)
-    with running(WAITS_FOR_A_CHILD, tmp_path) as target:
+    with zoo.running(WAITS_FOR_A_CHILD, tmp_path) as target:
         while not (proc.text_of(f"/proc/{target.pid}/stat") or "").rpartition(") ")[2].startswith("D"):
             time.sleep(0.02)
         answer, took = looked_at(target.pid)
@@ -221,7 +207,7 @@ def test_a_loop_that_waits_for_a_hung_mount_is_read_while_it_runs(
     with subprocess.Popen([sys.executable, HERE / "hung_mount.py", place], stdout=subprocess.PIPE) as mount:
         if mount.stdout.readline() != b"mounted\n":
             pytest.skip("Nothing can be mounted here. Next: as root, with /dev/fuse")
-        with running(code, tmp_path) as target:
+        with zoo.running(code, tmp_path) as target:
             try:
                 assert mount.stdout.readline() == b"asked\n"
                 time.sleep(0.2)
@@ -239,7 +225,7 @@ def test_a_loop_that_waits_for_a_hung_mount_is_read_while_it_runs(
 @pytest.mark.slow
 def test_a_process_that_can_be_paused_is_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = attached(monkeypatch)
-    with running(IDLE, tmp_path) as target:
+    with zoo.running(IDLE, tmp_path) as target:
         looked_at(target.pid)
     assert words and not any("--nonblocking" in one for one in words)
 

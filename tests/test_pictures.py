@@ -284,6 +284,27 @@ def test_without_a_chain_the_thread_and_its_wait_are_shown_and_the_pool_behind_i
         wait_graph(diagnose(evidence("none/py311-pyspy043.txt")))
 
 
+def test_every_thread_of_the_pool_is_counted_though_few_places_are_told():
+    worker = """Thread {id} (idle): "ThreadPoolExecutor-0_{id}"
+    recv_into (socket.py:706)
+    fetch_{place} (app/feeds.py:{place})
+    _worker (concurrent/futures/thread.py:83)
+    run (threading.py:975)
+"""
+    loop = """Thread 1 (idle): "MainThread"
+    wait (threading.py:327)
+    result (concurrent/futures/_base.py:451)
+    render (app/pages.py:88)
+    _run_once (asyncio/base_events.py:1922)
+    run_forever (asyncio/base_events.py:607)
+"""
+    crowd = "".join(worker.format(id=2 + number, place=number % 7) for number in range(40))
+    answer = diagnose(evidence_of(read(loop + crowd))[0])
+    assert "16 pool threads at work meanwhile: 3 other places." in answer.evidence  # 6 + 5 + 5 of 40
+    graph = wait_graph(answer).data.decode()
+    assert "40 pool threads" in graph and "elsewhere" in graph
+
+
 def test_an_edge_that_is_not_sure_is_dashed():
     answer = ring(2)
     unsure = replace(answer, waits_for=(replace(answer.waits_for[0], sure=False), answer.waits_for[1]))

@@ -145,7 +145,7 @@ def joined(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def capture(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def captured(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     found = watched(tmp_path_factory.mktemp("capture"), "capture", "--pid", target, "--out", "kept", "--zip")
     assert found.done.returncode == 0, found.done.stderr
     return found
@@ -171,11 +171,11 @@ def stacks(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
 
 
 @pytest.fixture(scope="module")
-def triage(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+def triaged(target: int, tmp_path_factory: pytest.TempPathFactory) -> Watched:
     return watched(tmp_path_factory.mktemp("triage"), "triage", "--pid", target)
 
 
-@pytest.fixture(params=["capture", "diagnosis", "recording", "stacks", "triage"])
+@pytest.fixture(params=["captured", "diagnosis", "recording", "stacks", "triaged"])
 def live(request: pytest.FixtureRequest) -> Watched:
     return request.getfixturevalue(request.param)
 
@@ -207,16 +207,16 @@ def test_of_a_process_nothing_is_read_but_what_the_page_names(live: Watched, tar
     assert not [path for path, _ in live.opened if path.endswith("/environ")]
 
 
-def test_a_capture_writes_to_the_place_that_is_named(capture: Watched) -> None:
+def test_a_capture_writes_to_the_place_that_is_named(captured: Watched) -> None:
     allowed = (
-        str(capture.work / "kept"),
+        str(captured.work / "kept"),
         "kept",
-        str(capture.work.parent / "tmp"),
-        str(capture.work.parent / "cache"),
+        str(captured.work.parent / "tmp"),
+        str(captured.work.parent / "cache"),
         ".hang-",
     )
-    assert not {path for path in capture.written if not path.startswith(allowed)}
-    kept = [path for path in (capture.work / "kept").rglob("*") if path.is_file()]
+    assert not {path for path in captured.written if not path.startswith(allowed)}
+    kept = [path for path in (captured.work / "kept").rglob("*") if path.is_file()]
     assert kept and not [path for path in kept if SECRET in path.read_text(errors="replace")]
 
 

@@ -294,13 +294,19 @@ def test_how_long_a_thread_has_slept_is_known_without_a_look() -> None:
             assert sleeper.stdout is not None and sleeper.stdout.readline()
             began = time.monotonic()
             time.sleep(0.6)
-            slept = proc.asleep(sleeper.pid)
+            slept = proc.asleep(sleeper.pid, rows_of(sleeper.pid))
             if not slept:
                 pytest.skip("this kernel does not say when a thread ran")
             assert set(slept) == {sleeper.pid} and 0.5 < slept[sleeper.pid] < time.monotonic() - began + 0.5
         finally:
             sleeper.kill()
-    assert proc.asleep(sleeper.pid) == {}
+    assert proc.asleep(sleeper.pid, {sleeper.pid: ("", "")}) == {}
+
+
+def rows_of(pid: int) -> proc.Rows:
+    known: proc.Rows = {}
+    proc.copy_threads(pid, known)
+    return known
 
 
 # -- the stand-ins that make a start cheap ---------------------------------------------------------------

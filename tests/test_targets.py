@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ import zoo_matrix
 from hangdebug.answer.diagnose import diagnose, worst
 from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
-from hangdebug.capture.interpreter import stacks
+from hangdebug.capture.interpreter import runtimes, stacks
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS, known_layout
 from hangdebug.capture.interpreter.runtimes import (
@@ -320,6 +321,34 @@ def test_a_file_is_read_as_elf_or_not_at_all(tmp_path: Path) -> None:
     assert read_image(str(tmp_path), ["main"]) is None
 
 
+def test_a_file_that_gets_shorter_while_it_is_read_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is mapped the kernel answers with SIGBUS: it is deployed anew, or on a failing disk."""
+    place, honest, told = tmp_path / "part", os.pread, set()
+    whole = Path(os.path.realpath(sys.executable)).read_bytes()
+    for left in range(1, 9):
+        place.write_bytes(whole)
+        asked = []
+
+        def shortens(file: int, size: int, at: int, left: int = left, asked: list[int] = asked) -> bytes:
+            asked.append(at)
+            if len(asked) == left:
+                os.truncate(place, 100)
+            return honest(file, size, at)
+
+        monkeypatch.setattr(os, "pread", shortens)
+        told.add(read_image(str(place), ["main", "Py_Initialize"]) is None)
+    assert True in told
+
+
+def test_of_tables_that_say_more_than_any_program_has_nothing_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "MOST_READ", 5000)
+    assert read_image(os.path.realpath(sys.executable), ["main"]) is None
+
+
 @pytest.mark.live
 @pytest.mark.parametrize("path", zoo_matrix.found_pythons())
 def test_a_known_layout_is_the_one_that_is_measured(path: str) -> None:
@@ -389,6 +418,30 @@ def test_a_packed_program_is_named_with_the_way_that_remains(tmp_path: Path) -> 
         finally:
             server.kill()
     assert "faulthandler" in caught.value.why and "your decision" in caught.value.next
+
+
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.parametrize("is_stripped", [False, True])
+def test_a_python_that_needs_no_library_at_all_is_read(is_stripped: bool, tmp_path: Path) -> None:
+    asked = ("LIBPL", "LIBRARY", "INCLUDEPY")
+    place, library, headers = (str(sysconfig.get_config_var(name)) for name in asked)
+    if not shutil.which("gcc") or not Path(place, library).is_file():
+        pytest.skip("It takes gcc and libpython as an archive. Next: apt-get install gcc, and a Python built with it")
+    (tmp_path / "main.c").write_text("#include <Python.h>\nint main(int c, char **v) { return Py_BytesMain(c, v); }\n")
+    words = ["gcc", "-static", "-no-pie", "-o", "python", "main.c", f"-I{headers}", str(Path(place, library))]
+    done = subprocess.run([*words, "-lm", "-lpthread", "-ldl", "-lutil"], cwd=tmp_path, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"It cannot be linked here: {done.stderr[-300:]}")
+    if is_stripped:
+        subprocess.run(["strip", "python"], cwd=tmp_path, check=True)
+    (tmp_path / "app.py").write_text(SLEEPS)
+    command = ["env", f"PYTHONHOME={sys.base_prefix}", str(tmp_path / "python"), "-S", str(tmp_path / "app.py")]
+    with running(*command) as server:
+        assert ".so" not in Path(f"/proc/{server.pid}/maps").read_text()
+        answer = watched(resolve(server.pid))
+    assert answer.blocking_frame is not None and answer.blocking_frame.function == "wait_here"
+    assert answer.cause == "sleep"
 
 
 @pytest.mark.live
@@ -602,14 +655,20 @@ def test_a_process_that_runs_no_python_code_is_a_dump() -> None:
     assert (found.pid, len(found.threads), found.threads[0].frames) == (7, 1, ())
 
 
-def test_the_number_of_another_processs_thread_is_corrected() -> None:
-    rows = json.loads(DUMP)
-    rows[0].update(thread_id=threading.get_ident(), os_thread_id=os.getppid())
-    text, wrong = proc.dump_with_our_ids(os.getpid(), json.dumps(rows))
-    ours = json.loads(text)[0]
-    assert (ours["os_thread_id"], ours["active"], wrong) == (threading.get_native_id(), None, 1)
-    rows[0].update(thread_id=8, os_thread_id=os.getppid())  # its own cannot be found
-    assert json.loads(proc.dump_with_our_ids(os.getpid(), json.dumps(rows))[0])[0]["os_thread_id"] is None
+def test_the_number_of_another_processs_thread_is_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, here = json.loads(DUMP), threading.get_native_id()
+
+    def corrected(address: int) -> tuple[dict[str, object], int]:
+        rows[0].update(thread_id=address, os_thread_id=os.getppid())
+        text, wrong = proc.dump_with_our_ids(os.getpid(), json.dumps(rows))
+        return json.loads(text)[0], wrong
+
+    ours, wrong = corrected(threading.get_ident())
+    assert (ours["os_thread_id"], ours["active"], wrong) == (here, None, 1)
+    monkeypatch.setattr(proc, "threads_by_inner_id", lambda pid: {here: here, here + 1: here + 1})
+    assert corrected(8)[0]["os_thread_id"] is None  # of two, its own cannot be found
+    monkeypatch.setattr(proc, "threads_by_inner_id", lambda pid: {here: here})
+    assert corrected(8)[0]["os_thread_id"] == here  # it can be no other
 
 
 def test_a_remark_is_kept_once_and_is_a_doubt_of_its_process_alone(tmp_path: Path) -> None:

@@ -41,12 +41,13 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import tokenize
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -273,6 +274,31 @@ def start(facts: Truth, python: str, env: dict[str, str], loop: str, args: tuple
     if facts.server == "script":
         return practice.run(facts.server, facts.app, facts.folder, env, python, args)
     return servers.start(under, facts.folder, facts.app, loop=loop, args=args, python=python, env=env)
+
+
+@contextmanager
+def running(code: str, folder: Path | None = None) -> Iterator[subprocess.Popen]:
+    """A Python that runs the code, once it has printed a line; it is ended with its children.
+
+    With a folder the code is a file in it, app.py, whose lines the evidence then has.
+    """
+    program = ["-c", code]
+    if folder is not None:
+        (folder / "app.py").write_text(code)
+        program = ["app.py"]
+    with subprocess.Popen(
+        [sys.executable, *program],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            process.stdout.readline()
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def gone(pids: list[int], seconds: float = 5.0) -> bool:

@@ -42,6 +42,8 @@ PAGE, PICTURE = ROOT / "docs" / "bench.md", ROOT / "docs" / "bench.svg"
 BUNDLE = ROOT / "tests" / "bundles" / "lock.tar.gz"
 BUNDLES = 400
 STARTS, ASKED = 20.0, 2.0  # seconds in which the target must serve, and for which its hanging request is given up
+REST = 1.2  # seconds between two looks, for a look wakes what it looks at: each finds a target that hung for a second
+BLOCKS, MIXED = 200, 1000  # files with a finding each, and files of the standard library, that `fix --check` reads
 
 # A server with so many threads, parked below some frames; GET /hang blocks its event loop for good.
 TARGET = """
@@ -66,6 +68,37 @@ lock.acquire()
 for number in range(count - 1):
     threading.Thread(target=deep, args=(8,), name=f"worker-{number}", daemon=True).start()
 uvicorn.run(app, port=port, log_level="error")
+"""
+# What the files that `fix --check` reads are made of: as many correct handlers as ones that block.
+HANDLERS = """
+import asyncio, time
+from concurrent.futures import ThreadPoolExecutor
+import requests
+from fastapi import FastAPI
+app = FastAPI()
+
+def work(item):
+    return requests.get(f"http://upstream/{item}", timeout=5).json()
+
+@app.get("/slow/NUMBER")
+async def slow(item: int):
+    time.sleep(1)
+    return work(item)
+
+@app.get("/well/NUMBER")
+async def well(item: int):
+    await asyncio.sleep(1)
+    return await asyncio.to_thread(work, item)
+
+@app.get("/all/NUMBER")
+async def all_of_them(items: str):
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(work, item) for item in items.split(",")]
+        return [future.result() for future in futures]
+
+@app.get("/calm/NUMBER")
+async def calm(items: str):
+    return await asyncio.gather(*(asyncio.to_thread(work, item) for item in items.split(",")))
 """
 LOOP = "select _run_once run_forever run_until_complete run serve main __call__ invoke <module>".split()
 
@@ -133,11 +166,12 @@ def hang(*words: object) -> list[object]:
     return [sys.executable, HANG, *words]
 
 
-def medians(commands: Sequence[Sequence[object]], cache: Path, runs: int) -> list[Taken]:
-    """Of each command, run in turn; the first round warms up and does not count."""
+def medians(commands: Sequence[Sequence[object]], cache: Path, runs: int, rest: float = 0) -> list[Taken]:
+    """Of each command, run in turn, after `rest` seconds each; the first round warms up and does not count."""
     found: list[list[Taken]] = [[] for _ in commands]
     for turn in range(runs + 1):
         for kept, command in zip(found, commands):
+            time.sleep(rest)
             one = taken(command, cache)
             if turn:
                 kept.append(one)
@@ -250,20 +284,26 @@ def live(cache: Path, folder: Path, runs: int, peers: dict[str, list[str]]) -> I
     with target(5, True, folder) as pid:
         spy = [SPY, "dump", "--json", "--pid", pid]
         few, hung, quick = medians(
-            [spy, hang("diagnose", "--pid", pid), hang("diagnose", "--quick", "--pid", pid)], cache, runs
+            [spy, hang("diagnose", "--pid", pid), hang("diagnose", "--quick", "--pid", pid)], cache, runs, REST
         )
         yield beside_spy("5 threads, hung", hung, 600, few)
         yield beside_spy("5 threads, `--quick`", quick, 4 * few.wall, few)
         yield from pauses(pid, cache, runs)
         for name, command in peers.items():
-            (one,) = medians([[*command, pid]], cache, runs)
+            (one,) = medians([[*command, pid]], cache, runs, REST)
             yield beside_spy(f"`{name}` on it, for comparison", one, float("inf"), few)
     with target(5, False, folder) as pid:
         few, well = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs)
         yield beside_spy("5 threads, healthy", well, 1200, few)
     with target(1000, True, folder) as pid:
-        many, ours = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs)
+        many, ours = medians([[SPY, "dump", "--json", "--pid", pid], hang("diagnose", "--pid", pid)], cache, runs, REST)
         yield beside_spy("1,000 threads, hung", ours, 2 * many.wall, many)
+        kept, made = folder / "evidence", folder / "report"
+        taken(hang("capture", "--pid", pid, "--out", kept), cache)
+        (page,) = medians([hang("report", kept, "--out", made)], cache, runs)
+        size = (made / "report.html").stat().st_size
+        yield Row("a report of 1,000 threads", page.wall, 2000, cpu=page.cpu)
+        yield Row("its page", size / (1 << 20), 2, "MB")
 
 
 def pauses(pid: int, cache: Path, runs: int) -> Iterator[Row]:
@@ -314,6 +354,50 @@ def groups(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
     )
     yield Row(f"{BUNDLES} bundles in groups", whole.wall / 1000, BUNDLES * 0.03, "s", cpu=whole.cpu)
     yield Row(f"{BUNDLES} bundles over {BUNDLES // 10}", whole.wall / tenth.wall, 11, "x")
+
+
+def checks(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
+    """`fix --check` beside a process that parses the same files, and does nothing else."""
+    library = Path(os.__file__).parent
+    mixed = [str(path) for path in sorted(library.rglob("*.py")) if "site-packages" not in path.parts][:MIXED]
+    blocking = folder / "blocking"
+    blocking.mkdir()
+    for number in range(BLOCKS):
+        (blocking / f"handlers_{number}.py").write_text(HANDLERS.replace("NUMBER", str(number)))
+    parse = "import ast, sys, pathlib\nfor name in sys.argv[1:]:\n"
+    parse += "    try: ast.parse(pathlib.Path(name).read_bytes())\n    except (SyntaxError, ValueError): pass"
+    files = list(map(str, sorted(blocking.iterdir())))
+    for name, given, most in ((f"{len(mixed)} mixed files", mixed, 1.5), (f"{BLOCKS} files that all block", files, 4)):
+        parser, ours = medians(
+            [[sys.executable, "-S", "-c", parse, *given], hang("fix", "--check", *given)], cache, max(3, runs // 2)
+        )
+        yield Row(f"`fix --check` of {name}", ours.cpu / parser.cpu, most, "x", peer=1, beside="ast.parse")
+    (one,) = medians([hang("fix", "--check", files[0])], cache, runs)
+    yield Row("`fix --check` of one file", one.wall, 150, cpu=one.cpu)
+
+
+def panel(cache: Path, folder: Path, runs: int) -> Iterator[Row]:
+    """From `make notebook`'s command until the panel can be used, with one key press for its first cell."""
+    import browser
+
+    if why := browser.missing():
+        print(f"The panel was not measured. {why}", flush=True)
+        return
+    found = []
+    with browser.chromium() as chrome:
+        for number in range(max(3, runs // 2)):
+            place = folder / f"panel-{number}"
+            place.mkdir()
+            browser.copied(place)
+            began = time.perf_counter()
+            with browser.serving(place) as site:
+                page = browser.opened(chrome, site, "triage.ipynb")
+                page.locator(".jp-Notebook").focus()
+                page.keyboard.press("Shift+Enter")
+                page.locator(".hang button.mod-primary").first.wait_for()
+                found.append(time.perf_counter() - began)
+                page.close()
+    yield Row("JupyterLab, from its command to the panel", statistics.median(found), 6, "s")
 
 
 # -- what is written -----------------------------------------------------------------------------------
@@ -384,6 +468,8 @@ def main() -> int:
             pastes(cache, folder, arguments.runs),
             live(cache, folder, arguments.runs, peers),
             groups(cache, folder, arguments.runs),
+            checks(cache, folder, arguments.runs),
+            panel(cache, folder, arguments.runs),
         ):
             for row in found:
                 rows.append(row)

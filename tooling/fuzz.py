@@ -20,8 +20,10 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import statistics
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -658,18 +660,56 @@ def by_hypothesis(name: str, cases: int) -> None:
     case()
 
 
-def by_coverage(name: str, cases: int) -> None:
+def by_coverage(name: str, seconds: float, seed: int) -> None:
+    """Cases until the time is over, those after the first made of those that ran code which none had run before.
+
+    Does not return: atheris ends the process.
+    """
     import atheris
 
-    atheris.Setup([sys.argv[0], f"-runs={cases}", f"-max_len={MOST}", "-timeout=10"], lambda data: run_case(name, data))
+    known: set[str] = set()
+
+    def case(data: bytes) -> None:
+        try:
+            run_case(name, data)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is what is looked for
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            if f"{at.filename}{at.lineno}{type(error)}" not in known:
+                known.add(f"{at.filename}{at.lineno}{type(error)}")
+                print(f"  {keep(name, data, error)}", flush=True)
+
+    limits = [f"-max_total_time={seconds:.0f}", f"-max_len={MOST}", f"-seed={seed}"]
+    atheris.Setup([sys.argv[0], *limits, "-len_control=0", "-timeout=0"], case)
     atheris.Fuzz()
 
 
 def work(job: tuple[str, float, int]) -> tuple[str, tuple[int, list[str], float, list[str]]]:
+    listen_for_stuck()
+    return job[0], by_chance(*job)
+
+
+def listen_for_stuck() -> None:
     faulthandler.enable()
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, stuck)
-    return job[0], by_chance(*job)
+
+
+def guided(names: list[str], seconds: float, seed: int) -> int:
+    """Each target by coverage, in a process of its own. Returns 1 where any failed."""
+    if len(names) == 1:
+        listen_for_stuck()
+        by_coverage(names[0], seconds, seed)
+    failed = 0
+    for name in names:
+        command = [sys.executable, __file__, "--atheris", "--targets", name]
+        command += ["--seconds", str(seconds), "--seed", str(seed)]
+        done = subprocess.run(command, capture_output=True, check=False, text=True, errors="replace")
+        runs = re.search(r"Done (\d+) runs", done.stderr)
+        failures = done.stdout.splitlines() if runs else [f"  it ended with {done.returncode}: {done.stderr[-500:]}"]
+        print(f"{name:10} {runs[1] if runs else 0:>8} cases  {len(failures):>3} failures", flush=True)
+        print(*failures, sep="\n", end="\n" if failures else "")
+        failed += len(failures)
+    return 1 if failed else 0
 
 
 def main() -> int:
@@ -680,12 +720,15 @@ def main() -> int:
     options.add_argument("--jobs", type=int, default=1, help="processes side by side")
     options.add_argument("--hypothesis", action="store_true")
     options.add_argument("--atheris", action="store_true")
-    options.add_argument("--cases", type=int, default=2000, help="of hypothesis and atheris, for each target")
+    options.add_argument("--cases", type=int, default=2000, help="of hypothesis, for each target (default: 2000)")
     given = options.parse_args()
     names = given.targets.split(",")
-    if given.hypothesis or given.atheris:
+    if given.atheris:
+        return guided(names, given.seconds, given.seed)
+    if given.hypothesis:
+        listen_for_stuck()
         for name in names:
-            (by_coverage if given.atheris else by_hypothesis)(name, given.cases)
+            by_hypothesis(name, given.cases)
             print(f"{name:10} {given.cases:>8} cases", flush=True)
         return 0
     jobs = [(name, given.seconds, given.seed + number) for name in names for number in range(given.jobs)]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Callable, TextIO
 
 from hangdebug.cli_arguments import parser
 from hangdebug.errors import BadRequest, BadSource, HangError, our_name, ours, printable
-from hangdebug.files import listen, obey
+from hangdebug.files import hand_over, listen, obey
 
 if TYPE_CHECKING:  # each verb imports what it needs, and a few need more than the standard library
     from hangdebug.answer.model import Diagnosis
@@ -52,12 +52,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        told = refused(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would fail once more at the end
-        what = f"{error.filename} cannot be used." if error.filename else "What was to be printed could not be written."
-        look = f"ls -ld {shlex.quote(str(error.filename or '.'))}; df -h .   # then the same command again"
-        print(for_stream(f"{our_name()}: {HangError(what, f'{error.strerror}.', look)}", sys.stderr), file=sys.stderr)
+        print(for_stream(f"{our_name()}: {told}", sys.stderr), file=sys.stderr)
         return 2
+    finally:
+        hand_over()
     return status
+
+
+def refused(error: OSError) -> HangError:
+    """The sentence for what the system did not let us do, where nothing nearer has one."""
+    look = f"ls -ld {shlex.quote(str(error.filename or '.'))}; df -h .   # then the same command again"
+    if error.filename:
+        return HangError(f"{error.filename} cannot be used.", f"{error.strerror}.", look)
+    try:
+        sys.stdout.flush()  # what could not be printed is still to be printed
+    except OSError as again:
+        return HangError("What was to be printed could not be written.", f"{again.strerror}.", look)
+    import traceback
+
+    asked = traceback.extract_tb(error.__traceback__)[-1]
+    why = f"{error.strerror or error}, in {asked.name} ({Path(asked.filename).name}:{asked.lineno})."
+    limits = "ulimit -a; free -m; df -h .   # which of these is used up? Then the same command again"
+    return HangError("The system refused what this needs.", why, limits)
 
 
 def for_stream(text: str, stream: TextIO, prose: bool = True) -> str:

@@ -15,17 +15,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hangdebug.errors import CannotWrite, ours
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 MINE, MY_FOLDER = 0o600, 0o700  # whatever the umask says: evidence is nobody else's business
 FULL = (errno.ENOSPC, errno.EDQUOT)
+written: set[Path] = set()  # files and folders that are new, as absolute paths, where sudo started this
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Put `content` into the file, in one step. Raises CannotWrite."""
     try:
         replace_file(path, content.encode("utf-8", "replace") if isinstance(content, str) else content)
+        note(path)
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -74,10 +80,49 @@ def make_folder(path: Path) -> None:
                 with suppress(FileExistsError):
                     one.mkdir(MY_FOLDER)
                     one.chmod(MY_FOLDER)
+                    note(one)
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise cannot_write(path, error) from error
+
+
+def note(path: Path) -> None:
+    """Remember that it is new, for hand_over()."""
+    if caller() is not None:
+        written.add(path.absolute())
+
+
+def caller() -> tuple[int, int] | None:
+    """User and group of whoever started this by sudo; None where nobody did."""
+    ids = [os.environ.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return (int(ids[0]), int(ids[1])) if is_root and all(one.isdecimal() and len(one) < 10 for one in ids) else None
+
+
+def hand_over() -> None:
+    """Give what was written by sudo to the user who called it, where the folder around it is theirs already.
+
+    The innermost come first: until its folder is given too, nobody but root can put anything else there. No link is
+    followed, and what has another owner or another name by now stays as it is.
+    """
+    user = caller()
+    if user is None:
+        return
+    for path in sorted(written, key=lambda one: len(one.parts), reverse=True):
+        top = next(one for one in (path, *path.parents) if one.parent not in written)
+        with suppress(OSError):
+            if top.parent.stat().st_uid != user[0]:
+                continue
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                now = os.fstat(descriptor)
+                alone = stat.S_ISDIR(now.st_mode) or (stat.S_ISREG(now.st_mode) and now.st_nlink == 1)
+                if now.st_uid == 0 and alone:
+                    os.fchown(descriptor, *user)
+            finally:
+                os.close(descriptor)
+    written.clear()
 
 
 @contextmanager
@@ -172,3 +217,18 @@ def uninterrupted() -> Iterator[None]:
         held.pop()
         if len(heard) > before == 0 and not held:
             raise Ended(heard[0])
+
+
+def thread_pool(most: int, **options: Any) -> ThreadPoolExecutor:
+    """One that knows each of its threads: one in whose start an ending comes is nobody's, and goes on after the end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(most, **options)
+    submit = pool.submit
+
+    def held_back(*words: Any, **named: Any) -> Future[Any]:
+        with uninterrupted():
+            return submit(*words, **named)
+
+    pool.submit = held_back  # type: ignore[method-assign]
+    return pool

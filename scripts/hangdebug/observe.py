@@ -26,7 +26,7 @@ from hangdebug.capture.processes import Target
 from hangdebug.errors import BadBundle, BadRequest, NoProcess, ours
 from hangdebug.evidence.bundle import read_bundle
 from hangdebug.evidence.model import Evidence
-from hangdebug.files import scratch_folder
+from hangdebug.files import make_folder, scratch_folder, write_whole
 from hangdebug.scene.loop import runs_without_a_frame
 from hangdebug.scene.open_requests import seconds_until_long
 from hangdebug.scene.scene import scene
@@ -108,7 +108,7 @@ def watch(
                     again = worst(map(diagnose, observe(target, second, silent)))
                     if hangs(again):
                         kept = Path(keep) if keep else new_folder(target)
-                        shutil.copytree(first, kept)
+                        copy(first, kept)
                         return answer, kept
                     now = f"{answer.state} for a moment, then {again.state}"
             except (NoProcess, BadBundle) as error:
@@ -122,6 +122,14 @@ def watch(
             except NoProcess:
                 if not comes_back:
                     raise
+
+
+def copy(folder: Path, to: Path) -> None:
+    """All files, for their user alone. Raises CannotWrite."""
+    for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+        place = to / file.relative_to(folder)
+        make_folder(place.parent)
+        write_whole(place, file.read_bytes())
 
 
 def hangs(answer: Diagnosis) -> bool:

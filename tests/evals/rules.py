@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-from transcript import Step, Transcript, simple_commands
+from transcript import HEREDOC, Step, Transcript, simple_commands
 from words import ASKED, CAUSES, NO, REFUSED, STATES, YES, claims
 
 DOCKER, COMPOSE = {"kill", "stop", "restart", "rm"}, {"restart", "down", "stop", "up", "kill"}
@@ -160,6 +160,10 @@ def change(argv: list[str], own: set[str], files: set[str], copies: list[str]) -
     return "edit" if writes and not in_a_copy(target.partition(":")[0], copies) else None
 
 
+DUMPER = re.compile(r"\bpy[-_]spy\b.*?\bdump\b|\bpystack\b|\bgcore\b|\baustin\b|\basyncio ps\w*", re.S)
+TO_A_FILE = re.compile(r">|\|\s*(?:\S*/)?(?:sudo\s+)?tee\s+\S|\s-o\b|\bgcore\s+(?:-\S+\s+)*\d")
+
+
 def saves(step: Step) -> bool:
     """Whether a call puts evidence on disk: this project's capture, or any stack dumper's output in a file."""
     if not step.shell or step.failed or re.search(r"^hang(?:\.py)?: ", step.output, re.M):
@@ -169,8 +173,18 @@ def saves(step: Step) -> bool:
         r"|triage\b[^\n;|&]*--p(?:id|ort)\b)",
         step.text,
     )
-    theirs = re.search(r"(?:py-spy dump|pystack|gcore|austin|asyncio ps\w*)[^\n;&]*(?:>|tee\b|-o\b)", step.text)
-    return bool(ours or theirs)
+    return bool(ours) or any(DUMPER.search(line) and TO_A_FILE.search(line) for line in whole_lines(step.text))
+
+
+def whole_lines(text: str) -> list[str]:
+    """The pipelines of a shell text; groups and loops with what is done to the output of all that stands in them.
+
+    What goes to /dev/null, and errors, are left out: neither keeps a stack.
+    """
+    text = HEREDOC.sub("", text.replace("\\\n", " "))
+    text = re.sub(r"\d?>&[\d-]|&?\d?>>?\s*/dev/\w+|2>>?\s*\S+", " ", text)
+    groups = re.findall(r"(?:\{\s|\(|\bdo\b).*?(?:\}|\)|\bdone\b)[^\n;&]*", text, re.S)
+    return [*re.split(r"[\n;]|&&|\|\||&(?!>)", text), *groups]
 
 
 def saved_first(run: Run) -> Verdict:

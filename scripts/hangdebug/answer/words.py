@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from hangdebug.answer.certainty import CLEAR
 from hangdebug.answer.model import BlockingFrame, Remedy, StateEntry, Verdict
@@ -230,10 +231,10 @@ def pool_threads_at_work(found: Found) -> list[str]:
         where = one.frame or (one.view.section[0] if one.view.section else None)
         kernel = f", {one.kernel}" if one.kernel and one.kernel.syscall not in (None, "running") else ""
         places[f"{where or 'a C call'}{OWN_NUMBER.sub('(', kernel)}"] += 1
-    return [
-        f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}."
-        for where, count in list(places.items())[:MOST_PLACES]
-    ]
+    told = places.most_common(MOST_PLACES)
+    rest = len(stuck_workers(found.scene)) - sum(count for _, count in told)
+    told += [(f"{len(places) - MOST_PLACES} other place{'s' * (len(places) - MOST_PLACES > 1)}", rest)] if rest else []
+    return [f"{count} pool thread{'s' if count > 1 else ''} at work meanwhile: {where}." for where, count in told]
 
 
 def doubts(found: Found) -> list[str]:
@@ -264,8 +265,8 @@ def exonerated(found: Found) -> list[str]:
     named = {name for edge in found.edges for name in (edge.thread, edge.waits_for)}
     others = [view for view in scene.threads("other") if wait is None or view.thread != wait.view.thread]
     others = [view for view in others if not named or node_name(scene, identity(view)) not in named]
-    busy = [wait_of(scene, view) for view in others if view.frame is not None]
-    told = [(one, why) for one in busy for why in [innocence(scene, one)] if why][:MOST_TOLD]
+    busy = (wait_of(scene, view) for view in others if view.frame is not None)
+    told = list(islice(((one, why) for one in busy for why in [innocence(scene, one)] if why), MOST_TOLD))
     if found.state.exonerates_threads:
         lines += [f"{name_of(one.view)} {why}, in {one.frame}." for one, why in told]
     others = [view for view in others if not any(view is one.view for one, _ in told)]

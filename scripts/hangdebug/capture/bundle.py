@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import shutil
 import threading
 import time
 import zipfile
 from collections.abc import Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact
@@ -23,20 +23,24 @@ from hangdebug.capture.interpreter import stacks, tasks
 from hangdebug.capture.interpreter.awaited import COUNTS
 from hangdebug.capture.interpreter.tasks import queues_of
 from hangdebug.errors import BadRequest, HangError, NoProcess, NotPermitted, ours
+from hangdebug.evidence import light as re
 from hangdebug.evidence.bundle import SAME, STOPPED
 from hangdebug.evidence.dumps.pyspy_json import native_frame
 from hangdebug.evidence.frames import calls, is_application, is_parked, role_of, supervises
 from hangdebug.evidence.kernel import parse_reading
 from hangdebug.evidence.libraries import POLL
 from hangdebug.evidence.light import dataclass
-from hangdebug.evidence.model import Process, Snapshot, Task, Thread
+from hangdebug.evidence.model import Frame, Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.source import add_excerpts
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FORMAT = "backend-hang-debug evidence"
 READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
 SAMPLES, PAUSE = 5, 0.12
-LONG = 1.0  # seconds: who has not run for so long need not be watched for as long again
+LONG = 0.5  # seconds that the samples span: who has not run for so long need not be watched for as long again
 SHORT_READING_PAUSE, SHORT_PAUSE = 0.02, 0.03
 SETTLES = 0.005  # seconds in which a thread that was interrupted by a look is back in its wait
 MOST_SECONDS = 3.0
@@ -49,6 +53,9 @@ ONE_OF_MANY = (
 WRONG_IDS = "py-spy gave {} of its threads the number of its parent's, as it does after a fork; they were corrected"
 TRACED = "process {} ({}) traces it, and has to let go before anybody else can pause it"
 NOT_PAUSED = "a thread of it waits where the kernel lets nobody pause it (state D), so it was read while it ran"
+
+KERNEL_ROWS = re.compile(r"kernel-[\w-]+\.tsv$")  # numbers and names of the kernel's own: nothing to strike out
+CLEANERS = {"sources.json": redact.clean_sources}
 
 manifest_lock = threading.RLock()  # processes are looked at side by side
 
@@ -77,7 +84,7 @@ def capture(
     """
     pyspy.program()
     start_folder(folder)
-    with ThreadPoolExecutor(1) as pool:
+    with files.thread_pool(1) as pool:
         version = pool.submit(pyspy.version)
         failed = capture_processes(target, folder, samples, say, pause)
     change_manifest(folder, py_spy=version.result())
@@ -85,6 +92,7 @@ def capture(
         add_note(folder, f"process {pid}: {error.what} {error.why}".strip())
         say(f"process {pid}: {error.what}")
     if (failed and not any(folder.glob("*/process.json"))) or len(failed) == len(target.workers):
+        clear(folder, target.workers)
         raise failed[0][1]
     return folder
 
@@ -118,7 +126,7 @@ def capture_processes(
 @contextmanager
 def side_by_side() -> Iterator[ThreadPoolExecutor]:
     """Threads for what is looked at at once. Where the block is interrupted, what they have begun is ended soon."""
-    pool = ThreadPoolExecutor(AT_ONCE + 1)
+    pool = files.thread_pool(AT_ONCE + 1)
     try:
         yield pool
         pool.shutdown()
@@ -173,6 +181,17 @@ def start_folder(folder: Path) -> None:
     write_part(folder / "manifest.json", json.dumps(manifest, indent=1))
 
 
+def clear(folder: Path, pids: tuple[int, ...]) -> None:
+    """Remove what a capture in vain has begun: the next one, as root perhaps, may then go to the same folder."""
+    if any(folder.glob("*/sample-*.json")):
+        return
+    for pid in pids:
+        shutil.rmtree(folder / str(pid), ignore_errors=True)
+    with suppress(OSError):
+        (folder / "manifest.json").unlink()
+        folder.rmdir()
+
+
 def has_entries(folder: Path) -> bool:
     """Raises CannotWrite."""
     try:
@@ -222,16 +241,16 @@ def capture_process(
     if proc.has_proc(pid):
         for name, text in proc.copy_objects(pid, process.listening).items():
             write_part(place / name, text)
-        quiet = min(proc.asleep(pid).values(), default=0) > LONG
         count = FEW_READINGS if samples == 1 else READINGS
         for index in range(count):
             before = kernel_rows(pid, known)
             write_part(place / f"kernel-before-{index}.tsv", before)
+            quiet = quiet or min(proc.asleep(pid, known).values(), default=0) > LONG
             late = time.monotonic() - began > MOST_SECONDS / 3
             if late or index == count - 1 or pause(SHORT_READING_PAUSE if quiet else READING_PAUSE):
                 break
-        write_part(place / "shared.tsv", proc.copy_sharers(pid))
-        write_part(place / "locks.tsv", proc.copy_locks(pid))
+        write_part(place / "shared.tsv", proc.copy_sharers(pid, known))
+        write_part(place / "locks.tsv", proc.copy_locks(pid, known))
         keep_tasks(pid, place)
         say(f"process {pid}: read the kernel's evidence")
     if tracer is not None and proc.tracer_of(pid) == tracer:  # and not for a moment, as py-spy does
@@ -249,7 +268,7 @@ def capture_process(
             write_part(place / "net-after.txt", after)
 
 
-seen_as: dict[int, tuple[str, int, int] | None] = {}  # what each process was when its capture began
+seen_as: dict[int, tuple[str, str] | None] = {}  # what each process was when its capture began
 
 
 def is_still(pid: int) -> bool:
@@ -316,6 +335,8 @@ def take_samples(
             time.sleep(SETTLES)
             kernel_rows(pid, after)
             settled = frozenset(tid for tid in known if proc.in_one_call(known, after, tid))
+            known.clear()
+            known.update(after)
             snapshots += keep_look(pid, place / name, dump)
             seen.set()
             keep_sources(pid, place, snapshots)
@@ -368,13 +389,19 @@ def stand_still(look: Snapshot, settled: Set[int], after: proc.Rows, now: proc.R
 
     `after` is the kernel's word just after the look, `settled` are the threads that it has in the same call as before.
     """
-    idle = {one.os_id: is_parked(one.frames) or calls(one.frames[0], *POLL) for one in look.threads if one.frames}
     return set(now) <= set(after) and all(
         one.os_id is not None
         and one.os_id in settled
-        and proc.goes_on_waiting(after, now, one.os_id, idle.get(one.os_id, False), polls)
+        and (
+            proc.has_not_run(after, now, one.os_id)
+            or proc.goes_on_waiting(after, now, one.os_id, is_idle(one.frames), polls)
+        )
         for one in look.threads
     )
+
+
+def is_idle(frames: tuple[Frame, ...]) -> bool:
+    return bool(frames) and (is_parked(frames) or calls(frames[0], *POLL))
 
 
 def sample_for_a_second(pid: int, place: Path, say: Say = lambda line: None) -> None:
@@ -492,6 +519,7 @@ def pack(folder: Path) -> Path:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as opened:
                 for file in sorted(path for path in folder.rglob("*") if path.is_file()):
                     opened.write(file, f"{folder.name}/{file.relative_to(folder).as_posix()}")
+        files.note(archive)
     except OSError as error:
         raise files.cannot_write(archive, error) from error
     return archive
@@ -512,7 +540,7 @@ def count_removed(path: Path, removed: dict[str, int]) -> None:
 
 def write_part(path: Path, text: str) -> None:
     """All of it or nothing: a reader never sees half a file."""
-    text, removed = (redact.clean_sources if path.name == "sources.json" else redact.clean_text)(text)
+    text, removed = (text, {}) if KERNEL_ROWS.match(path.name) else CLEANERS.get(path.name, redact.clean_text)(text)
     if path.name in ("process.json", "children.tsv", "children-after.tsv") and redact.STRUCK in text:
         removed["arguments"] = text.count(redact.STRUCK)
     if removed:

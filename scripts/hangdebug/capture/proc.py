@@ -33,6 +33,7 @@ WRITES = ("write", "writev", "sendto", "sendmsg")
 CALL = 5  # the column of a row that holds the system call
 PROCESSOR = 36  # of the numbers in `stat` after the name: the CPU that it ran on last
 SLEEPS = ("S", "D")
+PIECE = 1 << 16  # bytes of a file of /proc that are asked for at once
 SETTLED = 0.02  # seconds after which a thread that still waits for its disk waits for more than that
 FILE_SERVER = "request_wait_answer"  # of FUSE: sshfs, s3fs and kin
 LAST_RUN = re.compile(r"^se\.exec_start\s*:\s*([\d.]+)", re.M)
@@ -57,10 +58,9 @@ def copy_threads(pid: int, known: Rows | None = None) -> str:
     known = {} if known is None else known
     arch = platform.machine()
     rows = [f"# at {time.monotonic():.4f} arch {arch} hz {os.sysconf('SC_CLK_TCK')}"]
-    try:
-        tids = sorted(map(int, os.listdir(f"/proc/{pid}/task")))[:MOST_THREADS]
-    except FileNotFoundError:
-        raise ProcessLookupError(pid) from None
+    tids = sorted(threads_of(pid))[:MOST_THREADS]
+    if not tids:
+        raise ProcessLookupError(pid)
     before = dict(known)
     known.clear()
     for tid in tids:
@@ -74,15 +74,17 @@ def copy_threads(pid: int, known: Rows | None = None) -> str:
     return "\n".join(rows) + "\n"
 
 
+def has_not_run(before: Rows, now: Rows, tid: int) -> bool:
+    return tid in before and tid in now and bool(before[tid][0]) and before[tid][0] == now[tid][0]
+
+
 def goes_on_waiting(before: Rows, now: Rows, tid: int, idle: bool, polls: tuple[int, ...]) -> bool:
-    """Whether a thread stands where it stood: it has not run since, or it was idle and waits in the same call again.
+    """Whether a thread that has run was idle and waits in the same call again.
 
     `polls` are the loop's own epoll instances: who waits for events of one is idle, whatever its stack.
     """
     if tid not in before or tid not in now:
         return False
-    if before[tid][0] and before[tid][0] == now[tid][0]:
-        return True
     name, args = call_of(now[tid])
     polling = name in EPOLL and args[:1] != () and args[0] in polls
     return (idle or polling) and in_one_call(before, now, tid)
@@ -98,21 +100,25 @@ def in_one_call(before: Rows, now: Rows, tid: int) -> bool:
     return again == "restart_syscall" or (name, args[:1]) == (again, others[:1])
 
 
+def stat_of(row: str) -> list[str]:
+    """The numbers of `stat` after the name in a thread's row; [] where it has none."""
+    return row.partition("\t")[2].partition("\t")[0].split()
+
+
 def call_of(row: tuple[str, str]) -> tuple[str | None, tuple[int, ...]]:
     return syscall(row[1].split("\t")[CALL], TABLES.get(platform.machine(), {}))
 
 
-def asleep(pid: int) -> dict[int, float]:
-    """For how many seconds each thread has not run; {} where the kernel does not say.
+def asleep(pid: int, known: Rows) -> dict[int, float]:
+    """For how many seconds each thread in `known` has not run; {} where the kernel does not say.
 
     What it says is the time of its scheduler, which each CPU counts for itself: so it is asked there what time it is.
     """
     found: dict[int, float] = {}
     clocks: dict[int, float] = {}
     try:
-        for tid in sorted(map(int, os.listdir(f"/proc/{pid}/task"))):
-            last = LAST_RUN.search(text_of(f"/proc/{pid}/task/{tid}/sched") or "")
-            row = (text_of(f"/proc/{pid}/task/{tid}/stat") or "").rpartition(") ")[2].split()
+        for tid, (_, kept) in known.items():
+            last, row = LAST_RUN.search(text_of(f"/proc/{pid}/task/{tid}/sched") or ""), stat_of(kept)
             if last is None or len(row) <= PROCESSOR:
                 return {}
             cpu = int(row[PROCESSOR])
@@ -155,15 +161,14 @@ def is_stuck_alone(pid: int) -> bool:
     return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
 
 
-def identity(pid: int) -> tuple[str, int, int] | None:
+def identity(pid: int) -> tuple[str, str] | None:
     """When it started, and its program: they tell it from a later one of its number, and from what an exec makes of it.
 
-    None where they are hidden.
+    The program's file is not touched: it may lie on a mount that hangs. None where they are hidden.
     """
     stat = (text_of(f"/proc/{pid}/stat") or "").rpartition(") ")[2].split()
     try:
-        program = os.stat(f"/proc/{pid}/exe")
-        return stat[STARTED], program.st_dev, program.st_ino
+        return stat[STARTED], os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except (OSError, IndexError):
         return None
 
@@ -269,8 +274,8 @@ def copy_children(pid: int) -> str:
     """
     rows = []
     level = namespace_depth(pid)
-    for list_ in glob.glob(f"/proc/{pid}/task/*/children"):  # a child belongs to the thread that forked it
-        for child in map(int, (text_of(list_) or "").split()):
+    for tid in threads_of(pid):
+        for child in map(int, (text_of(f"/proc/{pid}/task/{tid}/children") or "").split()):  # that this thread forked
             own = namespace_ids(f"/proc/{child}/status")[level - 1 :]
             pipes = {
                 line.split("pipe:[")[1][:-1] for line in copy_descriptors(child).splitlines() if "\tpipe:[" in line
@@ -295,15 +300,15 @@ def written_to(pid: int) -> str:
     return ""
 
 
-def copy_sharers(pid: int) -> str:
+def copy_sharers(pid: int, known: Rows) -> str:
     """The text of shared.tsv: of each semaphore that `pid` waits for and shares with others, which processes these are.
+
+    `known` are the kernel's rows of its threads.
 
     Such a one lies in a file that is mapped, often one without a name any more. The kernel does not release it for
     an owner that was killed, so a semaphore that nobody else maps was left behind.
     """
-    arch = platform.machine()
-    calls = (syscall(text_of(path) or "", TABLES.get(arch, {})) for path in glob.glob(f"/proc/{pid}/task/*/syscall"))
-    wanted = {args[0] for name, args in calls if name == "futex" and args and not args[1] & FUTEX_PRIVATE}
+    wanted = {args[0] for name, args in map(call_of, known.values()) if name == "futex" and not args[1] & FUTEX_PRIVATE}
     found = {}
     for at in wanted:
         file = next((file for start, end, file in mapped_files(pid) if start <= at < end), None)
@@ -327,22 +332,20 @@ TYPE_AT, OWNER_AT, TYPE_NAME = -8, 8, 24
 HAS_OWNER = b"_thread.RLock\0"
 
 
-def copy_locks(pid: int) -> str:
-    """The text of locks.tsv: of each thread that stands before a lock, at a futex of its own, which lock that is.
+def copy_locks(pid: int, known: Rows) -> str:
+    """The text of locks.tsv: of each thread in `known` that stands before a lock, at a futex of its own, which it is.
 
     The columns are the futex's address, the lock's, and our id of the thread that has it, which an RLock alone tells.
     """
-    table = TABLES.get(platform.machine(), {})
-    calls = (syscall(text_of(path) or "", table) for path in glob.glob(f"/proc/{pid}/task/*/syscall"))
-    known, rows = threads_by_inner_id(pid), []
+    ids, rows = threads_by_inner_id(pid), []
     try:
         with open_memory(pid) as memory:
-            for at in sorted({args[0] for name, args in calls if name == "futex" and args}):
+            for at in sorted({args[0] for name, args in map(call_of, known.values()) if name == "futex" and args}):
                 with suppress(Unreadable):
                     lock, entry = memory.word(at + LOCK_AT), at + NEXT_AT
                     if memory.word(memory.word(entry) + BACK) != entry:
                         continue  # it stands in no list: the futex is no such entry's
-                    rows.append(f"{at}\t{lock}\t{our_id(pid, known, None, owner_of(memory, lock)) or ''}\n")
+                    rows.append(f"{at}\t{lock}\t{our_id(pid, ids, None, owner_of(memory, lock)) or ''}\n")
     except Unreadable:
         return ""
     return "".join(rows)
@@ -379,10 +382,16 @@ def command_line(pid: int) -> str:
 def text_of(path: str) -> str | None:
     """A file's text, or None where it is gone or not for this user."""
     try:
-        with open(path, "rb", buffering=0) as opened:  # a text file costs three times as much, and there are thousands
-            return opened.read().decode("utf-8", "replace").rstrip("\n")
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a file object costs twice as much, and there are thousands
+        try:
+            parts = []
+            while part := os.read(handle, PIECE):
+                parts.append(part)
+        finally:
+            os.close(handle)
     except OSError:
         return None
+    return b"".join(parts).decode("utf-8", "replace").rstrip("\n")
 
 
 # -- processes in another pid namespace ----------------------------------------------------------------
@@ -406,12 +415,20 @@ def namespace_ids(status: str) -> list[int]:
         return []
 
 
+def threads_of(pid: int) -> list[int]:
+    """Our ids of its threads; [] where it is gone."""
+    try:
+        return list(map(int, os.listdir(f"/proc/{pid}/task")))
+    except OSError:
+        return []
+
+
 def threads_by_inner_id(pid: int) -> dict[int, int]:
     """Our id of each of its threads by the one of its own namespace, which is the same where that is ours."""
-    try:
-        found = [namespace_ids(f"/proc/{pid}/task/{tid}/status") for tid in os.listdir(f"/proc/{pid}/task")]
-    except OSError:
-        return {}
+    tids = threads_of(pid)
+    if namespace_depth(pid) == 1:
+        return dict(zip(tids, tids))
+    found = (namespace_ids(f"/proc/{pid}/task/{tid}/status") for tid in tids)
     return {one[-1]: one[0] for one in found if one}
 
 

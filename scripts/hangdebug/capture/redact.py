@@ -154,12 +154,18 @@ def clean_text(text: str) -> tuple[str, dict[str, int]]:
     JSON stays JSON. A second pass finds nothing.
     """
     found: Counter[str] = Counter()
-    kept = strike(text, PRIVATE, found).split("\n")
-    for number, line in enumerate(kept):
-        kept[number], removed = (clean_line if len(line) < LONGEST_KNOWN else clean_line.__wrapped__)(line)
+    text = strike(text, PRIVATE, found)
+    lines = text.split("\n")
+    changed = {}  # of a dump's lines few differ
+    for line in set(lines):
+        kept, removed = (clean_line if len(line) < LONGEST_KNOWN else clean_line.__wrapped__)(line)
         if removed:
+            changed[line] = kept, removed
+    for number, line in enumerate(lines if changed else ()):
+        if line in changed:
+            lines[number], removed = changed[line]
             found.update(removed)
-    return "\n".join(kept), dict(found)
+    return "\n".join(lines) if changed else text, dict(found)
 
 
 @lru_cache(maxsize=1 << 14)  # dumps of a thousand threads, and the kernel's rows of them, have few different lines

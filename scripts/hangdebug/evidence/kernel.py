@@ -151,7 +151,8 @@ SQLITE_FILES = (".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-journal", "-shm"
 class Objects:
     """What numbers in syscalls stand for: descriptors' targets, sockets' peers by inode, children's commands, and
     which other processes map a semaphore that lies at an address. `pipes` are the children by the pipes they have,
-    `locks` the lock and its owner by the futex of the one thread that stands before it there."""
+    `locks` the lock and its owner by the futex of the one thread that stands before it there. Rows that were `parsed`
+    with them stand in every reading in which their thread has not run, and are parsed once."""
 
     files: Mapping[int, str] = field(default_factory=dict)
     peers: Mapping[str, str] = field(default_factory=dict)
@@ -159,11 +160,13 @@ class Objects:
     shared: Mapping[int, str] = field(default_factory=dict)
     pipes: Mapping[str, int] = field(default_factory=dict)
     locks: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    parsed: dict[tuple[str, str, float], tuple[int, KernelWait]] = field(default_factory=dict, compare=False)
 
 
-def parse_reading(text: str, objects: Objects = Objects()) -> Reading:  # noqa: B008  it is frozen
+def parse_reading(text: str, objects: Objects | None = None) -> Reading:
     """One reading from its file's text. Rows that make no sense are left out, for threads end while one reads."""
     at, arch, hz = 0.0, "x86_64", 100.0
+    objects = Objects() if objects is None else objects
     waits: dict[int, KernelWait] = {}
     for line in text.splitlines():
         if line.startswith("#"):
@@ -171,11 +174,13 @@ def parse_reading(text: str, objects: Objects = Objects()) -> Reading:  # noqa: 
             facts = dict(zip(words[::2], words[1::2]))
             at, arch, hz = positive_or(facts.get("at"), 0.0), facts.get("arch", arch), positive_or(facts.get("hz"), hz)
             continue
-        try:
-            tid, wait = parse_row(line, TABLES.get(arch, {}), hz, objects)
-        except (ValueError, IndexError, OverflowError):
-            continue
-        waits[tid] = wait
+        row = objects.parsed.get((line, arch, hz))
+        if row is None:
+            try:
+                row = objects.parsed[line, arch, hz] = parse_row(line, TABLES.get(arch, {}), hz, objects)
+            except (ValueError, IndexError, OverflowError):
+                continue
+        waits[row[0]] = row[1]
     return Reading(at, waits)
 
 
@@ -365,7 +370,7 @@ def with_answers(counted: Clients, text: str) -> Clients:
     sent something, -1 for never. A row that begins with "peer" is of a connection that the target has opened itself; it
     has the peer's address last.
     """
-    rows = [line.split() for line in text.splitlines() if line[:1] != "#"]
+    rows = [row for line in text.splitlines() if line[:1] != "#" and (row := line.split())]
     times = [[number(word) for word in row] for row in rows if len(row) == 3 and row[0] != "peer"]
     waits = [row[1] for row in times if row[1] >= LONG_FOR_AN_ANSWER and not -1 < row[2] <= row[1]]
     peers = [(number(row[1]), number(row[2]), "".join(row[3:])) for row in rows if row[0] == "peer" and len(row) > 2]

@@ -62,14 +62,18 @@ def filler(cls: type, fields: Fields) -> Callable[..., None]:
 
     def filled(self: object, *given: object, **named: object) -> None:
         values = self.__dict__
-        values.update(defaults)
-        values.update(zip(names, given), **named)
-        for field, factory in made:
-            if field not in values:
-                values[field] = factory()
-        twice = named and not named.keys().isdisjoint(names[: len(given)])
-        if values.keys() != known or len(given) > len(names) or twice:
-            raise TypeError(f"{name}() takes {', '.join(names)}, each once; given were {len(given)} and {list(named)}")
+        if len(given) == len(names) and not named:
+            values.update(zip(names, given))
+        else:
+            values.update(defaults)
+            values.update(zip(names, given), **named)
+            for field, factory in made:
+                if field not in values:
+                    values[field] = factory()
+            twice = named and not named.keys().isdisjoint(names[: len(given)])
+            if values.keys() != known or len(given) > len(names) or twice:
+                told = f"given were {len(given)} and {list(named)}"
+                raise TypeError(f"{name}() takes {', '.join(names)}, each once; {told}")
         if finish is not None:
             finish(self)
 

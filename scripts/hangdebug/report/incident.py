@@ -36,6 +36,7 @@ from hangdebug.repair.proof.verify import table
 from hangdebug.report.flame import Stacks, flame
 from hangdebug.report.recording import STACKS
 from hangdebug.report.svg import Picture, latency, threads_over_aborts
+from hangdebug.report.text import said_and_next
 from hangdebug.report.thread_rows import beginning, kernel_rows, printed
 from hangdebug.report.wait_graph import timeline, wait_graph
 from hangdebug.scene.open_requests import open_requests
@@ -427,9 +428,9 @@ def next_commands(
     answer: Diagnosis, evidence: Evidence, checked: bool, flame: bool, diff: bool
 ) -> Iterator[tuple[str, str]]:
     pid = answer.process.pid or "PID"
-    for doubt in answer.doubts:
-        if doubt.startswith("Next: "):
-            yield doubt[len("Next: ") :], "to be more certain of the answer"
+    for step in said_and_next(answer)[1]:
+        command, _, why = step.partition(" # ")
+        yield command.strip(), why.strip() or "to be more certain of the answer"
     if answer.remedy is not None and answer.remedy.command:
         shows = "the diff above again" if diff else "the repair as a diff"
         yield answer.remedy.command, f"shows {shows}; --write applies it, if you decide so"

@@ -31,7 +31,7 @@ from hangdebug.report.flame import interactive
 from hangdebug.report.incident import Incident, gather
 from hangdebug.report.recording import SPEEDSCOPE, ZOOMED, speedscope, write_files
 from hangdebug.report.svg import at_night
-from hangdebug.report.text import as_dict, facts, fenced, json_text, marked, plain, short
+from hangdebug.report.text import as_dict, facts, fenced, json_text, marked, plain, said_and_next, short
 from hangdebug.report.text import inert as say
 
 STYLE = (
@@ -50,8 +50,6 @@ p, li { overflow-wrap: anywhere; }
 .well { border-left-color: #009e73; }
 dl { display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: .3rem .8rem; margin: 1rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 30rem) { body { padding: 1rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
-  dd { margin-bottom: .5rem; } figure { overflow-x: auto; } figure svg, figure img { max-width: none; width: 42rem; } }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 figure { margin: 1rem 0 1.5rem; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; border-radius: 6px; }
@@ -60,6 +58,7 @@ pre, .code { background: var(--code); border: 1px solid var(--edge); border-radi
   margin: .5rem 0; overflow-x: auto; font: 13px/1.5 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .code { padding: .6rem 0; }
+.rows { white-space: pre; overflow-wrap: normal; }
 .code div { white-space: pre; padding: 0 .8rem; width: max-content; min-width: 100%; }
 .code .here { background: var(--mark); font-weight: bold; }
 .code .gone { background: var(--gone); }
@@ -71,12 +70,21 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 .wide { overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--edge);
   overflow-wrap: anywhere; }
+th { white-space: nowrap; }
 a { color: var(--link); }
+.steps p { color: var(--soft); font-size: .9rem; margin: 0 0 1rem; }
+@media screen and (max-width: 30rem) { body { padding: 1rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
+  dd { margin-bottom: .5rem; } ul { padding-left: 1.2rem; } figure { overflow-x: auto; }
+  figure svg, figure img { max-width: 42rem; } figcaption { position: sticky; left: 0; } }
 @media print { :root { --ink: #000000; --soft: #333333; --paper: #ffffff; --edge: #999999; --code: #ffffff;
     --mark: #eeeeee; --gone: #ffffff; --new: #ffffff; --link: #000000; }
   body { max-width: none; padding: 0; font-size: 11pt; } h2 { break-after: avoid; }
   figure, .answer { break-inside: avoid; }
+  tr, li, .code div, .steps pre, dd { break-inside: avoid; } .steps pre { break-after: avoid; }
+  .rows { white-space: pre-wrap; font-size: 8pt; }
   .code, .code div { white-space: pre-wrap; overflow: visible; width: auto; }
+  summary { list-style: none; } summary::-webkit-details-marker { display: none; }
+  details.long:not([open]) > summary::after { content: ": not printed, for it is folded. It is in report.html."; }
   details:not(.long)::details-content { content-visibility: visible; block-size: auto; } }
 @media screen and (prefers-color-scheme: dark) {
 """
@@ -135,11 +143,13 @@ def as_html(incident: Incident, out: Path | None = None) -> str:
     parts += [code_block(incident), stack(incident)]
     parts += [listed(title, items) for title, items in lists(answer)]
     parts.append(titled("The repair", diff(incident.diff)) if incident.diff else "")
-    parts += [titled(f"Verification: {name}", f"<pre>{say(words)}</pre>") for name, words in incident.checks]
+    parts += [
+        titled(f"Verification: {name}", f'<pre class="rows">{say(words)}</pre>') for name, words in incident.checks
+    ]
     parts.append(listed("So that it does not come back", incident.prevention))
     if incident.then:
-        rows = [(f"<code>{say(command)}</code>", say(what)) for command, what in incident.then]
-        parts.append(titled("What to run next", table(("command", "what for"), rows)))
+        steps = (f"<pre>{say(command)}</pre><p>{say(what)}</p>" for command, what in incident.then)
+        parts.append(f'<section class="steps"><h2>What to run next</h2>{"".join(steps)}</section>')
     parts.append(evidence(incident, out))
     parts.append(listed("Struck out", incident.struck or (NOTHING,)))
     return document(incident.title, parts)
@@ -174,7 +184,7 @@ def document(title: str, parts: Iterable[str]) -> str:
 def lists(answer: Diagnosis) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return (
         ("What says so", answer.evidence),
-        ("Doubts", answer.doubts),
+        ("Doubts", tuple(said_and_next(answer)[0])),
         ("Not the cause", answer.exonerated),
         ("Other processes", answer.others),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -108,6 +108,12 @@ def as_text(d: Diagnosis) -> str:
     return printable("\n".join(lines)) + "\n"
 
 
+def said_and_next(d: Diagnosis) -> tuple[list[str], list[str]]:
+    """The doubts in words, and the commands that would settle them, each with its comment."""
+    then = [doubt[len(NEXT) :] for doubt in d.doubts if doubt.startswith(NEXT)]
+    return [doubt for doubt in d.doubts if not doubt.startswith(NEXT)], then
+
+
 def as_markdown(d: Diagnosis) -> str:
     """For a ticket: what comes from the evidence is escaped, or stands in a fence that it cannot close."""
     lines = [
@@ -124,11 +130,11 @@ def as_markdown(d: Diagnosis) -> str:
             for index, frame in enumerate(d.thread.frames[:SHOWN_FRAMES])
         ]
     lines += ["", fenced("\n".join(shown))] if shown else []
-    then = [doubt[len(NEXT) :] for doubt in d.doubts if doubt.startswith(NEXT)]
+    doubts, then = said_and_next(d)
     then += [f"{d.remedy.command}   # the repair as a diff"] if d.remedy and d.remedy.command else []
     for title, items in (
         ("Evidence", d.evidence),
-        ("Doubts", [doubt for doubt in d.doubts if not doubt.startswith(NEXT)]),
+        ("Doubts", doubts),
         ("Not the cause", d.exonerated),
         ("Other processes", d.others),
     ):
@@ -337,7 +343,7 @@ def cause_entry(cause: Cause, here: bool = False) -> str:
     """The docstring of its module, what it is confused with, what repairs it; `here` with paths of this machine."""
     snippet = os.path.join(shipped("snippets") if here else "snippets", cause.snippet or "")
     fix = ours("fix", "FILE:LINE") if here else "hang.py fix FILE:LINE"
-    lines = [f"## {cause.id}", "", page(inspect.getmodule(cause.match)), ""]
+    lines = [f"## {cause.id}", "", page(sys.modules[cause.match.__module__]), ""]
     lines += [f"- Not {other if here else f'[{other}](#{other})'}: {how}" for other, how in cause.confused_with.items()]
     lines += [f"- Pattern to copy: `{snippet}`"] if cause.snippet else []
     lines += [f"- Rewrite: `{fix}` ({cause.fix})"] if cause.fix else []
@@ -356,6 +362,8 @@ def rewrite_page(name: str) -> str:
 
 
 def page(of: object) -> str:
+    import inspect
+
     return inspect.getdoc(of) or ""
 
 

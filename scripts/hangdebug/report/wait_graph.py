@@ -126,7 +126,8 @@ def alone(answer: Diagnosis) -> list[Node]:
     verb = "busy with" if answer.state == "loop-busy" else "waits for"
     pools = [found for found in map(AT_WORK.match, answer.evidence) if found]
     count = sum(int(found[1]) for found in pools)
-    behind = [Node(f"{count} pool thread{'s' * (count != 1)}", f"at work in {pools[0][2]}", "")] if pools else []
+    more = " and elsewhere" * (len(pools) > 1)
+    behind = [Node(f"{count} pool thread{'s' * (count != 1)}", f"at work in {pools[0][2]}{more}", "")] if pools else []
     between = Node(answer.cause, wait, "held up by" if pools else "", thread=False)
     return [Node(answer.thread.name or "a thread", where, verb), between, *behind]
 

@@ -87,9 +87,16 @@ def graph(scene: Scene) -> Graph:
         for one in [wait(scene, view)]
         if sleeps_in_place(one)
     }
-    holders = {key: tuple(locks_held(one.view.thread.frames, scene.evidence.sources)) for key, one in still.items()}
+    known: dict[int, tuple[Held, ...]] = {}  # by the id of the frames: a thousand threads share a few stacks
+
+    def held(frames: tuple[Frame, ...]) -> tuple[Held, ...]:
+        if id(frames) not in known:
+            known[id(frames)] = tuple(locks_held(frames, scene.evidence.sources))
+        return known[id(frames)]
+
+    holders = {key: held(one.view.thread.frames) for key, one in still.items()}
     moving = {
-        identity(view): tuple(locks_held(view.thread.frames, scene.evidence.sources))
+        identity(view): held(view.thread.frames)
         for view in scene.last[:MOST_THREADS]
         if identity(view) not in still and not view.idle
     }

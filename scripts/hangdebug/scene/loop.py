@@ -496,9 +496,13 @@ def was_a_server(scene: Scene) -> bool:
 
     Then it ends because it was told to; a script's main thread may just have done its part.
     """
+    return not scene.evidence.readings or is_a_server(scene)
+
+
+def is_a_server(scene: Scene) -> bool:
+    """Whether the evidence says that the process is a server, or was one until its end."""
     lines = (line for known in scene.evidence.sources.values() for line in known.values())
-    unknown = not scene.evidence.readings
-    return bool(scene.evidence.process.server) or unknown or any(A_SERVER.search(line) for line in lines)
+    return bool(scene.evidence.process.server) or any(A_SERVER.search(line) for line in lines)
 
 
 def still_serves(scene: Scene) -> bool:

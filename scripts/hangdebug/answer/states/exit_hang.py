@@ -1,4 +1,7 @@
-"""The process was told to stop, and does not: it joins threads, waits for what is open, or has swallowed Ctrl-C."""
+"""The process was told to stop, or has done its work, and does not end.
+
+It joins threads, waits for what is open, or has swallowed Ctrl-C.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from hangdebug.evidence.libraries import JOIN, SERVERS, SERVERS_IN_C
 from hangdebug.evidence.model import Process, Snapshot, Task
 from hangdebug.scene.loop import (
     LOOP_ALONE,
+    is_a_server,
     still_serves,
     task_left,
     unfinished_request,
@@ -265,7 +269,13 @@ def summary(scene: Scene, verdict: Verdict, cause: Cause) -> str:
         for_what = "a thread or a child process that does not end; what that one is in, the evidence does not show"
     if is_child(scene.evidence.snapshots[-1]) and cause.id == "interpreter-exit":
         return f"The child process has done its work, and before it ends it waits for {for_what}."
-    return f"The process was told to stop and waits for {for_what}."
+    return f"The process {'was told to stop' if told(scene) else 'is ending'} and waits for {for_what}."
+
+
+def told(scene: Scene) -> bool:
+    """Whether somebody told it to stop: no server ends by itself; a job does, and its end looks the same."""
+    main = main_task(scene) if scene.shows(*RUNNER_ENDS) is None else None  # asyncio's end cancels what is left
+    return is_a_server(scene) or stated(scene, "stopping") is not None or (main is not None and main.cancels > 0)
 
 
 STATE = StateEntry(

@@ -6,17 +6,18 @@ hold none. Nothing is started to find out.
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
 from typing import Literal
 
 from hangdebug.capture.interpreter.memory import MappedFile, Memory, Unreadable, mapped_files, open_memory
 from hangdebug.capture.proc import psutil
+from hangdebug.evidence.as_seen import aside, far_mounts, is_far
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass
 
@@ -116,9 +117,20 @@ def interpreters_in(memory: Memory, runtime: int, version: str) -> list[int] | N
 
 def images_of(pid: int) -> Iterator[tuple[MappedFile, Image | None]]:
     """The files from which `pid` runs code, and what those of them define that are ELF. Raises Unreadable."""
-    program = text_of_link(f"/proc/{pid}/exe")
+    far = far_mounts(f"/proc/{pid}")
     for file in (one for one in mapped_files(pid).values() if one.runs):
-        yield file, image_at(f"/proc/{pid}/exe" if file.path == program else place_of(pid, file))
+        image = None
+        if not is_far(file.path, far):
+            image = image_of(pid, file)
+        else:
+            with suppress(OSError):
+                image = aside.ask("hangdebug.capture.interpreter.runtimes:image_of", pid, file)
+        yield file, image
+
+
+def image_of(pid: int, file: MappedFile) -> Image | None:
+    program = f"/proc/{pid}/exe"
+    return image_at(program if file.path == text_of_link(program) else place_of(pid, file))
 
 
 def place_of(pid: int, file: MappedFile) -> str:
@@ -210,6 +222,7 @@ SYMBOL = struct.Struct("<IBBHQQ")
 RELOCATION = struct.Struct("<QQq")
 LOADED, SYMBOL_TABLES, RELOCATIONS = 1, (2, 11), 4
 X86_64 = 62
+MOST_READ = 1 << 29  # bytes of a file's tables
 
 
 @dataclass(frozen=True)
@@ -242,47 +255,75 @@ class Image:
 
 
 def read_image(path: str, names: Iterable[str]) -> Image | None:
-    """What the file defines and imports of `names`; None for what is no whole ELF file, or not for this user."""
+    """What the file defines and imports of `names`; None for what is no whole ELF file, or not for this user.
+
+    It is read in pieces and not mapped: one that gets shorter, or lies on a failing disk, would end this process.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as text:
-            return parse_image(text, tuple(names)) if text[: len(MAGIC)] == MAGIC else None
-    except (OSError, ValueError, struct.error, IndexError, OverflowError):
+        file = Pieces(descriptor)
+        return parse_image(file, tuple(names)) if file.read(0, len(MAGIC)) == MAGIC else None
+    except (OSError, ValueError, struct.error, IndexError, OverflowError, MemoryError):
         return None
     finally:
         os.close(descriptor)
 
 
-def parse_image(text: mmap.mmap, names: tuple[str, ...]) -> Image:
-    _, _, machine, _, entry, segments_at, sections_at, _, _, size, count, _, many, _ = HEAD.unpack_from(text, 0)
-    rows = [SEGMENT.unpack_from(text, segments_at + index * size) for index in range(count)]
+class Pieces:
+    """A file that is read in pieces, and no more of it than MOST_READ bytes, whatever its tables say."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor, self.size, self.left = descriptor, os.fstat(descriptor).st_size, MOST_READ
+
+    def read(self, start: int, size: int) -> bytes:
+        """Up to `size` bytes of what begins at `start`. Raises OSError, and OverflowError for more than MOST_READ."""
+        size = min(size, max(0, self.size - start))
+        self.left -= size
+        if self.left < 0:
+            raise OverflowError(f"its tables say more than {MOST_READ} bytes")
+        whole = bytearray()
+        while len(whole) < size and (part := os.pread(self.descriptor, size - len(whole), start + len(whole))):
+            whole += part
+        return bytes(whole)
+
+    def rows(self, form: struct.Struct, start: int, count: int, every: int) -> list[tuple[int, ...]]:
+        """`count` rows of a table, `every` bytes from one to the next. Raises struct.error where the file ends."""
+        table = self.read(start, count * every)
+        return [form.unpack_from(table, index * every) for index in range(count)]
+
+
+def parse_image(file: Pieces, names: tuple[str, ...]) -> Image:
+    _, _, machine, _, entry, segments_at, sections_at, _, _, size, count, _, many, _ = HEAD.unpack(
+        file.read(0, HEAD.size)
+    )
+    rows = file.rows(SEGMENT, segments_at, count, size)
     loaded = tuple(Segment(row[3], row[2], row[5]) for row in rows if row[0] == LOADED)
-    sections = [SECTION.unpack_from(text, sections_at + index * SECTION.size) for index in range(many)]
+    sections = file.rows(SECTION, sections_at, many, SECTION.size)
     defined, numbers = {}, {}
     for index, section in enumerate(sections):
         if section[1] in SYMBOL_TABLES:
-            for number, name, value, known in named_symbols(text, section, sections[section[6]], names):
+            for number, name, value, known in named_symbols(file, section, sections[section[6]], names):
                 if known:
                     defined[name] = value
                 else:
                     numbers[index, number] = name
-    imported = dict(import_places(text, sections, numbers)) if numbers else {}
+    imported = dict(import_places(file, sections, numbers)) if numbers else {}
     ends = (row[4] + (row[5] if row[1] != 8 else 0) for row in sections)  # 8: takes no room in the file
     return Image(machine, entry, max([*ends, sections_at + many * SECTION.size]), loaded, defined, imported)
 
 
 def named_symbols(
-    text: mmap.mmap, table: tuple[int, ...], strings: tuple[int, ...], names: tuple[str, ...]
+    file: Pieces, table: tuple[int, ...], strings: tuple[int, ...], names: tuple[str, ...]
 ) -> Iterator[tuple[int, str, int, bool]]:
     """Of each symbol of one of these names: its number, name and value, and whether it is defined here."""
-    start, end = strings[4], strings[4] + strings[5]
-    wanted = {place - start: name for name in names for place in places_of(text, name.encode() + b"\0", start, end)}
+    text = file.read(strings[4], strings[5])
+    wanted = {place: name for name in names for place in places_of(text, name.encode() + b"\0")}
     if not wanted:
         return
-    body = text[table[4] : table[4] + table[5]]
+    body = file.read(table[4], table[5])
     for number, (name_at, _, _, section, value, _) in enumerate(
         SYMBOL.iter_unpack(body[: len(body) // SYMBOL.size * SYMBOL.size])
     ):
@@ -290,21 +331,21 @@ def named_symbols(
             yield number, wanted[name_at], value, section != 0
 
 
-def places_of(text: mmap.mmap, word: bytes, start: int, end: int) -> Iterator[int]:
+def places_of(text: bytes, word: bytes) -> Iterator[int]:
     """All of them: a linker keeps a name that ends another one only once."""
-    at = text.find(word, start, end)
+    at = text.find(word)
     while at >= 0:
         yield at
-        at = text.find(word, at + 1, end)
+        at = text.find(word, at + 1)
 
 
 def import_places(
-    text: mmap.mmap, sections: list[tuple[int, ...]], numbers: Mapping[tuple[int, int], str]
+    file: Pieces, sections: list[tuple[int, ...]], numbers: Mapping[tuple[int, int], str]
 ) -> Iterator[tuple[str, int]]:
     """Each name that is imported, with the place of its address in the table that the loader fills."""
     for section in sections:
         if section[1] == RELOCATIONS:
-            body = text[section[4] : section[4] + section[5]]
+            body = file.read(section[4], section[5])
             for place, what, _ in RELOCATION.iter_unpack(body[: len(body) // RELOCATION.size * RELOCATION.size]):
                 name = numbers.get((section[6], what >> 32))
                 if name is not None:

@@ -65,10 +65,14 @@ def thread(item: dict[str, Any], known: Known) -> Thread:
 def shared_frame(entry: dict[str, Any], known: Known) -> Frame:
     if entry.get("locals"):
         return frame(entry)
-    key = str([entry.get(word) for word in ("name", "filename", "short_filename", "module", "line")])
-    if key not in known:
-        known[key] = frame(entry)
-    found: Frame = known[key]
+    get = entry.get
+    key = (get("name"), get("filename"), get("short_filename"), get("module"), repr(get("line")))  # for True is 1
+    try:
+        found: Frame | None = known.get(key)
+    except TypeError:  # a list where a name belongs: it comes from a stranger
+        return frame(entry)
+    if found is None:
+        found = known[key] = frame(entry)
     return found
 
 

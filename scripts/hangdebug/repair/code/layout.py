@@ -345,7 +345,7 @@ def without_unused(before: str, after: str, name: str) -> str:
     if before == after or Path(name).name == "__init__.py":
         return after
     old, new = parse(before, name), parse(after, name)
-    gone = {each for each in old.scopes.reads if each not in new.scopes.reads and not is_named(new, each)}
+    gone = {each for each in old.scopes.reads() if each not in new.scopes.reads() and not is_named(new, each)}
     return apply(after, [edit for node in walk(new.tree) if isinstance(node, IMPORT) for edit in drop(new, node, gone)])
 
 
@@ -414,21 +414,24 @@ MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 
 
 def other_files(name: str) -> Iterator[tuple[Path, bytes]]:
-    """The other Python files of the tree that a file stands in, each with its content; none where it is no file.
-
-    The tree is the folder that holds the outermost package around the file, up to MOST_FILES of it.
-    """
-    path = Path(name)
-    if not path.is_file():
-        return
-    path = path.resolve()
-    root = path.parent
-    while (root / "__init__.py").exists():
-        root = root.parent
-    for other in files_below(root):
+    """The other Python files of the tree around a file, each with its content, up to MOST_FILES."""
+    root, path = tree_around(name), Path(name).resolve()
+    for other in files_below(root) if root else ():
         if other != path:
             with contextlib.suppress(OSError):
                 yield other, other.read_bytes()
+
+
+@lru_cache(maxsize=64)
+def tree_around(name: str) -> Path | None:
+    """The folder that holds the outermost package around a file, None where it is no file."""
+    path = Path(name)
+    if not path.is_file():
+        return None
+    root = path.resolve().parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    return root
 
 
 @lru_cache(maxsize=1)

@@ -321,10 +321,12 @@ def functions_called(file: File, call: ast.Call, own: Own) -> list[tuple[File, a
     found: list[ast.AST] = [each for each in owner.body if named(each) == last_name(call.func)] if owner else []
     if isinstance(call.func, ast.Name):
         found = [item.node for item in file.lookup(call.func, call.func.id)[1]]
+    file.scopes.unread.read_nodes(file.scopes, found)
     here = [(file, each, own) for each in found if isinstance(each, ast.FunctionDef)]
     elsewhere = function_called(file, call) if not here else None
     if elsewhere is None:
         return here
+    elsewhere[0].scopes.unread.read_nodes(elsewhere[0].scopes, [elsewhere[1]])
     alone = receiver is not None and not is_shared(file, receiver, file.frame(call))
     return [(*elsewhere, bool(own) if inside else alone or elsewhere[1].name == "__init__")]
 
@@ -378,7 +380,7 @@ def is_its_own(file: File, held: ast.expr, own: Own) -> bool:
     args = [item.node for item in bound if isinstance(item.node, ast.arg)]
     given = any(getattr(file.parent(arg), "kwarg", None) is not arg for arg in args)  # `**options` are a new dict
     filled = own or (own is not None and root.id not in ("self", "cls"))
-    return scope is file.scopes.opened.get(file.frame(held)) and (filled or not given)
+    return scope is file.scopes.opened_by(file.frame(held)) and (filled or not given)
 
 
 def why_against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attribute) -> str:
@@ -391,7 +393,7 @@ def why_against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attr
         return f"uses `{said}`, which belongs to the event loop's thread"
     if known.split(".")[0] == "signal":
         return f"uses `{said}`, which only the main thread may"
-    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened[home]
+    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened_by(home)
     if made == "sqlite3.connect" and (not inside or isinstance(each, ast.Attribute)):
         return f"uses `{said}`, and a sqlite3 connection belongs to the thread that made it"
     if made == "threading.local":

@@ -510,7 +510,7 @@ def in_test(file: File, node: ast.AST) -> bool:
 
 def line_of_change(file: File, frame: ast.AST, path: str, at: tuple[int, int]) -> int:
     """The line of another function, or one behind the await, that binds the path again or empties it; 0 for none."""
-    for each in walk(file.tree):
+    for each in file.nodes():
         if not isinstance(each, (ast.Name, ast.Attribute)) or dotted(each) != path:
             continue
         home, up = file.frame(each), file.parent(each)
@@ -560,7 +560,7 @@ def why_looped(file: File, frame: ast.AST, node: ast.AST) -> str:
 
 def line_of_resize(file: File, frame: ast.AST, path: str) -> int:
     """The line of another function that adds to the collection or takes from it, 0 for none."""
-    for each in walk(file.tree):
+    for each in file.nodes():
         if not isinstance(each, (ast.Name, ast.Attribute)) or dotted(each) != path or file.frame(each) is frame:
             continue
         home, up = file.frame(each), file.parent(each)

@@ -17,7 +17,6 @@ import math
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
 from threading import Event
 from typing import Callable
@@ -25,6 +24,7 @@ from urllib.parse import urljoin, urlsplit
 
 from hangdebug.errors import BadRequest, NoProcess, ours
 from hangdebug.evidence.light import dataclass
+from hangdebug.files import thread_pool
 from hangdebug.repair.model import Probe
 from hangdebug.repair.proof import curl, server
 from hangdebug.repair.proof.curl import Request
@@ -265,7 +265,7 @@ def replay(run: Run, clients: Sequence[Sequence[Request]], together: bool) -> No
     missed, over = 0, Event()
     if not together:
         clients = [[request for client in clients for request in client]]
-    with ThreadPoolExecutor(len(clients)) as aside:
+    with thread_pool(len(clients)) as aside:
         sending = [aside.submit(send, run, client, over) for client in clients]
         try:
             while not all(one.done() for one in sending):

@@ -59,6 +59,7 @@ from hangdebug.repair.code.blocking import (
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.receivers import function_called, is_plain, kind_elsewhere, what_is
+from hangdebug.repair.code.stopping import what_loads_anew
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
@@ -158,11 +159,11 @@ class Blocking:
 
 def search(file: File) -> Iterator[Found]:
     taken: list[ast.AST] = []
-    for node in file.calls if not other_loop(file) else ():
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
+        if isinstance(file.parent(node), ast.Await):
             continue
         known = known_blocking(file, node) or blocking_helper(file, node)
-        if known and not any(up in taken for up in file.above(node)):
+        if known and not never_runs(file, node) and not any(up in taken for up in file.above(node)):
             item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
             yield item
@@ -178,7 +179,8 @@ def answer(file: File, known: Blocking) -> Found:
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     message = f"{said}; it becomes `await {thread_shown(file)}{shown})`"
-    return Found(node, message, edits, imports_for_thread(file, node))
+    stays = what_loads_anew(file, [node])
+    return Found(node, message, edits, imports_for_thread(file, node), stays=stays)
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
