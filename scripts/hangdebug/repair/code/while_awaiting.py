@@ -168,12 +168,25 @@ def why_written_back(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, i
 
 
 def part_of_store(file: File, call: ast.Call, verbs: re.Pattern[str]) -> tuple[str, str]:
-    """What a method reads or writes: `repo`, and the "user" of `repo.get_user()`; "" where no verb says so."""
+    """What a method reads or writes: `repo`, and the "user" of `repo.get_user()`; "" where no verb says so.
+
+    A dictionary has the same verbs: what a loop or a call gave to a name of the function is no store.
+    """
     func = call.func
     verb = verbs.match(func.attr) if isinstance(func, ast.Attribute) else None
     if verb is None or not isinstance(func, ast.Attribute) or not dotted(func.value) or file.qualified(func.value):
         return "", ""
+    if isinstance(func.value, ast.Name):
+        bound = file.lookup(func.value, func.value.id)[1]
+        given = [item.value for item in bound if not isinstance(item.node, ast.arg)]
+        if func.attr == "update" or not all(isinstance(each, ast.Call) and is_maker(each.func) for each in given):
+            return "", ""
     return dotted(func.value), func.attr[verb.end() :]
+
+
+def is_maker(func: ast.expr) -> bool:
+    """Whether it is a class, or a function by its name alone: `Store()`, `orm.Session()`, `get_db()`."""
+    return isinstance(func, ast.Name) or last_name(func)[:1].isupper()
 
 
 def rests_on(file: File, frame: ast.AST, write: ast.Call, read: ast.Call) -> bool:
