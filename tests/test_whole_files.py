@@ -396,6 +396,19 @@ def test_work_that_writes_to_its_peer_is_not_left_half_way(call: str) -> None:
     assert "stop" not in after and call in after and "cancel_futures=True" in after
 
 
+@pytest.mark.parametrize("daemon, exits", [("", True), (", daemon=True", False)])
+def test_the_head_says_that_a_thread_whose_end_is_awaited_runs_on_when_the_client_leaves(
+    daemon: str, exits: bool
+) -> None:
+    source = (
+        f"import threading\nasync def events(work, jobs):\n    worker = threading.Thread(target=work{daemon})\n"
+        "    worker.start()\n    yield await jobs.get()\n    worker.join()\n"
+    )
+    patch = fix.propose_text("app.py", source)
+    assert fix.head(patch).startswith("# stays: line 6: `worker` runs on after a client has left earlier")
+    assert ("the exit of the process waits for it" in fix.head(patch)) == exits
+
+
 def test_a_function_that_another_file_uses_keeps_its_parameters(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(STREAM)
     (tmp_path / "other.py").write_text("from app import poll\n")
