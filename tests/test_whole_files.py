@@ -397,9 +397,7 @@ def test_work_that_writes_to_its_peer_is_not_left_half_way(call: str) -> None:
 
 
 @pytest.mark.parametrize("daemon, exits", [("", True), (", daemon=True", False)])
-def test_the_head_says_that_a_thread_whose_end_is_awaited_runs_on_when_the_client_leaves(
-    daemon: str, exits: bool
-) -> None:
+def test_the_head_says_that_a_thread_runs_on_when_the_client_leaves(daemon: str, exits: bool) -> None:
     source = (
         f"import threading\nasync def events(work, jobs):\n    worker = threading.Thread(target=work{daemon})\n"
         "    worker.start()\n    yield await jobs.get()\n    worker.join()\n"
