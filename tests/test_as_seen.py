@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hangdebug.observe import observe_briefly
 from hangdebug.report.text import as_json
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="It takes /proc. Next: run it on Linux")
+HERE = Path(__file__).parent
 SECRET, CODE = "the host's own", "time.sleep(1)"
 
 
@@ -100,6 +102,50 @@ def test_no_more_is_read_than_the_processs_own_user_may(process: Path, monkeypat
     assert file_lines("/srv/app/main.py", str(process)) == []
 
 
+MOUNTS = """
+21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+30 21 0:40 / /srv/the\\040app rw,relatime shared:1 - nfs4 files:/app rw
+31 21 0:41 / /srv/shm rw - tmpfs tmpfs rw
+"""
+
+
+def test_nothing_is_touched_of_a_file_system_that_others_answer_for(
+    process: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (process / "mountinfo").write_text(MOUNTS)
+    assert as_seen.far_mounts(str(process)) == {"/srv/the app"} and as_seen.far_mounts("/nowhere") == set()
+    (process / "root" / "srv" / "app").rename(process / "root" / "srv" / "the app")
+    (process / "root" / "srv" / "app").symlink_to("the app")
+    asked, honest, touched = [], os.open, []
+    monkeypatch.setattr(as_seen.aside, "ask", lambda *words: asked.append(words) or b"of the other one")
+    monkeypatch.setattr(as_seen.os, "open", lambda *words, **more: touched.append(words[0]) or honest(*words, **more))
+    for name in ("/srv/the app/main.py", "/srv/app/main.py", "app/../app/main.py"):
+        assert file_lines(name, str(process)) == ["of the other one"]
+        assert asked.pop()[:3] == ("hangdebug.evidence.as_seen:read_here", str(process), name)
+    assert "the app" not in touched and "main.py" not in touched
+    (process / "mountinfo").write_text(MOUNTS.replace("ext4", "9p"))
+    assert file_lines("/srv/nothing.py", str(process)) == ["of the other one"]
+    assert as_seen.is_far("/anything", as_seen.far_mounts(str(process)))
+
+
+@pytest.mark.live
+def test_who_opens_what_is_far_away_answers_or_is_left_behind(process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = as_seen.Aside()
+    read = "hangdebug.evidence.as_seen:read_here"
+    try:
+        assert one.ask(read, str(process), "/srv/app/main.py", 4) == CODE[:4].encode()
+        with pytest.raises(OSError, match="No such file"):
+            one.ask(read, str(process), "/srv/app/none.py", 4)
+        first = one.child
+        monkeypatch.setattr(as_seen, "PATIENCE", 0.1)
+        with pytest.raises(OSError, match="does not answer"):
+            one.ask("time:sleep", 60)
+        assert first is not None and first.wait(20) == -signal.SIGKILL and one.left == [first] and one.child is None
+    finally:
+        for left in filter(None, (one.child, *one.left)):
+            left.kill()
+
+
 @pytest.mark.parametrize(
     "mode, owner, group, may",
     [(0o400, 7, 0, True), (0o077, 7, 0, False), (0o040, 0, 9, True), (0o704, 0, 9, False), (0o004, 0, 0, True)],
@@ -156,6 +202,26 @@ def test_a_process_that_names_a_pipe_does_not_hold_us(tmp_path: Path) -> None:
     began = time.monotonic()
     assert "wait_here" in shown_of([sys.executable, "-c", NAMES_A_FILE, tmp_path / "pipe.py"])
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_source_on_a_mount_that_does_not_answer_does_not_hold_us(tmp_path: Path) -> None:
+    """Who reads there cannot be ended, not even by SIGKILL: it would be us."""
+    place, began = tmp_path / "mount", time.monotonic()
+    place.mkdir()
+    with subprocess.Popen([sys.executable, HERE / "hung_mount.py", place], stdout=subprocess.PIPE) as mount:
+        if mount.stdout.readline() != b"mounted\n":
+            pytest.skip("Nothing can be mounted here. Next: as root, with /dev/fuse")
+        ended = threading.Timer(60, mount.kill)  # or a reader that is held would hold this test
+        ended.start()
+        try:
+            said, asked = shown_of([sys.executable, "-c", NAMES_A_FILE, place / "app.py"]), mount.stdout.readline()
+        finally:
+            ended.cancel()
+            mount.kill()
+            subprocess.run(["umount", "-l", place], check=False)
+    assert "wait_here" in said and asked == b"asked\n" and time.monotonic() - began < 50
 
 
 @pytest.mark.live

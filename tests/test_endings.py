@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -218,3 +219,17 @@ def test_what_is_looked_at_side_by_side_ends_soon_where_the_run_is_ended() -> No
         waits = pool.submit(pyspy.ending.wait, 20)
         raise KeyboardInterrupt
     assert waits.result() is True and not pyspy.ending.is_set()
+
+
+def test_a_thread_in_whose_start_an_ending_comes_is_waited_for(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would go on, and write into the folder that is removed."""
+    honest, done = threading.Thread.start, []
+
+    def ended_in(thread: threading.Thread) -> None:
+        honest(thread)
+        end(signal.SIGTERM)
+
+    monkeypatch.setattr(threading.Thread, "start", ended_in)
+    with pytest.raises(Ended), bundle.side_by_side() as pool:
+        pool.submit(lambda: done.append(pyspy.ending.wait(20)))
+    assert done == [True]

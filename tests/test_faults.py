@@ -36,9 +36,9 @@ SLEEPS = "print('ready', flush=True); import time; time.sleep(600)"
 def test_a_number_that_is_another_processs_by_now_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest, asked = proc.identity, []
 
-    def reused(pid: int) -> tuple[str, int, int] | None:
+    def reused(pid: int) -> tuple[str, str] | None:
         asked.append(pid)
-        return honest(pid) if len(asked) < 4 else ("99999999999", 1, 1)
+        return honest(pid) if len(asked) < 4 else ("99999999999", "/usr/bin/python3")
 
     monkeypatch.setattr(proc, "identity", reused)
     with zoo.running(SLEEPS) as target:

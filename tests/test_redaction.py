@@ -261,7 +261,7 @@ def test_what_is_no_secret_stays(text):
 
 
 PROGRAM = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 PASSWORD = os.environ.get("APP_PASSWORD", "s3cret")
 DATABASE_URL = "postgresql://ada:s3cret@db.example/x"
 
@@ -275,6 +275,7 @@ def connect(url, password):
         child.kill()
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 try:
     connect(DATABASE_URL, PASSWORD)
 except KeyboardInterrupt:

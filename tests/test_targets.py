@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -417,6 +418,30 @@ def test_a_packed_program_is_named_with_the_way_that_remains(tmp_path: Path) -> 
         finally:
             server.kill()
     assert "faulthandler" in caught.value.why and "your decision" in caught.value.next
+
+
+@pytest.mark.live
+@pytest.mark.slow
+@pytest.mark.parametrize("is_stripped", [False, True])
+def test_a_python_that_needs_no_library_at_all_is_read(is_stripped: bool, tmp_path: Path) -> None:
+    asked = ("LIBPL", "LIBRARY", "INCLUDEPY")
+    place, library, headers = (str(sysconfig.get_config_var(name)) for name in asked)
+    if not shutil.which("gcc") or not Path(place, library).is_file():
+        pytest.skip("It takes gcc and libpython as an archive. Next: apt-get install gcc, and a Python built with it")
+    (tmp_path / "main.c").write_text("#include <Python.h>\nint main(int c, char **v) { return Py_BytesMain(c, v); }\n")
+    words = ["gcc", "-static", "-no-pie", "-o", "python", "main.c", f"-I{headers}", str(Path(place, library))]
+    done = subprocess.run([*words, "-lm", "-lpthread", "-ldl", "-lutil"], cwd=tmp_path, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"It cannot be linked here: {done.stderr[-300:]}")
+    if is_stripped:
+        subprocess.run(["strip", "python"], cwd=tmp_path, check=True)
+    (tmp_path / "app.py").write_text(SLEEPS)
+    command = ["env", f"PYTHONHOME={sys.base_prefix}", str(tmp_path / "python"), "-S", str(tmp_path / "app.py")]
+    with running(*command) as server:
+        assert ".so" not in Path(f"/proc/{server.pid}/maps").read_text()
+        answer = watched(resolve(server.pid))
+    assert answer.blocking_frame is not None and answer.blocking_frame.function == "wait_here"
+    assert answer.cause == "sleep"
 
 
 @pytest.mark.live

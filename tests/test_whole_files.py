@@ -154,6 +154,18 @@ def test_width_and_import_order_are_the_project_s(tmp_path: Path) -> None:
     assert project_of(str(path)).width == 100
 
 
+def test_without_a_configuration_the_width_is_that_of_the_lines_that_could_be_shorter(tmp_path: Path) -> None:
+    given = f'url + "/{"x" * 40}", headers=[url]'
+    source = (
+        f"import requests\n\n# {'a comment ' * 11}\n\n\nasync def f(url):\n    page = requests.get({given})\n"
+        f'    text = "{"y" * 106}"\n    return page, text\n'
+    )
+    (tmp_path / "app.py").write_text(source)
+    assert f"asyncio.to_thread(\n        requests.get, {given}\n    )" in fix.propose(tmp_path / "app.py").after
+    (tmp_path / "app.py").write_text(source.replace("return page, text", f"return f({'page, ' * 16}text)"))
+    assert f"asyncio.to_thread(requests.get, {given})" in fix.propose(tmp_path / "app.py").after
+
+
 # -- what stays, and work that ends --------------------------------------------------------------------------
 
 STREAM = """import asyncio

@@ -15,8 +15,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hangdebug.errors import CannotWrite, ours
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 MINE, MY_FOLDER = 0o600, 0o700  # whatever the umask says: evidence is nobody else's business
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -213,3 +217,18 @@ def uninterrupted() -> Iterator[None]:
         held.pop()
         if len(heard) > before == 0 and not held:
             raise Ended(heard[0])
+
+
+def thread_pool(most: int, **options: Any) -> ThreadPoolExecutor:
+    """One that knows each of its threads: one in whose start an ending comes is nobody's, and goes on after the end."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(most, **options)
+    submit = pool.submit
+
+    def held_back(*words: Any, **named: Any) -> Future[Any]:
+        with uninterrupted():
+            return submit(*words, **named)
+
+    pool.submit = held_back  # type: ignore[method-assign]
+    return pool

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import field, replace
 from functools import partial
@@ -43,7 +43,7 @@ from hangdebug.evidence.model import Evidence
 from hangdebug.evidence.paste import read as read_text
 from hangdebug.evidence.paste import text_of
 from hangdebug.evidence.source import with_sources
-from hangdebug.files import MINE, make_folder, replacing, scratch_folder, write_whole
+from hangdebug.files import MINE, make_folder, replacing, scratch_folder, thread_pool, write_whole
 from hangdebug.repair.scan import no_garbage_collection
 from hangdebug.report.fleet import Fleet, sighting
 from hangdebug.report.text import json_text
@@ -293,7 +293,7 @@ def collect(carrier: Carrier, out: Path, limit: int, say: Say) -> list[tuple[str
         say(f"{len(known):,} of {len(targets):,} bundles are in {out} already")
     make_folder(out)
     failed: list[tuple[str, str]] = []
-    with ThreadPoolExecutor(limit) as pool:
+    with thread_pool(limit) as pool:
         running = {pool.submit(bring, carrier, one, out): one for one in targets if one not in known}
         try:
             for count, done in enumerate(as_completed(running), 1):

@@ -10,12 +10,11 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Set
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from hangdebug import __version__, files
 from hangdebug.capture import proc, processes, pyspy, redact
@@ -34,6 +33,9 @@ from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Process, Snapshot, Task, Thread
 from hangdebug.evidence.paste import read
 from hangdebug.evidence.source import add_excerpts
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FORMAT = "backend-hang-debug evidence"
 READINGS, FEW_READINGS, READING_PAUSE = 4, 2, 0.1  # few for one quick look
@@ -82,7 +84,7 @@ def capture(
     """
     pyspy.program()
     start_folder(folder)
-    with ThreadPoolExecutor(1) as pool:
+    with files.thread_pool(1) as pool:
         version = pool.submit(pyspy.version)
         failed = capture_processes(target, folder, samples, say, pause)
     change_manifest(folder, py_spy=version.result())
@@ -124,7 +126,7 @@ def capture_processes(
 @contextmanager
 def side_by_side() -> Iterator[ThreadPoolExecutor]:
     """Threads for what is looked at at once. Where the block is interrupted, what they have begun is ended soon."""
-    pool = ThreadPoolExecutor(AT_ONCE + 1)
+    pool = files.thread_pool(AT_ONCE + 1)
     try:
         yield pool
         pool.shutdown()
@@ -266,7 +268,7 @@ def capture_process(
             write_part(place / "net-after.txt", after)
 
 
-seen_as: dict[int, tuple[str, int, int] | None] = {}  # what each process was when its capture began
+seen_as: dict[int, tuple[str, str] | None] = {}  # what each process was when its capture began
 
 
 def is_still(pid: int) -> bool:

@@ -161,15 +161,14 @@ def is_stuck_alone(pid: int) -> bool:
     return len(glob.glob(f"/proc/{pid}/task/*")) == 1 and name == "futex" and forever(args)
 
 
-def identity(pid: int) -> tuple[str, int, int] | None:
+def identity(pid: int) -> tuple[str, str] | None:
     """When it started, and its program: they tell it from a later one of its number, and from what an exec makes of it.
 
-    None where they are hidden.
+    The program's file is not touched: it may lie on a mount that hangs. None where they are hidden.
     """
     stat = (text_of(f"/proc/{pid}/stat") or "").rpartition(") ")[2].split()
     try:
-        program = os.stat(f"/proc/{pid}/exe")
-        return stat[STARTED], program.st_dev, program.st_ino
+        return stat[STARTED], os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
     except (OSError, IndexError):
         return None
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
@@ -247,7 +248,8 @@ def end(spy: subprocess.Popen[str], pid: int, stopped: bool) -> None:
         spy.communicate(timeout=LAST_CHANCE)
     except subprocess.TimeoutExpired:
         spy.kill()
-        spy.communicate()
+        with suppress(subprocess.TimeoutExpired):  # one that waits for a file system that does not answer ends later
+            spy.communicate(timeout=LAST_CHANCE)
         for _ in range(LOOKS_AFTER):
             if not stopped and is_stopped(pid):
                 os.kill(pid, signal.SIGCONT)

@@ -11,11 +11,13 @@ import re
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
 from typing import Literal
 
 from hangdebug.capture.interpreter.memory import MappedFile, Memory, Unreadable, mapped_files, open_memory
 from hangdebug.capture.proc import psutil
+from hangdebug.evidence.as_seen import aside, far_mounts, is_far
 from hangdebug.evidence.libraries import SERVER_PROGRAMS
 from hangdebug.evidence.light import dataclass
 
@@ -115,9 +117,20 @@ def interpreters_in(memory: Memory, runtime: int, version: str) -> list[int] | N
 
 def images_of(pid: int) -> Iterator[tuple[MappedFile, Image | None]]:
     """The files from which `pid` runs code, and what those of them define that are ELF. Raises Unreadable."""
-    program = text_of_link(f"/proc/{pid}/exe")
+    far = far_mounts(f"/proc/{pid}")
     for file in (one for one in mapped_files(pid).values() if one.runs):
-        yield file, image_at(f"/proc/{pid}/exe" if file.path == program else place_of(pid, file))
+        image = None
+        if not is_far(file.path, far):
+            image = image_of(pid, file)
+        else:
+            with suppress(OSError):
+                image = aside.ask("hangdebug.capture.interpreter.runtimes:image_of", pid, file)
+        yield file, image
+
+
+def image_of(pid: int, file: MappedFile) -> Image | None:
+    program = f"/proc/{pid}/exe"
+    return image_at(program if file.path == text_of_link(program) else place_of(pid, file))
 
 
 def place_of(pid: int, file: MappedFile) -> str:

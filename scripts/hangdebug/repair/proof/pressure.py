@@ -16,7 +16,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, field
 from pathlib import Path
@@ -112,7 +111,7 @@ def pressure(
     counted (Linux only). Raises BadRequest, MissingTool (no curl), NoProcess.
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline, allow_remote)
-    run = Run(urls, deadline, None, tuple(expect))
+    run = Run(urls, deadline, None, tuple(expect), pid)
     baseline = back = None
     counts: tuple[tuple[float, int], ...] = ()
     gone: tuple[int, ...] = ()
@@ -122,7 +121,7 @@ def pressure(
     elif warm(run, stream_url, concurrency, on_phase):
         baseline = threads_of(pid) if pid else None
         on_phase(DURING)
-        with watching(run, pid) as watch, ThreadPoolExecutor(1, initializer=yield_the_processor) as crowd:
+        with watching(run, pid) as watch, files.thread_pool(1, initializer=yield_the_processor) as crowd:
             while run.aborts < aborts and watch.missed < FEW_ROUNDS:
                 if not crowd.submit(cut, run, stream_url, min(concurrency, aborts - run.aborts)).result():
                     break
@@ -167,7 +166,7 @@ def cut(run: Run, url: str, count: int) -> bool:
 @contextmanager
 def watching(run: Run, pid: int | None) -> Iterator[Watch]:
     watch = Watch(run, pid)
-    with ThreadPoolExecutor(1) as aside:
+    with files.thread_pool(1) as aside:
         asked = aside.submit(watch.go)
         try:
             yield watch

@@ -59,6 +59,7 @@ from hangdebug.repair.code.blocking import (
 from hangdebug.repair.code.file import File, dotted, is_zero
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.receivers import function_called, is_plain, kind_elsewhere, what_is
+from hangdebug.repair.code.stopping import what_loads_anew
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
@@ -116,6 +117,7 @@ LONG = (
     RUNS,
 )  # what a function may block with, for its callers to be told
 MOMENT = 0.01  # s
+SMALL = 256  # px a side: to write such an image, in one colour, as PNG took 0.9 ms
 DEEP = 3  # calls from one function of the tree to the next
 GENERATES = (ast.Yield, ast.YieldFrom)
 CHOICES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.While)
@@ -157,11 +159,11 @@ class Blocking:
 
 def search(file: File) -> Iterator[Found]:
     taken: list[ast.AST] = []
-    for node in file.calls if not other_loop(file) else ():
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
+        if isinstance(file.parent(node), ast.Await):
             continue
         known = known_blocking(file, node) or blocking_helper(file, node)
-        if known and not any(up in taken for up in file.above(node)):
+        if known and not never_runs(file, node) and not any(up in taken for up in file.above(node)):
             item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
             yield item
@@ -177,7 +179,8 @@ def answer(file: File, known: Blocking) -> Found:
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     message = f"{said}; it becomes `await {thread_shown(file)}{shown})`"
-    return Found(node, message, edits, imports_for_thread(file, node))
+    stays = what_loads_anew(file, [node])
+    return Found(node, message, edits, imports_for_thread(file, node), stays=stays)
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
@@ -326,6 +329,13 @@ def library_call(file: File, node: ast.Call) -> Blocking | None:
     receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
     if known.does == DISK and node.args and what_is(file, node.args[0]).trail.startswith("io."):
         return None  # what stands in memory already
+    if (
+        known.does == COMPUTES
+        and receiver is not None
+        and trail.split(".")[-1] != "resize"
+        and is_small(file, receiver)
+    ):
+        return None
     if at_once(node, trail.split(".")[-1]) or (opens(file, node) and getattr(file.parent(node), "attr", "") in READS):
         return None  # `open(path).read()` is told for the second call
     streams = any(each.arg == "stream" and not is_false(each.value) for each in node.keywords)
@@ -333,6 +343,16 @@ def library_call(file: File, node: ast.Call) -> Blocking | None:
     if not refusal and known.fit == OWN and receiver is not None and not is_private(file, receiver):
         refusal = NOT_SHARED
     return Blocking(node, file.short(node.func), known.does, refusal, held=known.fit in (OWN, WHOLE))
+
+
+def is_small(file: File, receiver: ast.expr) -> bool:
+    """Whether it is an image that is made here, empty and no larger than an icon."""
+    made = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
+    calls = [each for each in made if isinstance(each, ast.Call) and file.qualified(each.func) == "PIL.Image.new"]
+    sizes = [part.elts for call in calls for part in call.args[1:2] if isinstance(part, (ast.Tuple, ast.List))]
+    sides = [[each.value for each in size if isinstance(each, ast.Constant)] for size in sizes]
+    small = [len(size) == 2 and all(isinstance(each, int) and each <= SMALL for each in size) for size in sides]
+    return bool(made) and len(small) == len(made) and all(small)
 
 
 def is_false(node: ast.expr) -> bool:
