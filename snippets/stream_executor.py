@@ -10,7 +10,7 @@
     def download(url: str, stop: threading.Event) -> str:  # short timeouts, and a look at `stop` now and then
         with client.stream("GET", url) as response:  # not requests' iter_content(8192),
             chunks = itertools.takewhile(lambda chunk: not stop.is_set(), response.iter_bytes())
-            return b"".join(chunks).decode()                     # which waits for so many bytes
+            return b"".join(chunks).decode()                     # which may wait for so many bytes
 
 Use when   an async generator hands on what blocking calls return, and its client may leave at any time.
 Not when   the calls have an async form, or must be finished all the same: queue these as jobs.

@@ -332,6 +332,23 @@ def calls_of(file: File) -> list[tuple[int, int, str]]:
     return [(call.lineno, call.col_offset, ast.unparse(call)) for call in file.calls]
 
 
+QUOTED = """class First:
+    def one(self):
+        return 'TRIPLE'
+
+    def two(self):
+        return self.one()
+
+
+def three():
+    return "'''"
+
+
+@decorated
+def four():
+    return three()
+else_ = four()
+""".replace("TRIPLE", '"""')
 EVEN = ODD.replace("and one", "    and one")
 
 
@@ -341,7 +358,7 @@ def in_parts(text: str) -> tuple[File, aside.Parts]:
     return file, file.scopes.unread
 
 
-@pytest.mark.parametrize("text", [ODD, EVEN, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
+@pytest.mark.parametrize("text", [ODD, EVEN, QUOTED, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
 def test_a_file_read_in_parts_is_the_file(text: str) -> None:
     whole, (parts, unread) = parse(text, "a.py"), in_parts(text)
     assert calls_of(parts) == calls_of(whole) and not unread.chunks and not unread.methods
@@ -349,7 +366,7 @@ def test_a_file_read_in_parts_is_the_file(text: str) -> None:
     assert sorted(map(ast.dump, parts.tree.body)) == sorted(map(ast.dump, whole.tree.body))
 
 
-@pytest.mark.parametrize("text", [EVEN, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
+@pytest.mark.parametrize("text", [EVEN, QUOTED, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
 def test_every_name_of_a_module_is_found_by_itself(text: str) -> None:
     whole = parse(text, "a.py")
     for name in whole.scopes.module.names:

@@ -267,6 +267,8 @@ def no_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if ran:
+            gc.freeze()
+            gc.unfreeze()  # what was made meanwhile is old now: the collector need not look at once
             gc.enable()
 
 

@@ -75,9 +75,9 @@ class Chunk(NamedTuple):
     rebinds: bool = False
 
 
-def chunks_of(text: str, margin: str = "", start: int = 0, end: int = LARGEST) -> Iterator[Chunk]:
+def chunks_of(text: str, margin: str = "", start: int = 0, end: int | None = None) -> Iterator[Chunk]:
     """What begins with this margin between the offsets. Where a string may reach over the end of one, it is longer."""
-    end = min(end, len(text))
+    end = len(text) if end is None else end
     if "\r" in text:
         yield Chunk(0, 0, end)
         return
@@ -85,18 +85,20 @@ def chunks_of(text: str, margin: str = "", start: int = 0, end: int = LARGEST) -
     places = [found.start() + 1 for found in begins.finditer(text, start, end)]
     if not start and text[:1] not in BETWEEN:
         places.insert(0, 0)
-    first, head, quotes = -1, -1, 0
+    first, head, quotes, several = -1, -1, 0, False
     for at, until in zip(places, [*places[1:], end]):
         mark = text[at + len(margin)]
-        if first >= 0 and quotes % 2 == 0 and not (mark in "ef" and GOES_ON.match(text, at)):
+        if first >= 0 and quotes % 2:  # a string goes on, or its quotes stand in another one
+            several = True
+        elif first >= 0 and not (mark in "ef" and GOES_ON.match(text, at)):
             if text[head + len(margin)] != "@":
-                yield chunk(text, first, head, at)
-                first = -1
+                yield chunk(text, first, head, at, several)
+                first, several = -1, False
             head = at
         first, head = (first, head) if first >= 0 else (at, at)
         quotes += text.count('"""', at, until) + text.count("'''", at, until)
     if first >= 0:
-        yield chunk(text, first, head, end)
+        yield chunk(text, first, head, end, several)
 
 
 @lru_cache(maxsize=16)
@@ -104,8 +106,8 @@ def begins_at(margin: str) -> patterns.Pattern[str]:
     return patterns.compile(rf"\n{margin}[^\s#)\]}}]")
 
 
-def chunk(text: str, start: int, head: int, end: int) -> Chunk:
-    found = HEADER.match(text, head)
+def chunk(text: str, start: int, head: int, end: int, several: bool) -> Chunk:
+    found = None if several else HEADER.match(text, head)
     if not found:
         return Chunk(start, head, end)
     rebinds = text.find("global ", head, end) >= 0 and bool(GLOBAL.search(text, head, end))

@@ -239,7 +239,13 @@ LIBRARIES = (
         "access_secret_version translate recognize *_detection",
         lazy="list_*() stream()",
     ),
-    Library(PEER, SHARED, AZURE, "upload_* download_* delete_* create_* get_secret send_* receive_* set_secret exists"),
+    Library(
+        PEER,
+        SHARED,
+        AZURE,
+        "upload_* download_* delete_* create_* get_secret send_* receive_* set_secret exists readall readinto",
+        lazy="list_*()",
+    ),
     Library(PEER, SHARED, "minio..Minio()", "*_object *_objects *_bucket bucket_exists"),
     Library(PEER, WHOLE, "", MAIL),
     Library(

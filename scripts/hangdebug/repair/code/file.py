@@ -221,6 +221,13 @@ class File:
         """Every call, in source order."""
         return self.scopes.calls()
 
+    def calls_of(self, name: str) -> list[ast.Call]:
+        """Those that may be of an imported function or class of that name, by another one too, in source order."""
+        if re.search(rf"\b{name}\s+as\b|=[^\n]*\b{name}\s*(?![\s(\w])", self.text):
+            return self.calls
+        self.scopes.unread.read_word(self.scopes, name)
+        return sorted((call for call in self.scopes.known_calls if last_name(call.func) == name), key=in_source)
+
     @cached_property
     def calls_in_coroutines(self) -> list[ast.Call]:
         """Those that an `async def` runs itself: what is put off is none of them."""

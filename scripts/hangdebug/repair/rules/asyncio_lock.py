@@ -45,7 +45,7 @@ THREADS = (
 
 
 def search(file: File) -> Iterator[Found]:
-    for call in file.calls:
+    for call in file.calls_of("Lock"):
         if file.qualified(call.func) == "threading.Lock" and not call.args and not call.keywords:
             target = name_of_lock(file, call)
             blocks = (

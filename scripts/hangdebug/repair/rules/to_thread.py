@@ -56,10 +56,10 @@ from hangdebug.repair.code.blocking import (
     fetches_later,
     known_to_block,
 )
-from hangdebug.repair.code.file import File, dotted, is_zero
+from hangdebug.repair.code.file import File, dotted, is_zero, last_name
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.receivers import function_called, is_plain, kind_elsewhere, what_is
-from hangdebug.repair.code.stopping import what_loads_anew
+from hangdebug.repair.code.stopping import BY_HAND, what_loads_anew
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
@@ -185,8 +185,18 @@ def answer(file: File, known: Blocking) -> Found:
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     message = f"{said}; it becomes `await {thread_shown(file)}{shown})`"
-    stays = what_loads_anew(file, [node])
+    stays = what_loads_anew(file, [node]) or what_runs_on(file, node)
     return Found(node, message, edits, imports_for_thread(file, node), stays=stays)
+
+
+def what_runs_on(file: File, node: ast.Call) -> str:
+    """What the await of a thread's end leaves: a client that is gone before that does not end the thread."""
+    receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if receiver is None or last_name(node.func) != "join" or file.maker(receiver) != "threading.Thread":
+        return ""
+    given = [each for value in file.values(receiver) for each in getattr(value, "keywords", ())]
+    waits = "" if any(each.arg == "daemon" for each in given) else ", and the exit of the process waits for it"
+    return f"line {file.line(node)}: `{dotted(receiver)}` runs on after a client has left earlier{waits}; {BY_HAND}"
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
