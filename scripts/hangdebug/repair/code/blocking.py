@@ -185,7 +185,7 @@ LIBRARIES = (
         f"{OPENED} {CURSORS}",
         "execute executemany executescript execute_string callproc commit rollback copy copy_from copy_to copy_expert",
     ),
-    Library(DATABASE, WHOLE, ENGINE, "connect begin raw_connection"),
+    Library(DATABASE, SHARED, ENGINE, "connect begin raw_connection", why=WHOLES[DATABASE]),
     Library(
         DATABASE,
         WHOLE,

@@ -34,6 +34,7 @@ PLAIN_DECORATORS = frozenset(
 )
 ITERATORS = frozenset("Iterator Iterable Generator AsyncIterator AsyncGenerator AsyncIterable ContextManager".split())
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+IN_MEMORY = (":memory:", "sqlite://", "sqlite:///:memory:", "sqlite+pysqlite:///:memory:")
 UNLIKE = ("async", "aio")  # what is given something of these is no synchronous client
 
 
@@ -320,7 +321,7 @@ def of_call(file: File, node: ast.Call, depth: int) -> Thing:
 def is_asynchronous(file: File, node: ast.expr) -> bool:
     """Whether something asynchronous is handed over, or a database in memory, which has nobody to wait for."""
     if isinstance(node, ast.Constant):
-        return node.value == ":memory:"
+        return node.value in IN_MEMORY
     name = file.qualified(node).lower()
     return any(word in name for word in UNLIKE)
 
