@@ -96,6 +96,7 @@ def soak(pid: int, url: str, seconds: float) -> Soaked:
             time.sleep(max(0.0, EVERY - (time.time() - start)))
         else:
             time.sleep(0.05)
+    after, ours = resident(pid), resident(os.getpid())  # before the answers' times are read, which are ours too
     for reader in readers:
         reader.join()
     alone, watched, lost = [], [], 0
@@ -108,7 +109,7 @@ def soak(pid: int, url: str, seconds: float) -> Soaked:
             watched.append(took)
         elif not any(first <= at <= last for first, last in looks):  # a look may last into the next window
             alone.append(took)
-    return Soaked(states, alone, watched, lost, resident(pid) - before, resident(os.getpid()) - mine)
+    return Soaked(states, alone, watched, lost, after - before, ours - mine)
 
 
 def resident(pid: int) -> int:

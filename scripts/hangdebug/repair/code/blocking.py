@@ -37,6 +37,7 @@ RUNS_LOOP = (
 TAKES_ITEM = (
     "a cancellation would leave its thread waiting, which then takes the next item for nobody: use redis.asyncio"
 )
+LISTENS = "it does so for each message: use redis.asyncio, whose pubsub is looped over by `async for`"
 TAKES = "a cancellation would leave the thread waiting, which then takes the lock for nobody: use its asyncio form"
 
 
@@ -148,6 +149,7 @@ LIBRARIES = (
         why=TAKES_ITEM,
     ),
     Library(DATABASE, SHARED, behind(REDIS, ".pipeline()"), "execute"),
+    Library(DATABASE, OWN, behind(REDIS, ".pubsub()"), "-", lazy="listen()", why=LISTENS),
     Library(DATABASE, SHARED, behind(REDIS, ".lock()"), "acquire", why=TAKES),
     Library(
         PEER,
@@ -237,7 +239,13 @@ LIBRARIES = (
         "access_secret_version translate recognize *_detection",
         lazy="list_*() stream()",
     ),
-    Library(PEER, SHARED, AZURE, "upload_* download_* delete_* create_* get_secret send_* receive_* set_secret exists"),
+    Library(
+        PEER,
+        SHARED,
+        AZURE,
+        "upload_* download_* delete_* create_* get_secret send_* receive_* set_secret exists readall readinto",
+        lazy="list_*()",
+    ),
     Library(PEER, SHARED, "minio..Minio()", "*_object *_objects *_bucket bucket_exists"),
     Library(PEER, WHOLE, "", MAIL),
     Library(

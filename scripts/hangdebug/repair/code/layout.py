@@ -33,6 +33,7 @@ LONGEST = 120  # that a line is taken for one of the project's own width, where 
 OPENING, CLOSING = "([{", ")]}"
 NONE = frozenset((tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER))
 TRAILER = re.compile(r"(\.\w+|\(\))*")
+CALLED = re.compile(r"\w+$|[\])}\"']$")  # what may be called or subscripted, in front of a bracket
 BREAK = re.compile(r"\s*\n\s*")
 
 
@@ -127,7 +128,11 @@ def split(text: str, indent: str, width: int, step: str, needs: int = 0) -> list
     """The lines of one expression or statement; `needs` is the room for what follows its last one."""
     groups, commas, _ = read_brackets(text)
     if commas and text.startswith("return ") and len(indent) + len(text) > width:
-        return [f"{indent}return (", *split_body(text[len("return ") :], indent + step, width, step), f"{indent})"]
+        return [
+            f"{indent}return (",
+            *split_body(text[len("return ") :], indent + step, width, step, True),
+            f"{indent})",
+        ]
     if len(indent) + len(text) + needs <= width and not keeps_lines(text):
         return [indent + text]
     groups = [(start, end) for start, end in groups if text[start + 1 : end].strip()]
@@ -136,7 +141,9 @@ def split(text: str, indent: str, width: int, step: str, needs: int = 0) -> list
     start, end = group_to_open(text, groups, width - len(indent))
     body = text[start + 1 : end].strip()
     deeper = indent + step
-    return [indent + text[: start + 1], *split_body(body, deeper, width, step), indent + text[end:]]
+    called = CALLED.search(text, 0, start)
+    alone = called is None or keyword.iskeyword(called[0])
+    return [indent + text[: start + 1], *split_body(body, deeper, width, step, alone), indent + text[end:]]
 
 
 def group_to_open(text: str, groups: list[tuple[int, int]], room: int) -> tuple[int, int]:
@@ -150,10 +157,11 @@ def group_to_open(text: str, groups: list[tuple[int, int]], room: int) -> tuple[
     return last if last[0] < room else max(groups, key=lambda group: group[1] - group[0])
 
 
-def split_body(body: str, indent: str, width: int, step: str) -> list[str]:
-    """What stands in brackets, on lines of its own."""
+def split_body(body: str, indent: str, width: int, step: str, alone: bool) -> list[str]:
+    """What stands in brackets, on lines of its own. The items of a list or tuple that stands `alone` get one each."""
     _, commas, fors = read_brackets(body)
-    if len(indent) + len(body) <= width and not body.endswith(",") and not keeps_lines(body):
+    fits = len(indent) + len(body) <= width and not body.endswith(",") and not keeps_lines(body)
+    if fits and not (alone and commas):
         return [indent + body]
     if commas:
         parts = [part.strip() for part in cut(body.rstrip(","), commas, 1)]

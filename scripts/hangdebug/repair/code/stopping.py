@@ -28,6 +28,10 @@ from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
 from hangdebug.repair.model import Edit
 
+BY_HAND = (
+    "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
+    "`finally`: snippets/stream_executor.py"
+)
 SECONDS = 10  # of a call that had no limit
 SOCKETS = ("socket timeout", "settimeout")
 Lines = Collection[int]

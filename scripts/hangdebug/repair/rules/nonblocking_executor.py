@@ -72,7 +72,7 @@ from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.layout import project_of
 from hangdebug.repair.code.producers import Stop, find_stop, handed, parts_of_work
 from hangdebug.repair.code.receivers import what_is
-from hangdebug.repair.code.stopping import SECONDS, stop_work, what_loads_anew
+from hangdebug.repair.code.stopping import BY_HAND, SECONDS, stop_work, what_loads_anew
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement
@@ -82,10 +82,6 @@ ID, CODE = "nonblocking_executor", "HNG006"
 NEEDS = (
     Need((("async",), ("Executor", "_default_executor"))),
     Need((("async",), ("state.",))),  # the pool may be made in another file
-)
-BY_HAND = (
-    "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
-    "`finally`: snippets/stream_executor.py"
 )
 STARTS = ("create_task", "ensure_future", "start_soon")
 SHARED = "others may use the executor"
