@@ -299,7 +299,7 @@ def record_import(scopes: Scopes, node: ast.Import, here: Scope) -> None:
 
 
 def record_import_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
-    prefix = "." * node.level + f"{node.module or ''}."
+    prefix = "." * node.level + (f"{node.module}." if node.module else "")
     for item in node.names:
         if item.name == "*":
             scopes.star = True
