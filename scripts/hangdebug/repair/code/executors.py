@@ -157,9 +157,24 @@ def why_known_less(file: File, receiver: ast.expr) -> str:
     if is_annotated(file, receiver):
         return f"`{dotted(receiver)}` is a parameter, and whether its caller counts on this wait is not known here"
     elsewhere = isinstance(meant, ast.Attribute) and not holds_executor(file, receiver)
-    if elsewhere and what_is(file, receiver).trail in MADE:
+    if (elsewhere and what_is(file, receiver).trail in MADE) or kept_by_key(file, receiver):
         return f"`{file.short(receiver)}` belongs to others too, and whether they count on this wait is not known here"
     return ""
+
+
+def kept_by_key(file: File, node: ast.expr) -> bool:
+    """Whether it is drawn by a key under which the file keeps executors alone: `app[POOL] = ThreadPoolExecutor()`."""
+    if not isinstance(node, ast.Subscript):
+        return False
+    key = ast.dump(node.slice)
+    kept = [
+        each.value
+        for each in ast.walk(file.tree)
+        if isinstance(each, ast.Assign)
+        for target in each.targets
+        if isinstance(target, ast.Subscript) and ast.dump(target.slice) == key
+    ]
+    return bool(kept) and all(creates_executor(file, value) for value in kept)
 
 
 def is_annotated(file: File, node: ast.expr) -> bool:
