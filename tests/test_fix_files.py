@@ -292,3 +292,37 @@ def test_the_head_says_what_a_call_of_httpx_without_a_client_costs(app: Path) ->
     app.write_text(HTTPX)
     said = [words for item in fix.propose(app).findings for words in re.findall(r"line \d+ calls \S+", item.stays)]
     assert said == ["line 7 calls httpx.get(),", "line 5 calls httpx.get(),"]
+
+
+READS = """import asyncio, requests
+from concurrent.futures import ThreadPoolExecutor
+def page(url):
+    parts = []
+    with requests.get(url, stream=True, timeout=2) as response:
+        for chunk in response.READ:
+            parts.append(chunk)
+    return parts
+async def stream(urls):
+    with ThreadPoolExecutor() as pool:
+        for job in asyncio.as_completed([asyncio.get_running_loop().run_in_executor(pool, page, url) for url in urls]):
+            yield await job
+"""
+
+
+@pytest.mark.parametrize(
+    "call, fills",
+    [
+        ("iter_content(8192)", True),
+        ("iter_content(chunk_size=None)", True),
+        ("iter_lines()", True),
+        ("iter_content()", False),
+        ("iter_lines(chunk_size=1)", False),
+    ],
+)
+def test_the_head_says_what_looks_at_the_event_only_when_many_bytes_have_come(
+    app: Path, call: str, fills: bool
+) -> None:
+    app.write_text(READS.replace("READ", call))
+    patch = fix.propose(app)
+    assert "if stop.is_set():" in patch.after
+    assert [words.partition(":")[0] for words in patch.stays] == ["line 6"] * fills

@@ -263,14 +263,20 @@ def folder_of(name: str) -> str:
     return str(Path(name).resolve().parent) if name and Path(name).is_file() else ""
 
 
-@lru_cache(maxsize=4096)
 def place_of(folder: str, name: str) -> tuple[str, tuple[str, ...]]:
     """The file that an imported dotted name leads to from a folder, with the names in it; "" where there is none."""
-    words = name.lstrip(".").split(".")
     up = len(name) - len(name.lstrip("."))
-    roots = (os.path.normpath(os.path.join(folder, *[".."] * (up - 1))),) if up else roots_above(folder)
+    if up:
+        return place_below((os.path.normpath(os.path.join(folder, *[".."] * (up - 1))),), name[up:])
+    first = name.split(".")[0]
+    return place_below(tuple(root for root in roots_above(folder) if holds(root, first)), name)
+
+
+@lru_cache(maxsize=4096)
+def place_below(roots: tuple[str, ...], name: str) -> tuple[str, tuple[str, ...]]:
+    words = name.split(".")
     for root in roots:
-        for count in range(len(words), 0, -1) if up or holds(root, words[0]) else ():
+        for count in range(len(words), 0, -1):
             base = os.path.join(root, *words[:count])
             for path in (f"{base.rstrip(os.sep)}.py", os.path.join(base, "__init__.py")):
                 if os.path.isfile(path):

@@ -173,6 +173,12 @@ class Held(dict[type, Callable[[Any], tuple[Any, ...]]]):
 
 FIELDS = Fields()
 HELD = Held()
+FREQUENT: dict[type, Callable[[Any], list[ast.AST]]] = {  # half of what is no leaf: the same, in less time
+    ast.Call: lambda node: [node.func, *node.args, *node.keywords],
+    ast.Assign: lambda node: [*node.targets, node.value],
+    ast.Subscript: lambda node: [node.value, node.slice],
+    **dict.fromkeys((ast.Attribute, ast.keyword, ast.Expr, ast.Await), lambda node: [node.value]),
+}
 
 
 def read_scopes(tree: ast.Module, unread: Unread) -> Scopes:
@@ -215,9 +221,9 @@ def read_below(scopes: Scopes, top: ast.AST, new: bool = False) -> None:
                         parents[child], of[child] = node, scope
                         tops.append((child, scope))
             elif kind not in LEAVES:
-                below = children(node)
-                parents.update(dict.fromkeys(below, node))
-                todo += below
+                for child in children(node):
+                    parents[child] = node
+                    todo.append(child)
 
 
 def in_source(node: ast.expr) -> tuple[int, int, int, int]:
@@ -238,6 +244,9 @@ def with_scopes(scopes: Scopes, node: ast.AST, here: Scope) -> Iterable[tuple[as
 
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes right below, but for what only says how a name is used or which operator it is."""
+    frequent = FREQUENT.get(node.__class__)
+    if frequent:
+        return frequent(node)
     found: list[ast.AST] = []
     for value in HELD[node.__class__](node) if node.__class__ not in LEAVES else ():
         if value.__class__ is list:
@@ -290,7 +299,7 @@ def record_import(scopes: Scopes, node: ast.Import, here: Scope) -> None:
 
 
 def record_import_from(scopes: Scopes, node: ast.ImportFrom, here: Scope) -> None:
-    prefix = "." * node.level + f"{node.module or ''}."
+    prefix = "." * node.level + (f"{node.module}." if node.module else "")
     for item in node.names:
         if item.name == "*":
             scopes.star = True

@@ -181,7 +181,8 @@ class Stop:
     """The event's name, the loops that look at it, and the lines of the work that it ends before the next item.
 
     `ends` are the lines of other work that it ends, `limits` those of calls that get a time-out with
-    the keyword for it, `waits` those of calls that go without, `edits` all of that.
+    the keyword for it, `waits` those of calls that go without, `fills` those that give nothing before many bytes
+    have come, `edits` all of that.
     """
 
     name: str = ""
@@ -190,6 +191,7 @@ class Stop:
     ends: tuple[int, ...] = ()
     limits: tuple[tuple[int, str], ...] = ()
     waits: tuple[int, ...] = ()
+    fills: tuple[int, ...] = ()
     edits: tuple[Edit, ...] = ()
 
 

@@ -62,6 +62,7 @@ ANEW = (
     "line {} calls {}(), which loads all certificates for each call: that took 25 ms of a processor, and 2 with one "
     "httpx.Client for all calls, which threads may share; make one by hand where many run at once"
 )
+FILLS = re.compile(r"requests\.((api\.|([sS]ession|sessions\.Session)\(\)\.)?\w+\(\))\.iter_(content|lines)")
 SENDS = frozenset("put put_nowait call_soon_threadsafe run_coroutine_threadsafe set_result set".split())
 LOGS = ("logging.getLogger",)
 BARRED = (ast.Global, ast.Nonlocal, ast.Delete, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
@@ -86,6 +87,7 @@ def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], st
     lines: list[int] = []
     limits: list[tuple[int, str]] = []
     waits: list[int] = []
+    fills: list[int] = []
     for home, handed in functions_of(file, owner, calls).items():
         known = all(call.lineno in stop.lines for call in handed)
         given = () if file.frame(home) is owner else hand_event(file, home, handed, name)
@@ -96,6 +98,7 @@ def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], st
         if inside:
             edits += [*given, *inside]
             lines += [call.lineno for call in handed]
+            fills += lines_that_fill(file, home)
         for line, keyword, edit in limit_calls(file, home):
             if sends and keyword in SOCKETS:  # whose peer may be silent for long, and all is well
                 waits.append(line)
@@ -105,7 +108,8 @@ def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], st
     if not (edits or waits) or import_needed(file, owner.body[0], "threading") is None:
         return stop
     named = name if lines or stop.loops else ""
-    return replace(stop, name=named, ends=tuple(lines), limits=tuple(limits), waits=tuple(waits), edits=tuple(edits))
+    found = replace(stop, name=named, ends=tuple(lines), limits=tuple(limits), waits=tuple(waits), fills=tuple(fills))
+    return replace(found, edits=tuple(edits))
 
 
 def functions_of(
@@ -243,6 +247,24 @@ def look_between(file: File, home: ast.FunctionDef, name: str) -> Iterator[Edit]
             yield Edit(
                 end, end, f"{file.newline}{inside}if {name}.is_set():{file.newline}{inside}{file.step(loop)}break"
             )
+
+
+def lines_that_fill(file: File, home: ast.FunctionDef) -> list[int]:
+    """The lines of the calls of requests that give nothing to a loop before so many bytes have come."""
+    return [
+        call.lineno
+        for call in walk(home)
+        if isinstance(call, ast.Call)
+        and FILLS.fullmatch(what_is(file, call.func).trail)
+        and [each.value for each in size_given(call)] != [1]
+    ]
+
+
+def size_given(call: ast.Call) -> list[ast.Constant]:
+    """The size that the call names, the usual one where it names none, nothing where only the run can tell."""
+    usual = 1 if last_name(call.func) == "iter_content" else 512
+    said = [*call.args[:1], *(each.value for each in call.keywords if each.arg == "chunk_size"), ast.Constant(usual)]
+    return [each for each in said[:1] if isinstance(each, ast.Constant)]
 
 
 def sleep_on(file: File, home: ast.FunctionDef, name: str) -> Iterator[Edit]:

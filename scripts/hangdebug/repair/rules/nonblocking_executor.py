@@ -187,6 +187,13 @@ def what_runs_on(file: File, each: Exit) -> str:
             "silent for long, and the exit of the process waits for that; give the socket a time-out, and go on after "
             "each TimeoutError"
         )
+    if each.stop.fills:
+        which = ", ".join(map(str, each.stop.fills))
+        return (
+            f"line {which}: its thread looks at `{each.stop.name}` when so many bytes have come, which takes long if "
+            "its peer sends few and not in chunks, and the exit of the process waits for that; iter_bytes() of httpx "
+            "gives what has come"
+        )
     left = sorted((call for call in each.calls if file.line(call) not in ended), key=file.line)
     if not left:
         return ""
