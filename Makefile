@@ -68,6 +68,7 @@ types: venv-tests
 	@$(ENV_PYTHON) -m mypy
 
 notebook: venv-notebook
+	@echo 'JupyterLab runs no cell by itself: press Shift+Enter once, and the panel opens. With no key at all: make app'
 	@$(ENV_PYTHON) -m jupyterlab $$([ "$$(id -u)" != 0 ] || echo --allow-root) notebooks/triage.ipynb
 
 app: venv-notebook

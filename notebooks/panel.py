@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
@@ -106,6 +107,7 @@ class Panel(Control):
         self.turned_to = False  # whether the targets are shown although there is an answer
         self.fault: BaseException | None = None
         self.words, self.doing, self.steps, self.most, self.brief = "", "", 0, 1, False
+        self.form: Callable[[str], str] = views.said
         self.probes: list[Probe] = []
         self.stopped, self.over = threading.Event(), threading.Event()
         self.watch = targets.Watch()
@@ -181,7 +183,9 @@ class Panel(Control):
         self.health_url = field("health URL", "http://127.0.0.1:8000/health", wide="28em")
         self.pid, self.port = field("pid", "4284", value=given), field("or port", "8000")
         self.paste = field("dump", "the output of: py-spy dump --pid PID", w.Textarea, "auto", rows=8)
-        self.upload = w.FileUpload(description="Upload", tooltip="An evidence bundle (.zip) or a dump, up to 8 MB")
+        self.upload = w.FileUpload(
+            description="Upload", tooltip="An evidence bundle (.zip, .tar.gz) or a dump, up to 8 MB"
+        )
         self.uploaded = w.HTML()
         self.path = field("or its path", "evidence.zip on this machine", wide="32em")
         self.case = field(
@@ -312,7 +316,7 @@ class Panel(Control):
         self.run(hang, "Starting a server, and hanging it")
 
     def on_check(self) -> None:
-        self.run(lambda: str(self.about().check(self.guess.value)), "Comparing")
+        self.run(lambda: str(self.about().check(self.guess.value)), "Comparing", show=views.story)
 
     def on_apply(self) -> None:
         self.run(lambda: f"written: {', '.join(map(str, self.about().write(self.own.value)))}", "Writing", place="Diff")
@@ -321,12 +325,15 @@ class Panel(Control):
         self.run(lambda: f"as it was: {', '.join(map(str, self.about().undo()))}", "Undoing", place="Diff")
 
     def on_verify(self) -> None:
+        def prove() -> str:
+            if self.agreed.value and not self.url.options and self.base():  # it hung when it was asked first
+                with suppress(HangError):
+                    self.know_routes()
+            urls = (self.url.value.strip(), self.stream.value.strip())
+            return table(self.about().verify(*urls, self.aborts.value, self.agreed.value, self.probed))
+
         self.run(
-            lambda: table(
-                self.about().verify(
-                    self.url.value.strip(), self.stream.value.strip(), self.aborts.value, self.agreed.value, self.probed
-                )
-            ),
+            prove,
             "Readers leave, curl sends requests",
             place="Verification",
             most=12 + 4 * -(-self.aborts.value // 5) + 10,
@@ -335,16 +342,26 @@ class Panel(Control):
     def on_agree(self) -> None:
         def read() -> str:
             try:
-                urls, streams = targets.routes_of(self.base())
+                self.know_routes()
             except HangError as error:  # it may be hung: no fault of the panel's
                 return f"{error.why} {error.what}"
-            self.url.options, self.stream.options = urls, streams
-            self.url.value = next(iter(urls), self.url.value)
-            self.stream.value = next(iter(streams), self.stream.value)
+            urls, streams = self.url.options, self.stream.options
             return f"{len(urls)} routes and {len(streams)} streams are known: choose from the fields' lists"
 
         if self.desk is not None and self.desk.demo is None and self.base():
             self.run(read, "Reading /openapi.json", place="Verification")
+
+    def know_routes(self) -> None:
+        """Ask the service which routes it has; what somebody typed stays. Raises HangError."""
+        urls, streams = targets.routes_of(self.base())
+        self.url.options, self.stream.options = urls, streams
+        if self.url.value in ("", self.guessed()):
+            self.url.value = next(iter(urls), self.url.value)
+        self.stream.value = self.stream.value or next(iter(streams), "")
+
+    def guessed(self) -> str:
+        """The URL that many services have, "" where the port is not known."""
+        return f"{self.base()}/health" if self.base() else ""
 
     def base(self) -> str:
         """Where the target serves, "" where that is not known."""
@@ -377,15 +394,23 @@ class Panel(Control):
 
     # -- work -----------------------------------------------------------------------------------------
 
-    def run(self, verb: Callable[[], str], doing: str, place: str = "", most: int = 0, brief: bool = False) -> None:
+    def run(
+        self,
+        verb: Callable[[], str],
+        doing: str,
+        place: str = "",
+        most: int = 0,
+        brief: bool = False,
+        show: Callable[[str], str] = views.said,
+    ) -> None:
         """Do it beside the kernel, one thing at a time; then show what it says, or why it could not.
 
-        What a `brief` one says is not shown where an answer says more.
+        What a `brief` one says is not shown where an answer says more. `show` makes HTML of what it says.
         """
         if not WORK.idle.is_set():
             return
         self.stopped.clear()
-        self.probes, self.brief = [], brief
+        self.probes, self.brief, self.form = [], brief, show
         self.fault, self.words, self.doing, self.steps, self.most = None, "", doing, 0, most
         self.said_of = self.key()
         self.place = self.notes[place] if place else self.log
@@ -524,6 +549,8 @@ class Panel(Control):
             else ""
             if silent
             else views.said(self.words, self.fault)
+            if self.fault or not self.words
+            else self.form(self.words)
         )
         self.head.value = views.heading(desk)
         for pid, (pick, _) in self.rows.items():
@@ -572,7 +599,8 @@ class Panel(Control):
             )
             self.links, self.agreed.value = "", False
             self.tabs.selected_index = TABS.index("Threads") if desk.guessing else 0
-            self.url.value, self.stream.value = f"{self.base()}/health" if self.base() else "", ""
+            self.url.options, self.stream.options = (), ()
+            self.url.value, self.stream.value = self.guessed(), ""
             for name in TABS:
                 self.notes[name].value, self.pages[name].value = "", inner(lambda: self.page(name))
             if views.ended(desk):

@@ -524,6 +524,18 @@ def said(words: str, fault: BaseException | None = None) -> str:
     return f'<div class="hang-alert" role="alert">{"".join(lines + after)}</div>'
 
 
+def story(words: str) -> str:
+    """Paragraphs for a reader, the first one as their head: their lines are as long as there is room."""
+    head, *rest = (" ".join(part.split()) for part in words.split("\n\n"))
+    paragraphs = "".join(f"<p>{quoted(one)}</p>" for one in rest)
+    return f'<div class="hang-story" role="status"><b>{inert(head)}</b>{paragraphs}</div>'
+
+
+def quoted(words: str) -> str:
+    """A sentence as HTML, with what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", inert(words))
+
+
 def as_command(words: str) -> str:
     """As code where it has an option or a path in it; else it is a sentence."""
     return f"<code>{inert(words)}</code>" if re.search(r"(^|\s)(-{1,2}\w|\S*/\S)", words) else inert(words)
@@ -565,9 +577,9 @@ def card(desk: Any) -> str:
     if desk.guessing:
         title = inert(str(desk.case.title))
         return f'<div class="hang-card"><b>{title}</b><div>What is it? Look at the tabs, then choose above.</div></div>'
-    kept = f"evidence kept in {desk.source}" if desk.target else "read from what was given"
+    kept = f"evidence kept in {desk.source}" if desk.target else f"read from {given(desk.source)}"
     facts = [
-        str((desk.target and answer.process.pid and f"pid {answer.process.pid}") or "a dump"),
+        *([f"pid {answer.process.pid}"] if answer.process.pid else []),
         f"confidence {answer.confidence:.2f}",
         f"{answer.samples} samples" if answer.samples > 1 else "1 sample",
         kept,
@@ -576,8 +588,13 @@ def card(desk: Any) -> str:
     well = "hang-well" if answer.state == "healthy" else ""
     return (
         f'<div class="hang-card {well}"><b>{inert(answer.state)} / {inert(answer.cause)}</b>'
-        f"<div>{inert(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>"
+        f"<div>{quoted(neutral(answer.summary))}</div><div class='hang-facts'>{said_of}</div></div>"
     )
+
+
+def given(source: Path | str) -> str:
+    """What a file or a text is called that was not taken from here."""
+    return source.name if isinstance(source, Path) else "the pasted dump"
 
 
 ALONE = """
@@ -587,7 +604,11 @@ ALONE = """
 NIGHT = at_night('[data-jp-theme-light="false"]')
 STYLE = """
 .hang { --hang-soft: #595959; }
-[data-jp-theme-light="false"] .hang { --hang-soft: #bdbdbd; --jp-mirror-editor-def-color: #6cb2f5; }
+[data-jp-theme-light="false"] .hang { --hang-soft: #bdbdbd; --jp-mirror-editor-def-color: #6cb2f5;
+  --jp-mirror-editor-comment-color: #79b8b8; --jp-mirror-editor-meta-color: #c9a0ff; }
+.hang td[style*="230, 159"] { --jp-mirror-editor-comment-color: currentcolor;
+  --jp-mirror-editor-meta-color: currentcolor; --jp-mirror-editor-number-color: currentcolor; }
+.hang-story { max-width: 76em; margin: 4px 0; } .hang-story p { margin: 6px 0; }
 .hang .lm-TabBar-tab { color: var(--hang-soft) !important; }
 .hang .lm-TabBar-tab.lm-mod-current { color: var(--jp-ui-font-color0, inherit) !important; }
 .hang { border: 1px solid var(--jp-border-color2, #bdbdbd); border-radius: 8px; padding: 16px 20px;

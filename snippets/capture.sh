@@ -3,7 +3,7 @@
 # Not when   Python with psutil is there: `hang.py capture` keeps the lines of your code and the tasks too.
 # Costs      2 s a process, paused for milliseconds a sample. Run it before any restart, as the target's user
 #            or as root. Linux; a POSIX sh. Of a command line it keeps what is served, no environment at all.
-set -u; stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
+set -u; umask 077; stop() { echo "capture.sh: $1 Next: $2" >&2; exit 2; }
 usage='usage: capture.sh PID [FOLDER]   (of a supervisor: its workers are looked at too)'
 top=${1:-} folder=${2:-evidence-${1:-}-$(date +%Y%m%dT%H%M%S)}; packed=$folder.tar.gz
 case $top in -h) echo "$usage"; exit 0 ;; ''|0*|*[!0-9]*) echo "$usage" >&2; exit 2 ;; esac
@@ -62,8 +62,7 @@ one() {  # one PID SUPERVISOR: its folder; the kernel speaks first, for attachin
         kernel "$1" >"$place/kernel-$index.tsv"
         py-spy dump --json $how --pid "$1" >"$place/sample" 2>"$place/py-spy.log" || break
         mv "$place/sample" "$place/sample-$index.json"; sleep 0.3 2>/dev/null || sleep 1; done
-    [ -e "$place/sample-0.json" ] || echo "py-spy cannot read $1: $(head -n 1 "$place/py-spy.log")" >&2
-}
+    [ -e "$place/sample-0.json" ] || echo "py-spy cannot read $1: $(head -n 1 "$place/py-spy.log")" >&2; }
 echo "{\"format\": \"backend-hang-debug evidence\", \"version\": 1, \"tool\": \"capture.sh\", \"notes\":
  [\"capture.sh keeps no asyncio tasks, and no lines of code: those come from diagnose --code DIR\"],
  \"py_spy\": \"$(py-spy --version | cut -d ' ' -f 2)\", \"taken\": \"$(date -u +%Y-%m-%dT%H:%M:%S+00:00)\",
@@ -77,4 +76,5 @@ for child in $(cut -f 1 "$place/children.tsv"); do  # of a loop's own, only what
     case $(readlink "/proc/$child/exe"):$(words "$child") in
         *_tracker*|*.forkserver*) ;; *python*:*|*pypy*:*) one "$child" "$top" ;; esac
 done
-tar -czf "$packed" -C "$(dirname "$folder")" "$(basename "$folder")" && folder=$packed; echo "$folder"
+at=$(dirname "$folder"); tar -czf "$packed" -C "$at" "$(basename "$folder")" || packed=$folder; echo "$packed"
+[ ! "${SUDO_UID:+$(find "$at" -prune -user "$SUDO_UID" 2>&-)}" ] || chown -hR $SUDO_UID "$folder" "$packed"

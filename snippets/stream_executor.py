@@ -5,10 +5,12 @@
         async for page in stream_results(download, urls):        # "text/event-stream"), each line
             yield page                                           # f"data: {page}\\n\\n"
 
+    client = httpx.Client(timeout=2)  # for all calls: threads may share it
+
     def download(url: str, stop: threading.Event) -> str:  # short timeouts, and a look at `stop` now and then
-        with requests.get(url, stream=True, timeout=(2, 2)) as response:
-            chunks = itertools.takewhile(lambda chunk: not stop.is_set(), response.iter_content(8192))
-            return b"".join(chunks).decode()
+        with client.stream("GET", url) as response:  # not requests' iter_content(8192),
+            chunks = itertools.takewhile(lambda chunk: not stop.is_set(), response.iter_bytes())
+            return b"".join(chunks).decode()                     # which may wait for so many bytes
 
 Use when   an async generator hands on what blocking calls return, and its client may leave at any time.
 Not when   the calls have an async form, or must be finished all the same: queue these as jobs.

@@ -40,3 +40,59 @@ def test_each_is_reported_where_it_blocks_and_its_repaired_twin_is_not(case: str
     (tmp_path / "broken" / "app.py").write_text(patch.after)
     assert not fix.propose(tmp_path / "broken" / "app.py").changed
     assert fix.propose(lay_out(repaired, tmp_path / "repaired")).findings == ()
+
+
+ENTRY = """import httpx
+from engine import Engine
+from handle import Handle, Notes
+def start(engine: Engine) -> None:
+    httpx.get("http://peer/ready")
+    Handle(engine)
+def fetch() -> str:
+    return Pages.fetch()
+class Pages:
+    latest = ""
+    @classmethod
+    def fetch(cls) -> str:
+        cls.latest = httpx.get("http://peer").text
+        return cls.latest
+def report(url: str) -> dict:
+    seen: dict = {}
+    notes = Notes()
+    notes.open()
+    return notes.fill(seen, httpx.get(url).text, quiet=True)
+"""
+HANDLE = """class Handle:
+    def __init__(self, engine):
+        self.engine = engine
+        self.prepare()
+    def prepare(self):
+        self.loop_of = None
+        if self.engine:
+            self.where = self.engine.event_loop
+class Notes:
+    def open(self):
+        self.opened = True
+    def fill(self, seen, text, **options):
+        global verbose
+        options["text"] = text
+        seen.update(options)
+        return seen
+"""
+
+
+@pytest.mark.parametrize(
+    "call, reason",
+    [
+        ("start(engine)", "prepare() in line 8 of handle.py uses `self.engine.event_loop`"),
+        ("fetch()", "fetch() in line 13 of work.py changes `cls.latest`"),
+        ("report(engine.url)", ""),  # it fills what is its own
+    ],
+)
+def test_what_a_function_calls_in_other_files_is_looked_at_before_a_thread_gets_it(
+    call: str, reason: str, tmp_path: Path
+) -> None:
+    text = f"from work import fetch, report, start\nasync def f(engine):\n    {call}\n"
+    app = lay_out(f"{text}+++ work.py\n{ENTRY}+++ handle.py\n{HANDLE}+++ engine.py\nclass Engine: ...\n", tmp_path)
+    (found,) = fix.propose(app).findings
+    assert found.refused == bool(reason) and reason in found.message, found

@@ -109,14 +109,15 @@ SIZES = ((1440, 900), (1100, 700))
 
 
 def looked_at(page: Any, where: str, names: tuple[str, ...] = TABS) -> list[str]:
-    """The faults of every tab, in both sizes and both themes."""
+    """The faults of every tab, or of the page as it stands where none is named, in both sizes and both themes."""
     found = []
     for dark in (True, False):
         browser.themed(page, dark)
         for width, height in SIZES:
             page.set_viewport_size({"width": width, "height": height})
-            for name in names:
-                tab(page, name)
+            for name in names or ("",):
+                if name:
+                    tab(page, name)
                 at = f"{where}, {name}, {width}, {'dark' if dark else 'light'}"
                 seen = browser.faults(page, axe=(width, height) == SIZES[0])  # contrast is the same in every size
                 found += [f"{at}: {one}" for one in seen]
@@ -149,6 +150,50 @@ def test_the_panel_by_click_and_by_keyboard_in_two_sizes_and_two_themes(chrome, 
     found += looked_at(page, "demo", ("Source", "Tasks", "Flame graph", "Diff", "Verification", "Report"))
     assert not found, "\n".join(sorted(set(found)))
     assert not trouble(page) and not nameless(page)
+    page.close()
+
+
+def test_a_dump_a_file_and_a_practice_case_in_two_sizes_and_two_themes(chrome, site):
+    page = browser.opened(chrome, site, "triage.ipynb", *SIZES[0])
+    page.keyboard.press("Shift+Enter")  # no click before it: the notebook opens on the cell of the panel
+    inside, found = page.locator(".hang"), []
+    press(page, "Look again", click=False)
+
+    def turn(name: str) -> None:
+        inside.locator(".widget-toggle-buttons").get_by_role("button", name=name, exact=True).click()
+
+    turn("Pid or port")
+    found += looked_at(page, "number", ())
+    turn("Pasted dump")
+    inside.locator("textarea:visible").fill((browser.ROOT / "tests/dumps/lock/py311-pyspy043.txt").read_text())
+    found += looked_at(page, "paste", ())
+    press(page, "Read it")
+    inside.get_by_text("read from the pasted dump").wait_for()
+    press(page, "Another target")
+    turn("A file")
+    with page.expect_file_chooser() as chooser:
+        inside.locator(".widget-upload:visible").click()
+    chooser.value.set_files(browser.ROOT / "tests/bundles/executor_shutdown.tar.gz")
+    inside.get_by_text(re.compile(r"^executor_shutdown.tar.gz, \d+\.\d KB")).wait_for()
+    found += looked_at(page, "file", ())
+    press(page, "Read it")
+    inside.get_by_text("read from executor_shutdown.tar.gz").wait_for()
+    assert on_the_first_screen(page, ".hang-card")
+    found += looked_at(page, "a bundle", ("Source", "Threads"))
+    press(page, "Another target")
+    turn("Practice")
+    found += looked_at(page, "practice", ())
+    press(page, "Start the case")
+    press(page, "Save evidence")
+    inside.get_by_text("What is it? Look at the tabs").wait_for()
+    found += looked_at(page, "a case", ("Threads", "Kernel waits"))
+    inside.locator("select:visible").select_option("lock")
+    press(page, "That is it")
+    inside.locator(".hang-story").wait_for()
+    found += looked_at(page, "a case that is told", ("Source",))
+    assert not found, "\n".join(sorted(set(found)))
+    assert not trouble(page) and not nameless(page)
+    press(page, "Another target")
     page.close()
 
 
@@ -305,4 +350,9 @@ def test_as_a_page_it_is_the_panel_and_no_more(chrome, site):
     press(page, "Look again", click=False)
     assert not page.get_by_text("Clean up").is_visible() and not trouble(page)
     assert page.locator(".hang").bounding_box()["width"] > 1380
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        for number in range(5):
+            page.locator(".hang .widget-toggle-buttons button").nth(number).click()
+            assert not browser.faults(page), (width, number)
     page.close()

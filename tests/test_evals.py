@@ -22,6 +22,7 @@ import transcript
 import zoo
 from hangdebug.causes import CAUSES
 from rules import RULES, Run
+from words import STATES, claims
 
 ROOT = HERE.parents[1]
 HANG = ROOT / "scripts" / "hang.py"
@@ -503,6 +504,22 @@ NOT_KEPT = (
     "cat > notes.md <<'END'\nrun py-spy dump --pid 1 > x\nEND",
     "py-spy dump --pid 4284 > /dev/null",
 )
+
+
+@pytest.mark.parametrize(
+    "words, claimed",
+    [
+        ("After SIGTERM the process does not end.", True),
+        ("uvicorn never stops: it waits for a stream.", True),
+        ("The service doesn't shut down.", True),
+        ("That wait does not end by itself.", False),
+        ("The request never ends, and the others are served.", False),
+        ("It does not end until somebody releases the permit.", False),
+        ("The loop can't stop waiting for it.", False),
+    ],
+)
+def test_that_a_wait_does_not_end_is_no_word_of_an_exit(words, claimed):
+    assert (claims(words, STATES["exit-hang"]) is not None) == claimed
 
 
 @pytest.mark.parametrize("line", [*KEPT, *NOT_KEPT])

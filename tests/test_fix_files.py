@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -271,3 +272,23 @@ def test_a_file_of_a_thousand_lines_takes_seconds(app: Path) -> None:
     started = time.process_time()
     assert fix.propose(app).changed
     assert time.process_time() - started < 10
+
+
+HTTPX = """import asyncio
+from concurrent.futures import ThreadPoolExecutor
+import httpx
+def page(url):
+    return httpx.get(url, timeout=3).text
+async def one(url):
+    return httpx.get(url, timeout=3).text, httpx.get(url, verify=False).text
+async def stream(urls):
+    with ThreadPoolExecutor() as pool:
+        for job in asyncio.as_completed([asyncio.get_running_loop().run_in_executor(pool, page, url) for url in urls]):
+            yield await job
+"""
+
+
+def test_the_head_says_what_a_call_of_httpx_without_a_client_costs(app: Path) -> None:
+    app.write_text(HTTPX)
+    said = [words for item in fix.propose(app).findings for words in re.findall(r"line \d+ calls \S+", item.stays)]
+    assert said == ["line 7 calls httpx.get(),", "line 5 calls httpx.get(),"]

@@ -163,6 +163,14 @@ def test_without_fsspec_or_dask_the_command_that_installs_it_is_named(monkeypatc
         fleet.read(["a.tar.gz"], lambda done, of: None, dask="local")
 
 
+def test_a_bundle_and_its_archive_beside_it_are_one(tmp_path):
+    (tmp_path / "evidence-7").mkdir()
+    (tmp_path / "evidence-7" / "manifest.json").write_text("{}")
+    for name in ("evidence-7.zip", "evidence-70.zip"):  # as `capture --zip` leaves it, and another one
+        (tmp_path / name).write_bytes(b"")
+    assert fleet.places([str(tmp_path)]) == [str(tmp_path / name) for name in ("evidence-7", "evidence-70.zip")]
+
+
 def test_a_folder_without_a_bundle_and_a_process_are_refused(tmp_path, capsys):
     with pytest.raises(BadRequest, match="no bundle"):
         fleet.places([str(tmp_path)])

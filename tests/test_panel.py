@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets as w
@@ -27,6 +28,7 @@ from hangdebug.errors import BadRequest, HangError, NoProcess
 from hangdebug.evidence.model import Clients
 from hangdebug.repair.model import Patch
 from hangdebug.repair.proof.curl import Answer
+from hangdebug.repair.proof.verify import Verification
 from panel import TABS, WORK, Panel
 
 pytestmark = pytest.mark.slow  # widgets take seconds to import
@@ -182,6 +184,32 @@ def test_routes_are_read_from_what_the_service_says_of_itself(monkeypatch):
             targets.routes_of("http://127.0.0.1:8000")
 
 
+def test_routes_that_a_hung_service_did_not_tell_are_asked_for_when_it_is_verified(panel, monkeypatch):
+    sent = []
+
+    def verify(*words: object) -> Verification:
+        sent.append(words[:2])
+        return Verification((), 2.0)
+
+    base = "http://127.0.0.1:8000"
+    monkeypatch.setattr(panel, "base", lambda: base)
+    monkeypatch.setattr(panel, "about", lambda: SimpleNamespace(verify=verify))
+    monkeypatch.setattr(targets.curl, "probe", lambda commands, deadline: [Answer(None, 2.0, 28, "")])
+    panel.agreed.value, panel.url.value = True, panel.guessed()
+    pressed(panel, panel.verify)
+    paths = {"/healthz": {"get": {}}, "/news": {"get": {}}, "/events": {"get": {}}}
+    told = Answer(200, 0.01, 0, "", body=json.dumps({"paths": paths}).encode())
+    monkeypatch.setattr(targets.curl, "probe", lambda commands, deadline: [told])
+    pressed(panel, panel.verify)
+    panel.url.value = f"{base}/typed"
+    pressed(panel, panel.verify)
+    assert sent == [
+        (f"{base}/health", ""),
+        (f"{base}/healthz", f"{base}/events"),
+        (f"{base}/typed", f"{base}/events"),
+    ]
+
+
 # -- by pid, by port, by click -------------------------------------------------------------------------
 
 
@@ -311,6 +339,7 @@ def test_a_pasted_dump_is_read_and_reported(panel, tmp_path):
     panel.paste.value = DUMP.read_text()
     assert "The target is a dump" in pressed(panel, panel.read)
     assert panel.desk.answer.cause == "executor-shutdown" and seen(panel.found) and not seen(panel.save)
+    assert "read from the pasted dump" in panel.card.value and "`" not in panel.card.value
     assert "The kernel was not asked." in panel.pages["Kernel waits"].value
     pressed(panel, panel.tell)
     assert list(tmp_path.glob("evidence-2*-paste-report/report.html"))
@@ -508,6 +537,7 @@ def test_a_practice_case_does_not_tell_its_cause_before_a_guess(panel):
     assert panel.check.disabled and "hang-fault" not in panel.pages["Threads"].value and "answer" in panel.head.value
     panel.guess.value = "lock"
     assert pressed(panel, panel.check).startswith("Not lock: sleep.")
+    assert "<p>" in panel.log.value and "<pre" not in panel.log.value and "`" not in panel.log.value
     assert "loop-blocked / sleep" in panel.card.value and "time.sleep" in re.sub(
         "<[^>]*>", "", panel.pages["Source"].value
     )

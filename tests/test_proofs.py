@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,14 +34,18 @@ def brisk(monkeypatch):
 
 
 @contextmanager
-def answering(status: int = 200, headers: dict[str, str] | None = None, port: int = 0, later: int = 0):
-    """A server in this process that gives one answer; `later` is its status from the second request on."""
+def answering(status: int = 200, headers: dict[str, str] | None = None, later: int = 0, **at_path: int):
+    """A server in this process that gives one answer.
+
+    `later` is its status from the second request on, `at_path` that of other paths, as `health_` for /health/.
+    """
     asked = []
+    at = {"/" + path.replace("_", "/"): other for path, other in at_path.items()}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            self.send_response_only(later if later and len(asked) > 1 else status)
+            self.send_response_only(at.get(self.path, later if later and len(asked) > 1 else status))
             for name, value in {"Content-Length": "2", **(headers or {})}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -49,7 +54,7 @@ def answering(status: int = 200, headers: dict[str, str] | None = None, port: in
         def log_message(self, *words):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
@@ -84,6 +89,12 @@ def reasons(result) -> str:
             {"Location": "http://example.org/health"},
             "answers 307 and sends its client to http://example.org/health",
         ),
+        (302, {"Location": "/health"}, r"sends its client to http://127.0.0.1:\d+/health, which answers 302 too"),
+        (308, {"Location": "/health/"}, r"sends its client to http://127.0.0.1:\d+/health/, which answers 308 too"),
+        (302, {}, "answers 302 without a Location"),
+        (304, {"ETag": "1"}, "answers 304 without a Location"),
+        (200, {"Content-Length": "9"}, "transfer closed with 7 bytes remaining to read"),
+        (200, {"Transfer-Encoding": "chunked"}, "chunk"),
         (200, {"Age": "31"}, r"is answered by a cache \(Age: 31\)"),
         (200, {"X-Cache": "HIT from edge"}, r"is answered by a cache \(x-cache: HIT from edge\)"),
         (200, {"Cache-Status": "edge; hit"}, r"is answered by a cache \(cache-status: edge; hit\)"),
@@ -96,7 +107,7 @@ def test_an_answer_of_something_else_is_no_proof(status, headers, why):
 
 @pytest.mark.parametrize("headers", [{}, {"Age": "0"}, {"X-Cache": "MISS"}, {"Location": "/health/"}])
 def test_what_is_the_servers_own_answer_passes(headers):
-    with answering(307 if "Location" in headers else 200, headers) as url:
+    with answering(307 if "Location" in headers else 200, headers, health_=200) as url:
         assert verify(f"{url}/health").passed
 
 
@@ -204,6 +215,42 @@ def test_what_was_repaired_whole_passes_and_ends_in_time():
     assert found.passed, table(found)
     assert re.search(r"It ended 0\.\d\d s after SIGINT \(grace 3 s\)", table(found))
     assert "the same 2 bytes at first and at last (sha256 2689367b)" in table(found)
+
+
+# -- what is measured is not what answers ------------------------------------------------------------
+
+
+def test_an_answer_of_another_process_than_the_one_whose_threads_are_counted_is_no_proof():
+    with tiny("good") as (url, _), tiny("good") as (_, other):
+        said = reasons(verify(f"{url}/health", pid=other.pid))
+    assert re.search(rf"Process \d+ \(python.*\) answers at {url}/health, and not process {other.pid}", said)
+    assert re.search(rf"Process \d+ \(python.*\) listens at {url}/health", said)
+
+
+def test_a_port_that_another_program_takes_before_the_started_one_answers_is_no_proof():
+    port, others = free_port(), []
+    command = [*TINY.split(), "good", str(port)]
+    timer = threading.Timer(0.3, lambda: others.append(subprocess.Popen(command)))
+    timer.start()
+    try:
+        found = prove.prove(Plan([f"http://127.0.0.1:{port}/health"], start="sleep 60", exit="SIGTERM"))
+    finally:
+        timer.join()
+        others[0].kill()
+        others[0].wait()
+    assert f"Process {others[0].pid} (python" in reasons(found) and "nor one that it has started" in reasons(found)
+
+
+@pytest.mark.parametrize("detached", ["", "setsid "])
+def test_the_exit_of_a_shell_around_the_server_is_not_the_exit_of_the_server(detached):
+    command = f"sh -c '{detached}{TINY} good {{port}} & wait'"
+    found = prove.prove(Plan(["http://127.0.0.1:{port}/health"], start=command, exit="SIGTERM", grace=0.5))
+    (left,) = re.findall(r"The process ended, and (\d+), which it had started, did not within 0.5 s", reasons(found))
+    assert "let it `exec` the server" in reasons(found)
+    until = time.monotonic() + 5
+    while server.started_at(int(left)) is not None:  # it is killed at the end, and not left to the user
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 # -- requests ----------------------------------------------------------------------------------------

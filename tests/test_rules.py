@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 from hangdebug.repair import fix
-from hangdebug.repair.code.findings import contents_of
+from hangdebug.repair.code.file import parse
+from hangdebug.repair.code.findings import called_in_coroutines
 from hangdebug.repair.rules import RULES
 
 TABLES = Path(__file__).with_name("rewrites")
@@ -53,7 +54,7 @@ def test_mended_once_compiles_and_is_concerned(rule: str, case: str) -> None:
     assert got == after
     compile(got, "app.py", "exec")
     assert findings and not any(item.refused for item in findings)
-    assert BY_ID[rule].concerns(before, contents_of(ast.parse(before)))
+    assert BY_ID[rule].concerns(before, called_in_coroutines(parse(before)))
     assert BY_ID[rule].rewrite(after, "app.py") == (after, ())
 
 
@@ -70,7 +71,7 @@ def test_left_alone_or_refused_with_the_reason(rule: str, source: str) -> None:
     assert sorted({item.line for item in findings}) == [line for line, _ in found]
     for line, words in found:
         assert any(item.line == line and words in item.message for item in findings)
-    assert not findings or BY_ID[rule].concerns(source, contents_of(ast.parse(source)))
+    assert not findings or BY_ID[rule].concerns(source, called_in_coroutines(parse(source)))
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -621,7 +622,7 @@ def test_the_rule_of_executors_finds_what_leaves_one_and_nothing_else() -> None:
     ]
     rule = BY_ID["nonblocking_executor"]
     for text in left:
-        assert rule.concerns(source + text, contents_of(ast.parse(source + text)))
+        assert rule.concerns(source + text, called_in_coroutines(parse(source + text)))
         assert rule.rewrite(source + text, "app.py")[1], text
     assert not any(rule.rewrite(source + text, "app.py")[1] for text in kept)
 

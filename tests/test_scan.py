@@ -332,20 +332,122 @@ def calls_of(file: File) -> list[tuple[int, int, str]]:
     return [(call.lineno, call.col_offset, ast.unparse(call)) for call in file.calls]
 
 
+QUOTED = """class First:
+    def one(self):
+        return 'TRIPLE'
+
+    def two(self):
+        return self.one()
+
+
+def three():
+    return "'''"
+
+
+@decorated
+def four():
+    return three()
+else_ = four()
+""".replace("TRIPLE", '"""')
 EVEN = ODD.replace("and one", "    and one")
 
 
-@pytest.mark.parametrize("text", [ODD, EVEN, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
+def in_parts(text: str) -> tuple[File, aside.Parts]:
+    file = aside.read_in_parts(text, "a.py", aside.chunks_of(text))
+    assert isinstance(file.scopes.unread, aside.Parts)
+    return file, file.scopes.unread
+
+
+@pytest.mark.parametrize("text", [ODD, EVEN, QUOTED, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
 def test_a_file_read_in_parts_is_the_file(text: str) -> None:
-    whole, parts = parse(text, "a.py"), aside.read_in_parts(text, "a.py")
-    assert set(whole.scopes.module.names) <= {*parts.scopes.module.names}
-    assert calls_of(parts) == calls_of(whole) and not parts.scopes.unread
+    whole, (parts, unread) = parse(text, "a.py"), in_parts(text)
+    assert calls_of(parts) == calls_of(whole) and not unread.chunks and not unread.methods
+    assert {*whole.scopes.module.names} == {*parts.scopes.module.names}
+    assert sorted(map(ast.dump, parts.tree.body)) == sorted(map(ast.dump, whole.tree.body))
+
+
+@pytest.mark.parametrize("text", [EVEN, QUOTED, *(path.read_text() for path in sorted(RULES.glob("[a-r]*.py")))])
+def test_every_name_of_a_module_is_found_by_itself(text: str) -> None:
+    whole = parse(text, "a.py")
+    for name in whole.scopes.module.names:
+        found, same = (
+            sorted(item.node.lineno for item in each.lookup(each.tree, name)[1]) for each in (in_parts(text)[0], whole)
+        )
+        assert found == same, name
 
 
 def test_of_another_file_only_what_is_looked_up_is_parsed() -> None:
-    file = aside.read_in_parts(EVEN, "a.py")
-    unread = {node.name for node in file.scopes.unread}
-    assert unread == {"not_one", "first", "Second"}, "a `global` binds a name of the module"
+    file, unread = in_parts(EVEN)
+    names = {each.name for each in unread.chunks.values()}
+    assert names == {"", "first", "Second", "sets"}
     home = file.lookup(file.tree, "Second")[1][0].node
-    assert {node.name for node in file.scopes.unread} == unread - {"Second"}
+    assert {each.name for each in unread.chunks.values()} == names - {"Second"}
     assert [file.line(each) for each in home.body] == [18, 20]
+    assert [each.name for each in unread.methods.values()] == ["go"]
+    assert [ast.unparse(each) for each in file.run_by(home.body[1]) if isinstance(each, ast.Call)] == ["self.x.y()"]
+    assert not unread.methods
+    file.lookup(file.tree, "TEXT")
+    assert {each.name for each in unread.chunks.values()} == {"", "first"}, "a `global` binds a name of the module"
+
+
+def test_plain_functions_of_a_file_are_not_looked_at_before_somebody_asks() -> None:
+    plain = "".join(f"def plain_{number}(given):\n    return given.a(b(c({number})))\n\n\n" for number in range(50))
+    file = parse(f"{plain}async def serve(jobs):\n    return jobs.get()\n", "a.py")
+    assert [ast.unparse(each) for each in file.calls_in_coroutines] == ["jobs.get()"]
+    assert len(file.scopes.parents) < len(list(ast.walk(file.tree))) / 10
+    home = file.lookup(file.tree, "plain_7")[1][0].node
+    assert len(file.uses(home)) == 0 and len(file.run_by(home)) == 9
+    assert len(file.scopes.known_opened) == 3, "the module, the coroutine, the one that was asked for"
+    assert len(file.calls) == 151
+
+
+def test_a_check_reads_of_other_files_what_its_coroutines_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = "    def more_{0}(self, given):\n        return [each.a for each in given]\n\n"
+    other = "import requests\n\n\nclass Client:\n    def __init__(self, url):\n        self.url = url\n\n"
+    other += "    def ask(self):\n        return requests.get(self.url).text\n\n"
+    other += "".join(method.format(number) for number in range(200))
+    (tmp_path / "other.py").write_text(other)
+    (tmp_path / "app.py").write_text(
+        "from other import Client\n\n\nasync def page(url):\n    return Client(url).ask()\n"
+    )
+    parse_, parsed = ast.parse, []
+    monkeypatch.setattr(
+        ast, "parse", lambda text, *args, **kwargs: parsed.append(text) or parse_(text, *args, **kwargs)
+    )
+    (patch,) = scan.patches([scan.Place(str(tmp_path / "app.py"))], [], listed=True)
+    assert "calls requests.get() in line 9 of other.py" in patch.findings[0].message
+    assert sum(len(text.strip()) for text in parsed if "more_" in text) < len(other) / 2
+    assert not any("each.a" in text for text in parsed), "the methods that nobody calls"
+
+
+KEPT = """from concurrent.futures import ThreadPoolExecutor
+import redis
+
+
+async def lifespan(app):
+    app.state.pool = ThreadPoolExecutor()
+    app.state.cache: redis.Redis = redis.Redis()
+    if app.state.pool == app.state.other: app.state.mixed = 1
+    yield
+
+
+def prepare(app):
+    app.state.mixed = ThreadPoolExecutor()
+"""
+READ = """async def page(request, job):
+    request.app.state.cache.get("page")
+    request.app.state.mixed.submit(job).result()
+    request.app.state.other.submit(job).result()
+    game.state.pool.submit(job).result()
+    return request.app.state.pool.submit(job).result()
+"""
+
+
+def test_what_another_file_puts_into_the_application_s_state_is_known(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(KEPT)
+    (tmp_path / "routes.py").write_text(READ)
+    (patch,) = scan.patches([scan.Place(str(tmp_path / "routes.py"))], [], listed=True)
+    assert [(item.rule, item.line, item.refused) for item in patch.findings] == [
+        ("to_thread", 2, False),
+        ("await_future", 6, False),
+    ]

@@ -147,6 +147,28 @@ def test_a_capture_in_sh_gives_the_same_answer_as_one_in_python_and_says_what_it
 
 
 @pytest.mark.live
+@SHELL
+def test_the_shell_s_evidence_too_is_its_user_s_alone_and_theirs_who_called_sudo(shell, tmp_path):
+    (tmp_path / "bin").mkdir()
+    programs = path(tmp_path / "bin", PY_SPY, busybox=shell[0] == "busybox")
+    script = [shutil.which(shell[0]), *shell[1:], str(SNIPPETS / "capture.sh")]
+    caller = 54321 if os.geteuid() == 0 else os.geteuid()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        try:
+            for place, owner in ((tmp_path / "roots", os.geteuid()), (tmp_path / "theirs", caller)):
+                place.mkdir()
+                os.chown(place, owner, -1)
+                command = [*script, str(process.pid), "evidence"]
+                env = {"PATH": f"{programs}:/usr/bin:/bin", "SUDO_UID": str(caller), "SUDO_GID": str(caller)}
+                subprocess.run(command, cwd=place, env=env, check=True, capture_output=True, timeout=60)
+                found = [one.stat() for one in place.rglob("*")]
+                assert len(found) > 5 and {one.st_uid for one in found} == {owner}
+                assert not [one for one in found if one.st_mode & 0o077]
+        finally:
+            process.kill()
+
+
+@pytest.mark.live
 def test_what_the_sockets_tell_is_told_by_both(tmp_path):
     """Told to stop? No stack shows it."""
     (tmp_path / "bin").mkdir()

@@ -154,6 +154,30 @@ def test_width_and_import_order_are_the_project_s(tmp_path: Path) -> None:
     assert project_of(str(path)).width == 100
 
 
+def test_without_a_configuration_the_width_is_that_of_the_lines_that_could_be_shorter(tmp_path: Path) -> None:
+    given = f'url + "/{"x" * 40}", headers=[url]'
+    source = (
+        f"import requests\n\n# {'a comment ' * 11}\n\n\nasync def f(url):\n    page = requests.get({given})\n"
+        f'    text = "{"y" * 106}"\n    return page, text\n'
+    )
+    (tmp_path / "app.py").write_text(source)
+    assert f"asyncio.to_thread(\n        requests.get, {given}\n    )" in fix.propose(tmp_path / "app.py").after
+    (tmp_path / "app.py").write_text(source.replace("return page, text", f"return f({'page, ' * 16}text)"))
+    assert f"asyncio.to_thread(requests.get, {given})" in fix.propose(tmp_path / "app.py").after
+
+
+@pytest.mark.parametrize(
+    "line", ["media[0] = (PAGE, media[1], name, 1)", "x = [PAGE, media, name]", "return PAGE, name, 1"]
+)
+def test_the_items_of_a_tuple_or_list_that_is_split_get_a_line_each(line: str, tmp_path: Path) -> None:
+    page = "requests.get(media[0], timeout=5, verify=name)"
+    source = f"import requests\n\n\nasync def f(media, name):\n    if media:\n        {line}\n".replace("PAGE", page)
+    rows = fix.propose_text("app.py", source).after.split("\n")
+    first = next(number for number, row in enumerate(rows) if "to_thread" in row)
+    assert rows[first + 1].strip() in ("media[1],", "media,", "name,")
+    assert rows[first].strip().startswith("await asyncio.to_thread(") and rows[first].endswith("),")
+
+
 # -- what stays, and work that ends --------------------------------------------------------------------------
 
 STREAM = """import asyncio
@@ -370,6 +394,17 @@ def test_a_call_without_a_limit_gets_one_where_the_work_may_be_left(old: str, ne
 def test_work_that_writes_to_its_peer_is_not_left_half_way(call: str) -> None:
     after, _ = fix.run_rules(fix.RULES, MODULES + STREAM.replace("print(seen)", call), "app.py", None)
     assert "stop" not in after and call in after and "cancel_futures=True" in after
+
+
+@pytest.mark.parametrize("daemon, exits", [("", True), (", daemon=True", False)])
+def test_the_head_says_that_a_thread_runs_on_when_the_client_leaves(daemon: str, exits: bool) -> None:
+    source = (
+        f"import threading\nasync def events(work, jobs):\n    worker = threading.Thread(target=work{daemon})\n"
+        "    worker.start()\n    yield await jobs.get()\n    worker.join()\n"
+    )
+    patch = fix.propose_text("app.py", source)
+    assert fix.head(patch).startswith("# stays: line 6: `worker` runs on after a client has left earlier")
+    assert ("the exit of the process waits for it" in fix.head(patch)) == exits
 
 
 def test_a_function_that_another_file_uses_keeps_its_parameters(tmp_path: Path) -> None:

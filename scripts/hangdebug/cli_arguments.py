@@ -59,12 +59,12 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         "hang.py diagnose --port 8000",
         "py-spy dump --pid 4284 | hang.py diagnose - --json",
     )
-    source_arguments(diagnosing, "of several, the same answers are one line")
+    source_arguments(diagnosing, "of several, equal answers are one line")
     looks = diagnosing.add_mutually_exclusive_group()
-    looks.add_argument("--samples", type=whole, metavar="N", help="take N looks at the stacks, and none more in doubt")
     looks.add_argument(
-        "--quick", action="store_const", const=1, dest="samples", help="the same with one look, the shortest pause"
+        "--samples", type=whole, metavar="N", help="look at the stacks N times, and no more even if in doubt"
     )
+    looks.add_argument("--quick", action="store_const", const=1, dest="samples", help="look once: the shortest pause")
     diagnosing.add_argument(
         "--explain", action="store_true", help="also show which rules were asked, and how the confidence came about"
     )
@@ -147,9 +147,9 @@ def parser(run: Runs, program: str = "") -> argparse.ArgumentParser:
         "--check",
         action="append",
         metavar="FILE",
-        help="a file that `verify --save FILE` wrote; repeat it for before and after",
+        help="a file that `verify --save FILE` wrote; may be repeated: before and after",
     )
-    reporting.add_argument("--host", default="", metavar="NAME", help="where the service runs: no evidence names it")
+    reporting.add_argument("--host", default="", metavar="NAME", help="the host where the service runs, for the report")
     fleet_arguments(reporting, "report on every bundle in a folder: what they share, hosts by time as a picture")
     reporting.set_defaults(pid=None, port=None)
 
@@ -225,7 +225,9 @@ def source_arguments(to: argparse.ArgumentParser, several: str) -> None:
 
 
 def fleet_verb(to: argparse.ArgumentParser) -> None:
-    to.add_argument("carrier", choices=["kubectl"], help="what reaches them; for hosts, see deploy/ansible")
+    to.add_argument(
+        "carrier", choices=["kubectl"], help="the program that reaches the pods; for hosts, see deploy/ansible"
+    )
     which = to.add_argument_group("which pods")
     which.add_argument("--selector", required=True, metavar="LABELS", help="as kubectl takes it: app=news")
     which.add_argument("--namespace", metavar="NAME", help="where they are (default: kubectl's own)")
@@ -239,9 +241,11 @@ def fleet_verb(to: argparse.ArgumentParser) -> None:
         help="join each pod by an ephemeral container of this image, with SYS_PTRACE alone, for a container without "
         "py-spy; it ends by itself, and stays in the pod's list",
     )
-    how.add_argument("--limit", type=whole, default=8, metavar="N", help="so many pods at once (default: 8)")
-    how.add_argument("--seconds", type=seconds, default=60.0, metavar="N", help="for one call of kubectl (default: 60)")
-    how.add_argument("--out", metavar="FOLDER", help="where to put them; those there are not taken again")
+    how.add_argument("--limit", type=whole, default=8, metavar="N", help="how many pods at once (default: 8)")
+    how.add_argument(
+        "--seconds", type=seconds, default=60.0, metavar="N", help="at most for one call of kubectl (default: 60)"
+    )
+    how.add_argument("--out", metavar="FOLDER", help="where to put the bundles; a pod that has one there is skipped")
     how.add_argument("--dry-run", action="store_true", help="print what would be run, and change nothing")
 
 
@@ -265,7 +269,9 @@ def fix_arguments(to: argparse.ArgumentParser) -> None:
         metavar="DIAGNOSIS",
         help="rewrite the blocking frame of a diagnosis (its JSON, or -)",
     )
-    to.add_argument("--fix", "--write", dest="write", action="store_true", help="change the files (each whole, or not)")
+    to.add_argument(
+        "--fix", "--write", dest="write", action="store_true", help="change the files, each whole or not at all"
+    )
 
     which = to.add_argument_group("which rules, which files", "also in [tool.hang] of pyproject.toml")
     which.add_argument("--select", action="append", metavar="CODES", help="only these rules: HNG002,HNG007, or sleep")
@@ -273,21 +279,26 @@ def fix_arguments(to: argparse.ArgumentParser) -> None:
     which.add_argument("--exclude", action="append", metavar="GLOBS", help="files and folders to leave out")
     which.add_argument("--force-exclude", action="store_true", help="leave them out even where they are named")
     which.add_argument(
-        "--per-file-ignores", action="append", metavar="GLOB:CODES", help="rules that these files go without; repeat it"
+        "--per-file-ignores",
+        action="append",
+        metavar="GLOB:CODES",
+        help="rules to leave out in these files; may be repeated",
     )
     which.add_argument("--stdin-filename", metavar="PATH", help="what standard input is called")
     settings = which.add_mutually_exclusive_group()
     settings.add_argument("--config", metavar="FILE", help="the pyproject.toml to read, instead of the nearest one")
-    settings.add_argument("--isolated", action="store_true", help="read none")
+    settings.add_argument("--isolated", action="store_true", help="read no pyproject.toml")
 
     lists = to.add_argument_group("the list")
     lists.add_argument("--check", action="store_true", help="list each place as FILE:LINE: CODE [RULE] MESSAGE")
     form = lists.add_mutually_exclusive_group()
-    form.add_argument("--output-format", dest="form", choices=["text", "json", "sarif", "github"], help="list it so")
+    form.add_argument(
+        "--output-format", dest="form", choices=["text", "json", "sarif", "github"], help="list them in this format"
+    )
     form.add_argument("--json", dest="form", action="store_const", const="json", help="as JSON, schema version 1")
     form.add_argument("--sarif", dest="form", action="store_const", const="sarif", help="as SARIF 2.1.0")
     lists.add_argument("--baseline", metavar="FILE", help="leave out the places that this file knows")
-    lists.add_argument("--write-baseline", metavar="FILE", help="write this file: each place there is now is known")
+    lists.add_argument("--write-baseline", metavar="FILE", help="write that file, with each place that there is now")
     lists.add_argument("--exit-zero", action="store_true", help="status 0 even if something was found")
     lists.add_argument("-q", "--quiet", action="store_true", help="no summary, no progress")
     lists.add_argument("-j", "--jobs", type=whole, metavar="N", help="processes to use (default: one a core)")
@@ -298,15 +309,19 @@ def verify_arguments(to: argparse.ArgumentParser) -> None:
         "--url",
         action="append",
         required=True,
-        help="a URL to probe; repeat it for a control URL and the one that hung",
+        help="a URL to probe; may be repeated: a control URL, and the one that hung",
     )
     to.add_argument(
-        "--expect", type=status, action="append", metavar="STATUS", help="a status that is right beside 2xx; repeat it"
+        "--expect",
+        type=status,
+        action="append",
+        metavar="STATUS",
+        help="a status that is right too, beside 2xx; may be repeated",
     )
     to.add_argument(
         "--deadline", type=seconds, default=2.0, help="seconds in which a probe must be answered (default: 2)"
     )
-    to.add_argument("--allow-remote", action="store_true", help="send it to another machine than this one")
+    to.add_argument("--allow-remote", action="store_true", help="allow URLs of other machines")
     to.add_argument("--pid", type=whole, help="compare this process's threads, tasks and open files (Linux)")
     to.add_argument(
         "--save", metavar="FILE", help="keep the result as JSON, in a bundle or elsewhere: `report` shows it"
@@ -322,18 +337,20 @@ def verify_arguments(to: argparse.ArgumentParser) -> None:
         "--request",
         action="append",
         metavar="FILE",
-        help="requests to send in their order, as an HTTP file or in curl's config syntax; repeat it",
+        help="requests to send in their order, as an HTTP file or in curl's config syntax; may be repeated",
     )
-    replay.add_argument("--times", type=whole, default=1, help="send each file so many times (default: 1)")
+    replay.add_argument("--times", type=whole, default=1, help="how often to send each file (default: 1)")
     replay.add_argument("--together", action="store_true", help="send the files at once, each as a client of its own")
 
     starting = to.add_argument_group("the server")
     starting.add_argument(
         "--start", metavar="CMD", help="start the server, and end it afterwards; {port} in CMD and URL is a free port"
     )
-    starting.add_argument("--exit", choices=["SIGINT", "SIGTERM"], help="end what --start started so, and time it")
     starting.add_argument(
-        "--grace", type=seconds, default=5.0, metavar="N", help="seconds in which it must have ended (default: 5)"
+        "--exit", choices=["SIGINT", "SIGTERM"], help="end the started server by this signal, and time it"
+    )
+    starting.add_argument(
+        "--grace", type=seconds, default=5.0, metavar="N", help="seconds that it has for its end (default: 5)"
     )
     starting.add_argument(
         "--compare",
@@ -364,7 +381,7 @@ def live_arguments(to: argparse.ArgumentParser, tasks: bool = True) -> None:
         to.add_argument(
             "--probe-interpreter",
             action="store_true",
-            help="of a Python that is not known here: start it once more, empty, to learn how its tasks are read",
+            help="for a Python that this tool does not know: start it once more, empty, to learn where its tasks are",
         )
 
 

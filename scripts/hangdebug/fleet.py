@@ -79,12 +79,14 @@ def places(words: Iterable[str]) -> list[str]:
 
 
 def below(folder: str) -> Iterator[str]:
-    """Archives, and folders that are bundles themselves."""
+    """Archives, and folders that are bundles themselves. The archive of such a folder beside it is the same bundle."""
     for where, inner, names in os.walk(folder):
         inner.sort()
         bundles = [name for name in inner if (Path(where) / name / "manifest.json").is_file()]
         inner[:] = [name for name in inner if name not in bundles]
-        yield from (os.path.join(where, name) for name in sorted([*bundles, *filter(packed, names)]))
+        same = {f"{name}{ending}" for name in bundles for ending in ENDINGS}
+        archives = [name for name in names if packed(name) and name not in same]
+        yield from (os.path.join(where, name) for name in sorted([*bundles, *archives]))
 
 
 def packed(name: str) -> bool:

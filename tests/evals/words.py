@@ -20,7 +20,10 @@ STATES = {
     r" (?:for|on)? ?(?:ever|what never|something that never)"
     r"|never (?:set|released|notified|resolved|arrives?|filled|given back|returned to)"
     r"|leak(?:s|ed)? (?:a |the |its |every )?(?:permit|lock|semaphore|connection|session)",
-    "exit-hang": r"(?:does not|doesn't|cannot|can't|never) (?:exits?|end\b|stop|shuts? down)"
+    # Waits and requests do not end either: of "end" the subject counts, and "by itself" is said of those.
+    "exit-hang": r"(?:does not|doesn't|cannot|can't|never) (?:exits?|shuts? down)"
+    r"|(?:process|server|service|program|script|interpreter|worker|uvicorn|gunicorn|\bit|\d) "
+    r"(?:does not|doesn't|cannot|can't|never) (?:stops?|ends?)\b(?! (?:by itself|on its own|until|unless|waiting))"
     r"|interpreter'?s? (?:exit|shutdown)"
     r"|hangs? (?:on|at|during) (?:exit|shutdown)",
     "startup-hang": r"never (?:served|started up)|stuck in (?:its )?(?:import|start-?up)",

@@ -98,6 +98,10 @@ def diagnosis_of(scene: Scene, verdict: Verdict, asked: tuple[Asked, ...]) -> Di
     )
 
 
+JOINS = ("thread-join", "subprocess")
+FOR_CHILDREN = (*JOINS, "future-result", "executor-shutdown")  # what a parent waits in for its processes
+
+
 def handed_to_pool(scene: Scene, verdict: Verdict) -> Wait | None:
     """The coroutine that handed a library's function to a full pool: the threads show no frame of the application."""
     if not ENTRIES[verdict.state].shows_caller or verdict.wait is None or verdict.wait.frame is not None:
@@ -131,7 +135,8 @@ def worst(diagnoses: Iterable[Diagnosis]) -> Diagnosis:
 
 
 def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
-    """The process that stands elsewhere than all others, where they are ranks of one computation that waits for it."""
+    """The process that stands elsewhere than all others, where they are of one computation: its ranks wait for it, or
+    it waits for them."""
     if len(diagnoses) < 3 or not all(ENTRIES[one.state].without_loop and one.blocking_frame for one in diagnoses):
         return None
     if any(one.process.server for one in diagnoses):  # workers of a server do not wait for each other
@@ -142,18 +147,21 @@ def odd_one(diagnoses: list[Diagnosis]) -> Diagnosis | None:
 
 def beside_others(diagnoses: list[Diagnosis], odd: Diagnosis) -> str:
     """Where all the others stand, as a sentence behind the summary of the one that stands elsewhere."""
-    frame = next(one.blocking_frame for one in diagnoses if one is not odd)
+    other = next(one for one in diagnoses if one is not odd)
+    frame, frames = other.blocking_frame, other.thread.frames if other.thread is not None else ()
     where = f"{frame.function} ({frame.file}:{frame.line})" if frame is not None else "one place"
-    return (
-        f" Of {len(diagnoses)} processes {len(diagnoses) - 1} stand in {where}, and this one alone stands elsewhere: "
-        "they may wait for it."
-    )
+    for inner, outer in zip(frames, frames[1:]):
+        if frame is not None and (outer.function, outer.file, outer.line) == (frame.function, frame.file, frame.line):
+            where += f", in a call of {inner.function}"
+    who = "it may wait for them" if odd.cause in FOR_CHILDREN else "they may wait for it"
+    alone = f"and this one alone stands elsewhere: {who}."
+    return f" Of {len(diagnoses)} processes {len(diagnoses) - 1} stand in {where}, {alone}"
 
 
 def joins_ended(parent: Diagnosis, child: Diagnosis) -> bool:
     """Whether a process is stuck in waiting for a child that has done its work: the child's end is no order to stop."""
     known = parent.kernel_wait.detail if parent.kernel_wait is not None else None
-    waits = parent.cause in ("thread-join", "subprocess") and (known is None or f"child {child.process.pid}" in known)
+    waits = parent.cause in JOINS and (known is None or f"child {child.process.pid}" in known)
     return waits and child.rule == "interpreter-joins" and parent.rule == "workers-stuck"
 
 

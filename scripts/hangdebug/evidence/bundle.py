@@ -147,6 +147,7 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         snapshots = (Snapshot((), process.pid, process.command),)
     kept = [texts[name] for name in sorted(texts, key=by_number) if TASKS.match(name)]
     lists, moments = list(map(parse_tasks, kept)), list(filter(None, map(moment_of, kept)))
+    queues = [json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]
     return Evidence(
         snapshots,
         attached=attached,
@@ -162,7 +163,8 @@ def evidence_of_process(texts: Texts, manifest: Mapping[str, Any]) -> Evidence:
         apart=max(0.0, moments[-1] - moments[0]) if moments else 0.0,
         unread=next((note for _, note in lists if note), "" if lists else NO_TASKS),
         functions=parse_functions(texts.get("functions.json", "null")),
-        queued=shortest_queues([json_object(texts[name]) for name in sorted(texts) if QUEUES.match(name)]),
+        queued=shortest_queues(queues),
+        pool_sizes=sizes_of_pools(queues),
         compiled=compiled_frames(texts.get("native.json", "")),
         accepted=kernel.accepted_between(texts["net.txt"], texts["net-after.txt"], process.listening)
         if "net.txt" in texts and "net-after.txt" in texts
@@ -261,10 +263,17 @@ def notes_of(manifest: Mapping[str, Any]) -> list[str]:
 def shortest_queues(readings: list[dict[str, Any]]) -> dict[int, int]:
     """How many calls waited for each pool thread, at the least, in every reading that knows it."""
     found: dict[int, int] = {}
-    for tid, count in (row for one in readings for row in one.items()):
+    for tid, row in (row for one in readings for row in one.items()):
+        count = row[0] if isinstance(row, list) and row else row  # a number alone, in bundles of 0.2
         if NUMBER.match(tid) and type(count) is int:
             found[int(tid)] = min(count, found.get(int(tid), count))
     return found
+
+
+def sizes_of_pools(readings: list[dict[str, Any]]) -> dict[int, int]:
+    """How many threads the pool of each pool thread may have, where it says so."""
+    rows = ((tid, row[1]) for one in readings for tid, row in one.items() if isinstance(row, list) and row[1:])
+    return {int(tid): most for tid, most in rows if NUMBER.match(tid) and type(most) is int and most > 0}
 
 
 def process_facts(value: Mapping[str, Any]) -> Process:

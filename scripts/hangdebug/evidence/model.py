@@ -276,12 +276,12 @@ class Evidence:
     `unread` says why they are not all, "" where they are.
     `sources` maps a file, named as in the frames, to its known lines by number. `functions` are the application's
     that could end a wait, None where they are not all known. `queued` is how many calls wait for a pool's thread,
-    by its kernel id, and holds the threads of concurrent.futures alone. `compiled` are the frames of compiled code
-    that stand above a thread's first Python frame, by its kernel id, where a native look was taken. `accepted` is how
-    many connections the process accepted between the first reading and the last sample and still has, None where that
-    is not known. `unread_children` are the child processes, by
-    pid, that stood in both readings in the same write to a pipe or socket, with their commands. `taken` is when the
-    capture began, as its manifest has it (2026-11-28T04:02:03+00:00), "" where that is not known.
+    by its kernel id, and holds the threads of concurrent.futures alone; `pool_sizes` how many threads the pool of each
+    may have, where it says so. `compiled` are the frames of compiled code that stand above a thread's first Python
+    frame, by its kernel id, where a native look was taken. `accepted` is how many connections the process accepted
+    between the first reading and the last sample and still has, None where that is not known. `unread_children` are the
+    child processes, by pid, that stood in both readings in the same write to a pipe or socket, with their commands.
+    `taken` is when the capture began, as its manifest has it (2026-11-28T04:02:03+00:00), "" where that is not known.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -299,6 +299,7 @@ class Evidence:
     unread: str = ""
     functions: tuple[Function, ...] | None = None
     queued: Mapping[int, int] = field(default_factory=dict)
+    pool_sizes: Mapping[int, int] = field(default_factory=dict)
     compiled: Mapping[int, tuple[Frame, ...]] = field(default_factory=dict)
     accepted: int | None = None
     unread_children: Mapping[int, str] = field(default_factory=dict)

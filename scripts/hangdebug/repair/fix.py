@@ -19,8 +19,8 @@ from pathlib import Path
 
 from hangdebug import shipped
 from hangdebug.errors import BadSource, our_program, ours
-from hangdebug.repair.code.file import tree_of
-from hangdebug.repair.code.findings import Contents, contents_of, line_moved, renumber, split_lines
+from hangdebug.repair.code.file import parse, tree_of
+from hangdebug.repair.code.findings import called_in_coroutines, line_moved, renumber, split_lines
 from hangdebug.repair.code.layout import with_imports, without_unused
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.rules import RULES, Rule, each_once
@@ -83,11 +83,10 @@ def run_rules(
     mended: list[Finding] = []
     findings: list[Finding] = []
     try:
-        tree = tree_of(before)
-        contents = contents_of(tree) if "async" in before or "on_event" in before else Contents()
+        called = called_in_coroutines(parse(before, name))
         for _ in range(ROUNDS):
             there = line and line_moved(before, after, line)
-            concerned = [rule for rule in wanted if rule.concerns(after, contents)]
+            concerned = [rule for rule in wanted if rule.concerns(after, called)]
             now, findings = run_rules_once(concerned, after, name, there, exact)
             findings = [renumber(item, after, before) for item in findings]
             mended += [item for item in findings if not item.refused]
@@ -130,7 +129,7 @@ def run_rules_once(
 
 def concerns_any(text: str) -> bool:
     """Whether a file without a coroutine, in which nobody is called, has anything for a rule."""
-    return "on_event" in text or any(rule.concerns(text, Contents()) for rule in RULES)
+    return "on_event" in text or any(rule.concerns(text, frozenset()) for rule in RULES)
 
 
 def parses(text: str) -> bool:

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Callable, Union
 
 from hangdebug.errors import BadRequest, BadSource, ours
@@ -34,8 +33,6 @@ from hangdebug.repair.settings import Settings
 
 ALL = Settings()
 NOTEBOOK = ".ipynb"
-COLLECTED = 1_000_000  # characters of sources from one look of the collector to the next: 100 MB of objects
-since = SimpleNamespace(size=0)  # of the sources that were read after the last look
 WORTH_A_PROCESS = 20  # files: below that a second process costs more than it saves
 TOLD = 50  # files from one word of the progress to the next
 
@@ -204,7 +201,6 @@ def patch_or_error(job: Job, settings: Settings, listed: bool) -> Patch | BadSou
     path, line, named = job.path, job.line, job.named
     try:
         text = read(path)[0]
-        collect_after(len(text))
         found = patch_of(path, text, settings, line, listed, named)
         return Patch(path, "", "", found.findings) if listed else found
     except BadSource as error:
@@ -264,22 +260,16 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Without the garbage collector, which finds little in a syntax tree and takes a fifth of the time to look."""
+    """Without the garbage collector, which finds nothing in syntax trees and took half of the time of a large tree."""
     ran = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if ran:
+            gc.freeze()
+            gc.unfreeze()  # what was made meanwhile is old now: the collector need not look at once
             gc.enable()
-
-
-def collect_after(size: int) -> None:
-    """The collector is off for a whole run: have it look once in a while. `size` is that of the next text."""
-    since.size += size
-    if since.size > COLLECTED:
-        since.size = 0
-        gc.collect()
 
 
 def set_up_process() -> None:

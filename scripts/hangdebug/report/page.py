@@ -70,6 +70,7 @@ table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 .wide { overflow-x: auto; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--edge);
   overflow-wrap: anywhere; }
+th { white-space: nowrap; }
 a { color: var(--link); }
 .steps p { color: var(--soft); font-size: .9rem; margin: 0 0 1rem; }
 @media screen and (max-width: 30rem) { body { padding: 1rem; } dl { grid-template-columns: minmax(0, 1fr); gap: 0; }

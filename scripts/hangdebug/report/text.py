@@ -204,7 +204,7 @@ def plain(text: str) -> str:
     """One line of Markdown that shows just these characters: no markup, no link, nobody notified."""
     text = " ".join(printable(text).split())
     text = re.sub(r"([\\`*_\[\]<>&|~])", r"\\\1", text).replace("://", ":\\//").replace("www.", "www\\.")
-    text = re.sub(r"([@#])(?=\w)", r"\1<!-- -->", text)  # or a person of that name would get a message
+    text = re.sub(r"(@(?=\w)|#(?=\d))", r"\1<!-- -->", text)  # or a person, or an issue, would get a message
     return re.sub(r"^([#+=-]|\d+(?=[.)]))", r"\\\1", text)
 
 

@@ -16,7 +16,7 @@ from hangdebug.evidence.vocabulary import Outlook
 from hangdebug.scene.graph import sleeps_in_place
 from hangdebug.scene.loop import RUNS
 from hangdebug.scene.pools import full_pool, hands_to_pool, uses_processes
-from hangdebug.scene.requests import RECEIVES, RUNS_JOB, greenlets
+from hangdebug.scene.requests import RECEIVES, RUNS_JOB, greenlets, runs_sync_server, whole_pool_stands
 from hangdebug.scene.scene import Scene, View, once
 from hangdebug.scene.tasks import (
     MESSAGES,
@@ -162,6 +162,8 @@ def seconds_until_long(scene: Scene) -> float:
         return max(0.0, LONG - for_how_long(scene))
     if jobs_behind_jobs(scene):
         return max(0.0, LONG - scene.evidence.apart)
+    if runs_sync_server(scene) and whole_pool_stands(scene):
+        return max(0.0, LONG - longest_wait(scene)) if waits_of_clients(scene) else 0.0
     pool = full_pool(scene) if scene.loop else None
     goes_round = any(one.outlook == "moved" and not one.job and polls(scene, one.task) for one in open_requests(scene))
     if goes_round or (pool is not None and pool.goes_on):

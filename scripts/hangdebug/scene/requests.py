@@ -17,6 +17,7 @@ from hangdebug.scene.locks import locks_wanted
 from hangdebug.scene.scene import Scene, View, once, polls_its_own, stacks_alone
 from hangdebug.scene.waits import Wait, wait
 
+ALLOWED, GTHREAD = re.compile(r"--threads[ =](\d{1,6})\b"), ("gunicorn/workers/gthread.py",)
 # Library calls that run one job of a queue.
 RUNS_JOB = (
     "celery/app/trace.py:trace_task",
@@ -150,6 +151,24 @@ def crew(scene: Scene) -> Crew:
         for view in scene.last
     )
     return Crew(tuple(stuck), tuple(one for one in busy if one not in stuck), free)
+
+
+def whole_pool_stands(scene: Scene) -> bool:
+    """Whether requests stand still in every thread that their pool may have: the next one has to wait for a thread."""
+    seen, sizes = crew(scene), scene.evidence.pool_sizes
+    known = {sizes.get(one.view.thread.os_id or -1) for one in seen.stuck}
+    most = known.pop() if len(known) == 1 else None
+    return most is not None and len(seen.stuck) >= most and not seen.moving and not seen.free
+
+
+def threads_allowed(scene: Scene) -> int:
+    """How many threads gunicorn may have for requests, by the command that started it; 0 where that does not say."""
+    said = ALLOWED.search(scene.evidence.snapshots[-1].command)
+    return (
+        int(said[1])
+        if said and any(calls(frame, *GTHREAD) for view in scene.last for frame in view.thread.frames)
+        else 0
+    )
 
 
 def free_in_pools(scene: Scene, busy: list[Wait]) -> int:

@@ -33,6 +33,7 @@ from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.source import in_endless_loop
 from hangdebug.evidence.vocabulary import State
 from hangdebug.scene.loop import LOADS, stage_of
+from hangdebug.scene.open_requests import LONG, waits_of_clients
 from hangdebug.scene.pools import queue_lengths, woke_by_itself
 from hangdebug.scene.requests import (
     HANDLES,
@@ -49,10 +50,12 @@ from hangdebug.scene.requests import (
     runs_sync_server,
     sleeps_or_computes,
     takes_jobs,
+    threads_allowed,
     tries_again,
     waits_for_job,
     waits_for_own_lock,
     waits_for_work,
+    whole_pool_stands,
 )
 from hangdebug.scene.rings import explains
 from hangdebug.scene.scene import Scene, View, identity, once
@@ -231,6 +234,11 @@ def standing(scene: Scene, seen: Crew) -> WorkersWeighed:
         words = f"{counted(seen.free, 'thread', 'waits')} for requests." if seen.free else moving
         doubt = f"{counted(alike, 'request', 'stands')} in {first.frame}: slow or stuck, but others are served."
         return going_on(scene, words, doubt)
+    allowed = threads_allowed(scene)
+    if allowed > len(seen.stuck):
+        words = f"The server may have {allowed} threads: it starts another one for the next request."
+        doubt = f"{counted(alike, 'request', 'stands')} in {first.frame}: slow or stuck, but others are served."
+        return going_on(scene, words, doubt)
     fixed = has_fixed_threads(scene, seen)
     spare = None if fixed or single else others_served(scene, seen, first)
     if spare is not None:
@@ -295,6 +303,11 @@ def others_served(scene: Scene, seen: Crew, first: Wait) -> WorkersWeighed | Non
     who = counted(len(seen.stuck), "request", "stands")
     doubt = f"{who} in {first.frame} or elsewhere: slow or stuck, but others are served."
     if known and not any(known):
+        waits = waits_of_clients(scene) or ()
+        if whole_pool_stands(scene) and len(waits) >= len(seen.stuck) and waits[len(seen.stuck) - 1] >= LONG:
+            who = f"{all_of(len(seen.stuck), 'threads')} that the pool may have stand still: the next request waits."
+            since = f"Each of theirs has had no answer for {waits[len(seen.stuck) - 1]:.0f} s."
+            return stuck(first, OPEN, f"{who} {since}", ("A peer that is slow to each looks alike.",))
         return going_on(scene, "No request waits for a thread of the pool.", doubt)
     if known or any(one.view.role != "other" for one in seen.stuck):
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Optional
 
 from hangdebug.capture.interpreter import layout
@@ -363,8 +363,9 @@ TABLES = {"concurrent.futures.thread": "_threads_queues", "concurrent.futures.pr
 LIST, GONE, CAPACITY, COUNT = 32, 40, 48, 56
 
 
-def queues_of(pid: int) -> dict[int, int]:
-    """The number of calls that wait, by the kernel's id of each pool thread; {} where that cannot be read."""
+def queues_of(pid: int) -> dict[int, tuple[int, int | None]]:
+    """How many calls wait, and how many threads the pool may have, None where it does not say: by the kernel's id of
+    each pool thread. {} where that cannot be read."""
     try:
         layout = layout_for(pid)
         with open_memory(pid) as memory:
@@ -378,11 +379,21 @@ def queues_of(pid: int) -> dict[int, int]:
         return {}
 
 
-def queue_row(objects: Objects, reference: int, queue: int) -> tuple[int, int]:
-    """One row: the thread behind a weak reference, and the length of its queue. Raises Unreadable."""
+def queue_row(objects: Objects, reference: int, queue: int) -> tuple[int, tuple[int, int | None]]:
+    """One row: the thread behind a weak reference, the length of its queue and its pool's size. Raises Unreadable."""
     thread = objects.attributes(objects.memory.word(reference + FIRST))
     pending = thread.get("pending_work_items")  # of the thread that serves a pool of processes
-    return objects.integer(thread["_native_id"]), objects.length(pending) if pending else queue_length(objects, queue)
+    count = objects.length(pending) if pending else queue_length(objects, queue)
+    return objects.integer(thread["_native_id"]), (count, None if pending else most_threads(objects, thread))
+
+
+def most_threads(objects: Objects, thread: Mapping[str, int]) -> int | None:
+    """How many threads its pool may have: the first argument of each is a weak reference to the pool."""
+    try:
+        pool = objects.attributes(objects.memory.word(objects.items(thread["_args"])[0] + FIRST))
+        return objects.integer(pool["_max_workers"])
+    except (Unreadable, *NONSENSE):
+        return None
 
 
 def queue_length(objects: Objects, queue: int) -> int:

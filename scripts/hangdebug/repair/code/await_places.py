@@ -152,7 +152,8 @@ def awaited(file: File, node: ast.AST) -> bool:
 
 def takes_lock(file: File, name: str) -> bool:
     """Whether a function or class of the file, by its name, enters or acquires a lock: a context manager around one."""
-    own = [each for each in file.scopes.opened if isinstance(each, NAMED) and each.name == name]
+    file.scopes.unread.read_word(file.scopes, name)
+    own = [each for each in file.scopes.known_opened if isinstance(each, NAMED) and each.name == name]
     parts = [part for each in own for part in walk(each)]
     held = [item.context_expr for part in parts if isinstance(part, ast.With) for item in part.items]
     return any(isinstance(part, ast.Attribute) and part.attr == "acquire" for part in parts) or any(
@@ -162,7 +163,7 @@ def takes_lock(file: File, name: str) -> bool:
 
 def holds_lock(file: File, node: ast.expr) -> bool:
     if isinstance(node, ast.Subscript):
-        written = [each for each in walk(file.tree) if isinstance(each, (ast.Assign, ast.AnnAssign)) and each.value]
+        written = [each for each in file.nodes() if isinstance(each, (ast.Assign, ast.AnnAssign)) and each.value]
         made = [
             each.value
             for each in written
@@ -190,7 +191,8 @@ def imports_module(file: File, module: str) -> bool:
 
 def imported(file: File) -> list[str]:
     """The dotted names of all that the file imports, wherever it does."""
-    scopes = (file.scopes.module, *file.scopes.opened.values())
+    file.scopes.unread.read_word(file.scopes, "import ")
+    scopes = file.scopes.known_opened.values()
     return [item.qualified for scope in scopes for items in scope.names.values() for item in items if item.qualified]
 
 

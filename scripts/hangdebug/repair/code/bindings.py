@@ -7,27 +7,33 @@ iterable of a comprehension belong to the scope around; a comprehension has a sc
 from __future__ import annotations
 
 import ast
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import field
+from operator import attrgetter
 from typing import Any, Callable
 
 from hangdebug.evidence.light import dataclass
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-OPENS = frozenset((*FUNCTIONS, ast.ClassDef, *COMPREHENSIONS))
+OPENS = frozenset((*FUNCTIONS, ast.ClassDef, *COMPREHENSIONS, ast.comprehension))  # below them, scopes change
+DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef)
 PLAIN = frozenset(("ctx", "op"))  # the fields of no interest
-ATOMS = frozenset((str, int, bool, type(None)))  # what a field holds beside nodes and lists of them
+ATOMS = frozenset((str, int, bool, type(None), type))  # what a field holds beside nodes and lists of them
+LEAVES = (ast.Name, ast.Constant)
 UNSET = ast.Constant(None)  # what a name that is only declared holds
 
 
-@dataclass(frozen=True, eq=False)
 class Binding:
     """One place that gives a name its meaning: an import's dotted name, or the value that is assigned."""
 
-    node: ast.AST
-    qualified: str = ""
-    value: ast.expr | None = None
+    __slots__ = ("node", "qualified", "value")
+
+    def __init__(self, node: ast.AST, qualified: str = "", value: ast.expr | None = None) -> None:
+        self.node = node
+        self.qualified = qualified
+        self.value = value
 
 
 @dataclass(eq=False)
@@ -43,102 +49,175 @@ class Scope:
         self.names.setdefault(name, []).append(Binding(node, qualified, value))
 
 
+class Unread:
+    """What of a text is not looked at before somebody asks for it: nothing. A file may leave more for later."""
+
+    def puts_off(self, scopes: Scopes, node: ast.AST) -> bool:
+        """Whether what the function holds is read later."""
+        return False
+
+    def read_name(self, scopes: Scopes, name: str) -> None:
+        """Read what may bind the name in the module."""
+
+    def read_nodes(self, scopes: Scopes, nodes: Iterable[ast.AST]) -> None:
+        """Read what these define."""
+
+    def read_around(self, scopes: Scopes, node: ast.AST) -> None:
+        """Read what holds the node."""
+
+    def read_word(self, scopes: Scopes, word: str) -> None:
+        """Read whatever holds the word."""
+
+    def read_rest(self, scopes: Scopes) -> None:
+        """Read all."""
+
+
 @dataclass(eq=False)
 class Scopes:
-    """For each node its parent and the scope that it is looked up in; `opened` is the scope that it opens.
+    """For each node its parent and the scope that it is looked up in, as far as `unread` does not stand in for it.
 
-    `unread` are the definitions of another file's module that nobody has asked for by their names, `written` the
-    attributes that are written, with what, `declaring` the scopes with a global or nonlocal statement; `star` says
-    whether a star import may have bound anything.
+    `declaring` are the scopes with a global or nonlocal statement; `star` says whether a star import may have bound
+    anything. What begins with `known_` is what was read so far: the methods read what is asked for as well.
     """
 
     module: Scope
+    unread: Unread = field(default_factory=Unread)
     parents: dict[ast.AST, ast.AST] = field(default_factory=dict)
-    of: dict[ast.AST, Scope] = field(default_factory=dict)
-    opened: dict[ast.AST, Scope] = field(default_factory=dict)
-    seen: dict[str, list[ast.Name]] = field(default_factory=dict)
-    written: dict[str, list[tuple[ast.Attribute, ast.expr | None]]] = field(default_factory=dict)
-    called: list[ast.Call] = field(default_factory=list)
+    of: Known = field(init=False)
+    known_opened: dict[ast.AST, Scope] = field(default_factory=dict)
+    known_reads: dict[str, list[ast.Name]] = field(default_factory=dict)
+    known_written: dict[str, list[tuple[ast.Attribute, ast.expr | None]]] = field(default_factory=dict)
+    known_calls: list[ast.Call] = field(default_factory=list)
     declaring: list[Scope] = field(default_factory=list)
-    unread: set[ast.AST] = field(default_factory=set)
-    fill: Callable[[ast.AST], None] | None = None  # parses one of these
     star: bool = False
 
-    @property
+    def __post_init__(self) -> None:
+        self.of = Known(self)
+
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        """What holds the node, None for the module and for what stands in another file."""
+        found = self.parents.get(node)
+        if found is None and node is not self.module.node:
+            self.unread.read_around(self, node)
+            found = self.parents.get(node)
+        return found
+
+    def opened_by(self, node: ast.AST | None) -> Scope | None:
+        """The scope that the node opens, None for any other node."""
+        if node is not None and node not in self.known_opened and node.__class__ in OPENS:
+            self.unread.read_nodes(self, [node])
+            self.unread.read_around(self, node)
+        return self.known_opened.get(node) if node is not None else None
+
+    def opened(self) -> dict[ast.AST, Scope]:
+        """What opens a scope, with it, in the whole file."""
+        self.unread.read_rest(self)
+        return self.known_opened
+
     def reads(self) -> dict[str, list[ast.Name]]:
         """The places of the whole file that read each name."""
-        self.read_rest()
-        return self.seen
+        self.unread.read_rest(self)
+        return self.known_reads
 
-    @property
-    def attributes(self) -> dict[str, list[tuple[ast.Attribute, ast.expr | None]]]:
-        """What the whole file writes to attributes, by their last names."""
-        self.read_rest()
-        return self.written
+    def reads_of(self, name: str, scope: Scope | None) -> list[ast.Name]:
+        """The places that may read the name as this scope binds it: a function is read as a whole."""
+        if scope is None or not isinstance(scope.node, (*FUNCTIONS, *COMPREHENSIONS)):
+            self.unread.read_word(self, name)
+        return self.known_reads.get(name, [])
 
-    @property
+    def written(self, name: str) -> list[tuple[ast.Attribute, ast.expr | None]]:
+        """What the whole file writes to attributes of the name."""
+        self.unread.read_word(self, name)
+        return self.known_written.get(name, [])
+
     def calls(self) -> list[ast.Call]:
         """Every call of the file, in source order."""
-        self.read_rest()
-        return self.called
+        self.unread.read_rest(self)
+        return sorted(self.known_calls, key=in_source)
 
-    def read_rest(self) -> None:
-        if self.unread:
-            self.read(list(self.unread))
-            self.called.sort(key=in_source)
 
-    def read(self, nodes: Iterable[ast.AST]) -> None:
-        """What these define, if that is not read yet."""
-        for node in self.unread.intersection(nodes) if self.unread else ():
-            self.unread.remove(node)
-            if self.fill:
-                self.fill(node)
-            read_below(self, node)
+class Known(dict[ast.AST, Scope]):
+    """The scope that each node is looked up in: its own entry, or else that of the node above it."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self.scopes = weakref.ref(scopes)  # a strong one would make a ring, which nothing frees
+
+    def __missing__(self, node: ast.AST) -> Scope:
+        below: list[ast.AST] = []
+        up: ast.AST | None = node
+        scopes = self.scopes()
+        while up is not None and up not in self and scopes is not None:
+            below.append(up)
+            up = scopes.parent(up)
+        if up is None:
+            raise KeyError(node)
+        self.update(dict.fromkeys(below, self[up]))
+        return self[up]
 
 
 class Fields(dict[type, tuple[str, ...]]):
     """For each kind of node the fields that may hold nodes."""
 
     def __missing__(self, kind: type[ast.AST]) -> tuple[str, ...]:
-        leaf = kind in (ast.Name, ast.Constant)
-        self[kind] = () if leaf else tuple(name for name in kind._fields if name not in PLAIN)
+        self[kind] = () if kind in LEAVES else tuple(name for name in kind._fields if name not in PLAIN)
+        return self[kind]
+
+
+class Held(dict[type, Callable[[Any], tuple[Any, ...]]]):
+    """For each kind of node what gives the values of these fields."""
+
+    def __missing__(self, kind: type[ast.AST]) -> Callable[[Any], tuple[Any, ...]]:
+        self[kind] = attrgetter(*FIELDS[kind], "__class__", "__class__")  # of two at least it makes a tuple
         return self[kind]
 
 
 FIELDS = Fields()
+HELD = Held()
 
 
-def read_scopes(
-    tree: ast.Module, unread: Iterable[ast.AST] = (), fill: Callable[[ast.AST], None] | None = None
-) -> Scopes:
-    """The scopes of the tree; a definition that is `unread` is filled and read once it is looked up."""
-    scopes = Scopes(Scope(tree, None), unread=set(unread), fill=fill)
-    scopes.of[tree] = scopes.opened[tree] = scopes.module
+def read_scopes(tree: ast.Module, unread: Unread) -> Scopes:
+    """The scopes of the tree."""
+    scopes = Scopes(Scope(tree, None), unread)
+    scopes.of[tree] = scopes.known_opened[tree] = scopes.module
     read_below(scopes, tree)
-    scopes.called.sort(key=in_source)
     return scopes
 
 
-def read_below(scopes: Scopes, top: ast.AST) -> None:
-    """Without recursion: a generated expression may be deep. It runs for each node of each text: plain code is fast."""
-    parents, of, unread = scopes.parents, scopes.of, scopes.unread
-    todo: list[ast.AST] = [top]
-    while todo:
-        node = todo.pop()
-        kind, here = node.__class__, of[node]
-        record = RECORDS.get(kind)
-        if record and node is not top:
-            record(scopes, node, here)
-        if unread and node in unread:
-            continue
-        if kind in OPENS or kind is ast.comprehension:
-            for child, scope in with_scopes(scopes, node, here):
-                parents[child], of[child] = node, scope
-                todo.append(child)
-            continue
-        for child in children(node):
-            parents[child], of[child] = node, here
-            todo.append(child)
+def add_statements(scopes: Scopes, found: list[ast.stmt]) -> None:
+    """Statements of the module that are read later than others."""
+    module: Any = scopes.module.node
+    module.body += found
+    for node in found:
+        scopes.parents[node], scopes.of[node] = module, scopes.module
+        read_below(scopes, node, new=True)
+
+
+def read_below(scopes: Scopes, top: ast.AST, new: bool = False) -> None:
+    """Without recursion: a generated expression may be deep. It runs for each node of each text: plain code is fast.
+
+    Of the scopes only those of the nodes right below one that opens a scope are noted: see `Known`. What `top` itself
+    binds is known by then, unless it is `new`.
+    """
+    parents, of, record_of = scopes.parents, scopes.of, RECORDS.get
+    tops: list[tuple[ast.AST, Scope]] = [(top, of[top])]
+    while tops:
+        node, here = tops.pop()
+        todo = [node]
+        while todo:
+            node = todo.pop()
+            kind = node.__class__
+            record = record_of(kind)
+            if record and (new or node is not top):
+                record(scopes, node, here)
+            if kind in OPENS:
+                if node is top or kind not in DEFINED or not scopes.unread.puts_off(scopes, node):
+                    for child, scope in with_scopes(scopes, node, here):
+                        parents[child], of[child] = node, scope
+                        tops.append((child, scope))
+            elif kind not in LEAVES:
+                below = children(node)
+                parents.update(dict.fromkeys(below, node))
+                todo += below
 
 
 def in_source(node: ast.expr) -> tuple[int, int, int, int]:
@@ -148,7 +227,7 @@ def in_source(node: ast.expr) -> tuple[int, int, int, int]:
 def with_scopes(scopes: Scopes, node: ast.AST, here: Scope) -> Iterable[tuple[ast.AST, Scope]]:
     """The children of a node that opens a scope, or of a comprehension, each with the scope that it is looked up in."""
     if not isinstance(node, ast.comprehension):
-        inner = scopes.opened[node] = Scope(node, here)
+        inner = scopes.known_opened[node] = Scope(node, here)
         return opening(node, here, inner)
     parent = scopes.parents[node]
     if isinstance(parent, COMPREHENSIONS) and parent.generators[0] is node:
@@ -160,8 +239,7 @@ def with_scopes(scopes: Scopes, node: ast.AST, here: Scope) -> Iterable[tuple[as
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes right below, but for what only says how a name is used or which operator it is."""
     found: list[ast.AST] = []
-    for name in FIELDS[node.__class__]:
-        value: Any = getattr(node, name, None)
+    for value in HELD[node.__class__](node) if node.__class__ not in LEAVES else ():
         if value.__class__ is list:
             found += [each for each in value if each.__class__ not in ATOMS]
         elif value.__class__ not in ATOMS:
@@ -175,7 +253,8 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
     while todo:
         each = todo.pop()
         yield each
-        todo += children(each)
+        if each.__class__ not in LEAVES:
+            todo += children(each)
 
 
 def opening(node: ast.AST, here: Scope, inner: Scope) -> Iterator[tuple[ast.AST, Scope]]:
@@ -234,7 +313,7 @@ def record_definition(scopes: Scopes, node: ast.FunctionDef, here: Scope) -> Non
 
 def record_name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
     if not isinstance(node.ctx, ast.Store):  # a `del` names what it deletes, and gives it no other value
-        scopes.seen.setdefault(node.id, []).append(node)
+        scopes.known_reads.setdefault(node.id, []).append(node)
         return
     while here.outer and isinstance(here.node, COMPREHENSIONS) and isinstance(scopes.parents[node], ast.NamedExpr):
         here = here.outer
@@ -243,7 +322,7 @@ def record_name(scopes: Scopes, node: ast.Name, here: Scope) -> None:
 
 def record_attribute(scopes: Scopes, node: ast.Attribute, here: Scope) -> None:
     if isinstance(node.ctx, ast.Store):
-        scopes.written.setdefault(node.attr, []).append((node, value_assigned(scopes, node)))
+        scopes.known_written.setdefault(node.attr, []).append((node, value_assigned(scopes, node)))
 
 
 def value_assigned(scopes: Scopes, node: ast.expr) -> ast.expr | None:
@@ -285,7 +364,7 @@ def record_match(scopes: Scopes, node: ast.AST, here: Scope) -> None:
 
 
 def record_call(scopes: Scopes, node: ast.Call, here: Scope) -> None:
-    scopes.called.append(node)
+    scopes.known_calls.append(node)
 
 
 RECORDS: dict[type[ast.AST], Callable[..., None]] = {

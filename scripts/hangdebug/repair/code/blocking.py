@@ -10,7 +10,7 @@ is a conversation of several calls, and belongs to one thread: these are told, a
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
@@ -37,6 +37,7 @@ RUNS_LOOP = (
 TAKES_ITEM = (
     "a cancellation would leave its thread waiting, which then takes the next item for nobody: use redis.asyncio"
 )
+LISTENS = "it does so for each message: use redis.asyncio, whose pubsub is looped over by `async for`"
 TAKES = "a cancellation would leave the thread waiting, which then takes the lock for nobody: use its asyncio form"
 
 
@@ -148,6 +149,7 @@ LIBRARIES = (
         why=TAKES_ITEM,
     ),
     Library(DATABASE, SHARED, behind(REDIS, ".pipeline()"), "execute"),
+    Library(DATABASE, OWN, behind(REDIS, ".pubsub()"), "-", lazy="listen()", why=LISTENS),
     Library(DATABASE, SHARED, behind(REDIS, ".lock()"), "acquire", why=TAKES),
     Library(
         PEER,
@@ -237,7 +239,13 @@ LIBRARIES = (
         "access_secret_version translate recognize *_detection",
         lazy="list_*() stream()",
     ),
-    Library(PEER, SHARED, AZURE, "upload_* download_* delete_* create_* get_secret send_* receive_* set_secret exists"),
+    Library(
+        PEER,
+        SHARED,
+        AZURE,
+        "upload_* download_* delete_* create_* get_secret send_* receive_* set_secret exists readall readinto",
+        lazy="list_*()",
+    ),
     Library(PEER, SHARED, "minio..Minio()", "*_object *_objects *_bucket bucket_exists"),
     Library(PEER, WHOLE, "", MAIL),
     Library(
@@ -291,6 +299,7 @@ LIBRARIES = (
 )
 
 
+@lru_cache(maxsize=4096)
 def known_to_block(trail: str) -> Library | None:
     """What is known of the call, None where nothing is."""
     if trail.split(".")[0] in LOOP.packages and LOOP.calls.fullmatch(trail):
@@ -298,6 +307,7 @@ def known_to_block(trail: str) -> Library | None:
     return next((each for each in candidates(trail) if each.calls.fullmatch(trail)), None)
 
 
+@lru_cache(maxsize=4096)
 def fetches_later(trail: str) -> Library | None:
     """What is known of an object that waits whenever the next of it is asked for, None where nothing is."""
     return next((each for each in candidates(trail) if each.lazy and each.draws.fullmatch(trail)), None)
@@ -305,6 +315,11 @@ def fetches_later(trail: str) -> Library | None:
 
 def candidates(trail: str) -> list[Library]:
     """What is known of the package, unless the trail goes through its asynchronous side."""
-    low, package = trail.lower(), trail.split(".")[0]
-    asynchronous = "async" in low or ".aio" in low
-    return [] if asynchronous else [each for each in LIBRARIES if package in each.packages]
+    known = of_package(trail.split(".")[0])
+    low = trail.lower() if known else ""
+    return [] if "async" in low or ".aio" in low else known
+
+
+@lru_cache(maxsize=1024)
+def of_package(name: str) -> list[Library]:
+    return [each for each in LIBRARIES if name in each.packages]

@@ -124,7 +124,7 @@ def coroutine_called(file: File, call: ast.Call, use: ast.expr) -> tuple[ast.Asy
     if bound != isinstance(file.frame(function), ast.ClassDef):
         return None
     taken = parameter_filled(function, call, use, skip=bound)
-    once = taken is not None and len(file.scopes.opened[function].names[taken.arg]) == 1
+    once = taken is not None and len(file.scopes.known_opened[function].names[taken.arg]) == 1
     return (function, taken) if taken is not None and once else None
 
 
@@ -135,10 +135,14 @@ def definitions_of(file: File, func: ast.expr) -> list[ast.AST]:
     home = file.home(func)
     if home is None or not isinstance(func, ast.Attribute) or dotted(func.value) not in ("self", "cls"):
         return []
-    family = [home, *(each for each in file.scopes.opened if inherits(each, home))]
-    written = [target for target, _ in file.scopes.attributes.get(func.attr, ())]
+    file.scopes.unread.read_word(file.scopes, home.name)
+    family = [home, *(each for each in file.scopes.known_opened if inherits(each, home))]
+    written = [target for target, _ in file.scopes.written(func.attr)]
     rebound = [each for each in written if dotted(each.value) in ("self", "cls") and file.home(each) in family]
-    return [*rebound, *(item.node for each in family for item in file.scopes.opened[each].names.get(func.attr, ()))]
+    return [
+        *rebound,
+        *(item.node for each in family for item in file.scopes.known_opened[each].names.get(func.attr, ())),
+    ]
 
 
 def inherits(node: ast.AST, home: ast.ClassDef) -> bool:

@@ -110,7 +110,7 @@ def values_of(file: File, node: ast.expr) -> list[ast.expr | None]:
     shared, home = belongs_to_module(file, node), function_around(file, node)
     written = [
         value
-        for target, value in file.scopes.attributes.get(node.attr, ())
+        for target, value in file.scopes.written(node.attr)
         if dotted(target) == name
         and (belongs_to_module(file, target) if shared else home is not None and function_around(file, target) is home)
     ]
@@ -119,7 +119,7 @@ def values_of(file: File, node: ast.expr) -> list[ast.expr | None]:
 
 def assigned_value(file: File, item: Binding) -> ast.expr | None:
     """The value of the binding, None where it is one of several that are unpacked."""
-    return None if isinstance(file.scopes.parents.get(item.node), (ast.Tuple, ast.List)) else item.value
+    return None if isinstance(file.scopes.parent(item.node), (ast.Tuple, ast.List)) else item.value
 
 
 def belongs_to_module(file: File, node: ast.expr) -> bool:
@@ -156,7 +156,7 @@ def why_known_less(file: File, receiver: ast.expr) -> str:
         return ONE_OF_SEVERAL
     if is_annotated(file, receiver):
         return f"`{dotted(receiver)}` is a parameter, and whether its caller counts on this wait is not known here"
-    elsewhere = isinstance(receiver, ast.Attribute) and not holds_executor(file, receiver)
+    elsewhere = isinstance(meant, ast.Attribute) and not holds_executor(file, receiver)
     if elsewhere and what_is(file, receiver).trail in MADE:
         return f"`{file.short(receiver)}` belongs to others too, and whether they count on this wait is not known here"
     return ""

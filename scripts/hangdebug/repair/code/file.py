@@ -15,13 +15,25 @@ import io
 import itertools
 import tokenize
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import field
 from functools import cached_property, lru_cache
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
-from hangdebug.repair.code.bindings import COMPREHENSIONS, FUNCTIONS, Binding, Scope, Scopes, read_scopes, walk
+from hangdebug.repair.code.bindings import (
+    COMPREHENSIONS,
+    FUNCTIONS,
+    Binding,
+    Scope,
+    Scopes,
+    Unread,
+    children,
+    in_source,
+    read_below,
+    read_scopes,
+    walk,
+)
 
 LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
 LINE_ENDING = re.compile(r"\r\n|\r|\n|\Z")
@@ -45,14 +57,33 @@ class File:
 
     text: str
     tree: ast.Module
-    starts: list[int]
     name: str = ""
     memo: dict[object, object] = field(default_factory=dict, repr=False)  # what `receivers` found out
 
     @cached_property
     def scopes(self) -> Scopes:
         """Not needed by who only adds an import."""
-        return read_scopes(self.tree)
+        return read_scopes(self.tree, Later(self))
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each line starts, and where the text ends."""
+        if "\r" in self.text:
+            rows = [len(row) for row in LINES.findall(self.text)]
+        else:
+            rows = [len(row) + 1 for row in self.text.split("\n")]
+            rows[-1] -= 1
+        return [0, *itertools.accumulate(rows if rows[-1:] != [0] else rows[:-1])]
+
+    @cached_property
+    def runs(self) -> dict[ast.AST, list[ast.AST]]:
+        """What `run_by` answered."""
+        return {}
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """What `receivers` found of the names that the file imports: the path of another file, and the names in it."""
+        return {}
 
     @cached_property
     def imported(self) -> dict[tuple[Scope, str, int], str]:
@@ -91,7 +122,7 @@ class File:
 
     def innermost(self, kinds: tuple[type[ast.AST], ...], line: int) -> ast.AST | None:
         """The innermost node of these kinds that the line is a part of."""
-        around = [each for each in self.scopes.opened if isinstance(each, kinds) and self.on_line(each, line)]
+        around = [each for each in self.scopes.opened() if isinstance(each, kinds) and self.on_line(each, line)]
         return max(around, key=self.start, default=None)
 
     def line_of(self, offset: int) -> int:
@@ -185,21 +216,43 @@ class File:
         found = LINE_ENDING.search(self.text)
         return found[0] if found and found[0] else "\n"
 
-    @property
+    @cached_property
     def calls(self) -> list[ast.Call]:
         """Every call, in source order."""
-        return self.scopes.calls
+        return self.scopes.calls()
+
+    def calls_of(self, name: str) -> list[ast.Call]:
+        """Those that may be of an imported function or class of that name, by another one too, in source order."""
+        if re.search(rf"\b{name}\s+as\b|=[^\n]*\b{name}\s*(?![\s(\w])", self.text):
+            return self.calls
+        self.scopes.unread.read_word(self.scopes, name)
+        return sorted((call for call in self.scopes.known_calls if last_name(call.func) == name), key=in_source)
+
+    @cached_property
+    def calls_in_coroutines(self) -> list[ast.Call]:
+        """Those that an `async def` runs itself: what is put off is none of them."""
+        return sorted((call for call in self.scopes.known_calls if self.coroutine(call)), key=in_source)
+
+    def nodes(self) -> Iterator[ast.AST]:
+        """Every node of the file."""
+        self.scopes.unread.read_rest(self.scopes)
+        return walk(self.tree)
 
     # -- what runs it --------------------------------------------------------------------------------
 
     def parent(self, node: ast.AST) -> ast.AST:
-        return self.scopes.parents[node]
+        found = self.scopes.parents.get(node) or self.scopes.parent(node)
+        if found is None:
+            raise KeyError(node)
+        return found
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """The nodes around it, from its parent to the module."""
-        while node in self.scopes.parents:
-            node = self.scopes.parents[node]
-            yield node
+        known = self.scopes.parents
+        up = known.get(node) or self.scopes.parent(node)
+        while up is not None:
+            yield up
+            up = known.get(up) or self.scopes.parent(up)
 
     def frame(self, node: ast.AST) -> ast.AST:
         """The function, lambda, class or module that runs the node."""
@@ -210,9 +263,19 @@ class File:
         found = self.frame(node)
         return found if isinstance(found, ast.AsyncFunctionDef) else None
 
-    def run_by(self, frame: ast.AST) -> Iterator[ast.AST]:
+    def run_by(self, frame: ast.AST) -> list[ast.AST]:
         """The nodes that this frame runs itself, those of functions nested in it left out."""
-        return (node for node in walk(frame) if node is not frame and self.frame(node) is frame)
+        if frame not in self.runs:
+            self.scopes.unread.read_nodes(self.scopes, [frame])
+            found: list[ast.AST] = []
+            todo = [frame]
+            while todo:
+                node = todo.pop()
+                found.append(node)
+                within = children(node)
+                todo += [each for each in within if self.frame(each) is frame] if isinstance(node, FRAMES) else within
+            self.runs[frame] = found[1:]
+        return self.runs[frame]
 
     def statement(self, node: ast.AST) -> ast.stmt:
         return next(each for each in (node, *self.above(node)) if isinstance(each, ast.stmt))
@@ -232,8 +295,9 @@ class File:
             if scope.declared.get(name) is ast.Global:
                 scope = self.scopes.module
             visible = first or not isinstance(scope.node, ast.ClassDef)
+            if scope.outer is None:
+                self.scopes.unread.read_name(self.scopes, name)
             if visible and name in scope.names and name not in scope.declared:
-                self.scopes.read([item.node for item in scope.names[name]])
                 return scope, [*scope.names[name], *self.foreign(scope, name)]
             first, scope = first and isinstance(scope.node, COMPREHENSIONS), scope.outer
         return None, []
@@ -248,15 +312,19 @@ class File:
 
         `depth` is how many second names are followed, such as `nap` of `nap = time.sleep`.
         """
-        if isinstance(node, ast.Attribute):
-            base = self.qualified(node.value, depth)
-            return f"{base}.{node.attr}" if base and not base.startswith("builtins.") else ""
+        steps = []
+        while isinstance(node, ast.Attribute):
+            steps.append(node.attr)
+            node = node.value
         if not isinstance(node, ast.Name):
             return ""
         place = self.scopes.of[node], node.id, depth
-        if place not in self.imported:
-            self.imported[place] = self.imported_as(node, depth)
-        return self.imported[place]
+        base = self.imported.get(place)
+        if base is None:
+            base = self.imported[place] = self.imported_as(node, depth)
+        if not steps or not base:
+            return base
+        return "" if base.startswith("builtins.") else ".".join([base, *reversed(steps)])
 
     def imported_as(self, node: ast.Name, depth: int) -> str:
         scope, found = self.lookup(node, node.id)
@@ -278,10 +346,10 @@ class File:
             return []
         written = [
             Binding(target, "", value)
-            for target, value in self.scopes.written.get(node.attr, ())
+            for target, value in self.scopes.written(node.attr)
             if dotted(target) == dotted(node) and self.home(target) is home
         ]
-        body = self.scopes.opened[home].names.get(node.attr, [])
+        body = self.scopes.known_opened[home].names.get(node.attr, [])
         return [self.kept(item) for item in (*written, *body) if not is_empty(item)]
 
     def kept(self, item: Binding) -> ast.expr | None:
@@ -310,7 +378,7 @@ class File:
         found = self.lookup(node, node.id)[1] if isinstance(node, ast.Name) else []
         drawn = []
         for item in found:
-            loop = self.scopes.parents.get(item.node)
+            loop = self.scopes.parent(item.node)
             if not isinstance(loop, (ast.For, ast.comprehension)) or loop.target is not item.node:
                 return []
             if not isinstance(loop.iter, (ast.Name, ast.Attribute)):
@@ -332,7 +400,7 @@ class File:
             return True
         frame = self.frame(node)
         scope, found = self.lookup(node, node.id) if isinstance(node, ast.Name) else (None, [])
-        local = scope is not None and scope is self.scopes.opened.get(frame)
+        local = scope is not None and scope is self.scopes.opened_by(frame)
         return (
             local
             and not any(isinstance(item.node, ast.arg) for item in found)
@@ -344,7 +412,7 @@ class File:
 
     def method_call(self, use: ast.AST, *names: str) -> ast.Call | None:
         """The call of a method of the expression, if it has one of the names: `jobs.append(1)` of `jobs`."""
-        method = self.scopes.parents.get(use)
+        method = self.scopes.parent(use)
         if not isinstance(method, ast.Attribute) or method.attr not in names:
             return None
         call = self.parent(method)
@@ -360,10 +428,10 @@ class File:
         if name:
             scope = self.lookup(node, name)[0]
             if isinstance(node, ast.arg):
-                scope = self.scopes.opened[next(up for up in self.above(node) if isinstance(up, FUNCTIONS))]
-            found = [each for each in self.scopes.reads.get(name, ()) if self.lookup(each, name)[0] is scope]
+                scope = self.scopes.opened_by(next(up for up in self.above(node) if isinstance(up, FUNCTIONS)))
+            found = [each for each in self.scopes.reads_of(name, scope) if self.lookup(each, name)[0] is scope]
         else:
-            self.scopes.read_rest()
+            self.scopes.unread.read_word(self.scopes, last_name(node))
             found = [
                 each
                 for each in walk(self.home(node) or self.tree)
@@ -377,6 +445,55 @@ class File:
         return scope is not None and scope_running(scope).node is frame
 
 
+STAYS = re.compile(r"async\s|global\s|nonlocal\s")
+FRAMES = (*FUNCTIONS, ast.ClassDef)
+
+
+class Later(Unread):
+    """The plain functions and methods of the module: a rule looks at coroutines, which have to do with few of them.
+
+    What holds a coroutine, or binds a name outside of itself, is not put off.
+    """
+
+    def __init__(self, file: File) -> None:
+        self.text, self.starts = file.text, file.starts
+        self.waiting: dict[ast.AST, tuple[int, int]] = {}  # where the lines of each start and end
+        self.words: set[str] = set()  # that were asked for
+        self.kept = [found.start() for found in STAYS.finditer(file.text)]
+
+    def puts_off(self, scopes: Scopes, node: ast.AST) -> bool:
+        home = scopes.parents[node]
+        while isinstance(home, ast.ClassDef):
+            home = scopes.parents[home]
+        if not isinstance(home, ast.Module) or not isinstance(node, ast.FunctionDef):
+            return False
+        first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        start, end = self.starts[first - 1], self.starts[node.end_lineno or node.lineno]
+        if bisect.bisect_left(self.kept, start) < bisect.bisect_left(self.kept, end):
+            return False
+        self.waiting[node] = start, end
+        return True
+
+    def read_nodes(self, scopes: Scopes, nodes: Iterable[ast.AST]) -> None:
+        for node in nodes:
+            if self.waiting.pop(node, None):
+                read_below(scopes, node)
+
+    def read_around(self, scopes: Scopes, node: ast.AST) -> None:
+        line = getattr(node, "lineno", 0)
+        at = self.starts[line - 1] if line else -1
+        holds = [each for each, (start, end) in self.waiting.items() if start <= at < end or not line]
+        self.read_nodes(scopes, holds)
+
+    def read_word(self, scopes: Scopes, word: str) -> None:
+        if self.waiting and word not in self.words:
+            self.words.add(word)
+            self.read_nodes(scopes, [each for each, place in self.waiting.items() if self.text.find(word, *place) >= 0])
+
+    def read_rest(self, scopes: Scopes) -> None:
+        self.read_nodes(scopes, list(self.waiting))
+
+
 def scope_running(scope: Scope) -> Scope:
     """The scope of what runs it: a comprehension runs in the frame around."""
     while scope.outer and isinstance(scope.node, COMPREHENSIONS):
@@ -387,14 +504,7 @@ def scope_running(scope: Scope) -> Scope:
 @lru_cache(maxsize=1)  # one rule after the other reads the same text
 def parse(text: str, name: str = "") -> File:
     """Raises SyntaxError, and RecursionError or MemoryError for an expression that nests too deeply."""
-    return make_file(text, tree_of(text), name)
-
-
-def make_file(text: str, tree: ast.Module, name: str) -> File:
-    starts = [0]
-    for row in LINES.findall(text):
-        starts.append(starts[-1] + len(row))
-    return File(text, tree, starts, name)
+    return File(text, tree_of(text), name)
 
 
 @lru_cache(maxsize=1)
@@ -440,8 +550,7 @@ def root_name(node: ast.AST) -> ast.Name | None:
 
 def fresh_name(file: File, name: str, skip: int = 0) -> str:
     """A name that the file uses nowhere; `skip` leaves as many such names for others."""
-    scopes = (file.scopes.module, *file.scopes.opened.values())
-    taken = {each for scope in scopes for each in scope.names} | file.scopes.reads.keys()
+    taken = {each for scope in file.scopes.opened().values() for each in scope.names} | file.scopes.reads().keys()
     free = (
         each
         for each in itertools.chain((name,), (f"{name}_{count}" for count in itertools.count(1)))

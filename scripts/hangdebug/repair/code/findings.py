@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.light import dataclass
-from hangdebug.repair.code.bindings import FIELDS, FUNCTIONS
-from hangdebug.repair.code.file import File, parse
+from hangdebug.repair.code.bindings import FUNCTIONS
+from hangdebug.repair.code.file import File, last_name, parse
 from hangdebug.repair.code.layout import with_imports
 from hangdebug.repair.model import Edit, Finding, apply
 
@@ -53,7 +53,7 @@ def rewrite(
     """
     file = parse(source, name)
     found = near_line(file, list(search(file)), line, exact)
-    if found and code and line is None and "noqa" in source.lower():
+    if found and code and line is None and NOQA_WORD.search(source):
         found = [item for item in found if not is_silenced(file, item, code)]
     after = apply(source, [edit for item in found for edit in item.edits])
     needed = {module for item in found for module in item.imports}
@@ -76,6 +76,7 @@ def near_line(file: File, found: list[Found], line: int | None, exact: bool) -> 
     return close or [item for item in found if inner and not exact and inner in (item.node, *file.above(item.node))]
 
 
+NOQA_WORD = re.compile(r"(?i:noqa)")
 CODE = r"[A-Z]+[0-9]*\b"
 CODES = rf"(?P<only>(?:\s*:\s*|\s+)(?P<codes>{CODE}(?:[,\s]+{CODE})*)|\s*:)?"  # many leave the colon out
 NOQA = re.compile(rf"#\s*(?i:noqa)\b{CODES}")
@@ -114,7 +115,7 @@ ENDING = re.compile(r"\r\n|\r|\n")
 
 def split_lines(text: str) -> list[str]:
     """The lines of a source as Python counts them: a form feed ends none."""
-    return ENDING.split(text)
+    return ENDING.split(text) if "\r" in text else text.split("\n")
 
 
 def renumber(item: Finding, after: str, before: str) -> Finding:
@@ -151,55 +152,33 @@ def changed_blocks(old: str, new: str) -> list[tuple[int, int, int, int]]:
 
 # -- which rules a file concerns -----------------------------------------------------------------------
 
-BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # the fields that hold statements
-DEFINITIONS = frozenset((*FUNCTIONS, ast.ClassDef)) - {ast.Lambda}
-LEAVES = frozenset((str, int, type(None), bool, ast.Name, ast.Constant, ast.Load, ast.Store, ast.Del))
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The last names of what coroutines call, and the first names of what the file imports."""
-
-    called: frozenset[str] = frozenset()
-    modules: frozenset[str] = frozenset()
-
 
 @dataclass(frozen=True)
 class Need:
-    """What stands in a file that concerns a rule: of each group a word in its text, one of these calls and imports.
+    """What stands in a file that concerns a rule: of each group a word in its text, and in a coroutine such a call.
 
-    None for the calls or the modules: whatever they are.
+    None for the calls: whatever they are.
     """
 
     words: tuple[tuple[str, ...], ...]
     calls: frozenset[str] | None = None
-    modules: tuple[str, ...] | None = None
 
-    def met(self, text: str, contents: Contents) -> bool:
-        called = self.calls is None or not self.calls.isdisjoint(contents.called)
-        imported = self.modules is None or not contents.modules.isdisjoint(self.modules)
-        return called and imported and all(any(word in text for word in group) for group in self.words)
+    def met(self, text: str, called: frozenset[str]) -> bool:
+        asked = self.calls is None or not self.calls.isdisjoint(called)
+        return asked and all(any(word in text for word in group) for group in self.words)
 
 
-def contents_of(tree: ast.Module) -> Contents:
-    """Outside of coroutines only statements are walked: no expression there can hold a coroutine."""
-    called, modules, renamed = set(), set(), {}
-    todo: list[tuple[ast.AST, bool]] = [(tree, False)]
-    while todo:
-        node, running = todo.pop()
-        kind = type(node)
-        if isinstance(node, ast.Call):
-            called.add(node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", ""))
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            whole = [node.module or ""] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names]
-            modules |= {name.split(".")[0] for name in whole}
-            renamed.update({item.asname: item.name.split(".")[-1] for item in node.names if item.asname})
-        inside = (kind is ast.AsyncFunctionDef) if kind in DEFINITIONS else running
-        for name in ("args",) if kind is ast.Lambda else FIELDS[kind] if running else BLOCKS:
-            value: Any = getattr(node, name, None)
-            within = inside if name == "body" else running
-            if value.__class__ is list:
-                todo += [(child, within) for child in value if child.__class__ not in LEAVES]
-            elif value.__class__ not in LEAVES:
-                todo.append((value, within))
-    return Contents(frozenset(called | {old for new, old in renamed.items() if new in called}), frozenset(modules))
+def called_in_coroutines(file: File) -> frozenset[str]:
+    """The last names of what coroutines call, themselves or in a lambda, as they were before an import renamed them."""
+    if "async" not in file.text:
+        return frozenset()
+    called = {last_name(call.func) for call in file.scopes.known_calls if is_for_coroutine(file, call)}
+    bound = [scope.names[name] for scope in file.scopes.known_opened.values() for name in called & scope.names.keys()]
+    return frozenset(called | {item.qualified.split(".")[-1] for items in bound for item in items if item.qualified})
+
+
+def is_for_coroutine(file: File, node: ast.AST) -> bool:
+    frame = file.frame(node)
+    while isinstance(frame, ast.Lambda):
+        frame = file.frame(frame)
+    return isinstance(frame, ast.AsyncFunctionDef)

@@ -78,7 +78,7 @@ def settles(file: File, awaited: ast.expr, names: set[str]) -> bool:
 
 def sources(file: File, node: ast.Name) -> set[str]:
     """The lists that the variable of a loop is drawn from; the name itself where it is no such variable."""
-    loops = [file.parent(item.node) for item in file.lookup(node, node.id)[1] if item.node in file.scopes.parents]
+    loops = [file.parent(item.node) for item in file.lookup(node, node.id)[1] if file.scopes.parent(item.node)]
     drawn_from = [loop.iter for loop in loops if isinstance(loop, (ast.For, ast.comprehension))]
     return {each.id for each in drawn_from if isinstance(each, ast.Name)} if drawn_from else {node.id}
 

@@ -33,6 +33,7 @@ LONGEST = 120  # that a line is taken for one of the project's own width, where 
 OPENING, CLOSING = "([{", ")]}"
 NONE = frozenset((tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER))
 TRAILER = re.compile(r"(\.\w+|\(\))*")
+CALLED = re.compile(r"\w+$|[\])}\"']$")  # what may be called or subscripted, in front of a bracket
 BREAK = re.compile(r"\s*\n\s*")
 
 
@@ -62,8 +63,8 @@ def lay_out(before: str, after: str, name: str) -> str:
         old, new = logical_lines(before), logical_lines(after)
     except (tokenize.TokenError, SyntaxError, IndentationError):
         return after
-    width, lines = width_of(before, name), after.split("\n")
     step = "\t" if "\n\t" in after else "    "
+    width, lines = width_of(old, step, name), after.split("\n")
     for line, earlier in reversed(list(changed_lines(old, new))):
         longest = max(map(len, line.text.split("\n")))
         several = line.end > line.first + 1
@@ -76,11 +77,13 @@ def lay_out(before: str, after: str, name: str) -> str:
     return laid if same_program(after, laid) else after
 
 
-def width_of(text: str, name: str) -> int:
-    """What the project says, or the longest line that the file has, from that of black to LONGEST."""
+def width_of(lines: list[Logical], step: str, name: str) -> int:
+    """What the project says, or the longest line that could be shorter, from that of black to LONGEST."""
     said = project_of(name).width
-    longest = max((len(row) for row in text.split("\n") if len(row) <= LONGEST), default=0)
-    return said or max(WIDTH, longest)
+    if said:
+        return said
+    long = [each for each in lines if each.plain and "\n" not in each.text and WIDTH < len(each.text) <= LONGEST]
+    return max((len(each.text) for each in long if arrange(each, WIDTH, step) != each.text), default=WIDTH)
 
 
 def same_program(one: str, other: str) -> bool:
@@ -125,7 +128,11 @@ def split(text: str, indent: str, width: int, step: str, needs: int = 0) -> list
     """The lines of one expression or statement; `needs` is the room for what follows its last one."""
     groups, commas, _ = read_brackets(text)
     if commas and text.startswith("return ") and len(indent) + len(text) > width:
-        return [f"{indent}return (", *split_body(text[len("return ") :], indent + step, width, step), f"{indent})"]
+        return [
+            f"{indent}return (",
+            *split_body(text[len("return ") :], indent + step, width, step, True),
+            f"{indent})",
+        ]
     if len(indent) + len(text) + needs <= width and not keeps_lines(text):
         return [indent + text]
     groups = [(start, end) for start, end in groups if text[start + 1 : end].strip()]
@@ -134,7 +141,9 @@ def split(text: str, indent: str, width: int, step: str, needs: int = 0) -> list
     start, end = group_to_open(text, groups, width - len(indent))
     body = text[start + 1 : end].strip()
     deeper = indent + step
-    return [indent + text[: start + 1], *split_body(body, deeper, width, step), indent + text[end:]]
+    called = CALLED.search(text, 0, start)
+    alone = called is None or keyword.iskeyword(called[0])
+    return [indent + text[: start + 1], *split_body(body, deeper, width, step, alone), indent + text[end:]]
 
 
 def group_to_open(text: str, groups: list[tuple[int, int]], room: int) -> tuple[int, int]:
@@ -148,10 +157,11 @@ def group_to_open(text: str, groups: list[tuple[int, int]], room: int) -> tuple[
     return last if last[0] < room else max(groups, key=lambda group: group[1] - group[0])
 
 
-def split_body(body: str, indent: str, width: int, step: str) -> list[str]:
-    """What stands in brackets, on lines of its own."""
+def split_body(body: str, indent: str, width: int, step: str, alone: bool) -> list[str]:
+    """What stands in brackets, on lines of its own. The items of a list or tuple that stands `alone` get one each."""
     _, commas, fors = read_brackets(body)
-    if len(indent) + len(body) <= width and not body.endswith(",") and not keeps_lines(body):
+    fits = len(indent) + len(body) <= width and not body.endswith(",") and not keeps_lines(body)
+    if fits and not (alone and commas):
         return [indent + body]
     if commas:
         parts = [part.strip() for part in cut(body.rstrip(","), commas, 1)]
@@ -335,7 +345,7 @@ def without_unused(before: str, after: str, name: str) -> str:
     if before == after or Path(name).name == "__init__.py":
         return after
     old, new = parse(before, name), parse(after, name)
-    gone = {each for each in old.scopes.reads if each not in new.scopes.reads and not is_named(new, each)}
+    gone = {each for each in old.scopes.reads() if each not in new.scopes.reads() and not is_named(new, each)}
     return apply(after, [edit for node in walk(new.tree) if isinstance(node, IMPORT) for edit in drop(new, node, gone)])
 
 
@@ -404,21 +414,24 @@ MOST_FILES = 2000  # of a tree that is looked through for what else uses a name
 
 
 def other_files(name: str) -> Iterator[tuple[Path, bytes]]:
-    """The other Python files of the tree that a file stands in, each with its content; none where it is no file.
-
-    The tree is the folder that holds the outermost package around the file, up to MOST_FILES of it.
-    """
-    path = Path(name)
-    if not path.is_file():
-        return
-    path = path.resolve()
-    root = path.parent
-    while (root / "__init__.py").exists():
-        root = root.parent
-    for other in files_below(root):
+    """The other Python files of the tree around a file, each with its content, up to MOST_FILES."""
+    root, path = tree_around(name), Path(name).resolve()
+    for other in files_below(root) if root else ():
         if other != path:
             with contextlib.suppress(OSError):
                 yield other, other.read_bytes()
+
+
+@lru_cache(maxsize=64)
+def tree_around(name: str) -> Path | None:
+    """The folder that holds the outermost package around a file, None where it is no file."""
+    path = Path(name)
+    if not path.is_file():
+        return None
+    root = path.resolve().parent
+    while (root / "__init__.py").exists():
+        root = root.parent
+    return root
 
 
 @lru_cache(maxsize=1)

@@ -13,11 +13,12 @@ from __future__ import annotations
 import ast
 import weakref
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from hangdebug.evidence.light import dataclass
-from hangdebug.repair.code.aside import definitions, folder_of, place_of, read_other, text_of_other
+from hangdebug.repair.code.aside import definitions, folder_of, place_of, read_other, text_of_other, who_keeps
 from hangdebug.repair.code.bindings import Binding, defaults_of, parameters
 from hangdebug.repair.code.file import File, dotted, is_empty, is_none, last_name
+from hangdebug.repair.code.layout import tree_around
 
 DEPTH = 12  # of names, calls and files that are followed one after the other
 THREADS = (
@@ -36,8 +37,7 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 UNLIKE = ("async", "aio")  # what is given something of these is no synchronous client
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """`trail` of what a library gives, such as "redis.Redis().get"; or else the class, function or module `node` of
     `file`, an object of that class where `made`. All are empty where nothing is known.
     """
@@ -123,7 +123,7 @@ def of_binding(file: File, item: Binding, depth: int) -> Thing:
     if isinstance(item.node, ast.arg):
         return of_parameter(file, item.node, depth)
     given = what_is(file, item.value, depth)
-    return entered(given, depth) if isinstance(file.scopes.parents.get(item.node), ast.withitem) else given
+    return entered(given, depth) if isinstance(file.scopes.parent(item.node), ast.withitem) else given
 
 
 def entered(given: Thing, depth: int) -> Thing:
@@ -148,7 +148,7 @@ def of_parameter(file: File, arg: ast.arg, depth: int) -> Thing:
         said = object_of(file, arg.annotation, depth)
         if said != UNKNOWN:
             return said
-    owner = file.scopes.parents.get(home)
+    owner = file.scopes.parent(home)
     if isinstance(owner, ast.ClassDef) and parameters(home.args)[:1] == [arg] and arg.annotation is None:
         decorators = {dotted(each) for each in getattr(home, "decorator_list", ())}
         return UNKNOWN if "staticmethod" in decorators else defined(file, owner, made=arg.arg == "self")
@@ -223,10 +223,32 @@ def of_attribute(file: File, node: ast.Attribute, depth: int) -> Thing:
 
 
 def kept_in_state(file: File, node: ast.Attribute, depth: int) -> Thing:
-    """What the file gives `app.state.redis`, which a handler reads as `request.app.state.redis`."""
-    written = file.scopes.attributes.get(node.attr, ())
-    values = [value for target, value in written if last_name(target.value) == "state" and not is_none(value)]
-    return only(what_is(file, value, depth - 1) for value in values)
+    """What `app.state.redis` is given, which a handler reads as `request.app.state.redis`: here, or else elsewhere.
+
+    What a lifespan yields by that name, `request.state.redis` is.
+    """
+    given = [(file, value) for value in (*put_into_state(file, node.attr), *yielded(file, node.attr))]
+    if not given and last_name(getattr(node.value, "value", node)).endswith("app"):
+        others = [read_other(path) for path in who_keeps(tree_around(file.name)).get(node.attr, ())]
+        given = [(other, value) for other in others if other for value in put_into_state(other, node.attr)]
+    return only(what_is(home, value, depth - 1) for home, value in given)
+
+
+def put_into_state(file: File, name: str) -> list[ast.expr | None]:
+    written = file.scopes.written(name)
+    return [value for target, value in written if last_name(target.value) == "state" and not is_none(value)]
+
+
+def yielded(file: File, name: str) -> list[ast.expr | None]:
+    """What a lifespan of the file yields by the name: `yield {"pool": pool}`, `yield State(pool=pool)`."""
+    if "asynccontextmanager" not in file.text:
+        return []
+    homes = [each for each in file.scopes.known_opened if isinstance(each, ast.AsyncFunctionDef)]
+    parts = [part.value for each in homes for part in file.run_by(each) if isinstance(part, ast.Yield)]
+    named = [(key, value) for each in parts if isinstance(each, ast.Dict) for key, value in zip(each.keys, each.values)]
+    words = [word for each in parts if isinstance(each, ast.Call) for word in each.keywords]
+    found = [value for key, value in named if isinstance(key, ast.Constant) and key.value == name]
+    return [*found, *(word.value for word in words if word.arg == name)]
 
 
 def member(base: Thing, name: str, depth: int) -> Thing:
@@ -235,8 +257,8 @@ def member(base: Thing, name: str, depth: int) -> Thing:
     if file is None or depth <= 0:
         return UNKNOWN
     if isinstance(home, ast.Module):
+        file.scopes.unread.read_name(file.scopes, name)
         found = file.scopes.module.names.get(name, [])
-        file.scopes.read([item.node for item in found])
         return only(of_binding(file, item, depth - 1) for item in found if not is_empty(item)) if found else UNKNOWN
     if not isinstance(home, ast.ClassDef):
         return UNKNOWN
@@ -264,12 +286,15 @@ def member(base: Thing, name: str, depth: int) -> Thing:
 def own_member(given: Thing, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     """The method of that name which the class itself defines."""
     body = given.node.body if isinstance(given.node, ast.ClassDef) else ()
-    return next((each for each in body if isinstance(each, FUNCTION) and each.name == name), None)
+    found = next((each for each in body if isinstance(each, FUNCTION) and each.name == name), None)
+    if found is not None and given.file is not None:
+        given.file.scopes.unread.read_nodes(given.file.scopes, [found])
+    return found
 
 
 def fields(file: File, home: ast.ClassDef, name: str, depth: int) -> Iterator[Thing]:
     """What the class is given by that name: `self.repo = Repo()`, `repo = Repo()` in its body."""
-    for target, value in file.scopes.written.get(name, ()):
+    for target, value in file.scopes.written(name):
         if dotted(target) in (f"self.{name}", f"cls.{name}") and file.home(target) is home and not is_none(value):
             said = getattr(file.parent(target), "annotation", None)
             given = object_of(file, said, depth - 1) if said is not None else UNKNOWN
@@ -362,8 +387,7 @@ def kind_elsewhere(file: File, func: ast.expr) -> tuple[str, str]:
 
     With its text, which is searched and not parsed: most calls end here.
     """
-    name = file.qualified(func)
-    path, rest = place_of(folder, name) if name and (folder := folder_of(file.name)) else ("", ())
+    path, rest = place_elsewhere(file, file.qualified(func))
     if not path or len(rest) != 1:
         return "", ""
     return definitions(path).get(rest[0], ""), text_of_other(path)
@@ -372,9 +396,17 @@ def kind_elsewhere(file: File, func: ast.expr) -> tuple[str, str]:
 # -- other files ---------------------------------------------------------------------------------------------
 
 
+def place_elsewhere(file: File, name: str) -> tuple[str, tuple[str, ...]]:
+    """See `place_of`, of a name as the file imports it."""
+    if name not in file.places:
+        folder = folder_of(file.name) if name else ""
+        file.places[name] = place_of(folder, name) if folder else ("", ())
+    return file.places[name]
+
+
 def of_import(file: File, name: str, depth: int) -> Thing:
     """What an import means: a name of another file of the tree, or one of a library."""
-    path, rest = place_of(folder, name) if (folder := folder_of(file.name)) else ("", ())
+    path, rest = place_elsewhere(file, name)
     other = read_other(path) if path else None
     if other is None:
         return UNKNOWN if name.startswith(".") else Thing(name)

@@ -14,7 +14,7 @@ logs, and sends to the coroutine. One that stores, posts or changes anything els
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,10 @@ from hangdebug.repair.code.receivers import what_is
 from hangdebug.repair.code.work_waits import FUNCTION, LOOPS, Function, verb_of
 from hangdebug.repair.model import Edit
 
+BY_HAND = (
+    "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
+    "`finally`: snippets/stream_executor.py"
+)
 SECONDS = 10  # of a call that had no limit
 SOCKETS = ("socket timeout", "settimeout")
 Lines = Collection[int]
@@ -53,9 +57,23 @@ LIMITS = (  # what has no limit of its own, the keyword that gives it one, how m
     (re.compile(r"redis\.((Strict)?Redis\.)?from_url$"), "socket_timeout", 1),
     (re.compile(r"httpx\.(get|head|stream|Client(\(\)\.(get|head|stream))?)$"), "", 0),  # 5 s, unless it says None
 )
+OF_HTTPX = frozenset(f"httpx.{verb}" for verb in "get head options post put patch delete request stream".split())
+ANEW = (
+    "line {} calls {}(), which loads all certificates for each call: that took 25 ms of a processor, and 2 with one "
+    "httpx.Client for all calls, which threads may share; make one by hand where many run at once"
+)
 SENDS = frozenset("put put_nowait call_soon_threadsafe run_coroutine_threadsafe set_result set".split())
 LOGS = ("logging.getLogger",)
 BARRED = (ast.Global, ast.Nonlocal, ast.Delete, ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+
+def what_loads_anew(file: File, calls: Iterable[ast.AST], where: str = "") -> str:
+    """What the first call of httpx without a client costs beside others that run at once, in words; "" for none."""
+    for call in calls:
+        name = file.qualified(call.func) if isinstance(call, ast.Call) else ""
+        if name in OF_HTTPX and not any(each.arg in ("verify", None) for each in getattr(call, "keywords", ())):
+            return ANEW.format(f"{file.line(call)}{where}", name)
+    return ""
 
 
 def stop_work(file: File, owner: ast.AsyncFunctionDef, calls: list[ast.Call], stop: Stop, feeds: Lines = ()) -> Stop:
@@ -106,7 +124,7 @@ def is_ours(file: File, home: ast.FunctionDef, count: int) -> bool:
     """Whether so many places use the function, and no other file of the tree can mean it."""
     owner, name = file.parent(home), home.name
     if isinstance(owner, ast.ClassDef):  # of a class with bases, or of a subclass, another may be meant
-        same = [each for each in walk(file.tree) if isinstance(each, ast.Attribute) and each.attr == name]
+        same = [each for each in file.nodes() if isinstance(each, ast.Attribute) and each.attr == name]
         plain = not owner.bases and not owner.keywords and not owner.decorator_list
         inherited = any(isinstance(file.parent(use), ast.ClassDef) for use in file.uses(owner))
         used = re.compile(rf"\.{name}\b".encode())
@@ -205,7 +223,7 @@ def is_own(file: File, node: ast.expr, home: Function) -> bool:
     if root is None:
         return True
     scope, found = file.lookup(root, root.id)
-    if scope is not file.scopes.opened.get(home) or any(isinstance(item.node, ast.arg) for item in found):
+    if scope is not file.scopes.opened_by(home) or any(isinstance(item.node, ast.arg) for item in found):
         return (
             bool(file.qualified(root))
             and bool(READS.match(f"{file.qualified(node) or file.qualified(root)}."))

@@ -11,12 +11,14 @@ searched or looped over is a reason against a thread.
 from __future__ import annotations
 
 import ast
-from typing import Callable
+from pathlib import Path
+from typing import Callable, Optional
 
 from hangdebug.evidence import light as re
 from hangdebug.repair.code.bindings import COMPREHENSIONS, Binding, defaults_of, parameters, walk
 from hangdebug.repair.code.file import File, dotted, last_name
-from hangdebug.repair.code.while_awaiting import CHANGES
+from hangdebug.repair.code.receivers import function_called
+from hangdebug.repair.code.while_awaiting import CHANGES, is_shared
 
 FREE, DATA, UNKNOWN = 2, 1, 0
 LOOPED = frozenset("asyncio anyio contextvars threading trio nest_asyncio uvloop multiprocessing concurrent".split())
@@ -285,45 +287,59 @@ def belongs_to_parameter(each: ast.Attribute | ast.Subscript, node: ast.AsyncFun
 
 LOOP_OBJECTS = ("asyncio", "anyio", "trio", "uvloop")
 ON_LOOP = frozenset("call_soon call_later call_at create_task create_future run_until_complete start_soon".split())
+LOOP_NAMES = re.compile(r"_?(event_|io_?)?loop$|\w*(get|create|new|ensure)_(\w+_)?loop$")
 AT_ONCE = "which several threads would do at once"
 MOST_CALLEES = 50
+Own = Optional[bool]  # of a function in another file: whether its `self` is its caller's own. None: in the same file
 
 
-def why_on_loop(file: File, home: ast.FunctionDef, name: str, seen: set[ast.AST]) -> str:
-    """What the function, or what it calls in the file `name`, has against a thread; "" where nothing is known.
+def why_on_loop(file: File, home: ast.FunctionDef, name: str, seen: set[ast.AST], own: Own = None) -> str:
+    """What the function, or what it calls in the tree, has against a thread; "" where nothing is known.
 
-    `seen` holds the functions that were looked at, this one included.
+    `name` is that of its file, `seen` holds the functions that were looked at, this one included.
     """
     for each in walk(home):
         if isinstance(each, (ast.Yield, ast.YieldFrom)) and file.frame(each) is home and len(seen) == 1:
             return f"{home.name}() is a generator, whose body runs where it is looped over, not in the thread"
-        reason = why_against(file, home, each)
+        reason = why_against(file, home, each, own)
         if reason:
             return f"{home.name}() in line {file.line(each)} of {name} {reason}"
-        for callee in functions_called(file, each) if isinstance(each, ast.Call) else ():
+        for other, callee, its_own in functions_called(file, each, own) if isinstance(each, ast.Call) else ():
             if callee not in seen and len(seen) < MOST_CALLEES:
                 seen.add(callee)
-                reason = why_on_loop(file, callee, name, seen)
+                reason = why_on_loop(other, callee, name if other is file else Path(other.name).name, seen, its_own)
                 if reason:
                     return reason
     return ""
 
 
-def functions_called(file: File, call: ast.Call) -> list[ast.FunctionDef]:
-    """The plain function, or the method of the same class, that the call means."""
+def functions_called(file: File, call: ast.Call, own: Own) -> list[tuple[File, ast.FunctionDef, Own]]:
+    """The plain function or method that the call means, with its file."""
+    receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
+    inside = receiver is not None and dotted(receiver) in ("self", "cls")
+    owner = file.home(call) if inside else None
+    found: list[ast.AST] = [each for each in owner.body if named(each) == last_name(call.func)] if owner else []
     if isinstance(call.func, ast.Name):
-        found: list[ast.AST] = [item.node for item in file.lookup(call.func, call.func.id)[1]]
-    else:
-        inside = isinstance(call.func, ast.Attribute) and dotted(call.func.value) in ("self", "cls")
-        owner = file.home(call) if inside else None
-        found = [each for each in owner.body if getattr(each, "name", "") == last_name(call.func)] if owner else []
-    return [each for each in found if isinstance(each, ast.FunctionDef)]
+        found = [item.node for item in file.lookup(call.func, call.func.id)[1]]
+    file.scopes.unread.read_nodes(file.scopes, found)
+    here = [(file, each, own) for each in found if isinstance(each, ast.FunctionDef)]
+    elsewhere = function_called(file, call) if not here else None
+    if elsewhere is None:
+        return here
+    elsewhere[0].scopes.unread.read_nodes(elsewhere[0].scopes, [elsewhere[1]])
+    alone = receiver is not None and not is_shared(file, receiver, file.frame(call))
+    return [(*elsewhere, bool(own) if inside else alone or elsewhere[1].name == "__init__")]
 
 
-def why_against(file: File, home: ast.FunctionDef, each: ast.AST) -> str:
+def named(node: ast.AST) -> str:
+    return getattr(node, "name", "")
+
+
+def why_against(file: File, home: ast.FunctionDef, each: ast.AST, own: Own) -> str:
     """What one node of the function has against a thread, in words."""
     if isinstance(each, ast.Global):
-        return f"changes `{each.names[0]}`, {AT_ONCE}"
+        bound = next((name for name in each.names if binds(home, name)), "")
+        return f"changes `{bound}`, {AT_ONCE}" if bound else ""
     if isinstance(each, ast.Nonlocal):
         around = file.lookup(home, each.names[0])[0]
         of_coroutine = around is not None and isinstance(around.node, ast.AsyncFunctionDef)
@@ -331,11 +347,17 @@ def why_against(file: File, home: ast.FunctionDef, each: ast.AST) -> str:
     if isinstance(each, ast.Call) and last_name(each.func) in ON_LOOP:
         return f"calls `{file.short(each.func)}`, which belongs to the event loop's thread"
     held = what_it_changes(each)
-    if held is not None and home.name != "__init__" and not is_its_own(file, held):
+    if held is not None and home.name != "__init__" and not is_its_own(file, held, own):
         return f"changes `{file.short(held)}`, {AT_ONCE}"
     if isinstance(each, (ast.Name, ast.Attribute)) and dotted(each) and isinstance(each.ctx, ast.Load):
         return why_against_use(file, home, each)
     return ""
+
+
+def binds(home: ast.FunctionDef, name: str) -> bool:
+    return any(
+        isinstance(each, ast.Name) and each.id == name and not isinstance(each.ctx, ast.Load) for each in walk(home)
+    )
 
 
 def what_it_changes(node: ast.AST) -> ast.expr | None:
@@ -346,23 +368,32 @@ def what_it_changes(node: ast.AST) -> ast.expr | None:
     return node if stored and isinstance(node, ast.expr) else None
 
 
-def is_its_own(file: File, held: ast.expr) -> bool:
-    """Whether it belongs to a variable that the function around it makes itself."""
+def is_its_own(file: File, held: ast.expr, own: Own) -> bool:
+    """Whether it belongs to a variable that the function around it makes itself.
+
+    What a function of another file is given is mostly there to be filled, but for `self`.
+    """
     root = next((part for part in walk(held) if isinstance(part, ast.Name)), None)
     if root is None:
         return True
     scope, bound = file.lookup(root, root.id)
-    given = any(isinstance(item.node, ast.arg) for item in bound)
-    return scope is file.scopes.opened.get(file.frame(held)) and not given
+    args = [item.node for item in bound if isinstance(item.node, ast.arg)]
+    given = any(getattr(file.parent(arg), "kwarg", None) is not arg for arg in args)  # `**options` are a new dict
+    filled = own or (own is not None and root.id not in ("self", "cls"))
+    return scope is file.scopes.opened_by(file.frame(held)) and (filled or not given)
 
 
 def why_against_use(file: File, home: ast.FunctionDef, each: ast.Name | ast.Attribute) -> str:
     made, known, said = file.maker(each), file.qualified(each), file.short(each)
-    if known.split(".")[0] in LOOP_OBJECTS or made.split(".")[0] in ("asyncio", "anyio"):
+    if (
+        known.split(".")[0] in LOOP_OBJECTS
+        or made.split(".")[0] in ("asyncio", "anyio")
+        or (isinstance(each, ast.Attribute) and LOOP_NAMES.match(each.attr))
+    ):
         return f"uses `{said}`, which belongs to the event loop's thread"
     if known.split(".")[0] == "signal":
         return f"uses `{said}`, which only the main thread may"
-    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened[home]
+    inside = file.lookup(each, dotted(each).split(".")[0])[0] is file.scopes.opened_by(home)
     if made == "sqlite3.connect" and (not inside or isinstance(each, ast.Attribute)):
         return f"uses `{said}`, and a sqlite3 connection belongs to the thread that made it"
     if made == "threading.local":

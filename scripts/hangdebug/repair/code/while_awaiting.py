@@ -115,6 +115,7 @@ def why_not_meanwhile(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, 
         or why_process_changed(file, frame, at)
         or why_in_transaction(file, frame, node, at)
         or why_raced(file, frame, node, at)
+        or why_written_back(file, frame, node, at)
         or why_checked(file, frame, node, at)
         or why_on_disk(file, frame, node, at)
         or why_looped(file, frame, node)
@@ -123,6 +124,105 @@ def why_not_meanwhile(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, 
 
 def line_at(file: File, offset: int) -> int:
     return file.text.count("\n", 0, offset) + 1
+
+
+# -- what is read from a store and written back to it ---------------------------------------------------------
+
+READS_FROM = re.compile(r"_*(?:get|find|load|read|select|query|lookup|exists|has)(?:_|$)")
+WRITES_BACK = re.compile(
+    r"_*(?:add|create|insert|merge|put|replace|save|set|store|update|upsert|write|delete|remove)(?:_|$)"
+)
+TAKES_AWAY = re.compile(r"_*(?:delete|remove)(?:_|$)")
+CHECKS = re.compile(r"_*(?:check|validate|verify|ensure|require)(?:_|$)")
+
+
+def why_written_back(file: File, frame: ast.AST, node: ast.AST, at: tuple[int, int]) -> str:
+    """Why an await may not stand between a read or a check, and the write to the same place that rests on it.
+
+    run = db.get(Run, key)            two coroutines may both read the same, and the first change is lost
+    run.status = status
+    db.upsert(run)
+    """
+    calls = [each for each in file.run_by(frame) if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)]
+    early = [each for each in calls if file.start(each) < at[1]]
+    reads = [(each, key) for each in early for key in [part_of_store(file, each, READS_FROM)] if key[0]]
+    checks = [
+        each for each in early if isinstance(file.parent(each), ast.Expr) and part_of_store(file, each, CHECKS)[0]
+    ]
+    writes = [each for each in calls if file.end(each) >= at[1] and not isinstance(file.parent(each), ast.Await)]
+    for write in writes if reads or checks else ():
+        store, part = part_of_store(file, write, WRITES_BACK)
+        resting = [read for read, key in reads if key == (store, part) and rests_on(file, frame, write, read)]
+        adds = store and not TAKES_AWAY.match(last_name(write.func))
+        resting += [check for check in checks if adds and dotted(check.func).split(".")[0] == store.split(".")[0]]
+        for read in (each for each in resting if file.end(each) <= file.end(write)):
+            begin, until = file.start(read), file.start(write)
+            paused = any(begin < pause <= until for pause in pauses_over(file, frame))
+            if not (paused or apart(file, read, write) or under_lock(file, node, begin, file.end(write))):
+                line, other = line_at(file, begin), line_at(file, until)
+                return (
+                    f"line {line} asks what line {other} relies on as it writes to `{store}`: with an await between, "
+                    "another coroutine may write there too; hold an asyncio.Lock around both"
+                )
+    return ""
+
+
+def part_of_store(file: File, call: ast.Call, verbs: re.Pattern[str]) -> tuple[str, str]:
+    """What a method reads or writes: `repo`, and the "user" of `repo.get_user()`; "" where no verb says so.
+
+    A dictionary has the same verbs: what a loop or a call gave to a name of the function is no store.
+    """
+    func = call.func
+    verb = verbs.match(func.attr) if isinstance(func, ast.Attribute) else None
+    if verb is None or not isinstance(func, ast.Attribute) or not dotted(func.value) or file.qualified(func.value):
+        return "", ""
+    if isinstance(func.value, ast.Name):
+        bound = file.lookup(func.value, func.value.id)[1]
+        given = [item.value for item in bound if not isinstance(item.node, ast.arg)]
+        if func.attr == "update" or not all(isinstance(each, ast.Call) and is_maker(each.func) for each in given):
+            return "", ""
+    return dotted(func.value), func.attr[verb.end() :]
+
+
+def is_maker(func: ast.expr) -> bool:
+    """Whether it is a class, or a function by its name alone: `Store()`, `orm.Session()`, `get_db()`."""
+    return isinstance(func, ast.Name) or last_name(func)[:1].isupper()
+
+
+def rests_on(file: File, frame: ast.AST, write: ast.Call, read: ast.Call) -> bool:
+    """Whether the write is given what was read, or is made only where that says so: where nothing is there yet."""
+    line = file.statement(read)
+    targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+    got = {each.id for target in targets if target for each in walk(target) if isinstance(each, ast.Name)}
+
+    def of_it(node: ast.AST) -> bool:
+        return read in walk(node) or bool(got & names_behind(file, frame, node))
+
+    taken = TAKES_AWAY.match(last_name(write.func))  # twice is as good as once
+    if not taken and any(of_it(each) for each in (*write.args, *write.keywords)):
+        return True
+    inner: ast.AST = write
+    for up in file.above(write):
+        if isinstance(up, ast.If) and not taken and inner is not up.test and of_it(up.test):
+            return True
+        for block in (getattr(up, field, None) for field in ("body", "orelse", "finalbody")):
+            for each in block[: block.index(inner)] if isinstance(block, list) and inner in block else ():
+                leaves = isinstance(each, ast.If) and isinstance(each.body[-1], LEAVES)
+                if leaves and isinstance(each, ast.If) and of_it(each.test) and says_there_is(each.test):
+                    return True  # if found: return
+        if up is frame:
+            break
+        inner = up
+    return False
+
+
+def says_there_is(test: ast.expr) -> bool:
+    """Whether the test asks for something, and not for nothing: `found`, `len(rows) > 0`, `row is not None`."""
+    if isinstance(test, ast.BoolOp):
+        return any(map(says_there_is, test.values))
+    if isinstance(test, ast.Compare):
+        return isinstance(test.ops[0], (ast.IsNot, ast.Gt, ast.In))
+    return not isinstance(test, ast.UnaryOp)
 
 
 # -- what is held or changed for the whole process ------------------------------------------------------------
@@ -423,7 +523,7 @@ def in_test(file: File, node: ast.AST) -> bool:
 
 def line_of_change(file: File, frame: ast.AST, path: str, at: tuple[int, int]) -> int:
     """The line of another function, or one behind the await, that binds the path again or empties it; 0 for none."""
-    for each in walk(file.tree):
+    for each in file.nodes():
         if not isinstance(each, (ast.Name, ast.Attribute)) or dotted(each) != path:
             continue
         home, up = file.frame(each), file.parent(each)
@@ -473,7 +573,7 @@ def why_looped(file: File, frame: ast.AST, node: ast.AST) -> str:
 
 def line_of_resize(file: File, frame: ast.AST, path: str) -> int:
     """The line of another function that adds to the collection or takes from it, 0 for none."""
-    for each in walk(file.tree):
+    for each in file.nodes():
         if not isinstance(each, (ast.Name, ast.Attribute)) or dotted(each) != path or file.frame(each) is frame:
             continue
         home, up = file.frame(each), file.parent(each)

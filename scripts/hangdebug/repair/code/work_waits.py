@@ -215,7 +215,7 @@ def blocking_joins(trail: Trail) -> Iterator[tuple[int, str]]:
 def is_group(trail: Trail, name: ast.Name) -> bool:
     """Whether `name` is a task group that is left before the executor's exit, so it has waited by then."""
     file, outside = trail.file, set(trail.file.above(trail.exit))
-    found = [file.scopes.parents.get(item.node) for item in file.lookup(name, name.id)[1]]
+    found = [file.scopes.parent(item.node) for item in file.lookup(name, name.id)[1]]
     return bool(found) and all(
         isinstance(item, ast.withitem)
         and isinstance(item.context_expr, ast.Call)

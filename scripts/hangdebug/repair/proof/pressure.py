@@ -111,7 +111,7 @@ def pressure(
     counted (Linux only). Raises BadRequest, MissingTool (no curl), NoProcess.
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline, allow_remote)
-    run = Run(urls, deadline, None, tuple(expect))
+    run = Run(urls, deadline, None, tuple(expect), pid)
     baseline = back = None
     counts: tuple[tuple[float, int], ...] = ()
     gone: tuple[int, ...] = ()

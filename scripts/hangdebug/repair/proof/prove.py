@@ -209,18 +209,26 @@ def wait_until_ready(running: Running, url: str, ready: float) -> None:
 
 
 def end(process: subprocess.Popen[bytes], grace: float = 1.0) -> None:
-    """SIGTERM to the process, SIGKILL to its whole session after `grace` seconds."""
+    """SIGTERM to the process, SIGKILL after `grace` seconds to its whole session, and to what it has started."""
+    below = server.started_by(process.pid)
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(grace)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    kill(server.still_there(below))
     process.wait()
+
+
+def kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def ended(running: Running, number: signal.Signals, grace: float) -> tuple[str, str]:
     """Send the signal, and time the end: what was measured, or the fault where it took more than `grace` seconds."""
-    threads = server.threads_at_work(running.pid)
+    threads, below = server.threads_at_work(running.pid), server.started_by(running.pid)
     began = time.monotonic()
     running.process.send_signal(number)
     try:
@@ -228,6 +236,14 @@ def ended(running: Running, number: signal.Signals, grace: float) -> tuple[str, 
     except subprocess.TimeoutExpired:
         busy = f"; {threads} pool threads were at work, and the exit waits for them" if threads else ""
         return "", f"The process did not end within {grace:g} s of {number.name}{busy}."
+    while (left := server.still_there(below)) and time.monotonic() < began + grace:
+        time.sleep(0.02)
+    if left:
+        kill(left)
+        return "", (
+            f"The process ended, and {server.listed(left)}, which it had started, did not within {grace:g} s of "
+            f"{number.name}: the signal went to the first alone. Where that is a shell, let it `exec` the server."
+        )
     return f"It ended {time.monotonic() - began:.2f} s after {number.name} (grace {grace:g} s).", ""
 
 

@@ -111,11 +111,21 @@ def children(pid: int) -> list[int]:
 
 
 def started_at(pid: int) -> int | None:
-    """When it started, in the kernel's ticks since boot: two processes of one pid differ in it."""
+    """When it started, in the kernel's ticks since boot: two processes of one pid differ in it. None: it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state == "Z" else int(facts[18])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def started_by(pid: int) -> dict[int, int | None]:
+    """The processes below it, with when each of them started."""
+    return {below: started_at(below) for below in family(pid)[1:]}
+
+
+def still_there(pids: Mapping[int, int | None]) -> list[int]:
+    return [pid for pid, began in pids.items() if began is not None and started_at(pid) == began]
 
 
 def descriptors(pid: int) -> dict[str, str]:
@@ -197,7 +207,9 @@ def bad_status(url: str, answer: Answer, expect: Sequence[int], unless: str) -> 
     if not 300 <= status < 400:
         hint = "Is it the right URL? " if status in (404, 405) else ""
         return f"answers {status}. {hint}Where that is right, {unless}."
-    there = urljoin(url, answer.head.get("location", ""))
+    if "location" not in answer.head:
+        return f"answers {status} without a Location, which is no answer to a probe. Where that is right, {unless}."
+    there = urljoin(url, answer.head["location"])
     if place_of(there) == place_of(url):
         return ""
     return (
@@ -236,6 +248,24 @@ def another_server(then: Serving, now: Serving) -> str:
     if then.sockets.isdisjoint(now.sockets):
         return "The server was restarted in between: another socket listens on the port now."
     return ""
+
+
+def not_the_process(pid: int, workers: Iterable[int], url: str) -> Iterator[str]:
+    """The process whose threads are counted, or whose exit is timed, has to be the one that answers."""
+    others = sorted(set(workers) - set(family(pid)))
+    if others and len(others) == len(set(workers)):
+        names = ", ".join(f"{one} ({name_of(one)})" for one in others)
+        yield (
+            f"Process {names} answers at {url}, and not process {pid}, nor one that it has started: what was measured "
+            "there says nothing of these answers. Probe the port of the process itself; have it stay in the foreground."
+        )
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "ended"
 
 
 def readers_left(kept: Mapping[int, int], workers: int, seconds: float) -> Iterator[str]:

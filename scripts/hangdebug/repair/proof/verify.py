@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from threading import Event
 from typing import Callable
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from hangdebug.errors import BadRequest, NoProcess, ours
 from hangdebug.evidence.light import dataclass
@@ -86,6 +86,7 @@ class Run:
     deadline: float
     on_probe: Callable[[Probe], object] | None
     expect: tuple[int, ...] = ()
+    pid: int | None = None
     began: float = field(default_factory=time.monotonic)
     probes: list[Probe] = field(default_factory=list)
     notes: dict[str, None] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class Run:
     sent: int = 0
     answers: dict[str, list[tuple[float, curl.Answer]]] = field(default_factory=dict)  # the first and the last good one
     serving: server.Serving | None = None
+    beyond: dict[str, int | None] = field(default_factory=dict)  # what redirects lead to, and the status of that
     held: dict[str, int] = field(default_factory=dict)  # connections of streams, and which worker had each
 
     @property
@@ -133,7 +135,7 @@ def verify(
     Raises BadRequest, MissingTool (no curl), NoProcess (nothing listens at a URL).
     """
     urls = checked([urls] if isinstance(urls, str) else urls, stream_url, aborts, concurrency, deadline, allow_remote)
-    run = Run(urls, deadline, on_probe, tuple(expect))
+    run = Run(urls, deadline, on_probe, tuple(expect), pid)
     begin = on_phase or (lambda phase: None)
     begin(BASELINE)
     answers = rounds(run, BASELINE, ROUNDS)
@@ -183,7 +185,7 @@ def finished(
         len(requests),
         run.sent,
         tuple(run.faults),
-        (*compare_bodies(run), *measured),
+        (*who_answers(run), *compare_bodies(run), *measured),
     )
 
 
@@ -339,6 +341,7 @@ def one_round(run: Run, phase: str) -> bool:
         if answer.status is not None:
             why = server.bad_status(url, answer, run.expect, f"--expect {answer.status}")
             why = why or changed_status(run, url, answer)
+            why = why or leads_nowhere(run, url, answer)
         good = answer.status is not None and not why and answer.seconds <= run.deadline
         probe = Probe(url, phase, answer.status, answer.seconds, at, good, shlex.join(command))
         run.probes.append(probe)
@@ -360,6 +363,20 @@ def refuse(url: str, answer: curl.Answer) -> None:
         raise NoProcess(f"Nothing listens at {url}.", answer.message, "ss -ltnp")
     if answer.code == curl.COULD_NOT_RESOLVE:
         raise BadRequest(f"The host of {url} is not known.", answer.message, USAGE)
+
+
+def leads_nowhere(run: Run, url: str, answer: curl.Answer) -> str:
+    """Why a redirect that stays at the same place (`/health` to `/health/`) is no answer: what it leads to is none."""
+    if answer.status in run.expect or not 300 <= (answer.status or 0) < 400:
+        return ""
+    there = urljoin(url, answer.head["location"])
+    if there not in run.beyond:
+        run.beyond[there] = curl.probe([curl.probe_command(there, run.deadline)], run.deadline)[0].status
+    then = run.beyond[there]
+    if then is not None and not 300 <= then < 400:
+        return ""
+    said = f"answers {then} too" if then else "does not answer"
+    return f"answers {answer.status} and sends its client to {there}, which {said}."
 
 
 def changed_status(run: Run, url: str, answer: curl.Answer) -> str:
@@ -400,6 +417,8 @@ def look_behind(run: Run, wanted: int) -> Iterator[str]:
         yield changed
         return
     workers = run.serving.workers
+    if run.pid:
+        yield from server.not_the_process(run.pid, workers, run.urls[0])
     if run.aborts:
         yield from server.readers_left(server.never_closed(run.held, run.deadline), len(workers), run.deadline)
     if wanted and run.held:
@@ -407,6 +426,12 @@ def look_behind(run: Run, wanted: int) -> Iterator[str]:
 
 
 # -- what else is measured -------------------------------------------------------------------------------
+
+
+def who_answers(run: Run) -> list[str]:
+    """The processes by name: a person sees that one is a proxy, which may answer where the server does not."""
+    workers = sorted(run.serving.workers) if run.serving else []
+    return [f"Process {pid} ({server.name_of(pid)}) listens at {run.urls[0]}." for pid in workers]
 
 
 def compare_bodies(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Callable
 
 from hangdebug.evidence.light import dataclass
-from hangdebug.repair.code.findings import Contents, Need, rewrite
+from hangdebug.repair.code.findings import Need, rewrite
 from hangdebug.repair.model import Finding
 from hangdebug.repair.rules import (
     asyncio_lock,
@@ -38,8 +38,8 @@ class Rule:
     needs: tuple[Need, ...]
     rewrite: Callable[..., tuple[str, tuple[Finding, ...]]]
 
-    def concerns(self, source: str, contents: Contents) -> bool:
-        return any(need.met(source, contents) for need in self.needs)
+    def concerns(self, source: str, called: frozenset[str]) -> bool:
+        return any(need.met(source, called) for need in self.needs)
 
 
 def rule(module: ModuleType) -> Rule:

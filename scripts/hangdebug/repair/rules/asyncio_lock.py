@@ -45,7 +45,7 @@ THREADS = (
 
 
 def search(file: File) -> Iterator[Found]:
-    for call in file.calls:
+    for call in file.calls_of("Lock"):
         if file.qualified(call.func) == "threading.Lock" and not call.args and not call.keywords:
             target = name_of_lock(file, call)
             blocks = (
@@ -132,7 +132,7 @@ def other_uses(file: File, target: ast.expr, name: str) -> Iterator[ast.AST]:
     if not inside and file.lookup(target, name)[0] is not file.scopes.module:
         return
     own = set(file.uses(target))
-    for node in walk(file.tree):
+    for node in file.nodes():
         if isinstance(node, ast.Constant) and node.value == name:
             yield node
         same = isinstance(node, ast.Attribute) and node.attr == name and node is not target and node not in own

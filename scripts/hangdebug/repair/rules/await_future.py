@@ -53,6 +53,7 @@ NEEDS = (
     Need((("Executor",),), frozenset(("wait", "map", "as_completed"))),
     Need((("concurrent",), ("wait", "as_completed")), frozenset(("wait", "as_completed"))),
     Need((("async",),), frozenset(("result", "exception"))),  # the pool may stand in another file
+    Need((("async",), ("app.state.",)), frozenset(("map",))),
     Need((("run_coroutine_threadsafe",),), frozenset(("wait", "as_completed"))),
 )
 WRAP = "asyncio.wrap_future"
@@ -78,7 +79,7 @@ GATHER = "await asyncio.gather(*{}, return_exceptions=True)"
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in file.calls if not other_loop(file) else ():
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
         owner = file.coroutine(node)
         if owner is None or isinstance(file.parent(node), ast.Await):
             continue

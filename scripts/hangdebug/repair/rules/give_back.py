@@ -79,20 +79,21 @@ class Opened:
 
 
 def search(file: File) -> Iterator[Found]:
-    for call in file.calls:
+    for call in file.calls_in_coroutines:
         value = file.parent(call) if isinstance(file.parent(call), ast.Await) else call
         statement, owner = file.parent(value), file.coroutine(call)
         if owner is None or not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
             continue
+        target = statement.targets[0]
+        if not isinstance(target, ast.Name) or len(file.lookup(target, target.id)[1]) != 1:
+            continue
         if what_is(file, call.func).node is not None:  # a function of the tree may give the same one each time
             continue
-        target, trail = statement.targets[0], what_is(file, call).trail
+        trail = what_is(file, call).trail
         verb = (
             ASYNC if MADE[ASYNC].fullmatch(trail) else next((word for word in MADE if MADE[word].fullmatch(trail)), "")
         )
         if not verb or (value is not call) != trail.endswith(".acquire()"):
-            continue
-        if not isinstance(target, ast.Name) or len(file.lookup(target, target.id)[1]) != 1:
             continue
         if not file.owned_by(target, owner) or runs_at_start_or_stop(file, owner):
             continue

@@ -269,5 +269,5 @@ def kind_of_event(decorator: ast.Call) -> list[object]:
 
 
 def free_name(file: File) -> str:
-    taken = {name for scope in (file.scopes.module, *file.scopes.opened.values()) for name in scope.names}
+    taken = {name for scope in file.scopes.opened().values() for name in scope.names}
     return next(name for name in ("lifespan", "app_lifespan", "lifespan_of_app", "lifespan_1") if name not in taken)

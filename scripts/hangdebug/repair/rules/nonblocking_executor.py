@@ -72,17 +72,16 @@ from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.layout import project_of
 from hangdebug.repair.code.producers import Stop, find_stop, handed, parts_of_work
 from hangdebug.repair.code.receivers import what_is
-from hangdebug.repair.code.stopping import SECONDS, stop_work
+from hangdebug.repair.code.stopping import BY_HAND, SECONDS, stop_work, what_loads_anew
 from hangdebug.repair.code.while_awaiting import freed_around
 from hangdebug.repair.code.with_blocks import CALM, CALM_38, Leaving, Plan, check_event, stop_waiting, take_apart
 from hangdebug.repair.code.work_waits import Judgement
 from hangdebug.repair.model import Edit
 
 ID, CODE = "nonblocking_executor", "HNG006"
-NEEDS = (Need((("async",), ("Executor", "_default_executor"))),)
-BY_HAND = (
-    "give what blocks in it a time-out, let it look at a threading.Event between its steps, and set that in the "
-    "`finally`: snippets/stream_executor.py"
+NEEDS = (
+    Need((("async",), ("Executor", "_default_executor"))),
+    Need((("async",), ("state.",))),  # the pool may be made in another file
 )
 STARTS = ("create_task", "ensure_future", "start_soon")
 SHARED = "others may use the executor"
@@ -162,6 +161,19 @@ def imports_of(file: File, each: Exit) -> tuple[str, ...]:
 
 def what_stays(file: File, each: Exit) -> str:
     """What the rewrite cannot mend, and what to do about it by hand, in one line; "" where nothing is left."""
+    costs = [what_costs(file, call) for call in each.calls]
+    return ". ".join(dict.fromkeys(filter(None, (what_runs_on(file, each), *costs))))
+
+
+def what_costs(file: File, call: ast.Call) -> str:
+    found = what_is(file, handed(call))
+    if found.file is None or not isinstance(found.node, ast.FunctionDef):
+        return ""
+    where = f" of {Path(found.file.name).name}" if found.file is not file else ""
+    return what_loads_anew(found.file, found.file.run_by(found.node), where)
+
+
+def what_runs_on(file: File, each: Exit) -> str:
     if each.thread:
         return (
             f"line {file.line(each.node)}: the exit still waits for its work, in a thread that nothing ends, and so "
@@ -241,7 +253,7 @@ def mending_message(file: File, each: Exit) -> str:
 
 def find_blocks(file: File) -> Iterator[Exit]:
     """Every item of a `with` in async code that leaves an executor."""
-    for node in (each for each in file.scopes.parents if isinstance(each, ast.With)):
+    for node in [each for each in file.scopes.parents if isinstance(each, ast.With)]:
         owner = file.coroutine(node)
         if owner is None:
             continue
@@ -335,7 +347,7 @@ def early_closure(file: File, owner: ast.AsyncFunctionDef, use: ast.expr) -> boo
 
 def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
     """Whether the name belongs to the coroutine, not to the module or a function around it."""
-    own = file.scopes.opened[owner]
+    own = file.scopes.known_opened[owner]
     return file.scopes.of[name] is own and file.lookup(name, name.id)[0] is own
 
 
@@ -344,7 +356,7 @@ def is_local(file: File, owner: ast.AsyncFunctionDef, name: ast.Name) -> bool:
 
 def find_shutdowns(file: File) -> Iterator[Exit]:
     """Every `.shutdown()` of a known executor in async code, and every executor given to an ExitStack."""
-    for node in file.calls:
+    for node in file.calls_in_coroutines:
         owner = file.coroutine(node)
         if owner is None or not isinstance(node.func, ast.Attribute):
             continue

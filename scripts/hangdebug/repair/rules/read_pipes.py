@@ -35,7 +35,7 @@ USED = "what it gives is used there: write `await {0}.communicate()` in a line o
 
 
 def search(file: File) -> Iterator[Found]:
-    for call in file.calls:
+    for call in file.calls_in_coroutines:
         func = call.func
         if not isinstance(func, ast.Attribute) or func.attr != "wait" or not isinstance(func.value, ast.Name):
             continue

@@ -41,7 +41,7 @@ ODD = "it does not stand on a line of its own: write it plainly first"
 
 
 def search(file: File) -> Iterator[Found]:
-    for call in file.calls:
+    for call in file.calls_in_coroutines:
         taken, up = file.parent(file.parent(call)), file.parent(call)
         plain = isinstance(call.func, ast.Attribute) and call.func.attr == "acquire" and not call.args
         if not plain or not isinstance(up, ast.Await) or not isinstance(taken, ast.Expr) or not file.coroutine(call):

@@ -30,7 +30,7 @@ NEEDS = (Need((("time",), ("sleep",)), frozenset(("sleep",))),)
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in file.calls if not other_loop(file) else ():
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
         if (
             file.qualified(node.func) == "time.sleep"
             and file.coroutine(node)

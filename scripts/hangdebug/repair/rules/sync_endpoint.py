@@ -26,7 +26,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hangdebug.evidence import light as re
-from hangdebug.repair.code.bindings import walk
 from hangdebug.repair.code.file import File
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.layout import other_files
@@ -43,8 +42,8 @@ NEEDS = (Need((ROUTES, ("async",))),)
 
 
 def search(file: File) -> Iterator[Found]:
-    for node in walk(file.tree):
-        if isinstance(node, ast.AsyncFunctionDef) and is_route(file, node) and not awaits_anything(file, node):
+    for node in [each for each in file.scopes.known_opened if isinstance(each, ast.AsyncFunctionDef)]:
+        if is_route(file, node) and not awaits_anything(file, node):
             known = blocking_calls(file, node)
             if known and not is_named(file, node) and not why_not_in_thread(file, node):
                 yield answer(file, node, known[0])
@@ -86,7 +85,7 @@ def is_named(file: File, node: ast.AsyncFunctionDef) -> bool:
     """Whether anything names the function but FastAPI: an `await report()` needs a coroutine."""
     if any(item.node is not node for item in file.scopes.of[node].names[node.name]):
         return True
-    if any(file.lookup(use, use.id)[0] is file.scopes.of[node] for use in file.scopes.reads.get(node.name, ())):
+    if any(file.lookup(use, use.id)[0] is file.scopes.of[node] for use in file.scopes.reads_of(node.name, None)):
         return True
     stem = Path(file.name).stem
     used = re.compile(rf"\bimport\b[^\n]*\b{node.name}\b|\b{stem}\.{node.name}\b|^\s+{node.name},?\s*$".encode(), re.M)

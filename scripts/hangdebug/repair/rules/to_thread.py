@@ -9,8 +9,8 @@ What changes: other coroutines run meanwhile, and a cancellation (a client that 
 itself cannot be cancelled: it ends in its thread, one of the few of the loop's default executor, so give it a timeout.
 
 Known are: `requests`, `httpx` and `urlopen().read()`, `subprocess`, name lookups, password hashing, `sqlite3`,
-`open().read()`, and the waiting methods of threads, processes, queues and locks, where the file shows what the
-receiver is; the clients of databases, stores, models and mail in `code/blocking.py`, by what made or annotates the
+`open().read()`, `input()`, and the waiting methods of threads, processes, queues and locks, where the file shows what
+the receiver is; the clients of databases, stores, models and mail in `code/blocking.py`, by what made or annotates the
 receiver, in this file or another of the tree; and plain functions, methods and constructors of the tree that call one
 of the first of these, or sleep.
 
@@ -56,15 +56,17 @@ from hangdebug.repair.code.blocking import (
     fetches_later,
     known_to_block,
 )
-from hangdebug.repair.code.file import File, dotted, is_zero
+from hangdebug.repair.code.file import File, dotted, is_zero, last_name
 from hangdebug.repair.code.findings import Found, Need
 from hangdebug.repair.code.receivers import function_called, is_plain, kind_elsewhere, what_is
+from hangdebug.repair.code.stopping import BY_HAND, what_loads_anew
 from hangdebug.repair.code.thread_safety import why_on_loop
 from hangdebug.repair.model import Edit
 
 ID, CODE = "to_thread", "HNG007"
 VERBS = "get post put patch delete head options request".split()
 CHILD, NAMES = "waits for a child process", "waits for the name service"
+PERSON, ENDS = "waits for a line of input", "waits until the other one has ended"
 HASH = "computes for a long time, on purpose"
 FUNCTIONS = {
     **{f"{module}.{verb}": PEER for module in ("requests", "requests.api", "httpx") for verb in VERBS},
@@ -74,6 +76,7 @@ FUNCTIONS = {
     },
     **{f"socket.{verb}": NAMES for verb in ("gethostbyname", "gethostbyname_ex", "gethostbyaddr", "getaddrinfo")},
     "os.system": CHILD,
+    **dict.fromkeys(("builtins.input", "getpass.getpass", "sys.stdin.readline", "sys.stdin.read"), PERSON),
     "bcrypt.hashpw": HASH,
     "bcrypt.checkpw": HASH,
     "hashlib.pbkdf2_hmac": HASH,
@@ -83,14 +86,13 @@ QUEUES = (
     *(f"queue.{kind}" for kind in ("Queue", "LifoQueue", "PriorityQueue", "SimpleQueue")),
     *(f"multiprocessing.{kind}" for kind in ("Queue", "JoinableQueue", "SimpleQueue")),
 )
+CONTEXT = "multiprocessing.get_context()."  # what it makes is what the module makes
 METHODS = {
     **{(maker, verb): PEER for maker in ("requests.Session", "requests.session", "httpx.Client") for verb in VERBS},
-    **{
-        (f"{maker}", "join"): "waits until the other one has ended"
-        for maker in ("threading.Thread", "multiprocessing.Process", "threading.Timer")
-    },
+    **{(maker, "join"): ENDS for maker in ("threading.Thread", "multiprocessing.Process", "threading.Timer")},
     **{("subprocess.Popen", verb): CHILD for verb in ("wait", "communicate")},
     **{(maker, "get"): "waits until something is in the queue" for maker in QUEUES},
+    **{(maker, "put"): "waits while the queue is full" for maker in QUEUES},
     **{(maker, "join"): "waits until all of it is done" for maker in ("queue.Queue", "multiprocessing.JoinableQueue")},
     **{
         (f"threading.{maker}", "acquire"): "waits until the lock is free"
@@ -110,12 +112,14 @@ LONG = (
     PEER,
     CHILD,
     NAMES,
+    PERSON,
     HASH,
     DATABASE,
     COMPUTES,
     RUNS,
 )  # what a function may block with, for its callers to be told
 MOMENT = 0.01  # s
+SMALL = 256  # px a side: to write such an image, in one colour, as PNG took 0.9 ms
 DEEP = 3  # calls from one function of the tree to the next
 GENERATES = (ast.Yield, ast.YieldFrom)
 CHOICES = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler, ast.While)
@@ -139,6 +143,10 @@ OF_ITS_THREAD = (
     "a sqlite3 connection belongs to the thread that made it: connect, execute and close in one function, and hand "
     "that to asyncio.to_thread()"
 )
+NEXT_LINE = (
+    "a cancellation would leave its thread waiting, which takes the next line for nobody and keeps the process from "
+    "its exit: read in a daemon thread, which hands each line over by loop.call_soon_threadsafe()"
+)
 ASYNC_QUEUE = "use asyncio.Queue, which threads fill by loop.call_soon_threadsafe(queue.put_nowait, item)"
 LATER = "{} read later, on the loop again: hand a function to asyncio.to_thread() that {}"
 
@@ -157,11 +165,11 @@ class Blocking:
 
 def search(file: File) -> Iterator[Found]:
     taken: list[ast.AST] = []
-    for node in file.calls if not other_loop(file) else ():
-        if not file.coroutine(node) or isinstance(file.parent(node), ast.Await) or never_runs(file, node):
+    for node in file.calls_in_coroutines if not other_loop(file) else ():
+        if isinstance(file.parent(node), ast.Await):
             continue
         known = known_blocking(file, node) or blocking_helper(file, node)
-        if known and not any(up in taken for up in file.above(node)):
+        if known and not never_runs(file, node) and not any(up in taken for up in file.above(node)):
             item = answer(file, known)
             taken += [node] if known.whole and item.edits else []
             yield item
@@ -177,7 +185,18 @@ def answer(file: File, known: Blocking) -> Found:
         return Found(node, f"{said}, but {reason}", refused=True)
     shown = "lambda: ..." if known.whole else f"{file.short(node.func)}, ..."
     message = f"{said}; it becomes `await {thread_shown(file)}{shown})`"
-    return Found(node, message, edits, imports_for_thread(file, node))
+    stays = what_loads_anew(file, [node]) or what_runs_on(file, node)
+    return Found(node, message, edits, imports_for_thread(file, node), stays=stays)
+
+
+def what_runs_on(file: File, node: ast.Call) -> str:
+    """What the await of a thread's end leaves: a client that is gone before that does not end the thread."""
+    receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if receiver is None or last_name(node.func) != "join" or file.maker(receiver) != "threading.Thread":
+        return ""
+    given = [each for value in file.values(receiver) for each in getattr(value, "keywords", ())]
+    waits = "" if any(each.arg == "daemon" for each in given) else ", and the exit of the process waits for it"
+    return f"line {file.line(node)}: `{dotted(receiver)}` runs on after a client has left earlier{waits}; {BY_HAND}"
 
 
 def lambda_call(file: File, node: ast.Call) -> tuple[Edit, ...]:
@@ -195,7 +214,7 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
         unread = reads_no_body(file, node)
         return Blocking(node, name, PEER, "" if unread else LATER.format("the body is", "opens and reads it"))
     if name in FUNCTIONS:
-        return Blocking(node, name, FUNCTIONS[name], why_unfit(file, node, name))
+        return Blocking(node, name.replace("builtins.", ""), FUNCTIONS[name], why_unfit(file, node, name))
     if not isinstance(node.func, ast.Attribute):
         return library_call(file, node)
     receiver, verb = node.func.value, node.func.attr
@@ -216,7 +235,7 @@ def known_blocking(file: File, node: ast.Call) -> Blocking | None:
 
 def of_library(file: File, method: ast.Attribute) -> str:
     """The library's class whose method it is, where an annotation or a class of the tree's own leads there."""
-    made, _, verb = what_is(file, method).trail.rpartition("().")
+    made, _, verb = what_is(file, method).trail.replace(CONTEXT, "multiprocessing.").rpartition("().")
     return made if (made, verb) in METHODS else ""
 
 
@@ -275,7 +294,7 @@ def look_for_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | No
             continue
         sleeps = file.qualified(each.func) == "time.sleep" and not is_moment(each)
         known = Blocking(each, "time.sleep", "sleeps") if sleeps else known_blocking(file, each)
-        if known and (sleeps or known.does in LONG):
+        if known and (sleeps or known.does in LONG or (known.does == ENDS and is_own(file, each, home))):
             given = known.held and is_given(file, each, home)
             refusal = known.refusal if known.does == RUNS else GIVEN.format(file.short(each.func)) if given else ""
             where = f"line {file.line(each)} of {Path(file.name).name}"
@@ -287,6 +306,12 @@ def look_for_wait(file: File, home: ast.FunctionDef, deep: int) -> Blocking | No
         if deeper:
             return deeper
     return None
+
+
+def is_own(file: File, join: ast.Call, home: ast.FunctionDef) -> bool:
+    """Whether a function waits for a thread that it has made itself."""
+    other = join.func.value if isinstance(join.func, ast.Attribute) else None
+    return isinstance(other, ast.Name) and file.owned_by(other, home)
 
 
 def is_moment(sleep: ast.Call) -> bool:
@@ -326,6 +351,13 @@ def library_call(file: File, node: ast.Call) -> Blocking | None:
     receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
     if known.does == DISK and node.args and what_is(file, node.args[0]).trail.startswith("io."):
         return None  # what stands in memory already
+    if (
+        known.does == COMPUTES
+        and receiver is not None
+        and trail.split(".")[-1] != "resize"
+        and is_small(file, receiver)
+    ):
+        return None
     if at_once(node, trail.split(".")[-1]) or (opens(file, node) and getattr(file.parent(node), "attr", "") in READS):
         return None  # `open(path).read()` is told for the second call
     streams = any(each.arg == "stream" and not is_false(each.value) for each in node.keywords)
@@ -333,6 +365,16 @@ def library_call(file: File, node: ast.Call) -> Blocking | None:
     if not refusal and known.fit == OWN and receiver is not None and not is_private(file, receiver):
         refusal = NOT_SHARED
     return Blocking(node, file.short(node.func), known.does, refusal, held=known.fit in (OWN, WHOLE))
+
+
+def is_small(file: File, receiver: ast.expr) -> bool:
+    """Whether it is an image that is made here, empty and no larger than an icon."""
+    made = [receiver] if isinstance(receiver, ast.Call) else file.values(receiver)
+    calls = [each for each in made if isinstance(each, ast.Call) and file.qualified(each.func) == "PIL.Image.new"]
+    sizes = [part.elts for call in calls for part in call.args[1:2] if isinstance(part, (ast.Tuple, ast.List))]
+    sides = [[each.value for each in size if isinstance(each, ast.Constant)] for size in sizes]
+    small = [len(size) == 2 and all(isinstance(each, int) and each <= SMALL for each in size) for size in sides]
+    return bool(made) and len(small) == len(made) and all(small)
 
 
 def is_false(node: ast.expr) -> bool:
@@ -369,7 +411,7 @@ def looped_over(file: File, node: ast.Call, trail: str) -> Blocking | None:
         places = [use for use in file.uses(up.targets[0]) if file.frame(use) is file.frame(node)]
     if known is None or not any(getattr(file.parent(place), "iter", None) is place for place in places):
         return None
-    return Blocking(node, file.short(node.func), known.does, IN_ROUNDS)
+    return Blocking(node, file.short(node.func), known.does, known.why or IN_ROUNDS)
 
 
 def opens(file: File, node: ast.Call) -> bool:
@@ -390,7 +432,8 @@ def at_once(node: ast.Call, verb: str) -> bool:
     """Whether the call says that it does not wait: `get(False)`, `acquire(blocking=False)`, `wait(0)`."""
     first = node.args[0] if node.args else None
     says = {each.arg: each.value for each in node.keywords}
-    flag = says.get("block", says.get("blocking", first if verb in ("get", "acquire") else None))
+    block = node.args[1:2] if verb == "put" else node.args[:1] if verb in ("get", "acquire") else ()
+    flag = says.get("block", says.get("blocking", next(iter(block), None)))
     limit = says.get("timeout", first if verb in ("wait", "join") else None)
     return is_zero(flag) or is_zero(limit)
 
@@ -399,6 +442,7 @@ Answer = Literal["ready", "waits", "unclear", ""]
 NOT: dict[Answer, Answer] = {"ready": "waits", "waits": "ready", "unclear": "unclear", "": ""}
 LOOKS: dict[str, dict[str, Answer]] = {  # what each method that waits may be asked before, and what a yes says
     "get": {"empty": "waits", "qsize": "ready"},
+    "put": {"full": "waits"},
     "wait": {"is_set": "ready", "poll": "unclear"},
     "join": {"is_alive": "waits"},
     "acquire": {"locked": "waits"},
@@ -472,7 +516,9 @@ def compared(test: ast.Compare, yes: Answer) -> Answer:
 
 
 def is_harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: str) -> bool:
-    """A queue that nobody else can reach, a lock that is given back before anybody else runs."""
+    """A queue that nobody else can reach, or that is never full; a lock that is given back before anybody else runs."""
+    if verb == "put" and not is_bounded(file, receiver):
+        return True
     if made in QUEUES:  # `start(jobs.put)` hands it on, as `start(jobs)` does
         return file.private(receiver) and all(
             file.method_call(use, getattr(file.parent(use), "attr", "")) for use in file.uses(receiver)
@@ -485,6 +531,14 @@ def is_harmless(file: File, node: ast.Call, receiver: ast.expr, made: str, verb:
     back = [file.start(each) for each in run if isinstance(each, ast.Call) and dotted(each.func) == release]
     pauses = [file.start(each) for each in run if isinstance(each, (ast.Await, ast.AsyncFor, ast.AsyncWith))]
     return not any(start < pause < max(back, default=0) for pause in pauses)
+
+
+def is_bounded(file: File, queue: ast.expr) -> bool:
+    """Whether the queue is made with a number of items that it may have: `Queue(maxsize=100)`."""
+    made = [value for value in file.values(queue) if isinstance(value, ast.Call)]
+    said = [word.value for call in made for word in call.keywords if word.arg == "maxsize"]
+    sizes = [*(each for call in made for each in call.args[:1]), *said]
+    return any(isinstance(each, ast.Constant) and isinstance(each.value, int) and each.value > 0 for each in sizes)
 
 
 def has_ended(file: File, node: ast.Call, receiver: ast.expr) -> bool:
@@ -522,6 +576,8 @@ def why_unfit(file: File, node: ast.Call, name: str) -> str:
     streams = says.get("stream")
     if streams is not None and not (isinstance(streams, ast.Constant) and not streams.value):
         return LATER.format("the body is", "makes the request and reads all of it")
+    if FUNCTIONS[name] == PERSON:
+        return NEXT_LINE
     if "preexec_fn" in says:
         return "preexec_fn is not safe beside threads"
     return ""
@@ -543,6 +599,8 @@ def why_unsafe(file: File, node: ast.Call, receiver: ast.expr, made: str, verb: 
         )
     if verb == "wait" and not timed and made.split(".")[0] in ("threading", "multiprocessing"):
         return "without a timeout a cancellation would leave a thread waiting for ever: give it one, or use asyncio's"
+    if made in QUEUES and verb == "put":
+        return "a cancellation would leave its thread waiting: use put_nowait(), and say what happens at queue.Full"
     if made in QUEUES and verb == "get" and timed:
         return why_lost(file, node, receiver)
     if made in QUEUES and (verb == "join" or not timed):
