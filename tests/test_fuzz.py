@@ -19,9 +19,10 @@ from hangdebug.answer.diagnose import diagnose, evidence_of, worst
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS
 from hangdebug.errors import BadRequest, NotADump
 from hangdebug.evidence import paste
+from hangdebug.evidence.bundle import evidence_in, read_archive
 from hangdebug.evidence.dumps import asyncio_tools
 from hangdebug.evidence.kernel import with_answers, with_sockets
-from hangdebug.evidence.model import Clients, Frame, Process
+from hangdebug.evidence.model import Clients, Frame, Process, Snapshot
 from hangdebug.evidence.paste import read
 from hangdebug.repair.proof import curl, pressure
 from hangdebug.repair.proof.curl import read_requests
@@ -136,3 +137,26 @@ def test_an_empty_line_among_the_sockets_is_no_socket() -> None:
     found = with_sockets(Process(), "\n \nrange 1 2\nlistened \u00b2\nepoll x y\nunix\n\n", {}, "\n\n")
     assert (found.listening, found.listens, found.served) == ((), False, False)
     assert with_answers(Clients(1), "\n \n# port received sent\npeer\n\n") == Clients(1, waits=())
+
+
+@pytest.mark.parametrize("thread", ["2479\u00b22", "thread (2479\u00b22): save"])
+def test_a_thread_whose_number_is_none_has_no_number(thread: str) -> None:
+    austin = f"Process 7 \u00b7 Thread {thread}\n    f (a.py:3)\n"
+    collapsed = f"P7;{thread if ' ' in thread else 'T' + thread};f (a.py:3) 12\n"
+    found = [one for text in (austin, collapsed) for one in read_or_none(text)]
+    assert all(thread.os_id is None for snapshot in found for thread in snapshot.threads)
+
+
+def read_or_none(text: str) -> tuple[Snapshot, ...]:
+    with suppress(NotADump):
+        return read(text)
+    return ()
+
+
+@pytest.mark.parametrize("version", ["3.\u00b2", "3." + "9" * 5000, "3.-1", "\u00b2", "."])
+@pytest.mark.parametrize("name", ["lock", "lock_order"])
+def test_a_version_that_is_none_is_no_version(name: str, version: str) -> None:
+    texts = dict(read_archive(fuzz.ROOT / "tests" / "bundles" / f"{name}.tar.gz"))
+    place = next(one for one in texts if one.endswith("process.json"))
+    texts[place] = json.dumps({**json.loads(texts[place]), "python": version})
+    assert worst(map(diagnose, evidence_in(texts, Path("bundle")))).state in ("loop-blocked", "deadlock")

@@ -6,8 +6,10 @@ Nuitka); what is missing is skipped, with the reason.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pickle
 import re
 import shutil
 import socket
@@ -33,6 +35,7 @@ from hangdebug.answer.model import Diagnosis
 from hangdebug.capture import bundle, proc, pyspy
 from hangdebug.capture.interpreter import runtimes, stacks
 from hangdebug.capture.interpreter.layout import NOT_STARTED, measured_specimen
+from hangdebug.capture.interpreter.memory import MappedFile
 from hangdebug.capture.interpreter.objects import KNOWN_ROWS, known_layout
 from hangdebug.capture.interpreter.runtimes import (
     holds_unnamed_python,
@@ -310,6 +313,26 @@ def test_this_process_is_python_by_what_it_has_mapped() -> None:
     found = runtime_of(os.getpid())
     assert found is not None and found.kind == "CPython" and found.interpreters == 1
     assert found.version == ".".join(map(str, sys.version_info[:2]))
+
+
+def test_what_is_mapped_from_far_away_is_opened_by_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, asked = runtime_of(os.getpid()), []
+
+    def answer(what: str, pid: int, file: MappedFile) -> object:
+        asked.append(what)
+        return pickle.loads(pickle.dumps(runtimes.image_of(*pickle.loads(pickle.dumps((pid, file))))))
+
+    monkeypatch.setattr(runtimes, "far_mounts", lambda process: frozenset({""}))
+    monkeypatch.setattr(runtimes.aside, "ask", answer)
+    assert runtime_of(os.getpid()) == whole and set(asked) == {"hangdebug.capture.interpreter.runtimes:image_of"}
+
+    def silence(*words: object) -> object:
+        raise OSError(errno.ETIMEDOUT, "its file system does not answer")
+
+    monkeypatch.setattr(runtimes.aside, "ask", silence)
+    monkeypatch.setattr(runtimes, "image_at", silence)
+    found = runtime_of(os.getpid())
+    assert found is None or found.at is None
 
 
 def test_a_file_is_read_as_elf_or_not_at_all(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ Look = Callable[[Job], Union[Patch, BadSource, str]]
 def parse_place(text: str) -> Place:
     """`app.py:14` is line 14 of app.py, unless a file has that very name."""
     head, colon, tail = text.rpartition(":")
-    return Place(head, int(tail)) if colon and tail.isdigit() and not Path(text).exists() else Place(text)
+    return Place(head, int(tail)) if colon and tail.isdecimal() and not Path(text).exists() else Place(text)
 
 
 def patches_for(

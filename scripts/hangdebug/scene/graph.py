@@ -11,7 +11,7 @@ from dataclasses import field
 
 from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_anyio_worker, is_application, package
-from hangdebug.evidence.kernel import endless
+from hangdebug.evidence.kernel import endless, number
 from hangdebug.evidence.libraries import IMPORT_LOCK, JOIN, PARKED, RUNS_MODULE, STANDARD_TOPS
 from hangdebug.evidence.light import dataclass
 from hangdebug.evidence.model import Frame, Task
@@ -289,7 +289,7 @@ def futex_address(scene: Scene, one: Wait) -> int | None:
     if one.kernel is not None and one.kernel.lock:
         return one.kernel.lock
     minor = (scene.evidence.process.python or scene.evidence.snapshots[-1].python or "").split(".")[1:2]
-    parked = bool(minor) and minor[0].isdigit() and int(minor[0]) > 13
+    parked = bool(minor) and number(minor[0]) > 13
     return one.args[0] if one.in_syscall("futex") and one.args and not parked else None
 
 

@@ -22,7 +22,7 @@ from hangdebug.evidence.frames import (
     role_in_stack,
     since_fork,
 )
-from hangdebug.evidence.kernel import EPOLL, POLLS
+from hangdebug.evidence.kernel import EPOLL, POLLS, number
 from hangdebug.evidence.libraries import (
     ANYIO_WORKER,
     ASYNC,
@@ -364,7 +364,7 @@ def has_whole_stacks(snapshot: Snapshot) -> bool:
 def is_uncut(snapshot: Snapshot) -> bool:
     """Whether py-spy showed whole stacks of this CPython; who pasted its text may have cut them."""
     minor = (snapshot.python or "3.9").split(".")[1:2]
-    return snapshot.format.startswith("py-spy") and bool(minor) and minor[0].isdigit() and int(minor[0]) > 9
+    return snapshot.format.startswith("py-spy") and bool(minor) and number(minor[0]) > 9
 
 
 def as_loop(view_: View) -> View:

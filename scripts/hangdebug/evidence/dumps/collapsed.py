@@ -120,7 +120,7 @@ def key_of_thread(key: ThreadKey, frames: tuple[Frame, ...]) -> Key:
 
 def identity(name: str, number: str | None, os_id: int | None) -> tuple[str, int | None]:
     """A decimal number is the kernel's id if it can be one; an address stands for the name."""
-    if number and number.isdigit() and int(number) < 1 << 32:
+    if number and number.isdecimal() and int(number) < 1 << 32:
         return name, int(number)
     return name or number or "", os_id
 

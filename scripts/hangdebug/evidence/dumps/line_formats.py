@@ -286,7 +286,7 @@ def austin_head(line: str) -> Head | None:
     found = AUSTIN_THREAD.search(line) if "Process" in line else None
     if found:
         number = found["id"]
-        decimal = number.isdigit() and int(number) < 1 << 32
+        decimal = number.isdecimal() and int(number) < 1 << 32
         return Head("thread", "" if decimal else number, int(number) if decimal else None)
     python = AUSTIN_PYTHON.search(line) if "Python" in line else None
     return Head("python", python["version"]) if python else None

@@ -150,7 +150,7 @@ def with_comma(line: str) -> list[Frame]:
 
 
 def number(text: str | None) -> int | None:
-    return int(text) or None if text and text.isdigit() else None
+    return int(text) or None if text and text.isdecimal() else None
 
 
 GRAMMAR = Grammar("traceback", head, frames, order="last", source=True)

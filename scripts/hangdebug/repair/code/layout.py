@@ -500,7 +500,7 @@ def read_project(folder: Path) -> Project:
     widths = [
         said[section, key] for section in WIDTHS for key in ("line-length", "max-line-length") if (section, key) in said
     ]
-    width = int(widths[0]) if widths and widths[0].isdigit() else 0
+    width = int(widths[0]) if widths and widths[0].isdecimal() else 0
     found = Project(python, width, frozenset(flag for flag in FLAGS if is_set(said, flag)))
     if (folder / ".git").exists() or folder.parent == folder or (found.python and found.width):
         return found
