@@ -1,12 +1,17 @@
 """Run a notebook and keep its outputs, after a change: `python tests/refresh_notebook.py [clean_shutdown]`.
 
+It runs where a user has it, in an unpacked package: this repository's settings, such as the width of its lines, are not
+there.
+
 Widgets are kept as the text that stands for them: a page on a code host, or a kernel that has not run yet,
 could only say that the widget's model is gone.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +21,7 @@ if TYPE_CHECKING:  # three seconds of imports, which the tests that start no ser
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOK, SHUTDOWN = FOLDER / "triage.ipynb", FOLDER / "clean_shutdown.ipynb"
+PACKAGE = ("scripts", "snippets", "references", "notebooks")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -48,7 +54,10 @@ def main() -> None:
     import nbformat
 
     file = FOLDER / f"{sys.argv[1]}.ipynb" if sys.argv[1:] else NOTEBOOK
-    notebook = execute(opened(file), FOLDER)
+    with tempfile.TemporaryDirectory(prefix="package-") as name:
+        for part in PACKAGE:
+            shutil.copytree(FOLDER.parent / part, Path(name) / part, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        notebook = execute(opened(file), Path(name) / "notebooks")
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(WIDGET, None)

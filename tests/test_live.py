@@ -174,8 +174,9 @@ def test_eight_workers_take_little_longer_than_one() -> None:
         port = int(server.url.rpartition(":")[2])
         wait_until(lambda: len(on_port(port).workers) == 9, "start its eight workers")
         evidence, first = timed(on_port(port))
-        many = min(first, timed(on_port(port))[1])  # what else runs on the machine makes one look longer
-        one = min(timed(Target((on_port(port).workers[1],)))[1] for _ in range(2))
+        # what else runs on the machine makes one look longer
+        many = min(first, *(timed(on_port(port))[1] for _ in range(2)))
+        one = min(timed(Target((on_port(port).workers[1],)))[1] for _ in range(3))
     assert len(evidence) == 9 and all(item.snapshots for item in evidence)
     assert many < 2.5 * one, (many, one)
 

@@ -23,12 +23,11 @@ from hangdebug.capture.processes import resolve
 from hangdebug.errors import HangError, NoProcess
 from hangdebug.repair.model import Finding, Patch
 from hangdebug.repair.proof.verify import verify
-from refresh_notebook import NOTEBOOK, WIDGET, client_for, execute, opened
+from refresh_notebook import NOTEBOOK, PACKAGE, WIDGET, client_for, execute, opened
 
 pytestmark = pytest.mark.live
 
 ROOT = NOTEBOOK.parents[1]
-PACKAGE = ("scripts", "snippets", "references", "notebooks")
 IGNORED = "nbval-ignore-output"
 MACHINE = re.compile(r"(?<![\w.:/-])/(?:home|root|work|tmp|opt|srv|usr|Users|private|mnt)/[\w.]")
 GIVEN = {"errors_as_sentences", "print", "len", "display", "panel", "views", "timeline", "flame", "threads_over_aborts"}

@@ -52,7 +52,7 @@ async def plain_finally():
         await page(db, None)
         while True:
             yield "data: row\n\n"
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(5)  # its reader leaves meanwhile, and not while a row is sent
     finally:
         await lowlevel.checkpoint()  # an audit line, a metric: anything that awaits
         await db.close()

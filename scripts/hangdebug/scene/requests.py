@@ -5,8 +5,7 @@ A worker that waits for its next request, job or message does so on purpose, for
 
 from __future__ import annotations
 
-import re
-
+from hangdebug.evidence import light as re
 from hangdebug.evidence.frames import calls, is_application, is_started, library_path, package, stands_in
 from hangdebug.evidence.kernel import ends_by_itself, waits_as_sqlite
 from hangdebug.evidence.libraries import JOIN, SERVERS_IN_C

@@ -237,7 +237,8 @@ def single(scene: Scene, one: Wait) -> Weighed:
     """One dump only: what a call is shows that it waits, not for how long."""
     stage = stage_of(one.view.thread.frames)
     if one.frame is None and one.running is False and cause_of(scene, one)[0].id == "logging":
-        return Weighed("waits", MOMENT, (), (STAYS_UNSEEN,), one, stage)
+        doubt = "Every line of the log passes there, for a moment."
+        return Weighed("waits", EVEN, (), (STAYS_UNSEEN, doubt), one, stage)
     if one.frame is None and not joins_a_thread(one):
         words = f"The event loop's thread is in {one.view.section[0]}, with no frame of the application."
         return Weighed("unclear", FAINT, (words,), (STAYS_UNSEEN,), one)
