@@ -168,7 +168,7 @@ def clean_text(text: str) -> tuple[str, dict[str, int]]:
     return "\n".join(lines) if changed else text, dict(found)
 
 
-@lru_cache(maxsize=1 << 14)  # dumps of a thousand threads, and the kernel's rows of them, have few different lines
+@lru_cache(maxsize=1 << 14)  # the dumps of one process have few different lines
 def clean_line(line: str) -> tuple[str, Counter[str]]:
     removed: Counter[str] = Counter()
     return strike(line, (*TEXT, *LOOSE), removed), removed
