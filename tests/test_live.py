@@ -167,6 +167,14 @@ def test_the_ill_process_is_found_behind_every_server_program(under: str, loop: 
     assert answer.process.pid != hung.pid and not answer.bystander
 
 
+def count_workers(port: int) -> int:
+    """With their supervisor; 0 while nobody is seen to listen."""
+    try:
+        return len(on_port(port).workers)
+    except NoProcess:
+        return 0
+
+
 def test_eight_workers_take_little_longer_than_one() -> None:
     """Side by side with each other and their supervisor, and the interpreter that all of them run is measured once."""
     truth = zoo.truth("none")
