@@ -43,6 +43,17 @@ def is_waited_for(frame) -> bool:
 sys.addaudithook(refuse_what_stays)
 
 
+def pytest_collection_modifyitems(config, items):
+    """A live test that fails is run once more, and told as such: other work on the machine can make a server late.
+
+    Never one that looks for a false alarm: that is wrong the first time already.
+    """
+    if config.pluginmanager.hasplugin("rerunfailures"):
+        for item in items:
+            if item.get_closest_marker("live") and item.path.name != "test_healthy.py":
+                item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Its fixtures are set up within this too."""
