@@ -227,7 +227,7 @@ def by_keyboard_alone(page: Any, hung: zoo.Hung, tmp_path: Path) -> None:
         if save.evaluate("one => one === document.activeElement"):
             break
     downwards = all(later > sooner - ROW for sooner, later in zip(passed, passed[1:]))
-    assert downwards or max(passed) - passed[-1] < 4  # pixels: a scrolled list may move it, and a border is one
+    assert downwards or max(passed) < passed[-1] + 1  # a scrolled list may move it; pixels come in fractions
     page.keyboard.press("Space")
     inside.get_by_text("loop-blocked / lock").first.wait_for()
     assert on_the_first_screen(page, ".hang-card")

@@ -6,6 +6,7 @@ hold none. Nothing is started to find out.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -279,7 +280,8 @@ class Pieces:
         self.descriptor, self.size, self.left = descriptor, os.fstat(descriptor).st_size, MOST_READ
 
     def read(self, start: int, size: int) -> bytes:
-        """Up to `size` bytes of what begins at `start`. Raises OSError, and OverflowError for more than MOST_READ."""
+        """Up to `size` bytes of what begins at `start`. Raises OSError, also where the file has become shorter than it
+        was, and OverflowError for more than MOST_READ."""
         size = min(size, max(0, self.size - start))
         self.left -= size
         if self.left < 0:
@@ -287,6 +289,8 @@ class Pieces:
         whole = bytearray()
         while len(whole) < size and (part := os.pread(self.descriptor, size - len(whole), start + len(whole))):
             whole += part
+        if len(whole) < size:
+            raise OSError(errno.EIO, "it has become shorter since it was opened")
         return bytes(whole)
 
     def rows(self, form: struct.Struct, start: int, count: int, every: int) -> list[tuple[int, ...]]:
