@@ -43,14 +43,6 @@ def is_waited_for(frame) -> bool:
 sys.addaudithook(refuse_what_stays)
 
 
-def pytest_collection_modifyitems(config, items):
-    """A live or slow test that fails is run once more, and told as such: other work on the machine can make it late."""
-    if config.pluginmanager.hasplugin("rerunfailures"):
-        for item in items:
-            if item.get_closest_marker("live") or item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.flaky(reruns=1))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Its fixtures are set up within this too."""

@@ -173,6 +173,16 @@ def what_costs(file: File, call: ast.Call) -> str:
     return what_loads_anew(found.file, found.file.run_by(found.node), where)
 
 
+WHEN_IT_COMES = (
+    "when something comes, for whom it reads from may be silent for long, and the exit of the process waits for that; "
+    "give the socket a time-out, and go on after each TimeoutError"
+)
+WHEN_IT_IS_MUCH = (
+    "when so many bytes have come, which takes long if its peer sends few and not in chunks, and the exit of the "
+    "process waits for that; iter_bytes() of httpx gives what has come"
+)
+
+
 def what_runs_on(file: File, each: Exit) -> str:
     if each.thread:
         return (
@@ -180,20 +190,9 @@ def what_runs_on(file: File, each: Exit) -> str:
             f"does the exit of the process; {BY_HAND}"
         )
     ended = {*each.stop.lines, *each.stop.ends}
-    if each.stop.waits:
-        which = ", ".join(map(str, each.stop.waits))
-        return (
-            f"line {which}: its thread looks at `{each.stop.name}` when something comes, for whom it reads from may be "
-            "silent for long, and the exit of the process waits for that; give the socket a time-out, and go on after "
-            "each TimeoutError"
-        )
-    if each.stop.fills:
-        which = ", ".join(map(str, each.stop.fills))
-        return (
-            f"line {which}: its thread looks at `{each.stop.name}` when so many bytes have come, which takes long if "
-            "its peer sends few and not in chunks, and the exit of the process waits for that; iter_bytes() of httpx "
-            "gives what has come"
-        )
+    for lines, seldom in ((each.stop.waits, WHEN_IT_COMES), (each.stop.fills, WHEN_IT_IS_MUCH)):
+        if lines:
+            return f"line {', '.join(map(str, lines))}: its thread looks at `{each.stop.name}` {seldom}"
     left = sorted((call for call in each.calls if file.line(call) not in ended), key=file.line)
     if not left:
         return ""
