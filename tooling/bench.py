@@ -302,7 +302,7 @@ def live(cache: Path, folder: Path, runs: int, peers: dict[str, list[str]]) -> I
         taken(hang("capture", "--pid", pid, "--out", kept), cache)
         (page,) = medians([hang("report", kept, "--out", made)], cache, runs)
         size = (made / "report.html").stat().st_size
-        yield Row("a report of 1,000 threads", page.wall, 2000, cpu=page.cpu)
+        yield Row("a report of 1,000 alike threads", page.wall, 2000, cpu=page.cpu)
         yield Row("its page", size / (1 << 20), 2, "MB")
 
 
